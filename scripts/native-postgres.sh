@@ -1,0 +1,252 @@
+#!/usr/bin/env bash
+# A throw-away PostgreSQL with pgvector, for tests and benchmarks, from Debian's packages.
+#
+#   scripts/native-postgres.sh start  [--name NAME] [--keep]   prints its URL, the value for TEST_DATABASE_URL
+#   scripts/native-postgres.sh status [--name NAME]            prints the URL; exits 3 when it does not run
+#   scripts/native-postgres.sh stop   [--name NAME] [--keep]   stops it and removes its data
+#
+# Clusters of different names run side by side. A start replaces a cluster of that name, running or not, by an
+# empty one; with --keep it takes what is running or what an earlier stop --keep left.
+#
+# PostgreSQL 17 or 18 is used where it is installed together with pgvector, and installed from apt where the
+# machine's own release offers it (root). On an older Debian both go into a directory of their own, by debootstrap
+# from the mirror this machine uses (root, once, some 700 MB).
+#
+#   PGQUIVER_CACHE    where that directory is kept; default ${XDG_CACHE_HOME:-~/.cache}/pgquiver
+#   PGQUIVER_MIRROR   the Debian mirror; default: the one in this machine's apt sources
+set -euo pipefail
+
+cache=${PGQUIVER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pgquiver}
+release=trixie
+memory_needed_mb=1024
+
+main() {
+  local command=${1:-} name=default keep=false
+  shift || true
+  while (($# > 0)); do
+    case $1 in
+      --name)
+        (($# > 1)) || usage
+        name=$2
+        shift 2
+        ;;
+      --keep)
+        keep=true
+        shift
+        ;;
+      *) usage ;;
+    esac
+  done
+  [[ $name =~ ^[a-z0-9][a-z0-9_-]*$ ]] || usage
+
+  case $command in
+    start)
+      provide_postgres
+      locate_cluster "$name"
+      start_cluster "$keep"
+      ;;
+    stop)
+      find_postgres || exit 0
+      locate_cluster "$name"
+      stop_cluster
+      [[ $keep == true ]] || rm -rf "$directory"
+      ;;
+    status)
+      if find_postgres && locate_cluster "$name" && is_running; then
+        print_url
+      else
+        fail "No cluster '$name' is running." 3
+      fi
+      ;;
+    *) usage ;;
+  esac
+}
+
+usage() {
+  sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+  exit 2
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+  say "$1"
+  exit "${2:-1}"
+}
+
+# --- PostgreSQL itself --------------------------------------------------------------------------
+
+# Sets `root`, empty or the directory of the bootstrapped system, and `version`.
+find_postgres() {
+  for root in "" "$cache/$release"; do
+    for version in 18 17; do
+      [[ -x $root/usr/lib/postgresql/$version/bin/postgres ]] || continue
+      [[ -e $root/usr/share/postgresql/$version/extension/vector.control ]] && return
+    done
+  done
+  return 1
+}
+
+provide_postgres() {
+  local offered
+  find_postgres && return
+  ((EUID == 0)) || fail "PostgreSQL 17 with pgvector is not installed; this script can only do it as root."
+  mkdir -p "$cache"
+  # One at a time; the others find the work done.
+  exec 9>"$cache/lock"
+  flock 9
+  if ! find_postgres; then
+    apt-get update >&2 || say "Not all of apt's sources can be reached."
+    offered=$(find_offered)
+    if [[ -n $offered ]]; then install_packages "$offered" >&2; else bootstrap >&2; fi
+    find_postgres || fail "PostgreSQL was installed, but pgvector cannot be found."
+  fi
+  exec 9>&-
+}
+
+# The version this machine's own release offers together with pgvector, if any.
+find_offered() {
+  local candidate
+  for candidate in 18 17; do
+    if apt-cache show "postgresql-$candidate" "postgresql-$candidate-pgvector" >/dev/null 2>&1; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
+install_packages() {
+  # Debian creates and starts a cluster with the package unless told otherwise beforehand.
+  apt_install postgresql-common
+  sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+  apt_install "postgresql-$1" "postgresql-$1-pgvector"
+}
+
+apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
+
+# The directory gets its name when it is complete: what an interrupted run leaves is not taken for it.
+bootstrap() {
+  local partial=$cache/$release.partial mirror
+  mirror=${PGQUIVER_MIRROR:-$(find_mirrors)}
+  mirror=${mirror%%$'\n'*}
+  [[ -n $mirror ]] || fail "No Debian mirror in this machine's apt sources; name one in PGQUIVER_MIRROR."
+  command -v debootstrap >/dev/null || apt_install debootstrap
+  say "Installing PostgreSQL 17 and pgvector into $cache/$release"
+  rm -rf --one-file-system "$partial"
+  isolated debootstrap --variant=minbase --include=postgresql-17,postgresql-17-pgvector \
+    "$release" "$partial" "$mirror"
+  rm -rf "$partial"/var/cache/apt/archives/*.deb "$partial"/var/lib/postgresql/17
+  mkdir -p "$partial/srv/pgquiver"
+  mv "$partial" "$cache/$release"
+}
+
+# apt itself reads both kinds of source lists; a "mirror+file:" names a file with the addresses.
+find_mirrors() {
+  local uri
+  # shellcheck disable=SC2016 # apt's own variable
+  apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Component: main' |
+    while read -r uri; do
+      if [[ $uri == mirror+file:* ]]; then uri=$(grep -om1 '^https\?:[^[:space:]]*' "${uri#mirror+file:}"); fi
+      if [[ $uri =~ ^https?://.*/debian/?$ ]]; then echo "$uri"; fi
+    done
+}
+
+# Runs a command whose mounts nobody else sees and which vanish with its last process, even a killed one.
+isolated() {
+  if can_mount; then unshare --mount --propagation private "$@"; else "$@"; fi
+}
+
+can_mount() { unshare --mount true 2>/dev/null; }
+
+# --- A cluster ----------------------------------------------------------------------------------
+
+# Sets `directory`, where the cluster is or is to be: in memory if there is room.
+locate_cluster() {
+  local memory=/dev/shm/pgquiver-$EUID disk=$cache/clusters base
+  # Without mounts a bootstrapped PostgreSQL sees nothing outside of its own root.
+  if [[ -n $root ]] && ! can_mount; then memory='' disk=$root/srv/pgquiver; fi
+  if [[ ! -w /dev/shm ]]; then memory=''; fi
+  for base in $memory "$disk"; do
+    directory=$base/$1
+    [[ ! -d $directory ]] || return 0
+  done
+  [[ -z $memory ]] || (($(df --output=avail -BM /dev/shm 2>/dev/null | tr -dc 0-9) + 0 < memory_needed_mb)) ||
+    directory=$memory/$1
+}
+
+start_cluster() {
+  local keep=$1
+  if [[ $keep == false ]]; then
+    stop_cluster
+    rm -rf "$directory"
+  elif is_running; then
+    print_url
+    return
+  fi
+  make_directory
+  [[ -e $directory/data/PG_VERSION ]] || initialise
+  local port
+  for _ in 1 2 3 4 5; do
+    port=$((20000 + RANDOM % 12000))
+    ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
+    if postgres pg_ctl start --silent --wait --pgdata data --log log --options "-p $port" >&2; then
+      print_url
+      return
+    fi
+  done
+  cat "$directory/log" >&2 || true
+  fail "PostgreSQL did not start."
+}
+
+stop_cluster() {
+  ! is_running || postgres pg_ctl stop --silent --wait --mode fast --pgdata data >&2
+}
+
+is_running() {
+  [[ -e $directory/data/postmaster.pid ]] && postgres pg_ctl status --pgdata data >/dev/null 2>&1
+}
+
+print_url() {
+  printf 'postgresql://postgres@127.0.0.1:%s/postgres\n' "$(sed -n 4p "$directory/data/postmaster.pid")"
+}
+
+make_directory() {
+  local owner=$EUID
+  ((EUID != 0)) || owner=$(awk -F: '$1 == "postgres" { print $3 ":" $4 }' "$root/etc/passwd")
+  mkdir -p "$directory"
+  [[ -O ${directory%/*} ]] || fail "${directory%/*} belongs to someone else."
+  chown "$owner" "$directory"
+}
+
+# Collation as most databases have it, by language: what must not depend on it shows here if it does.
+initialise() {
+  postgres initdb --pgdata data --username postgres --auth trust --encoding UTF8 --locale C.UTF-8 \
+    --locale-provider icu --icu-locale en-US --no-instructions >/dev/null
+  cat >>"$directory/data/postgresql.conf" <<-'END'
+	listen_addresses = '127.0.0.1'
+	unix_socket_directories = ''
+	max_connections = 200
+	END
+}
+
+# Runs one of PostgreSQL's programs in the cluster's directory, as the user `postgres` when invoked by root.
+postgres() {
+  local program=/usr/lib/postgresql/$version/bin/$1
+  shift
+  if [[ -n $root ]]; then
+    # shellcheck disable=SC2016 # the inner shells expand these
+    isolated bash -c '
+      if [[ $2 != "$1"/* ]]; then
+        mount --bind "${2%/*}" "$1/srv/pgquiver"
+        mount --bind /dev/shm "$1/dev/shm"
+      fi
+      exec chroot --userspec=postgres "$1" /bin/sh -c "cd /srv/pgquiver/${2##*/} && exec \"\$@\"" sh "${@:3}"
+    ' bash "$root" "$directory" "$program" "$@"
+  elif ((EUID == 0)); then
+    (cd "$directory" && setpriv --reuid postgres --regid postgres --init-groups "$program" "$@")
+  else
+    (cd "$directory" && "$program" "$@")
+  fi
+}
+
+main "$@"

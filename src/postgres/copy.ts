@@ -1,0 +1,185 @@
+import { Buffer } from "node:buffer";
+import { pipeline } from "node:stream/promises";
+import type pg from "pg";
+import { from as copyFrom } from "pg-copy-streams";
+
+/** Chunks of 64 to 256 KiB all copy at the same speed; many small ones, or a few huge ones, are slower. */
+const chunkBytes = 256 * 1024;
+
+// "Binary Format" in https://www.postgresql.org/docs/17/sql-copy.html
+const header = Buffer.from("PGCOPY\n\xff\r\n\0" + "\0".repeat(8), "latin1");
+const trailerBytes = 2;
+
+const vectorHeaderBytes = 4;
+
+const postgresEpochMs = Date.UTC(2000, 0, 1);
+
+/**
+ * Encodes rows for `copy … from stdin (format binary)`. A row is `startRow` and then its columns in the order
+ * of the statement's column list. The rows since the last `takeSegment` form a segment: what one COPY takes.
+ *
+ * Nothing is validated that Postgres validates itself: dimensions, NaN, NUL in texts, JSON syntax.
+ * An encoder whose column writer has thrown holds half a row and is of no further use.
+ */
+export class CopyEncoder {
+  #full: Buffer[] = [];
+  #fullBytes = 0;
+  #chunk = Buffer.alloc(0);
+  #position = 0;
+  #rows = 0;
+
+  /** Rows in the segment. */
+  get rows(): number {
+    return this.#rows;
+  }
+
+  /** Bytes of the rows in the segment; header and trailer, 21 bytes, come on top. */
+  get bytes(): number {
+    return this.#fullBytes + this.#position;
+  }
+
+  /** Begins a row of `columnCount` columns. */
+  startRow(columnCount: number): void {
+    this.#reserve(2);
+    this.#position = this.#chunk.writeInt16BE(columnCount, this.#position);
+    this.#rows++;
+  }
+
+  /** A null in a column of any type. */
+  null(): void {
+    this.#startColumn(0, -1);
+  }
+
+  /** A column of type int4. */
+  int4(value: number): void {
+    this.#startColumn(4, 4);
+    this.#position = this.#chunk.writeInt32BE(value, this.#position);
+  }
+
+  /** A column of type text. Half a surrogate pair becomes U+FFFD. */
+  text(value: string): void {
+    this.#string(value, 0);
+  }
+
+  /** A column of type jsonb, from JSON text. */
+  jsonb(json: string): void {
+    this.#string(json, 1);
+  }
+
+  /** A column of type timestamptz, or of type timestamp in UTC. */
+  timestamptz(value: Date): void {
+    this.#startColumn(8, 8);
+    const microseconds = BigInt(value.getTime() - postgresEpochMs) * 1000n;
+    this.#position = this.#chunk.writeBigInt64BE(microseconds, this.#position);
+  }
+
+  /** A column of type vector, from numbers or from the bytes of little-endian float32. */
+  vector(values: Float32Array | Uint8Array): void {
+    const bytes = wireBytes(values);
+    this.#startColumn(bytes, bytes);
+    writeVector(values, this.#chunk, this.#position);
+    this.#position += bytes;
+  }
+
+  /** The segment, header and trailer included, to be given to `copyRows`. The encoder begins the next one. */
+  takeSegment(): Buffer[] {
+    this.#reserve(trailerBytes);
+    this.#position = this.#chunk.writeInt16BE(-1, this.#position);
+    const segment = [header, ...this.#full, this.#chunk.subarray(0, this.#position)];
+    this.#full = [];
+    this.#fullBytes = this.#position = this.#rows = 0;
+    this.#chunk = Buffer.alloc(0);
+    return segment;
+  }
+
+  /** Writes the length of a column, -1 for null, with room for `bytes` to follow in the same chunk. */
+  #startColumn(bytes: number, length: number): void {
+    this.#reserve(4 + bytes);
+    this.#position = this.#chunk.writeInt32BE(length, this.#position);
+  }
+
+  /** A string after `versionBytes` bytes of value 1. */
+  #string(value: string, versionBytes: 0 | 1): void {
+    // A UTF-16 unit becomes three bytes at most. Only where so many do not fit are they counted first.
+    const bytesMax = 3 * value.length;
+    const fits = this.#position + 4 + versionBytes + bytesMax <= this.#chunk.length;
+    this.#reserve(4 + versionBytes + (fits ? bytesMax : Buffer.byteLength(value)));
+    const start = this.#position + 4;
+    this.#chunk.fill(1, start, start + versionBytes);
+    const bytes = versionBytes + this.#chunk.write(value, start + versionBytes);
+    this.#chunk.writeInt32BE(bytes, this.#position);
+    this.#position = start + bytes;
+  }
+
+  /** Makes room for `bytes` in one chunk. Rows may span chunks, columns do not. */
+  #reserve(bytes: number): void {
+    if (this.#position + bytes <= this.#chunk.length) return;
+    if (this.#position > 0) this.#full.push(this.#chunk.subarray(0, this.#position));
+    this.#fullBytes += this.#position;
+    this.#chunk = Buffer.allocUnsafeSlow(Math.max(chunkBytes, bytes));
+    this.#position = 0;
+  }
+}
+
+/**
+ * Sends `chunks` to `sql`, a COPY … FROM STDIN, no faster than Postgres takes them, and resolves to the number of
+ * rows copied. On failure nothing of them is; the error is the source's own where the source threw, else what
+ * Postgres or the connection said. The client is then usable, inside a failed transaction if it was in one,
+ * unless the connection itself is lost. The source should have its chunks at hand: the COPY waits for them.
+ */
+export async function copyRows(
+  client: pg.PoolClient,
+  sql: string,
+  chunks: Iterable<Buffer> | AsyncIterable<Buffer>,
+): Promise<number> {
+  // Without a listener the loss of a connection that is checked out would end the process.
+  client.on("error", ignore);
+  const copy = client.query(copyFrom(sql));
+  try {
+    await pipeline(chunks, copy);
+  } catch (error) {
+    // An empty query is answered once the COPY is over, and refused only where the connection is lost.
+    // A lost one may report it more than once, so that client keeps its listener.
+    await client.query("").then(() => client.off("error", ignore), ignore);
+    throw error;
+  }
+  client.off("error", ignore);
+  return copy.rowCount;
+}
+
+/**
+ * A vector in pgvector's binary form, from numbers or from the bytes of little-endian float32. As a parameter,
+ * `$1::vector`, it takes a tenth of the time of the text form.
+ */
+export function encodeVector(values: Float32Array | Uint8Array): Buffer {
+  const wire = Buffer.allocUnsafe(wireBytes(values));
+  writeVector(values, wire, 0);
+  return wire;
+}
+
+/**
+ * The numbers of a vector in pgvector's binary form, as `vector_send(column)` selects it: at 1,536 dimensions read
+ * in 43 microseconds, the text form in 163.
+ */
+export function decodeVector(wire: Buffer): Float32Array {
+  const values = new Float32Array(wire.readInt16BE(0));
+  const bytes = Buffer.from(values.buffer);
+  wire.copy(bytes, 0, vectorHeaderBytes);
+  bytes.swap32();
+  return values;
+}
+
+function wireBytes(values: Float32Array | Uint8Array): number {
+  return vectorHeaderBytes + values.byteLength;
+}
+
+/** int16 dimensions, int16 zero, then each float32, all big-endian (vector_recv in pgvector's src/vector.c). */
+function writeVector(values: Float32Array | Uint8Array, target: Buffer, start: number): void {
+  target.writeInt16BE(values.byteLength / 4, start);
+  target.writeInt16BE(0, start + 2);
+  const floats = target.subarray(start + vectorHeaderBytes, start + wireBytes(values));
+  floats.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  floats.swap32();
+}
+
+function ignore(): void {}

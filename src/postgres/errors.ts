@@ -1,0 +1,91 @@
+import pg from "pg";
+import { deadlineExceeded, invalidArgument, rateLimited, unavailable } from "../errors.ts";
+
+/** Long enough for a restarted server or a fail-over's first moments, short enough not to be noticed. */
+const RETRY_AFTER_MS = 1000;
+
+/** Errors of the operating system by which a server is away; ENOENT is a Unix socket that is not there. */
+const NETWORK_CODES = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "ENOENT",
+]);
+
+/** pg-pool gives an exhausted pool no code, only this text (pg-pool/index.js, `connect`). */
+const POOL_EXHAUSTED = "timeout exceeded when trying to connect";
+
+/** Nor do node-postgres and its pool give these a code (pg/lib/client.js, pg-pool/index.js). */
+const CONNECTION_LOST = new Set([
+  "Connection terminated",
+  "Connection terminated unexpectedly",
+  "Connection terminated due to connection timeout",
+  "timeout expired",
+  "Client has encountered a connection error and is not queryable",
+  "Client was closed and is not queryable",
+  "Cannot use a pool after calling end on the pool",
+]);
+
+/**
+ * Turns what Postgres, node-postgres or the network threw into an error fit for the caller. What has no meaning for
+ * the caller comes back unchanged, and so do errors that are fit already.
+ * Reference: PostgreSQL manual, appendix A, "PostgreSQL Error Codes".
+ */
+export function toServiceError(error: unknown): unknown {
+  if (error instanceof pg.DatabaseError) return fromSqlState(error);
+  if (!(error instanceof Error)) return error;
+  if (error.message === POOL_EXHAUSTED) {
+    return rateLimited("All database connections are busy.", RETRY_AFTER_MS);
+  }
+  const { code } = error as NodeJS.ErrnoException;
+  const lost = (code !== undefined && NETWORK_CODES.has(code)) || CONNECTION_LOST.has(error.message);
+  return lost ? away(error) : error;
+}
+
+function fromSqlState(error: pg.DatabaseError): unknown {
+  const state = error.code ?? "";
+  // 08P01 is a malformed message: a fault of ours, not of the connection.
+  if (state.startsWith("08") && state !== "08P01") return away(error);
+  switch (state) {
+    case "57P01": // admin_shutdown
+    case "57P02": // crash_shutdown
+    case "57P03": // cannot_connect_now
+    case "53300": // too_many_connections
+      return away(error);
+    case "57014": // query_canceled, also by statement_timeout
+      return deadlineExceeded("The database took longer than allowed.", error);
+    case "22021": // character_not_in_repertoire
+    case "22P05": // untranslatable_character
+    case "22P02": // invalid_text_representation
+      return invalidArgument(undefined, "A text has a character or a form that the database cannot store.");
+    case "40001": // serialization_failure
+    case "40P01": // deadlock_detected
+      return unavailable("DATABASE_UNAVAILABLE", "Another change came in between; try again.", {
+        retryAfterMs: RETRY_AFTER_MS,
+        cause: error,
+      });
+    case "42P01": // undefined_table
+    case "42501": // insufficient_privilege
+    case "3F000": // invalid_schema_name
+      return unavailable("SCHEMA_MISSING", "The database is not set up for this service.", { cause: error });
+    default:
+      return error;
+  }
+}
+
+function away(cause: Error): unknown {
+  return unavailable("DATABASE_UNAVAILABLE", "The database cannot be reached.", {
+    retryAfterMs: RETRY_AFTER_MS,
+    cause,
+  });
+}
+
+/** Whether a statement failed because a key was taken (23505). */
+export function isUniqueViolation(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "23505";
+}

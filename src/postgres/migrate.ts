@@ -1,0 +1,153 @@
+import { readdir, readFile } from "node:fs/promises";
+import pg from "pg";
+import type { Database, Queryable } from "./pool.ts";
+import type { Tables } from "./tables.ts";
+import { transaction } from "./transaction.ts";
+
+/** Key of the advisory lock under which one process at a time migrates; any number nobody else uses. */
+const LOCK_KEY = 7_074_110_310;
+/** How long to wait for a table that others use. They wait behind us meanwhile. */
+const LOCK_TIMEOUT_MS = 60_000;
+
+interface Migration {
+  version: number;
+  name: string;
+  sql: string;
+}
+
+/**
+ * Brings the tables up to date: applies the files of `migrations/` that the database has not had, in order and in
+ * one transaction, one process at a time. Where nothing is missing it only reads, so a role that may not create
+ * anything will do. Returns how many files were applied. Throws an Error fit for an operator when something is
+ * missing that the role may not create, and when the database is ahead of this program.
+ */
+export async function migrate(database: Database): Promise<{ applied: number }> {
+  const migrations = await readMigrations(database.tables);
+  if ((await findPending(database.pool, database, migrations)).length === 0) return { applied: 0 };
+  return transaction(database.pool, async (client) => {
+    await client.query("set local statement_timeout = 0");
+    await client.query("select pg_advisory_xact_lock($1)", [LOCK_KEY]);
+    await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+    const pending = await findPending(client, database, migrations);
+    if (pending.length > 0) await prepare(client, database);
+    for (const { name, sql } of pending) {
+      await client.query(sql).catch((error: unknown) => {
+        const { message } = error as Error;
+        throw new Error(`Migration ${name} failed and was undone: ${message}.`, { cause: error });
+      });
+    }
+    return { applied: pending.length };
+  });
+}
+
+/** The files in order, each with the names of the tables in the place of psql's variables. */
+async function readMigrations(tables: Tables): Promise<Migration[]> {
+  const directory = new URL("migrations/", import.meta.url);
+  const names = (await readdir(directory)).filter((name) => name.endsWith(".sql")).toSorted();
+  return Promise.all(
+    names.map(async (name) => ({
+      version: Number.parseInt(name, 10),
+      name,
+      sql: interpolate(await readFile(new URL(name, directory), "utf8"), tables),
+    })),
+  );
+}
+
+/** Replaces `:"name"` by the identifier and `:'name'` by the literal, as psql does. */
+function interpolate(sql: string, tables: Tables): string {
+  const identifiers: Record<string, string> = {
+    vector_stores: tables.vectorStores,
+    embeddings: tables.embeddings,
+    migrations: tables.migrations,
+    id: tables.id,
+    vector_store_id: tables.vectorStoreId,
+    content: tables.content,
+    embedding: tables.embedding,
+    metadata: tables.metadata,
+    created_at: tables.createdAt,
+  };
+  return sql.replace(/:(["'])([a-z_]+)\1/g, (variable, quote: string, name: string) => {
+    const identifier = identifiers[name];
+    if (identifier === undefined) throw new Error(`A migration uses the unknown variable ${variable}.`);
+    return quote === '"' ? identifier : `'${identifier.slice(1, -1)}'`;
+  });
+}
+
+async function findPending(
+  queryable: Queryable,
+  database: Database,
+  migrations: Migration[],
+): Promise<Migration[]> {
+  const { schema, tables } = database;
+  // Not to_regclass: what a session has not found it remembers, even when another has made it meanwhile.
+  const { rows: found } = await queryable.query<{ name: string }>(
+    `select format('%I.%I', nspname, relname) as name
+     from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+     where nspname = coalesce($1, current_schema()) and relname = trim('"' from $2)`,
+    [schema, tables.migrations],
+  );
+  const table = found[0]?.name;
+  if (table === undefined) return migrations;
+  const { rows } = await queryable.query<{ version: number }>(
+    `select version from ${table} order by version`,
+  );
+  const applied = rows.at(-1)?.version ?? 0;
+  const known = migrations.at(-1)?.version ?? 0;
+  if (applied > known) {
+    throw new Error(
+      `The database has had migration ${applied} and this pgquiver knows only ${known}: ` +
+        "it was made by a newer version. Start that one.",
+    );
+  }
+  return migrations.filter(({ version }) => version > applied);
+}
+
+/** Makes or demands what the files need: the schema, the extension, and the right to create and alter the tables. */
+async function prepare(client: pg.PoolClient, { schema, tables }: Database): Promise<void> {
+  if (schema !== undefined) {
+    const { rowCount } = await client.query("select from pg_namespace where nspname = $1", [schema]);
+    if (rowCount === 0) await createOrRefuse(client, `create schema ${pg.escapeIdentifier(schema)}`);
+  }
+  const { rows: types } = await client.query<{ visible: boolean; schema: string | null }>(
+    `select to_regtype('vector') is not null as visible,
+       (select extnamespace::regnamespace::text from pg_extension where extname = 'vector') as schema`,
+  );
+  const extension = types[0];
+  if (extension?.visible === false) {
+    if (extension.schema !== null) {
+      throw new Error(
+        `The extension vector is in the schema ${extension.schema}, which the service does not see. ` +
+          `Add ?options=-c%20search_path%3Dpublic,${extension.schema} to the database's URL.`,
+      );
+    }
+    // Where every schema of the database sees it.
+    await createOrRefuse(client, `create extension vector${schema === undefined ? "" : " schema public"}`);
+  }
+  const { rows: grants } = await client.query<{ statement: string }>(
+    `select format('grant create on schema %I to %I;', current_schema(), current_user) as statement
+     where not has_schema_privilege(current_schema(), 'create')
+     union all
+     select format('alter table %s owner to %I;', oid::regclass, current_user)
+     from pg_class
+     where relnamespace = quote_ident(current_schema())::regnamespace
+       and relname in (trim('"' from $1), trim('"' from $2)) and not pg_has_role(relowner, 'usage')`,
+    [tables.vectorStores, tables.embeddings],
+  );
+  if (grants.length > 0) throw refusal(grants.map(({ statement }) => statement).join("\n  "));
+}
+
+async function createOrRefuse(client: pg.PoolClient, statement: string): Promise<void> {
+  await client.query(statement).catch((error: unknown) => {
+    throw refusal(`${statement};`, error);
+  });
+}
+
+/** What a database administrator is to do. */
+function refusal(statements: string, cause?: unknown): Error {
+  const reason = cause instanceof Error ? ` (${cause.message})` : "";
+  return new Error(
+    `The database lacks tables or the extension, and this role may not create them${reason}. ` +
+      `Start pgquiver once with a role that may, or let an administrator run:\n  ${statements}`,
+    { cause },
+  );
+}

@@ -1,0 +1,123 @@
+import pg from "pg";
+import { openEmbedded } from "./embedded.ts";
+import type { Tables } from "./tables.ts";
+import { cancellable } from "./transaction.ts";
+
+/** What a statement can be sent to: the pool for one statement, a client for several that belong together. */
+export type Queryable = pg.Pool | pg.PoolClient;
+
+/** An open database: what the capabilities get as their first argument. */
+export interface Database {
+  pool: pg.Pool;
+  tables: Tables;
+  kind: "postgres" | "embedded";
+  /** Which database it is, for the log; without the password. */
+  description: string;
+  /** The schema named by `?schema=` of the URL, to be created if it is missing. */
+  schema: string | undefined;
+  /** Waits for the clients in use to be released, then closes every connection. */
+  close(): Promise<void>;
+}
+
+/** Where the database is and how patient to be with it. */
+export interface DatabaseOptions {
+  /** A Postgres URL; Prisma's query parameters are understood. Undefined: the embedded database. */
+  url?: string | undefined;
+  /** Directory of the embedded database; undefined: in memory, gone with the process. */
+  directory?: string | undefined;
+  tables: Tables;
+  /** Connections at most; the URL's `connection_limit` wins. The embedded database has one. */
+  poolMax: number;
+  /** How long to wait for a connection, new or pooled; the URL's `pool_timeout` or `connect_timeout` wins. */
+  connectTimeoutMs: number;
+  /** How long one statement may run. The embedded database does not enforce it. */
+  statementTimeoutMs: number;
+}
+
+/** Opens the database. A Postgres is first connected to when it is first needed, so an absent one does not fail here. */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const { url, directory, tables } = options;
+  if (url === undefined) {
+    const { pool, close } = await openEmbedded({ directory, connectTimeoutMs: options.connectTimeoutMs });
+    const description = `the embedded database ${directory === undefined ? "in memory" : `in ${directory}`}`;
+    return { pool, tables, kind: "embedded", description, schema: undefined, close };
+  }
+  const { schema, config } = readUrl(url, options);
+  const pool = new pg.Pool(config);
+  // An idle connection that breaks is already out of the pool, and the statement that ran on a busy one rejects;
+  // without a listener either event would end the process.
+  pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
+  const { database, host, port } = new pg.Client(config);
+  const description = `PostgreSQL at ${host}:${port}, database ${database}`;
+  return { pool, tables, kind: "postgres", description, schema, close: () => pool.end() };
+}
+
+/** Resolves when the database answers within `timeoutMs`; rejects when it does not. */
+export async function ping(database: Database, timeoutMs: number): Promise<void> {
+  await cancellable(database.pool, AbortSignal.timeout(timeoutMs), (client) => client.query("select 1"));
+}
+
+/** How soon the server stops a statement whose connection is gone. Needs PostgreSQL 14 on Linux, macOS or BSD. */
+const CONNECTION_CHECK_INTERVAL_MS = 500;
+/** A client that sits in a transaction longer than this is a fault: it would hold locks and hinder vacuum. */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
+
+/**
+ * Turns the URL into a pool's settings. Prisma's parameters mean what they mean to Prisma; all others are left to
+ * node-postgres. Reference: prisma.io, "PostgreSQL database connector", "Arguments".
+ */
+function readUrl(
+  url: string,
+  options: DatabaseOptions,
+): { schema: string | undefined; config: pg.PoolConfig } {
+  const [base = "", query = ""] = url.split("?", 2);
+  const parameters = new URLSearchParams(query);
+  const take = (name: string): string | undefined => {
+    const value = parameters.get(name) ?? undefined;
+    parameters.delete(name);
+    return value;
+  };
+  const schema = take("schema");
+  const poolMax = Number(take("connection_limit")) || options.poolMax;
+  const timeoutsSeconds = [take("pool_timeout"), take("connect_timeout")].map((value) => Number(value) || 0);
+  const connectTimeoutMs = Math.max(...timeoutsSeconds) * 1000 || options.connectTimeoutMs;
+  const settings = sessionSettings(schema, options.statementTimeoutMs, take("pgbouncer") === "true");
+  // TLS as libpq and Prisma understand it: `require` encrypts and does not verify, `verify-full` verifies.
+  if (take("sslaccept") === "strict") parameters.set("sslmode", "verify-full");
+  if (parameters.has("sslmode")) parameters.set("uselibpqcompat", "true");
+  const ownOptions = take("options");
+  for (const name of ["socket_timeout", "statement_cache_size"]) take(name);
+  return {
+    schema,
+    config: {
+      connectionString: parameters.size === 0 ? base : `${base}?${parameters.toString()}`,
+      application_name: "pgquiver",
+      options: [...settings, ...(ownOptions === undefined ? [] : [ownOptions])].join(" "),
+      max: poolMax,
+      connectionTimeoutMillis: connectTimeoutMs,
+      keepAlive: true,
+    },
+  };
+}
+
+/** The settings a session starts with, in the notation of the start-up parameter `options`. */
+function sessionSettings(
+  schema: string | undefined,
+  statementTimeoutMs: number,
+  pgbouncer: boolean,
+): string[] {
+  // Types of an extension usually live in public. Spaces and backslashes separate and escape in `options`.
+  const path =
+    schema === undefined
+      ? []
+      : [`-c search_path=${pg.escapeIdentifier(schema).replace(/[\s\\]/g, "\\$&")},public`];
+  // PgBouncer refuses a connection that asks for settings it does not track.
+  if (pgbouncer) return path;
+  return [
+    ...path,
+    `-c statement_timeout=${statementTimeoutMs}`,
+    `-c idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
+    `-c client_connection_check_interval=${CONNECTION_CHECK_INTERVAL_MS}`,
+  ];
+}

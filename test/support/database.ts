@@ -1,0 +1,57 @@
+import { randomUUID } from "node:crypto";
+import { openAsBlob } from "node:fs";
+import { inject } from "vitest";
+import { openEmbedded } from "../../src/postgres/embedded.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
+import { type Database, openDatabase } from "../../src/postgres/pool.ts";
+import { quoteTables, type TableNames } from "../../src/postgres/tables.ts";
+import { administer, databaseUrl, TEST_LIMITS } from "./template.ts";
+
+/** A database of its own for a test file, gone when closed or disposed of. */
+export interface TestDatabase extends Database, AsyncDisposable {
+  /** Its URL; undefined for the embedded one. */
+  url: string | undefined;
+}
+
+/** A fresh, migrated database; other names than the default ones are migrated on the spot. */
+export async function openTestDatabase(names?: TableNames): Promise<TestDatabase> {
+  if (names === undefined) return open({}, "migrated");
+  const database = await open(names, "empty");
+  await migrate(database);
+  return database;
+}
+
+/** A fresh database without anything in it. */
+export async function openEmptyDatabase(names: TableNames = {}): Promise<TestDatabase> {
+  return open(names, "empty");
+}
+
+async function open(names: TableNames, state: "empty" | "migrated"): Promise<TestDatabase> {
+  const template = inject("template");
+  const tables = quoteTables(names);
+  if (template.kind === "embedded") {
+    const snapshot = await openAsBlob(template[state]);
+    const { pool, close } = await openEmbedded({ snapshot, ...TEST_LIMITS });
+    const database: Database = {
+      pool,
+      tables,
+      kind: "embedded",
+      description: "a test",
+      schema: undefined,
+      close,
+    };
+    return { ...database, url: undefined, [Symbol.asyncDispose]: close };
+  }
+  const name = `pgquiver_test_${randomUUID().slice(0, 8)}`;
+  await administer(
+    template.url,
+    `create database ${name}${state === "migrated" ? ` template ${template.migrated}` : ""}`,
+  );
+  const url = databaseUrl(template.url, name);
+  const database = await openDatabase({ url, tables, ...TEST_LIMITS });
+  const close = async () => {
+    await database.close();
+    await administer(template.url, `drop database ${name} with (force)`);
+  };
+  return { ...database, url, close, [Symbol.asyncDispose]: close };
+}

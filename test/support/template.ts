@@ -1,0 +1,77 @@
+import { randomUUID } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import type { TestProject } from "vitest/node";
+import { openEmbedded } from "../../src/postgres/embedded.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
+import { openDatabase } from "../../src/postgres/pool.ts";
+import { quoteTables } from "../../src/postgres/tables.ts";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    template: Template;
+  }
+}
+
+/** What the databases of the test files are copied from, empty and migrated: databases of a server, or files. */
+export type Template =
+  | { kind: "postgres"; url: string; migrated: string }
+  | { kind: "embedded"; empty: string; migrated: string };
+
+/** Limits of every database that tests open: generous, for a busy machine. */
+export const TEST_LIMITS = { poolMax: 5, connectTimeoutMs: 10_000, statementTimeoutMs: 60_000 };
+
+/** Makes the template once per run: on the server named by TEST_DATABASE_URL, else for PGlite. Returns its removal. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const url = process.env["TEST_DATABASE_URL"];
+  return url === undefined ? setUpEmbedded(project) : setUpPostgres(project, url);
+}
+
+async function setUpPostgres(project: TestProject, url: string): Promise<() => Promise<void>> {
+  const name = `pgquiver_template_${randomUUID().slice(0, 8)}`;
+  await administer(url, `create database ${name}`);
+  const database = await openDatabase({
+    url: databaseUrl(url, name),
+    tables: quoteTables({}),
+    ...TEST_LIMITS,
+  });
+  await migrate(database);
+  await database.close();
+  project.provide("template", { kind: "postgres", url, migrated: name });
+  return () => administer(url, `drop database ${name} with (force)`);
+}
+
+async function setUpEmbedded(project: TestProject): Promise<() => Promise<void>> {
+  const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+  const { pool, dump, close } = await openEmbedded(TEST_LIMITS);
+  const dumpTo = async (name: string) => {
+    const path = join(directory, name);
+    await writeFile(path, Buffer.from(await (await dump()).arrayBuffer()));
+    return path;
+  };
+  const empty = await dumpTo("empty.tar");
+  const tables = quoteTables({});
+  await migrate({ pool, tables, kind: "embedded", description: "the template", schema: undefined, close });
+  const migrated = await dumpTo("migrated.tar");
+  await close();
+  project.provide("template", { kind: "embedded", empty, migrated });
+  return () => rm(directory, { recursive: true });
+}
+
+/** Runs one statement outside of the databases under test. */
+export async function administer(url: string, statement: string): Promise<void> {
+  const client = new pg.Client(url);
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+/** The same server, another database. */
+export function databaseUrl(url: string, name: string): string {
+  return Object.assign(new URL(url), { pathname: `/${name}` }).href;
+}

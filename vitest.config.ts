@@ -1,0 +1,29 @@
+import { defineConfig } from "vitest/config";
+
+/** One project for each folder under test/; those that need a database share the template it is copied from. */
+const project = (name: string, settings: { database: boolean }) => ({
+  extends: true as const,
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    globalSetup: settings.database ? ["test/support/template.ts"] : [],
+  },
+});
+
+export default defineConfig({
+  test: {
+    // A process for each file gives the memory of its PGlite back; two of them are enough for two cores.
+    pool: "forks",
+    maxWorkers: 2,
+    // PGlite starts in 1 to 2 s and blocks its process while it works; a busy machine takes several times as long.
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    projects: [
+      project("unit", { database: false }),
+      project("postgres", { database: true }),
+      project("wire", { database: true }),
+      project("openai", { database: true }),
+      project("docs", { database: false }),
+    ],
+  },
+});
