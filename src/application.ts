@@ -1,0 +1,73 @@
+import type { FastifyInstance } from "fastify";
+import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
+import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
+import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
+import type { Config } from "./config.ts";
+import type { Embedder } from "./embedding/embedder.ts";
+import { cancelled } from "./errors.ts";
+import { toServiceError } from "./postgres/errors.ts";
+import { ping, type Database } from "./postgres/pool.ts";
+import { embeddingService } from "./service/embeddings.ts";
+import { searchService } from "./service/search.ts";
+import { vectorStoreService } from "./service/stores.ts";
+import { defineService } from "./wire/call.ts";
+import { createHealth } from "./wire/health.ts";
+import { createServer } from "./wire/server.ts";
+
+/** A built server with the way to end it. */
+export interface Application {
+  server: FastifyInstance;
+  /**
+   * Says NOT_SERVING, takes no new connections, lets calls in flight finish for at most `graceMs`,
+   * then cuts what is left. The database stays open.
+   */
+  stop: (graceMs: number) => Promise<void>;
+}
+
+/** How often the database is looked at, and how long it may take to answer, for health checks. */
+const HEALTH_INTERVAL_MS = 5_000;
+const HEALTH_TIMEOUT_MS = 3_000;
+
+/** Wires the services to a migrated database and an embedder. */
+export async function createApplication(
+  database: Database,
+  embedder: Embedder,
+  config: Pick<Config, "apiKeys" | "corsOrigins" | "requestBytesMax" | "logLevel" | "listen">,
+): Promise<Application> {
+  const services = [
+    defineService(VectorStoreService, vectorStoreService(database), toServiceError),
+    defineService(EmbeddingService, embeddingService(database, embedder), toServiceError),
+    defineService(SearchService, searchService(database, embedder), toServiceError),
+  ];
+  const health = createHealth({
+    services: services.map(({ desc }) => desc.typeName),
+    check: () => ping(database, HEALTH_TIMEOUT_MS),
+    intervalMs: HEALTH_INTERVAL_MS,
+    timeoutMs: HEALTH_TIMEOUT_MS,
+  });
+  const shutdown = new AbortController();
+  const server = await createServer({
+    services,
+    health,
+    apiKeys: config.apiKeys,
+    requestBytesMax: config.requestBytesMax,
+    corsOrigins: config.corsOrigins,
+    tls: config.listen.tls,
+    logLevel: config.logLevel,
+    shutdownSignal: shutdown.signal,
+  });
+  return {
+    server,
+    async stop(graceMs) {
+      health.drain();
+      const closed = server.close();
+      const deadline = setTimeout(() => {
+        shutdown.abort(cancelled());
+        server.server.closeAllConnections();
+      }, graceMs);
+      await closed;
+      clearTimeout(deadline);
+      health.stop();
+    },
+  };
+}

@@ -1,0 +1,194 @@
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+
+/** A variable that is set to nothing counts as not set, as in a compose file. */
+const optional = z
+  .string()
+  .optional()
+  .transform((value) => (value === undefined || value.trim() === "" ? undefined : value.trim()));
+
+function integer(fallback: number, min: number, max: number) {
+  return optional.transform((value, context) => {
+    if (value === undefined) return fallback;
+    const number = Number(value);
+    if (Number.isInteger(number) && number >= min && number <= max) return number;
+    context.addIssue(`expected an integer from ${min} to ${max}, but got "${value}"`);
+    return z.NEVER;
+  });
+}
+
+function word<const Word extends string>(words: readonly Word[], fallback: Word) {
+  return optional.transform((value, context): Word => {
+    const known = words.find((candidate) => candidate === (value ?? fallback).toLowerCase());
+    if (known !== undefined) return known;
+    context.addIssue(`expected one of ${words.join(", ")}, but got "${value}"`);
+    return z.NEVER;
+  });
+}
+
+const list = optional.transform((value) =>
+  (value ?? "")
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== ""),
+);
+
+const url = (schemes: readonly string[]) =>
+  optional.transform((value, context) => {
+    if (value === undefined || schemes.some((scheme) => value.startsWith(`${scheme}://`))) return value;
+    context.addIssue(
+      `expected a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
+    );
+    return z.NEVER;
+  });
+
+/** Every variable the service reads, by its name. README's table is held to this one by a test. */
+export const variables = z.object({
+  DATABASE_URL: url(["postgres", "postgresql"]),
+  DATABASE_POOL_MAX: integer(10, 1, 1000),
+  DATABASE_STATEMENT_TIMEOUT_SECONDS: integer(60, 1, 3600),
+  DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),
+  SERVER_API_KEY: list,
+  OPENAI_API_KEY: list,
+  HOST: optional,
+  PORT: integer(8000, 0, 65_535),
+  TLS_CERT_FILE: optional,
+  TLS_KEY_FILE: optional,
+  CORS_ORIGINS: list,
+  REQUEST_BYTES_MAX: integer(32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
+  SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
+  LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),
+  EMBEDDING__MODEL: optional,
+  EMBEDDING__BASE_URL: url(["http", "https"]),
+  EMBEDDING__API_KEY: optional,
+  EMBEDDING__DIMENSIONS: integer(0, 0, 16_000),
+  EMBEDDING__SEND_DIMENSIONS: word(["auto", "true", "false"], "auto"),
+  EMBEDDING__ENCODING_FORMAT: word(["omit", "float", "base64"], "omit"),
+  EMBEDDING__BATCH_SIZE: integer(256, 1, 2048),
+  EMBEDDING__CONCURRENCY: integer(4, 1, 64),
+  // Node's fetch itself gives up on a reply's headers after 300 seconds.
+  EMBEDDING__TIMEOUT_SECONDS: integer(60, 1, 300),
+  EMBEDDING__RETRIES: integer(2, 0, 10),
+  DB_FIELDS__ID_FIELD: optional,
+  DB_FIELDS__CONTENT_FIELD: optional,
+  DB_FIELDS__METADATA_FIELD: optional,
+  DB_FIELDS__EMBEDDING_FIELD: optional,
+  DB_FIELDS__VECTOR_STORE_ID_FIELD: optional,
+  DB_FIELDS__CREATED_AT_FIELD: optional,
+  DB_TABLES__VECTOR_STORES: optional,
+  DB_TABLES__EMBEDDINGS: optional,
+});
+
+/** The settings of the process, grouped by who reads them. */
+export type Config = ReturnType<typeof readConfig>;
+
+/**
+ * Reads the environment. Names are case-sensitive but for litellm-pgvector's, which may be in lower
+ * case as its own settings allowed. Throws one Error that lists every problem found.
+ */
+export function readConfig(environment: Record<string, string | undefined>) {
+  const names = Object.keys(variables.shape);
+  const given = Object.fromEntries(
+    names.map((name) => [name, environment[name] ?? environment[name.toLowerCase()]]),
+  );
+  const parsed = variables.safeParse(given);
+  const problems = parsed.error?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`) ?? [];
+  const settings = parsed.data;
+  if (settings === undefined) throw invalid(problems);
+
+  const apiKeys = [...new Set([...settings.SERVER_API_KEY, ...settings.OPENAI_API_KEY])];
+  const tls = readTls(settings.TLS_CERT_FILE, settings.TLS_KEY_FILE, problems);
+  const isProviderHalfSet =
+    settings.EMBEDDING__BASE_URL === undefined &&
+    (settings.EMBEDDING__API_KEY ?? settings.EMBEDDING__MODEL) !== undefined;
+  if (isProviderHalfSet) {
+    problems.push(
+      "EMBEDDING__BASE_URL: needed with EMBEDDING__MODEL or EMBEDDING__API_KEY, such as http://localhost:4000 or https://api.openai.com/v1",
+    );
+  }
+  if (problems.length > 0) throw invalid(problems);
+  return {
+    listen: { ...readAddress(settings.HOST, apiKeys.length > 0), port: settings.PORT, tls },
+    apiKeys,
+    corsOrigins: readOrigins(settings.CORS_ORIGINS, apiKeys),
+    requestBytesMax: settings.REQUEST_BYTES_MAX,
+    shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1000,
+    logLevel: settings.LOG_LEVEL,
+    database: {
+      url: settings.DATABASE_URL,
+      directory: settings.DATA_DIRECTORY,
+      poolMax: settings.DATABASE_POOL_MAX,
+      statementTimeoutMs: settings.DATABASE_STATEMENT_TIMEOUT_SECONDS * 1000,
+      names: {
+        vectorStores: settings.DB_TABLES__VECTOR_STORES,
+        embeddings: settings.DB_TABLES__EMBEDDINGS,
+        fields: {
+          id: settings.DB_FIELDS__ID_FIELD,
+          content: settings.DB_FIELDS__CONTENT_FIELD,
+          metadata: settings.DB_FIELDS__METADATA_FIELD,
+          embedding: settings.DB_FIELDS__EMBEDDING_FIELD,
+          vectorStoreId: settings.DB_FIELDS__VECTOR_STORE_ID_FIELD,
+          createdAt: settings.DB_FIELDS__CREATED_AT_FIELD,
+        },
+      },
+    },
+    embedding:
+      settings.EMBEDDING__BASE_URL === undefined
+        ? undefined
+        : {
+            baseUrl: settings.EMBEDDING__BASE_URL,
+            model: settings.EMBEDDING__MODEL ?? "text-embedding-ada-002",
+            // An empty key sends no Authorization header.
+            apiKey: settings.EMBEDDING__API_KEY ?? "",
+            dimensions: settings.EMBEDDING__DIMENSIONS === 0 ? undefined : settings.EMBEDDING__DIMENSIONS,
+            sendDimensions: readSwitch(settings.EMBEDDING__SEND_DIMENSIONS),
+            encodingFormat: settings.EMBEDDING__ENCODING_FORMAT,
+            batchTextsMax: settings.EMBEDDING__BATCH_SIZE,
+            concurrency: settings.EMBEDDING__CONCURRENCY,
+            timeoutMs: settings.EMBEDDING__TIMEOUT_SECONDS * 1000,
+            retriesMax: settings.EMBEDDING__RETRIES,
+          },
+  };
+}
+
+function invalid(problems: readonly string[]): Error {
+  return new Error(`The configuration is invalid:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
+}
+
+/** Without a key the service listens on loopback only, whatever HOST says. */
+function readAddress(host: string | undefined, hasKey: boolean): { host: string; isRestricted: boolean } {
+  const isLoopback = host !== undefined && /^(?:127(?:\.\d{1,3}){3}|::1|localhost)$/i.test(host);
+  if (hasKey || isLoopback) {
+    // Node would listen on both addresses of the name, with a server each.
+    const name = host ?? "0.0.0.0";
+    return { host: name.toLowerCase() === "localhost" ? "127.0.0.1" : name, isRestricted: false };
+  }
+  return { host: "127.0.0.1", isRestricted: host !== undefined };
+}
+
+/**
+ * litellm-pgvector allowed every origin. With keys that is safe, since browsers send none by
+ * themselves; without, any web page could reach the service of whoever visits it.
+ */
+function readOrigins(origins: readonly string[], apiKeys: readonly string[]): readonly string[] {
+  if (origins.length > 0) return origins;
+  return apiKeys.length > 0 ? ["*"] : [];
+}
+
+function readSwitch(value: "auto" | "true" | "false"): "auto" | boolean {
+  return value === "auto" ? "auto" : value === "true";
+}
+
+function readTls(certFile: string | undefined, keyFile: string | undefined, problems: string[]) {
+  if (certFile === undefined && keyFile === undefined) return undefined;
+  if (certFile === undefined || keyFile === undefined) {
+    problems.push("TLS_CERT_FILE, TLS_KEY_FILE: set both or neither");
+    return undefined;
+  }
+  try {
+    return { cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
+  } catch (error) {
+    problems.push(`TLS_CERT_FILE, TLS_KEY_FILE: ${(error as Error).message}`);
+    return undefined;
+  }
+}

@@ -1,0 +1,121 @@
+import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import type { Embedder } from "../embedding/embedder.ts";
+import { alreadyExists, invalidArgument } from "../errors.ts";
+import { insertRows } from "../ingest/insert.ts";
+import { checkContent, checkDimensions, checkMetadata, checkVector, type Row } from "../ingest/row.ts";
+import { isUniqueViolation } from "../postgres/errors.ts";
+import type { Database } from "../postgres/pool.ts";
+import { transaction } from "../postgres/transaction.ts";
+import { recordAddition } from "../stores/activity.ts";
+import { findTakenId } from "../stores/embeddings.ts";
+import type { VectorStoreRow } from "../stores/stores.ts";
+import { checkIdentifier, makeIdentifier } from "./identifier.ts";
+import { checkModel } from "./model.ts";
+import { requireActiveStore } from "./stores.ts";
+
+type Input = Pick<EmbeddingInput, "content" | "embedding" | "metadata" | "id">;
+
+/** Where the fields of an input stand in the request, such as `embeddings[3].`. */
+type Path = (index: number) => string;
+
+/**
+ * Adds embeddings to a store, all or none: checks every row, embeds the texts that came without a
+ * vector, and stores rows and counts in one transaction. The rows come back in order; by then they
+ * are committed.
+ */
+export async function addEmbeddings(
+  database: Database,
+  embedder: Embedder,
+  storeId: string,
+  inputs: readonly Input[],
+  path: Path,
+  signal: AbortSignal,
+): Promise<Row[]> {
+  const { pool, tables } = database;
+  checkUnique(inputs, path);
+  const checked = inputs.map((input, index) => readInput(input, path(index)));
+  const store = await requireActiveStore(pool, tables, storeId);
+  const missing = checked.filter((row) => row.vector === undefined).map((row) => row.content);
+  if (missing.length > 0) checkModel(embedder, store);
+  const embedded = missing.length === 0 ? [] : (await embedder.embed(missing, signal)).vectors;
+  let next = 0;
+  const rows = checked.map((row): Row => ({
+    ...row,
+    vector: row.vector ?? (embedded[next++] as Float32Array),
+  }));
+  const addition = {
+    rows: rows.length,
+    bytes: rows.reduce((sum, row) => sum + row.contentBytes, 0),
+    dimensions: checkAllDimensions(rows, inputs, store, path),
+    embeddingModel: missing.length > 0 ? embedder.model : null,
+  };
+  try {
+    await transaction(
+      pool,
+      async (client) => {
+        await insertRows(client, tables, storeId, rows);
+        if (!(await recordAddition(client, tables, storeId, addition))) {
+          const current = await requireActiveStore(client, tables, storeId);
+          checkAllDimensions(rows, inputs, current, path);
+          checkModel(embedder, current);
+        }
+      },
+      signal,
+    );
+  } catch (error) {
+    throw isUniqueViolation(error) ? await explainTaken(database, storeId, inputs, path) : error;
+  }
+  return rows;
+}
+
+function checkUnique(inputs: readonly Input[], path: Path): void {
+  const seen = new Set<string>();
+  for (const [index, { id }] of inputs.entries()) {
+    if (id === undefined) continue;
+    const param = `${path(index)}id`;
+    checkIdentifier(id, param);
+    if (seen.has(id))
+      throw invalidArgument(param, `Invalid '${param}': the id '${id}' occurs twice in the request.`);
+    seen.add(id);
+  }
+}
+
+function readInput(input: Input, prefix: string): Omit<Row, "vector"> & { vector: Float32Array | undefined } {
+  const made = makeIdentifier("emb");
+  return {
+    id: input.id ?? made.id,
+    content: input.content,
+    contentBytes: checkContent(input.content, `${prefix}content`),
+    metadata: checkMetadata(input.metadata, `${prefix}metadata`),
+    vector: input.embedding.length === 0 ? undefined : checkVector(input.embedding, `${prefix}embedding`),
+    createdAt: made.createdAt,
+  };
+}
+
+/** Refuses rows whose vectors differ in length from the store's, or from each other. Returns the length. */
+function checkAllDimensions(
+  rows: readonly Row[],
+  inputs: readonly Input[],
+  store: VectorStoreRow,
+  path: Path,
+): number {
+  const expected = store.dimensions ?? (rows[0] as Row).vector.length;
+  for (const [index, row] of rows.entries()) {
+    const isGiven = (inputs[index] as Input).embedding.length > 0;
+    checkDimensions(row.vector, expected, store.id, `${path(index)}${isGiven ? "embedding" : "content"}`);
+  }
+  return expected;
+}
+
+/** Names the id that is taken: Postgres says it only in a text. */
+async function explainTaken(
+  { pool, tables }: Database,
+  storeId: string,
+  inputs: readonly Input[],
+  path: Path,
+): Promise<Error> {
+  const ids = inputs.map((input) => input.id).filter((id) => id !== undefined);
+  const id = await findTakenId(pool, tables, storeId, ids);
+  const index = inputs.findIndex((input) => input.id === id);
+  return alreadyExists(`There is an embedding with id '${id}' already.`, `${path(Math.max(index, 0))}id`);
+}

@@ -1,0 +1,58 @@
+import { Order } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { invalidArgument } from "../errors.ts";
+import { limits } from "../limits.ts";
+
+/** What every list request has. */
+interface PageRequest {
+  limit?: number | undefined;
+  order?: Order | undefined;
+  after?: string | undefined;
+  before?: string | undefined;
+}
+
+/** A page to read: `rowsMax` rows of the list in the given direction. */
+export interface Page {
+  limit: number;
+  /** Rows to read: one more than the limit, to know whether there are more. */
+  rowsMax: number;
+  descending: boolean;
+  /** Whether to walk towards the list's start, from `before`. */
+  backward: boolean;
+}
+
+/** Reads the paging fields of a list request: limit 1 to 100, default 20; order default descending. */
+export function readPage(request: PageRequest): Page {
+  const limit = request.limit ?? limits.page_limit_default;
+  checkRange("limit", limit, 1, limits.page_limit_max);
+  const descending = request.order !== Order.ASC;
+  return {
+    limit,
+    rowsMax: limit + 1,
+    descending,
+    backward: request.before !== undefined && request.after === undefined,
+  };
+}
+
+/** Shapes the rows read for a page, which come in the direction of walking, into the reply's fields. */
+export function toPage<Row, Item extends { id: string }>(
+  page: Page,
+  rows: readonly Row[],
+  toItem: (row: Row) => Item,
+) {
+  const data = rows.slice(0, page.limit).map(toItem);
+  if (page.backward) data.reverse();
+  const ends = data.length === 0 ? {} : { firstId: (data[0] as Item).id, lastId: (data.at(-1) as Item).id };
+  return { object: "list", data, ...ends, hasMore: rows.length > page.limit };
+}
+
+/** Refuses an integer outside its range, in OpenAI's words. */
+export function checkRange(param: string, value: number, min: number, max: number): void {
+  if (value < min) {
+    const message = `Invalid '${param}': integer below minimum value. Expected a value >= ${min}, but got ${value} instead.`;
+    throw invalidArgument(param, message, "INTEGER_BELOW_MIN_VALUE");
+  }
+  if (value > max) {
+    const message = `Invalid '${param}': integer above maximum value. Expected a value <= ${max}, but got ${value} instead.`;
+    throw invalidArgument(param, message, "INTEGER_ABOVE_MAX_VALUE");
+  }
+}

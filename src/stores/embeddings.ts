@@ -1,0 +1,102 @@
+import type { Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+
+/** An embedding as its row has it; `embedding` is pgvector's binary form, or null when not asked for. */
+export interface EmbeddingRow {
+  id: string;
+  content: string;
+  metadata: Record<string, unknown> | null;
+  created_at: Date;
+  embedding: Buffer | null;
+}
+
+/** What a deletion took away. */
+export interface Removed {
+  rows: number;
+  /** UTF-8 bytes of the rows' text. */
+  bytes: number;
+}
+
+/** Reads one embedding with its vector; undefined when there is none. */
+export async function findEmbedding(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  id: string,
+): Promise<EmbeddingRow | undefined> {
+  const result = await client.query<EmbeddingRow>(
+    `select ${columns(tables, true)} from ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = $2`,
+    [storeId, id],
+  );
+  return result.rows[0];
+}
+
+/** Says which of the ids a store holds already, one of them at most. */
+export async function findTakenId(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  ids: readonly string[],
+): Promise<string | undefined> {
+  const result = await client.query<{ id: string }>(
+    `select ${tables.id} as id from ${tables.embeddings}
+     where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[]) order by 1 limit 1`,
+    [storeId, ids],
+  );
+  return result.rows[0]?.id;
+}
+
+/** Reads at most `rowsMax` embeddings in order of id, between `after` and `before` in the list's order. */
+export async function listEmbeddings(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  page: {
+    rowsMax: number;
+    descending: boolean;
+    backward: boolean;
+    after?: string | undefined;
+    before?: string | undefined;
+    includeEmbedding: boolean;
+  },
+): Promise<EmbeddingRow[]> {
+  const params: unknown[] = [storeId];
+  const conditions = [`${tables.vectorStoreId} = $1`];
+  if (page.after !== undefined)
+    conditions.push(`${tables.id} ${page.descending ? "<" : ">"} $${params.push(page.after)}`);
+  if (page.before !== undefined)
+    conditions.push(`${tables.id} ${page.descending ? ">" : "<"} $${params.push(page.before)}`);
+  const direction = page.descending === page.backward ? "asc" : "desc";
+  const result = await client.query<EmbeddingRow>(
+    `select ${columns(tables, page.includeEmbedding)} from ${tables.embeddings} where ${conditions.join(" and ")}
+     order by ${tables.id} ${direction} limit $${params.push(page.rowsMax)}`,
+    params,
+  );
+  return result.rows;
+}
+
+/**
+ * Deletes the embeddings of a store that meet a condition: SQL over the embeddings table whose
+ * parameters follow $1, the store. All of the store's when there is none.
+ */
+export async function deleteEmbeddings(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  condition = "true",
+  params: readonly unknown[] = [],
+): Promise<Removed> {
+  const result = await client.query<{ rows: string; bytes: string }>(
+    `with removed as (
+       delete from ${tables.embeddings} where ${tables.vectorStoreId} = $1 and (${condition})
+       returning octet_length(${tables.content}) as bytes)
+     select count(*) as rows, coalesce(sum(bytes), 0) as bytes from removed`,
+    [storeId, ...params],
+  );
+  return { rows: Number(result.rows[0]?.rows), bytes: Number(result.rows[0]?.bytes) };
+}
+
+function columns(tables: Tables, withVector: boolean): string {
+  return `${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
+    ${tables.createdAt} as created_at, ${withVector ? `vector_send(${tables.embedding})` : "null"} as embedding`;
+}

@@ -1,0 +1,184 @@
+import type { Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+
+/** A store as its row has it. */
+export interface VectorStoreRow {
+  id: string;
+  name: string | null;
+  description: string | null;
+  metadata: Record<string, unknown> | null;
+  /** A bigint, as text. */
+  usage_bytes: string;
+  file_counts: FileCounts;
+  created_at: Date;
+  expires_after: ExpiresAfter | null;
+  expires_at: Date | null;
+  last_active_at: Date | null;
+  dimensions: number | null;
+  embedding_model: string | null;
+  /** Whether `expires_at` has passed by the database's clock. */
+  expired: boolean;
+}
+
+export interface FileCounts {
+  in_progress: number;
+  completed: number;
+  failed: number;
+  cancelled: number;
+  total: number;
+}
+
+export interface ExpiresAfter {
+  anchor: "last_active_at";
+  days: number;
+}
+
+/** What a new store starts with. */
+export interface NewVectorStore {
+  id: string;
+  createdAt: Date;
+  name: string | null;
+  description: string | null;
+  metadata: Record<string, string>;
+  expiresAfter: ExpiresAfter | null;
+  dimensions: number | null;
+}
+
+/** The fields an update may change; a key that is absent is kept. */
+export interface VectorStoreChange {
+  name?: string | null;
+  metadata?: Record<string, string>;
+  expiresAfter?: ExpiresAfter | null;
+}
+
+/** Where a list goes on: after this position in the direction of walking. */
+export interface Position {
+  /** A timestamp as Postgres writes it, which keeps its microseconds. */
+  created_at: string;
+  id: string;
+}
+
+const COLUMNS = `id, name, description, metadata, usage_bytes, file_counts, created_at, expires_after, expires_at,
+  last_active_at, dimensions, embedding_model, coalesce(expires_at <= now(), false) as expired`;
+
+/** Inserts a store and returns its row; undefined when the id is taken. */
+export async function insertStore(
+  client: Queryable,
+  tables: Tables,
+  store: NewVectorStore,
+): Promise<VectorStoreRow | undefined> {
+  const result = await client.query<VectorStoreRow>(
+    `insert into ${tables.vectorStores} (id, name, description, metadata, created_at, last_active_at, expires_after, expires_at, dimensions)
+     values ($1, $2, $3, $4::jsonb, $5::timestamptz, $5::timestamptz, $6::jsonb, $5::timestamptz + ($6::jsonb ->> 'days')::int * interval '1 day', $7)
+     on conflict (id) do nothing
+     returning ${COLUMNS}`,
+    [
+      store.id,
+      store.name,
+      store.description,
+      JSON.stringify(store.metadata),
+      store.createdAt,
+      store.expiresAfter === null ? null : JSON.stringify(store.expiresAfter),
+      store.dimensions,
+    ],
+  );
+  return result.rows[0];
+}
+
+/** Reads a store; undefined when there is none. */
+export async function findStore(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+): Promise<VectorStoreRow | undefined> {
+  const result = await client.query<VectorStoreRow>({
+    name: "find_store",
+    text: `select ${COLUMNS} from ${tables.vectorStores} where id = $1`,
+    values: [id],
+  });
+  return result.rows[0];
+}
+
+/** Reads a store's position in the list; undefined when there is none. */
+export async function findPosition(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+): Promise<Position | undefined> {
+  const result = await client.query<Position>(
+    `select created_at::text as created_at, id from ${tables.vectorStores} where id = $1`,
+    [id],
+  );
+  return result.rows[0];
+}
+
+/**
+ * Reads at most `rowsMax` stores in order of (created_at, id), strictly after `after` and before
+ * `before` in the list's order, walking from its end when `backward`.
+ */
+export async function listStores(
+  client: Queryable,
+  tables: Tables,
+  page: {
+    rowsMax: number;
+    descending: boolean;
+    backward: boolean;
+    after?: Position | undefined;
+    before?: Position | undefined;
+  },
+): Promise<VectorStoreRow[]> {
+  const params: unknown[] = [];
+  const bound = (comparison: string, position: Position | undefined) =>
+    position === undefined
+      ? []
+      : [
+          `(created_at, id) ${comparison} ($${params.push(position.created_at)}::timestamptz, $${params.push(position.id)}::text)`,
+        ];
+  const conditions = [
+    ...bound(page.descending ? "<" : ">", page.after),
+    ...bound(page.descending ? ">" : "<", page.before),
+  ];
+  const direction = page.descending === page.backward ? "asc" : "desc";
+  const result = await client.query<VectorStoreRow>(
+    `select ${COLUMNS} from ${tables.vectorStores}
+     ${conditions.length === 0 ? "" : `where ${conditions.join(" and ")}`}
+     order by created_at ${direction}, id ${direction} limit $${params.push(page.rowsMax)}`,
+    params,
+  );
+  return result.rows;
+}
+
+/** Changes a store that has not expired and returns its row; undefined when there is none. */
+export async function updateStore(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+  change: VectorStoreChange,
+): Promise<VectorStoreRow | undefined> {
+  const params: unknown[] = [id];
+  const changes = ["id = id"];
+  if (change.name !== undefined) changes.push(`name = $${params.push(change.name)}`);
+  if (change.metadata !== undefined)
+    changes.push(`metadata = $${params.push(JSON.stringify(change.metadata))}::jsonb`);
+  if (change.expiresAfter !== undefined) {
+    const days = `$${params.push(change.expiresAfter?.days ?? null)}::int`;
+    changes.push(
+      `expires_after = $${params.push(change.expiresAfter === null ? null : JSON.stringify(change.expiresAfter))}::jsonb`,
+      `last_active_at = coalesce(last_active_at, created_at)`,
+      `expires_at = coalesce(last_active_at, created_at) + ${days} * interval '1 day'`,
+    );
+  }
+  const result = await client.query<VectorStoreRow>(
+    `update ${tables.vectorStores} set ${changes.join(", ")}
+     where id = $1 and coalesce(expires_at > now(), true)
+     returning ${COLUMNS}`,
+    params,
+  );
+  return result.rows[0];
+}
+
+/** Deletes a store's row, before its embeddings; false when there is none. */
+export async function deleteStore(client: Queryable, tables: Tables, id: string): Promise<boolean> {
+  const result = await client.query(`delete from ${tables.vectorStores} where id = $1`, [id]);
+  return result.rowCount === 1;
+}

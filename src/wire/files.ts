@@ -1,0 +1,30 @@
+import type { FastifyInstance } from "fastify";
+import { unimplemented } from "../errors.ts";
+
+/** OpenAI's routes this version does not serve, with what they are for. */
+const ABSENT = {
+  "/v1/files": "Files",
+  "/v1/files/*": "Files",
+  "/v1/uploads": "Uploads",
+  "/v1/uploads/*": "Uploads",
+  "/v1/vector_stores/:vector_store_id/files": "Vector store files",
+  "/v1/vector_stores/:vector_store_id/files/*": "Vector store files",
+  "/v1/vector_stores/:vector_store_id/file_batches": "File batches",
+  "/v1/vector_stores/:vector_store_id/file_batches/*": "File batches",
+  "/v1/embeddings": "OpenAI embeddings",
+  "/v1/models": "Models",
+} as const;
+
+/** Answers OpenAI's file routes with 501 rather than 404: the URL is right, the version is early. */
+export function registerFileRoutes(app: FastifyInstance): void {
+  // The body is not looked at, so its type does not matter.
+  app.addContentTypeParser("multipart/form-data", (_request, payload, done) => {
+    payload.resume();
+    done(null);
+  });
+  for (const [url, subject] of Object.entries(ABSENT)) {
+    app.all(url, () => {
+      throw unimplemented(`${subject} are not available in this version of pgquiver.`);
+    });
+  }
+}

@@ -1,0 +1,199 @@
+import { isUtf8 } from "node:buffer";
+import { randomUUID } from "node:crypto";
+import fastifyCors from "@fastify/cors";
+import type { DescService } from "@bufbuild/protobuf";
+import {
+  ConnectError,
+  createContextValues,
+  type HandlerContext,
+  type ServiceImpl,
+} from "@connectrpc/connect";
+import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
+import fastify, {
+  LogController,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from "fastify";
+import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
+import { invalidArgument } from "../errors.ts";
+import { createAuthenticator, type Authenticate } from "./auth.ts";
+import { callLogger, type Service } from "./call.ts";
+import { httpError, toConnectError, toHttpError, type HttpError } from "./error.ts";
+import { registerFileRoutes } from "./files.ts";
+import { healthRoutes, type Health } from "./health.ts";
+import { canonicalUrl } from "./legacy.ts";
+import { createPortServer, createTlsPortServer } from "./port.ts";
+import { registerReflection } from "./reflection.ts";
+import { registerRest, type RestRoute } from "./rest.ts";
+
+export interface ServerOptions {
+  services: readonly Service[];
+  health: Health;
+  /** Keys a caller may present; none: every request passes. */
+  apiKeys: readonly string[];
+  /** Largest request message or body, in bytes. */
+  requestBytesMax: number;
+  /** Origins whose pages may call from a browser; "*" for all. */
+  corsOrigins: readonly string[];
+  /** PEM certificate and key; undefined: cleartext. */
+  tls: { cert: string; key: string } | undefined;
+  logLevel: string;
+  /** Aborts every call in flight. */
+  shutdownSignal: AbortSignal;
+}
+
+/**
+ * Builds the server: one port that speaks gRPC, gRPC-Web, Connect and OpenAI's REST over HTTP/1.1
+ * and HTTP/2, with health and reflection. Nothing listens yet.
+ */
+export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
+  const { services, health, tls, requestBytesMax } = options;
+  const app = fastify({
+    serverFactory: (handler) =>
+      tls === undefined ? createPortServer(handler) : createTlsPortServer(handler, tls),
+    bodyLimit: requestBytesMax,
+    // While draining, requests on open connections are still answered.
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: 1024 },
+    rewriteUrl: (request) => canonicalUrl(request.url ?? "/"),
+    genReqId: (request) => requestId(request.headers["x-request-id"]),
+    // Each call logs one line of its own, see call.ts.
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: "requestId" }),
+    logger: { level: options.logLevel },
+    frameworkErrors: (error, _request, reply) => void sendError(reply, fromFastify(error)),
+  });
+  app.setErrorHandler<FastifyError>((error, request, reply) => sendError(reply, handled(error, request)));
+  app.addHook("onRequest", async (request, reply) => {
+    // On the raw response, because Connect answers past Fastify.
+    reply.raw.setHeader("x-request-id", request.id);
+    plainGrpcMessage(request, reply);
+  });
+  if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
+
+  const authenticate = createAuthenticator(options.apiKeys);
+  await app.register(connectPlugin(options, authenticate));
+  healthRoutes(app, health);
+  let routes: RestRoute[] = [];
+  await app.register(async (rest) => {
+    rest.addHook("onRequest", async (request) => authenticate(request.headers.authorization));
+    parseJson(rest);
+    routes = registerRest(rest, services);
+    registerFileRoutes(rest);
+  });
+  app.setNotFoundHandler((request, reply) => sendError(reply, noRoute(request, routes)));
+  return app;
+}
+
+function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
+  return async (app: FastifyInstance): Promise<void> => {
+    await app.register(fastifyConnectPlugin, {
+      routes: (router) => {
+        for (const { desc, implementation } of options.services)
+          router.service(desc, implementation as ServiceImpl<DescService>);
+        options.health.register(router);
+        registerReflection(router, [...options.services.map(({ desc }) => desc), HealthService]);
+      },
+      requestGate: (context: HandlerContext) => {
+        if (context.service.typeName !== HealthService.typeName)
+          authenticate(context.requestHeader.get("authorization"));
+      },
+      contextValues: (request) => createContextValues().set(callLogger, request.log),
+      readMaxBytes: options.requestBytesMax,
+      shutdownSignal: options.shutdownSignal,
+    });
+  };
+}
+
+/** The caller's id if it is sane, else a new one. */
+function requestId(header: string | string[] | undefined): string {
+  return typeof header === "string" && /^[\w.:-]{1,128}$/.test(header) ? header : randomUUID();
+}
+
+/**
+ * Connect percent-encodes all punctuation in `grpc-message`; the gRPC specification wants it only
+ * for bytes outside printable ASCII and for "%", and grpc-js shows the rest to its users encoded.
+ */
+function plainGrpcMessage(request: FastifyRequest, reply: FastifyReply): void {
+  if (request.headers["content-type"]?.startsWith("application/grpc") !== true) return;
+  const addTrailers = reply.raw.addTrailers.bind(reply.raw);
+  reply.raw.addTrailers = (trailers) => {
+    const all = Object.fromEntries(Object.entries(trailers)) as Record<string, string>;
+    const encoded = all["grpc-message"];
+    if (encoded !== undefined) {
+      all["grpc-message"] = decodeURIComponent(encoded).replace(/[^ -$&-~]+/gu, encodeURIComponent);
+    }
+    addTrailers(all);
+  };
+}
+
+function cors(origins: readonly string[]) {
+  return {
+    origin: origins.includes("*") ? "*" : [...origins],
+    methods: ["GET", "POST", "DELETE"],
+    exposedHeaders: [
+      "x-request-id",
+      "grpc-status",
+      "grpc-message",
+      "grpc-status-details-bin",
+      "retry-after",
+      "retry-after-ms",
+    ],
+    maxAge: 7200,
+  };
+}
+
+function parseJson(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(
+    "application/json",
+    { parseAs: "buffer" },
+    async (_request: FastifyRequest, body: Buffer) => {
+      if (body.length === 0) return undefined;
+      if (!isUtf8(body)) throw invalidArgument(undefined, "The body is not valid UTF-8.", "INVALID_JSON");
+      try {
+        return JSON.parse(body.toString("utf8")) as unknown;
+      } catch (error) {
+        throw invalidArgument(
+          undefined,
+          `The body is not valid JSON: ${(error as Error).message}`,
+          "INVALID_JSON",
+        );
+      }
+    },
+  );
+}
+
+function handled(error: FastifyError, request: FastifyRequest): HttpError {
+  if (error instanceof ConnectError) return toHttpError(error);
+  if (error.code?.startsWith("FST_") && error.statusCode !== undefined && error.statusCode < 500)
+    return fromFastify(error);
+  request.log.error({ err: error }, "failed");
+  return toHttpError(toConnectError(error));
+}
+
+/** Fastify's own refusals: too large, unknown content type, a URL that cannot be decoded. */
+function fromFastify(error: FastifyError): HttpError {
+  const status = error.statusCode ?? 400;
+  if (status === 413) return httpError(413, "The request body is too large.", { code: "request_too_large" });
+  const message =
+    status === 415 ? "Unsupported content type: send the body as application/json." : error.message;
+  return httpError(status, message, { code: "invalid_request" });
+}
+
+function noRoute(request: FastifyRequest, routes: readonly RestRoute[]): HttpError {
+  const path = request.url.split("?", 1)[0] ?? "/";
+  const verbs = routes.filter((route) => route.path.matches(path)).map((route) => route.verb);
+  if (verbs.length === 0) return httpError(404, `Invalid URL (${request.method} ${path})`);
+  const error = httpError(405, `Not allowed to ${request.method} on ${path}`, { code: "invalid_request" });
+  return { ...error, headers: { ...error.headers, allow: [...new Set(verbs)].join(", ") } };
+}
+
+async function sendError(reply: FastifyReply, error: HttpError): Promise<FastifyReply> {
+  return reply
+    .code(error.status)
+    .headers(error.headers)
+    .type("application/json; charset=utf-8")
+    .send(error.body);
+}

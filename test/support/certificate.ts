@@ -1,0 +1,23 @@
+/**
+ * A key and its self-signed certificate for localhost and 127.0.0.1, valid from 2020 to 2120. For
+ * tests only: the key is public. Fixed, because Node can read X.509 but not make it.
+ */
+export const certificate = {
+  key: `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgV6YpfKJnh6IeMzOK
+1zHCHJQjPm8OKBzyZJxOB0AWOZ2hRANCAAQ3nuzkjYgOpskUpzQqDoP6DAy2PX02
+vAxJVwFx8ZDsrKSFY2JcpvbI/y4fENowBgLFqeZwK/9h+5dKtYUvxFNl
+-----END PRIVATE KEY-----
+`,
+  cert: `-----BEGIN CERTIFICATE-----
+MIIBZzCCAQ2gAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
+c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
+CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDee7OSNiA6myRSn
+NCoOg/oMDLY9fTa8DElXAXHxkOyspIVjYlym9sj/Lh8Q2jAGAsWp5nAr/2H7l0q1
+hS/EU2WjTjBMMBoGA1UdEQQTMBGHBH8AAAGCCWxvY2FsaG9zdDAPBgNVHRMBAf8E
+BTADAQH/MB0GA1UdDgQWBBQ+MMAJddRaG/usxVwdU7CYxNSRETAKBggqhkjOPQQD
+AgNIADBFAiEAlDrsbn+xICdusIVYa/yGs/5+GP5Uk9mvsxgKGHBYXhACIBfVvR6t
+CZ8Yqhr66db7FaObKknN7TzGD4N0bmla9IET
+-----END CERTIFICATE-----
+`,
+};

@@ -1,0 +1,56 @@
+import { createApplication } from "../../src/application.ts";
+import type { Config } from "../../src/config.ts";
+import type { Embedder } from "../../src/embedding/embedder.ts";
+import { createLexicalEmbedder } from "../../src/embedding/lexical.ts";
+import type { Database } from "../../src/postgres/pool.ts";
+import { openTestDatabase } from "./database.ts";
+
+/** The whole service on a free port of loopback. */
+export interface TestServer extends AsyncDisposable {
+  /** Such as `http://127.0.0.1:49152`. */
+  url: string;
+  /** The same without the scheme, as grpc-js wants it. */
+  address: string;
+  database: Database;
+  /** Ends the server as SIGTERM does, with this grace. */
+  stop: (graceMs: number) => Promise<void>;
+}
+
+export interface TestServerOptions {
+  /** Default: a fresh one, closed with the server. */
+  database?: Database;
+  /** Default: the built-in one. */
+  embedder?: Embedder;
+  /** Default none. */
+  apiKeys?: string[];
+  /** Default 32 MiB. */
+  requestBytesMax?: number;
+  corsOrigins?: string[];
+  logLevel?: Config["logLevel"];
+}
+
+/** Starts the service as `main.ts` does. */
+export async function startServer(options: TestServerOptions = {}): Promise<TestServer> {
+  const { apiKeys = [], corsOrigins = [], requestBytesMax = 32 * 1024 * 1024, logLevel = "silent" } = options;
+  const database = options.database ?? (await openTestDatabase());
+  const { server, stop } = await createApplication(database, options.embedder ?? createLexicalEmbedder(), {
+    apiKeys,
+    corsOrigins,
+    requestBytesMax,
+    logLevel,
+    listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
+  });
+  const url = await server.listen({ host: "127.0.0.1", port: 0 });
+  let stopped: Promise<void> | undefined;
+  const stopOnce = (graceMs: number) => (stopped ??= stop(graceMs));
+  return {
+    url,
+    address: url.replace("http://", ""),
+    database,
+    stop: stopOnce,
+    async [Symbol.asyncDispose]() {
+      await stopOnce(0);
+      if (options.database === undefined) await database.close();
+    },
+  };
+}
