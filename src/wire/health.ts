@@ -192,5 +192,5 @@ export function healthRoutes(app: FastifyInstance, health: Health): void {
       .send({ error: { message, type: "server_error", param: null, code } });
   });
   // A stream that nobody ends would hold up the close.
-  
+  app.addHook("preClose", async () => health.stop());
 }

@@ -1,6 +1,6 @@
 import { once } from "node:events";
+import { Agent, get, globalAgent } from "node:http";
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from "node:http";
-import { Agent, get, request as httpRequest } from "node:http";
 import { get as httpsGet, type RequestOptions as TlsRequestOptions } from "node:https";
 import {
   connect as connectHttp2,
@@ -11,7 +11,7 @@ import {
 } from "node:http2";
 import { connect, createServer, type AddressInfo, type Server as NetServer, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
-import type { ConnectionOptions } from "node:tls";
+import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import fastify from "fastify";
 import { describe, expect, onTestFinished, test } from "vitest";
 import {
@@ -82,10 +82,8 @@ async function fetchHttp2(
   return text(stream);
 }
 
-async function fetchHttp1(port: number, agent?: Agent): Promise<string> {
-  const [response] = (await once(get({ host, port, ...(agent && { agent }) }), "response")) as [
-    IncomingMessage,
-  ];
+async function fetchHttp1(port: number, agent = globalAgent): Promise<string> {
+  const [response] = (await once(get({ host, port, agent }), "response")) as [IncomingMessage];
   return text(response);
 }
 
@@ -147,21 +145,14 @@ describe("one cleartext port", () => {
     await closed(session);
   });
 
-  test.each(["GET", "POST", "PUT", "PRI"])(
-    "recognises the protocol of a client that sends %s byte by byte",
-    async (start3) => {
-      const { port } = await start(echoHandler);
-      const slow = await startDripping(port);
-      if (start3 === "PRI") {
-        expect(await fetchHttp2(openSession(slow), { ":method": "POST" }, "body")).toBe("2.0 POST body");
-      } else {
-        const request = httpRequest({ host, port: slow, method: start3, agent: false });
-        request.end(start3 === "GET" ? undefined : "body");
-        const [response] = (await once(request, "response")) as [IncomingMessage];
-        expect(await text(response)).toBe(`1.1 ${start3} ${start3 === "GET" ? "" : "body"}`);
-      }
-    },
-  );
+  test("recognises the protocol of clients that send byte by byte", async () => {
+    const { port } = await start(echoHandler);
+    const slow = await startDripping(port);
+    expect(await fetchHttp1(slow)).toBe("1.1 GET ");
+    const reply = await fetch(`http://${host}:${slow}`, { method: "POST", body: "body" });
+    expect(await reply.text()).toBe("1.1 POST body");
+    expect(await fetchHttp2(openSession(slow), { ":method": "POST" }, "body")).toBe("2.0 POST body");
+  });
 
   test("sleeps while a client has sent one byte of the preface", async () => {
     const { server, port } = await start(echoHandler, { greetingTimeoutMs: 200 });
@@ -395,5 +386,15 @@ describe("one TLS port", () => {
     const plain = await openSocket(port);
     plain.write("GET / HTTP/1.1\r\n\r\n");
     await Promise.all([closed(silent), closed(plain)]);
+  });
+
+  test("ends a client that finishes the handshake after the server has closed", async () => {
+    const { server, port } = await startTls(echoHandler);
+    const accepted = once(server, "connection");
+    const socket = await openSocket(port);
+    await accepted;
+    const serverClosed = new Promise((resolve) => server.close(resolve));
+    await closed(connectTls({ socket, ca: certificate.cert }).on("error", () => {}));
+    expect(await serverClosed).toBeUndefined();
   });
 });
