@@ -1,15 +1,19 @@
 import type { FastifyInstance } from "fastify";
 import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
+import { IngestRowSchema, IngestService } from "../gen/pgquiver/v1/ingest_pb.ts";
 import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Config } from "./config.ts";
 import type { Embedder } from "./embedding/embedder.ts";
 import { cancelled } from "./errors.ts";
+import { ByteBudget } from "./ingest/budget.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping, type Database } from "./postgres/pool.ts";
 import { embeddingService } from "./service/embeddings.ts";
+import { ingestService } from "./service/ingest.ts";
 import { searchService } from "./service/search.ts";
 import { vectorStoreService } from "./service/stores.ts";
+import { deferVectors } from "./service/vector-bytes.ts";
 import { defineService } from "./wire/call.ts";
 import { createHealth } from "./wire/health.ts";
 import { createServer } from "./wire/server.ts";
@@ -32,11 +36,24 @@ const HEALTH_TIMEOUT_MS = 3_000;
 export async function createApplication(
   database: Database,
   embedder: Embedder,
-  config: Pick<Config, "apiKeys" | "corsOrigins" | "requestBytesMax" | "logLevel" | "listen">,
+  config: Pick<Config, "apiKeys" | "corsOrigins" | "requestBytesMax" | "logLevel" | "listen" | "ingest">,
 ): Promise<Application> {
+  const draining = new AbortController();
+  const ingest = ingestService(database, embedder, {
+    budget: new ByteBudget(config.ingest.memoryBytes),
+    // The other half of the pool is left to everybody else.
+    atomicStreamsMax: Math.max(1, Math.floor((database.pool.options.max ?? 1) / 2)),
+    idleMs: config.ingest.idleMs,
+    messageBytesMax: config.requestBytesMax,
+    draining: draining.signal,
+  });
   const services = [
     defineService(VectorStoreService, vectorStoreService(database), toServiceError),
     defineService(EmbeddingService, embeddingService(database, embedder), toServiceError),
+    {
+      ...defineService(IngestService, ingest, toServiceError),
+      binaryDesc: deferVectors(IngestService, [IngestRowSchema]),
+    },
     defineService(SearchService, searchService(database, embedder), toServiceError),
   ];
   const health = createHealth({
@@ -60,6 +77,7 @@ export async function createApplication(
     server,
     async stop(graceMs) {
       health.drain();
+      draining.abort();
       const closed = server.close();
       const deadline = setTimeout(() => {
         shutdown.abort(cancelled());

@@ -26,6 +26,15 @@ function word<const Word extends string>(words: readonly Word[], fallback: Word)
   });
 }
 
+/** What `quoteTables` accepts. */
+const identifier = optional.transform((value, context) => {
+  if (value === undefined || /^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(value)) return value;
+  context.addIssue(
+    `expected the name of a table or column, 1 to 63 letters, digits, _ or $, the first a letter or _, but got "${value}"`,
+  );
+  return z.NEVER;
+});
+
 const list = optional.transform((value) =>
   (value ?? "")
     .split(",")
@@ -56,6 +65,8 @@ export const variables = z.object({
   TLS_KEY_FILE: optional,
   CORS_ORIGINS: list,
   REQUEST_BYTES_MAX: integer(32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
+  INGEST_MEMORY_BYTES: integer(128 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
+  INGEST_IDLE_SECONDS: integer(30, 1, 3600),
   SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
   LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),
   EMBEDDING__MODEL: optional,
@@ -69,15 +80,18 @@ export const variables = z.object({
   // Node's fetch itself gives up on a reply's headers after 300 seconds.
   EMBEDDING__TIMEOUT_SECONDS: integer(60, 1, 300),
   EMBEDDING__RETRIES: integer(2, 0, 10),
-  DB_FIELDS__ID_FIELD: optional,
-  DB_FIELDS__CONTENT_FIELD: optional,
-  DB_FIELDS__METADATA_FIELD: optional,
-  DB_FIELDS__EMBEDDING_FIELD: optional,
-  DB_FIELDS__VECTOR_STORE_ID_FIELD: optional,
-  DB_FIELDS__CREATED_AT_FIELD: optional,
-  DB_TABLES__VECTOR_STORES: optional,
-  DB_TABLES__EMBEDDINGS: optional,
+  DB_FIELDS__ID_FIELD: identifier,
+  DB_FIELDS__CONTENT_FIELD: identifier,
+  DB_FIELDS__METADATA_FIELD: identifier,
+  DB_FIELDS__EMBEDDING_FIELD: identifier,
+  DB_FIELDS__VECTOR_STORE_ID_FIELD: identifier,
+  DB_FIELDS__CREATED_AT_FIELD: identifier,
+  DB_TABLES__VECTOR_STORES: identifier,
+  DB_TABLES__EMBEDDINGS: identifier,
 });
+
+/** The variables as they are set, before each is read. */
+type Given = Record<string, string | undefined>;
 
 /** The settings of the process, grouped by who reads them. */
 export type Config = ReturnType<typeof readConfig>;
@@ -88,30 +102,31 @@ export type Config = ReturnType<typeof readConfig>;
  */
 export function readConfig(environment: Record<string, string | undefined>) {
   const names = Object.keys(variables.shape);
-  const given = Object.fromEntries(
-    names.map((name) => [name, environment[name] ?? environment[name.toLowerCase()]]),
+  const given: Given = Object.fromEntries(
+    names.map((name) => [name, optional.parse(environment[name] ?? environment[name.toLowerCase()])]),
   );
   const parsed = variables.safeParse(given);
   const problems = parsed.error?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`) ?? [];
-  const settings = parsed.data;
-  if (settings === undefined) throw invalid(problems);
-
-  const apiKeys = [...new Set([...settings.SERVER_API_KEY, ...settings.OPENAI_API_KEY])];
-  const tls = readTls(settings.TLS_CERT_FILE, settings.TLS_KEY_FILE, problems);
-  const isProviderHalfSet =
-    settings.EMBEDDING__BASE_URL === undefined &&
-    (settings.EMBEDDING__API_KEY ?? settings.EMBEDDING__MODEL) !== undefined;
-  if (isProviderHalfSet) {
+  const tls = readTls(given["TLS_CERT_FILE"], given["TLS_KEY_FILE"], problems);
+  if (isProviderHalfSet(given)) {
     problems.push(
       "EMBEDDING__BASE_URL: needed with EMBEDDING__MODEL or EMBEDDING__API_KEY, such as http://localhost:4000 or https://api.openai.com/v1",
     );
   }
-  if (problems.length > 0) throw invalid(problems);
+  const settings = parsed.data;
+  if (settings === undefined || problems.length > 0) {
+    throw new Error(`The configuration is invalid:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
+  }
+  const apiKeys = [...new Set([...settings.SERVER_API_KEY, ...settings.OPENAI_API_KEY])];
   return {
     listen: { ...readAddress(settings.HOST, apiKeys.length > 0), port: settings.PORT, tls },
     apiKeys,
     corsOrigins: readOrigins(settings.CORS_ORIGINS, apiKeys),
     requestBytesMax: settings.REQUEST_BYTES_MAX,
+    ingest: {
+      memoryBytes: settings.INGEST_MEMORY_BYTES,
+      idleMs: settings.INGEST_IDLE_SECONDS * 1000,
+    },
     shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1000,
     logLevel: settings.LOG_LEVEL,
     database: {
@@ -151,8 +166,11 @@ export function readConfig(environment: Record<string, string | undefined>) {
   };
 }
 
-function invalid(problems: readonly string[]): Error {
-  return new Error(`The configuration is invalid:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
+function isProviderHalfSet(given: Given): boolean {
+  return (
+    given["EMBEDDING__BASE_URL"] === undefined &&
+    (given["EMBEDDING__API_KEY"] ?? given["EMBEDDING__MODEL"]) !== undefined
+  );
 }
 
 /** Without a key the service listens on loopback only, whatever HOST says. */

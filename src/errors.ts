@@ -17,6 +17,9 @@ export const REASONS = {
   DIMENSION_MISMATCH: "A vector's length differs from its store's.",
   EMBEDDING_MODEL_MISMATCH: "The store's vectors were made by another model than the one configured.",
   VECTOR_STORE_EXPIRED: "The store has expired by disuse.",
+  INGEST_CONFLICT:
+    "The ingest was opened with other settings, moved on by another stream, finished or aborted.",
+  INGEST_DRAINING: "The service is about to end; resume the ingest.",
   INVALID_API_KEY: "The bearer key is missing or wrong.",
   NOT_FOUND: "There is no such resource or route.",
   ALREADY_EXISTS: "The id is taken.",

@@ -19,6 +19,9 @@ export const limits = {
   dimensions_max: 16_000,
   /** Embeddings in one batch request. */
   batch_rows_max: 10_000,
+  /** Refused rows an ingest lists, at most and when the request gives no number. */
+  row_errors_max: 1_000,
+  row_errors_default: 100,
   /** UTF-8 bytes of one embedding's text. */
   content_bytes_max: 1_048_576,
   /** UTF-8 bytes of one embedding's metadata as JSON. */

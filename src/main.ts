@@ -18,7 +18,9 @@ async function main(): Promise<void> {
     tables: quoteTables(names),
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
   });
-  const { applied } = await migrate(database);
+  const { applied } = await migrate(database).catch((error: unknown) => {
+    throw new Error(`Cannot use ${database.description}: ${explain(error)}`, { cause: error });
+  });
   const embedder = createEmbedder(config);
   const { server, stop } = await createApplication(database, embedder, config);
   server.log.info(
@@ -72,8 +74,14 @@ function advise(config: Config): string[] {
 }
 
 function fail(error: unknown): never {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`${explain(error)}\n`);
   process.exit(1);
+}
+
+/** The message of an error. A host with several addresses fails with one error for each and no message of its own. */
+function explain(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(explain).join(", ");
+  return error instanceof Error ? error.message : String(error);
 }
 
 await main().catch(fail);

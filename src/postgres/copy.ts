@@ -69,8 +69,7 @@ export class CopyEncoder {
   /** A column of type timestamptz, or of type timestamp in UTC. */
   timestamptz(value: Date): void {
     this.#startColumn(8, 8);
-    const microseconds = BigInt(value.getTime() - postgresEpochMs) * 1000n;
-    this.#position = this.#chunk.writeBigInt64BE(microseconds, this.#position);
+    this.#position = writeTimestamp(value, this.#chunk, this.#position);
   }
 
   /** A column of type vector, from numbers or from the bytes of little-endian float32. */
@@ -157,6 +156,13 @@ export function encodeVector(values: Float32Array | Uint8Array): Buffer {
   return wire;
 }
 
+/** A timestamptz in binary form, as a query parameter or an array's element. */
+export function encodeTimestamp(value: Date): Buffer {
+  const wire = Buffer.allocUnsafe(8);
+  writeTimestamp(value, wire, 0);
+  return wire;
+}
+
 /**
  * The numbers of a vector in pgvector's binary form, as `vector_send(column)` selects it: at 1,536 dimensions read
  * in 43 microseconds, the text form in 163.
@@ -167,6 +173,11 @@ export function decodeVector(wire: Buffer): Float32Array {
   wire.copy(bytes, 0, vectorHeaderBytes);
   bytes.swap32();
   return values;
+}
+
+/** int64 microseconds since 2000-01-01, big-endian (timestamptz_recv in src/backend/utils/adt/timestamp.c). */
+function writeTimestamp(value: Date, target: Buffer, start: number): number {
+  return target.writeBigInt64BE(BigInt(value.getTime() - postgresEpochMs) * 1000n, start);
 }
 
 function wireBytes(values: Float32Array | Uint8Array): number {

@@ -89,3 +89,8 @@ function away(cause: Error): unknown {
 export function isUniqueViolation(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "23505";
 }
+
+/** Whether a transaction failed only because another one was in its way; the same again may succeed. */
+export function isConflict(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && (error.code === "40001" || error.code === "40P01");
+}

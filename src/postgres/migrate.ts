@@ -59,6 +59,7 @@ function interpolate(sql: string, tables: Tables): string {
     vector_stores: tables.vectorStores,
     embeddings: tables.embeddings,
     migrations: tables.migrations,
+    ingests: tables.ingests,
     id: tables.id,
     vector_store_id: tables.vectorStoreId,
     content: tables.content,

@@ -3,8 +3,11 @@ import { openEmbedded } from "./embedded.ts";
 import type { Tables } from "./tables.ts";
 import { cancellable } from "./transaction.ts";
 
+/** One connection, for as long as several statements belong together. */
+export type Client = pg.PoolClient;
+
 /** What a statement can be sent to: the pool for one statement, a client for several that belong together. */
-export type Queryable = pg.Pool | pg.PoolClient;
+export type Queryable = pg.Pool | Client;
 
 /** An open database: what the capabilities get as their first argument. */
 export interface Database {

@@ -4,6 +4,8 @@ export interface Tables {
   embeddings: string;
   /** Which migrations were applied. */
   migrations: string;
+  /** How far each bulk ingest has come. */
+  ingests: string;
   /** These six are columns of the embeddings table; those of the stores' table have fixed names. */
   id: string;
   vectorStoreId: string;
@@ -46,17 +48,18 @@ export function quoteTables(names: TableNames): Tables {
   const tables = {
     vectorStores: quote("vectorStores", vectorStores),
     embeddings: quote("embeddings", embeddings),
-    migrations: quote("migrations", migrationsName(vectorStores)),
+    migrations: quote("migrations", ownName("pgquiver_migrations", vectorStores)),
+    ingests: quote("ingests", ownName("pgquiver_ingests", vectorStores)),
   };
   requireDifferent(columns, "columns");
   requireDifferent(tables, "tables");
   return { ...tables, ...columns };
 }
 
-/** Installations that share a schema under different table names keep separate accounts of their migrations. */
-function migrationsName(vectorStores: string): string {
+/** Installations that share a schema under different table names keep tables of their own. */
+function ownName(name: string, vectorStores: string): string {
   const suffix = vectorStores === "vector_stores" ? "" : `_${vectorStores}`;
-  return `pgquiver_migrations${suffix}`.slice(0, IDENTIFIER_BYTES_MAX);
+  return `${name}${suffix}`.slice(0, IDENTIFIER_BYTES_MAX);
 }
 
 function quote(setting: string, name: string): string {

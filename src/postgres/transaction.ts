@@ -28,6 +28,19 @@ export async function transaction<T>(
   });
 }
 
+/** Runs `work` inside a transaction so that its failure undoes its own statements only. */
+export async function savepoint<T>(client: pg.PoolClient, work: () => Promise<T>): Promise<T> {
+  await client.query("savepoint work");
+  try {
+    const result = await work();
+    await client.query("release savepoint work");
+    return result;
+  } catch (error) {
+    await client.query("rollback to savepoint work").catch(() => {});
+    throw error;
+  }
+}
+
 /**
  * Runs `work` on one connection and gives up as soon as `signal` aborts, with the signal's reason. The connection
  * is then closed, never reused, and the server itself stops the statement that ran on it: within

@@ -7,7 +7,7 @@ import { isUniqueViolation } from "../postgres/errors.ts";
 import type { Database } from "../postgres/pool.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { recordAddition } from "../stores/activity.ts";
-import { findTakenId } from "../stores/embeddings.ts";
+import { findTakenIds } from "../stores/embeddings.ts";
 import type { VectorStoreRow } from "../stores/stores.ts";
 import { checkIdentifier, makeIdentifier } from "./identifier.ts";
 import { checkModel } from "./model.ts";
@@ -115,7 +115,7 @@ async function explainTaken(
   path: Path,
 ): Promise<Error> {
   const ids = inputs.map((input) => input.id).filter((id) => id !== undefined);
-  const id = await findTakenId(pool, tables, storeId, ids);
+  const [id] = await findTakenIds(pool, tables, storeId, ids);
   const index = inputs.findIndex((input) => input.id === id);
   return alreadyExists(`There is an embedding with id '${id}' already.`, `${path(Math.max(index, 0))}id`);
 }

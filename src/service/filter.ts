@@ -1,5 +1,4 @@
-import { toJson } from "@bufbuild/protobuf";
-import { ValueSchema } from "@bufbuild/protobuf/wkt";
+import type { Value } from "@bufbuild/protobuf/wkt";
 import { FilterType, type Filter as FilterMessage } from "../../gen/pgquiver/v1/filters_pb.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -56,8 +55,8 @@ function readComparison(node: FilterMessage, path: string): Filter {
   const { key } = node;
   if (key === undefined || key === "") throw missingParameter(`${path}.key`);
   checkText(key, `${path}.key`, limits.filter_key_chars_max);
-  if (node.value === undefined) throw missingParameter(`${path}.value`);
-  const value: unknown = toJson(ValueSchema, node.value);
+  const { value } = node;
+  if (value === undefined) throw missingParameter(`${path}.value`);
   const valuePath = `${path}.value`;
   switch (type) {
     case "in":
@@ -77,28 +76,29 @@ function readComparison(node: FilterMessage, path: string): Filter {
   }
 }
 
-function readList(value: unknown, path: string): FilterValue[] {
-  if (!Array.isArray(value)) throw wrongValue(path, "a list");
-  if (value.length > limits.filter_list_items_max) {
+function readList({ kind }: Value, path: string): FilterValue[] {
+  if (kind.case !== "listValue") throw wrongValue(path, "a list");
+  const { values } = kind.value;
+  if (values.length > limits.filter_list_items_max) {
     const message = `Invalid '${path}': more than ${limits.filter_list_items_max} items.`;
     throw invalidArgument(path, message, "ARRAY_ABOVE_MAX_LENGTH");
   }
-  return value.map((item, index) => readScalar(item, `${path}[${index}]`));
+  return values.map((item, index) => readScalar(item, `${path}[${index}]`));
 }
 
-function readScalar(value: unknown, path: string): FilterValue {
-  switch (typeof value) {
-    case "string":
-      if (!value.isWellFormed())
+function readScalar({ kind }: Value, path: string): FilterValue {
+  switch (kind.case) {
+    case "stringValue":
+      if (!kind.value.isWellFormed())
         throw invalidArgument(path, `Invalid '${path}': the text has a lone surrogate.`);
-      checkText(value, path, limits.metadata_bytes_max);
-      return value;
-    case "number":
-      if (!Number.isFinite(value))
+      checkText(kind.value, path, limits.metadata_bytes_max);
+      return kind.value;
+    case "numberValue":
+      if (!Number.isFinite(kind.value))
         throw invalidArgument(path, `Invalid '${path}': expected a finite number.`);
-      return value;
-    case "boolean":
-      return value;
+      return kind.value;
+    case "boolValue":
+      return kind.value;
     default:
       throw wrongValue(path, "a string, a number or a boolean");
   }

@@ -17,7 +17,7 @@ let counter = 0;
  * leading 48 bits are milliseconds since 1970. The next 12 bits count within the millisecond
  * (method 1 of 6.2), so that the ids of one process sort in the order they were made.
  */
-export function makeIdentifier(prefix: "vs" | "emb"): Identifier {
+export function makeIdentifier(prefix: "vs" | "emb" | "ing"): Identifier {
   const nowMs = Date.now();
   if (nowMs > lastMs) {
     lastMs = nowMs;

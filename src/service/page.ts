@@ -20,11 +20,17 @@ export interface Page {
   backward: boolean;
 }
 
+const ORDERS: readonly Order[] = Object.values(Order);
+
 /** Reads the paging fields of a list request: limit 1 to 100, default 20; order default descending. */
 export function readPage(request: PageRequest): Page {
   const limit = request.limit ?? limits.page_limit_default;
   checkRange("limit", limit, 1, limits.page_limit_max);
-  const descending = request.order !== Order.ASC;
+  const { order = Order.UNSPECIFIED } = request;
+  if (!ORDERS.includes(order)) {
+    throw invalidArgument("order", `Invalid value: '${order}'. Supported values are: 'asc', 'desc'.`);
+  }
+  const descending = order !== Order.ASC;
   return {
     limit,
     rowsMax: limit + 1,

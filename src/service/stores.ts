@@ -19,6 +19,7 @@ import {
   vectorStoreExpired,
   vectorStoreNotFound,
 } from "../errors.ts";
+import { deleteIngests } from "../ingest/ingests.ts";
 import { limits } from "../limits.ts";
 import type { Database, Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -70,16 +71,21 @@ export function vectorStoreService({ pool, tables }: Database): ServiceImpl<type
     },
 
     async updateVectorStore(request) {
-      const row = await updateStore(pool, tables, request.vectorStoreId, readChange(request));
+      const id = request.vectorStoreId;
+      const change = readChange(request);
+      if (id.includes("\0")) throw vectorStoreNotFound(id);
+      const row = await updateStore(pool, tables, id, change);
       if (row !== undefined) return toVectorStore(row);
-      throw await explainRefusal(pool, tables, request.vectorStoreId);
+      throw await explainRefusal(pool, tables, id);
     },
 
     async deleteVectorStore(request) {
       const id = request.vectorStoreId;
+      if (id.includes("\0")) throw vectorStoreNotFound(id);
       await transaction(pool, async (client) => {
         if (!(await deleteStore(client, tables, id))) throw vectorStoreNotFound(id);
         await deleteEmbeddings(client, tables, id);
+        await deleteIngests(client, tables, id);
       });
       return create(DeleteVectorStoreResponseSchema, { id, object: "vector_store.deleted", deleted: true });
     },

@@ -31,19 +31,19 @@ export async function findEmbedding(
   return result.rows[0];
 }
 
-/** Says which of the ids a store holds already, one of them at most. */
-export async function findTakenId(
+/** Says which of the ids a store holds already, in order. */
+export async function findTakenIds(
   client: Queryable,
   tables: Tables,
   storeId: string,
   ids: readonly string[],
-): Promise<string | undefined> {
+): Promise<string[]> {
   const result = await client.query<{ id: string }>(
     `select ${tables.id} as id from ${tables.embeddings}
-     where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[]) order by 1 limit 1`,
+     where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[]) order by 1`,
     [storeId, ids],
   );
-  return result.rows[0]?.id;
+  return result.rows.map((row) => row.id);
 }
 
 /** Reads at most `rowsMax` embeddings in order of id, between `after` and `before` in the list's order. */

@@ -15,6 +15,8 @@ export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefi
 /** A service with its implementation, as both front-ends take it. */
 export interface Service {
   desc: DescService;
+  /** The same service for binary requests, where it differs: see service/vector-bytes.ts. */
+  binaryDesc?: DescService;
   implementation: Implementation;
 }
 

@@ -11,8 +11,11 @@ import {
 import { FieldMaskSchema, ValueSchema } from "@bufbuild/protobuf/wkt";
 import { invalidArgument, type Reason } from "../errors.ts";
 
-/** Turns one JSON value into the value of a message field; `path` names it in errors. */
-type Reader = (value: unknown, path: string) => unknown;
+/** Turns one JSON value into the value of a message field; `path` names it in errors, `depth` is its level. */
+type Reader = (value: unknown, path: string, depth: number) => unknown;
+
+/** Levels of nested messages and values: the limit of protobuf's own decoders. */
+const DEPTH_MAX = 100;
 
 interface FieldReader {
   read: Reader;
@@ -28,22 +31,39 @@ const readers = new WeakMap<DescMessage, Map<string, FieldReader>>();
  * numbers out of the type's range are INVALID_ARGUMENT with the path of the field.
  * An `update_mask` is not a key of the body: it is made from the keys present, null included.
  */
-export function readMessage(desc: DescMessage, json: unknown, path = ""): Message {
+export function readMessage(desc: DescMessage, json: unknown, path = "", depth = 1): Message {
   if (!isObject(json)) throw wrongType(path || "body", "an object", json);
+  checkDepth(path, depth);
   const fields = fieldReaders(desc);
   const message = create(desc) as Message & Record<string, unknown>;
   for (const key of Object.keys(json)) {
     const field = fields.get(key);
     const fieldPath = path === "" ? key : `${path}.${key}`;
     if (field === undefined) {
-      throw invalidArgument(fieldPath, `Unknown parameter: '${shorten(fieldPath)}'.`, "UNKNOWN_PARAMETER");
+      throw invalidArgument(
+        shorten(fieldPath),
+        `Unknown parameter: '${shorten(fieldPath)}'.`,
+        "UNKNOWN_PARAMETER",
+      );
     }
     const value = json[key];
-    if (value !== null) field.assign(message, field.read(value, fieldPath));
+    if (value !== null) field.assign(message, field.read(value, fieldPath, depth));
   }
   const mask = desc.fields.find((field) => field.message?.typeName === FieldMaskSchema.typeName);
   if (mask !== undefined) message[mask.localName] = create(FieldMaskSchema, { paths: Object.keys(json) });
   return message;
+}
+
+function checkDepth(path: string, depth: number): void {
+  if (depth <= DEPTH_MAX) return;
+  const [field = ""] = path.split(/[.[]/, 1);
+  throw invalidArgument(field, `Invalid '${field}': nested deeper than ${DEPTH_MAX} levels.`);
+}
+
+function checkValueDepth(value: unknown, path: string, depth: number): void {
+  checkDepth(path, depth);
+  if (typeof value !== "object" || value === null) return;
+  for (const child of Object.values(value)) checkValueDepth(child, path, depth + 1);
 }
 
 /** Converts the text of a path or query parameter to the JSON value its field expects. */
@@ -108,38 +128,49 @@ function messageReader(desc: DescMessage): Reader {
       return value;
     };
   }
-  if (desc.typeName === ValueSchema.typeName) return (value) => fromJson(ValueSchema, value as JsonValue);
-  return (value, path) => readMessage(desc, value, path);
+  if (desc.typeName === ValueSchema.typeName) {
+    return (value, path, depth) => {
+      checkValueDepth(value, path, depth + 1);
+      return fromJson(ValueSchema, value as JsonValue);
+    };
+  }
+  return (value, path, depth) => readMessage(desc, value, path, depth + 1);
 }
 
 function listReader(item: Reader, acceptsOne: boolean): Reader {
-  return (value, path) => {
+  return (value, path, depth) => {
     if (Array.isArray(value)) {
       return value.map((element: unknown, index) => {
         if (element === null) throw wrongType(`${path}[${index}]`, "a value", element);
-        return item(element, `${path}[${index}]`);
+        return item(element, `${path}[${index}]`, depth);
       });
     }
-    if (acceptsOne && typeof value !== "object") return [item(value, path)];
+    if (acceptsOne && typeof value !== "object") return [item(value, path, depth)];
     throw wrongType(path, "an array", value);
   };
 }
 
 function mapReader(item: Reader): Reader {
-  return (value, path) => {
+  return (value, path, depth) => {
     if (!isObject(value)) throw wrongType(path, "an object", value);
     const map: Record<string, unknown> = {};
     for (const [key, element] of Object.entries(value)) {
       // An assignment to this key would change the object's prototype and lose the pair.
       if (key === "__proto__")
         throw invalidArgument(path, `Invalid '${path}': the key '__proto__' is not allowed.`);
-      map[key] = item(element, `${path}.${key}`);
+      if (!key.isWellFormed()) {
+        throw invalidArgument(
+          path,
+          `Invalid '${path}': a key has a lone surrogate and is not valid Unicode.`,
+        );
+      }
+      map[key] = item(element, `${path}.${key}`, depth);
     }
     return map;
   };
 }
 
-function readFloats(value: unknown, path: string): number[] {
+function readFloats(value: unknown, path: string): ArrayLike<number> {
   if (typeof value === "string") return decodeFloats(value, path);
   if (!Array.isArray(value)) throw wrongType(path, "an array of numbers or base64", value);
   for (let index = 0; index < value.length; index++) {
@@ -150,7 +181,8 @@ function readFloats(value: unknown, path: string): number[] {
   return value as number[];
 }
 
-function decodeFloats(text: string, path: string): number[] {
+/** A Float32Array will do where numbers are read one after the other, and is made in no time. */
+function decodeFloats(text: string, path: string): ArrayLike<number> {
   const bytes = decodeBase64(text, path);
   if (bytes.length % 4 !== 0) {
     throw invalidArgument(
@@ -158,8 +190,7 @@ function decodeFloats(text: string, path: string): number[] {
       `Invalid '${path}': ${bytes.length} bytes are not a whole number of float32 values.`,
     );
   }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Array.from({ length: bytes.length / 4 }, (_, index) => view.getFloat32(index * 4, true));
+  return new Float32Array(new Uint8Array(bytes).buffer);
 }
 
 function decodeBase64(text: string, path: string): Buffer {

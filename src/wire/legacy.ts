@@ -88,7 +88,17 @@ function isFlatFilter(filters: unknown): filters is Json {
 }
 
 function fromFlatFilter(filters: Json): Json | null {
-  const equals = Object.entries(filters).map(([key, value]) => ({ type: "eq", key, value }));
+  const equals = Object.entries(filters).map(([key, value]) => {
+    if (typeof value === "object") {
+      const param = `filters.${key}`;
+      throw invalidArgument(
+        param,
+        `Invalid type for '${param}': expected a string, a number or a boolean.`,
+        "INVALID_TYPE",
+      );
+    }
+    return { type: "eq", key, value };
+  });
   return equals.length === 0 ? null : { type: "and", filters: equals };
 }
 

@@ -57,6 +57,9 @@ export const portDefaults: Required<PortOptions> = {
 const streamResetBurst = 1_000;
 const streamResetRate = 100;
 
+/** Node has no event for trailers that are sent; a client that does not read can hold them up for long. */
+const trailersPollMs = 10;
+
 /** Quiet milliseconds after which the operating system asks whether the peer still lives. */
 const keepAliveProbeMs = 60_000;
 
@@ -227,12 +230,13 @@ function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>
 /**
  * Ends a stream whose response is complete while the client still uploads, as a failed client
  * stream is: nothing else would, and each would stay in memory. NO_ERROR keeps the response valid
- * (RFC 9113, 8.1).
+ * (RFC 9113, 8.1). The end waits for the trailers: it would go out before them and they be lost.
  */
 function stopUploadAfterResponse(stream: ServerHttp2Stream): void {
-  stream.once("wantTrailers", () => {
-    setImmediate(() => {
-      if (!stream.destroyed && stream.state.remoteClose === 0) stream.close(constants.NGHTTP2_NO_ERROR);
-    });
-  });
+  const stop = () => {
+    if (stream.destroyed || stream.state.remoteClose === 1) return;
+    if (stream.state.localClose === 1) stream.close(constants.NGHTTP2_NO_ERROR);
+    else setTimeout(stop, trailersPollMs);
+  };
+  stream.once("wantTrailers", () => setImmediate(stop));
 }

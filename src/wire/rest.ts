@@ -1,5 +1,11 @@
+import { Readable } from "node:stream";
 import { getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
-import { createContextValues, createHandlerContext, type ContextValues } from "@connectrpc/connect";
+import {
+  createContextValues,
+  createHandlerContext,
+  type ContextValues,
+  type HandlerContext,
+} from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../gen/google/api/http_pb.ts";
@@ -8,6 +14,7 @@ import { callLogger, type Implementation, type Service } from "./call.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
+import { readIngest, writeLines } from "./ndjson.ts";
 import { parsePath, type PathTemplate } from "./path.ts";
 
 type Json = Record<string, unknown>;
@@ -21,7 +28,7 @@ export interface RestRoute {
 /**
  * Registers a Fastify route for every `google.api.http` rule of the services, which reads the
  * request into the RPC's message, calls the implementation, and writes the reply as OpenAI's JSON.
- * Returns the routes.
+ * What an RPC streams is NDJSON. Returns the routes.
  */
 export function registerRest(app: FastifyInstance, services: readonly Service[]): RestRoute[] {
   const routes: RestRoute[] = [];
@@ -34,15 +41,41 @@ export function registerRest(app: FastifyInstance, services: readonly Service[])
       for (const binding of [rule, ...rule.additionalBindings]) {
         const route = bind(binding);
         routes.push(route);
-        app.route({
-          method: route.verb as HTTPMethods,
-          url: route.path.route,
-          handler: (request, reply) => answer(method, binding, route.path, run, request, reply),
-        });
+        registerRoute(app, { method, rule: binding, path: route.path, run }, route.verb as HTTPMethods);
       }
     }
   }
   return routes;
+}
+
+/** An RPC with one of its http rules. */
+interface Binding {
+  method: DescMethod;
+  rule: HttpRule;
+  path: PathTemplate;
+  run: Implementation[string];
+}
+
+function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
+  const url = binding.path.route;
+  switch (binding.method.methodKind) {
+    case "unary":
+      app.route({ method, url, handler: (request, reply) => answer(binding, request, reply) });
+      return;
+    case "server_streaming":
+      app.route({ method, url, handler: (request, reply) => answerWithLines(binding, request, reply) });
+      return;
+    case "client_streaming":
+      // In a scope of its own, whose body is not parsed but read as it comes.
+      void app.register(async (uploads) => {
+        uploads.removeAllContentTypeParsers();
+        uploads.addContentTypeParser("*", (_request, body, done) => done(null, body));
+        uploads.route({ method, url, handler: (request, reply) => answerUpload(binding, request, reply) });
+      });
+      return;
+    case "bidi_streaming":
+      throw new Error(`${binding.method.toString()} cannot be spoken over HTTP/1.1`);
+  }
 }
 
 function bind(rule: HttpRule): RestRoute {
@@ -52,15 +85,66 @@ function bind(rule: HttpRule): RestRoute {
   return { verb: verb.toUpperCase(), path: parsePath(value) };
 }
 
-async function answer(
-  method: DescMethod,
-  rule: HttpRule,
-  path: PathTemplate,
-  run: Implementation[string],
+async function answer(binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { method, run } = binding;
+  const context = restContext(method, request, reply);
+  const { message, reshape } = readRequest(binding, request, context.values);
+  const output = (await run(message as never, context)) as Message;
+  return sendJson(reply, reshape(writeMessage(method.output, output)));
+}
+
+async function answerWithLines(
+  binding: Binding,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const values = createContextValues().set(callLogger, request.log);
+  const { method, run } = binding;
+  const context = restContext(method, request, reply);
+  const { message } = readRequest(binding, request, context.values);
+  const lines = writeLines(method.output, run(message as never, context) as AsyncIterable<Message>);
+  // An error before the first line is an answer of its own; a later one cuts the connection.
+  const first = await lines.next();
+  const body = (async function* () {
+    if (first.done !== true) yield first.value;
+    yield* lines;
+  })();
+  return reply.type("application/x-ndjson; charset=utf-8").send(Readable.from(body));
+}
+
+async function answerUpload(
+  binding: Binding,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const { method, run } = binding;
+  reply.raw.once("finish", () => stopUpload(request));
+  const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
+  if (type !== undefined && !NDJSON_TYPES.includes(type)) {
+    throw invalidArgument(
+      undefined,
+      `Unsupported content type '${type}': send application/x-ndjson.`,
+      "INVALID_REQUEST",
+    );
+  }
+  const { vector_store_id: storeId = "" } = request.params as Record<string, string>;
+  const messages = readIngest(request, storeId);
+  const output = (await run(messages as never, restContext(method, request, reply))) as Message;
+  return sendJson(reply, writeMessage(method.output, output));
+}
+
+const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+
+/** How long a client may go on sending what nobody reads, until it has seen the answer. */
+const UPLOAD_LINGER_MS = 2_000;
+
+function stopUpload(request: FastifyRequest): void {
+  const { raw } = request;
+  if (raw.complete) return;
+  raw.resume();
+  setTimeout(() => raw.destroy(), UPLOAD_LINGER_MS).unref();
+}
+
+function readRequest({ method, rule, path }: Binding, request: FastifyRequest, values: ContextValues) {
   const sent = rule.body === "*" ? readBody(request.body) : readQuery(method, request.query as Json);
   const { json, reshape } = readLegacy(method, sent, values);
   for (const field of path.fields) {
@@ -71,10 +155,11 @@ async function answer(
   for (const field of method.input.fields) {
     if (path.fields.includes(field.name)) message[field.localName] = parameters[field.name];
   }
-  const output = (await run(message as never, restContext(method, request, reply, values))) as Message;
-  return reply
-    .type("application/json; charset=utf-8")
-    .send(JSON.stringify(reshape(writeMessage(method.output, output))));
+  return { message, reshape };
+}
+
+function sendJson(reply: FastifyReply, json: Json): FastifyReply {
+  return reply.type("application/json; charset=utf-8").send(JSON.stringify(json));
 }
 
 /** OpenAI's clients send empty bodies where every field is optional. */
@@ -87,20 +172,16 @@ function readBody(body: unknown): Json {
 }
 
 function readQuery(method: DescMethod, query: Json): Json {
-  const json: Json = {};
-  for (const [name, text] of Object.entries(query)) {
-    if (typeof text !== "string") throw invalidArgument(name, `Invalid '${name}': given more than once.`);
-    json[name] = parameterValue(method.input, name, text);
-  }
-  return json;
+  // Not by assignment, which for the name `__proto__` would be lost.
+  return Object.fromEntries(
+    Object.entries(query).map(([name, text]) => {
+      if (typeof text !== "string") throw invalidArgument(name, `Invalid '${name}': given more than once.`);
+      return [name, parameterValue(method.input, name, text)];
+    }),
+  );
 }
 
-function restContext(
-  method: DescMethod,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  contextValues: ContextValues,
-) {
+function restContext(method: DescMethod, request: FastifyRequest, reply: FastifyReply): HandlerContext {
   const gone = new AbortController();
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) gone.abort(cancelled());
@@ -112,6 +193,6 @@ function restContext(
     requestMethod: request.method,
     url: request.url,
     requestSignal: gone.signal,
-    contextValues,
+    contextValues: createContextValues().set(callLogger, request.log),
   });
 }

@@ -90,8 +90,8 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
   return async (app: FastifyInstance): Promise<void> => {
     await app.register(fastifyConnectPlugin, {
       routes: (router) => {
-        for (const { desc, implementation } of options.services)
-          router.service(desc, implementation as ServiceImpl<DescService>);
+        for (const { desc, binaryDesc, implementation } of options.services)
+          router.service(binaryDesc ?? desc, implementation as ServiceImpl<DescService>);
         options.health.register(router);
         registerReflection(router, [...options.services.map(({ desc }) => desc), HealthService]);
       },

@@ -26,6 +26,8 @@ export interface TestServerOptions {
   /** Default 32 MiB. */
   requestBytesMax?: number;
   corsOrigins?: string[];
+  /** Default: as in production. */
+  ingest?: Partial<Config["ingest"]>;
   logLevel?: Config["logLevel"];
 }
 
@@ -38,6 +40,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     corsOrigins,
     requestBytesMax,
     logLevel,
+    ingest: { memoryBytes: 128 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
     listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
   });
   const url = await server.listen({ host: "127.0.0.1", port: 0 });

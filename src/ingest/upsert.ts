@@ -1,0 +1,95 @@
+import type pg from "pg";
+import { encodeArray, encodeJsonb, OID } from "../postgres/array.ts";
+import { encodeTimestamp, encodeVector } from "../postgres/copy.ts";
+import type { Tables } from "../postgres/tables.ts";
+import type { Row } from "./row.ts";
+
+/** What a write did. */
+export interface Written {
+  /** Rows inserted or replaced. */
+  written: number;
+  /** Rows left alone because their id was taken. */
+  skipped: number;
+  /** By how many rows the store has grown. */
+  rowsAdded: number;
+  /** By how many bytes of text it has grown; less than zero when shorter texts replace longer ones. */
+  bytesAdded: number;
+}
+
+/**
+ * Writes rows whose ids may be taken: replaces the old rows, or skips the new ones. The ids must
+ * differ. Rows go in order of id, so that two such writes wait for each other rather than deadlock.
+ * For replacing, the caller must hold the store's lock: otherwise a row that is inserted meanwhile
+ * would be counted twice. One array parameter a column keeps this one prepared statement for any
+ * number of rows, and spares a staging table.
+ */
+export async function mergeRows(
+  client: pg.PoolClient,
+  tables: Tables,
+  storeId: string,
+  rows: readonly Row[],
+  mode: "replace" | "skip",
+  vectorOid: number,
+): Promise<Written> {
+  const sorted = rows.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const values = [
+    storeId,
+    encodeArray(
+      OID.text,
+      sorted.map((row) => Buffer.from(row.id)),
+    ),
+    encodeArray(
+      OID.text,
+      sorted.map((row) => Buffer.from(row.content)),
+    ),
+    encodeArray(
+      vectorOid,
+      sorted.map((row) => encodeVector(row.vector)),
+    ),
+    encodeArray(
+      OID.jsonb,
+      sorted.map((row) => encodeJsonb(row.metadata)),
+    ),
+    encodeArray(
+      OID.timestamptz,
+      sorted.map((row) => encodeTimestamp(row.createdAt)),
+    ),
+  ];
+  const result = await client.query<{
+    written: string;
+    replaced: string;
+    bytes: string;
+    replaced_bytes: string;
+  }>({
+    name: `merge_${mode}`,
+    text: mergeStatement(tables, mode),
+    values,
+  });
+  const counts = result.rows[0];
+  const written = Number(counts?.written);
+  return {
+    written,
+    skipped: rows.length - written,
+    rowsAdded: written - Number(counts?.replaced),
+    bytesAdded: Number(counts?.bytes) - Number(counts?.replaced_bytes),
+  };
+}
+
+function mergeStatement(t: Tables, mode: "replace" | "skip"): string {
+  const columns = [t.id, t.content, t.embedding, t.metadata, t.createdAt].join(", ");
+  const replaced = [t.content, t.embedding, t.metadata, t.createdAt].map(
+    (column) => `${column} = excluded.${column}`,
+  );
+  return `with incoming as (
+      select * from unnest($2::text[], $3::text[], $4::vector[], $5::jsonb[], $6::timestamptz[]) as incoming (${columns})),
+    old as (
+      select octet_length(embeddings.${t.content}) as bytes
+      from ${t.embeddings} as embeddings join incoming using (${t.id})
+      where embeddings.${t.vectorStoreId} = $1 and ${mode === "replace"}),
+    merged as (
+      insert into ${t.embeddings} (${t.vectorStoreId}, ${columns}) select $1, incoming.* from incoming
+      on conflict (${t.vectorStoreId}, ${t.id}) do ${mode === "skip" ? "nothing" : `update set ${replaced.join(", ")}`}
+      returning octet_length(${t.content}) as bytes)
+    select (select count(*) from merged) as written, (select coalesce(sum(bytes), 0) from merged) as bytes,
+      (select count(*) from old) as replaced, (select coalesce(sum(bytes), 0) from old) as replaced_bytes`;
+}

@@ -1,0 +1,247 @@
+import type { Embedder } from "../embedding/embedder.ts";
+import { invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
+import { settle, type Batch, type Settled } from "../ingest/group.ts";
+import { findIngest, recordProgress, type RowFault } from "../ingest/ingests.ts";
+import { insertRows } from "../ingest/insert.ts";
+import { checkDimensions, type Row } from "../ingest/row.ts";
+import { mergeRows, type Written } from "../ingest/upsert.ts";
+import { isConflict, isUniqueViolation } from "../postgres/errors.ts";
+import type { Client, Database, Queryable } from "../postgres/pool.ts";
+import { savepoint, transaction } from "../postgres/transaction.ts";
+import { lockStore, recordAddition } from "../stores/activity.ts";
+import { findTakenIds } from "../stores/embeddings.ts";
+import { ingestAborted, ingestConflict, type IngestSession } from "./ingest-open.ts";
+import { checkModel } from "./model.ts";
+import { requireActiveStore } from "./stores.ts";
+
+/** How often a group is tried again when ids or locks of concurrent streams got in its way. */
+const ATTEMPTS_MAX = 10;
+
+/**
+ * How long a transaction that spans a stream may wait between statements: longer than a client may
+ * be silent and than embedding may take, since either ends the stream by itself.
+ */
+const STREAM_IDLE_TIMEOUT_MS = 600_000;
+
+/** What some batches came to. */
+export interface Outcome {
+  throughSeq: number;
+  rowsWritten: number;
+  rowsSkipped: number;
+  rowsRejected: number;
+  /** The faults to be listed. */
+  errors: RowFault[];
+  /** The fault that ends the stream. */
+  fatal: RowFault | undefined;
+}
+
+/** What a stream has added and not yet counted in its store. */
+interface Uncounted {
+  rows: number;
+  bytes: number;
+  /** Length of its vectors; undefined while it has none. */
+  dimensions: number | undefined;
+  isEmbedded: boolean;
+}
+
+/** Writes the groups of one stream, and counts them in the store and in the ingest. */
+export class GroupWriter {
+  readonly #database: Database;
+  readonly #embedder: Embedder;
+  readonly #session: IngestSession;
+  readonly #signal: AbortSignal;
+  /** Where the ingest stands in the database. */
+  #recordedSeq: number;
+  #throughSeq: number;
+  #errorsLeft: number;
+
+  constructor(database: Database, embedder: Embedder, session: IngestSession, signal: AbortSignal) {
+    this.#database = database;
+    this.#embedder = embedder;
+    this.#session = session;
+    this.#signal = signal;
+    this.#recordedSeq = this.#throughSeq = Number(session.ingest.through_seq);
+    this.#errorsLeft = session.settings.rowErrorsMax - session.ingest.errors.length;
+  }
+
+  /** Writes batches and commits them with their place in the stream. */
+  async commit(batches: readonly Batch[]): Promise<Outcome> {
+    await this.#embedMissing(batches);
+    return this.#attempt(this.#database.pool, batches, (settled) =>
+      transaction(
+        this.#database.pool,
+        async (client) => {
+          const written = await this.#write(client, settled);
+          const outcome = toOutcome(settled, written, this.#errorsLeft);
+          await this.#record(client, outcome, this.#toUncounted(settled, written));
+          return outcome;
+        },
+        this.#signal,
+      ),
+    );
+  }
+
+  /**
+   * Writes all groups of a stream in one transaction, whose end counts them, and runs `finish` before
+   * it commits.
+   */
+  async commitAll(
+    groups: AsyncIterable<readonly Batch[]>,
+    finish: (client: Client, outcome: Outcome) => Promise<void>,
+  ): Promise<void> {
+    const total = {
+      throughSeq: this.#throughSeq,
+      rowsWritten: 0,
+      rowsSkipped: 0,
+      rowsRejected: 0,
+      errors: [] as RowFault[],
+    };
+    const uncounted: Uncounted = { rows: 0, bytes: 0, dimensions: undefined, isEmbedded: false };
+    await transaction(
+      this.#database.pool,
+      async (client) => {
+        await client.query(`set local idle_in_transaction_session_timeout = ${STREAM_IDLE_TIMEOUT_MS}`);
+        for await (const batches of groups) {
+          await this.#embedMissing(batches);
+          const outcome = await this.#attempt(client, batches, async (settled) => {
+            const written = await savepoint(client, () => this.#write(client, settled));
+            const added = this.#toUncounted(settled, written);
+            uncounted.rows += added.rows;
+            uncounted.bytes += added.bytes;
+            uncounted.dimensions ??= added.dimensions;
+            uncounted.isEmbedded ||= added.isEmbedded;
+            return toOutcome(settled, written, this.#errorsLeft);
+          });
+          if (outcome.fatal !== undefined) throw refusal(outcome.fatal);
+          total.throughSeq = outcome.throughSeq;
+          total.rowsWritten += outcome.rowsWritten;
+          total.rowsSkipped += outcome.rowsSkipped;
+          total.rowsRejected += outcome.rowsRejected;
+          total.errors.push(...outcome.errors);
+        }
+        await this.#record(client, { ...total, fatal: undefined }, uncounted);
+        await finish(client, { ...total, fatal: undefined });
+      },
+      this.#signal,
+    );
+  }
+
+  /** Embeds the texts that came without a vector. */
+  async #embedMissing(batches: readonly Batch[]): Promise<void> {
+    const rows = batches.flatMap((batch) => batch.rows).filter((row) => row.vector === undefined);
+    if (rows.length === 0) return;
+    const { store } = this.#session;
+    checkModel(this.#embedder, store);
+    const { vectors } = await this.#embedder.embed(
+      rows.map((row) => row.content),
+      this.#signal,
+    );
+    for (const [index, row] of rows.entries()) {
+      row.vector = vectors[index] as Float32Array;
+      row.isEmbedded = true;
+      checkDimensions(row.vector, this.#session.settings.dimensions ?? store.dimensions, store.id, "content");
+    }
+  }
+
+  /**
+   * Settles and writes batches, again when an id proves taken, which is then known, or when a
+   * concurrent transaction got in the way.
+   */
+  async #attempt(
+    reader: Queryable,
+    batches: readonly Batch[],
+    write: (settled: Settled) => Promise<Outcome>,
+  ): Promise<Outcome> {
+    const { mode, onError } = this.#session.settings;
+    const taken = new Set<string>();
+    for (let attempt = 1; ; attempt++) {
+      const settled = settle(batches, mode, onError, taken, this.#throughSeq);
+      try {
+        const outcome = await write(settled);
+        this.#throughSeq = outcome.throughSeq;
+        this.#errorsLeft -= outcome.errors.length;
+        return outcome;
+      } catch (error) {
+        const isTaken = isUniqueViolation(error);
+        if (attempt === ATTEMPTS_MAX || !(isTaken || isConflict(error))) throw error;
+        if (!isTaken) continue;
+        const ids = settled.rows.map((row) => row.id);
+        for (const id of await findTakenIds(reader, this.#database.tables, this.#session.store.id, ids))
+          taken.add(id);
+      }
+    }
+  }
+
+  async #write(client: Client, settled: Settled): Promise<Written> {
+    const { tables } = this.#database;
+    const { store, settings, vectorOid } = this.#session;
+    const rows = settled.rows as Row[];
+    if (rows.length === 0) return { written: 0, skipped: 0, rowsAdded: 0, bytesAdded: 0 };
+    if (settings.mode !== "insert") {
+      if (settings.mode === "upsert" && !(await lockStore(client, tables, store.id)))
+        throw vectorStoreNotFound(store.id);
+      return mergeRows(
+        client,
+        tables,
+        store.id,
+        rows,
+        settings.mode === "upsert" ? "replace" : "skip",
+        vectorOid,
+      );
+    }
+    await insertRows(client, tables, store.id, rows);
+    const bytesAdded = rows.reduce((sum, row) => sum + row.contentBytes, 0);
+    return { written: rows.length, skipped: 0, rowsAdded: rows.length, bytesAdded };
+  }
+
+  #toUncounted(settled: Settled, written: Written): Uncounted {
+    return {
+      rows: written.rowsAdded,
+      bytes: written.bytesAdded,
+      dimensions: settled.rows[0]?.vector?.length,
+      isEmbedded: settled.rows.some((row) => row.isEmbedded),
+    };
+  }
+
+  async #record(client: Client, outcome: Outcome, added: Uncounted): Promise<void> {
+    const { tables } = this.#database;
+    const { key, store } = this.#session;
+    const { rows, bytes, dimensions } = added;
+    const embeddingModel = added.isEmbedded ? this.#embedder.model : null;
+    if (
+      dimensions !== undefined &&
+      !(await recordAddition(client, tables, store.id, { rows, bytes, dimensions, embeddingModel }))
+    ) {
+      const current = await requireActiveStore(client, tables, store.id);
+      checkDimensions({ length: dimensions }, current.dimensions, store.id, "embedding");
+      checkModel(this.#embedder, current);
+    }
+    if (!(await recordProgress(client, tables, key, this.#recordedSeq, outcome))) {
+      await requireActiveStore(client, tables, store.id);
+      const current = await findIngest(client, tables, key);
+      throw current?.state === "aborted" ? ingestAborted(key) : ingestConflict(key);
+    }
+    this.#recordedSeq = outcome.throughSeq;
+  }
+}
+
+/** The error with which a refused row ends its stream. */
+export function refusal(fault: RowFault) {
+  const place = `batch ${fault.seq}, row ${fault.index}`;
+  return invalidArgument(
+    `rows[${fault.index}].${fault.field}`,
+    `Refused ${place}: ${fault.message}`,
+    fault.code as Reason,
+  );
+}
+
+function toOutcome(settled: Settled, written: Written, errorsMax: number): Outcome {
+  return {
+    throughSeq: settled.throughSeq,
+    rowsWritten: written.written + settled.rowsReplaced,
+    rowsSkipped: written.skipped + settled.rowsSkipped,
+    rowsRejected: settled.rowsRejected,
+    errors: settled.faults.slice(0, Math.max(0, errorsMax)),
+    fatal: settled.fatal,
+  };
+}

@@ -1,0 +1,302 @@
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  ExportedEmbeddingSchema,
+  IngestEventSchema,
+  IngestState,
+  IngestSummarySchema,
+  type IngestEvent,
+  type IngestFinish,
+  type IngestRequest,
+  type IngestService,
+  type IngestSummary,
+} from "../../gen/pgquiver/v1/ingest_pb.ts";
+import type { Embedder } from "../embedding/embedder.ts";
+import {
+  failedPrecondition,
+  internal,
+  invalidArgument,
+  missingParameter,
+  notFound,
+  rateLimited,
+  unavailable,
+} from "../errors.ts";
+import type { ByteBudget } from "../ingest/budget.ts";
+import type { Batch } from "../ingest/group.ts";
+import { endIngest, findIngest, type IngestKey, type IngestRow } from "../ingest/ingests.ts";
+import { Messages } from "../ingest/messages.ts";
+import { decodeVector } from "../postgres/copy.ts";
+import type { Database, Queryable } from "../postgres/pool.ts";
+import { listEmbeddings } from "../stores/embeddings.ts";
+import { GroupWriter, refusal, type Outcome } from "./ingest-commit.ts";
+import { ingestConflict, openSession, type IngestSession } from "./ingest-open.ts";
+import { GroupReader, type Group } from "./ingest-reader.ts";
+import { requireStore, toSeconds } from "./stores.ts";
+
+/** What bounds bulk ingest in this process. */
+export interface IngestOptions {
+  budget: ByteBudget;
+  /** Streams that hold a transaction open at the same time, for `atomicity` stream. */
+  atomicStreamsMax: number;
+  /** Milliseconds a client may be silent. */
+  idleMs: number;
+  /** Bytes of the largest message. */
+  messageBytesMax: number;
+  /** Aborts when the service is about to end. */
+  draining: AbortSignal;
+}
+
+/** Bytes each stream reserves for what HTTP/2 may buffer for it: its window, see wire/port.ts. */
+const STREAM_BYTES = 1024 * 1024;
+
+/** Rows of one page of an export: at 1,536 dimensions some hundred KiB. */
+const EXPORT_ROWS = 100;
+
+/** Loads embeddings in bulk, and reads them out again. */
+export function ingestService(
+  database: Database,
+  embedder: Embedder,
+  options: IngestOptions,
+): ServiceImpl<typeof IngestService> {
+  const { pool, tables } = database;
+  const ingest = createIngest(database, embedder, options);
+  return {
+    async ingest(requests, { signal }) {
+      for await (const { event } of ingest(requests, signal))
+        if (event.case === "summary") return event.value;
+      throw internal(new Error("an ingest ended without a summary"));
+    },
+
+    async *ingestSession(requests, { signal }) {
+      yield* ingest(requests, signal);
+    },
+
+    async getIngest({ vectorStoreId: storeId, ingestId }) {
+      await requireStore(pool, tables, storeId);
+      return toSummary(await requireIngest(pool, database, { storeId, ingestId }));
+    },
+
+    async abortIngest({ vectorStoreId: storeId, ingestId }) {
+      await requireStore(pool, tables, storeId);
+      const known = await requireIngest(pool, database, { storeId, ingestId });
+      if (known.state === "completed") {
+        throw failedPrecondition(
+          "INGEST_CONFLICT",
+          `Ingest '${ingestId}' is complete and cannot be aborted.`,
+          "ingest_id",
+        );
+      }
+      return toSummary((await endIngest(pool, tables, { storeId, ingestId }, "aborted")) ?? known);
+    },
+
+    async *exportEmbeddings({ vectorStoreId, after }) {
+      const { id: storeId } = await requireStore(pool, tables, vectorStoreId);
+      const page = { rowsMax: EXPORT_ROWS, descending: false, backward: false, includeEmbedding: true };
+      for (let last = after; ;) {
+        const rows = await listEmbeddings(pool, tables, storeId, { ...page, after: last });
+        for (const row of rows) {
+          yield create(ExportedEmbeddingSchema, {
+            id: row.id,
+            content: row.content,
+            embedding: new Uint8Array(decodeVector(row.embedding as Buffer).buffer),
+            metadata: (row.metadata ?? {}) as JsonObject,
+            createdAt: toSeconds(row.created_at),
+          });
+        }
+        if (rows.length < EXPORT_ROWS) return;
+        last = rows.at(-1)?.id;
+      }
+    },
+  };
+}
+
+type Ingest = (requests: AsyncIterable<IngestRequest>, signal: AbortSignal) => AsyncGenerator<IngestEvent>;
+
+function createIngest(database: Database, embedder: Embedder, options: IngestOptions): Ingest {
+  const { budget, draining, idleMs } = options;
+  let atomicStreams = 0;
+  return async function* (requests, signal) {
+    const messages = new Messages(requests, { idleMs, draining });
+    const first = await messages.next();
+    if (first.kind === "draining") throw isDraining();
+    if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
+    using _ =
+      budget.tryReserve(STREAM_BYTES) ?? refuse("The service takes no more ingest streams at the moment.");
+    const session = await openSession(database, first.message.message.value);
+    const isAtomic = session.settings.atomicity === "stream";
+    if (isAtomic && atomicStreams >= options.atomicStreamsMax)
+      refuse("The service takes no more all-or-nothing streams at the moment.");
+    const reader = new GroupReader(messages, session, budget, signal);
+    const writer = new GroupWriter(database, embedder, session, signal);
+    if (isAtomic) atomicStreams++;
+    try {
+      const resumeAfterSeq = BigInt(session.ingest.through_seq);
+      yield event("opened", {
+        ingestId: session.key.ingestId,
+        resumeAfterSeq,
+        messageBytesMax: BigInt(options.messageBytesMax),
+      });
+      if (isAtomic) await ingestWhole(database, session, reader, writer);
+      else yield* ingestByGroup(database, session, reader, writer);
+      yield event("summary", toSummary(await requireIngest(database.pool, database, session.key)));
+    } finally {
+      if (isAtomic) atomicStreams--;
+      reader.close();
+    }
+  };
+}
+
+/** Commits group by group, reading the next one meanwhile. */
+async function* ingestByGroup(
+  { pool, tables }: Database,
+  session: IngestSession,
+  reader: GroupReader,
+  writer: GroupWriter,
+): AsyncGenerator<IngestEvent> {
+  let rows = rowsOf(session.ingest);
+  let throughSeq = Number(session.ingest.through_seq);
+  let next = readAhead(reader);
+  for (;;) {
+    using group = await next;
+    const { batches, after } = group;
+    if (after.kind === "more") next = readAhead(reader);
+    if (batches.length > 0) {
+      const outcome = await writer.commit(batches);
+      throughSeq = outcome.throughSeq;
+      rows += outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected;
+      yield event("committed", toCommitted(outcome));
+      if (outcome.fatal !== undefined) throw refusal(outcome.fatal);
+    }
+    if (after.kind === "draining") {
+      yield event("draining", { throughSeq: BigInt(throughSeq) });
+      throw isDraining();
+    }
+    if (after.kind === "end") return;
+    if (after.kind === "finish") {
+      checkFinish(after.finish, rows);
+      const isOpen = session.ingest.state === "open";
+      if (isOpen && (await endIngest(pool, tables, session.key, "completed", throughSeq)) === undefined) {
+        throw ingestConflict(session.key);
+      }
+      return;
+    }
+  }
+}
+
+/** Commits everything at the stream's `finish`, or nothing. */
+async function ingestWhole(
+  { tables }: Database,
+  session: IngestSession,
+  reader: GroupReader,
+  writer: GroupWriter,
+): Promise<void> {
+  let finish: IngestFinish | undefined;
+  async function* groups(): AsyncGenerator<readonly Batch[]> {
+    for (;;) {
+      using group = await reader.next();
+      if (group.batches.length > 0) yield group.batches;
+      if (group.after.kind === "more") continue;
+      if (group.after.kind === "draining") throw isDraining();
+      // A cancelled upload can look like one that ended: only the client's word counts.
+      if (group.after.kind !== "finish") throw missingParameter("finish");
+      finish = group.after.finish;
+      if (finish.rows === undefined) throw missingParameter("finish.rows");
+      return;
+    }
+  }
+  if (session.ingest.state === "completed") {
+    // The answer to the first time was lost; there is nothing to write again.
+    for await (const batches of groups()) if (batches.length > 0) throw ingestConflict(session.key);
+    checkFinish(finish as IngestFinish | undefined, rowsOf(session.ingest));
+    return;
+  }
+  await writer.commitAll(groups(), async (client, outcome) => {
+    checkFinish(finish, outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected);
+    if ((await endIngest(client, tables, session.key, "completed", outcome.throughSeq)) === undefined)
+      throw ingestConflict(session.key);
+  });
+}
+
+function readAhead(reader: GroupReader): Promise<Group> {
+  const next = reader.next();
+  // It is awaited later, or not at all when the commit before it fails.
+  next.catch(() => {});
+  return next;
+}
+
+function checkFinish(finish: IngestFinish | undefined, rows: number): void {
+  if (finish?.rows === undefined || finish.rows === BigInt(rows)) return;
+  throw invalidArgument(
+    "finish.rows",
+    `Invalid 'finish.rows': the client sent ${finish.rows} rows, but the service counted ${rows}.`,
+  );
+}
+
+function rowsOf(ingest: IngestRow): number {
+  return Number(ingest.rows_written) + Number(ingest.rows_skipped) + Number(ingest.rows_rejected);
+}
+
+async function requireIngest(client: Queryable, { tables }: Database, key: IngestKey): Promise<IngestRow> {
+  const row = key.ingestId.includes("\0") ? undefined : await findIngest(client, tables, key);
+  if (row === undefined)
+    throw notFound(
+      `No ingest found with id '${key.ingestId}' in vector store '${key.storeId}'.`,
+      "ingest_id",
+    );
+  return row;
+}
+
+function refuse(message: string): never {
+  throw rateLimited(message, 1000);
+}
+
+function isDraining() {
+  return unavailable("INGEST_DRAINING", "The service is about to end: open the ingest again to go on.", {
+    retryAfterMs: 1000,
+  });
+}
+
+type EventCase = Exclude<IngestEvent["event"]["case"], undefined>;
+type EventValue<Case extends EventCase> = Omit<
+  Extract<IngestEvent["event"], { case: Case }>["value"],
+  "$typeName" | "$unknown"
+>;
+
+function event<Case extends EventCase>(name: Case, value: EventValue<Case>): IngestEvent {
+  return create(IngestEventSchema, { event: { case: name, value } as never });
+}
+
+function toCommitted(outcome: Outcome) {
+  return {
+    throughSeq: BigInt(outcome.throughSeq),
+    rowsWritten: BigInt(outcome.rowsWritten),
+    rowsSkipped: BigInt(outcome.rowsSkipped),
+    rowsRejected: BigInt(outcome.rowsRejected),
+    errors: outcome.errors.map(toRowError),
+  };
+}
+
+function toRowError({ seq, ...fault }: IngestRow["errors"][number]) {
+  return { $typeName: "pgquiver.v1.RowError" as const, seq: BigInt(seq), ...fault };
+}
+
+const STATES = {
+  open: IngestState.OPEN,
+  completed: IngestState.COMPLETED,
+  aborted: IngestState.ABORTED,
+} as const;
+
+function toSummary(row: IngestRow): IngestSummary {
+  return create(IngestSummarySchema, {
+    object: "ingest",
+    ingestId: row.ingest_id,
+    vectorStoreId: row.vector_store_id,
+    state: STATES[row.state],
+    throughSeq: BigInt(row.through_seq),
+    rowsWritten: BigInt(row.rows_written),
+    rowsSkipped: BigInt(row.rows_skipped),
+    rowsRejected: BigInt(row.rows_rejected),
+    errors: row.errors.map(toRowError),
+    createdAt: toSeconds(row.created_at),
+  });
+}
