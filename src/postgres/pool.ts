@@ -12,6 +12,8 @@ export type Queryable = pg.Pool | Client;
 /** An open database: what the capabilities get as their first argument. */
 export interface Database {
   pool: pg.Pool;
+  /** One more connection, for health checks: a pool that is merely busy is no reason to take the service out. */
+  probe: pg.Pool;
   tables: Tables;
   kind: "postgres" | "embedded";
   /** Which database it is, for the log; without the password. */
@@ -43,22 +45,31 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   if (url === undefined) {
     const { pool, close } = await openEmbedded({ directory, connectTimeoutMs: options.connectTimeoutMs });
     const description = `the embedded database ${directory === undefined ? "in memory" : `in ${directory}`}`;
-    return { pool, tables, kind: "embedded", description, schema: undefined, close };
+    return { pool, probe: pool, tables, kind: "embedded", description, schema: undefined, close };
   }
   const { schema, config } = readUrl(url, options);
+  const pool = openPool(config);
+  const probe = openPool({ ...config, max: 1 });
+  const { database, host, port } = new pg.Client(config);
+  const description = `PostgreSQL at ${host}:${port}, database ${database}`;
+  const close = async () => {
+    await Promise.all([pool.end(), probe.end()]);
+  };
+  return { pool, probe, tables, kind: "postgres", description, schema, close };
+}
+
+function openPool(config: pg.PoolConfig): pg.Pool {
   const pool = new pg.Pool(config);
   // An idle connection that breaks is already out of the pool, and the statement that ran on a busy one rejects;
   // without a listener either event would end the process.
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
-  const { database, host, port } = new pg.Client(config);
-  const description = `PostgreSQL at ${host}:${port}, database ${database}`;
-  return { pool, tables, kind: "postgres", description, schema, close: () => pool.end() };
+  return pool;
 }
 
 /** Resolves when the database answers within `timeoutMs`; rejects when it does not. */
 export async function ping(database: Database, timeoutMs: number): Promise<void> {
-  await cancellable(database.pool, AbortSignal.timeout(timeoutMs), (client) => client.query("select 1"));
+  await cancellable(database.probe, AbortSignal.timeout(timeoutMs), (client) => client.query("select 1"));
 }
 
 /** How soon the server stops a statement whose connection is gone. Needs PostgreSQL 14 on Linux, macOS or BSD. */

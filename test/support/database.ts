@@ -34,6 +34,7 @@ async function open(names: TableNames, state: "empty" | "migrated"): Promise<Tes
     const { pool, close } = await openEmbedded({ snapshot, ...TEST_LIMITS });
     const database: Database = {
       pool,
+      probe: pool,
       tables,
       kind: "embedded",
       description: "a test",
