@@ -1,11 +1,11 @@
 import type { FastifyInstance } from "fastify";
 import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
-import { IngestRowSchema, IngestService } from "../gen/pgquiver/v1/ingest_pb.ts";
+import { IngestRequestSchema, IngestService } from "../gen/pgquiver/v1/ingest_pb.ts";
 import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Config } from "./config.ts";
 import type { Embedder } from "./embedding/embedder.ts";
-import { cancelled } from "./errors.ts";
+import { cancelled, rateLimited } from "./errors.ts";
 import { ByteBudget } from "./ingest/budget.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping, type Database } from "./postgres/pool.ts";
@@ -13,10 +13,11 @@ import { embeddingService } from "./service/embeddings.ts";
 import { ingestService } from "./service/ingest.ts";
 import { searchService } from "./service/search.ts";
 import { vectorStoreService } from "./service/stores.ts";
-import { deferVectors } from "./service/vector-bytes.ts";
+import { deferField } from "./service/batch-bytes.ts";
+import type { Admit } from "./wire/admission.ts";
 import { defineService } from "./wire/call.ts";
 import { createHealth } from "./wire/health.ts";
-import { createServer } from "./wire/server.ts";
+import { createServer, type ServerOptions } from "./wire/server.ts";
 
 /** A built server with the way to end it. */
 export interface Application {
@@ -36,7 +37,8 @@ const HEALTH_TIMEOUT_MS = 3_000;
 export async function createApplication(
   database: Database,
   embedder: Embedder,
-  config: Pick<Config, "apiKeys" | "corsOrigins" | "requestBytesMax" | "logLevel" | "listen" | "ingest">,
+  config: Pick<Config, "apiKeys" | "corsOrigins" | "requestBytesMax" | "logLevel" | "listen" | "ingest"> &
+    Pick<ServerOptions, "port">,
 ): Promise<Application> {
   const draining = new AbortController();
   const ingest = ingestService(database, embedder, {
@@ -52,7 +54,8 @@ export async function createApplication(
     defineService(EmbeddingService, embeddingService(database, embedder), toServiceError),
     {
       ...defineService(IngestService, ingest, toServiceError),
-      binaryDesc: deferVectors(IngestService, [IngestRowSchema]),
+      binaryDesc: deferField(IngestService, IngestRequestSchema, "batch"),
+      admit: admitArriving(config.ingest),
     },
     defineService(SearchService, searchService(database, embedder), toServiceError),
   ];
@@ -70,6 +73,7 @@ export async function createApplication(
     requestBytesMax: config.requestBytesMax,
     corsOrigins: config.corsOrigins,
     tls: config.listen.tls,
+    port: config.port,
     logLevel: config.logLevel,
     shutdownSignal: shutdown.signal,
   });
@@ -87,5 +91,26 @@ export async function createApplication(
       clearTimeout(deadline);
       health.stop();
     },
+  };
+}
+
+/** The part of the memory for bulk ingest that, on top of it, messages may take until they are whole. */
+const ARRIVING_SHARE = 1 / 8;
+
+/** How long a message waits for memory, in parts of the time a client may be silent, which runs meanwhile. */
+const ARRIVING_WAIT_SHARE = 1 / 2;
+
+/** Bounds what the messages of all ingest streams take while they arrive. */
+function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): Admit {
+  const budget = new ByteBudget(memoryBytes * ARRIVING_SHARE);
+  return async (bytes, signal) => {
+    const patience = AbortSignal.timeout(idleMs * ARRIVING_WAIT_SHARE);
+    try {
+      return await budget.reserve(bytes, AbortSignal.any([signal, patience]));
+    } catch (error) {
+      throw patience.aborted
+        ? rateLimited("The service has no memory for more rows at the moment.", 1000)
+        : error;
+    }
   };
 }

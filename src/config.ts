@@ -11,7 +11,7 @@ function integer(fallback: number, min: number, max: number) {
   return optional.transform((value, context) => {
     if (value === undefined) return fallback;
     const number = Number(value);
-    if (Number.isInteger(number) && number >= min && number <= max) return number;
+    if (/^\d+$/.test(value) && number >= min && number <= max) return number;
     context.addIssue(`expected an integer from ${min} to ${max}, but got "${value}"`);
     return z.NEVER;
   });
@@ -97,8 +97,7 @@ type Given = Record<string, string | undefined>;
 export type Config = ReturnType<typeof readConfig>;
 
 /**
- * Reads the environment. Names are case-sensitive but for litellm-pgvector's, which may be in lower
- * case as its own settings allowed. Throws one Error that lists every problem found.
+ * Reads the environment. Names may be in lower case too, as litellm-pgvector's settings allowed. Throws one Error that lists every problem found.
  */
 export function readConfig(environment: Record<string, string | undefined>) {
   const names = Object.keys(variables.shape);

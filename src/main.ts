@@ -10,7 +10,12 @@ import { quoteTables } from "./postgres/tables.ts";
 /** How long a call waits for a connection of the pool, and a connection for Postgres. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
+const SIGNALS = ["SIGTERM", "SIGINT"] as const;
+
 async function main(): Promise<void> {
+  // As the first process of a container, one without a handler would ignore the signal.
+  const giveUp = () => process.exit(1);
+  for (const signal of SIGNALS) process.once(signal, giveUp);
   const config = readConfig(process.env);
   const { names, ...settings } = config.database;
   const database = await openDatabase({
@@ -45,7 +50,7 @@ async function main(): Promise<void> {
     await database.close();
     server.log.info("Stopped");
   };
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(signal).catch(fail));
+  for (const signal of SIGNALS) process.off(signal, giveUp).on(signal, () => void end(signal).catch(fail));
 }
 
 function createEmbedder(config: Config): Embedder {

@@ -10,12 +10,14 @@ interface Waiter {
 
 /**
  * A process-wide number of bytes that bulk ingest may hold, so that memory is bounded by intent and
- * not by hope. Reservations are granted in the order they were asked for, and given back by
- * disposing of them.
+ * not by hope. Streams reserve a fixed part for as long as they are open, at most half of the whole,
+ * and more for rows until these are written. Reservations for rows are granted in the order they
+ * were asked for. All are given back by disposing of them.
  */
 export class ByteBudget {
   readonly #bytesMax: number;
-  #used = 0;
+  #streams = 0;
+  #rows = 0;
   readonly #waiting: Waiter[] = [];
 
   constructor(bytesMax: number) {
@@ -24,15 +26,26 @@ export class ByteBudget {
 
   /** Bytes reserved now. */
   get used(): number {
-    return this.#used;
+    return this.#streams + this.#rows;
   }
 
-  /** Reserves if that is possible at once and nobody waits. */
+  /** Reserves for a stream; undefined when there are too many, or the rows of others fill the memory. */
+  tryOpen(bytes: number): Reservation | undefined {
+    const isAmple = this.#streams + bytes <= this.#bytesMax / 2 && this.used + bytes <= this.#bytesMax;
+    if (this.#streams > 0 && !isAmple) return undefined;
+    this.#streams += bytes;
+    return reservation(bytes, () => {
+      this.#streams -= bytes;
+      this.#grantNext();
+    });
+  }
+
+  /** Reserves for rows if that is possible at once and nobody waits. */
   tryReserve(bytes: number): Reservation | undefined {
     return this.#waiting.length === 0 && this.#fits(bytes) ? this.#take(bytes) : undefined;
   }
 
-  /** Reserves, waiting until others have given back enough. */
+  /** Reserves for rows, waiting until others have given back enough. */
   async reserve(bytes: number, signal: AbortSignal): Promise<Reservation> {
     const granted = this.tryReserve(bytes);
     if (granted !== undefined) return granted;
@@ -54,23 +67,17 @@ export class ByteBudget {
     }
   }
 
-  /** A single request larger than the whole budget is granted when it is alone. */
+  /** When no other rows are held, any number is granted: else those who wait would wait for ever. */
   #fits(bytes: number): boolean {
-    return this.#used === 0 || this.#used + bytes <= this.#bytesMax;
+    return this.#rows === 0 || this.used + bytes <= this.#bytesMax;
   }
 
   #take(bytes: number): Reservation {
-    this.#used += bytes;
-    let isHeld = true;
-    return {
-      bytes,
-      [Symbol.dispose]: () => {
-        if (!isHeld) return;
-        isHeld = false;
-        this.#used -= bytes;
-        this.#grantNext();
-      },
-    };
+    this.#rows += bytes;
+    return reservation(bytes, () => {
+      this.#rows -= bytes;
+      this.#grantNext();
+    });
   }
 
   #grantNext(): void {
@@ -79,4 +86,17 @@ export class ByteBudget {
       next.grant(this.#take(next.bytes));
     }
   }
+}
+
+/** A reservation that is given back once, however often it is disposed of. */
+function reservation(bytes: number, giveBack: () => void): Reservation {
+  let isHeld = true;
+  return {
+    bytes,
+    [Symbol.dispose]: () => {
+      if (!isHeld) return;
+      isHeld = false;
+      giveBack();
+    },
+  };
 }

@@ -1,11 +1,11 @@
 import type { RowFault } from "./ingests.ts";
-import type { Row } from "./row.ts";
+import type { Row, Vector } from "./row.ts";
 
 /** A row with its place in the stream; without a vector until its text is embedded. */
 export interface PlacedRow extends Omit<Row, "vector"> {
   seq: number;
   index: number;
-  vector: Float32Array | undefined;
+  vector: Vector | undefined;
   /** Whether the service made the vector. */
   isEmbedded: boolean;
 }

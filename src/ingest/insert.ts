@@ -1,5 +1,5 @@
 import type pg from "pg";
-import { CopyEncoder, copyRows } from "../postgres/copy.ts";
+import { CopyEncoder, copyRows, recycle } from "../postgres/copy.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Row } from "./row.ts";
 
@@ -29,7 +29,11 @@ export async function insertRows(
   ];
   const statement = `copy ${tables.embeddings} (${columns.join(", ")}) from stdin (format binary)`;
   const encoder = new CopyEncoder();
-  const send = () => copyRows(client, statement, encoder.takeSegment());
+  const send = async () => {
+    const segment = encoder.takeSegment();
+    await copyRows(client, statement, segment);
+    recycle(segment);
+  };
   for (const row of rows) {
     encoder.startRow(columns.length);
     encoder.text(storeId);

@@ -1,6 +1,9 @@
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 
+/** Numbers of a vector, or the bytes of them in little-endian float32; either has `byteLength / 4` dimensions. */
+export type Vector = Float32Array | Uint8Array;
+
 /** A row ready to be stored. */
 export interface Row {
   id: string;
@@ -9,7 +12,8 @@ export interface Row {
   contentBytes: number;
   /** A JSON object, as text. */
   metadata: string;
-  vector: Float32Array;
+  /** float32, or the bytes of little-endian float32. */
+  vector: Vector;
   createdAt: Date;
 }
 
@@ -30,7 +34,11 @@ export function checkContent(content: string, param: string): number {
 export function checkMetadata(metadata: Record<string, unknown> | undefined, param: string): string {
   if (metadata === undefined) return "{}";
   checkDepth(metadata, param);
-  const json = JSON.stringify(metadata);
+  return checkJson(JSON.stringify(metadata), param);
+}
+
+/** The same for metadata that is JSON text already. */
+export function checkJson(json: string, param: string): string {
   // Escaped, as JSON writes both; a backslash of the text itself is doubled and so passes by.
   if (/(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/.test(json)) {
     throw invalidArgument(
@@ -38,7 +46,8 @@ export function checkMetadata(metadata: Record<string, unknown> | undefined, par
       `Invalid '${param}': Postgres JSON can hold neither NUL (U+0000) nor a lone surrogate.`,
     );
   }
-  const bytes = Buffer.byteLength(json);
+  // A UTF-16 unit is three bytes at most: the short ones need no counting.
+  const bytes = json.length * 3 <= limits.metadata_bytes_max ? 0 : Buffer.byteLength(json);
   if (bytes > limits.metadata_bytes_max) {
     const message = `Invalid '${param}': too large. Expected at most ${limits.metadata_bytes_max} bytes of JSON, but got ${bytes} instead.`;
     throw invalidArgument(param, message, "STRING_ABOVE_MAX_LENGTH");
@@ -55,28 +64,41 @@ export function checkVector(values: ArrayLike<number>, param: string): Float32Ar
 
 /** The exponent bits of a float32 (IEEE 754), all of them one in NaN and the infinities. */
 const EXPONENT = 0x7f800000;
+const LOWEST_EXPONENT_BIT = 0x00800000;
 const ALL_BUT_SIGN = 0x7fffffff;
 
+const scratch = new Int32Array(limits.dimensions_max);
+
+/** The bits of a vector that may lie anywhere in a message; valid until the next call. */
+function alignedBits(vector: Vector): Int32Array {
+  const bytes = new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength);
+  new Uint8Array(scratch.buffer).set(bytes);
+  return scratch.subarray(0, vector.byteLength / 4);
+}
+
 /** The same for a vector that is float32 already. It looks at bits, in a microsecond for 1,536 of them. */
-export function checkFloats(vector: Float32Array, param: string): void {
-  if (vector.length > limits.dimensions_max) {
-    const message = `Invalid '${param}': expected at most ${limits.dimensions_max} dimensions, but got ${vector.length} instead.`;
+export function checkFloats(vector: Vector, param: string): void {
+  const dimensions = vector.byteLength / 4;
+  if (!Number.isInteger(dimensions)) {
+    const message = `Invalid '${param}': ${vector.byteLength} bytes are not a whole number of float32 values.`;
+    throw invalidArgument(param, message);
+  }
+  if (dimensions > limits.dimensions_max) {
+    const message = `Invalid '${param}': expected at most ${limits.dimensions_max} dimensions, but got ${dimensions} instead.`;
     throw invalidArgument(param, message, "ARRAY_ABOVE_MAX_LENGTH");
   }
-  const bits = new Int32Array(vector.buffer, vector.byteOffset, vector.length);
+  const bits = alignedBits(vector);
   let seen = 0;
-  let infinite = 0;
+  let overflows = 0;
   for (let index = 0; index < bits.length; index++) {
     const value = bits[index] as number;
     seen |= value;
-    infinite += (value & EXPONENT) === EXPONENT ? 1 : 0;
+    // An exponent of all ones, and no other, carries into the sign.
+    overflows |= (value & EXPONENT) + LOWEST_EXPONENT_BIT;
   }
-  if (infinite > 0) {
-    const index = vector.findIndex((value) => !Number.isFinite(value));
-    throw invalidArgument(
-      `${param}[${index}]`,
-      `Invalid '${param}[${index}]': expected a finite number within the range of float32.`,
-    );
+  if (overflows < 0) {
+    const place = `${param}[${bits.findIndex((value) => (value & EXPONENT) === EXPONENT)}]`;
+    throw invalidArgument(place, `Invalid '${place}': expected a finite number within the range of float32.`);
   }
   if ((seen & ALL_BUT_SIGN) === 0) {
     throw invalidArgument(
@@ -88,13 +110,14 @@ export function checkFloats(vector: Float32Array, param: string): void {
 
 /** Refuses a vector whose length differs from its store's. */
 export function checkDimensions(
-  vector: { length: number },
+  vector: { byteLength: number },
   expected: number | null,
   storeId: string,
   param: string,
 ): void {
-  if (expected === null || vector.length === expected) return;
-  const message = `Invalid '${param}': vector store '${storeId}' holds vectors of ${expected} dimensions, but got ${vector.length}.`;
+  const dimensions = vector.byteLength / 4;
+  if (expected === null || dimensions === expected) return;
+  const message = `Invalid '${param}': vector store '${storeId}' holds vectors of ${expected} dimensions, but got ${dimensions}.`;
   throw invalidArgument(param, message, "DIMENSION_MISMATCH");
 }
 
@@ -107,8 +130,11 @@ function checkDepth(root: object, param: string): void {
         `Invalid '${param}': nested deeper than ${limits.metadata_depth_max} levels.`,
       );
     }
-    level = level
-      .flatMap((node) => Object.values(node) as unknown[])
-      .filter((value) => typeof value === "object" && value !== null);
+    const values = level.flatMap((node) => Object.values(node) as unknown[]);
+    // JSON would turn them into null.
+    if (values.some((value) => typeof value === "number" && !Number.isFinite(value))) {
+      throw invalidArgument(param, `Invalid '${param}': JSON has no NaN and no infinities.`);
+    }
+    level = values.filter((value) => typeof value === "object" && value !== null);
   }
 }

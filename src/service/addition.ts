@@ -99,7 +99,7 @@ function checkAllDimensions(
   store: VectorStoreRow,
   path: Path,
 ): number {
-  const expected = store.dimensions ?? (rows[0] as Row).vector.length;
+  const expected = store.dimensions ?? (rows[0] as Row).vector.byteLength / 4;
   for (const [index, row] of rows.entries()) {
     const isGiven = (inputs[index] as Input).embedding.length > 0;
     checkDimensions(row.vector, expected, store.id, `${path(index)}${isGiven ? "embedding" : "content"}`);

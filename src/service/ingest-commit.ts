@@ -1,20 +1,20 @@
 import type { Embedder } from "../embedding/embedder.ts";
-import { invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
+import { invalidArgument, unavailable, vectorStoreNotFound, type Reason } from "../errors.ts";
 import { settle, type Batch, type Settled } from "../ingest/group.ts";
-import { findIngest, recordProgress, type RowFault } from "../ingest/ingests.ts";
+import { recordProgress, type RowFault } from "../ingest/ingests.ts";
 import { insertRows } from "../ingest/insert.ts";
-import { checkDimensions, type Row } from "../ingest/row.ts";
+import { checkDimensions, type Row, type Vector } from "../ingest/row.ts";
 import { mergeRows, type Written } from "../ingest/upsert.ts";
 import { isConflict, isUniqueViolation } from "../postgres/errors.ts";
 import type { Client, Database, Queryable } from "../postgres/pool.ts";
 import { savepoint, transaction } from "../postgres/transaction.ts";
 import { lockStore, recordAddition } from "../stores/activity.ts";
 import { findTakenIds } from "../stores/embeddings.ts";
-import { ingestAborted, ingestConflict, type IngestSession } from "./ingest-open.ts";
+import { explainLoss, type IngestSession } from "./ingest-open.ts";
 import { checkModel } from "./model.ts";
 import { requireActiveStore } from "./stores.ts";
 
-/** How often a group is tried again when ids or locks of concurrent streams got in its way. */
+/** How often a group is tried when concurrent transactions get in its way. */
 const ATTEMPTS_MAX = 10;
 
 /**
@@ -50,30 +50,32 @@ export class GroupWriter {
   readonly #embedder: Embedder;
   readonly #session: IngestSession;
   readonly #signal: AbortSignal;
-  /** Where the ingest stands in the database. */
-  #recordedSeq: number;
   #throughSeq: number;
   #errorsLeft: number;
+  /** Length of the vectors; null until there is one. */
+  #dimensions: number | null;
 
   constructor(database: Database, embedder: Embedder, session: IngestSession, signal: AbortSignal) {
     this.#database = database;
     this.#embedder = embedder;
     this.#session = session;
     this.#signal = signal;
-    this.#recordedSeq = this.#throughSeq = Number(session.ingest.through_seq);
+    this.#throughSeq = Number(session.ingest.through_seq);
     this.#errorsLeft = session.settings.rowErrorsMax - session.ingest.errors.length;
+    this.#dimensions = session.settings.dimensions ?? session.store.dimensions;
   }
 
   /** Writes batches and commits them with their place in the stream. */
   async commit(batches: readonly Batch[]): Promise<Outcome> {
     await this.#embedMissing(batches);
+    const fromSeq = this.#throughSeq;
     return this.#attempt(this.#database.pool, batches, (settled) =>
       transaction(
         this.#database.pool,
         async (client) => {
           const written = await this.#write(client, settled);
           const outcome = toOutcome(settled, written, this.#errorsLeft);
-          await this.#record(client, outcome, this.#toUncounted(settled, written));
+          await this.#record(client, fromSeq, outcome, this.#toUncounted(settled, written));
           return outcome;
         },
         this.#signal,
@@ -89,8 +91,9 @@ export class GroupWriter {
     groups: AsyncIterable<readonly Batch[]>,
     finish: (client: Client, outcome: Outcome) => Promise<void>,
   ): Promise<void> {
+    const fromSeq = this.#throughSeq;
     const total = {
-      throughSeq: this.#throughSeq,
+      throughSeq: fromSeq,
       rowsWritten: 0,
       rowsSkipped: 0,
       rowsRejected: 0,
@@ -119,27 +122,34 @@ export class GroupWriter {
           total.rowsRejected += outcome.rowsRejected;
           total.errors.push(...outcome.errors);
         }
-        await this.#record(client, { ...total, fatal: undefined }, uncounted);
+        await this.#record(client, fromSeq, { ...total, fatal: undefined }, uncounted);
         await finish(client, { ...total, fatal: undefined });
       },
       this.#signal,
     );
   }
 
-  /** Embeds the texts that came without a vector. */
+  /** Embeds the texts that came without a vector, but for those of batches that are refused anyway. */
   async #embedMissing(batches: readonly Batch[]): Promise<void> {
-    const rows = batches.flatMap((batch) => batch.rows).filter((row) => row.vector === undefined);
-    if (rows.length === 0) return;
-    const { store } = this.#session;
-    checkModel(this.#embedder, store);
-    const { vectors } = await this.#embedder.embed(
-      rows.map((row) => row.content),
-      this.#signal,
-    );
-    for (const [index, row] of rows.entries()) {
-      row.vector = vectors[index] as Float32Array;
-      row.isEmbedded = true;
-      checkDimensions(row.vector, this.#session.settings.dimensions ?? store.dimensions, store.id, "content");
+    const { store, settings } = this.#session;
+    const rows = batches
+      .filter((batch) => batch.faults.length === 0 || settings.onError === "skip_row")
+      .flatMap((batch) => batch.rows);
+    const missing = rows.filter((row) => row.vector === undefined);
+    if (missing.length > 0) {
+      checkModel(this.#embedder, store);
+      const texts = missing.map((row) => row.content);
+      const { vectors } = await this.#embedder.embed(texts, this.#signal);
+      for (const [index, row] of missing.entries()) {
+        row.vector = vectors[index] as Float32Array;
+        row.isEmbedded = true;
+      }
+    }
+    // The reader has compared callers' vectors with each other, but knows nothing of the service's.
+    for (const row of rows) {
+      const vector = row.vector as Vector;
+      this.#dimensions ??= vector.byteLength / 4;
+      checkDimensions(vector, this.#dimensions, store.id, row.isEmbedded ? "content" : "embedding");
     }
   }
 
@@ -154,7 +164,7 @@ export class GroupWriter {
   ): Promise<Outcome> {
     const { mode, onError } = this.#session.settings;
     const taken = new Set<string>();
-    for (let attempt = 1; ; attempt++) {
+    for (let conflicts = 0; ;) {
       const settled = settle(batches, mode, onError, taken, this.#throughSeq);
       try {
         const outcome = await write(settled);
@@ -163,11 +173,16 @@ export class GroupWriter {
         return outcome;
       } catch (error) {
         const isTaken = isUniqueViolation(error);
-        if (attempt === ATTEMPTS_MAX || !(isTaken || isConflict(error))) throw error;
-        if (!isTaken) continue;
-        const ids = settled.rows.map((row) => row.id);
-        for (const id of await findTakenIds(reader, this.#database.tables, this.#session.store.id, ids))
-          taken.add(id);
+        if (!(isTaken || isConflict(error))) throw error;
+        const takenBefore = taken.size;
+        if (isTaken) {
+          const ids = settled.rows.map((row) => row.id);
+          for (const id of await findTakenIds(reader, this.#database.tables, this.#session.store.id, ids))
+            taken.add(id);
+        }
+        // Another id known to be taken is progress, and they are finite.
+        if (taken.size > takenBefore) continue;
+        if (++conflicts === ATTEMPTS_MAX) throw isTaken ? conflict(error) : error;
       }
     }
   }
@@ -198,12 +213,12 @@ export class GroupWriter {
     return {
       rows: written.rowsAdded,
       bytes: written.bytesAdded,
-      dimensions: settled.rows[0]?.vector?.length,
+      dimensions: dimensionsOf(settled.rows[0]?.vector),
       isEmbedded: settled.rows.some((row) => row.isEmbedded),
     };
   }
 
-  async #record(client: Client, outcome: Outcome, added: Uncounted): Promise<void> {
+  async #record(client: Client, fromSeq: number, outcome: Outcome, added: Uncounted): Promise<void> {
     const { tables } = this.#database;
     const { key, store } = this.#session;
     const { rows, bytes, dimensions } = added;
@@ -213,26 +228,35 @@ export class GroupWriter {
       !(await recordAddition(client, tables, store.id, { rows, bytes, dimensions, embeddingModel }))
     ) {
       const current = await requireActiveStore(client, tables, store.id);
-      checkDimensions({ length: dimensions }, current.dimensions, store.id, "embedding");
+      checkDimensions({ byteLength: dimensions * 4 }, current.dimensions, store.id, "embedding");
       checkModel(this.#embedder, current);
+      throw conflict();
     }
-    if (!(await recordProgress(client, tables, key, this.#recordedSeq, outcome))) {
-      await requireActiveStore(client, tables, store.id);
-      const current = await findIngest(client, tables, key);
-      throw current?.state === "aborted" ? ingestAborted(key) : ingestConflict(key);
-    }
-    this.#recordedSeq = outcome.throughSeq;
+    if (!(await recordProgress(client, tables, key, fromSeq, outcome)))
+      throw await explainLoss(client, this.#database, key);
   }
 }
 
 /** The error with which a refused row ends its stream. */
 export function refusal(fault: RowFault) {
   const place = `batch ${fault.seq}, row ${fault.index}`;
+  const field = fault.field === "" ? "" : `.${fault.field}`;
   return invalidArgument(
-    `rows[${fault.index}].${fault.field}`,
+    `rows[${fault.index}]${field}`,
     `Refused ${place}: ${fault.message}`,
     fault.code as Reason,
   );
+}
+
+function conflict(cause?: unknown) {
+  return unavailable("DATABASE_UNAVAILABLE", "Another change came in between; try again.", {
+    retryAfterMs: 1000,
+    cause,
+  });
+}
+
+function dimensionsOf(vector: Vector | undefined): number | undefined {
+  return vector === undefined ? undefined : vector.byteLength / 4;
 }
 
 function toOutcome(settled: Settled, written: Written, errorsMax: number): Outcome {

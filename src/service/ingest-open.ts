@@ -6,9 +6,9 @@ import {
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { failedPrecondition, invalidArgument, missingParameter } from "../errors.ts";
 import type { OnError } from "../ingest/group.ts";
-import { openIngest, type IngestKey, type IngestRow } from "../ingest/ingests.ts";
+import { findIngest, openIngest, type IngestKey, type IngestRow } from "../ingest/ingests.ts";
 import { limits } from "../limits.ts";
-import type { Database } from "../postgres/pool.ts";
+import type { Database, Queryable } from "../postgres/pool.ts";
 import type { VectorStoreRow } from "../stores/stores.ts";
 import { checkIdentifier, makeIdentifier } from "./identifier.ts";
 import { checkRange } from "./page.ts";
@@ -73,8 +73,14 @@ export function ingestConflict(key: IngestKey) {
   );
 }
 
-/** The ingest was given up. */
-export function ingestAborted(key: IngestKey) {
+/** Why an ingest does not stand where its stream left it: its store is gone, it was given up, or moved on. */
+export async function explainLoss(client: Queryable, { tables }: Database, key: IngestKey): Promise<Error> {
+  await requireActiveStore(client, tables, key.storeId);
+  const current = await findIngest(client, tables, key);
+  return current?.state === "aborted" ? ingestAborted(key) : ingestConflict(key);
+}
+
+function ingestAborted(key: IngestKey) {
   return failedPrecondition(
     "INGEST_CONFLICT",
     `Ingest '${key.ingestId}' was aborted and cannot go on.`,

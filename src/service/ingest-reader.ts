@@ -5,16 +5,26 @@ import type { ByteBudget, Reservation } from "../ingest/budget.ts";
 import type { Batch, PlacedRow } from "../ingest/group.ts";
 import type { RowFault } from "../ingest/ingests.ts";
 import type { Messages } from "../ingest/messages.ts";
-import { checkContent, checkDimensions, checkFloats, checkMetadata } from "../ingest/row.ts";
+import {
+  checkContent,
+  checkDimensions,
+  checkFloats,
+  checkJson,
+  checkMetadata,
+  type Vector,
+} from "../ingest/row.ts";
 import { limits } from "../limits.ts";
 import { checkIdentifier, makeIdentifier } from "./identifier.ts";
 import type { IngestSession } from "./ingest-open.ts";
-import { readVector } from "./vector-bytes.ts";
+import { decodeBatch, decodeRow, undecodedBytes, type BatchBytes, type RowBytes } from "./batch-bytes.ts";
 
 /** Some batches to be written together, and what comes after them. */
 export interface Group extends Disposable {
   batches: Batch[];
-  after: { kind: "more" | "end" | "draining" } | { kind: "finish"; finish: IngestFinish };
+  after:
+    | { kind: "more" | "end" | "draining" }
+    | { kind: "finish"; finish: IngestFinish }
+    | { kind: "failed"; error: unknown };
 }
 
 /** Rows that could not be read from their line of NDJSON, with why. */
@@ -55,7 +65,10 @@ export class GroupReader {
     this.#dimensions = session.settings.dimensions ?? session.store.dimensions;
   }
 
-  /** The next group; one without batches when the stream is at its end. Dispose of it when it is written. */
+  /**
+   * The next group; one without batches when the stream is at its end. Dispose of it when it is
+   * written. A stream that breaks still gives out the batches that came before.
+   */
   async next(): Promise<Group> {
     const batches: Batch[] = [];
     const reservations: Reservation[] = [];
@@ -75,26 +88,34 @@ export class GroupReader {
       this.#held = undefined;
       take(batch, await this.#budget.reserve(bytes, this.#signal));
     }
-    for (let bytes = 0; ;) {
-      if (batches.length > 0 && (bytes >= GROUP_BYTES || !(await this.#messages.isReady(LINGER_MS))))
-        return group({ kind: "more" });
-      const next = await this.#messages.next();
-      if (next.kind !== "message") return group(next);
-      const { message } = next.message;
-      if (message.case === "finish") return group({ kind: "finish", finish: message.value });
-      if (message.case !== "batch")
-        throw invalidArgument("message", "After 'open' a stream has 'batch' and 'finish' messages only.");
-      const read = this.#read(message.value);
-      if (read === undefined) continue;
-      const reservation = this.#budget.tryReserve(read.bytes);
-      if (reservation === undefined && batches.length > 0) {
-        // Writing what is at hand frees memory; waiting with it would not.
-        this.#held = read;
-        return group({ kind: "more" });
+    try {
+      for (let bytes = 0; !this.#isClosed;) {
+        if (batches.length > 0 && (bytes >= GROUP_BYTES || !(await this.#messages.isReady(LINGER_MS))))
+          return group({ kind: "more" });
+        const next = await this.#messages.next();
+        if (next.kind !== "message") return group(next);
+        const { message } = next.message;
+        if (message.case === "finish") return group({ kind: "finish", finish: message.value });
+        const encoded = undecodedBytes(next.message, BATCH_FIELD);
+        if (message.case !== "batch" && encoded === undefined)
+          throw invalidArgument("message", "After 'open' a stream has 'batch' and 'finish' messages only.");
+        const read = this.#read(
+          encoded === undefined ? (message.value as IngestBatch) : decodeBatch(encoded),
+        );
+        if (read === undefined) continue;
+        const reservation = this.#budget.tryReserve(read.bytes);
+        if (reservation === undefined && batches.length > 0) {
+          // Writing what is at hand frees memory; waiting with it would not.
+          this.#held = read;
+          return group({ kind: "more" });
+        }
+        take(read.batch, reservation ?? (await this.#budget.reserve(read.bytes, this.#signal)));
+        bytes += read.bytes;
       }
-      take(read.batch, reservation ?? (await this.#budget.reserve(read.bytes, this.#signal)));
-      bytes += read.bytes;
+    } catch (error) {
+      return group({ kind: "failed", error });
     }
+    return group({ kind: "end" });
   }
 
   /** Gives back all memory, that of groups not yet disposed of too. */
@@ -109,7 +130,8 @@ export class GroupReader {
   }
 
   /** Checks a batch; undefined when it was committed before. */
-  #read({ seq, rows }: IngestBatch): { batch: Batch; bytes: number } | undefined {
+  #read(message: IngestBatch | BatchBytes): { batch: Batch; bytes: number } | undefined {
+    const { seq, rows } = message;
     const { key, ingest } = this.#session;
     if (seq === 0n) throw missingParameter("batch.seq");
     if (seq <= BigInt(this.#seq)) return undefined;
@@ -135,27 +157,29 @@ export class GroupReader {
     const batch: Batch = { seq: this.#seq, rowsSeen: rows.length, rows: [], faults: [] };
     let bytes = 0;
     for (const [index, row] of rows.entries()) {
+      let id = "";
       try {
-        const placed = this.#check(row, index);
+        const source = "start" in row ? decodeRow((message as BatchBytes).buffer, row) : readMessage(row);
+        id = source.id;
+        const placed = this.#check(source, index);
         bytes +=
-          placed.contentBytes +
-          placed.metadata.length +
-          (placed.vector?.byteLength ?? 0) +
-          ROW_OVERHEAD_BYTES;
+          placed.contentBytes + placed.metadata.length + this.#vectorBytes(placed) + ROW_OVERHEAD_BYTES;
         batch.rows.push(placed);
       } catch (error) {
-        batch.faults.push(toFault(error, this.#seq, index, row.id));
+        batch.faults.push(toFault(error, this.#seq, index, id));
       }
     }
     return { batch, bytes };
   }
 
-  #check(row: IngestRow, index: number): PlacedRow {
-    const unreadable = unreadableRows.get(row);
-    if (unreadable !== undefined) throw unreadable;
-    const made = makeIdentifier("emb");
-    if (row.id !== "") checkIdentifier(row.id, "id");
-    const vector = readVector(row, EMBEDDING_FIELD, "embedding");
+  /** What the row's vector takes; one that the service is yet to make has the length of the others. */
+  #vectorBytes({ vector }: PlacedRow): number {
+    return vector?.byteLength ?? 4 * (this.#dimensions ?? DIMENSIONS_TYPICAL);
+  }
+
+  #check(source: Source, index: number): PlacedRow {
+    const { content, vector } = source;
+    if (source.id !== "") checkIdentifier(source.id, "id");
     const isGiven = vector.length > 0;
     if (isGiven) {
       checkFloats(vector, "embedding");
@@ -164,21 +188,39 @@ export class GroupReader {
     const placed = {
       seq: this.#seq,
       index,
-      id: row.id === "" ? made.id : row.id,
-      content: row.content,
-      contentBytes: checkContent(row.content, "content"),
-      metadata: checkMetadata(row.metadata, "metadata"),
+      id: source.id === "" ? makeIdentifier("emb").id : source.id,
+      content,
+      contentBytes: checkContent(content, "content"),
+      metadata: checkJson(source.metadata, "metadata"),
       vector: isGiven ? vector : undefined,
       isEmbedded: false,
-      createdAt: row.createdAt === undefined ? made.createdAt : checkTime(row.createdAt),
+      createdAt: source.createdAt === undefined ? new Date() : checkTime(source.createdAt),
     };
-    if (isGiven) this.#dimensions ??= vector.length;
+    if (isGiven) this.#dimensions ??= vector.byteLength / 4;
     return placed;
   }
 }
 
-/** Number of `IngestRow.embedding` in the proto file. */
-const EMBEDDING_FIELD = 3;
+/** Length of a vector that the service is yet to make for a store without any: that of OpenAI's small models. */
+const DIMENSIONS_TYPICAL = 1536;
+
+/** Number of `IngestRequest.batch` in the proto file. */
+const BATCH_FIELD = 2;
+
+/** A row as it came, in binary or in JSON. */
+type Source = Omit<RowBytes, "vector"> & { vector: Vector };
+
+function readMessage(row: IngestRow): Source {
+  const unreadable = unreadableRows.get(row);
+  if (unreadable !== undefined) throw unreadable;
+  return {
+    id: row.id,
+    content: row.content,
+    vector: Float32Array.from(row.embedding),
+    metadata: checkMetadata(row.metadata, "metadata"),
+    createdAt: row.createdAt,
+  };
+}
 
 /** The last second of the year 9999, which every client can read; Postgres could hold more. */
 const TIME_MAX_SECONDS = 253_402_300_799n;
@@ -199,9 +241,14 @@ function toFault(error: unknown, seq: number, index: number, id: string): RowFau
   return {
     seq,
     index,
-    id,
+    id: storable(id.slice(0, limits.id_chars_max)),
     code: details.reason,
-    field: details.param ?? "",
-    message: (error as ConnectError).rawMessage,
+    field: storable(details.param ?? ""),
+    message: storable((error as ConnectError).rawMessage),
   };
+}
+
+/** A fault tells of texts that Postgres may not hold, and is itself kept there. */
+function storable(text: string): string {
+  return text.replaceAll("\0", "\uFFFD").toWellFormed();
 }

@@ -29,7 +29,7 @@ import { decodeVector } from "../postgres/copy.ts";
 import type { Database, Queryable } from "../postgres/pool.ts";
 import { listEmbeddings } from "../stores/embeddings.ts";
 import { GroupWriter, refusal, type Outcome } from "./ingest-commit.ts";
-import { ingestConflict, openSession, type IngestSession } from "./ingest-open.ts";
+import { explainLoss, ingestConflict, openSession, type IngestSession } from "./ingest-open.ts";
 import { GroupReader, type Group } from "./ingest-reader.ts";
 import { requireStore, toSeconds } from "./stores.ts";
 
@@ -98,7 +98,8 @@ export function ingestService(
           yield create(ExportedEmbeddingSchema, {
             id: row.id,
             content: row.content,
-            embedding: new Uint8Array(decodeVector(row.embedding as Buffer).buffer),
+            embedding:
+              row.embedding === null ? new Uint8Array() : new Uint8Array(decodeVector(row.embedding).buffer),
             metadata: (row.metadata ?? {}) as JsonObject,
             createdAt: toSeconds(row.created_at),
           });
@@ -116,18 +117,19 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
   const { budget, draining, idleMs } = options;
   let atomicStreams = 0;
   return async function* (requests, signal) {
-    const messages = new Messages(requests, { idleMs, draining });
+    const messages = new Messages(requests, { idleMs, draining }, signal);
     const first = await messages.next();
     if (first.kind === "draining") throw isDraining();
     if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
     using _ =
-      budget.tryReserve(STREAM_BYTES) ?? refuse("The service takes no more ingest streams at the moment.");
+      budget.tryOpen(STREAM_BYTES) ?? refuse("The service takes no more ingest streams at the moment.");
     const session = await openSession(database, first.message.message.value);
     const isAtomic = session.settings.atomicity === "stream";
     if (isAtomic && atomicStreams >= options.atomicStreamsMax)
       refuse("The service takes no more all-or-nothing streams at the moment.");
     const reader = new GroupReader(messages, session, budget, signal);
     const writer = new GroupWriter(database, embedder, session, signal);
+    const stream = { session, messages, reader, writer };
     if (isAtomic) atomicStreams++;
     try {
       const resumeAfterSeq = BigInt(session.ingest.through_seq);
@@ -136,8 +138,8 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
         resumeAfterSeq,
         messageBytesMax: BigInt(options.messageBytesMax),
       });
-      if (isAtomic) await ingestWhole(database, session, reader, writer);
-      else yield* ingestByGroup(database, session, reader, writer);
+      if (isAtomic) await ingestWhole(database, stream);
+      else yield* ingestByGroup(database, stream);
       yield event("summary", toSummary(await requireIngest(database.pool, database, session.key)));
     } finally {
       if (isAtomic) atomicStreams--;
@@ -146,12 +148,18 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
   };
 }
 
+/** A stream that is being ingested. */
+interface Stream {
+  session: IngestSession;
+  messages: Messages<IngestRequest>;
+  reader: GroupReader;
+  writer: GroupWriter;
+}
+
 /** Commits group by group, reading the next one meanwhile. */
 async function* ingestByGroup(
-  { pool, tables }: Database,
-  session: IngestSession,
-  reader: GroupReader,
-  writer: GroupWriter,
+  database: Database,
+  { session, messages, reader, writer }: Stream,
 ): AsyncGenerator<IngestEvent> {
   let rows = rowsOf(session.ingest);
   let throughSeq = Number(session.ingest.through_seq);
@@ -161,7 +169,8 @@ async function* ingestByGroup(
     const { batches, after } = group;
     if (after.kind === "more") next = readAhead(reader);
     if (batches.length > 0) {
-      const outcome = await writer.commit(batches);
+      const outcome = await messages.owing(writer.commit(batches));
+      group[Symbol.dispose]();
       throughSeq = outcome.throughSeq;
       rows += outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected;
       yield event("committed", toCommitted(outcome));
@@ -171,29 +180,23 @@ async function* ingestByGroup(
       yield event("draining", { throughSeq: BigInt(throughSeq) });
       throw isDraining();
     }
+    if (after.kind === "failed") throw after.error;
     if (after.kind === "end") return;
     if (after.kind === "finish") {
       checkFinish(after.finish, rows);
-      const isOpen = session.ingest.state === "open";
-      if (isOpen && (await endIngest(pool, tables, session.key, "completed", throughSeq)) === undefined) {
-        throw ingestConflict(session.key);
-      }
+      if (session.ingest.state === "open") await complete(database.pool, database, session.key, throughSeq);
       return;
     }
   }
 }
 
 /** Commits everything at the stream's `finish`, or nothing. */
-async function ingestWhole(
-  { tables }: Database,
-  session: IngestSession,
-  reader: GroupReader,
-  writer: GroupWriter,
-): Promise<void> {
+async function ingestWhole(database: Database, { session, reader, writer }: Stream): Promise<void> {
   let finish: IngestFinish | undefined;
   async function* groups(): AsyncGenerator<readonly Batch[]> {
     for (;;) {
       using group = await reader.next();
+      if (group.after.kind === "failed") throw group.after.error;
       if (group.batches.length > 0) yield group.batches;
       if (group.after.kind === "more") continue;
       if (group.after.kind === "draining") throw isDraining();
@@ -212,9 +215,13 @@ async function ingestWhole(
   }
   await writer.commitAll(groups(), async (client, outcome) => {
     checkFinish(finish, outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected);
-    if ((await endIngest(client, tables, session.key, "completed", outcome.throughSeq)) === undefined)
-      throw ingestConflict(session.key);
+    await complete(client, database, session.key, outcome.throughSeq);
   });
+}
+
+async function complete(client: Queryable, database: Database, key: IngestKey, atSeq: number): Promise<void> {
+  if ((await endIngest(client, database.tables, key, "completed", atSeq)) === undefined)
+    throw await explainLoss(client, database, key);
 }
 
 function readAhead(reader: GroupReader): Promise<Group> {

@@ -7,6 +7,7 @@ import {
   type ServiceImpl,
 } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
+import type { Admit } from "./admission.ts";
 import { toConnectError } from "./error.ts";
 
 /** The request's logger, which carries the request id. */
@@ -15,9 +16,11 @@ export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefi
 /** A service with its implementation, as both front-ends take it. */
 export interface Service {
   desc: DescService;
-  /** The same service for binary requests, where it differs: see service/vector-bytes.ts. */
+  /** The same service for binary requests, where it differs: see service/batch-bytes.ts. */
   binaryDesc?: DescService;
   implementation: Implementation;
+  /** Reserves memory for each message of a client's stream before it is read; default: none is needed. */
+  admit?: Admit;
 }
 
 /** The methods of an implementation by their name in TypeScript. */

@@ -15,8 +15,11 @@ const ABSENT = {
   "/v1/models": "Models",
 } as const;
 
-/** Answers OpenAI's file routes with 501 rather than 404: the URL is right, the version is early. */
-export function registerFileRoutes(app: FastifyInstance): void {
+/**
+ * Answers OpenAI's file routes with 501 rather than 404: the URL is right, the version is early. A
+ * Fastify plugin, because the content type it adds is for these routes only.
+ */
+export async function fileRoutes(app: FastifyInstance): Promise<void> {
   // The body is not looked at, so its type does not matter.
   app.addContentTypeParser("multipart/form-data", (_request, payload, done) => {
     payload.resume();

@@ -83,9 +83,13 @@ function isFlatFilter(filters: unknown): filters is Json {
     filters !== null &&
     !Array.isArray(filters) &&
     !("key" in filters) &&
-    !("filters" in filters)
+    !("filters" in filters) &&
+    // A comparison that lacks its key is a mistake, not a map.
+    !("type" in filters && "value" in filters && OPERATORS.has(filters.type))
   );
 }
+
+const OPERATORS = new Set<unknown>(["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]);
 
 function fromFlatFilter(filters: Json): Json | null {
   const equals = Object.entries(filters).map(([key, value]) => {

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { create, type DescMessage, type Message } from "@bufbuild/protobuf";
@@ -9,34 +10,39 @@ import {
   type IngestRequest,
   type IngestRow,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import { invalidArgument, tooLarge } from "../errors.ts";
+import { cancelled, invalidArgument, tooLarge } from "../errors.ts";
 import { unreadableRows } from "../service/ingest-reader.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 
 type Json = Record<string, unknown>;
 
-/** Rows of one batch. It is part of the contract: a resumed upload must be cut at the same places. */
+/**
+ * Lines of one batch, and bytes of them after which it ends sooner, since a batch is held in memory.
+ * They are part of the contract: a resumed upload must be cut at the same places.
+ */
 const BATCH_ROWS = 100;
+const BATCH_BYTES = 4 * 1024 * 1024;
 
 /** Bytes of one line: a row with 16,000 dimensions as decimal numbers and its text and metadata fits. */
 const LINE_BYTES_MAX = 4 * 1024 * 1024;
 
 /**
  * Reads an upload of rows as the messages of an ingest stream. Query parameters are the fields of
- * `open`, the Idempotency-Key header is its `ingest_id`. Every 100 lines become a batch; a last line
- * `{"finish": {…}}`, or the end of the body, finishes the stream. A line that cannot be read is a
- * refused row like any other.
+ * `open`, the Idempotency-Key header is its `ingest_id`. Every 100 lines, or fewer that make up 4 MiB,
+ * become a batch; a last line `{"finish": {…}}`, or the end of the body, finishes the stream. A line
+ * that cannot be read is a refused row like any other.
  */
 export async function* readIngest(request: FastifyRequest, storeId: string): AsyncGenerator<IngestRequest> {
   yield readOpen(request, storeId);
   let rows: IngestRow[] = [];
+  let bytes = 0;
   let seq = 0n;
   let total = 0n;
   let finish: Message | undefined;
   const batch = () =>
     create(IngestRequestSchema, { message: { case: "batch", value: { seq: ++seq, rows } } });
-  for await (const line of readLines(decoded(request))) {
+  for await (const line of readLines(request)) {
     if (finish !== undefined) throw invalidArgument("finish", "Nothing may follow the line with 'finish'.");
     const row = readRow(line, total + 1n);
     if (isClosing(row)) {
@@ -45,9 +51,11 @@ export async function* readIngest(request: FastifyRequest, storeId: string): Asy
     }
     total++;
     rows.push(row);
-    if (rows.length < BATCH_ROWS) continue;
+    bytes += line.length;
+    if (rows.length < BATCH_ROWS && bytes < BATCH_BYTES) continue;
     yield batch();
     rows = [];
+    bytes = 0;
   }
   if (rows.length > 0) yield batch();
   if (finish !== undefined) yield finish as IngestRequest;
@@ -89,6 +97,7 @@ function isClosing(row: IngestRow | Json): row is Json {
 function readRow(line: Buffer, number: bigint): IngestRow | Json {
   let row: IngestRow;
   try {
+    if (!isUtf8(line)) throw invalidArgument(undefined, `Line ${number} is not UTF-8.`, "INVALID_JSON");
     const json = JSON.parse(line.toString("utf8")) as unknown;
     if (typeof json === "object" && json !== null && "finish" in json) return json as Json;
     return readMessage(IngestRowSchema, json) as IngestRow;
@@ -107,8 +116,8 @@ function readRow(line: Buffer, number: bigint): IngestRow | Json {
   }
 }
 
-function decoded(request: FastifyRequest): Readable {
-  const body = request.body as Readable;
+function decode(request: FastifyRequest): Readable {
+  const body = request.raw;
   const encoding = request.headers["content-encoding"]?.toLowerCase() ?? "identity";
   if (encoding === "identity") return body;
   if (encoding !== "gzip")
@@ -118,12 +127,15 @@ function decoded(request: FastifyRequest): Readable {
       "INVALID_REQUEST",
     );
   const gunzip = createGunzip();
-  body.on("error", (error) => gunzip.destroy(error));
+  body.once("close", () => {
+    if (!body.readableEnded) gunzip.destroy(cancelled());
+  });
   return body.pipe(gunzip);
 }
 
 /** Cuts a body into lines, without empty ones. Memory is bounded by the longest line allowed. */
-async function* readLines(body: Readable): AsyncGenerator<Buffer> {
+async function* readLines(request: FastifyRequest): AsyncGenerator<Buffer> {
+  const body = decode(request);
   let parts: Buffer[] = [];
   let bytes = 0;
   const take = (last: Buffer): Buffer | undefined => {
@@ -146,12 +158,12 @@ async function* readLines(body: Readable): AsyncGenerator<Buffer> {
       if (bytes > LINE_BYTES_MAX) throw tooLarge(`A line is longer than ${LINE_BYTES_MAX} bytes.`);
     }
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code?.startsWith("Z_") !== true) throw error;
-    throw invalidArgument(
-      undefined,
-      `The body is not valid gzip: ${(error as Error).message}`,
-      "INVALID_REQUEST",
-    );
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code?.startsWith("Z_") === true)
+      throw invalidArgument(undefined, `The body is not valid gzip: ${message}`, "INVALID_REQUEST");
+    throw code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" ? cancelled(error) : error;
+  } finally {
+    if (body !== request.raw) body.destroy();
   }
   const line = take(Buffer.alloc(0));
   if (line !== undefined) yield line;

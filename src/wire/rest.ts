@@ -1,3 +1,4 @@
+import { constants, type ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import { getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
 import {
@@ -117,7 +118,7 @@ async function answerUpload(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const { method, run } = binding;
-  reply.raw.once("finish", () => stopUpload(request));
+  reply.raw.once("finish", () => stopUpload(request.raw));
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
   if (type !== undefined && !NDJSON_TYPES.includes(type)) {
     throw invalidArgument(
@@ -128,8 +129,13 @@ async function answerUpload(
   }
   const { vector_store_id: storeId = "" } = request.params as Record<string, string>;
   const messages = readIngest(request, storeId);
-  const output = (await run(messages as never, restContext(method, request, reply))) as Message;
-  return sendJson(reply, writeMessage(method.output, output));
+  try {
+    const output = (await run(messages as never, restContext(method, request, reply))) as Message;
+    return sendJson(reply, writeMessage(method.output, output));
+  } finally {
+    // Not awaited: it ends with what it is reading just now.
+    void messages.return(undefined).catch(() => {});
+  }
 }
 
 const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
@@ -137,11 +143,15 @@ const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application
 /** How long a client may go on sending what nobody reads, until it has seen the answer. */
 const UPLOAD_LINGER_MS = 2_000;
 
-function stopUpload(request: FastifyRequest): void {
-  const { raw } = request;
-  if (raw.complete) return;
-  raw.resume();
-  setTimeout(() => raw.destroy(), UPLOAD_LINGER_MS).unref();
+function stopUpload(request: FastifyRequest["raw"]): void {
+  if (request.complete) return;
+  if ("stream" in request) {
+    // NO_ERROR keeps the response valid (RFC 9113, 8.1).
+    (request.stream as ServerHttp2Stream).close(constants.NGHTTP2_NO_ERROR);
+    return;
+  }
+  request.unpipe().removeAllListeners("readable").resume();
+  setTimeout(() => request.destroy(), UPLOAD_LINGER_MS).unref();
 }
 
 function readRequest({ method, rule, path }: Binding, request: FastifyRequest, values: ContextValues) {

@@ -18,13 +18,14 @@ import fastify, {
 } from "fastify";
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { invalidArgument } from "../errors.ts";
+import { admitStreams } from "./admission.ts";
 import { createAuthenticator, type Authenticate } from "./auth.ts";
 import { callLogger, type Service } from "./call.ts";
 import { httpError, toConnectError, toHttpError, type HttpError } from "./error.ts";
-import { registerFileRoutes } from "./files.ts";
+import { fileRoutes } from "./files.ts";
 import { healthRoutes, type Health } from "./health.ts";
 import { canonicalUrl } from "./legacy.ts";
-import { createPortServer, createTlsPortServer } from "./port.ts";
+import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
 import { registerReflection } from "./reflection.ts";
 import { registerRest, type RestRoute } from "./rest.ts";
 
@@ -40,6 +41,8 @@ export interface ServerOptions {
   /** PEM certificate and key; undefined: cleartext. */
   tls: { cert: string; key: string } | undefined;
   logLevel: string;
+  /** Default: `portDefaults`. */
+  port?: PortOptions | undefined;
   /** Aborts every call in flight. */
   shutdownSignal: AbortSignal;
 }
@@ -52,7 +55,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const { services, health, tls, requestBytesMax } = options;
   const app = fastify({
     serverFactory: (handler) =>
-      tls === undefined ? createPortServer(handler) : createTlsPortServer(handler, tls),
+      tls === undefined
+        ? createPortServer(handler, options.port)
+        : createTlsPortServer(handler, { ...options.port, ...tls }),
     bodyLimit: requestBytesMax,
     // While draining, requests on open connections are still answered.
     return503OnClosing: false,
@@ -62,7 +67,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     // Each call logs one line of its own, see call.ts.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: "requestId" }),
     logger: { level: options.logLevel },
-    frameworkErrors: (error, _request, reply) => void sendError(reply, fromFastify(error)),
+    // No hook runs before these.
+    frameworkErrors: (error, request, reply) =>
+      void sendError(reply.header("x-request-id", request.id), fromFastify(error)),
   });
   app.setErrorHandler<FastifyError>((error, request, reply) => sendError(reply, handled(error, request)));
   app.addHook("onRequest", async (request, reply) => {
@@ -80,7 +87,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     rest.addHook("onRequest", async (request) => authenticate(request.headers.authorization));
     parseJson(rest);
     routes = registerRest(rest, services);
-    registerFileRoutes(rest);
+    await rest.register(fileRoutes);
   });
   app.setNotFoundHandler((request, reply) => sendError(reply, noRoute(request, routes)));
   return app;
@@ -88,6 +95,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
 function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
   return async (app: FastifyInstance): Promise<void> => {
+    admitStreams(app, options.services, options.requestBytesMax);
     await app.register(fastifyConnectPlugin, {
       routes: (router) => {
         for (const { desc, binaryDesc, implementation } of options.services)
@@ -101,6 +109,7 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
       },
       contextValues: (request) => createContextValues().set(callLogger, request.log),
       readMaxBytes: options.requestBytesMax,
+      jsonOptions: { ignoreUnknownFields: false },
       shutdownSignal: options.shutdownSignal,
     });
   };

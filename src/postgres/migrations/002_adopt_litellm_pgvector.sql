@@ -56,7 +56,8 @@ alter table :"vector_stores"
   add column if not exists dimensions int,
   add column if not exists embedding_model text;
 
--- litellm-pgvector's counters were never right: count the rows.
+-- litellm-pgvector took any object for an expiry and never acted on it: keep those that mean something. Its counters
+-- were never right: count the rows.
 with counted as (
   select :"vector_store_id" as id, count(*) as rows, sum(octet_length(:"content")) as bytes
   from :"embeddings"
@@ -66,6 +67,11 @@ update :"vector_stores" as store
 set file_counts = jsonb_build_object('in_progress', 0, 'completed', coalesce(rows, 0), 'failed', 0, 'cancelled', 0,
       'total', coalesce(rows, 0)),
   usage_bytes = coalesce(bytes, 0),
+  expires_after = case
+    when store.expires_after ->> 'anchor' = 'last_active_at'
+      and store.expires_after ->> 'days' ~ '^([1-9]|[1-9][0-9]|[12][0-9][0-9]|3[0-5][0-9]|36[0-5])$'
+    then jsonb_build_object('anchor', 'last_active_at', 'days', (store.expires_after ->> 'days')::int)
+  end,
   dimensions = (
     select vector_dims(:"embedding") from :"embeddings" where :"vector_store_id" = store.id limit 1
   )

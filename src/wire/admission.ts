@@ -1,0 +1,83 @@
+import type { FastifyInstance } from "fastify";
+import { missingParameter } from "../errors.ts";
+import type { Service } from "./call.ts";
+
+/**
+ * Reserves memory for a message of `bytes`, waiting until there is some. Rejects when the signal
+ * aborts, and when it takes too long.
+ */
+export type Admit = (bytes: number, signal: AbortSignal) => Promise<Disposable>;
+
+/** Bytes of the first message of a stream, which says what it is about and carries no data. */
+const OPENING_BYTES_MAX = 64 * 1024;
+
+/** "Compressed-Flag", then "Message-Length": https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md */
+const ENVELOPE_BYTES = 5;
+
+/**
+ * Makes streams of services with `admit` wait for memory before a message is read, in all protocols
+ * of Connect: their streams frame messages alike. To be called before Connect's own routes.
+ */
+export function admitStreams(app: FastifyInstance, services: readonly Service[], bytesMax: number): void {
+  const routes = new Map<string, Admit>();
+  for (const { desc, admit } of services) {
+    if (admit === undefined) continue;
+    for (const { methodKind, name } of desc.methods) {
+      if (methodKind === "client_streaming" || methodKind === "bidi_streaming")
+        routes.set(`/${desc.typeName}/${name}`, admit);
+    }
+  }
+  app.addHook("preHandler", async (request) => {
+    const admit = routes.get(request.routeOptions.url ?? "");
+    if (admit === undefined) return;
+    const gone = new AbortController();
+    request.raw.once("close", () => gone.abort());
+    // Connect reads the request's body where there is one, else the request itself.
+    request.body = admitMessages(request.raw, bytesMax, (bytes) => admit(bytes, gone.signal));
+  });
+}
+
+/**
+ * Passes framed messages on, each as soon as it is admitted with the length it announces; a compressed
+ * one as the largest it can become. It is admitted until more is asked for: then its reader has
+ * taken it in. Of what is too large only the announcement is passed on, for Connect to refuse it.
+ */
+export async function* admitMessages(
+  chunks: AsyncIterable<Buffer>,
+  bytesMax: number,
+  admit: (bytes: number) => Promise<Disposable>,
+): AsyncGenerator<Uint8Array> {
+  let head: Buffer = Buffer.alloc(0);
+  let left = 0;
+  let isFirst = true;
+  let admitted: Disposable | undefined;
+  try {
+    for await (const chunk of chunks) {
+      for (let rest = chunk; rest.length > 0;) {
+        if (left === 0) {
+          admitted?.[Symbol.dispose]();
+          admitted = undefined;
+          const missing = ENVELOPE_BYTES - head.length;
+          head = Buffer.concat([head, rest.subarray(0, missing)]);
+          rest = rest.subarray(missing);
+          if (head.length < ENVELOPE_BYTES) break;
+          left = head.readUInt32BE(1);
+          if (isFirst && left > OPENING_BYTES_MAX) throw missingParameter("open");
+          const bytes = head[0] === 0 ? left : bytesMax;
+          if (!isFirst && left <= bytesMax) admitted = await admit(bytes);
+          isFirst = false;
+          yield head;
+          head = Buffer.alloc(0);
+          continue;
+        }
+        const part = rest.subarray(0, left);
+        left -= part.length;
+        rest = rest.subarray(part.length);
+        yield part;
+      }
+    }
+    if (head.length > 0) yield head;
+  } finally {
+    admitted?.[Symbol.dispose]();
+  }
+}
