@@ -33,7 +33,7 @@ async function createLitellmTables(database: TestDatabase): Promise<void> {
     values
       ('5d0f6f0e-0001', 'Books', '{"in_progress": 0, "completed": 0, "failed": 0, "cancelled": 0, "total": 0}', 'completed', 0,
        '{"anchor": "last_active_at", "days": 7}', '2025-07-08 10:00', '2025-07-01 10:00', '{"team": "a"}', '2025-07-01 10:00:00.123'),
-      ('5d0f6f0e-0002', 'Empty', null, 'completed', null, null, null, null, null, '2025-07-02 10:00');
+      ('5d0f6f0e-0002', 'Empty', null, 'completed', null, '{"anchor": "created_at", "days": "a week"}', null, null, null, '2025-07-02 10:00');
     insert into embeddings (${tables.id}, ${tables.vectorStoreId}, ${tables.content}, ${tables.embedding}, ${tables.metadata}, ${tables.createdAt})
     select 'e-' || i, '5d0f6f0e-0001', 'Überschrift ' || i,
       (select array_agg(sin(i * 2000 + j)::real) from generate_series(1, 1536) as j)::vector,

@@ -7,11 +7,14 @@ import { quoteTables } from "../../src/postgres/tables.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
+/** How many files there are in src/postgres/migrations. */
+const MIGRATIONS = 4;
+
 const native = inject("template").kind === "postgres";
 
 test("makes the tables of an empty database, once", async () => {
   await using database = await openEmptyDatabase();
-  expect(await migrate(database)).toEqual({ applied: 3 });
+  expect(await migrate(database)).toEqual({ applied: MIGRATIONS });
   expect(await migrate(database)).toEqual({ applied: 0 });
   const { rows } = await database.pool.query(
     "select version, name from pgquiver_migrations order by version",
@@ -20,6 +23,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 1, name: "001_tables" },
     { version: 2, name: "002_adopt_litellm_pgvector" },
     { version: 3, name: "003_keep_vectors_in_rows" },
+    { version: 4, name: "004_ingests" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");
@@ -45,7 +49,7 @@ test("makes the tables of an empty database, once", async () => {
 test("several at once do the work of one", async () => {
   await using database = await openEmptyDatabase();
   const results = await Promise.all([migrate(database), migrate(database), migrate(database)]);
-  expect(results.map(({ applied }) => applied).toSorted((a, b) => a - b)).toEqual([0, 0, 3]);
+  expect(results.map(({ applied }) => applied).toSorted((a, b) => a - b)).toEqual([0, 0, MIGRATIONS]);
 });
 
 test("uses the names it is given", async () => {
@@ -69,7 +73,7 @@ test("uses the names it is given", async () => {
 test("installations with other table names live side by side", async () => {
   await using database = await openTestDatabase();
   const tables = quoteTables({ vectorStores: "other_stores", embeddings: "other_embeddings" });
-  expect(await migrate({ ...database, tables })).toEqual({ applied: 3 });
+  expect(await migrate({ ...database, tables })).toEqual({ applied: MIGRATIONS });
   await expect(database.pool.query("select from other_embeddings")).resolves.toMatchObject({ rowCount: 0 });
 });
 
@@ -165,7 +169,7 @@ test.runIf(native)("works in the schema that the URL names and makes it where it
   const url = `${database.url}?schema=Tenant%201`;
   const tenant = await openDatabase({ url, tables: database.tables, ...TEST_LIMITS });
   try {
-    expect(await migrate(tenant)).toEqual({ applied: 3 });
+    expect(await migrate(tenant)).toEqual({ applied: MIGRATIONS });
     expect(await migrate(tenant)).toEqual({ applied: 0 });
     expect((await tenant.pool.query("select from vector_stores")).rowCount).toBe(0);
     expect((await tenant.pool.query('select from "Tenant 1".vector_stores')).rowCount).toBe(0);

@@ -11,6 +11,8 @@ export interface Behaviour {
   headers?: Record<string, string>;
   /** Wait before the answer. */
   delayMs?: number;
+  /** Wait for this before the answer. */
+  until?: Promise<void>;
   /** "silence": never answer. "headers": answer 200, then nothing. "cut": drop the connection unanswered. "cut body": halfway. */
   fault?: "silence" | "headers" | "cut" | "cut body";
   /** The length of the vectors, instead of the server's. */
@@ -175,6 +177,7 @@ async function answer(
 ): Promise<void> {
   const { delayMs, fault, status = 200, headers } = behaviour;
   if (delayMs !== undefined) await new Promise((resolve) => setTimeout(resolve, delayMs));
+  await behaviour.until;
   if (fault === "silence") return;
   if (fault === "cut") {
     response.destroy();

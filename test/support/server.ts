@@ -3,6 +3,7 @@ import type { Config } from "../../src/config.ts";
 import type { Embedder } from "../../src/embedding/embedder.ts";
 import { createLexicalEmbedder } from "../../src/embedding/lexical.ts";
 import type { Database } from "../../src/postgres/pool.ts";
+import type { PortOptions } from "../../src/wire/port.ts";
 import { openTestDatabase } from "./database.ts";
 
 /** The whole service on a free port of loopback. */
@@ -28,6 +29,8 @@ export interface TestServerOptions {
   corsOrigins?: string[];
   /** Default: as in production. */
   ingest?: Partial<Config["ingest"]>;
+  /** Default: as in production. */
+  port?: PortOptions;
   logLevel?: Config["logLevel"];
 }
 
@@ -40,6 +43,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     corsOrigins,
     requestBytesMax,
     logLevel,
+    port: options.port,
     ingest: { memoryBytes: 128 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
     listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
   });

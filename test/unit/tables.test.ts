@@ -6,6 +6,7 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     vectorStores: '"vector_stores"',
     embeddings: '"embeddings"',
     migrations: '"pgquiver_migrations"',
+    ingests: '"pgquiver_ingests"',
     id: '"id"',
     vectorStoreId: '"vector_store_id"',
     content: '"content"',

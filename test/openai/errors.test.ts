@@ -1,0 +1,238 @@
+import { OpenAI } from "openai";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startServer, type TestServer } from "../support/server.ts";
+
+const KEY = "key-one";
+
+let server: TestServer;
+let client: OpenAI;
+let store: string;
+
+beforeAll(async () => {
+  server = await startServer({ apiKeys: [KEY, "key-two"] });
+  client = clientWith(KEY);
+  store = (await client.vectorStores.create({})).id;
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+function clientWith(apiKey: string): OpenAI {
+  return new OpenAI({ apiKey, baseURL: `${server.url}/v1`, maxRetries: 0 });
+}
+
+/** A client that tries again as often as it may, and counts its attempts. */
+function eagerClient({ url }: TestServer): { eager: OpenAI; attempts: () => number } {
+  let count = 0;
+  const eager = new OpenAI({
+    apiKey: KEY,
+    baseURL: `${url}/v1`,
+    fetch: async (...request) => {
+      count += 1;
+      return fetch(...request);
+    },
+  });
+  return { eager, attempts: () => count };
+}
+
+async function failureOf(call: PromiseLike<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
+  const error: unknown = await Promise.resolve(call).then(
+    () => expect.unreachable("the call succeeded"),
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(OpenAI.APIError);
+  return error as InstanceType<typeof OpenAI.APIError>;
+}
+
+describe("the client raises its own error", () => {
+  const search = (body: object) => client.post(`/vector_stores/${store}/search`, { body });
+  const create = (body: object) => client.post("/vector_stores", { body });
+
+  test.each<[string, () => PromiseLike<unknown>, string | null, string, string]>([
+    [
+      "a missing field",
+      () => search({}),
+      "query",
+      "missing_required_parameter",
+      "Missing required parameter: 'query'.",
+    ],
+    [
+      "a wrong type",
+      () => search({ query: "x", max_num_results: "7" }),
+      "max_num_results",
+      "invalid_type",
+      "Invalid type for 'max_num_results': expected an integer, but got a string instead.",
+    ],
+    [
+      "a number that is too large",
+      () => client.vectorStores.list({ limit: 101 }),
+      "limit",
+      "integer_above_max_value",
+      "Invalid 'limit': integer above maximum value. Expected a value <= 100, but got 101 instead.",
+    ],
+    [
+      "a number that is too small",
+      () => create({ expires_after: { anchor: "last_active_at", days: 0 } }),
+      "expires_after.days",
+      "integer_below_min_value",
+      "Invalid 'expires_after.days': integer below minimum value. Expected a value >= 1, but got 0 instead.",
+    ],
+    [
+      "an unknown word",
+      () => client.get("/vector_stores", { query: { order: "foo" } }),
+      "order",
+      "invalid_value",
+      "Invalid value: 'foo'. Supported values are: 'asc', 'desc'.",
+    ],
+    [
+      "a text that is too long",
+      () => create({ metadata: { k: "v".repeat(513) } }),
+      "metadata.k",
+      "string_above_max_length",
+      "Invalid 'metadata.k': string too long. Expected a string with maximum length 512, but got a string with length 513 instead.",
+    ],
+    [
+      "an unknown field",
+      () => create({ nmae: "FAQ" }),
+      "nmae",
+      "unknown_parameter",
+      "Unknown parameter: 'nmae'.",
+    ],
+  ])("BadRequestError for %s", async (_case, call, param, code, message) => {
+    const error = await failureOf(call());
+    expect(error).toBeInstanceOf(OpenAI.BadRequestError);
+    expect(error).toMatchObject({ status: 400, type: "invalid_request_error", param, code });
+    expect(error.message).toBe(`400 ${message}`);
+  });
+
+  test("BadRequestError for a vector of another length, which names both lengths and the store", async () => {
+    const { id } = await client.post<OpenAI.VectorStore>("/vector_stores", { body: { dimensions: 3 } });
+    const body = { content: "text", embedding: [1, 2] };
+    const error = await failureOf(client.post(`/vector_stores/${id}/embeddings`, { body }));
+    expect(error).toMatchObject({ status: 400, param: "embedding", code: "dimension_mismatch" });
+    expect(error.message).toContain(id);
+    expect(error.message).toMatch(/\b3\b.*\b2\b/);
+  });
+
+  test.each(["retrieve", "update", "delete", "search"] as const)(
+    "NotFoundError with OpenAI's words for %s of an unknown store",
+    async (method) => {
+      const calls = {
+        retrieve: () => client.vectorStores.retrieve("vs_none"),
+        update: () => client.vectorStores.update("vs_none", { name: "x" }),
+        delete: () => client.vectorStores.delete("vs_none"),
+        search: () => client.vectorStores.search("vs_none", { query: "x" }),
+      };
+      const error = await failureOf(calls[method]());
+      expect(error).toBeInstanceOf(OpenAI.NotFoundError);
+      expect(error).toMatchObject({ status: 404, type: "invalid_request_error", code: null });
+      expect(error.message).toBe("404 No vector store found with id 'vs_none'.");
+    },
+  );
+
+  test("NotFoundError for a URL that does not exist", async () => {
+    const error = await failureOf(client.get("/vector_store"));
+    expect(error).toBeInstanceOf(OpenAI.NotFoundError);
+    expect(error.message).toBe("404 Invalid URL (GET /v1/vector_store)");
+  });
+
+  test("AuthenticationError for a wrong key, and for keys that were never set", async () => {
+    for (const key of ["wrong", "your-api-key-here", "key-one,key-two", `${KEY} `.repeat(2)]) {
+      const error = await failureOf(clientWith(key).vectorStores.list());
+      expect(error).toBeInstanceOf(OpenAI.AuthenticationError);
+      expect(error).toMatchObject({ status: 401, code: "invalid_api_key", param: null });
+    }
+    expect((await failureOf(clientWith("wrong").vectorStores.list())).message).toBe(
+      "401 Incorrect API key provided.",
+    );
+    await expect(clientWith("key-two").vectorStores.retrieve(store)).resolves.toMatchObject({ id: store });
+  });
+
+  test("ConflictError for an id that is taken, at the first attempt: it will stay taken", async () => {
+    const { eager, attempts } = eagerClient(server);
+    const error = await failureOf(eager.post("/vector_stores", { body: { id: store } }));
+    expect(error).toBeInstanceOf(OpenAI.ConflictError);
+    expect(error).toMatchObject({ status: 409, param: "id", code: "already_exists" });
+    expect(attempts()).toBe(1);
+  });
+
+  test("with the id under which the service's log knows the request", async () => {
+    const error = await failureOf(client.vectorStores.retrieve("vs_none"));
+    expect(error.requestID).toMatch(/^[0-9a-f-]{36}$/);
+    const headers = { "x-request-id": "mine-42" };
+    expect((await failureOf(client.vectorStores.retrieve("vs_none", { headers }))).requestID).toBe("mine-42");
+    expect((await client.vectorStores.list().withResponse()).request_id).toMatch(/^[0-9a-f-]{36}$/);
+  });
+});
+
+describe("a database that fails", () => {
+  test("is InternalServerError with nothing of its inside, and tried once", async () => {
+    await using own = await startServer();
+    const { eager, attempts } = eagerClient(own);
+    // Division by zero in a computed column stands for a fault of the service that has no SQLSTATE of its own.
+    await own.database.pool.query(
+      "alter table vector_stores add secret int generated always as (1 / usage_bytes::int) stored",
+    );
+    const error = await failureOf(eager.vectorStores.create({}));
+    expect(error).toBeInstanceOf(OpenAI.InternalServerError);
+    expect(error).toMatchObject({ status: 500, type: "server_error", code: null, param: null });
+    expect(error.message).toBe("500 The service failed to process the request.");
+    expect(attempts()).toBe(1);
+  });
+
+  test("lacks its tables: 503 that says so, without a word of SQL", async () => {
+    await using own = await startServer();
+    await own.database.pool.query("alter table vector_stores rename to elsewhere");
+    const other = new OpenAI({ apiKey: "any", baseURL: `${own.url}/v1`, maxRetries: 0 });
+    const error = await failureOf(other.vectorStores.list());
+    expect(error).toMatchObject({ status: 503, type: "server_error", code: "schema_missing" });
+    expect(error.message).not.toMatch(/relation|elsewhere|select/);
+  });
+});
+
+describe("what this version does not offer", () => {
+  test.each<[string, () => PromiseLike<unknown>]>([
+    ["files.list", () => client.files.list()],
+    ["files.create", () => client.files.create({ file: new File(["text"], "a.txt"), purpose: "assistants" })],
+    ["files.retrieve", () => client.files.retrieve("file-1")],
+    ["files.content", () => client.files.content("file-1")],
+    ["files.delete", () => client.files.delete("file-1")],
+    [
+      "uploads.create",
+      () =>
+        client.uploads.create({ bytes: 1, filename: "a", mime_type: "text/plain", purpose: "assistants" }),
+    ],
+    ["uploads.cancel", () => client.uploads.cancel("upload_1")],
+    ["vectorStores.files.create", () => client.vectorStores.files.create(store, { file_id: "file-1" })],
+    ["vectorStores.files.list", () => client.vectorStores.files.list(store)],
+    [
+      "vectorStores.files.content",
+      () => client.vectorStores.files.content("file-1", { vector_store_id: store }),
+    ],
+    [
+      "vectorStores.files.delete",
+      () => client.vectorStores.files.delete("file-1", { vector_store_id: store }),
+    ],
+    [
+      "vectorStores.fileBatches.create",
+      () => client.vectorStores.fileBatches.create(store, { file_ids: ["file-1"] }),
+    ],
+    [
+      "vectorStores.fileBatches.cancel",
+      () => client.vectorStores.fileBatches.cancel("vsfb_1", { vector_store_id: store }),
+    ],
+    ["embeddings.create", () => client.embeddings.create({ model: "m", input: "text" })],
+    ["models.list", () => client.models.list()],
+    ["vectorStores.create with file_ids", () => client.vectorStores.create({ file_ids: ["file-1"] })],
+  ])("%s is 501 in the envelope, and tried once", async (_name, call) => {
+    const error = await failureOf(call());
+    expect(error).toMatchObject({ status: 501, type: "server_error", code: "unimplemented" });
+    expect(error.message).toMatch(/not available in this version of pgquiver/);
+    expect(error.headers?.get("x-should-retry")).toBe("false");
+  });
+
+  test("asks for the key all the same", async () => {
+    expect(await failureOf(clientWith("wrong").files.list())).toBeInstanceOf(OpenAI.AuthenticationError);
+  });
+});

@@ -1,0 +1,101 @@
+import {
+  ScalarType,
+  type DescField,
+  type DescMessage,
+  type DescMethodUnary,
+  type DescService,
+} from "@bufbuild/protobuf";
+import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
+import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import type { Json } from "./client.ts";
+
+/** The services whose RPCs are unary. */
+const services: DescService[] = [VectorStoreService, EmbeddingService, SearchService];
+
+/** The method of an RPC given as "Service/Method". */
+export function findMethod(rpc: string): DescMethodUnary {
+  const [serviceName, methodName] = rpc.split("/");
+  const method = services
+    .find(({ name }) => name === serviceName)
+    ?.methods.find(({ name }) => name === methodName);
+  if (method?.methodKind !== "unary") throw new Error(`no unary RPC ${rpc}`);
+  return method as DescMethodUnary;
+}
+
+/** How a protobuf library spells the types that are JSON in themselves. */
+export interface WellKnownForms {
+  writeStruct(json: Json): unknown;
+  writeValue(json: unknown): unknown;
+  writeMask(paths: string[]): unknown;
+  readStruct(form: unknown): unknown;
+}
+
+/** Fields bound by the path, which are no part of a body. */
+const PATH_FIELDS = ["vector_store_id", "embedding_id"];
+
+/**
+ * Turns OpenAI's JSON into a plain object of protobuf's names and values: enum words into names, one text into a
+ * list of one, and null into absent. An `update_mask` that is not given is made of the keys, as REST does.
+ */
+export function toPlain(desc: DescMessage, json: Json, forms: WellKnownForms): Json {
+  const plain: Json = {};
+  for (const field of desc.fields) {
+    const value = json[field.name];
+    if (field.message?.typeName === "google.protobuf.FieldMask") {
+      const paths = value ?? Object.keys(json).filter((key) => !PATH_FIELDS.includes(key));
+      plain[field.name] = forms.writeMask(paths as string[]);
+    } else if (value !== undefined && value !== null) {
+      plain[field.name] = writeField(field, value, forms);
+    }
+  }
+  return plain;
+}
+
+function writeField(field: DescField, value: unknown, forms: WellKnownForms): unknown {
+  if (field.fieldKind === "list") {
+    const items = Array.isArray(value) ? (value as unknown[]) : [value];
+    return items.map((item) => writeItem(field, item, forms));
+  }
+  return writeItem(field, value, forms);
+}
+
+function writeItem(field: DescField, value: unknown, forms: WellKnownForms): unknown {
+  if (field.enum !== undefined && typeof value === "string") {
+    return `${field.enum.sharedPrefix}${value}`.toUpperCase();
+  }
+  switch (field.message?.typeName) {
+    case undefined:
+      return value;
+    case "google.protobuf.Struct":
+      return forms.writeStruct(value as Json);
+    case "google.protobuf.Value":
+      return forms.writeValue(value);
+    default:
+      return toPlain(field.message as DescMessage, value as Json, forms);
+  }
+}
+
+/** Turns a plain object of protobuf's names and values into OpenAI's JSON. */
+export function fromPlain(desc: DescMessage, plain: Json, forms: WellKnownForms): Json {
+  return Object.fromEntries(
+    desc.fields.map((field) => [field.name, readField(field, plain[field.name], forms)]),
+  );
+}
+
+function readField(field: DescField, value: unknown, forms: WellKnownForms): unknown {
+  if (value === undefined || value === null) return null;
+  if (field.fieldKind === "map") return { ...(value as Json) };
+  if (field.fieldKind !== "list") return readItem(field, value, forms);
+  const items = value as unknown[];
+  const isAbsentVector =
+    items.length === 0 && field.listKind === "scalar" && field.scalar === ScalarType.FLOAT;
+  return isAbsentVector ? null : items.map((item) => readItem(field, item, forms));
+}
+
+function readItem(field: DescField, value: unknown, forms: WellKnownForms): unknown {
+  if (field.enum !== undefined) return String(value).slice(field.enum.sharedPrefix?.length).toLowerCase();
+  if (field.message?.typeName === "google.protobuf.Struct") return forms.readStruct(value);
+  if (field.message !== undefined) return fromPlain(field.message, value as Json, forms);
+  return field.scalar === ScalarType.INT64 ? Number(value) : value;
+}

@@ -1,0 +1,389 @@
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import {
+  Client as GrpcClient,
+  credentials,
+  Metadata,
+  type ClientDuplexStream,
+  type ClientWritableStream,
+  type ServiceError,
+} from "@grpc/grpc-js";
+import { fromJSON, loadSync, type MessageTypeDefinition, type ServiceDefinition } from "@grpc/proto-loader";
+import {
+  ErrorInfoSchema,
+  RetryInfoSchema,
+  type ErrorInfo,
+  type RetryInfo,
+} from "../../gen/google/rpc/error_details_pb.ts";
+import {
+  IngestEventSchema,
+  IngestRequestSchema,
+  IngestService,
+  IngestSummarySchema,
+} from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { callError, type CallError, type Json } from "./client.ts";
+import type { TestServer } from "./server.ts";
+
+/** A row as the proto has it; metadata is plain JSON. */
+export interface Row {
+  id?: string;
+  content?: string;
+  embedding?: ArrayLike<number>;
+  /** In place of `embedding`, for the client that compiles the field as bytes. */
+  bytes?: Uint8Array;
+  metadata?: unknown;
+  created_at?: number;
+}
+
+/** One message of a stream. Enum values are their full names. */
+export type IngestMessage =
+  | { open: Json }
+  | { batch: { seq: number; rows: Row[] } }
+  | { finish: { rows?: number } };
+
+/** Names and values are the proto's, integers are numbers. */
+export interface RowError {
+  seq: number;
+  index: number;
+  id: string;
+  code: string;
+  field: string;
+  message: string;
+}
+
+export interface Summary {
+  ingest_id: string;
+  vector_store_id: string;
+  state: string;
+  through_seq: number;
+  rows_written: number;
+  rows_skipped: number;
+  rows_rejected: number;
+  errors: RowError[];
+}
+
+/** An event; only the one that happened is there. */
+export interface IngestEvent {
+  opened?: { ingest_id: string; resume_after_seq: number; message_bytes_max: number };
+  committed?: Omit<Summary, "ingest_id" | "vector_store_id" | "state">;
+  draining?: { through_seq: number };
+  summary?: Summary;
+}
+
+/** What a refused stream tells, and when to try again. */
+export interface IngestError extends CallError {
+  retryAfterMs: number | null;
+}
+
+/** The sending side of a stream. */
+interface Sending {
+  /** Sends a message and waits until the transport takes more. */
+  send(message: IngestMessage): Promise<void>;
+  /** Ends the sending side, as a client does that has said all. */
+  end(): void;
+  cancel(): void;
+}
+
+/** A call of `Ingest`. */
+export interface Upload extends Sending {
+  reply: Promise<Summary>;
+}
+
+/** A call of `IngestSession`. */
+export interface Session extends Sending {
+  /** The next event; undefined at the end. Rejects with an IngestError when the stream fails. */
+  next(): Promise<IngestEvent | undefined>;
+}
+
+/** A gRPC client of the ingest service. */
+export interface IngestClient extends AsyncDisposable {
+  ingest(options?: { timeoutMs?: number }): Upload;
+  session(options?: { timeoutMs?: number }): Session;
+  call(
+    rpc: "GetIngest" | "AbortIngest",
+    key: { vector_store_id: string; ingest_id: string },
+  ): Promise<Summary>;
+  /** Cuts the connection without a word, where the library lets one do so. */
+  cut?(): void;
+}
+
+/** A library with which to make a client. */
+export interface IngestLibrary {
+  name: string;
+  connect(server: Pick<TestServer, "url" | "address">): IngestClient;
+}
+
+const root = join(import.meta.dirname, "../..");
+const floats = definitionsOf("repeated float embedding = 3;");
+const bytes = definitionsOf("bytes embedding = 3;");
+
+/** The service as protobufjs reads it, with the field `embedding` declared in this way. */
+function definitionsOf(field: string): Record<string, ServiceDefinition[string]> {
+  const directory = mkdtempSync(join(tmpdir(), "pgquiver-proto-"));
+  const source = readFileSync(join(root, "proto/pgquiver/v1/ingest.proto"), "utf8");
+  const changed = source.replace("repeated float embedding = 3;", field);
+  if (!changed.includes(field)) throw new Error("the field `embedding` is not where it was");
+  mkdirSync(join(directory, "pgquiver/v1"), { recursive: true });
+  writeFileSync(join(directory, "pgquiver/v1/ingest.proto"), changed);
+  const definitions = loadSync("pgquiver/v1/ingest.proto", {
+    includeDirs: [directory, join(root, "proto"), join(root, "node_modules/protobufjs")],
+    keepCase: true,
+    longs: Number,
+    enums: String,
+    defaults: true,
+    oneofs: true,
+  });
+  rmSync(directory, { recursive: true });
+  return definitions["pgquiver.v1.IngestService"] as ServiceDefinition;
+}
+
+type Codec = typeof floats;
+
+function methodOf(codec: Codec, rpc: string): ServiceDefinition[string] {
+  const method = codec[rpc];
+  if (method === undefined) throw new Error(`no RPC ${rpc}`);
+  return method;
+}
+
+function encode(codec: Codec, message: IngestMessage): Buffer {
+  const plain =
+    "batch" in message
+      ? { batch: { seq: message.batch.seq, rows: message.batch.rows.map(toPlainRow) } }
+      : message;
+  return methodOf(codec, "Ingest").requestSerialize(plain);
+}
+
+function toPlainRow({ bytes: vector, embedding, metadata, ...row }: Row): Json {
+  return {
+    ...row,
+    ...(metadata !== undefined && { metadata: writeStruct(metadata as Json) }),
+    embedding: vector ?? Array.from(embedding ?? []),
+  };
+}
+
+/** protobufjs knows google.protobuf.Struct as the message it is. */
+function writeStruct(json: Json): Json {
+  return { fields: Object.fromEntries(Object.entries(json).map(([key, value]) => [key, writeValue(value)])) };
+}
+
+function writeValue(json: unknown): Json {
+  if (json === null) return { nullValue: 0 };
+  if (Array.isArray(json)) return { listValue: { values: json.map(writeValue) } };
+  if (typeof json === "object") return { structValue: writeStruct(json as Json) };
+  return { [`${typeof json === "boolean" ? "bool" : typeof json}Value`]: json };
+}
+
+/** The library most of the world uses; it shares no code with the server. */
+export const grpcJs: IngestLibrary = { name: "grpc-js", connect: (server) => grpcJsClient(server, floats) };
+
+/** The same, where `embedding` is compiled as `bytes`; its rows have `bytes`. */
+export const grpcJsBytes: IngestLibrary = {
+  name: "grpc-js with vectors as bytes",
+  connect: (server) => grpcJsClient(server, bytes),
+};
+
+function grpcJsClient({ address }: Pick<TestServer, "address">, codec: Codec): IngestClient {
+  const client = new GrpcClient(address, credentials.createInsecure(), {
+    "grpc.use_local_subchannel_pool": 1,
+  });
+  const deadlineIn = (timeoutMs?: number) =>
+    timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs };
+  const asIs = (message: Buffer) => message;
+  return {
+    ingest({ timeoutMs } = {}) {
+      const { path, responseDeserialize } = methodOf(codec, "Ingest");
+      const { promise, resolve, reject } = Promise.withResolvers<Summary>();
+      const call = client.makeClientStreamRequest(
+        path,
+        asIs,
+        responseDeserialize as (reply: Buffer) => Summary,
+        new Metadata(),
+        deadlineIn(timeoutMs),
+        (error, reply) => (error === null ? resolve(reply as Summary) : reject(fromServiceError(error))),
+      );
+      promise.catch(() => {});
+      return { ...sendingBy(call, codec), reply: promise };
+    },
+    session({ timeoutMs } = {}) {
+      const { path, responseDeserialize } = methodOf(codec, "IngestSession");
+      const deserialize = responseDeserialize as (event: Buffer) => IngestEvent;
+      const call = client.makeBidiStreamRequest(
+        path,
+        asIs,
+        deserialize,
+        new Metadata(),
+        deadlineIn(timeoutMs),
+      );
+      const events = call[Symbol.asyncIterator]() as AsyncIterator<IngestEvent>;
+      return {
+        ...sendingBy(call, codec),
+        next: () =>
+          events.next().then(
+            (result) => (result.done === true ? undefined : result.value),
+            (error: ServiceError) => Promise.reject(fromServiceError(error)),
+          ),
+      };
+    },
+    call(rpc, key) {
+      const { path, requestSerialize, responseDeserialize } = methodOf(codec, rpc);
+      return new Promise((resolve, reject) => {
+        client.makeUnaryRequest(
+          path,
+          requestSerialize as (key: Json) => Buffer,
+          responseDeserialize as (reply: Buffer) => Summary,
+          key,
+          (error, reply) => (error === null ? resolve(reply as Summary) : reject(fromServiceError(error))),
+        );
+      });
+    },
+    async [Symbol.asyncDispose]() {
+      client.close();
+    },
+  };
+}
+
+function sendingBy(
+  call: ClientWritableStream<Buffer> | ClientDuplexStream<Buffer, IngestEvent>,
+  codec: Codec,
+): Sending {
+  const over = Promise.withResolvers<void>();
+  call.once("status", () => over.resolve());
+  call.on("error", () => {});
+  return {
+    async send(message) {
+      // What is written to a call that has ended is dropped, as a client that has not noticed does.
+      if (!call.write(encode(codec, message))) await Promise.race([once(call, "drain"), over.promise]);
+    },
+    end: () => call.end(),
+    cancel: () => call.cancel(),
+  };
+}
+
+/** google.rpc.Status, which the repository has no proto file of. */
+const { Status } = fromJSON({
+  nested: {
+    Status: { fields: { details: { rule: "repeated", type: "Detail", id: 3 } } },
+    Detail: { fields: { typeUrl: { type: "string", id: 1 }, value: { type: "bytes", id: 2 } } },
+  },
+}) as Record<string, MessageTypeDefinition<Json, { details?: { typeUrl: string; value: Buffer }[] }>>;
+
+function fromServiceError(error: ServiceError): IngestError {
+  const [status] = (error.metadata?.get("grpc-status-details-bin") ?? []) as Buffer[];
+  const details = status === undefined ? [] : (Status?.deserialize(status).details ?? []);
+  const find = (name: string) =>
+    details.find(({ typeUrl }) => typeUrl.endsWith(`/google.rpc.${name}`))?.value;
+  const info = find("ErrorInfo");
+  const retry = find("RetryInfo");
+  return ingestError(
+    error.code,
+    error.details,
+    info && fromBinary(ErrorInfoSchema, info),
+    retry && fromBinary(RetryInfoSchema, retry),
+  );
+}
+
+function ingestError(
+  code: number,
+  message: string,
+  info: ErrorInfo | undefined,
+  retry: RetryInfo | undefined,
+): IngestError {
+  const delay = retry?.retryDelay;
+  const error = callError(code, message, {
+    reason: info?.reason ?? null,
+    param: info?.metadata["param"] ?? null,
+  });
+  const retryAfterMs = delay === undefined ? null : Number(delay.seconds) * 1000 + delay.nanos / 1e6;
+  return Object.assign(error, { retryAfterMs });
+}
+
+/** connect-node over HTTP/2. Its messages pass through protobufjs too, so that they look the same. */
+export const connectNode: IngestLibrary = {
+  name: "connect-node",
+  connect({ url }) {
+    const sessionManager = new Http2SessionManager(url);
+    const client = createClient(IngestService, createGrpcTransport({ baseUrl: url, sessionManager }));
+    const fromConnect = (error: unknown) => {
+      const failed = ConnectError.from(error);
+      const [info] = failed.findDetails(ErrorInfoSchema);
+      const [retry] = failed.findDetails(RetryInfoSchema);
+      throw ingestError(failed.code, failed.rawMessage, info, retry);
+    };
+    const begin = (timeoutMs: number | undefined) => {
+      const { messages, ...sending } = queue();
+      const abort = new AbortController();
+      const options = { signal: abort.signal, ...(timeoutMs !== undefined && { timeoutMs }) };
+      return { sending: { ...sending, cancel: () => abort.abort() }, messages, options };
+    };
+    return {
+      ingest({ timeoutMs } = {}) {
+        const { sending, messages, options } = begin(timeoutMs);
+        const reply = client
+          .ingest(messages, options)
+          .then(
+            (summary) =>
+              methodOf(floats, "Ingest").responseDeserialize(
+                Buffer.from(toBinary(IngestSummarySchema, summary)),
+              ) as Summary,
+            fromConnect,
+          );
+        reply.catch(() => {});
+        return { ...sending, reply };
+      },
+      session({ timeoutMs } = {}) {
+        const { sending, messages, options } = begin(timeoutMs);
+        const events = client.ingestSession(messages, options)[Symbol.asyncIterator]();
+        const next = async () => {
+          const result = await events.next().catch(fromConnect);
+          if (result.done === true) return undefined;
+          const event = Buffer.from(toBinary(IngestEventSchema, result.value));
+          return methodOf(floats, "IngestSession").responseDeserialize(event) as IngestEvent;
+        };
+        return { ...sending, next };
+      },
+      async call(rpc, { vector_store_id: vectorStoreId, ingest_id: ingestId }) {
+        const method = rpc === "GetIngest" ? client.getIngest : client.abortIngest;
+        const summary = await method({ vectorStoreId, ingestId }).catch(fromConnect);
+        return methodOf(floats, rpc).responseDeserialize(
+          Buffer.from(toBinary(IngestSummarySchema, summary)),
+        ) as Summary;
+      },
+      cut: () => sessionManager.abort(),
+      async [Symbol.asyncDispose]() {
+        sessionManager.abort();
+      },
+    };
+  },
+};
+
+/** Messages that are pulled at the transport's own pace. */
+function queue() {
+  const waiting: IngestMessage[] = [];
+  let wake = Promise.withResolvers<void>();
+  let isEnded = false;
+  async function* messages() {
+    for (;;) {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
+        yield fromBinary(IngestRequestSchema, encode(floats, next));
+      if (isEnded) return;
+      await wake.promise;
+      wake = Promise.withResolvers<void>();
+    }
+  }
+  return {
+    messages: messages(),
+    async send(message: IngestMessage) {
+      waiting.push(message);
+      wake.resolve();
+    },
+    end() {
+      isEnded = true;
+      wake.resolve();
+    },
+  };
+}

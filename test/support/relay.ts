@@ -1,0 +1,47 @@
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import type { TestServer } from "./server.ts";
+
+/** A port through which the service can be reached until the connections are cut. */
+export interface Relay extends Pick<TestServer, "url" | "address">, AsyncDisposable {
+  /** Ends every connection at once, without a word of HTTP. */
+  cut(): void;
+}
+
+/** Starts a relay to a server. */
+export async function startRelay({ address }: Pick<TestServer, "address">): Promise<Relay> {
+  const [host, port] = address.split(":");
+  const sockets = new Set<Socket>();
+  const cut = () => {
+    for (const socket of sockets) socket.destroy();
+  };
+  const server = createServer((near) => {
+    const far = connect({ host, port: Number(port) });
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      socket.once("close", () => {
+        sockets.delete(socket);
+        other.destroy();
+      });
+      socket.pipe(other);
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const relayed = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    url: `http://${relayed}`,
+    address: relayed,
+    cut,
+    async [Symbol.asyncDispose]() {
+      const closed = once(server, "close");
+      server.close();
+      cut();
+      await closed;
+    },
+  };
+}

@@ -1,0 +1,212 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { readConfig, variables } from "../../src/config.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "pgquiver-config-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+test("an empty environment serves on loopback, embedded, without a key", () => {
+  expect(readConfig({})).toMatchObject({
+    listen: { host: "127.0.0.1", port: 8000, isRestricted: false, tls: undefined },
+    apiKeys: [],
+    corsOrigins: [],
+    requestBytesMax: 33_554_432,
+    shutdownGraceMs: 20_000,
+    logLevel: "info",
+    database: { url: undefined, directory: ".pgquiver", poolMax: 10, statementTimeoutMs: 60_000 },
+    embedding: undefined,
+  });
+});
+
+test("a variable set to nothing is not set", () => {
+  const empty = Object.fromEntries(Object.keys(variables.shape).map((name) => [name, " "]));
+  expect(readConfig(empty)).toEqual(readConfig({}));
+});
+
+test("takes litellm-pgvector's variables as they are", () => {
+  const config = readConfig({
+    DATABASE_URL: "postgresql://u:p@db:5432/name?schema=public",
+    OPENAI_API_KEY: "sk-1",
+    HOST: "0.0.0.0",
+    PORT: "9000",
+    EMBEDDING__MODEL: "openai/text-embedding-3-small",
+    EMBEDDING__BASE_URL: "http://localhost:4000",
+    EMBEDDING__API_KEY: "sk-2",
+    EMBEDDING__DIMENSIONS: "1536",
+    DB_FIELDS__ID_FIELD: "doc_id",
+    DB_FIELDS__CONTENT_FIELD: "text",
+    DB_FIELDS__METADATA_FIELD: "meta",
+    DB_FIELDS__EMBEDDING_FIELD: "vec",
+    DB_FIELDS__VECTOR_STORE_ID_FIELD: "store",
+    DB_FIELDS__CREATED_AT_FIELD: "made",
+  });
+  expect(config).toMatchObject({
+    listen: { host: "0.0.0.0", port: 9000 },
+    apiKeys: ["sk-1"],
+    database: {
+      url: "postgresql://u:p@db:5432/name?schema=public",
+      names: {
+        fields: {
+          id: "doc_id",
+          content: "text",
+          metadata: "meta",
+          embedding: "vec",
+          vectorStoreId: "store",
+          createdAt: "made",
+        },
+      },
+    },
+    embedding: {
+      model: "openai/text-embedding-3-small",
+      baseUrl: "http://localhost:4000",
+      apiKey: "sk-2",
+      dimensions: 1536,
+    },
+  });
+});
+
+test("takes names in lower case too, upper case first", () => {
+  expect(readConfig({ server_api_key: "low", port: "1" })).toMatchObject({
+    apiKeys: ["low"],
+    listen: { port: 1 },
+  });
+  expect(readConfig({ PORT: "2", port: "1" }).listen.port).toBe(2);
+});
+
+describe("keys", () => {
+  test("are separated by commas and come from both names, each once", () => {
+    expect(readConfig({ SERVER_API_KEY: "a, b,,a", OPENAI_API_KEY: "b,c " }).apiKeys).toEqual([
+      "a",
+      "b",
+      "c",
+    ]);
+  });
+
+  test.each([
+    [{}, "127.0.0.1", false],
+    [{ HOST: "0.0.0.0" }, "127.0.0.1", true],
+    [{ HOST: "db.example.org" }, "127.0.0.1", true],
+    [{ HOST: "127.0.0.2" }, "127.0.0.2", false],
+    [{ HOST: "::1" }, "::1", false],
+    [{ HOST: "localhost" }, "127.0.0.1", false],
+    [{ HOST: "127.0.0.1.example.org" }, "127.0.0.1", true],
+    [{ SERVER_API_KEY: "k" }, "0.0.0.0", false],
+    [{ SERVER_API_KEY: "k", HOST: "::" }, "::", false],
+    [{ SERVER_API_KEY: " , ", HOST: "0.0.0.0" }, "127.0.0.1", true],
+  ])("decide who can reach it: %j listens on %s", (environment, host, isRestricted) => {
+    expect(readConfig(environment).listen).toMatchObject({ host, isRestricted });
+  });
+
+  test("open it to the pages of every origin, unless some are named", () => {
+    expect(readConfig({ SERVER_API_KEY: "k" }).corsOrigins).toEqual(["*"]);
+    expect(readConfig({}).corsOrigins).toEqual([]);
+    expect(
+      readConfig({ SERVER_API_KEY: "k", CORS_ORIGINS: "https://a.example, https://b.example" }).corsOrigins,
+    ).toEqual(["https://a.example", "https://b.example"]);
+  });
+});
+
+describe("an embedding provider", () => {
+  test("needs its URL only", () => {
+    expect(readConfig({ EMBEDDING__BASE_URL: "https://api.openai.com/v1" }).embedding).toEqual({
+      baseUrl: "https://api.openai.com/v1",
+      model: "text-embedding-ada-002",
+      apiKey: "",
+      dimensions: undefined,
+      sendDimensions: "auto",
+      encodingFormat: "omit",
+      batchTextsMax: 256,
+      concurrency: 4,
+      timeoutMs: 60_000,
+      retriesMax: 2,
+    });
+  });
+
+  test.each([["EMBEDDING__MODEL"], ["EMBEDDING__API_KEY"]])(
+    "is asked for when %s is set without it",
+    (name) => {
+      expect(() => readConfig({ [name]: "x" })).toThrow("EMBEDDING__BASE_URL: needed with");
+    },
+  );
+
+  test.each([
+    ["true", true],
+    ["FALSE", false],
+    ["auto", "auto"],
+  ])("is sent dimensions: %s", (value, sendDimensions) => {
+    const environment = { EMBEDDING__BASE_URL: "http://x", EMBEDDING__SEND_DIMENSIONS: value };
+    expect(readConfig(environment).embedding).toMatchObject({ sendDimensions });
+  });
+});
+
+describe("TLS", () => {
+  const file = join(directory, "pem");
+  writeFileSync(file, "pem text");
+
+  test("needs both files", () => {
+    expect(readConfig({ TLS_CERT_FILE: file, TLS_KEY_FILE: file }).listen.tls).toEqual({
+      cert: "pem text",
+      key: "pem text",
+    });
+    expect(() => readConfig({ TLS_CERT_FILE: file })).toThrow(
+      "TLS_CERT_FILE, TLS_KEY_FILE: set both or neither",
+    );
+    expect(() => readConfig({ TLS_KEY_FILE: file })).toThrow("set both or neither");
+  });
+
+  test("needs files that can be read", () => {
+    expect(() => readConfig({ TLS_CERT_FILE: file, TLS_KEY_FILE: join(directory, "none") })).toThrow(
+      "ENOENT",
+    );
+  });
+});
+
+describe("what is wrong", () => {
+  test.each([
+    ["PORT", "http"],
+    ["PORT", "65536"],
+    ["PORT", "-1"],
+    ["PORT", "80.5"],
+    ["PORT", "Infinity"],
+    ["DATABASE_URL", "mysql://db"],
+    ["DATABASE_URL", "db:5432"],
+    ["DATABASE_POOL_MAX", "0"],
+    ["REQUEST_BYTES_MAX", "32MB"],
+    ["LOG_LEVEL", "loud"],
+    ["EMBEDDING__BASE_URL", "localhost:4000"],
+    ["EMBEDDING__DIMENSIONS", "16001"],
+    ["EMBEDDING__ENCODING_FORMAT", "int8"],
+    ["EMBEDDING__BATCH_SIZE", "0"],
+    ["DB_FIELDS__ID_FIELD", "id; drop table x"],
+    ["DB_TABLES__EMBEDDINGS", 'em"beddings'],
+    ["DB_FIELDS__CONTENT_FIELD", "x".repeat(64)],
+  ])("is named with its variable: %s=%s", (name, value) => {
+    expect(() => readConfig({ [name]: value })).toThrow(
+      new RegExp(`^The configuration is invalid:\\n  ${name}: expected [^\\n]+$`),
+    );
+  });
+
+  test("is told all at once", () => {
+    const environment = {
+      PORT: "x",
+      LOG_LEVEL: "loud",
+      TLS_CERT_FILE: "c",
+      EMBEDDING__MODEL: "m",
+      DATABASE_URL: "x",
+    };
+    const lines = (() => {
+      try {
+        readConfig(environment);
+        return [];
+      } catch (error) {
+        return (error as Error).message.split("\n");
+      }
+    })();
+    expect(lines).toHaveLength(6);
+    for (const name of ["PORT", "LOG_LEVEL", "TLS_CERT_FILE", "EMBEDDING__BASE_URL", "DATABASE_URL"]) {
+      expect(lines.filter((line) => line.startsWith(`  ${name}`))).toHaveLength(1);
+    }
+  });
+});

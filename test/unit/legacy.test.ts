@@ -1,0 +1,184 @@
+import { createContextValues, ConnectError } from "@connectrpc/connect";
+import { describe, expect, test } from "vitest";
+import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
+import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { describeError } from "../../src/errors.ts";
+import { searchResultsMax } from "../../src/service/search.ts";
+import { canonicalUrl, readLegacy } from "../../src/wire/legacy.ts";
+
+type Json = Record<string, unknown>;
+
+function readSearch(body: Json) {
+  const values = createContextValues();
+  return {
+    ...readLegacy(SearchService.method.search, body, values),
+    resultsMax: values.get(searchResultsMax),
+  };
+}
+
+function refusal(body: Json) {
+  try {
+    readSearch(body);
+  } catch (error) {
+    if (!(error instanceof ConnectError)) throw error;
+    return describeError(error);
+  }
+  return expect.unreachable("the request was read");
+}
+
+describe("the path", () => {
+  test.each([
+    ["/vector_stores", "/v1/vector_stores"],
+    ["/vector_stores/vs_1/search?x=1", "/v1/vector_stores/vs_1/search?x=1"],
+    ["/vector_stores?limit=1", "/v1/vector_stores?limit=1"],
+    ["/files", "/v1/files"],
+    ["/v1/v1/vector_stores", "/v1/vector_stores"],
+    ["/v1/vector_stores", "/v1/vector_stores"],
+    ["/v1/v1", "/v1/v1"],
+    ["/v2/vector_stores", "/v2/vector_stores"],
+    ["/vector_stores_of_mine", "/vector_stores_of_mine"],
+    ["/pgquiver.v1.SearchService/Search", "/pgquiver.v1.SearchService/Search"],
+    ["/health", "/health"],
+    ["/", "/"],
+  ])("%s means %s", (url, canonical) => {
+    expect(canonicalUrl(url)).toBe(canonical);
+  });
+});
+
+test("leaves other requests and OpenAI's own spelling alone", () => {
+  const create = readLegacy(VectorStoreService.method.createVectorStore, { limit: 1 }, createContextValues());
+  expect(create.json).toEqual({ limit: 1 });
+  const body = { query: "a", max_num_results: 3, filters: { type: "eq", key: "k", value: 1 } };
+  const { json, reshape, resultsMax } = readSearch(body);
+  expect(json).toEqual(body);
+  expect(resultsMax).toBe(50);
+  const reply = { data: [{ id: "a", metadata: { k: 1 } }] };
+  expect(reshape(reply)).toEqual(reply);
+});
+
+describe("limit", () => {
+  test.each([
+    [1, 1],
+    [100, 100],
+    [101, 100],
+    [1e9, 100],
+  ])("%i asks for %i results", (limit, results) => {
+    const { json, resultsMax } = readSearch({ query: "a", limit });
+    expect(json).toEqual({ query: "a", max_num_results: results });
+    expect(resultsMax).toBe(100);
+  });
+
+  test("is absent when null", () => {
+    expect(readSearch({ query: "a", limit: null, max_num_results: 3 }).json).toEqual({
+      query: "a",
+      max_num_results: 3,
+    });
+    expect(readSearch({ query: "a", limit: 3, max_num_results: null }).json).toEqual({
+      query: "a",
+      max_num_results: 3,
+    });
+  });
+
+  test.each([
+    [{ limit: 0 }, "INTEGER_BELOW_MIN_VALUE"],
+    [{ limit: -1 }, "INTEGER_BELOW_MIN_VALUE"],
+    [{ limit: "5" }, "INVALID_TYPE"],
+    [{ limit: 1.5 }, "INVALID_TYPE"],
+    [{ limit: 5, max_num_results: 5 }, "INVALID_VALUE"],
+  ])("is refused in %j", (body, reason) => {
+    expect(refusal(body)).toMatchObject({ param: "limit", reason });
+  });
+});
+
+describe("filters", () => {
+  test("that are flat become equalities, all of which must hold", () => {
+    const { json } = readSearch({ filters: { category: "support", year: 2024, open: true } });
+    expect(json).toEqual({
+      filters: {
+        type: "and",
+        filters: [
+          { type: "eq", key: "category", value: "support" },
+          { type: "eq", key: "year", value: 2024 },
+          { type: "eq", key: "open", value: true },
+        ],
+      },
+    });
+  });
+
+  test("that are empty are none", () => {
+    expect(readSearch({ filters: {} }).json).toEqual({ filters: null });
+  });
+
+  test.each([{ type: "and", filters: [] }, { type: "eq", key: "k", value: 1 }, { key: "k" }])(
+    "in OpenAI's spelling are left alone: %j",
+    (filters) => {
+      expect(readSearch({ filters }).json).toEqual({ filters });
+    },
+  );
+
+  test.each([null, "a", 1, []])("that are no map are left to be refused: %j", (filters) => {
+    expect(readSearch({ filters }).json).toEqual({ filters });
+  });
+
+  test.each([{ a: null }, { a: {} }, { b: 1, a: [1] }])(
+    "with a value that is no scalar are refused: %j",
+    (filters) => {
+      expect(refusal({ filters })).toMatchObject({ param: "filters.a", reason: "INVALID_TYPE" });
+    },
+  );
+});
+
+describe("the reply", () => {
+  const item = {
+    file_id: "e",
+    filename: "f.txt",
+    score: 0.5,
+    attributes: { k: 1 },
+    content: [
+      { type: "text", text: "one" },
+      { type: "text", text: "two" },
+    ],
+    id: "e",
+    metadata: { k: 1 },
+  };
+  const reply = {
+    object: "vector_store.search_results.page",
+    search_query: ["a"],
+    data: [item],
+    has_more: false,
+    usage: { total_tokens: 2 },
+  };
+
+  test("has no metadata when told so", () => {
+    expect(readSearch({ return_metadata: false }).reshape(reply)).toEqual({
+      ...reply,
+      data: [{ ...item, attributes: null, metadata: null }],
+    });
+    for (const value of [true, null, undefined])
+      expect(readSearch({ return_metadata: value }).reshape(reply)).toEqual(reply);
+    expect(reply.data[0]).toBe(item);
+  });
+
+  test("is flat when asked", () => {
+    const flat = { id: "e", content: "one\ntwo", score: 0.5, metadata: { k: 1 } };
+    const { json, reshape } = readSearch({ query: "a", response_format: "flat" });
+    expect(json).toEqual({ query: "a" });
+    expect(reshape(reply)).toEqual({
+      object: "vector_store.search",
+      data: [flat],
+      usage: { total_tokens: 2 },
+    });
+    expect(readSearch({ response_format: "flat", return_metadata: false }).reshape(reply)).toMatchObject({
+      data: [{ ...flat, metadata: null }],
+    });
+  });
+
+  test.each([
+    [{ return_metadata: "false" }, "return_metadata"],
+    [{ return_metadata: 0 }, "return_metadata"],
+    [{ response_format: "FLAT" }, "response_format"],
+    [{ response_format: {} }, "response_format"],
+  ])("cannot be shaped by %j", (body, param) => {
+    expect(refusal(body)).toMatchObject({ param });
+  });
+});

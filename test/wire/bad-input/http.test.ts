@@ -1,0 +1,204 @@
+import { once } from "node:events";
+import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
+import { connect } from "node:http2";
+import { connect as connectTcp } from "node:net";
+import type { Writable } from "node:stream";
+import { text as readText } from "node:stream/consumers";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { expectError, send } from "../../support/http.ts";
+import { startServer } from "../../support/server.ts";
+
+const server = await startServer();
+const { pool } = server.database;
+afterAll(() => server[Symbol.asyncDispose]());
+
+const url = `${server.url}/v1/vector_stores`;
+await send(url, "POST", '{"id": "s"}');
+const countStores = async () =>
+  Number((await pool.query("select count(*) from vector_stores")).rows[0].count);
+let before: number;
+beforeEach(async () => void (before = await countStores()));
+// What is refused leaves no trace.
+afterEach(async () => expect(await countStores()).toBe(before));
+
+describe("a path that leads nowhere", () => {
+  test.each([
+    "/",
+    "/v1",
+    "/v1/vector_store",
+    "/v2/vector_stores",
+    "/v1/vector_stores/s/embeddings/e/x",
+    "//v1/vector_stores",
+    "/favicon.ico",
+  ])("%s is 404", async (path) => {
+    for (const verb of ["GET", "POST", "DELETE"]) {
+      const reply = await send(server.url + path, verb, verb === "GET" ? undefined : "{}");
+      expectError(reply, 404, { param: null, code: null, message: `Invalid URL (${verb} ${path})` });
+    }
+  });
+
+  test("is 404 without its query", async () => {
+    expectError(await send(`${server.url}/nope?key=secret`, "GET"), 404, {
+      message: "Invalid URL (GET /nope)",
+    });
+  });
+
+  test("that cannot be decoded is refused", async () => {
+    expectError(await send(`${url}/%ZZ`, "GET"), 400, { code: "invalid_request" });
+    expectError(await send(`${url}/%ff`, "GET"), 400, { code: "invalid_request" });
+  });
+
+  test("with a longer id than any there is, is refused", async () => {
+    const reply = await send(`${url}/${"x".repeat(2000)}`, "GET");
+    expectError(reply, reply.status === 414 ? 414 : 404);
+  });
+});
+
+describe("a method that is not allowed", () => {
+  test.each([
+    ["PUT", "", "GET, POST"],
+    ["PATCH", "", "GET, POST"],
+    ["DELETE", "", "GET, POST"],
+    ["PUT", "/s", "DELETE, GET, POST"],
+    ["GET", "/s/search", "POST"],
+    ["DELETE", "/s/embeddings", "GET, POST"],
+    ["PATCH", "/s/embeddings/e", "DELETE, GET"],
+  ])("%s %s is 405", async (verb, path, allowed) => {
+    const reply = await send(url + path, verb);
+    expectError(reply, 405, { param: null, code: "invalid_request" });
+    expect(reply.headers.get("allow")?.split(", ").toSorted().join(", ")).toBe(allowed);
+  });
+});
+
+describe("a content type", () => {
+  test.each([
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/xml",
+    "application/jsonp",
+    "x",
+  ])("%s is 415", async (type) => {
+    const reply = await send(url, "POST", '{"name": "a"}', { "content-type": type });
+    expectError(reply, 415, {
+      param: null,
+      code: "invalid_request",
+      message: expect.stringContaining("application/json"),
+    });
+  });
+
+  test.each(["application/json; charset=utf-8", "Application/JSON"])("%s is JSON", async (type) => {
+    expect((await send(`${url}/s`, "POST", '{"name": "a"}', { "content-type": type })).status).toBe(200);
+  });
+});
+
+describe("a body that is too large", () => {
+  const body = Buffer.alloc(64 * 1024 * 1024, " ");
+  body.write('{"name": "');
+
+  /** Sends the head of a request of HTTP/1.1; its answer comes when it comes. */
+  function start(headers: Record<string, string | number>): {
+    request: ClientRequest;
+    answer: Promise<IncomingMessage>;
+  } {
+    const request = httpRequest(url, {
+      method: "POST",
+      agent: new Agent(),
+      headers: { "content-type": "application/json", ...headers },
+    });
+    const answer = once(request, "response").then(([reply]) => reply as IncomingMessage);
+    // The server may close while the client still writes.
+    request.on("error", () => undefined);
+    return { request, answer };
+  }
+
+  async function expectTooLarge(answer: IncomingMessage): Promise<void> {
+    const headers = new Headers(answer.headers as Record<string, string>);
+    expectError({ status: answer.statusCode ?? 0, headers, text: await readText(answer) }, 413, {
+      code: "request_too_large",
+    });
+  }
+
+  test("is refused by its length alone", async () => {
+    const { request, answer } = start({ "content-length": body.length });
+    request.flushHeaders();
+    await expectTooLarge(await answer);
+    request.destroy();
+  });
+
+  test("is refused while it is sent", async () => {
+    const { request, answer } = start({ "content-length": body.length });
+    request.end(body);
+    await expectTooLarge(await answer);
+    request.destroy();
+  });
+
+  /** Writes without end until the answer is there; how many bytes that took. */
+  async function writeUntil(answer: Promise<unknown>, stream: Writable): Promise<number> {
+    const chunk = body.subarray(0, 1024 * 1024);
+    let isAnswered = false;
+    const answered = answer.then(() => void (isAnswered = true));
+    let sentBytes = 0;
+    while (!isAnswered && sentBytes < 8 * body.length) {
+      sentBytes += chunk.length;
+      if (!stream.write(chunk)) await Promise.race([once(stream, "drain"), answered]);
+    }
+    await answered;
+    return sentBytes;
+  }
+
+  test("is refused where it passes the limit when its length is not known", async () => {
+    const { request, answer } = start({ "transfer-encoding": "chunked" });
+    const sentBytes = await writeUntil(answer, request);
+    await expectTooLarge(await answer);
+    request.destroy();
+    // The server keeps no more than its limit; the rest is in the sockets.
+    expect(sentBytes).toBeLessThan(body.length);
+  });
+
+  test("leaves the connection of HTTP/2 usable", async () => {
+    const session = connect(server.url);
+    const post = () =>
+      session.request({
+        ":method": "POST",
+        ":path": "/v1/vector_stores/s",
+        "content-type": "application/json",
+      });
+    for (let round = 0; round < 3; round++) {
+      const large = post().resume();
+      const answer = once(large, "response");
+      expect(await writeUntil(answer, large)).toBeLessThan(body.length);
+      expect((await answer)[0][":status"]).toBe(413);
+    }
+    const small = post();
+    small.end('{"name": "after"}');
+    expect((await once(small, "response"))[0][":status"]).toBe(200);
+    session.destroy();
+  });
+});
+
+describe("bytes that are no request", () => {
+  /** Sends bytes and reads what comes back until the server closes. */
+  async function exchange(bytes: string): Promise<string> {
+    const socket = connectTcp(Number(new URL(server.url).port), "127.0.0.1");
+    socket.write(bytes);
+    const answer = await readText(socket);
+    socket.destroy();
+    return answer;
+  }
+
+  test.each([
+    "nonsense\r\n\r\n",
+    "GET / HTTP/9.9\r\n\r\n",
+    "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n",
+    `GET / HTTP/1.1\r\nhost: x\r\nx: ${"y".repeat(20_000)}\r\n\r\n`,
+  ])("are refused and the connection closed: %j", async (bytes) => {
+    expect(await exchange(bytes)).toMatch(/^HTTP\/1\.1 4\d\d /);
+  });
+
+  test("two lengths are refused", async () => {
+    const smuggled =
+      "POST /v1/vector_stores HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    expect(await exchange(smuggled)).toMatch(/^HTTP\/1\.1 400 /);
+  });
+});

@@ -1,0 +1,313 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { openAsBlob } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { Agent, get } from "node:http";
+import { connect as connectHttp2 } from "node:http2";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from "vitest";
+import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/health/v1/health_pb.ts";
+import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { openEmbedded } from "../../src/postgres/embedded.ts";
+import { openTestDatabase } from "../support/database.ts";
+import { startEmbeddingServer } from "../support/embedding-server.ts";
+import { jsonClient } from "../support/json.ts";
+import { TEST_LIMITS } from "../support/template.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** What the processes need to find their database: on the server the tests run on, or in a directory. */
+let database: Record<string, string>;
+let directory: string;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+  const template = inject("template");
+  if (template.kind === "postgres") {
+    const opened = await openTestDatabase();
+    database = { DATABASE_URL: String(opened.url) };
+    return () => opened.close();
+  }
+  const snapshot = await openAsBlob(template.migrated);
+  const data = join(directory, "data");
+  await (await openEmbedded({ directory: data, snapshot, ...TEST_LIMITS })).close();
+  database = { DATA_DIRECTORY: data };
+  return undefined;
+});
+
+afterAll(async () => {
+  await rm(directory, { recursive: true });
+});
+
+/** A process that has been started, perhaps in vain. */
+interface Started {
+  child: ChildProcess;
+  /** The messages of its log so far. */
+  messages: string[];
+  /** Resolves with the first message that matches, which may be an old one; rejects when the process ends without. */
+  said: (pattern: RegExp) => Promise<string>;
+  /** What it ends with: its exit code, or the signal it was killed by, and all it wrote to standard error. */
+  ended: Promise<{ code: number | NodeJS.Signals; errors: string }>;
+}
+
+function start(
+  environment: Record<string, string>,
+  { command = ["src/main.ts"], cwd = ROOT }: { command?: string[]; cwd?: string } = {},
+): Started {
+  const child = spawn(process.execPath, command, {
+    cwd,
+    env: environment,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  const messages: string[] = [];
+  const lines = createInterface(child.stdout);
+  lines.on("line", (line) => messages.push((JSON.parse(line) as { msg: string }).msg));
+  const errors = text(child.stderr);
+  const ended = once(child, "close").then(async ([code, signal]) => ({
+    code: (code ?? signal) as number | NodeJS.Signals,
+    errors: await errors,
+  }));
+  async function said(pattern: RegExp): Promise<string> {
+    for (;;) {
+      const found = messages.find((message) => pattern.test(message));
+      if (found !== undefined) return found;
+      const spoke = once(lines, "line").then(() => undefined);
+      const end = await Promise.race([spoke, ended]);
+      if (end !== undefined)
+        throw new Error(`ended with ${end.code} before it said ${pattern}: ${end.errors}`);
+    }
+  }
+  return { child, messages, said, ended };
+}
+
+/** Starts the service on the database of this file and a free port, and waits until it listens. */
+async function serve(environment: Record<string, string> = {}) {
+  const started = start({ ...database, PORT: "0", ...environment });
+  const url = String(/http:\S+/.exec(await started.said(/^Listening/))?.[0]);
+  return { ...started, url, send: jsonClient(url) };
+}
+
+/** A service with an insert in flight, which waits for its embedding until `answer` is called. */
+async function serveWithCallInFlight(graceSeconds: number) {
+  const provider = await startEmbeddingServer();
+  onTestFinished(() => provider.stop());
+  const { promise: until, resolve: answer } = Promise.withResolvers<void>();
+  provider.always({ until });
+  const service = await serve({
+    EMBEDDING__BASE_URL: provider.url,
+    EMBEDDING__MODEL: "test-embedding",
+    SHUTDOWN_GRACE_SECONDS: String(graceSeconds),
+  });
+  const { json } = await service.send("POST", "/v1/vector_stores");
+  const path = `/v1/vector_stores/${String(json["id"])}`;
+  const inFlight = service.send("POST", `${path}/embeddings`, { content: "in flight" });
+  // A failure is looked at later.
+  inFlight.catch(() => undefined);
+  await provider.received(1);
+  return { ...service, provider, answer, path, inFlight };
+}
+
+/** How many embeddings a store holds, by a new process. */
+async function countAfterRestart(path: string): Promise<unknown> {
+  const { send, child, ended } = await serve();
+  const { json } = await send("GET", path);
+  const listed = await send("GET", `${path}/embeddings`);
+  child.kill("SIGTERM");
+  await ended;
+  return { counts: json["file_counts"], rows: (listed.json["data"] as unknown[]).length };
+}
+
+const counts = (total: number) => ({
+  counts: { in_progress: 0, completed: total, failed: 0, cancelled: 0, total },
+  rows: total,
+});
+
+describe("start", () => {
+  test("says which database, which embeddings and which address, and what to set for production", async () => {
+    const { messages, said, child, ended } = await serve();
+    await said(/^Without a key/);
+    const path = database["DATA_DIRECTORY"];
+    expect(messages).toEqual([
+      path === undefined
+        ? expect.stringMatching(/^Database: PostgreSQL at [\w.:]+, database pgquiver_test_\w+$/)
+        : `Database: the embedded database in ${path}`,
+      "Embeddings: the built-in pgquiver-lexical-v1, which matches words, not meaning",
+      expect.stringMatching(
+        /^Listening on http:\/\/127\.0\.0\.1:[1-9]\d* for gRPC, gRPC-Web, Connect and OpenAI's REST$/,
+      ),
+      ...(path === undefined ? [] : ["For production set DATABASE_URL to a Postgres with pgvector."]),
+      "For search by meaning set EMBEDDING__BASE_URL and EMBEDDING__MODEL.",
+      "Without a key the service listens on loopback only: set SERVER_API_KEY to open it.",
+    ]);
+    child.kill("SIGTERM");
+    expect(await ended).toEqual({ code: 0, errors: "" });
+  });
+
+  test("gives no advice to a service that is set up, and shows no secret", async () => {
+    const { messages, child, ended } = await serve({
+      SERVER_API_KEY: "secret-key",
+      HOST: "127.0.0.1",
+      EMBEDDING__BASE_URL: "http://127.0.0.1:9/v1",
+      EMBEDDING__MODEL: "text-embedding-3-small",
+      EMBEDDING__API_KEY: "secret-provider-key",
+    });
+    child.kill("SIGTERM");
+    await ended;
+    expect(messages).toContain("Embeddings: model text-embedding-3-small at http://127.0.0.1:9/v1");
+    expect(messages.join("\n")).not.toMatch(/secret|SERVER_API_KEY|by meaning/);
+  });
+
+  test("without a key listens on 127.0.0.1 whatever HOST says, and says so", async () => {
+    const { url, said } = await serve({ HOST: "0.0.0.0" });
+    await said(/^HOST is ignored until SERVER_API_KEY is set\.$/);
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    await expect(fetch(`${url.replace("127.0.0.1", "127.0.0.2")}/health`)).rejects.toThrow("fetch failed");
+  });
+
+  test("lists everything that is wrong with the configuration, and ends with 1", async () => {
+    const { ended, messages } = start({
+      PORT: "99999",
+      LOG_LEVEL: "loud",
+      DATABASE_URL: "mysql://localhost",
+      SHUTDOWN_GRACE_SECONDS: "-1",
+      EMBEDDING__MODEL: "text-embedding-3-small",
+      TLS_CERT_FILE: "cert.pem",
+      DB_FIELDS__ID_FIELD: "id; drop table embeddings",
+    });
+    const { code, errors } = await ended;
+    expect(code).toBe(1);
+    expect(messages).toEqual([]);
+    const [title, ...problems] = errors.trimEnd().split("\n");
+    expect(title).toBe("The configuration is invalid:");
+    expect(problems.map((problem) => problem.trim().split(":")[0])).toEqual([
+      "DATABASE_URL",
+      "PORT",
+      "SHUTDOWN_GRACE_SECONDS",
+      "LOG_LEVEL",
+      "DB_FIELDS__ID_FIELD",
+      "TLS_CERT_FILE, TLS_KEY_FILE",
+      "EMBEDDING__BASE_URL",
+    ]);
+  });
+
+  test.each(["127.0.0.1", "localhost"])(
+    "says that the database at %s is away, without its password, and ends with 1",
+    async (host) => {
+      const port = await freePort();
+      const { ended } = start({ DATABASE_URL: `postgresql://ada:secret@${host}:${port}/vectors` });
+      const { code, errors } = await ended;
+      expect(code).toBe(1);
+      expect(errors).toContain(`PostgreSQL at ${host}:${port}, database vectors`);
+      expect(errors).toContain("ECONNREFUSED");
+      expect(errors).not.toMatch(/secret|\n\s+at /);
+    },
+  );
+
+  test("says that its port is taken, and ends with 1", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    onTestFinished(() => void server.close());
+    await once(server, "listening");
+    const { ended } = start({ ...database, PORT: String((server.address() as AddressInfo).port) });
+    const { code, errors } = await ended;
+    expect(code).toBe(1);
+    expect(errors).toMatch(/^listen EADDRINUSE: address already in use 127\.0\.0\.1:\d+\n$/);
+  });
+
+  test("`npm start` reads .env", async () => {
+    const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as {
+      scripts: { start: string };
+    };
+    await writeFile(join(directory, ".env"), 'LOG_LEVEL="from the file"\n');
+    const [node, ...command] = scripts.start.replace("src/main.ts", join(ROOT, "src/main.ts")).split(" ");
+    expect(node).toBe("node");
+    expect(await start({}, { command, cwd: directory }).ended).toMatchObject({
+      code: 1,
+      errors: expect.stringContaining("LOG_LEVEL: expected one of"),
+    });
+  });
+
+  if (inject("template").kind === "embedded") {
+    test("refuses a data directory that another process has, by that process's id", async () => {
+      const { child, send } = await serve();
+      const { code, errors } = await start({ ...database, PORT: "0" }).ended;
+      expect(code).toBe(1);
+      expect(errors).toMatch(new RegExp(`^The data directory .* is in use by process ${child.pid}\\.`));
+      expect((await send("GET", "/readyz")).status).toBe(200);
+    });
+  } else {
+    test("shares a database with another process", async () => {
+      const [one, other] = await Promise.all([serve(), serve()]);
+      const { json } = await one.send("POST", "/v1/vector_stores", { name: "shared" });
+      expect((await other.send("GET", `/v1/vector_stores/${String(json["id"])}`)).json).toEqual(json);
+    });
+  }
+});
+
+describe("stop", () => {
+  test.each(["SIGTERM", "SIGINT"] as const)(
+    "%s ends readiness and idle connections, finishes what is in flight, and ends with 0",
+    async (signal) => {
+      // A connection that held the process up would hold it for an hour.
+      const { url, child, ended, said, answer, inFlight, path } = await serveWithCallInFlight(3_600);
+      const agent = new Agent({ keepAlive: true });
+      const [idle] = await once(get(`${url}/health`, { agent }), "response");
+      idle.resume();
+      const session = connectHttp2(url);
+      await once(session, "connect");
+      const watched: Status[] = [];
+      const health = createClient(Health, createGrpcTransport({ baseUrl: url }));
+      for await (const { status } of health.watch({})) {
+        watched.push(status);
+        if (status === Status.SERVING) child.kill(signal);
+      }
+      expect(watched).toEqual([Status.SERVING, Status.NOT_SERVING]);
+      if (!session.closed) await once(session, "close");
+      await expect(fetch(`${url}/readyz`)).rejects.toThrow("fetch failed");
+      answer();
+      expect(await inFlight).toMatchObject({ status: 200, json: { content: "in flight" } });
+      expect(await ended).toEqual({ code: 0, errors: "" });
+      await said(new RegExp(`^${signal}: finishing the calls in flight`));
+      expect(await countAfterRestart(path)).toEqual(counts(1));
+    },
+  );
+
+  test("cuts what is in flight after the grace period, stores none of it, and ends with 0", async () => {
+    const { url, child, ended, provider, inFlight, path } = await serveWithCallInFlight(1);
+    const embeddings = createClient(EmbeddingService, createGrpcTransport({ baseUrl: url }));
+    const request = { vectorStoreId: String(path.split("/").at(-1)), content: "in flight, too" };
+    const overGrpc = embeddings.createEmbedding(request).catch((error: unknown) => error);
+    await provider.received(2);
+    child.kill("SIGTERM");
+    await expect(inFlight).rejects.toThrow("fetch failed");
+    expect(await overGrpc).toBeInstanceOf(Error);
+    expect(await ended).toEqual({ code: 0, errors: "" });
+    for (const { abandoned } of provider.requests) expect(await abandoned).toBe(true);
+    expect(await countAfterRestart(path)).toEqual(counts(0));
+  });
+
+  test("a second signal ends it at once, with 1, and the next start goes on", async () => {
+    const { child, ended, said, inFlight, path } = await serveWithCallInFlight(3_600);
+    child.kill("SIGTERM");
+    await said(/^SIGTERM/);
+    child.kill("SIGINT");
+    expect((await ended).code).toBe(1);
+    await expect(inFlight).rejects.toThrow("fetch failed");
+    expect(await countAfterRestart(path)).toEqual(counts(0));
+  });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
