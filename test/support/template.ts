@@ -53,7 +53,15 @@ async function setUpEmbedded(project: TestProject): Promise<() => Promise<void>>
   };
   const empty = await dumpTo("empty.tar");
   const tables = quoteTables({});
-  await migrate({ pool, probe: pool, tables, kind: "embedded", description: "the template", schema: undefined, close });
+  await migrate({
+    pool,
+    probe: pool,
+    tables,
+    kind: "embedded",
+    description: "the template",
+    schema: undefined,
+    close,
+  });
   const migrated = await dumpTo("migrated.tar");
   await close();
   project.provide("template", { kind: "embedded", empty, migrated });

@@ -1,0 +1,112 @@
+/** What is to be loaded, how far it has come, and what is kept until it is committed. */
+import { EventEmitter, once } from "node:events";
+import { statSync } from "node:fs";
+import { readBatches, type Batch } from "./rows.ts";
+import type { RowError } from "./service.ts";
+
+/** Batches in flight. They bound this process' memory; the service commits up to 4 MiB together. */
+const UNACKNOWLEDGED_MAX = 16;
+
+/** What the command line says. */
+export interface Options {
+  address: string;
+  store: string;
+  file: string;
+  key: string | undefined;
+  ingestId: string;
+  mode: string;
+  tls: boolean;
+}
+
+/** Where a load stands, through all its sessions. */
+export class Load {
+  readonly options: Options;
+  /** Whether the service has accepted the stream. */
+  isOpen = false;
+  /** Every batch up to this one is committed. */
+  committedSeq = 0;
+  rowsRead = 0;
+  #rowsCommitted = 0;
+  #bytesCommitted = 0;
+  readonly #fileBytes: number;
+  readonly #batches: AsyncGenerator<Batch>;
+  readonly #unacknowledged: Batch[] = [];
+  readonly #acknowledgements = new EventEmitter();
+  readonly #reported = new Set<string>();
+  readonly #startedAt = performance.now();
+
+  constructor(options: Options) {
+    this.options = options;
+    this.#fileBytes = statSync(options.file).size;
+    this.#batches = readBatches(options.file);
+  }
+
+  /** The next batch after `seq` that is not committed; undefined at the end. Waits while too many are in flight. */
+  async takeAfter(seq: number, signal: AbortSignal): Promise<Batch | undefined> {
+    const kept = this.#unacknowledged.find((batch) => batch.seq > seq);
+    if (kept !== undefined) return kept;
+    while (this.#unacknowledged.length >= UNACKNOWLEDGED_MAX)
+      await once(this.#acknowledgements, "acknowledged", { signal });
+    for (;;) {
+      const { value: batch, done } = await this.#batches.next();
+      if (done === true) return undefined;
+      this.rowsRead += batch.lines.length;
+      if (batch.seq > this.committedSeq) {
+        this.#unacknowledged.push(batch);
+        return batch;
+      }
+      // An earlier run of this ingest has sent it.
+      this.#count(batch);
+    }
+  }
+
+  /** Takes up what the service says is committed: perhaps more than it could tell before the break. */
+  resume(throughSeq: number): void {
+    if (throughSeq < this.committedSeq)
+      throw new Error("The service has lost what it had committed: is it another database?");
+    this.isOpen = true;
+    this.acknowledge(throughSeq);
+  }
+
+  /** Lets go of the batches up to this one. */
+  acknowledge(throughSeq: number): void {
+    this.committedSeq = throughSeq;
+    while ((this.#unacknowledged[0]?.seq ?? Infinity) <= throughSeq)
+      this.#count(this.#unacknowledged.shift() as Batch);
+    this.#acknowledgements.emit("acknowledged");
+  }
+
+  #count({ lines, bytes }: Batch): void {
+    this.#rowsCommitted += lines.length;
+    this.#bytesCommitted += bytes;
+  }
+
+  /** Prints why rows were refused, once: the summary tells it again, for when a break swallowed it. */
+  report(errors: RowError[]): void {
+    for (const { seq, index, id, field, message } of errors) {
+      const place = `batch ${seq}, row ${index}`;
+      if (this.#reported.has(place)) continue;
+      this.#reported.add(place);
+      const line = this.#unacknowledged.find((batch) => batch.seq === seq)?.lines[index];
+      say(`Refused ${line === undefined ? place : `line ${line}`} (id '${id}'): ${field}: ${message}`);
+    }
+  }
+
+  /** A bar of what is committed, with numbers. */
+  progress(): string {
+    const share = this.#fileBytes === 0 ? 1 : Math.min(1, this.#bytesCommitted / this.#fileBytes);
+    const perSecond = (this.#rowsCommitted * 1000) / (performance.now() - this.#startedAt);
+    const bar = "#".repeat(Math.floor(share * 30)).padEnd(30, "-");
+    return `[${bar}] ${this.rowsRead} rows read, ${this.#rowsCommitted} committed, ${perSecond.toFixed(0)} rows/s`;
+  }
+}
+
+/** Prints a text that the next one replaces, where there is a terminal. */
+export function show(text: string): void {
+  process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`);
+}
+
+/** Prints a line. */
+export function say(text: string): void {
+  show(process.stderr.isTTY ? `${text}\n` : text);
+}
