@@ -1,0 +1,114 @@
+/** One way to do the work that is measured. */
+export interface Contender {
+  name: string;
+  /** Runs before each of its rounds, unmeasured. */
+  prepare?(): Promise<void>;
+  /** Does the work once; calls are numbered from 0 within a round. */
+  call(index: number): Promise<unknown>;
+  /** Runs after each of its rounds, unmeasured; throws when the work was not done. */
+  verify?(calls: number): Promise<void>;
+}
+
+export interface Plan {
+  /** Measured rounds; one more before them warms up. */
+  rounds: number;
+  /** Calls of each contender in a round. */
+  calls: number;
+  /** Calls in flight at the same time. */
+  concurrency: number;
+  /** CPU time of the server so far. */
+  cpuMs: () => number;
+}
+
+/** What a contender reached, each the median of its rounds. */
+export interface Result {
+  name: string;
+  concurrency: number;
+  callsPerSecond: number;
+  p50Ms: number;
+  p95Ms: number;
+  /** CPU time of the server. */
+  cpuMsPerCall: number;
+  /** Calls per second divided by the floor's in the same round. */
+  ratio: number;
+  /** p50 less the floor's in the same round. */
+  addedMs: number;
+}
+
+type Round = Pick<Result, "callsPerSecond" | "p50Ms" | "p95Ms" | "cpuMsPerCall">;
+
+/**
+ * Measures the contenders in turn, round after round, so that what else the machine does falls on all of them
+ * alike. The first is the floor.
+ */
+export async function compare(contenders: readonly Contender[], plan: Plan): Promise<Result[]> {
+  const rounds: Round[][] = [];
+  for (let round = 0; round <= plan.rounds; round++) {
+    const row: Round[] = [];
+    for (const contender of contenders) row.push(await runRound(contender, plan));
+    if (round > 0) rounds.push(row);
+  }
+  return contenders.map(({ name }, index) => {
+    const over = (value: (own: Round, floor: Round) => number) =>
+      median(rounds.map((row) => value(row[index] as Round, row[0] as Round)));
+    return {
+      name,
+      concurrency: plan.concurrency,
+      callsPerSecond: over((own) => own.callsPerSecond),
+      p50Ms: over((own) => own.p50Ms),
+      p95Ms: over((own) => own.p95Ms),
+      cpuMsPerCall: over((own) => own.cpuMsPerCall),
+      ratio: over((own, floor) => own.callsPerSecond / floor.callsPerSecond),
+      addedMs: over((own, floor) => own.p50Ms - floor.p50Ms),
+    };
+  });
+}
+
+async function runRound(contender: Contender, { calls, concurrency, cpuMs }: Plan): Promise<Round> {
+  await contender.prepare?.();
+  const latencies: number[] = [];
+  let next = 0;
+  const work = async () => {
+    while (next < calls) {
+      interruption.throwIfAborted();
+      const index = next++;
+      const calledAt = performance.now();
+      await contender.call(index);
+      latencies.push(performance.now() - calledAt);
+    }
+  };
+  const cpuBefore = cpuMs();
+  const startedAt = performance.now();
+  await Promise.all(Array.from({ length: concurrency }, work));
+  const elapsedMs = performance.now() - startedAt;
+  const cpuUsed = cpuMs() - cpuBefore;
+  await contender.verify?.(calls);
+  return {
+    callsPerSecond: (calls / elapsedMs) * 1000,
+    p50Ms: median(latencies),
+    p95Ms: quantile(latencies, 0.95),
+    cpuMsPerCall: cpuUsed / calls,
+  };
+}
+
+/** Aborted by Ctrl-C, so that the run ends by an error and what it started is stopped. */
+const interruption = onInterrupt();
+
+function onInterrupt(): AbortSignal {
+  const controller = new AbortController();
+  process.once("SIGINT", () => controller.abort(new Error("Interrupted.")));
+  return controller.signal;
+}
+
+function median(values: number[]): number {
+  return quantile(values, 0.5);
+}
+
+/** Between the two nearest values, in proportion. */
+function quantile(values: number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const position = share * (sorted.length - 1);
+  const below = sorted[Math.floor(position)] as number;
+  const above = sorted[Math.ceil(position)] as number;
+  return below + (above - below) * (position % 1);
+}

@@ -1,0 +1,68 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** The service in a process of its own, ended when disposed of. */
+export interface BenchServer extends AsyncDisposable {
+  /** Such as `127.0.0.1:49152`. */
+  address: string;
+  /** The bearer key it demands. */
+  key: string;
+  pid: number;
+  /** CPU time the process has used so far, in user and kernel mode, in steps of 10 ms. Linux only. */
+  cpuMs: () => number;
+}
+
+/** USER_HZ, the unit of the times in /proc, is 100 on every architecture Node runs on. */
+const TICK_MS = 10;
+
+/** Starts `src/main.ts` on a free port with the settings of a production: a key, and the log at level info. */
+export async function startServer(databaseUrl: string): Promise<BenchServer> {
+  const key = "benchmark";
+  const child = spawn(process.execPath, ["src/main.ts"], {
+    cwd: join(import.meta.dirname, "../.."),
+    env: {
+      DATABASE_URL: databaseUrl,
+      SERVER_API_KEY: key,
+      HOST: "127.0.0.1",
+      PORT: "0",
+      LOG_LEVEL: "info",
+    },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const exited = once(child, "exit");
+  const address = await Promise.race([
+    readAddress(child.stdout),
+    exited.then(() => Promise.reject(new Error("The server ended while it was starting."))),
+  ]);
+  child.stdout.removeAllListeners("data").resume();
+  return {
+    address,
+    key,
+    pid: child.pid as number,
+    cpuMs: () => readCpuMs(child.pid as number),
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGTERM");
+      await exited;
+    },
+  };
+}
+
+/** The address in the log line that says where the server listens. */
+async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
+  return new Promise((resolve) => {
+    let seen = "";
+    log.on("data", (chunk: Buffer) => {
+      seen += chunk.toString();
+      const address = /Listening on http:\/\/(\S+)/.exec(seen)?.[1];
+      if (address !== undefined) resolve(address);
+    });
+  });
+}
+
+/** utime and stime, fields 14 and 15 of proc_pid_stat(5); the second, in parentheses, may itself hold spaces. */
+function readCpuMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\) /s, "").split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+}
