@@ -57,7 +57,7 @@ export function checkJson(json: string, param: string): string {
 
 /** Checks a caller's vector: 1 to 16,000 finite float32 numbers, not all of them zero. */
 export function checkVector(values: ArrayLike<number>, param: string): Float32Array {
-  const vector = Float32Array.from(values);
+  const vector = values instanceof Float32Array ? values : new Float32Array(values);
   checkFloats(vector, param);
   return vector;
 }

@@ -216,7 +216,7 @@ function readMessage(row: IngestRow): Source {
   return {
     id: row.id,
     content: row.content,
-    vector: Float32Array.from(row.embedding),
+    vector: new Float32Array(row.embedding),
     metadata: checkMetadata(row.metadata, "metadata"),
     createdAt: row.createdAt,
   };

@@ -31,9 +31,19 @@ export function admitStreams(app: FastifyInstance, services: readonly Service[],
     const admit = routes.get(request.routeOptions.url ?? "");
     if (admit === undefined) return;
     const gone = new AbortController();
-    request.raw.once("close", () => gone.abort());
+    let admitted: Disposable | undefined;
+    // A service that ends early leaves the messages where they are.
+    const release = () => admitted?.[Symbol.dispose]();
+    request.raw.once("close", () => {
+      gone.abort();
+      release();
+    });
     // Connect reads the request's body where there is one, else the request itself.
-    request.body = admitMessages(request.raw, bytesMax, (bytes) => admit(bytes, gone.signal));
+    request.body = admitMessages(request.raw, bytesMax, async (bytes) => {
+      admitted = await admit(bytes, gone.signal);
+      if (gone.signal.aborted) release();
+      return admitted;
+    });
   });
 }
 
@@ -55,8 +65,6 @@ export async function* admitMessages(
     for await (const chunk of chunks) {
       for (let rest = chunk; rest.length > 0;) {
         if (left === 0) {
-          admitted?.[Symbol.dispose]();
-          admitted = undefined;
           const missing = ENVELOPE_BYTES - head.length;
           head = Buffer.concat([head, rest.subarray(0, missing)]);
           rest = rest.subarray(missing);
@@ -74,6 +82,7 @@ export async function* admitMessages(
         left -= part.length;
         rest = rest.subarray(part.length);
         yield part;
+        if (left === 0) admitted?.[Symbol.dispose]();
       }
     }
     if (head.length > 0) yield head;
