@@ -95,9 +95,16 @@ export interface RowBytes {
 
 const NONE = Buffer.alloc(0);
 
-/** Decodes an IngestRow, its vector left as it is and its metadata made JSON text at once. */
-export function decodeRow(buffer: Buffer, { start, end }: RowPlace): RowBytes {
-  const row: RowBytes = { id: "", content: "", vector: NONE, metadata: "{}", createdAt: undefined };
+/** A row without anything. */
+export function emptyRow(): RowBytes {
+  return { id: "", content: "", vector: NONE, metadata: "{}", createdAt: undefined };
+}
+
+/**
+ * Decodes an IngestRow into an empty row, its vector left as it is and its metadata made JSON text at
+ * once. When it throws, the row has what came before the fault.
+ */
+export function decodeRow(buffer: Buffer, { start, end }: RowPlace, row: RowBytes): void {
   const cursor = new WireCursor(buffer, start, end);
   while (cursor.next()) {
     if (cursor.is(1, WireType.LengthDelimited)) row.id = cursor.text();
@@ -108,7 +115,6 @@ export function decodeRow(buffer: Buffer, { start, end }: RowPlace): RowBytes {
     else if (cursor.is(5, WireType.Varint)) row.createdAt = BigInt.asIntN(64, cursor.uint64());
     else cursor.skip();
   }
-  return row;
 }
 
 /** Packed floats may come in one piece, in several, or one by one. */

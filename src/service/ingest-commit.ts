@@ -85,12 +85,12 @@ export class GroupWriter {
 
   /**
    * Writes all groups of a stream in one transaction, whose end counts them, and runs `finish` before
-   * it commits.
+   * it commits. Returns what `finish` does.
    */
-  async commitAll(
+  async commitAll<T>(
     groups: AsyncIterable<readonly Batch[]>,
-    finish: (client: Client, outcome: Outcome) => Promise<void>,
-  ): Promise<void> {
+    finish: (client: Client, outcome: Outcome) => Promise<T>,
+  ): Promise<T> {
     const fromSeq = this.#throughSeq;
     const total = {
       throughSeq: fromSeq,
@@ -100,7 +100,7 @@ export class GroupWriter {
       errors: [] as RowFault[],
     };
     const uncounted: Uncounted = { rows: 0, bytes: 0, dimensions: undefined, isEmbedded: false };
-    await transaction(
+    return transaction(
       this.#database.pool,
       async (client) => {
         await client.query(`set local idle_in_transaction_session_timeout = ${STREAM_IDLE_TIMEOUT_MS}`);
@@ -123,7 +123,7 @@ export class GroupWriter {
           total.errors.push(...outcome.errors);
         }
         await this.#record(client, fromSeq, { ...total, fatal: undefined }, uncounted);
-        await finish(client, { ...total, fatal: undefined });
+        return finish(client, { ...total, fatal: undefined });
       },
       this.#signal,
     );
@@ -163,9 +163,21 @@ export class GroupWriter {
     write: (settled: Settled) => Promise<Outcome>,
   ): Promise<Outcome> {
     const { mode, onError } = this.#session.settings;
+    const ids = batches.flatMap((batch) => batch.rows.map((row) => row.id));
     const taken = new Set<string>();
+    const findTaken = async () => {
+      for (const id of await findTakenIds(reader, this.#database.tables, this.#session.store.id, ids))
+        taken.add(id);
+    };
+    let isComplete = mode !== "insert" || onError === "skip_row";
     for (let conflicts = 0; ;) {
       const settled = settle(batches, mode, onError, taken, this.#throughSeq);
+      if (!isComplete && (settled.faults.length > 0 || settled.fatal !== undefined)) {
+        // Of a batch that is refused no row is written, so that Postgres would not tell which ids are taken.
+        await findTaken();
+        isComplete = true;
+        continue;
+      }
       try {
         const outcome = await write(settled);
         this.#throughSeq = outcome.throughSeq;
@@ -175,11 +187,7 @@ export class GroupWriter {
         const isTaken = isUniqueViolation(error);
         if (!(isTaken || isConflict(error))) throw error;
         const takenBefore = taken.size;
-        if (isTaken) {
-          const ids = settled.rows.map((row) => row.id);
-          for (const id of await findTakenIds(reader, this.#database.tables, this.#session.store.id, ids))
-            taken.add(id);
-        }
+        if (isTaken) await findTaken();
         // Another id known to be taken is progress, and they are finite.
         if (taken.size > takenBefore) continue;
         if (++conflicts === ATTEMPTS_MAX) throw isTaken ? conflict(error) : error;

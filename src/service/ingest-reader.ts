@@ -16,7 +16,14 @@ import {
 import { limits } from "../limits.ts";
 import { checkIdentifier, makeIdentifier } from "./identifier.ts";
 import type { IngestSession } from "./ingest-open.ts";
-import { decodeBatch, decodeRow, undecodedBytes, type BatchBytes, type RowBytes } from "./batch-bytes.ts";
+import {
+  decodeBatch,
+  decodeRow,
+  emptyRow,
+  undecodedBytes,
+  type BatchBytes,
+  type RowBytes,
+} from "./batch-bytes.ts";
 
 /** Some batches to be written together, and what comes after them. */
 export interface Group extends Disposable {
@@ -157,16 +164,16 @@ export class GroupReader {
     const batch: Batch = { seq: this.#seq, rowsSeen: rows.length, rows: [], faults: [] };
     let bytes = 0;
     for (const [index, row] of rows.entries()) {
-      let id = "";
+      const source: Source = emptyRow();
       try {
-        const source = "start" in row ? decodeRow((message as BatchBytes).buffer, row) : readMessage(row);
-        id = source.id;
+        if ("start" in row) decodeRow((message as BatchBytes).buffer, row, source as RowBytes);
+        else readMessage(row, source);
         const placed = this.#check(source, index);
         bytes +=
           placed.contentBytes + placed.metadata.length + this.#vectorBytes(placed) + ROW_OVERHEAD_BYTES;
         batch.rows.push(placed);
       } catch (error) {
-        batch.faults.push(toFault(error, this.#seq, index, id));
+        batch.faults.push(toFault(error, this.#seq, index, source.id));
       }
     }
     return { batch, bytes };
@@ -210,16 +217,14 @@ const BATCH_FIELD = 2;
 /** A row as it came, in binary or in JSON. */
 type Source = Omit<RowBytes, "vector"> & { vector: Vector };
 
-function readMessage(row: IngestRow): Source {
+function readMessage(row: IngestRow, source: Source): void {
   const unreadable = unreadableRows.get(row);
   if (unreadable !== undefined) throw unreadable;
-  return {
-    id: row.id,
-    content: row.content,
-    vector: new Float32Array(row.embedding),
-    metadata: checkMetadata(row.metadata, "metadata"),
-    createdAt: row.createdAt,
-  };
+  source.id = row.id;
+  source.content = row.content;
+  source.vector = new Float32Array(row.embedding);
+  source.metadata = checkMetadata(row.metadata, "metadata");
+  source.createdAt = row.createdAt;
 }
 
 /** The last second of the year 9999, which every client can read; Postgres could hold more. */

@@ -1,6 +1,7 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
+  Atomicity,
   ExportedEmbeddingSchema,
   IngestEventSchema,
   IngestState,
@@ -116,21 +117,26 @@ type Ingest = (requests: AsyncIterable<IngestRequest>, signal: AbortSignal) => A
 function createIngest(database: Database, embedder: Embedder, options: IngestOptions): Ingest {
   const { budget, draining, idleMs } = options;
   let atomicStreams = 0;
+  const openAtomic = (): Disposable => {
+    if (atomicStreams >= options.atomicStreamsMax)
+      refuse("The service takes no more all-or-nothing streams at the moment.");
+    atomicStreams++;
+    return { [Symbol.dispose]: () => void atomicStreams-- };
+  };
   return async function* (requests, signal) {
     const messages = new Messages(requests, { idleMs, draining }, signal);
     const first = await messages.next();
     if (first.kind === "draining") throw isDraining();
     if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
-    using _ =
+    const open = first.message.message.value;
+    const isAtomic = open.atomicity === Atomicity.STREAM;
+    using _memory =
       budget.tryOpen(STREAM_BYTES) ?? refuse("The service takes no more ingest streams at the moment.");
-    const session = await openSession(database, first.message.message.value);
-    const isAtomic = session.settings.atomicity === "stream";
-    if (isAtomic && atomicStreams >= options.atomicStreamsMax)
-      refuse("The service takes no more all-or-nothing streams at the moment.");
+    using _connection = isAtomic ? openAtomic() : undefined;
+    const session = await openSession(database, open);
     const reader = new GroupReader(messages, session, budget, signal);
     const writer = new GroupWriter(database, embedder, session, signal);
-    const stream = { session, messages, reader, writer };
-    if (isAtomic) atomicStreams++;
+    const stream = { session, messages, reader, writer, signal };
     try {
       const resumeAfterSeq = BigInt(session.ingest.through_seq);
       yield event("opened", {
@@ -138,11 +144,9 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
         resumeAfterSeq,
         messageBytesMax: BigInt(options.messageBytesMax),
       });
-      if (isAtomic) await ingestWhole(database, stream);
-      else yield* ingestByGroup(database, stream);
-      yield event("summary", toSummary(await requireIngest(database.pool, database, session.key)));
+      const ingest = isAtomic ? await ingestWhole(database, stream) : yield* ingestByGroup(database, stream);
+      yield event("summary", toSummary(ingest));
     } finally {
-      if (isAtomic) atomicStreams--;
       reader.close();
     }
   };
@@ -154,13 +158,14 @@ interface Stream {
   messages: Messages<IngestRequest>;
   reader: GroupReader;
   writer: GroupWriter;
+  signal: AbortSignal;
 }
 
-/** Commits group by group, reading the next one meanwhile. */
+/** Commits group by group, reading the next one meanwhile. Returns what the ingest came to. */
 async function* ingestByGroup(
   database: Database,
-  { session, messages, reader, writer }: Stream,
-): AsyncGenerator<IngestEvent> {
+  { session, messages, reader, writer, signal }: Stream,
+): AsyncGenerator<IngestEvent, IngestRow> {
   let rows = rowsOf(session.ingest);
   let throughSeq = Number(session.ingest.through_seq);
   let next = readAhead(reader);
@@ -181,17 +186,19 @@ async function* ingestByGroup(
       throw isDraining();
     }
     if (after.kind === "failed") throw after.error;
-    if (after.kind === "end") return;
+    if (after.kind === "end") return await requireIngest(database.pool, database, session.key);
     if (after.kind === "finish") {
       checkFinish(after.finish, rows);
-      if (session.ingest.state === "open") await complete(database.pool, database, session.key, throughSeq);
-      return;
+      if (session.ingest.state === "completed") return session.ingest;
+      // Over HTTP the end of an upload is its finish, and a cancelled one can look like one that ended.
+      signal.throwIfAborted();
+      return await complete(database.pool, database, session.key, throughSeq);
     }
   }
 }
 
-/** Commits everything at the stream's `finish`, or nothing. */
-async function ingestWhole(database: Database, { session, reader, writer }: Stream): Promise<void> {
+/** Commits everything at the stream's `finish`, or nothing. Returns what the ingest came to. */
+async function ingestWhole(database: Database, { session, reader, writer }: Stream): Promise<IngestRow> {
   let finish: IngestFinish | undefined;
   async function* groups(): AsyncGenerator<readonly Batch[]> {
     for (;;) {
@@ -211,17 +218,23 @@ async function ingestWhole(database: Database, { session, reader, writer }: Stre
     // The answer to the first time was lost; there is nothing to write again.
     for await (const batches of groups()) if (batches.length > 0) throw ingestConflict(session.key);
     checkFinish(finish as IngestFinish | undefined, rowsOf(session.ingest));
-    return;
+    return session.ingest;
   }
-  await writer.commitAll(groups(), async (client, outcome) => {
+  return writer.commitAll(groups(), async (client, outcome) => {
     checkFinish(finish, outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected);
-    await complete(client, database, session.key, outcome.throughSeq);
+    return complete(client, database, session.key, outcome.throughSeq);
   });
 }
 
-async function complete(client: Queryable, database: Database, key: IngestKey, atSeq: number): Promise<void> {
-  if ((await endIngest(client, database.tables, key, "completed", atSeq)) === undefined)
-    throw await explainLoss(client, database, key);
+async function complete(
+  client: Queryable,
+  database: Database,
+  key: IngestKey,
+  atSeq: number,
+): Promise<IngestRow> {
+  const ended = await endIngest(client, database.tables, key, "completed", atSeq);
+  if (ended === undefined) throw await explainLoss(client, database, key);
+  return ended;
 }
 
 function readAhead(reader: GroupReader): Promise<Group> {

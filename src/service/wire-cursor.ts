@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { WireType } from "@bufbuild/protobuf/wire";
 import { invalidArgument } from "../errors.ts";
 
@@ -51,6 +52,8 @@ export class WireCursor {
   text(): string {
     const end = this.startMessage();
     const text = this.buffer.toString("utf8", this.position, end);
+    // Node puts it in place of what is not UTF-8, but it may also be meant.
+    if (text.includes("\uFFFD") && !isUtf8(this.buffer.subarray(this.position, end))) throw malformed();
     this.position = end;
     return text;
   }

@@ -1,5 +1,6 @@
+import type { ServerHttp2Stream } from "node:http2";
 import type { FastifyInstance } from "fastify";
-import { missingParameter } from "../errors.ts";
+import { cancelled, missingParameter } from "../errors.ts";
 import type { Service } from "./call.ts";
 
 /**
@@ -30,6 +31,9 @@ export function admitStreams(app: FastifyInstance, services: readonly Service[],
   app.addHook("preHandler", async (request) => {
     const admit = routes.get(request.routeOptions.url ?? "");
     if (admit === undefined) return;
+    // Neither Connect nor a reader of the body would notice an end that was before they look.
+    const { stream } = request.raw as { stream?: ServerHttp2Stream };
+    if (stream?.closed ?? request.raw.aborted) throw cancelled();
     const gone = new AbortController();
     let admitted: Disposable | undefined;
     // A service that ends early leaves the messages where they are.
@@ -61,6 +65,10 @@ export async function* admitMessages(
   let left = 0;
   let isFirst = true;
   let admitted: Disposable | undefined;
+  const release = () => {
+    admitted?.[Symbol.dispose]();
+    admitted = undefined;
+  };
   try {
     for await (const chunk of chunks) {
       for (let rest = chunk; rest.length > 0;) {
@@ -75,6 +83,7 @@ export async function* admitMessages(
           if (!isFirst && left <= bytesMax) admitted = await admit(bytes);
           isFirst = false;
           yield head;
+          if (left === 0) release();
           head = Buffer.alloc(0);
           continue;
         }
@@ -82,11 +91,11 @@ export async function* admitMessages(
         left -= part.length;
         rest = rest.subarray(part.length);
         yield part;
-        if (left === 0) admitted?.[Symbol.dispose]();
+        if (left === 0) release();
       }
     }
     if (head.length > 0) yield head;
   } finally {
-    admitted?.[Symbol.dispose]();
+    release();
   }
 }

@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import type { Readable } from "node:stream";
+import { setImmediate } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
 import { create, type DescMessage, type Message } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
@@ -159,12 +160,16 @@ async function* readLines(request: FastifyRequest): AsyncGenerator<Buffer> {
     }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code?.startsWith("Z_") === true)
+    // Those of ConnectErrors are numbers.
+    if (String(code).startsWith("Z_"))
       throw invalidArgument(undefined, `The body is not valid gzip: ${message}`, "INVALID_REQUEST");
     throw code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" ? cancelled(error) : error;
   } finally {
     if (body !== request.raw) body.destroy();
   }
+  // A client that gives up over HTTP/2 may end its stream first, and the end is all that is seen until the next turn.
+  await setImmediate();
+  if (request.raw.aborted) throw cancelled();
   const line = take(Buffer.alloc(0));
   if (line !== undefined) yield line;
 }

@@ -129,13 +129,14 @@ async function answerUpload(
   }
   const { vector_store_id: storeId = "" } = request.params as Record<string, string>;
   const messages = readIngest(request, storeId);
+  let output: Message;
   try {
-    const output = (await run(messages as never, restContext(method, request, reply))) as Message;
-    return sendJson(reply, writeMessage(method.output, output));
+    output = (await run(messages as never, restContext(method, request, reply))) as Message;
   } finally {
     // Not awaited: it ends with what it is reading just now.
     void messages.return(undefined).catch(() => {});
   }
+  return sendJson(reply, writeMessage(method.output, output));
 }
 
 const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
@@ -194,7 +195,8 @@ function readQuery(method: DescMethod, query: Json): Json {
 function restContext(method: DescMethod, request: FastifyRequest, reply: FastifyReply): HandlerContext {
   const gone = new AbortController();
   reply.raw.once("close", () => {
-    if (!reply.raw.writableFinished) gone.abort(cancelled());
+    // Not `writableFinished`, which Node's HTTP/2 sets when the client resets the stream, too.
+    if (!reply.raw.writableEnded) gone.abort(cancelled());
   });
   return createHandlerContext({
     service: method.parent,
