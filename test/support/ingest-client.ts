@@ -83,10 +83,10 @@ export interface IngestError extends CallError {
 /** The sending side of a stream. */
 interface Sending {
   /** Sends a message and waits until the transport takes more. */
-  send(message: IngestMessage): Promise<void>;
+  readonly send: (message: IngestMessage) => Promise<void>;
   /** Ends the sending side, as a client does that has said all. */
-  end(): void;
-  cancel(): void;
+  readonly end: () => void;
+  readonly cancel: () => void;
 }
 
 /** A call of `Ingest`. */
@@ -97,25 +97,25 @@ export interface Upload extends Sending {
 /** A call of `IngestSession`. */
 export interface Session extends Sending {
   /** The next event; undefined at the end. Rejects with an IngestError when the stream fails. */
-  next(): Promise<IngestEvent | undefined>;
+  readonly next: () => Promise<IngestEvent | undefined>;
 }
 
 /** A gRPC client of the ingest service. */
 export interface IngestClient extends AsyncDisposable {
-  ingest(options?: { timeoutMs?: number }): Upload;
-  session(options?: { timeoutMs?: number }): Session;
+  readonly ingest: (options?: { timeoutMs?: number }) => Upload;
+  readonly session: (options?: { timeoutMs?: number }) => Session;
   call(
     rpc: "GetIngest" | "AbortIngest",
     key: { vector_store_id: string; ingest_id: string },
   ): Promise<Summary>;
   /** Cuts the connection without a word, where the library lets one do so. */
-  cut?(): void;
+  readonly cut?: () => void;
 }
 
 /** A library with which to make a client. */
 export interface IngestLibrary {
   name: string;
-  connect(server: Pick<TestServer, "url" | "address">): IngestClient;
+  readonly connect: (server: Pick<TestServer, "url" | "address">) => IngestClient;
 }
 
 const root = join(import.meta.dirname, "../..");

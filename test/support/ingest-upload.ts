@@ -14,10 +14,10 @@ export interface HttpReply {
 /** An upload over HTTP, as it goes on. */
 export interface HttpUpload {
   /** Sends a piece of the body and waits until the transport takes more; forever, where nobody reads it. */
-  write(piece: string | Uint8Array): Promise<void>;
-  end(): void;
+  readonly write: (piece: string | Uint8Array) => Promise<void>;
+  readonly end: () => void;
   /** Gives up: cuts the connection of HTTP/1.1, resets the stream of HTTP/2. */
-  cancel(): void;
+  readonly cancel: () => void;
   reply: Promise<HttpReply>;
   /** Resolves when the stream, or the connection of HTTP/1.1, is over. */
   closed: Promise<void>;
@@ -69,7 +69,9 @@ function httpUpload(
   return {
     async write(piece) {
       const sink: Writable = body;
-      if (!sink.write(piece)) await Promise.race([once(sink, "drain"), closed.promise]);
+      // A listener of its own: `once` would reject where the connection breaks, which `closed` and `reply` tell.
+      const drained = new Promise((resolve) => sink.once("drain", resolve));
+      if (!sink.write(piece)) await Promise.race([drained, closed.promise]);
     },
     end: () => void body.end(),
     cancel,

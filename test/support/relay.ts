@@ -5,7 +5,7 @@ import type { TestServer } from "./server.ts";
 /** A port through which the service can be reached until the connections are cut. */
 export interface Relay extends Pick<TestServer, "url" | "address">, AsyncDisposable {
   /** Ends every connection at once, without a word of HTTP. */
-  cut(): void;
+  readonly cut: () => void;
 }
 
 /** Starts a relay to a server. */
