@@ -4,6 +4,7 @@
 #   scripts/native-postgres.sh start  [--name NAME] [--keep]   prints its URL, the value for TEST_DATABASE_URL
 #   scripts/native-postgres.sh status [--name NAME]            prints the URL; exits 3 when it does not run
 #   scripts/native-postgres.sh stop   [--name NAME] [--keep]   stops it and removes its data
+#   scripts/native-postgres.sh crash  [--name NAME]            cuts it off as a loss of power would, and starts it again
 #
 # Clusters of different names run side by side. A start replaces a cluster of that name, running or not, by an
 # empty one; with --keep it takes what is running or what an earlier stop --keep left.
@@ -50,6 +51,11 @@ main() {
       locate_cluster "$name"
       stop_cluster
       [[ $keep == true ]] || rm -rf "$directory"
+      ;;
+    crash)
+      find_postgres && locate_cluster "$name" && is_running || fail "No cluster '$name' is running." 3
+      # On the same port, which postmaster.opts has.
+      postgres pg_ctl restart --silent --wait --mode immediate --pgdata data --log log >&2
       ;;
     status)
       if find_postgres && locate_cluster "$name" && is_running; then

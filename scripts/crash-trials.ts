@@ -1,0 +1,182 @@
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { parseArgs } from "node:util";
+import pg from "pg";
+import { compare } from "./crash/check.ts";
+import { seededRandom } from "./crash/random.ts";
+import { ServicePair } from "./crash/service.ts";
+import { runTrial, type Bench } from "./crash/trial.ts";
+
+const USAGE = `Kills the service, or Postgres, while rows are loaded; then checks every row.
+
+  node scripts/crash-trials.ts [--fault service|postgres] [--trials 200] [--first 0] [--seed 1] [--database-url URL]
+
+What is loaded, how, and when faults strike is drawn from the seed and the trial's number; what the machine
+makes of it differs from run to run. --first begins with a later trial. Without a URL, and for faults of
+Postgres always, scripts/native-postgres.sh starts a Postgres of its own.
+`;
+
+interface Options {
+  fault: "service" | "postgres";
+  trials: number;
+  first: number;
+  seed: number;
+  databaseUrl: string | undefined;
+}
+
+/** Where trials run. */
+interface Ground extends AsyncDisposable {
+  /** A database of its own, empty. */
+  url: string;
+  /** The name of the cluster that was started for it. */
+  cluster: string | undefined;
+}
+
+const SECOND_MS = 1000;
+
+async function main(): Promise<void> {
+  const options = readOptions();
+  await using ground = await prepare(options);
+  await using service = new ServicePair(
+    { DATABASE_URL: ground.url, NODE_COMPILE_CACHE: join(tmpdir(), "pgquiver-compile-cache") },
+    options.fault === "service",
+  );
+  await service.address();
+  const pool = new pg.Pool({ connectionString: ground.url });
+  // The connections that a fault cuts.
+  pool.on("error", () => {});
+  await slowCommits(pool);
+  const restart = async () => void (await runCluster("crash", ground.cluster));
+  const bench: Bench = {
+    address: () => service.address(),
+    strike: options.fault === "service" ? () => service.kill() : restart,
+    watcher: pool,
+  };
+  try {
+    process.exitCode = (await runTrials(options, bench, service, pool)) ? 0 : 1;
+  } finally {
+    await pool.end();
+  }
+}
+
+/** True when nothing was lost, doubled or miscounted. */
+async function runTrials(
+  { seed, first, trials, fault }: Options,
+  bench: Bench,
+  service: ServicePair,
+  pool: pg.Pool,
+): Promise<boolean> {
+  const total = { rows: 0, acknowledged: 0, struck: 0, rowsLost: 0, rowsDoubled: 0, problems: 0 };
+  const startedAt = performance.now();
+  for (let trial = first; trial < first + trials; trial++) {
+    const loaded = await runTrial(seededRandom(seed, trial), bench).catch((error: unknown) => {
+      throw new Error(`Trial ${trial} of seed ${seed} broke off: ${(error as Error).message}`, {
+        cause: error,
+      });
+    });
+    const { rowsLost, rowsDoubled, problems } = await compare(pool, loaded);
+    for (const problem of problems)
+      process.stderr.write(`Trial ${trial} of seed ${seed}, ${loaded.storeId}: ${problem}\n`);
+    total.rows += loaded.plans.reduce((sum, { summary }) => sum + Number(summary.rowsWritten), 0);
+    total.struck += loaded.struck;
+    total.rowsLost += rowsLost;
+    total.rowsDoubled += rowsDoubled;
+    total.problems += problems.length;
+    if (trial % 20 === 19) process.stderr.write(`${trial + 1 - first} trials, ${total.struck} faults\n`);
+  }
+  for (const line of await service.faults()) {
+    total.problems++;
+    process.stderr.write(`The service calls it a fault of its own: ${line}\n`);
+  }
+  const perSecond = ((trials / (performance.now() - startedAt)) * SECOND_MS).toFixed(1);
+  process.stdout.write(
+    `${trials} trials, ${total.rowsLost} rows lost, ${total.rowsDoubled} doubled, seed ${seed}: ` +
+      `${total.struck} ${fault} faults, ${total.rows} rows written, ${total.problems} problems, ${perSecond} trials/s\n`,
+  );
+  return total.problems === 0;
+}
+
+/**
+ * Makes some COMMITs of ingests take up to 30 ms, so that a fault can strike in the midst of one. A deferred
+ * trigger runs inside of COMMIT.
+ */
+async function slowCommits(pool: pg.Pool): Promise<void> {
+  await pool.query(`
+    create function slow_commit() returns trigger language plpgsql as $$
+    begin
+      if random() < 0.3 then perform pg_sleep(random() * 0.03); end if;
+      return null;
+    end $$;
+    create constraint trigger slow_commit after update on pgquiver_ingests
+      deferrable initially deferred for each row execute function slow_commit()`);
+}
+
+async function prepare({ fault, databaseUrl }: Options): Promise<Ground> {
+  const isOwn = fault === "postgres" || databaseUrl === undefined;
+  const cluster = isOwn ? `crash-${process.pid}` : undefined;
+  const server = isOwn ? await runCluster("start", cluster) : databaseUrl;
+  const name = `pgquiver_crash_${randomUUID().slice(0, 8)}`;
+  await execute(server, `create database ${name}`);
+  return {
+    url: Object.assign(new URL(server), { pathname: `/${name}` }).href,
+    cluster,
+    async [Symbol.asyncDispose]() {
+      if (isOwn) await runCluster("stop", cluster);
+      else await execute(server, `drop database ${name} with (force)`);
+    },
+  };
+}
+
+/** Prints the URL where it starts one. */
+async function runCluster(command: "start" | "stop" | "crash", cluster: string | undefined): Promise<string> {
+  const script = join(import.meta.dirname, "native-postgres.sh");
+  const child = spawn(script, [command, "--name", String(cluster)], { stdio: ["ignore", "pipe", "inherit"] });
+  const [output, [code]] = (await Promise.all([text(child.stdout), once(child, "exit")])) as [
+    string,
+    [number | null],
+  ];
+  if (code !== 0) throw new Error(`${script} ${command} ended with ${code}.`);
+  return output.trim();
+}
+
+async function execute(url: string, statement: string): Promise<void> {
+  const client = new pg.Client(url);
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+function readOptions(): Options {
+  try {
+    const { values } = parseArgs({
+      options: {
+        fault: { type: "string", default: "service" },
+        trials: { type: "string", default: "200" },
+        first: { type: "string", default: "0" },
+        seed: { type: "string", default: "1" },
+        "database-url": { type: "string" },
+      },
+    });
+    const { fault } = values;
+    if (fault !== "service" && fault !== "postgres") throw new Error(`There is no fault '${fault}'.`);
+    const [trials, first, seed] = [values.trials, values.first, values.seed].map(Number) as [
+      number,
+      number,
+      number,
+    ];
+    if (![trials, first, seed].every(Number.isSafeInteger)) throw new Error("Expected integers.");
+    return { fault, trials, first, seed, databaseUrl: values["database-url"] };
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`);
+    process.exit(2);
+  }
+}
+
+await main();

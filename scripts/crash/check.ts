@@ -1,0 +1,110 @@
+import type pg from "pg";
+import type { IngestSummary } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { IngestState } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { expectOutcome, type Outcome, type Plan, type PlannedRow } from "./plan.ts";
+
+/** What was loaded, as its clients were told. */
+export interface Loaded {
+  storeId: string;
+  plans: { plan: Plan; summary: IngestSummary }[];
+}
+
+/** How the database differs from what it should hold. */
+export interface Difference {
+  rowsLost: number;
+  rowsDoubled: number;
+  /** Sentences, for whoever looks into it. */
+  problems: string[];
+}
+
+/** The number of faults an ingest lists when it asks for none in particular. */
+const FAULTS_LISTED = 100;
+
+interface StoredRow {
+  id: string;
+  content: string;
+  embedding: string;
+}
+
+/** Compares a store with what was loaded into it, by plain SQL. */
+export async function compare(pool: pg.Pool, { storeId, plans }: Loaded): Promise<Difference> {
+  const difference: Difference = { rowsLost: 0, rowsDoubled: 0, problems: [] };
+  const rows = await pool.query<StoredRow>(
+    "select id, content, embedding::text as embedding from embeddings where vector_store_id = $1",
+    [storeId],
+  );
+  const expected: PlannedRow[] = [];
+  for (const { plan, summary } of plans) {
+    const outcome = expectOutcome(plan);
+    expected.push(...outcome.named.values(), ...outcome.unnamed);
+    difference.problems.push(...compareTotals(plan, outcome, summary), ...(await compareRow(pool, summary)));
+  }
+  compareRows(expected, rows.rows, difference);
+  difference.problems.push(...(await compareCounters(pool, storeId)));
+  return difference;
+}
+
+/** A row is its id, if the client gave one, its content and its vector. */
+function compareRows(expected: PlannedRow[], stored: StoredRow[], difference: Difference): void {
+  const named = new Set(expected.map((row) => row.id));
+  const left = new Map<string, number>();
+  const add = (key: string, by: number) => left.set(key, (left.get(key) ?? 0) + by);
+  for (const row of expected) add(JSON.stringify([row.id, row.content, `[${row.vector.join(",")}]`]), 1);
+  for (const row of stored)
+    add(JSON.stringify([named.has(row.id) ? row.id : "", row.content, row.embedding]), -1);
+  for (const [key, count] of left) {
+    if (count === 0) continue;
+    if (count > 0) difference.rowsLost += count;
+    else difference.rowsDoubled -= count;
+    difference.problems.push(`${count > 0 ? "lost" : "not expected"}: ${key}`);
+  }
+}
+
+function compareTotals(plan: Plan, outcome: Outcome, summary: IngestSummary): string[] {
+  const got = {
+    state: summary.state,
+    throughSeq: Number(summary.throughSeq),
+    rowsWritten: Number(summary.rowsWritten),
+    rowsSkipped: Number(summary.rowsSkipped),
+    rowsRejected: Number(summary.rowsRejected),
+    faults: summary.errors.map(({ seq, index }) => `${seq}:${index}`),
+  };
+  const { rowsWritten, rowsSkipped, rowsRejected } = outcome;
+  const want = {
+    state: IngestState.COMPLETED,
+    throughSeq: plan.batches.length,
+    rowsWritten,
+    rowsSkipped,
+    rowsRejected,
+    faults: outcome.faults.slice(0, FAULTS_LISTED),
+  };
+  if (JSON.stringify(got) === JSON.stringify(want)) return [];
+  return [`${plan.ingestId} reports ${JSON.stringify(got)} instead of ${JSON.stringify(want)}`];
+}
+
+/** The ingest's row must say what the client was told. */
+async function compareRow(pool: pg.Pool, summary: IngestSummary): Promise<string[]> {
+  const { rows } = await pool.query<{ totals: string[] }>(
+    `select array[state, through_seq::text, rows_written::text, rows_skipped::text, rows_rejected::text] as totals
+     from pgquiver_ingests where vector_store_id = $1 and ingest_id = $2`,
+    [summary.vectorStoreId, summary.ingestId],
+  );
+  const { throughSeq, rowsWritten, rowsSkipped, rowsRejected } = summary;
+  const told = ["completed", throughSeq, rowsWritten, rowsSkipped, rowsRejected].join();
+  const kept = rows.map(({ totals }) => totals.join()).join(" and ");
+  return kept === told ? [] : [`${summary.ingestId}: its row says ${kept}, its client was told ${told}`];
+}
+
+/** The store's counters must be those of its rows. */
+async function compareCounters(pool: pg.Pool, storeId: string): Promise<string[]> {
+  const { rows } = await pool.query<{ counters: string; counted: string }>(
+    `select concat_ws(' ', file_counts ->> 'completed', file_counts ->> 'total', usage_bytes) as counters,
+       (select concat_ws(' ', count(*), count(*), coalesce(sum(octet_length(content)), 0))
+        from embeddings where vector_store_id = $1) as counted
+     from vector_stores where id = $1`,
+    [storeId],
+  );
+  const [store] = rows;
+  if (store !== undefined && store.counters === store.counted) return [];
+  return [`${storeId}: the counters say "${store?.counters}", the rows "${store?.counted}"`];
+}

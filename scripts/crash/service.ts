@@ -1,0 +1,91 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** The service as a process of its own. */
+export interface Service {
+  /** Such as `127.0.0.1:49152`. */
+  address: string;
+  process: ChildProcess;
+  /** What it logged as its own fault. */
+  faults: string[];
+  /** Ends it and waits until it is gone. */
+  end: (signal: "SIGKILL" | "SIGTERM") => Promise<void>;
+}
+
+/** Starts the service on a free port and waits until it listens. */
+export async function startService(environment: Record<string, string>): Promise<Service> {
+  const child = spawn(process.execPath, ["src/main.ts"], {
+    cwd: ROOT,
+    env: { PORT: "0", ...environment },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const ended = once(child, "close");
+  const faults: string[] = [];
+  const listening = Promise.withResolvers<string>();
+  createInterface(child.stdout).on("line", (line) => {
+    const { level, msg } = JSON.parse(line) as { level: number; msg: string };
+    const address = /^Listening on http:\/\/(\S+)/.exec(msg)?.[1];
+    if (address !== undefined) listening.resolve(address);
+    if (level >= 50) faults.push(line);
+  });
+  void ended.then(() => listening.reject(new Error("The service ended before it listened.")));
+  return {
+    address: await listening.promise,
+    process: child,
+    faults,
+    async end(signal) {
+      child.kill(signal);
+      await ended;
+    },
+  };
+}
+
+/** A service that begins again when it is killed, at once if the next process may be started ahead. */
+export class ServicePair implements AsyncDisposable {
+  readonly #environment: Record<string, string>;
+  /** Not on the embedded database, which has one process at a time, nor on one that may be away meanwhile. */
+  readonly #hasSpare: boolean;
+  #current: Promise<Service>;
+  #spare: Promise<Service> | undefined;
+  /** What processes that are gone logged as their own fault. */
+  readonly #faults: string[] = [];
+
+  constructor(environment: Record<string, string>, hasSpare: boolean) {
+    this.#environment = environment;
+    this.#hasSpare = hasSpare;
+    this.#current = startService(environment);
+    // One after the other, for the first may have to set up the database.
+    if (hasSpare) this.#spare = this.#current.then(() => startService(environment));
+  }
+
+  /** Where the service is, as soon as it is there. */
+  async address(): Promise<string> {
+    return (await this.#current).address;
+  }
+
+  /** Kills the service, which then begins again. */
+  async kill(): Promise<void> {
+    const killed = await this.#current;
+    const ended = killed.end("SIGKILL");
+    const started = this.#spare ?? ended.then(() => startService(this.#environment));
+    this.#current = started;
+    this.#spare = undefined;
+    this.#faults.push(...killed.faults);
+    await ended;
+    await started;
+    if (this.#hasSpare) this.#spare = startService(this.#environment);
+  }
+
+  /** What any process so far has logged as its own fault. */
+  async faults(): Promise<string[]> {
+    return [...this.#faults, ...(await this.#current).faults];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const started of [this.#current, this.#spare]) await (await started)?.end("SIGTERM");
+  }
+}
