@@ -56,6 +56,7 @@ export async function createApplication(
       ...defineService(IngestService, ingest, toServiceError),
       binaryDesc: deferField(IngestService, IngestRequestSchema, "batch"),
       admit: admitArriving(config.ingest),
+      uploadsMax: Math.max(1, Math.floor(config.ingest.memoryBytes / UPLOAD_BYTES)),
     },
     defineService(SearchService, searchService(database, embedder), toServiceError),
   ];
@@ -93,6 +94,9 @@ export async function createApplication(
     },
   };
 }
+
+/** What an upload of NDJSON may hold before its rows are counted: a batch and a line, 4 MiB each. */
+const UPLOAD_BYTES = 8 * 1024 * 1024;
 
 /** The part of the memory for bulk ingest that, on top of it, messages may take until they are whole. */
 const ARRIVING_SHARE = 1 / 8;

@@ -65,7 +65,8 @@ export const variables = z.object({
   TLS_KEY_FILE: optional,
   CORS_ORIGINS: list,
   REQUEST_BYTES_MAX: integer(32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
-  INGEST_MEMORY_BYTES: integer(128 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
+  // With all that comes on top, 200 slow clients or a stalled database then grow the process by less than 256 MiB.
+  INGEST_MEMORY_BYTES: integer(96 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
   INGEST_IDLE_SECONDS: integer(30, 1, 3600),
   SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
   LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),

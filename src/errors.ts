@@ -110,6 +110,11 @@ export function failedPrecondition(reason: Reason, message: string, param?: stri
   return failure(Code.FailedPrecondition, reason, message, param === undefined ? {} : { param });
 }
 
+/** Something else was done meanwhile: the caller must look where things stand, and may then go on. */
+export function aborted(reason: Reason, message: string, param: string): ConnectError {
+  return failure(Code.Aborted, reason, message, { param, retryAfterMs: 1000 });
+}
+
 /** The bearer key is missing or wrong. */
 export function unauthenticated(message: string): ConnectError {
   return failure(Code.Unauthenticated, "INVALID_API_KEY", message);

@@ -55,11 +55,8 @@ def load_whole(load, options):
             if load.rows_read + load.committed_seq > before:
                 attempt = 1
             message, retry_after = describe(error)
-            # Once the stream is open, this means that the ingest has moved on: most likely by our own last
-            # stream, whose break we noticed first. Opening it again tells how far it came.
-            is_behind = error.code() == grpc.StatusCode.FAILED_PRECONDITION and load.is_open and attempt < 3
             is_transient = error.code() in TRANSIENT or retry_after is not None
-            if not (is_transient or is_behind) or attempt == ATTEMPTS_MAX:
+            if not is_transient or attempt == ATTEMPTS_MAX:
                 raise
             # Longer each time, and random, so that not all clients of a service come back in one instant.
             backoff = random.random() * min(WAIT_MAX_SECONDS, WAIT_FIRST_SECONDS * 2**attempt)

@@ -22,6 +22,8 @@ from status_pb2 import Status  # noqa: E402
 # How the end of a connection or of a service shows, with or without a proxy between.
 TRANSIENT = {
     grpc.StatusCode.UNAVAILABLE,
+    # The ingest has moved on: most likely by our own last stream, whose break we noticed first.
+    grpc.StatusCode.ABORTED,
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -10,7 +10,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { Client, credentials, Metadata, status, type ClientDuplexStream } from "@grpc/grpc-js";
+import { Client, credentials, Metadata, type ClientDuplexStream } from "@grpc/grpc-js";
 import { Load, say, show, type Options } from "./load.ts";
 import type { Batch } from "./rows.ts";
 import {
@@ -59,11 +59,8 @@ async function loadWhole(load: Load): Promise<Summary> {
       return await runSession(load);
     } catch (error) {
       if (load.rowsRead + load.committedSeq > before) attempt = 1;
-      const { code, message, isTransient, retryAfterMs } = describe(error);
-      // Once the stream is open, this means that the ingest has moved on: most likely by our own last
-      // stream, whose break we noticed first. Opening it again tells how far it came.
-      const isBehind = code === status.FAILED_PRECONDITION && load.isOpen && attempt < 3;
-      if (!(isTransient || isBehind) || attempt === ATTEMPTS_MAX) throw error;
+      const { message, isTransient, retryAfterMs } = describe(error);
+      if (!isTransient || attempt === ATTEMPTS_MAX) throw error;
       // Longer each time, and random, so that not all clients of a service come back in one instant.
       const backoffMs = Math.random() * Math.min(WAIT_MAX_MS, WAIT_FIRST_MS * 2 ** attempt);
       const waitMs = Math.max(retryAfterMs, backoffMs);
@@ -90,7 +87,6 @@ async function runSession(load: Load): Promise<Summary> {
   const over = new AbortController();
   let sending: Promise<void> | undefined;
   let summary: Summary | undefined;
-  load.isOpen = false;
   try {
     // These belong to the ingest and must be the same each time.
     const settings = { mode: `WRITE_MODE_${mode.toUpperCase()}`, on_error: "ON_ERROR_SKIP_ROW" };

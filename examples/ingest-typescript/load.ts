@@ -21,8 +21,6 @@ export interface Options {
 /** Where a load stands, through all its sessions. */
 export class Load {
   readonly options: Options;
-  /** Whether the service has accepted the stream. */
-  isOpen = false;
   /** Every batch up to this one is committed. */
   committedSeq = 0;
   rowsRead = 0;
@@ -64,7 +62,6 @@ export class Load {
   resume(throughSeq: number): void {
     if (throughSeq < this.committedSeq)
       throw new Error("The service has lost what it had committed: is it another database?");
-    this.isOpen = true;
     this.acknowledge(throughSeq);
   }
 

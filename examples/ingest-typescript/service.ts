@@ -95,6 +95,8 @@ const RetryInfo = types["google.rpc.RetryInfo"] as MessageTypeDefinition<
 /** How the end of a connection or of a service shows, with or without a proxy between. */
 const TRANSIENT: (number | undefined)[] = [
   status.UNAVAILABLE,
+  // The ingest has moved on: most likely by our own last stream, whose break we noticed first.
+  status.ABORTED,
   status.CANCELLED,
   status.INTERNAL,
   status.DEADLINE_EXCEEDED,

@@ -40,9 +40,6 @@ const MODES = {
   skip_existing: WriteMode.SKIP_EXISTING,
 } as const;
 
-/** Codes after which a client opens its ingest again; with any other the service is at fault. */
-const RESUMABLE: readonly status[] = [status.UNAVAILABLE, status.RESOURCE_EXHAUSTED, status.CANCELLED];
-
 /** How long a client waits before it opens its ingest again. */
 const RETRY_MS = 20;
 
@@ -86,10 +83,19 @@ interface Loading {
   throughSeq: number;
 }
 
-/** A predecessor's COMMIT may still be under way when the ingest is opened again; then it is moved on by it. */
+/**
+ * Codes after which a client opens its ingest again; with any other the service is at fault. ABORTED: the COMMIT of a
+ * predecessor was still under way when the ingest was opened again, and moved it on.
+ */
+const RESUMABLE: readonly status[] = [
+  status.UNAVAILABLE,
+  status.RESOURCE_EXHAUSTED,
+  status.CANCELLED,
+  status.ABORTED,
+];
+
 function isResumable(error: unknown): boolean {
-  const { code, details } = error as ServiceError;
-  return RESUMABLE.includes(code) || (code === status.FAILED_PRECONDITION && details.includes("moved on"));
+  return RESUMABLE.includes((error as ServiceError).code);
 }
 
 async function runSession(client: Client, loading: Loading): Promise<IngestSummary> {

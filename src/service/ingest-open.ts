@@ -4,7 +4,7 @@ import {
   WriteMode,
   type IngestOpen,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import { failedPrecondition, invalidArgument, missingParameter } from "../errors.ts";
+import { aborted, failedPrecondition, invalidArgument, missingParameter } from "../errors.ts";
 import type { OnError } from "../ingest/group.ts";
 import { findIngest, openIngest, type IngestKey, type IngestRow } from "../ingest/ingests.ts";
 import { limits } from "../limits.ts";
@@ -66,7 +66,7 @@ export async function openSession({ pool, tables }: Database, open: IngestOpen):
 
 /** Somebody else has moved the ingest on: the client must ask where it stands. */
 export function ingestConflict(key: IngestKey) {
-  return failedPrecondition(
+  return aborted(
     "INGEST_CONFLICT",
     `Ingest '${key.ingestId}' was moved on by another stream. Open it again to go on where it stands.`,
     "open.ingest_id",

@@ -21,6 +21,8 @@ export interface Service {
   implementation: Implementation;
   /** Reserves memory for each message of a client's stream before it is read; default: none is needed. */
   admit?: Admit;
+  /** Uploads over plain HTTP at the same time, each of which holds lines in memory; default: any number. */
+  uploadsMax?: number;
 }
 
 /** The methods of an implementation by their name in TypeScript. */

@@ -10,7 +10,7 @@ import {
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../gen/google/api/http_pb.ts";
-import { cancelled, invalidArgument } from "../errors.ts";
+import { cancelled, invalidArgument, rateLimited } from "../errors.ts";
 import { callLogger, type Implementation, type Service } from "./call.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
@@ -33,7 +33,8 @@ export interface RestRoute {
  */
 export function registerRest(app: FastifyInstance, services: readonly Service[]): RestRoute[] {
   const routes: RestRoute[] = [];
-  for (const { desc, implementation } of services) {
+  for (const { desc, implementation, uploadsMax = Infinity } of services) {
+    const uploads = { open: 0, max: uploadsMax };
     for (const method of desc.methods) {
       if (!hasOption(method, http)) continue;
       const rule = getOption(method, http);
@@ -42,7 +43,11 @@ export function registerRest(app: FastifyInstance, services: readonly Service[])
       for (const binding of [rule, ...rule.additionalBindings]) {
         const route = bind(binding);
         routes.push(route);
-        registerRoute(app, { method, rule: binding, path: route.path, run }, route.verb as HTTPMethods);
+        registerRoute(
+          app,
+          { method, rule: binding, path: route.path, run, uploads },
+          route.verb as HTTPMethods,
+        );
       }
     }
   }
@@ -55,6 +60,8 @@ interface Binding {
   rule: HttpRule;
   path: PathTemplate;
   run: Implementation[string];
+  /** The service's uploads. */
+  uploads: { open: number; max: number };
 }
 
 function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
@@ -117,8 +124,8 @@ async function answerUpload(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const { method, run } = binding;
-  reply.raw.once("finish", () => stopUpload(request.raw));
+  const { method, run, uploads } = binding;
+  endUploadAfterAnswer(request.raw, reply.raw);
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
   if (type !== undefined && !NDJSON_TYPES.includes(type)) {
     throw invalidArgument(
@@ -127,12 +134,16 @@ async function answerUpload(
       "INVALID_REQUEST",
     );
   }
+  if (uploads.open >= uploads.max)
+    throw rateLimited("The service takes no more uploads at the moment.", 1000);
   const { vector_store_id: storeId = "" } = request.params as Record<string, string>;
   const messages = readIngest(request, storeId);
   let output: Message;
+  uploads.open++;
   try {
     output = (await run(messages as never, restContext(method, request, reply))) as Message;
   } finally {
+    uploads.open--;
     // Not awaited: it ends with what it is reading just now.
     void messages.return(undefined).catch(() => {});
   }
@@ -144,15 +155,25 @@ const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application
 /** How long a client may go on sending what nobody reads, until it has seen the answer. */
 const UPLOAD_LINGER_MS = 2_000;
 
-function stopUpload(request: FastifyRequest["raw"]): void {
-  if (request.complete) return;
+/** Takes what a client still sends when the answer came early, for as long as it needs to see it, and drops it. */
+function endUploadAfterAnswer(request: FastifyRequest["raw"], response: FastifyReply["raw"]): void {
   if ("stream" in request) {
+    const stream = request.stream as ServerHttp2Stream;
     // NO_ERROR keeps the response valid (RFC 9113, 8.1).
-    (request.stream as ServerHttp2Stream).close(constants.NGHTTP2_NO_ERROR);
+    response.once("finish", () => stream.close(constants.NGHTTP2_NO_ERROR));
     return;
   }
-  request.unpipe().removeAllListeners("readable").resume();
-  setTimeout(() => request.destroy(), UPLOAD_LINGER_MS).unref();
+  // A connection that Node ended together with the answer would be reset by what is still on its way.
+  const isLast = !response.shouldKeepAlive;
+  response.shouldKeepAlive = true;
+  const end = () => {
+    if (isLast) request.socket.destroySoon();
+  };
+  response.once("finish", () => {
+    if (request.complete) return end();
+    request.once("end", end).unpipe().removeAllListeners("readable").resume();
+    setTimeout(() => request.destroy(), UPLOAD_LINGER_MS).unref();
+  });
 }
 
 function readRequest({ method, rule, path }: Binding, request: FastifyRequest, values: ContextValues) {

@@ -44,7 +44,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     requestBytesMax,
     logLevel,
     port: options.port,
-    ingest: { memoryBytes: 128 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
+    ingest: { memoryBytes: 96 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
     listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
   });
   const url = await server.listen({ host: "127.0.0.1", port: 0 });

@@ -228,7 +228,7 @@ describe("with one client", () => {
       if (outcome.status === "fulfilled") expect(outcome.value).toMatchObject({ rows_written: ids.length });
       else {
         expect(outcome.reason).toMatchObject({
-          code: "failed_precondition",
+          code: "aborted",
           reason: "INGEST_CONFLICT",
           message: expect.stringContaining("moved on by another stream"),
         });
