@@ -115,6 +115,14 @@ export function aborted(reason: Reason, message: string, param: string): Connect
   return failure(Code.Aborted, reason, message, { param, retryAfterMs: 1000 });
 }
 
+/** Another change came in between each time; the same call may succeed. */
+export function conflict(cause?: unknown): ConnectError {
+  return unavailable("DATABASE_UNAVAILABLE", "Another change came in between; try again.", {
+    retryAfterMs: 1000,
+    cause,
+  });
+}
+
 /** The bearer key is missing or wrong. */
 export function unauthenticated(message: string): ConnectError {
   return failure(Code.Unauthenticated, "INVALID_API_KEY", message);

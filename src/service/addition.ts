@@ -1,6 +1,6 @@
 import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import type { Embedder } from "../embedding/embedder.ts";
-import { alreadyExists, invalidArgument } from "../errors.ts";
+import { alreadyExists, conflict, invalidArgument } from "../errors.ts";
 import { insertRows } from "../ingest/insert.ts";
 import { checkContent, checkDimensions, checkMetadata, checkVector, type Row } from "../ingest/row.ts";
 import { isUniqueViolation } from "../postgres/errors.ts";
@@ -58,6 +58,7 @@ export async function addEmbeddings(
           const current = await requireActiveStore(client, tables, storeId);
           checkAllDimensions(rows, inputs, current, path);
           checkModel(embedder, current);
+          throw conflict();
         }
       },
       signal,

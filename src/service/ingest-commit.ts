@@ -1,5 +1,5 @@
 import type { Embedder } from "../embedding/embedder.ts";
-import { invalidArgument, unavailable, vectorStoreNotFound, type Reason } from "../errors.ts";
+import { conflict, invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
 import { settle, type Batch, type Settled } from "../ingest/group.ts";
 import { recordProgress, type RowFault } from "../ingest/ingests.ts";
 import { insertRows } from "../ingest/insert.ts";
@@ -254,13 +254,6 @@ export function refusal(fault: RowFault) {
     `Refused ${place}: ${fault.message}`,
     fault.code as Reason,
   );
-}
-
-function conflict(cause?: unknown) {
-  return unavailable("DATABASE_UNAVAILABLE", "Another change came in between; try again.", {
-    retryAfterMs: 1000,
-    cause,
-  });
 }
 
 function dimensionsOf(vector: Vector | undefined): number | undefined {

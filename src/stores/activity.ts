@@ -12,14 +12,17 @@ const COUNTS = `
 
 /**
  * Moves `last_active_at` and with it the expiry. The API shows seconds, so a store that was
- * active within the same second is not written again, however often it is searched.
+ * active within the same second is not written again, however often it is searched. Nor is one that
+ * somebody else is writing to at this moment: a search must not wait for a long ingest.
  */
 export async function touchStore(client: Queryable, tables: Tables, store: VectorStoreRow): Promise<void> {
   const second = (date: Date) => Math.floor(date.getTime() / 1000);
   if (store.last_active_at !== null && second(store.last_active_at) === second(new Date())) return;
   await client.query(
-    `update ${tables.vectorStores} set ${ACTIVE_NOW}
-     where id = $1 and coalesce(last_active_at < date_trunc('second', now()), true) and coalesce(expires_at > now(), true)`,
+    `update ${tables.vectorStores} set ${ACTIVE_NOW} where id = (
+       select id from ${tables.vectorStores}
+       where id = $1 and coalesce(last_active_at < date_trunc('second', now()), true) and coalesce(expires_at > now(), true)
+       for no key update skip locked)`,
     [store.id],
   );
 }

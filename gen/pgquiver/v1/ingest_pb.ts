@@ -857,8 +857,8 @@ export const IngestService: GenService<{
    *
    * Over HTTP the body is NDJSON (`application/x-ndjson`, gzip allowed): one row a line, as
    * ExportEmbeddings writes them. The fields of `open` are query parameters and `ingest_id` is the
-   * Idempotency-Key header; every 100 lines are a batch. A last line `{"finish": {"rows": n}}` is
-   * required when `atomicity` is stream.
+   * Idempotency-Key header; every 100 lines, or fewer that make up 4 MiB, are a batch. A last line
+   * `{"finish": {"rows": n}}` is required when `atomicity` is stream.
    *
    * @generated from rpc pgquiver.v1.IngestService.Ingest
    */
