@@ -32,9 +32,14 @@ export function checkContent(content: string, param: string): number {
 
 /** Checks the metadata of a row and returns it as JSON text: up to 64 KiB, 32 levels deep. */
 export function checkMetadata(metadata: Record<string, unknown> | undefined, param: string): string {
+  return checkJson(writeMetadata(metadata, param), param);
+}
+
+/** Writes metadata of at most 32 levels as JSON text, whose characters and length `checkJson` is to check. */
+export function writeMetadata(metadata: Record<string, unknown> | undefined, param: string): string {
   if (metadata === undefined) return "{}";
   checkDepth(metadata, param);
-  return checkJson(JSON.stringify(metadata), param);
+  return JSON.stringify(metadata);
 }
 
 /** The same for metadata that is JSON text already. */

@@ -1,16 +1,16 @@
 import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import type { Embedder } from "../embedding/embedder.ts";
-import { alreadyExists, conflict, invalidArgument } from "../errors.ts";
+import { alreadyExists, invalidArgument } from "../errors.ts";
 import { insertRows } from "../ingest/insert.ts";
 import { checkContent, checkDimensions, checkMetadata, checkVector, type Row } from "../ingest/row.ts";
 import { isUniqueViolation } from "../postgres/errors.ts";
 import type { Database } from "../postgres/pool.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { recordAddition } from "../stores/activity.ts";
 import { findTakenIds } from "../stores/embeddings.ts";
 import type { VectorStoreRow } from "../stores/stores.ts";
 import { checkIdentifier, makeIdentifier } from "./identifier.ts";
 import { checkModel } from "./model.ts";
+import { recordOrRefuse } from "./record.ts";
 import { requireActiveStore } from "./stores.ts";
 
 type Input = Pick<EmbeddingInput, "content" | "embedding" | "metadata" | "id">;
@@ -54,12 +54,7 @@ export async function addEmbeddings(
       pool,
       async (client) => {
         await insertRows(client, tables, storeId, rows);
-        if (!(await recordAddition(client, tables, storeId, addition))) {
-          const current = await requireActiveStore(client, tables, storeId);
-          checkAllDimensions(rows, inputs, current, path);
-          checkModel(embedder, current);
-          throw conflict();
-        }
+        await recordOrRefuse(client, tables, embedder, storeId, addition, vectorParam(inputs, 0, path));
       },
       signal,
     );
@@ -102,10 +97,15 @@ function checkAllDimensions(
 ): number {
   const expected = store.dimensions ?? (rows[0] as Row).vector.byteLength / 4;
   for (const [index, row] of rows.entries()) {
-    const isGiven = (inputs[index] as Input).embedding.length > 0;
-    checkDimensions(row.vector, expected, store.id, `${path(index)}${isGiven ? "embedding" : "content"}`);
+    checkDimensions(row.vector, expected, store.id, vectorParam(inputs, index, path));
   }
   return expected;
+}
+
+/** The field a row's vector came from: given, or made of the text. */
+function vectorParam(inputs: readonly Input[], index: number, path: Path): string {
+  const isGiven = (inputs[index] as Input).embedding.length > 0;
+  return `${path(index)}${isGiven ? "embedding" : "content"}`;
 }
 
 /** Names the id that is taken: Postgres says it only in a text. */

@@ -8,11 +8,11 @@ import { mergeRows, type Written } from "../ingest/upsert.ts";
 import { isConflict, isUniqueViolation } from "../postgres/errors.ts";
 import type { Client, Database, Queryable } from "../postgres/pool.ts";
 import { savepoint, transaction } from "../postgres/transaction.ts";
-import { lockStore, recordAddition } from "../stores/activity.ts";
+import { lockStore } from "../stores/activity.ts";
 import { findTakenIds } from "../stores/embeddings.ts";
 import { explainLoss, type IngestSession } from "./ingest-open.ts";
 import { checkModel } from "./model.ts";
-import { requireActiveStore } from "./stores.ts";
+import { recordOrRefuse } from "./record.ts";
 
 /** How often a group is tried when concurrent transactions get in its way. */
 const ATTEMPTS_MAX = 10;
@@ -231,14 +231,9 @@ export class GroupWriter {
     const { key, store } = this.#session;
     const { rows, bytes, dimensions } = added;
     const embeddingModel = added.isEmbedded ? this.#embedder.model : null;
-    if (
-      dimensions !== undefined &&
-      !(await recordAddition(client, tables, store.id, { rows, bytes, dimensions, embeddingModel }))
-    ) {
-      const current = await requireActiveStore(client, tables, store.id);
-      checkDimensions({ byteLength: dimensions * 4 }, current.dimensions, store.id, "embedding");
-      checkModel(this.#embedder, current);
-      throw conflict();
+    if (dimensions !== undefined) {
+      const addition = { rows, bytes, dimensions, embeddingModel };
+      await recordOrRefuse(client, tables, this.#embedder, store.id, addition, "embedding");
     }
     if (!(await recordProgress(client, tables, key, fromSeq, outcome)))
       throw await explainLoss(client, this.#database, key);

@@ -10,7 +10,7 @@ import {
   checkDimensions,
   checkFloats,
   checkJson,
-  checkMetadata,
+  writeMetadata,
   type Vector,
 } from "../ingest/row.ts";
 import { limits } from "../limits.ts";
@@ -223,7 +223,7 @@ function readMessage(row: IngestRow, source: Source): void {
   source.id = row.id;
   source.content = row.content;
   source.vector = new Float32Array(row.embedding);
-  source.metadata = checkMetadata(row.metadata, "metadata");
+  source.metadata = writeMetadata(row.metadata, "metadata");
   source.createdAt = row.createdAt;
 }
 

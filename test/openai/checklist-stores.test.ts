@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { jsonClient, type Json, type Send } from "../support/json.ts";
+import { addTexts, createStore, jsonClient, type Json, type Send } from "../support/json.ts";
 import { startServer, type TestServer } from "../support/server.ts";
 
 const NO_FILES = { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 };
@@ -16,28 +16,17 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-async function createStore(body: object = {}): Promise<string> {
-  const { json } = await send("POST", "/v1/vector_stores", body);
-  return String(json["id"]);
-}
-
-async function addTexts(store: string, contents: string[]): Promise<void> {
-  const embeddings = contents.map((content) => ({ content }));
-  const { status } = await send("POST", `/v1/vector_stores/${store}/embeddings/batch`, { embeddings });
-  expect(status).toBe(200);
-}
-
 describe("ids and paging", () => {
   test("made ids need no escaping in a URL, and sort by time", async () => {
     const ids = [];
-    for (let i = 0; i < 5; i++) ids.push(await createStore());
+    for (let i = 0; i < 5; i++) ids.push(await createStore(send));
     expect(ids.every((id) => /^vs_[0-9a-f]{32}$/.test(id))).toBe(true);
     expect(ids).toEqual(ids.toSorted());
   });
 
   test("ids of other kinds are accepted, and those that need escaping are refused", async () => {
     for (const id of ["5d0f6f0e-3b1c-4e0f-9d53-0c3ad0a1f0a1", "clq1x2y3z0000abcd", "a", "z".repeat(128)]) {
-      expect(await createStore({ id })).toBe(id);
+      expect(await createStore(send, { id })).toBe(id);
       expect((await send("GET", `/v1/vector_stores/${id}`)).status).toBe(200);
     }
     for (const id of ["", "a/b", "a b", "\u{1F3F9}", "z".repeat(129)]) {
@@ -156,21 +145,21 @@ describe("stores", () => {
   });
 
   test.each(["search", "addition"])("%s moves last_active_at and the expiry", async (use) => {
-    const store = await createStore({ expires_after: { anchor: "last_active_at", days: 2 } });
+    const store = await createStore(send, { expires_after: { anchor: "last_active_at", days: 2 } });
     await server.database.pool.query(
       "update vector_stores set last_active_at = '2026-01-01Z', expires_at = now() + interval '1 h' where id = $1",
       [store],
     );
     if (use === "search") await send("POST", `/v1/vector_stores/${store}/search`, { query: "x" });
-    else await addTexts(store, ["x"]);
+    else await addTexts(send, store, ["x"]);
     const { json } = await send("GET", `/v1/vector_stores/${store}`);
     expect(Number(json["last_active_at"])).toBeGreaterThan(Date.parse("2026-01-02") / 1000);
     expect(json["expires_at"]).toBe(Number(json["last_active_at"]) + 2 * 86_400);
   });
 
   test("an expired store can be read, listed and deleted, and says why nothing else", async () => {
-    const store = await createStore({ expires_after: { anchor: "last_active_at", days: 1 } });
-    await addTexts(store, ["one"]);
+    const store = await createStore(send, { expires_after: { anchor: "last_active_at", days: 1 } });
+    await addTexts(send, store, ["one"]);
     await server.database.pool.query(
       "update vector_stores set expires_at = now() - interval '1 s' where id = $1",
       [store],
@@ -198,9 +187,9 @@ describe("stores", () => {
   test("what one server writes another reads at once", async () => {
     await using other = await startServer({ database: server.database });
     const get = async (path: string) => (await fetch(other.url + path)).json() as Promise<Json>;
-    const store = await createStore({ name: "shared" });
+    const store = await createStore(send, { name: "shared" });
     expect(await get(`/v1/vector_stores/${store}`)).toMatchObject({ name: "shared" });
-    await addTexts(store, ["one"]);
+    await addTexts(send, store, ["one"]);
     await send("POST", `/v1/vector_stores/${store}`, { name: "renamed" });
     expect(await get(`/v1/vector_stores/${store}`)).toMatchObject({
       name: "renamed",
@@ -214,7 +203,7 @@ describe("stores", () => {
   });
 
   test("a request that is sent again after a lost answer stores nothing twice, where it names its ids", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     const body = {
       embeddings: [
         { id: "one", content: "one" },

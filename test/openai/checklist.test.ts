@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { jsonClient, type Json, type Send } from "../support/json.ts";
+import { addTexts, createStore, jsonClient, type Json, type Send } from "../support/json.ts";
 import { startServer, type TestServer } from "../support/server.ts";
 
 const NO_FILES = { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 };
@@ -16,17 +16,6 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-async function createStore(body: object = {}): Promise<string> {
-  const { json } = await send("POST", "/v1/vector_stores", body);
-  return String(json["id"]);
-}
-
-async function addTexts(store: string, contents: string[]): Promise<void> {
-  const embeddings = contents.map((content) => ({ content }));
-  const { status } = await send("POST", `/v1/vector_stores/${store}/embeddings/batch`, { embeddings });
-  expect(status).toBe(200);
-}
-
 async function search(store: string, body: unknown) {
   return send("POST", `/v1/vector_stores/${store}/search`, body);
 }
@@ -35,7 +24,7 @@ const searchData = async (store: string, body: object) => (await search(store, b
 
 describe("the wire", () => {
   test("every path of OpenAI's API is there, with /v1, without, and doubled", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     const paths: [string, string, number][] = [
       ["GET", "/vector_stores", 200],
       ["GET", `/vector_stores/${store}`, 200],
@@ -97,7 +86,7 @@ describe("the wire", () => {
   });
 
   test("every reply is JSON and carries the request's id, made or given", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     for (const path of ["/v1/vector_stores", `/v1/vector_stores/${store}`, "/health", "/readyz", "/livez"]) {
       const { headers, status } = await send("GET", path, undefined, { "x-request-id": "given.1" });
       expect([path, status]).toEqual([path, 200]);
@@ -159,7 +148,7 @@ describe("the wire", () => {
   });
 
   test("times and bytes are JSON integers, beyond 32 bits too", async () => {
-    const store = await createStore({ expires_after: { anchor: "last_active_at", days: 365 } });
+    const store = await createStore(send, { expires_after: { anchor: "last_active_at", days: 365 } });
     await server.database.pool.query(
       "update vector_stores set usage_bytes = 5000000000, created_at = '2100-01-01Z' where id = $1",
       [store],
@@ -171,7 +160,7 @@ describe("the wire", () => {
   });
 
   test("keys that may be null are present, counts are five integers, has_more is a boolean", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     const { json } = await send("GET", "/v1/vector_stores?limit=1");
     expect(json["has_more"]).toBeTypeOf("boolean");
     const [listed] = json["data"] as Json[];
@@ -196,7 +185,7 @@ describe("the wire", () => {
   test("names are in snake case and objects are called what OpenAI calls them", async () => {
     const created = await send("POST", "/v1/vector_stores", {});
     const store = String(created.json["id"]);
-    await addTexts(store, ["one"]);
+    await addTexts(send, store, ["one"]);
     const replies = {
       vector_store: created.json,
       list: (await send("GET", "/v1/vector_stores")).json,
@@ -218,7 +207,7 @@ describe("the wire", () => {
 
 describe("search", () => {
   test("takes a text or several, and refuses an empty one", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     for (const query of ["x", ["x"], ["x", "y"]]) expect((await search(store, { query })).status).toBe(200);
     for (const query of [
       "",
@@ -235,8 +224,9 @@ describe("search", () => {
   });
 
   test("gives 10 results unless told, 1 to 50 as told, and refuses all else", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     await addTexts(
+      send,
       store,
       Array.from({ length: 60 }, (_, index) => `text ${index}`),
     );
@@ -252,7 +242,7 @@ describe("search", () => {
   });
 
   test("refuses filters that are too deep, too many, or not filters", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     const eq = { type: "eq", key: "k", value: 1 };
     const nested = (depth: number): object =>
       depth === 1 ? eq : { type: "and", filters: [nested(depth - 1)] };
@@ -284,8 +274,8 @@ describe("search", () => {
   });
 
   test("applies a threshold of 0 to 1, and knows its rankers", async () => {
-    const store = await createStore();
-    await addTexts(store, ["apple pie", "grey whale"]);
+    const store = await createStore(send);
+    await addTexts(send, store, ["apple pie", "grey whale"]);
     const found = async (ranking_options: object) =>
       (await searchData(store, { query: "apple pie", ranking_options })).length;
     expect(await found({ score_threshold: 0 })).toBe(2);
@@ -304,7 +294,7 @@ describe("search", () => {
   });
 
   test("takes the caller's own vector, and gives a stored vector of zeros the score 0, last", async () => {
-    const store = await createStore();
+    const store = await createStore(send);
     const embeddings = [
       [1, 0],
       [0, 1],
@@ -325,8 +315,8 @@ describe("search", () => {
   });
 
   test("results have OpenAI's keys, with attributes also where there are none", async () => {
-    const store = await createStore();
-    await addTexts(store, ["one"]);
+    const store = await createStore(send);
+    await addTexts(send, store, ["one"]);
     const { json } = await search(store, { query: "one" });
     const id = expect.stringMatching(/^emb_[0-9a-f]{32}$/);
     const content = [{ type: "text", text: "one" }];
@@ -350,8 +340,8 @@ describe("search", () => {
   });
 
   test("a query of 32,768 characters is searched for, a longer one is 400", async () => {
-    const store = await createStore();
-    await addTexts(store, ["one"]);
+    const store = await createStore(send);
+    await addTexts(send, store, ["one"]);
     expect((await search(store, { query: "word ".repeat(6_553) + "end" })).status).toBe(200);
     expect(await search(store, { query: "a".repeat(32_769) })).toMatchObject({
       status: 400,

@@ -1,3 +1,5 @@
+import { expect } from "vitest";
+
 /** The JSON of a reply; a test says what it expects in it. */
 export type Json = Record<string, unknown>;
 
@@ -23,4 +25,17 @@ export function jsonClient(url: string, key = "any"): Send {
       json: (await response.json()) as Json,
     };
   };
+}
+
+/** Creates a store and returns its id. */
+export async function createStore(send: Send, body: object = {}): Promise<string> {
+  const { json } = await send("POST", "/v1/vector_stores", body);
+  return String(json["id"]);
+}
+
+/** Adds texts, to be embedded by the service. */
+export async function addTexts(send: Send, store: string, contents: string[]): Promise<void> {
+  const embeddings = contents.map((content) => ({ content }));
+  const { status } = await send("POST", `/v1/vector_stores/${store}/embeddings/batch`, { embeddings });
+  expect(status).toBe(200);
 }
