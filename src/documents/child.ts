@@ -1,0 +1,66 @@
+/**
+ * The program of a reading process. It reads one file at a time, asks for the file's bytes as it goes, and goes on
+ * only when a batch of chunks was taken. It ends with the process that started it.
+ */
+import { on } from "node:events";
+import { inspect } from "node:util";
+import { Worker } from "node:worker_threads";
+import { readDocument } from "./document.ts";
+import { DocumentError } from "./error.ts";
+import type { Answer, Request } from "./messages.ts";
+
+/** How often the memory is looked at: it grows by tens of megabytes meanwhile. */
+const WATCH_INTERVAL_MS = 50;
+
+const requests: AsyncIterator<Request[]> = on(process, "message");
+
+async function ask(answer: Answer): Promise<Request> {
+  process.send?.(answer);
+  const { value } = await requests.next();
+  return value[0];
+}
+
+async function* receiveBytes(): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    const request = await ask({ kind: "need" });
+    if (request.kind !== "bytes") return;
+    yield request.bytes;
+  }
+}
+
+async function read(request: Request): Promise<Answer> {
+  if (request.kind !== "read") throw new Error(`${request.kind} answers nothing`);
+  try {
+    for await (const chunks of readDocument(request.document, receiveBytes(), request.limits)) {
+      await ask({ kind: "chunks", chunks });
+    }
+    return { kind: "done", rssBytes: process.memoryUsage.rss() };
+  } catch (error) {
+    return { kind: "failed", ...describe(error), rssBytes: process.memoryUsage.rss() };
+  }
+}
+
+/** A library that stumbles over a file will do so again: the file is at fault. */
+function describe(error: unknown): Pick<Answer & { kind: "failed" }, "code" | "message" | "cause"> {
+  if (error instanceof DocumentError) {
+    return { code: error.code, message: error.message, cause: inspect(error.cause) };
+  }
+  return {
+    code: "invalid_file",
+    message: "The file cannot be read: it may be damaged.",
+    cause: inspect(error),
+  };
+}
+
+process.on("disconnect", () => process.exit());
+// The terminal sends these to all processes; the one that started this one decides when it ends.
+process.on("SIGINT", () => {}).on("SIGTERM", () => {});
+
+const rssBytesMax = Number(process.argv[2]);
+new Worker(new URL("./watch.ts", import.meta.url), {
+  workerData: { rssBytesMax, parent: process.ppid, intervalMs: WATCH_INTERVAL_MS },
+  resourceLimits: { maxOldGenerationSizeMb: 16 },
+}).unref();
+
+let request = await ask({ kind: "ready" });
+for (;;) request = await ask(await read(request));

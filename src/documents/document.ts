@@ -1,0 +1,147 @@
+import { buffer } from "node:stream/consumers";
+import { Cutter, type Chunking } from "./cutter.ts";
+import { invalidFile } from "./error.ts";
+import { detectFormat, HEAD_BYTES, type Format } from "./format.ts";
+import { breakJson } from "./json.ts";
+import { cleanText, decodeText, tidyText } from "./text.ts";
+
+/** A file to be read. */
+export interface Document {
+  filename: string;
+  chunking: Chunking;
+}
+
+/** What one file may need and give. */
+export interface DocumentLimits {
+  /** Bytes of a file that has to be read whole: PDF and Office, and HTML. */
+  wholeBytesMax: number;
+  htmlBytesMax: number;
+  /** Entries of an Office file, and the bytes they may expand to. */
+  archiveEntriesMax: number;
+  archiveBytesMax: number;
+  /** UTF-8 bytes of text. */
+  textBytesMax: number;
+  chunksMax: number;
+}
+
+/** A batch is given out when it has so many chunks, or so many characters. */
+const BATCH_CHUNKS = 64;
+const BATCH_CHARS = 131_072;
+
+/** The text of a file, cut into chunks, in batches, in order. Throws a DocumentError. */
+export async function* readDocument(
+  { filename, chunking }: Document,
+  input: AsyncIterable<Uint8Array>,
+  limits: DocumentLimits,
+): AsyncGenerator<string[]> {
+  const { head, bytes } = await peek(input);
+  if (head.length === 0) throw invalidFile("The file is empty.");
+  const format = detectFormat(head, filename);
+  const texts = limitText(cleanText(extractText(format, filename, bytes, limits)), limits.textBytesMax);
+  const cutter = new Cutter(chunking, format.kind === "text" && format.prefersLines);
+  let chunks = 0;
+  for await (const batch of batchChunks(cutText(texts, cutter))) {
+    chunks += batch.length;
+    if (chunks > limits.chunksMax) throw invalidFile(`The file gives more than ${limits.chunksMax} chunks.`);
+    yield batch;
+  }
+  if (chunks > 0) return;
+  throw invalidFile(
+    format.kind === "pdf"
+      ? "The file holds no text: its pages may be scanned images."
+      : "The file holds no text.",
+  );
+}
+
+/** The first bytes, and all bytes from the start. */
+async function peek(
+  input: AsyncIterable<Uint8Array>,
+): Promise<{ head: Buffer; bytes: AsyncIterable<Uint8Array> }> {
+  const iterator = input[Symbol.asyncIterator]();
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  while (length < HEAD_BYTES) {
+    const { value, done } = await iterator.next();
+    if (done === true) break;
+    parts.push(value);
+    length += value.length;
+  }
+  return {
+    head: Buffer.concat(parts).subarray(0, HEAD_BYTES),
+    bytes: (async function* () {
+      yield* parts.splice(0);
+      yield* { [Symbol.asyncIterator]: () => iterator };
+    })(),
+  };
+}
+
+async function* extractText(
+  format: Format,
+  filename: string,
+  bytes: AsyncIterable<Uint8Array>,
+  limits: DocumentLimits,
+): AsyncGenerator<string> {
+  switch (format.kind) {
+    case "text": {
+      const texts = decodeText(bytes, format.encoding);
+      yield* format.isDenseJson ? breakJson(texts) : texts;
+      return;
+    }
+    case "html": {
+      const { readHtml } = await import("./html.ts");
+      yield* tidyText(readHtml(decodeText(limitBytes(bytes, limits.htmlBytesMax), format.encoding)));
+      return;
+    }
+    case "pdf": {
+      const { readPdf } = await import("./pdf.ts");
+      yield* tidyText(readPdf(await collect(bytes, limits.wholeBytesMax)));
+      return;
+    }
+    case "office": {
+      const { readOffice } = await import("./office.ts");
+      const archive = { entriesMax: limits.archiveEntriesMax, bytesMax: limits.archiveBytesMax };
+      yield* tidyText(readOffice(await collect(bytes, limits.wholeBytesMax), filename, archive));
+    }
+  }
+}
+
+async function* limitBytes(bytes: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<Uint8Array> {
+  let length = 0;
+  for await (const part of bytes) {
+    length += part.length;
+    if (length > bytesMax)
+      throw invalidFile(`The file has more than ${bytesMax} bytes, the most for its kind.`);
+    yield part;
+  }
+}
+
+function collect(bytes: AsyncIterable<Uint8Array>, bytesMax: number): Promise<Buffer> {
+  return buffer(limitBytes(bytes, bytesMax));
+}
+
+async function* limitText(texts: AsyncIterable<string>, bytesMax: number): AsyncGenerator<string> {
+  let length = 0;
+  for await (const text of texts) {
+    length += Buffer.byteLength(text);
+    if (length > bytesMax) throw invalidFile(`The file holds more than ${bytesMax} bytes of text.`);
+    yield text;
+  }
+}
+
+async function* cutText(texts: AsyncIterable<string>, cutter: Cutter): AsyncGenerator<string> {
+  for await (const text of texts) yield* cutter.push(text);
+  yield* cutter.finish();
+}
+
+async function* batchChunks(chunks: AsyncIterable<string>): AsyncGenerator<string[]> {
+  let batch: string[] = [];
+  let chars = 0;
+  for await (const chunk of chunks) {
+    batch.push(chunk);
+    chars += chunk.length;
+    if (batch.length < BATCH_CHUNKS && chars < BATCH_CHARS) continue;
+    yield batch;
+    [batch, chars] = [[], 0];
+  }
+  if (batch.length > 0) yield batch;
+}

@@ -1,0 +1,61 @@
+import { getDocumentProxy } from "unpdf";
+import { invalidFile } from "./error.ts";
+
+/** A gap between two lines that begins a paragraph, in heights of a line. */
+const PARAGRAPH_GAP = 1.8;
+
+/** The text of a PDF, page by page. Throws invalid_file for one that is damaged or locked. */
+export async function* readPdf(bytes: Buffer): AsyncGenerator<string> {
+  const pdf = await getDocumentProxy(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length), {
+    // Only errors, and nothing from outside of the file.
+    verbosity: 0,
+    useSystemFonts: false,
+    disableFontFace: true,
+    useWorkerFetch: false,
+    enableXfa: false,
+  }).catch(refuse);
+  for (let number = 1; number <= pdf.numPages; number++) {
+    const page = await pdf.getPage(number).catch(refuse);
+    const { items } = await page.getTextContent().catch(refuse);
+    yield `${joinItems(items)}\n\n`;
+    page.cleanup();
+  }
+}
+
+/** Pieces of a line, in reading order. */
+interface TextItem {
+  str: string;
+  hasEOL: boolean;
+  height: number;
+  /** A matrix; the last number is the distance from the page's lower edge. */
+  transform: number[];
+}
+
+function joinItems(items: object[]): string {
+  let text = "";
+  let previous: TextItem | undefined;
+  for (const item of items) {
+    if (!isTextItem(item)) continue;
+    const visible = item.str.trim() !== "";
+    if (visible && previous !== undefined && isFarBelow(item, previous)) text += "\n";
+    text += item.hasEOL ? `${item.str}\n` : item.str;
+    if (visible) previous = item;
+  }
+  return text;
+}
+
+function isTextItem(item: object): item is TextItem {
+  return "str" in item;
+}
+
+function isFarBelow(item: TextItem, above: TextItem): boolean {
+  const gap = (above.transform[5] ?? 0) - (item.transform[5] ?? 0);
+  return gap > PARAGRAPH_GAP * Math.max(item.height, above.height);
+}
+
+function refuse(error: unknown): never {
+  if (error instanceof Error && error.name === "PasswordException") {
+    throw invalidFile("The file is protected by a password.", error);
+  }
+  throw invalidFile("The file is a damaged PDF.", error);
+}

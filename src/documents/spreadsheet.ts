@@ -1,0 +1,108 @@
+import type { XmlVisitor } from "./xml.ts";
+
+/** What the cells of all sheets refer to. */
+export interface CellContext {
+  /** Texts, by number. */
+  texts: string[];
+  /** Whether a style shows numbers as dates, by number. */
+  dates: boolean[];
+  /** Whether days are counted from 1904 on. */
+  isFrom1904: boolean;
+}
+
+const DAY_MS = 86_400_000;
+/** The days zero of the two ways to count. */
+const EPOCH_MS = Date.UTC(1899, 11, 30);
+const EPOCH_1904_MS = Date.UTC(1904, 0, 1);
+
+/** Built-in formats that show dates and times (ECMA-376 part 1, 18.8.30). */
+const DATE_FORMATS = new Set([14, 15, 16, 17, 18, 19, 20, 21, 22, 45, 46, 47]);
+
+/** Takes the texts that cells share, without the readings of Japanese ones. */
+export function visitSharedTexts(texts: string[]): XmlVisitor {
+  let text = "";
+  let isText = false;
+  let isReading = false;
+  return {
+    open(name) {
+      if (name === "si") text = "";
+      else if (name === "t") isText = true;
+      else if (name === "rPh") isReading = true;
+    },
+    close(name) {
+      if (name === "si") texts.push(text);
+      else if (name === "t") isText = false;
+      else if (name === "rPh") isReading = false;
+    },
+    text(part) {
+      if (isText && !isReading) text += part;
+    },
+  };
+}
+
+/** Takes which styles of cells show dates. */
+export function visitStyles(dates: boolean[]): XmlVisitor {
+  const formats = new Set(DATE_FORMATS);
+  let isCellStyle = false;
+  return {
+    open(name, { numFmtId, formatCode }) {
+      const id = Number(numFmtId);
+      // Quoted texts and colours aside, only dates have these letters.
+      const code = formatCode?.replaceAll(/"[^"]*"|\[[^\]]*\]|\\./g, "");
+      if (name === "numFmt" && /[dmyhs]/i.test(code ?? "")) formats.add(id);
+      else if (name === "cellXfs") isCellStyle = true;
+      else if (name === "xf" && isCellStyle) dates.push(formats.has(id));
+    },
+    close(name) {
+      if (name === "cellXfs") isCellStyle = false;
+    },
+  };
+}
+
+/** Takes the text of a sheet: a row is a line, with tabs between the cells that are not empty. */
+export function visitSheet(context: CellContext): XmlVisitor {
+  let text = "";
+  let row: string[] = [];
+  let cell = { type: "n", style: 0, value: "" };
+  let isValue = false;
+  return {
+    open(name, { t: type = "n", s: style = "0" }) {
+      if (name === "row") row = [];
+      else if (name === "c") cell = { type, style: Number(style), value: "" };
+      else if (name === "v" || name === "t") isValue = true;
+    },
+    close(name) {
+      if (name === "v" || name === "t") isValue = false;
+      else if (name === "c" && cell.value !== "") row.push(showCell(cell, context));
+      else if (name === "row" && row.length > 0) text += `${row.join("\t")}\n`;
+    },
+    text(part) {
+      if (isValue) cell.value += part;
+    },
+    take() {
+      const taken = text;
+      text = "";
+      return taken;
+    },
+  };
+}
+
+function showCell(cell: { type: string; style: number; value: string }, context: CellContext): string {
+  if (cell.type === "s") return oneLine(context.texts[Number(cell.value)] ?? "");
+  if (cell.type === "b") return cell.value === "1" ? "TRUE" : "FALSE";
+  if (cell.type === "n" && context.dates[cell.style] === true) return showDate(Number(cell.value), context);
+  return oneLine(cell.value);
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, (run) => (run.includes("\n") ? " " : run));
+}
+
+/** A number of days as a date, with the time if there is one; a time alone for less than a day. */
+function showDate(days: number, { isFrom1904 }: CellContext): string {
+  const ms = Math.round((days * DAY_MS) / 1000) * 1000 + (isFrom1904 ? EPOCH_1904_MS : EPOCH_MS);
+  if (!(Math.abs(ms) < 8.64e15)) return String(days);
+  const [date = "", time = ""] = new Date(ms).toISOString().slice(0, -5).split("T");
+  if (days < 1) return time;
+  return Number.isInteger(days) ? date : `${date} ${time}`;
+}

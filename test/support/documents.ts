@@ -1,0 +1,124 @@
+import { buffer } from "node:stream/consumers";
+import { crc32, deflateRawSync } from "node:zlib";
+import {
+  Document,
+  FootnoteReferenceRun,
+  HeadingLevel,
+  Packer,
+  Paragraph,
+  Table,
+  TableCell,
+  TableRow,
+} from "docx";
+import PDFDocument from "pdfkit";
+import PptxGenJS from "pptxgenjs";
+import writeXlsxFile, { type SheetData } from "write-excel-file/node";
+
+/** A DOCX with a heading, paragraphs, a table and a footnote to the last paragraph. */
+export async function makeDocx(parts: {
+  heading: string;
+  paragraphs: string[];
+  rows: string[][];
+  footnote: string;
+}): Promise<Buffer> {
+  const rows = parts.rows.map(
+    (row) =>
+      new TableRow({ children: row.map((cell) => new TableCell({ children: [new Paragraph(cell)] })) }),
+  );
+  const document = new Document({
+    footnotes: { 1: { children: [new Paragraph(parts.footnote)] } },
+    sections: [
+      {
+        children: [
+          new Paragraph({ text: parts.heading, heading: HeadingLevel.HEADING_1 }),
+          ...parts.paragraphs.map((text) => new Paragraph(text)),
+          new Table({ rows }),
+          new Paragraph({ children: [new FootnoteReferenceRun(1)] }),
+        ],
+      },
+    ],
+  });
+  return Packer.toBuffer(document);
+}
+
+/** A PPTX with a slide for each text, each with notes. */
+export async function makePptx(slides: { text: string; notes: string }[]): Promise<Buffer> {
+  // Its types say that the class is one level deeper.
+  const Presentation = PptxGenJS as unknown as typeof PptxGenJS.default;
+  const presentation = new Presentation();
+  for (const { text, notes } of slides) {
+    const slide = presentation.addSlide();
+    slide.addText(text, { x: 1, y: 1 });
+    slide.addNotes(notes);
+  }
+  return (await presentation.write({ outputType: "nodebuffer" })) as Buffer;
+}
+
+/** An XLSX with named sheets. */
+export async function makeXlsx(sheets: { sheet: string; data: SheetData }[]): Promise<Buffer> {
+  return writeXlsxFile(sheets).toBuffer();
+}
+
+/** A PDF with a page for each text. An empty text draws a box in place of letters. */
+export async function makePdf(pages: string[], options: PDFKit.PDFDocumentOptions = {}): Promise<Buffer> {
+  const document = new PDFDocument({ ...options, autoFirstPage: false });
+  const bytes = buffer(document);
+  for (const page of pages) {
+    document.addPage();
+    if (page === "") document.rect(10, 10, 100, 100).fill();
+    else document.text(page);
+  }
+  document.end();
+  return bytes;
+}
+
+/** A zip archive. `declared` is what the directory says of an entry's size, where that is not the truth. */
+export function makeZip(entries: { name: string; data: Buffer | string; declared?: number }[]): Buffer {
+  const files: Buffer[] = [];
+  const directory: Buffer[] = [];
+  let offset = 0;
+  for (const { name, data, declared } of entries) {
+    const bytes = Buffer.from(data);
+    const packed = deflateRawSync(bytes, { level: 9 });
+    const common = Buffer.alloc(26);
+    common.writeUInt16LE(20, 0);
+    common.writeUInt16LE(8, 4);
+    common.writeUInt32LE(crc32(bytes), 10);
+    common.writeUInt32LE(packed.length, 14);
+    common.writeUInt32LE(declared ?? bytes.length, 18);
+    common.writeUInt16LE(name.length, 22);
+    files.push(Buffer.from("PK\x03\x04"), common, Buffer.from(name), packed);
+    const end = Buffer.alloc(14);
+    end.writeUInt32LE(offset, 10);
+    directory.push(Buffer.from("PK\x01\x02\x14\0"), common, end, Buffer.from(name));
+    offset += 30 + name.length + packed.length;
+  }
+  const size = directory.reduce((total, part) => total + part.length, 0);
+  const end = Buffer.alloc(18);
+  end.writeUInt16LE(entries.length, 4);
+  end.writeUInt16LE(entries.length, 6);
+  end.writeUInt32LE(size, 8);
+  end.writeUInt32LE(offset, 12);
+  return Buffer.concat([...files, ...directory, Buffer.from("PK\x05\x06"), end]);
+}
+
+/** The least a DOCX has, with `body` as the XML of its document. */
+export function makeRawDocx(
+  body: string | Buffer,
+  more: { name: string; data: Buffer | string }[] = [],
+): Buffer {
+  const relation =
+    '<Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="word/document.xml"/>';
+  return makeZip([
+    { name: "_rels/.rels", data: `<Relationships>${relation}</Relationships>` },
+    { name: "word/document.xml", data: body },
+    ...more,
+  ]);
+}
+
+/** All that comes, in order. */
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const collected: T[] = [];
+  for await (const item of items) collected.push(item);
+  return collected;
+}
