@@ -17,16 +17,22 @@ export const REASONS = {
   DIMENSION_MISMATCH: "A vector's length differs from its store's.",
   EMBEDDING_MODEL_MISMATCH: "The store's vectors were made by another model than the one configured.",
   VECTOR_STORE_EXPIRED: "The store has expired by disuse.",
+  INDEX_MISSING: "The store has no vector index.",
   INGEST_CONFLICT:
     "The ingest was opened with other settings, moved on by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is about to end; resume the ingest.",
   INVALID_API_KEY: "The bearer key is missing or wrong.",
   NOT_FOUND: "There is no such resource or route.",
+  MODEL_NOT_FOUND: "The service is set to another model.",
   ALREADY_EXISTS: "The id is taken.",
+  IDEMPOTENCY_CONFLICT:
+    "The Idempotency-Key was used for another request, or what that one stored has changed.",
   REQUEST_TOO_LARGE: "The request is larger than the service accepts.",
   RATE_LIMIT_EXCEEDED: "Too much at once; try again after the time given.",
   EMBEDDING_PROVIDER_REFUSED: "The embedding provider refused the texts.",
   EMBEDDING_PROVIDER_UNAVAILABLE: "The embedding provider cannot be reached or misbehaves.",
+  RANGE_NOT_SATISFIABLE: "The bytes asked for are not within the file.",
+  FILE_STORAGE_UNAVAILABLE: "The bucket that holds the files cannot be reached or refuses.",
   DATABASE_UNAVAILABLE: "The database cannot be reached.",
   SCHEMA_MISSING: "The database lacks the tables or the extension, and the role may not create them.",
   DEADLINE_EXCEEDED: "The call took longer than allowed.",
@@ -50,7 +56,8 @@ interface ErrorOptions {
 /** The one currency of failure: a code, a reason, perhaps a field, and a message fit for the caller. */
 function failure(code: Code, reason: Reason, message: string, options: ErrorOptions = {}): ConnectError {
   const { param, retryAfterMs, cause } = options;
-  const error = new ConnectError(message, code, undefined, undefined, cause);
+  // What others said may have lone surrogates, which no header can hold.
+  const error = new ConnectError(message.toWellFormed(), code, undefined, undefined, cause);
   const metadata: Record<string, string> = param === undefined ? {} : { param };
   error.details.push({ desc: ErrorInfoSchema, value: { reason, domain: "pgquiver", metadata } });
   if (code === Code.InvalidArgument && param !== undefined) {
@@ -95,14 +102,40 @@ export function vectorStoreExpired(id: string): ConnectError {
   return failedPrecondition("VECTOR_STORE_EXPIRED", `Vector store '${id}' has expired.`, "vector_store_id");
 }
 
+/** There is no such file; clients match OpenAI's wording. */
+export function fileNotFound(id: string, param = "file_id"): ConnectError {
+  return notFound(`No such File object: ${id}`, param);
+}
+
+/** The bytes asked for are not within the file. */
+export function outOfRange(message: string, param: string): ConnectError {
+  return failure(Code.OutOfRange, "RANGE_NOT_SATISFIABLE", message, { param });
+}
+
 /** There is no such resource. */
 export function notFound(message: string, param?: string): ConnectError {
   return failure(Code.NotFound, "NOT_FOUND", message, param === undefined ? {} : { param });
 }
 
+/** The service is set to another model; the wording and the code are OpenAI's. */
+export function modelNotFound(model: string): ConnectError {
+  const message = `The model '${model}' does not exist or you do not have access to it.`;
+  return failure(Code.NotFound, "MODEL_NOT_FOUND", message, { param: "model" });
+}
+
 /** The id is taken. Final: the same call will fail again. */
 export function alreadyExists(message: string, param: string): ConnectError {
   return failure(Code.AlreadyExists, "ALREADY_EXISTS", message, { param });
+}
+
+/** A key that stands for another request. Final. */
+export function idempotencyConflict(): ConnectError {
+  return failure(
+    Code.AlreadyExists,
+    "IDEMPOTENCY_CONFLICT",
+    "This Idempotency-Key was used for another request, or what that one stored has changed: use a new key for each request.",
+    { param: "Idempotency-Key" },
+  );
 }
 
 /** The request is well formed, but the state of the service or the store forbids it. */
@@ -163,6 +196,11 @@ export function internal(cause: unknown): ConnectError {
   return failure(Code.Internal, "INTERNAL", "The service failed to process the request.", { cause });
 }
 
+/** The message cannot be read. INTERNAL is what the documentation of gRPC gives for it. */
+export function unreadable(message: string): ConnectError {
+  return failure(Code.Internal, "INVALID_REQUEST", message);
+}
+
 /** What the details of an error say; undefined where it is not one of ours. */
 export function describeError(
   error: ConnectError,
@@ -180,4 +218,10 @@ export function describeError(
 /** The reason of an error; undefined where it is not one of ours. */
 export function reasonOf(error: unknown): Reason | undefined {
   return error instanceof ConnectError ? describeError(error)?.reason : undefined;
+}
+
+/** The message of anything thrown. A host with several addresses fails with one error for each and no message of its own. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(messageOf).join(", ");
+  return error instanceof Error ? error.message : String(error);
 }

@@ -13,8 +13,30 @@ export const limits = {
   search_results_default: 10,
   /** Texts in one search. */
   search_queries_max: 16,
+  /** Searches in one batch, and how many of a call's searches run side by side, if the pool of connections allows. */
+  batch_searches_max: 100,
+  search_concurrency_max: 4,
+  /** Characters of text that the results of one call may have: more than those of one search ever do. */
+  search_chars_max: 134_217_728,
+  /** `hnsw.ef_search`: pgvector's range (src/hnsw.h). */
+  ef_search_max: 1_000,
+  /** A weight of a hybrid search. */
+  search_weight_max: 1_000_000,
+  /** Stores a process remembers, some hundred bytes each, to search them without reading their rows first. */
+  known_stores_max: 10_000,
   /** Characters (UTF-16 units) of one search text: four times the 8,192 tokens OpenAI's models read. */
   query_chars_max: 32_768,
+  /** Texts in one request to embed them: OpenAI's limit; UTF-8 bytes of them together; numbers in the reply. */
+  embed_texts_max: 2_048,
+  embed_bytes_max: 8_388_608,
+  embed_numbers_max: 8_388_608,
+  /** Files in one page of a list: OpenAI's limit and default. */
+  files_page_max: 10_000,
+  /** Characters of a file's name. */
+  filename_chars_max: 1_024,
+  /** Seconds after which a file may expire: OpenAI's range. */
+  file_expiry_seconds_min: 3_600,
+  file_expiry_seconds_max: 2_592_000,
   /** Dimensions of a vector: pgvector's own maximum for the type `vector` (src/vector.h). */
   dimensions_max: 16_000,
   /** Embeddings in one batch request. */
@@ -37,6 +59,37 @@ export const limits = {
   store_description_chars_max: 4_096,
   /** Characters of an id chosen by the caller. */
   id_chars_max: 128,
+  /** Pairs in a file's attributes, characters of a key and of a text: OpenAI's limits. */
+  attribute_pairs_max: 16,
+  attribute_key_chars_max: 64,
+  attribute_value_chars_max: 512,
+  /** Files attached when a store is created, and in one batch: OpenAI's limits. */
+  store_files_max: 500,
+  batch_files_max: 2_000,
+  /** Tokens of a chunk: OpenAI's range. Characters of a chunk in LiteLLM's form. */
+  chunk_tokens_min: 100,
+  chunk_tokens_max: 4_096,
+  chunk_chars_max: 100_000,
+  /** Bytes of a file that is read whole: PDF and Office, and HTML. */
+  document_bytes_max: 67_108_864,
+  document_html_bytes_max: 16_777_216,
+  /** Entries of an Office file, which is an archive, and the bytes that those read may expand to. */
+  document_entries_max: 10_000,
+  document_expanded_bytes_max: 536_870_912,
+  /** UTF-8 bytes of text, and chunks, that one file may give. */
+  file_text_bytes_max: 536_870_912,
+  file_chunks_max: 1_000_000,
+  /** UTF-8 bytes of a file's chunks that one reply may hold. */
+  file_content_bytes_max: 33_554_432,
+  /** Characters of an `Idempotency-Key`. */
+  idempotency_key_chars_max: 255,
+  /** What a vector index may be built with: pgvector's ranges for m and ef_construction (src/hnsw.h). */
+  index_m_min: 2,
+  index_m_max: 100,
+  index_ef_construction_min: 4,
+  index_ef_construction_max: 1_000,
+  /** Bytes of the name of a text search configuration: those Postgres keeps of an identifier. */
+  language_chars_max: 63,
   /** Days of disuse after which a store may expire: OpenAI's range. */
   expiry_days_max: 365,
   /** Nested levels, conditions, list items and key characters of a filter. */

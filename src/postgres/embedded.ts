@@ -4,6 +4,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
 import { PgliteSocket } from "./pglite-socket.ts";
+import { SEARCH_SETTINGS } from "./search-settings.ts";
 
 /** A Postgres inside this process. */
 export interface Embedded {
@@ -40,7 +41,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
     throw error;
   });
   const pool = new pg.Pool({
-    stream: () => new PgliteSocket(pglite),
+    stream: () => new PgliteSocket(pglite, SEARCH_SETTINGS),
     // Named here, so that the PG* variables of the environment have no say.
     host: "embedded",
     user: "postgres",

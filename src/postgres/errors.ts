@@ -37,26 +37,18 @@ const CONNECTION_LOST = new Set([
  * Reference: PostgreSQL manual, appendix A, "PostgreSQL Error Codes".
  */
 export function toServiceError(error: unknown): unknown {
-  if (error instanceof pg.DatabaseError) return fromSqlState(error);
-  if (!(error instanceof Error)) return error;
-  if (error.message === POOL_EXHAUSTED) {
-    return rateLimited("All database connections are busy.", RETRY_AFTER_MS);
+  if (isAway(error)) {
+    return unavailable("DATABASE_UNAVAILABLE", "The database cannot be reached.", {
+      retryAfterMs: RETRY_AFTER_MS,
+      cause: error,
+    });
   }
-  const { code } = error as NodeJS.ErrnoException;
-  const lost = (code !== undefined && NETWORK_CODES.has(code)) || CONNECTION_LOST.has(error.message);
-  return lost ? away(error) : error;
+  if (error instanceof pg.DatabaseError) return fromSqlState(error);
+  return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
 }
 
 function fromSqlState(error: pg.DatabaseError): unknown {
-  const state = error.code ?? "";
-  // 08P01 is a malformed message: a fault of ours, not of the connection.
-  if (state.startsWith("08") && state !== "08P01") return away(error);
-  switch (state) {
-    case "57P01": // admin_shutdown
-    case "57P02": // crash_shutdown
-    case "57P03": // cannot_connect_now
-    case "53300": // too_many_connections
-      return away(error);
+  switch (error.code) {
     case "57014": // query_canceled, also by statement_timeout
       return deadlineExceeded("The database took longer than allowed.", error);
     case "22021": // character_not_in_repertoire
@@ -78,11 +70,45 @@ function fromSqlState(error: pg.DatabaseError): unknown {
   }
 }
 
-function away(cause: Error): unknown {
-  return unavailable("DATABASE_UNAVAILABLE", "The database cannot be reached.", {
-    retryAfterMs: RETRY_AFTER_MS,
-    cause,
-  });
+/** SQLSTATEs by which a server turns connections away or ends them. */
+const AWAY_STATES = new Set([
+  "57P01", // admin_shutdown
+  "57P02", // crash_shutdown
+  "57P03", // cannot_connect_now
+  "53300", // too_many_connections
+]);
+
+/** Whether the connection broke or could not be made. */
+export function isAway(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) {
+    const { code = "" } = error;
+    // 08P01 is a malformed message: a fault of ours, not of the connection.
+    return AWAY_STATES.has(code) || (code.startsWith("08") && code !== "08P01");
+  }
+  if (!(error instanceof Error)) return false;
+  const { code } = error as NodeJS.ErrnoException;
+  return (code !== undefined && NETWORK_CODES.has(code)) || CONNECTION_LOST.has(error.message);
+}
+
+/** Whether no connection of the pool became free in time. */
+function isExhausted(error: unknown): boolean {
+  return error instanceof Error && error.message === POOL_EXHAUSTED;
+}
+
+/** SQLSTATEs that a reading statement may end with on a replica and not on the primary. */
+const REPLICA_STATES = new Set([
+  "40001", // serialization_failure: it was in the way of what is replayed
+  "40P01", // deadlock_detected: the same
+  "57P04", // database_dropped
+  "25006", // read_only_sql_transaction
+  "42P01", // undefined_table: not there yet, or no longer
+  "42703", // undefined_column: not there yet
+]);
+
+/** Whether a reading statement that failed on a replica is worth another try on the primary. */
+export function isReplicaFault(error: unknown): boolean {
+  if (isAway(error) || isExhausted(error)) return true;
+  return error instanceof pg.DatabaseError && REPLICA_STATES.has(error.code ?? "");
 }
 
 /** Whether a statement failed because a key was taken (23505). */
@@ -93,4 +119,19 @@ export function isUniqueViolation(error: unknown): boolean {
 /** Whether a transaction failed only because another one was in its way; the same again may succeed. */
 export function isConflict(error: unknown): boolean {
   return error instanceof pg.DatabaseError && (error.code === "40001" || error.code === "40P01");
+}
+
+/** Whether a statement failed because a lock was not to be had in the time allowed (55P03). */
+export function isLockTimeout(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "55P03";
+}
+
+/** Whether a statement named a table that is not there (42P01). */
+export function isUndefinedTable(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "42P01";
+}
+
+/** Whether a statement was stopped on request or by its time limit (57014). */
+export function isCancelled(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "57014";
 }

@@ -40,6 +40,15 @@ export async function migrate(database: Database): Promise<{ applied: number }> 
   });
 }
 
+/**
+ * The names of the files that the database has not had. Throws an Error fit for an operator when the database is
+ * ahead of this program.
+ */
+export async function listPending(queryable: Queryable, database: Database): Promise<string[]> {
+  const pending = await findPending(queryable, database, await readMigrations(database.tables));
+  return pending.map(({ name }) => name);
+}
+
 /** The files in order, each with the names of the tables in the place of psql's variables. */
 async function readMigrations(tables: Tables): Promise<Migration[]> {
   const directory = new URL("migrations/", import.meta.url);
@@ -60,6 +69,13 @@ function interpolate(sql: string, tables: Tables): string {
     embeddings: tables.embeddings,
     migrations: tables.migrations,
     ingests: tables.ingests,
+    indexes: tables.indexes,
+    files: tables.files,
+    file_parts: tables.fileParts,
+    vector_store_files: tables.vectorStoreFiles,
+    file_batches: tables.fileBatches,
+    removed_files: tables.removedFiles,
+    staged_chunks: tables.stagedChunks,
     id: tables.id,
     vector_store_id: tables.vectorStoreId,
     content: tables.content,

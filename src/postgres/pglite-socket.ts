@@ -19,21 +19,24 @@ const COPY_IN = Buffer.from([COPY_IN_RESPONSE, 0, 0, 0, 7, 0, 0, 0]);
 
 /**
  * A socket to the Postgres inside this process: node-postgres writes its messages to it and reads the answers from
- * it as it would over TCP. PGlite has one session, so one socket may be in use at a time; a new one starts clean.
+ * it as it would over TCP. PGlite has one session, so one socket may be in use at a time; a new one starts clean, with
+ * the settings given.
  *
  * PGlite must be given whole batches: the messages up to Sync or Flush, and a COPY together with all of its data
  * (else the WebAssembly backend exits). So a COPY is held in memory until it is complete; keep it small.
  */
 export class PgliteSocket extends Duplex {
   readonly #pglite: PGlite;
+  readonly #settings: Record<string, string | number>;
   #unparsed: Buffer = Buffer.alloc(0);
   #batch: Buffer[] = [];
   #started = false;
   #copying = false;
 
-  constructor(pglite: PGlite) {
+  constructor(pglite: PGlite, settings: Record<string, string | number>) {
     super();
     this.#pglite = pglite;
+    this.#settings = settings;
   }
 
   // The part of net.Socket that node-postgres uses beyond Duplex.
@@ -92,6 +95,8 @@ export class PgliteSocket extends Duplex {
   #start(message: Buffer): void {
     for (const query of RESET) this.#pglite.execProtocolRawSync(query);
     this.push(Buffer.from(this.#pglite.execProtocolRawSync(message)));
+    for (const [name, value] of Object.entries(this.#settings))
+      this.#pglite.execProtocolRawSync(simpleQuery(`set ${name} = ${value}`));
     this.#started = true;
   }
 

@@ -1,5 +1,7 @@
 import pg from "pg";
 import { openEmbedded } from "./embedded.ts";
+import type { Replicas } from "./replicas.ts";
+import { SEARCH_SETTINGS } from "./search-settings.ts";
 import type { Tables } from "./tables.ts";
 import { cancellable } from "./transaction.ts";
 
@@ -14,8 +16,14 @@ export interface Database {
   pool: pg.Pool;
   /** One more connection, for health checks: a pool that is merely busy is no reason to take the service out. */
   probe: pg.Pool;
+  /** Where searches may go as well; undefined: nowhere. */
+  replicas?: Replicas | undefined;
   tables: Tables;
   kind: "postgres" | "embedded";
+  /** How to connect for work in the background, past a PgBouncer; undefined where that is not possible or needless. */
+  direct?: pg.ClientConfig | undefined;
+  /** Settings that searches need and that connections do not have by themselves: none, or `SEARCH_SETTINGS` behind a PgBouncer. */
+  searchSettings?: Record<string, string | number> | undefined;
   /** Which database it is, for the log; without the password. */
   description: string;
   /** The schema named by `?schema=` of the URL, to be created if it is missing. */
@@ -28,8 +36,12 @@ export interface Database {
 export interface DatabaseOptions {
   /** A Postgres URL; Prisma's query parameters are understood. Undefined: the embedded database. */
   url?: string | undefined;
+  /** The same Postgres without a PgBouncer in between, for work in the background; default: `url`, unless it says `pgbouncer=true`. */
+  directUrl?: string | undefined;
   /** Directory of the embedded database; undefined: in memory, gone with the process. */
   directory?: string | undefined;
+  /** The schema of a URL that names none; undefined: the role's own. */
+  schema?: string | undefined;
   tables: Tables;
   /** Connections at most; the URL's `connection_limit` wins. The embedded database has one. */
   poolMax: number;
@@ -47,15 +59,17 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     const description = `the embedded database ${directory === undefined ? "in memory" : `in ${directory}`}`;
     return { pool, probe: pool, tables, kind: "embedded", description, schema: undefined, close };
   }
-  const { schema, config } = readUrl(url, options);
+  const { schema, config, isBouncer } = readUrl(url, options);
   const pool = openPool(config);
   const probe = openPool({ ...config, max: 1 });
   const { database, host, port } = new pg.Client(config);
   const description = `PostgreSQL at ${host}:${port}, database ${database}`;
+  const direct = readDirectUrl({ ...options, schema });
   const close = async () => {
     await Promise.all([pool.end(), probe.end()]);
   };
-  return { pool, probe, tables, kind: "postgres", description, schema, close };
+  const searchSettings = isBouncer ? SEARCH_SETTINGS : undefined;
+  return { pool, probe, tables, kind: "postgres", direct, searchSettings, description, schema, close };
 }
 
 function openPool(config: pg.PoolConfig): pg.Pool {
@@ -84,7 +98,7 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
 function readUrl(
   url: string,
   options: DatabaseOptions,
-): { schema: string | undefined; config: pg.PoolConfig } {
+): { schema: string | undefined; config: pg.PoolConfig; isBouncer: boolean } {
   const [base = "", query = ""] = url.split("?", 2);
   const parameters = new URLSearchParams(query);
   const take = (name: string): string | undefined => {
@@ -92,11 +106,12 @@ function readUrl(
     parameters.delete(name);
     return value;
   };
-  const schema = take("schema");
+  const schema = take("schema") ?? options.schema;
   const poolMax = Number(take("connection_limit")) || options.poolMax;
   const timeoutsSeconds = [take("pool_timeout"), take("connect_timeout")].map((value) => Number(value) || 0);
   const connectTimeoutMs = Math.max(...timeoutsSeconds) * 1000 || options.connectTimeoutMs;
-  const settings = sessionSettings(schema, options.statementTimeoutMs, take("pgbouncer") === "true");
+  const isBouncer = take("pgbouncer") === "true";
+  const settings = sessionSettings(schema, options.statementTimeoutMs, isBouncer);
   // TLS as libpq and Prisma understand it: `require` encrypts and does not verify, `verify-full` verifies.
   if (take("sslaccept") === "strict") parameters.set("sslmode", "verify-full");
   if (parameters.has("sslmode")) parameters.set("uselibpqcompat", "true");
@@ -104,6 +119,7 @@ function readUrl(
   for (const name of ["socket_timeout", "statement_cache_size"]) take(name);
   return {
     schema,
+    isBouncer,
     config: {
       connectionString: parameters.size === 0 ? base : `${base}?${parameters.toString()}`,
       application_name: "pgquiver",
@@ -113,6 +129,14 @@ function readUrl(
       keepAlive: true,
     },
   };
+}
+
+/** The settings of connections for work in the background; undefined when all there is leads through a PgBouncer. */
+function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {
+  const url = options.directUrl ?? options.url ?? "";
+  if (options.directUrl === undefined && /[?&]pgbouncer=true(?:&|$)/.test(url)) return undefined;
+  const { config } = readUrl(url, { ...options, statementTimeoutMs: 0 });
+  return { ...config, application_name: "pgquiver background" };
 }
 
 /** The settings a session starts with, in the notation of the start-up parameter `options`. */
@@ -133,5 +157,6 @@ function sessionSettings(
     `-c statement_timeout=${statementTimeoutMs}`,
     `-c idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
     `-c client_connection_check_interval=${CONNECTION_CHECK_INTERVAL_MS}`,
+    ...Object.entries(SEARCH_SETTINGS).map(([name, value]) => `-c ${name}=${value}`),
   ];
 }

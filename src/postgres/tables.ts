@@ -6,6 +6,18 @@ export interface Tables {
   migrations: string;
   /** How far each bulk ingest has come. */
   ingests: string;
+  /** The stores that have, or are to have, a table and an index of their own. */
+  indexes: string;
+  /** Uploaded files, and their bytes in parts. */
+  files: string;
+  fileParts: string;
+  /** Files attached to stores, and those attached together. */
+  vectorStoreFiles: string;
+  fileBatches: string;
+  /** Where files that were removed from a store stood in its list. */
+  removedFiles: string;
+  /** Chunks of large files until the files are complete. */
+  stagedChunks: string;
   /** These six are columns of the embeddings table; those of the stores' table have fixed names. */
   id: string;
   vectorStoreId: string;
@@ -50,10 +62,25 @@ export function quoteTables(names: TableNames): Tables {
     embeddings: quote("embeddings", embeddings),
     migrations: quote("migrations", ownName("pgquiver_migrations", vectorStores)),
     ingests: quote("ingests", ownName("pgquiver_ingests", vectorStores)),
+    indexes: quote("indexes", ownName("pgquiver_indexes", vectorStores)),
+    files: quote("files", ownName("pgquiver_files", vectorStores)),
+    fileParts: quote("fileParts", ownName("pgquiver_file_parts", vectorStores)),
+    vectorStoreFiles: quote("vectorStoreFiles", ownName("pgquiver_vector_store_files", vectorStores)),
+    fileBatches: quote("fileBatches", ownName("pgquiver_file_batches", vectorStores)),
+    removedFiles: quote("removedFiles", ownName("pgquiver_removed_files", vectorStores)),
+    stagedChunks: quote("stagedChunks", ownName("pgquiver_staged_chunks", vectorStores)),
   };
-  requireDifferent(columns, "columns");
+  requireDifferent({ ...columns, file_id: '"file_id"', chunk_index: '"chunk_index"' }, "columns");
   requireDifferent(tables, "tables");
   return { ...tables, ...columns };
+}
+
+/**
+ * The tables as one store sees them: those of its rows may be in a table of its own. A statement on
+ * `embeddings` that reads, updates or deletes says `only`, for the shared table has the others as children.
+ */
+export function placeTables(tables: Tables, store: { own_table: string | null }): Tables {
+  return store.own_table === null ? tables : { ...tables, embeddings: `"${store.own_table}"` };
 }
 
 /** Installations that share a schema under different table names keep tables of their own. */

@@ -8,7 +8,7 @@ import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const MIGRATIONS = 4;
+const MIGRATIONS = 7;
 
 const native = inject("template").kind === "postgres";
 
@@ -24,6 +24,9 @@ test("makes the tables of an empty database, once", async () => {
     { version: 2, name: "002_adopt_litellm_pgvector" },
     { version: 3, name: "003_keep_vectors_in_rows" },
     { version: 4, name: "004_ingests" },
+    { version: 5, name: "005_indexes" },
+    { version: 6, name: "006_files" },
+    { version: 7, name: "007_vector_store_files" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");
@@ -42,6 +45,14 @@ test("makes the tables of an empty database, once", async () => {
       last_active_at: null,
       dimensions: null,
       embedding_model: null,
+      embedding_count: "0",
+      row_changes: "0",
+      precision: null,
+      language: null,
+      index_policy: "auto",
+      index_state: "none",
+      own_table: null,
+      index_precision: null,
     },
   ]);
 });
@@ -66,7 +77,7 @@ test("uses the names it is given", async () => {
     "select string_agg(attname, ' ' order by attnum) as names from pg_attribute where attrelid = $1::regclass and attnum > 0",
     ['"user"'],
   );
-  expect(rows).toEqual([{ names: "store Key select v m at" }]);
+  expect(rows).toEqual([{ names: "store Key select v m at file_id chunk_index" }]);
   await expect(database.pool.query('select from "Stores"')).resolves.toMatchObject({ rowCount: 0 });
 });
 

@@ -2,22 +2,23 @@
 // @generated from file pgquiver/v1/search.proto (package pgquiver.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 import type { Filter } from "./filters_pb.ts";
 import { file_pgquiver_v1_filters } from "./filters_pb.ts";
-import type { JsonObject, Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/search.proto.
  */
 export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIp8CCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRINCgVxdWVyeRgCIAMoCRIRCgllbWJlZGRpbmcYAyADKAISHAoPbWF4X251bV9yZXN1bHRzGAQgASgFSACIAQESJAoHZmlsdGVycxgFIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchI5Cg9yYW5raW5nX29wdGlvbnMYBiABKAsyGy5wZ3F1aXZlci52MS5SYW5raW5nT3B0aW9uc0gBiAEBEhoKDXJld3JpdGVfcXVlcnkYByABKAhIAogBAUISChBfbWF4X251bV9yZXN1bHRzQhIKEF9yYW5raW5nX29wdGlvbnNCEAoOX3Jld3JpdGVfcXVlcnkiYgoOUmFua2luZ09wdGlvbnMSEwoGcmFua2VyGAEgASgJSACIAQESHAoPc2NvcmVfdGhyZXNob2xkGAIgASgBSAGIAQFCCQoHX3JhbmtlckISChBfc2NvcmVfdGhyZXNob2xkIsABCg5TZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEicKBGRhdGEYAyADKAsyGS5wZ3F1aXZlci52MS5TZWFyY2hSZXN1bHQSEAoIaGFzX21vcmUYBCABKAgSFgoJbmV4dF9wYWdlGAUgASgJSACIAQESJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZUIMCgpfbmV4dF9wYWdlItEBCgxTZWFyY2hSZXN1bHQSDwoHZmlsZV9pZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoARIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIrCgdjb250ZW50GAUgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoQ29udGVudBIKCgJpZBgGIAEoCRIpCghtZXRhZGF0YRgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiKwoNU2VhcmNoQ29udGVudBIMCgR0eXBlGAEgASgJEgwKBHRleHQYAiABKAkiIwoLU2VhcmNoVXNhZ2USFAoMdG90YWxfdG9rZW5zGAEgASgDMokBCg1TZWFyY2hTZXJ2aWNlEngKBlNlYXJjaBIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3QaGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZSI1gtPkkwIvOgEqIiovdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2hiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters]);
+  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIuMCCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRINCgVxdWVyeRgCIAMoCRIRCgllbWJlZGRpbmcYAyADKAISHAoPbWF4X251bV9yZXN1bHRzGAQgASgFSACIAQESJAoHZmlsdGVycxgFIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchI5Cg9yYW5raW5nX29wdGlvbnMYBiABKAsyGy5wZ3F1aXZlci52MS5SYW5raW5nT3B0aW9uc0gBiAEBEhoKDXJld3JpdGVfcXVlcnkYByABKAhIAogBARIWCgllZl9zZWFyY2gYCCABKAVIA4gBARISCgVleGFjdBgJIAEoCEgEiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdCJbChJCYXRjaFNlYXJjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiwKCHNlYXJjaGVzGAIgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdCJ5ChNCYXRjaFNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2USJwoFdXNhZ2UYAyABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZSKrAQoOUmFua2luZ09wdGlvbnMSEwoGcmFua2VyGAEgASgJSACIAQESHAoPc2NvcmVfdGhyZXNob2xkGAIgASgBSAGIAQESNQoNaHlicmlkX3NlYXJjaBgDIAEoCzIZLnBncXVpdmVyLnYxLkh5YnJpZFNlYXJjaEgCiAEBQgkKB19yYW5rZXJCEgoQX3Njb3JlX3RocmVzaG9sZEIQCg5faHlicmlkX3NlYXJjaCJsCgxIeWJyaWRTZWFyY2gSHQoQZW1iZWRkaW5nX3dlaWdodBgBIAEoAUgAiAEBEhgKC3RleHRfd2VpZ2h0GAIgASgBSAGIAQFCEwoRX2VtYmVkZGluZ193ZWlnaHRCDgoMX3RleHRfd2VpZ2h0IvMBCg5TZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEicKBGRhdGEYAyADKAsyGS5wZ3F1aXZlci52MS5TZWFyY2hSZXN1bHQSEAoIaGFzX21vcmUYBCABKAgSFgoJbmV4dF9wYWdlGAUgASgJSACIAQESJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljc0IMCgpfbmV4dF9wYWdlIk8KEFNlYXJjaFN0YXRpc3RpY3MSKQoGbWV0aG9kGAEgASgOMhkucGdxdWl2ZXIudjEuU2VhcmNoTWV0aG9kEhAKCGNvbXBsZXRlGAIgASgIItEBCgxTZWFyY2hSZXN1bHQSDwoHZmlsZV9pZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoARIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIrCgdjb250ZW50GAUgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoQ29udGVudBIKCgJpZBgGIAEoCRIpCghtZXRhZGF0YRgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiKwoNU2VhcmNoQ29udGVudBIMCgR0eXBlGAEgASgJEgwKBHRleHQYAiABKAkiIwoLU2VhcmNoVXNhZ2USFAoMdG90YWxfdG9rZW5zGAEgASgDKnoKDFNlYXJjaE1ldGhvZBIdChlTRUFSQ0hfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFwoTU0VBUkNIX01FVEhPRF9FWEFDVBABEhcKE1NFQVJDSF9NRVRIT0RfSU5ERVgQAhIZChVTRUFSQ0hfTUVUSE9EX0tFWVdPUkQQAzKZAgoNU2VhcmNoU2VydmljZRJ4CgZTZWFyY2gSGi5wZ3F1aXZlci52MS5TZWFyY2hSZXF1ZXN0GhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2UiNYLT5JMCLzoBKiIqL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoEo0BCgtCYXRjaFNlYXJjaBIfLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVxdWVzdBogLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2UiO4LT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoL2JhdGNoYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters]);
 
 /**
- * A search of one store. Either `query` or `embedding` is required, not both.
+ * A search of one store. Either `query` or `embedding` is required; both only for a hybrid search, whose
+ * keywords are then the query's, which must be one text.
  *
  * @generated from message pgquiver.v1.SearchRequest
  */
@@ -72,6 +73,21 @@ export type SearchRequest = Message<"pgquiver.v1.SearchRequest"> & {
    * @generated from field: optional bool rewrite_query = 7;
    */
   rewriteQuery?: boolean | undefined;
+
+  /**
+   * How much of the index is looked at, 1 to 1,000: more finds more of the true nearest and takes
+   * longer (hnsw.ef_search); default 100. Without effect where the search is exact.
+   *
+   * @generated from field: optional int32 ef_search = 8;
+   */
+  efSearch?: number | undefined;
+
+  /**
+   * Whether to compare every embedding rather than use the index; default false.
+   *
+   * @generated from field: optional bool exact = 9;
+   */
+  exact?: boolean | undefined;
 };
 
 /**
@@ -82,13 +98,76 @@ export const SearchRequestSchema: GenMessage<SearchRequest> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 0);
 
 /**
+ * Several searches of one store.
+ *
+ * @generated from message pgquiver.v1.BatchSearchRequest
+ */
+export type BatchSearchRequest = Message<"pgquiver.v1.BatchSearchRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * The searches, 1 to 100, whose own `vector_store_id` is left empty. Each as in Search.
+   *
+   * @generated from field: repeated pgquiver.v1.SearchRequest searches = 2;
+   */
+  searches: SearchRequest[];
+};
+
+/**
+ * Describes the message pgquiver.v1.BatchSearchRequest.
+ * Use `create(BatchSearchRequestSchema)` to create a new message.
+ */
+export const BatchSearchRequestSchema: GenMessage<BatchSearchRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 1);
+
+/**
+ * What several searches found.
+ *
+ * @generated from message pgquiver.v1.BatchSearchResponse
+ */
+export type BatchSearchResponse = Message<"pgquiver.v1.BatchSearchResponse"> & {
+  /**
+   * Always "list".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * What each search found, in the order of the request.
+   *
+   * @generated from field: repeated pgquiver.v1.SearchResponse data = 2;
+   */
+  data: SearchResponse[];
+
+  /**
+   * What embedding all texts cost.
+   *
+   * @generated from field: pgquiver.v1.SearchUsage usage = 3;
+   */
+  usage?: SearchUsage | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.BatchSearchResponse.
+ * Use `create(BatchSearchResponseSchema)` to create a new message.
+ */
+export const BatchSearchResponseSchema: GenMessage<BatchSearchResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 2);
+
+/**
  * How results are ranked.
  *
  * @generated from message pgquiver.v1.RankingOptions
  */
 export type RankingOptions = Message<"pgquiver.v1.RankingOptions"> & {
   /**
-   * "auto" (default), "none" or "default-2024-11-15"; all rank by vector distance.
+   * "auto" (default), "none", "default-2024-11-15" or "default_2024_08_21"; all rank alike.
    *
    * @generated from field: optional string ranker = 1;
    */
@@ -100,6 +179,13 @@ export type RankingOptions = Message<"pgquiver.v1.RankingOptions"> & {
    * @generated from field: optional double score_threshold = 2;
    */
   scoreThreshold?: number | undefined;
+
+  /**
+   * Ranks by the words of the query as well; default by vector alone.
+   *
+   * @generated from field: optional pgquiver.v1.HybridSearch hybrid_search = 3;
+   */
+  hybridSearch?: HybridSearch | undefined;
 };
 
 /**
@@ -107,7 +193,42 @@ export type RankingOptions = Message<"pgquiver.v1.RankingOptions"> & {
  * Use `create(RankingOptionsSchema)` to create a new message.
  */
 export const RankingOptionsSchema: GenMessage<RankingOptions> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 1);
+  messageDesc(file_pgquiver_v1_search, 3);
+
+/**
+ * Weighs what two searches found, one by vector and one by keywords. A result's score is its weighted
+ * reciprocal rank, scaled so that the first of both has 1: (embedding_weight / (60 + rank by vector) + text_weight /
+ * (60 + rank by keywords)) * 61 / (embedding_weight + text_weight), also where one weight is 0. A search of weight
+ * 0 is not run: with embedding_weight 0 nothing is embedded. Each search contributes twice the results asked for, 20 to
+ * 100. Rows with all words of the query rank before rows with any; words are compared in the store's language,
+ * and stop words, punctuation and operators mean nothing. Where more than 5,000 rows have the words, 5,000 are
+ * ranked. Several texts are merged by best score. (Cormack, Clarke and Büttcher 2009,
+ * "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods".)
+ *
+ * @generated from message pgquiver.v1.HybridSearch
+ */
+export type HybridSearch = Message<"pgquiver.v1.HybridSearch"> & {
+  /**
+   * Weight of the search by vector, 0 or more. Required.
+   *
+   * @generated from field: optional double embedding_weight = 1;
+   */
+  embeddingWeight?: number | undefined;
+
+  /**
+   * Weight of the search by keywords, 0 or more; not both 0. Required.
+   *
+   * @generated from field: optional double text_weight = 2;
+   */
+  textWeight?: number | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.HybridSearch.
+ * Use `create(HybridSearchSchema)` to create a new message.
+ */
+export const HybridSearchSchema: GenMessage<HybridSearch> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 4);
 
 /**
  * What a search found.
@@ -151,11 +272,18 @@ export type SearchResponse = Message<"pgquiver.v1.SearchResponse"> & {
   nextPage?: string | undefined;
 
   /**
-   * What embedding the texts cost.
+   * What embedding the texts cost; unset in a batch, which gives the cost of all.
    *
    * @generated from field: pgquiver.v1.SearchUsage usage = 6;
    */
   usage?: SearchUsage | undefined;
+
+  /**
+   * How the results were found.
+   *
+   * @generated from field: pgquiver.v1.SearchStatistics statistics = 7;
+   */
+  statistics?: SearchStatistics | undefined;
 };
 
 /**
@@ -163,7 +291,37 @@ export type SearchResponse = Message<"pgquiver.v1.SearchResponse"> & {
  * Use `create(SearchResponseSchema)` to create a new message.
  */
 export const SearchResponseSchema: GenMessage<SearchResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 2);
+  messageDesc(file_pgquiver_v1_search, 5);
+
+/**
+ * How results were found.
+ *
+ * @generated from message pgquiver.v1.SearchStatistics
+ */
+export type SearchStatistics = Message<"pgquiver.v1.SearchStatistics"> & {
+  /**
+   * How the vectors were compared.
+   *
+   * @generated from field: pgquiver.v1.SearchMethod method = 1;
+   */
+  method: SearchMethod;
+
+  /**
+   * Whether nothing is missing: there are as many results as were asked for, or as match, not counting what a
+   * score_threshold left out. False only when an exact search that should have completed what an index gave took
+   * longer than SEARCH_EXACT_TIMEOUT_SECONDS; when the index gave nothing at all, that is DEADLINE_EXCEEDED.
+   *
+   * @generated from field: bool complete = 2;
+   */
+  complete: boolean;
+};
+
+/**
+ * Describes the message pgquiver.v1.SearchStatistics.
+ * Use `create(SearchStatisticsSchema)` to create a new message.
+ */
+export const SearchStatisticsSchema: GenMessage<SearchStatistics> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 6);
 
 /**
  * One hit.
@@ -188,7 +346,7 @@ export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
 
   /**
    * Similarity, 0 (opposite) to 1 (same direction): 1 - cosine distance / 2. A stored vector of
-   * zeros has no direction and scores 0.
+   * zeros has no direction and scores 0. Of a hybrid search: see HybridSearch.
    *
    * @generated from field: double score = 3;
    */
@@ -228,7 +386,7 @@ export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
  * Use `create(SearchResultSchema)` to create a new message.
  */
 export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 3);
+  messageDesc(file_pgquiver_v1_search, 7);
 
 /**
  * A piece of text.
@@ -256,7 +414,7 @@ export type SearchContent = Message<"pgquiver.v1.SearchContent"> & {
  * Use `create(SearchContentSchema)` to create a new message.
  */
 export const SearchContentSchema: GenMessage<SearchContent> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 4);
+  messageDesc(file_pgquiver_v1_search, 8);
 
 /**
  * What embedding the texts cost.
@@ -277,7 +435,55 @@ export type SearchUsage = Message<"pgquiver.v1.SearchUsage"> & {
  * Use `create(SearchUsageSchema)` to create a new message.
  */
 export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 5);
+  messageDesc(file_pgquiver_v1_search, 9);
+
+/**
+ * How the vectors were compared.
+ *
+ * @generated from enum pgquiver.v1.SearchMethod
+ */
+export const SearchMethod = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: SEARCH_METHOD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Every embedding that matches the filter was compared.
+   *
+   * @generated from enum value: SEARCH_METHOD_EXACT = 1;
+   */
+  EXACT: 1,
+
+  /**
+   * The store's indexes were used: that of its vectors or, where a filter leaves few, that of the metadata.
+   *
+   * @generated from enum value: SEARCH_METHOD_INDEX = 2;
+   */
+  INDEX: 2,
+
+  /**
+   * No vector was compared: only the words count.
+   *
+   * @generated from enum value: SEARCH_METHOD_KEYWORD = 3;
+   */
+  KEYWORD: 3,
+} as const;
+
+/**
+ * How the vectors were compared.
+ *
+ * @generated from enum pgquiver.v1.SearchMethod
+ */
+export type SearchMethod = (typeof SearchMethod)[keyof typeof SearchMethod] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.SearchMethod.
+ */
+export const SearchMethodSchema: GenEnum<SearchMethod> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_search, 0);
 
 /**
  * Finds the embeddings of a store nearest to a text or a vector.
@@ -286,8 +492,9 @@ export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
  */
 export const SearchService: GenService<{
   /**
-   * Searches one store. The search is exact: every embedding that matches the filter is
-   * compared. A failure is an error, never an empty result.
+   * Searches one store. The reply has as many results as were asked for, or all that match, and
+   * says so when it has not (`statistics.complete`). A store with an index of its own is searched
+   * by it, others exactly. A failure is an error, never an empty result.
    *
    * @generated from rpc pgquiver.v1.SearchService.Search
    */
@@ -295,6 +502,18 @@ export const SearchService: GenService<{
     methodKind: "unary";
     input: typeof SearchRequestSchema;
     output: typeof SearchResponseSchema;
+  },
+  /**
+   * Runs several searches of one store. Their texts are embedded in one call and the searches run
+   * side by side; each has results of its own. A search that is wrong in itself fails the call, and
+   * the error's field names it: `searches[2].max_num_results`.
+   *
+   * @generated from rpc pgquiver.v1.SearchService.BatchSearch
+   */
+  batchSearch: {
+    methodKind: "unary";
+    input: typeof BatchSearchRequestSchema;
+    output: typeof BatchSearchResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_pgquiver_v1_search, 0);

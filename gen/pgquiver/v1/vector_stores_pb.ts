@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/vector_stores.proto.
  */
 export const file_pgquiver_v1_vector_stores: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSLcBAoLVmVjdG9yU3RvcmUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSEQoEbmFtZRgEIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAUgASgJSAGIAQESEwoLdXNhZ2VfYnl0ZXMYBiABKAMSLAoLZmlsZV9jb3VudHMYByABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzEi4KBnN0YXR1cxgIIAEoDjIeLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlU3RhdHVzEjUKDWV4cGlyZXNfYWZ0ZXIYCSABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARIXCgpleHBpcmVzX2F0GAogASgDSAOIAQESGwoObGFzdF9hY3RpdmVfYXQYCyABKANIBIgBARI4CghtZXRhZGF0YRgMIAMoCzImLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlLk1ldGFkYXRhRW50cnkSFwoKZGltZW5zaW9ucxgNIAEoBUgFiAEBEhwKD2VtYmVkZGluZ19tb2RlbBgOIAEoCUgGiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIOCgxfZGVzY3JpcHRpb25CEAoOX2V4cGlyZXNfYWZ0ZXJCDQoLX2V4cGlyZXNfYXRCEQoPX2xhc3RfYWN0aXZlX2F0Qg0KC19kaW1lbnNpb25zQhIKEF9lbWJlZGRpbmdfbW9kZWwiZgoKRmlsZUNvdW50cxITCgtpbl9wcm9ncmVzcxgBIAEoAxIRCgljb21wbGV0ZWQYAiABKAMSDgoGZmFpbGVkGAMgASgDEhEKCWNhbmNlbGxlZBgEIAEoAxINCgV0b3RhbBgFIAEoAyIsCgxFeHBpcmVzQWZ0ZXISDgoGYW5jaG9yGAEgASgJEgwKBGRheXMYAiABKAUiXQoQQ2h1bmtpbmdTdHJhdGVneRIMCgR0eXBlGAEgASgJEjAKBnN0YXRpYxgCIAEoCzIbLnBncXVpdmVyLnYxLlN0YXRpY0NodW5raW5nSACIAQFCCQoHX3N0YXRpYyJNCg5TdGF0aWNDaHVua2luZxIdChVtYXhfY2h1bmtfc2l6ZV90b2tlbnMYASABKAUSHAoUY2h1bmtfb3ZlcmxhcF90b2tlbnMYAiABKAUiyAMKGENyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBIRCgRuYW1lGAEgASgJSACIAQESGAoLZGVzY3JpcHRpb24YAiABKAlIAYgBARIQCghmaWxlX2lkcxgDIAMoCRI1Cg1leHBpcmVzX2FmdGVyGAQgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAKIAQESPQoRY2h1bmtpbmdfc3RyYXRlZ3kYBSABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SAOIAQESRQoIbWV0YWRhdGEYBiADKAsyMy5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRIPCgJpZBgHIAEoCUgEiAEBEhcKCmRpbWVuc2lvbnMYCCABKAVIBYgBARovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCDgoMX2Rlc2NyaXB0aW9uQhAKDl9leHBpcmVzX2FmdGVyQhQKEl9jaHVua2luZ19zdHJhdGVneUIFCgNfaWRCDQoLX2RpbWVuc2lvbnMiMAoVR2V0VmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKnAQoXTGlzdFZlY3RvclN0b3Jlc1JlcXVlc3QSEgoFbGltaXQYASABKAVIAIgBARISCgVhZnRlchgCIAEoCUgBiAEBEhMKBmJlZm9yZRgDIAEoCUgCiAEBEiYKBW9yZGVyGAQgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyIqoBChhMaXN0VmVjdG9yU3RvcmVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiYKBGRhdGEYAiADKAsyGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZRIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiwQIKGFVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEQoEbmFtZRgCIAEoCUgAiAEBEjUKDWV4cGlyZXNfYWZ0ZXIYAyABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAYgBARJFCghtZXRhZGF0YRgEIAMoCzIzLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdC5NZXRhZGF0YUVudHJ5Ei8KC3VwZGF0ZV9tYXNrGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCEAoOX2V4cGlyZXNfYWZ0ZXIiMwoYRGVsZXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSJIChlEZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIKqEBChFWZWN0b3JTdG9yZVN0YXR1cxIjCh9WRUNUT1JfU1RPUkVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHwobVkVDVE9SX1NUT1JFX1NUQVRVU19FWFBJUkVEEAESIwofVkVDVE9SX1NUT1JFX1NUQVRVU19JTl9QUk9HUkVTUxACEiEKHVZFQ1RPUl9TVE9SRV9TVEFUVVNfQ09NUExFVEVEEAMqPQoFT3JkZXISFQoRT1JERVJfVU5TUEVDSUZJRUQQABINCglPUkRFUl9BU0MQARIOCgpPUkRFUl9ERVNDEAIymgUKElZlY3RvclN0b3JlU2VydmljZRJyChFDcmVhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIhyC0+STAhY6ASoiES92MS92ZWN0b3Jfc3RvcmVzEnsKDkdldFZlY3RvclN0b3JlEiIucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiK4LT5JMCJRIjL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0SegoQTGlzdFZlY3RvclN0b3JlcxIkLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZXNSZXF1ZXN0GiUucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3Jlc1Jlc3BvbnNlIhmC0+STAhMSES92MS92ZWN0b3Jfc3RvcmVzEoQBChFVcGRhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIi6C0+STAig6ASoiIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9Eo8BChFEZWxldGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVxdWVzdBomLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2UiK4LT5JMCJSojL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH1iBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask]);
+  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSLzBQoLVmVjdG9yU3RvcmUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSEQoEbmFtZRgEIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAUgASgJSAGIAQESEwoLdXNhZ2VfYnl0ZXMYBiABKAMSLAoLZmlsZV9jb3VudHMYByABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzEi4KBnN0YXR1cxgIIAEoDjIeLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlU3RhdHVzEjUKDWV4cGlyZXNfYWZ0ZXIYCSABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARIXCgpleHBpcmVzX2F0GAogASgDSAOIAQESGwoObGFzdF9hY3RpdmVfYXQYCyABKANIBIgBARI4CghtZXRhZGF0YRgMIAMoCzImLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlLk1ldGFkYXRhRW50cnkSFwoKZGltZW5zaW9ucxgNIAEoBUgFiAEBEhwKD2VtYmVkZGluZ19tb2RlbBgOIAEoCUgGiAEBEhcKD2VtYmVkZGluZ19jb3VudBgPIAEoAxIuCglwcmVjaXNpb24YECABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IB4gBARIQCghsYW5ndWFnZRgRIAEoCRIsCgtpbmRleF9zdGF0ZRgSIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uImYKCkZpbGVDb3VudHMSEwoLaW5fcHJvZ3Jlc3MYASABKAMSEQoJY29tcGxldGVkGAIgASgDEg4KBmZhaWxlZBgDIAEoAxIRCgljYW5jZWxsZWQYBCABKAMSDQoFdG90YWwYBSABKAMiLAoMRXhwaXJlc0FmdGVyEg4KBmFuY2hvchgBIAEoCRIMCgRkYXlzGAIgASgFIscBChBDaHVua2luZ1N0cmF0ZWd5EgwKBHR5cGUYASABKAkSMAoGc3RhdGljGAIgASgLMhsucGdxdWl2ZXIudjEuU3RhdGljQ2h1bmtpbmdIAIgBARIXCgpjaHVua19zaXplGAMgASgFSAGIAQESGgoNY2h1bmtfb3ZlcmxhcBgEIAEoBUgCiAEBEhIKCnNlcGFyYXRvcnMYBSADKAlCCQoHX3N0YXRpY0INCgtfY2h1bmtfc2l6ZUIQCg5fY2h1bmtfb3ZlcmxhcCJNCg5TdGF0aWNDaHVua2luZxIdChVtYXhfY2h1bmtfc2l6ZV90b2tlbnMYASABKAUSHAoUY2h1bmtfb3ZlcmxhcF90b2tlbnMYAiABKAUiqgQKGENyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBIRCgRuYW1lGAEgASgJSACIAQESGAoLZGVzY3JpcHRpb24YAiABKAlIAYgBARIQCghmaWxlX2lkcxgDIAMoCRI1Cg1leHBpcmVzX2FmdGVyGAQgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAKIAQESPQoRY2h1bmtpbmdfc3RyYXRlZ3kYBSABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SAOIAQESRQoIbWV0YWRhdGEYBiADKAsyMy5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRIPCgJpZBgHIAEoCUgEiAEBEhcKCmRpbWVuc2lvbnMYCCABKAVIBYgBARIuCglwcmVjaXNpb24YCSABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IBogBARIVCghsYW5ndWFnZRgKIAEoCUgHiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIOCgxfZGVzY3JpcHRpb25CEAoOX2V4cGlyZXNfYWZ0ZXJCFAoSX2NodW5raW5nX3N0cmF0ZWd5QgUKA19pZEINCgtfZGltZW5zaW9uc0IMCgpfcHJlY2lzaW9uQgsKCV9sYW5ndWFnZSIwChVHZXRWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIqcBChdMaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESEwoGYmVmb3JlGAMgASgJSAKIAQESJgoFb3JkZXIYBCABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXIiqgEKGExpc3RWZWN0b3JTdG9yZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJgoEZGF0YRgCIAMoCzIYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCLBAgoYVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESNQoNZXhwaXJlc19hZnRlchgDIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgBiAEBEkUKCG1ldGFkYXRhGAQgAygLMjMucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnkSLwoLdXBkYXRlX21hc2sYBSABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIQCg5fZXhwaXJlc19hZnRlciIzChhEZWxldGVWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIkgKGURlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgqagoJUHJlY2lzaW9uEhkKFVBSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhUKEVBSRUNJU0lPTl9GTE9BVDMyEAESFQoRUFJFQ0lTSU9OX0ZMT0FUMTYQAhIUChBQUkVDSVNJT05fQklOQVJZEAMquQEKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBJTkRFWF9TVEFURV9OT05FEAESFwoTSU5ERVhfU1RBVEVfV0FJVElORxACEhYKEklOREVYX1NUQVRFX01PVklORxADEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAQSFQoRSU5ERVhfU1RBVEVfUkVBRFkQBRIWChJJTkRFWF9TVEFURV9GQUlMRUQQBiqhAQoRVmVjdG9yU3RvcmVTdGF0dXMSIwofVkVDVE9SX1NUT1JFX1NUQVRVU19VTlNQRUNJRklFRBAAEh8KG1ZFQ1RPUl9TVE9SRV9TVEFUVVNfRVhQSVJFRBABEiMKH1ZFQ1RPUl9TVE9SRV9TVEFUVVNfSU5fUFJPR1JFU1MQAhIhCh1WRUNUT1JfU1RPUkVfU1RBVFVTX0NPTVBMRVRFRBADKj0KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASDQoJT1JERVJfQVNDEAESDgoKT1JERVJfREVTQxACMpoFChJWZWN0b3JTdG9yZVNlcnZpY2UScgoRQ3JlYXRlVmVjdG9yU3RvcmUSJS5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSIcgtPkkwIWOgEqIhEvdjEvdmVjdG9yX3N0b3JlcxJ7Cg5HZXRWZWN0b3JTdG9yZRIiLnBncXVpdmVyLnYxLkdldFZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIiuC0+STAiUSIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9EnoKEExpc3RWZWN0b3JTdG9yZXMSJC5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBolLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZXNSZXNwb25zZSIZgtPkkwITEhEvdjEvdmVjdG9yX3N0b3JlcxKEAQoRVXBkYXRlVmVjdG9yU3RvcmUSJS5wZ3F1aXZlci52MS5VcGRhdGVWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSIugtPkkwIoOgEqIiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRKPAQoRRGVsZXRlVmVjdG9yU3RvcmUSJS5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZVJlcXVlc3QaJi5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlIiuC0+STAiUqIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9YgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask]);
 
 /**
  * A collection of embeddings that are searched together.
@@ -124,6 +124,34 @@ export type VectorStore = Message<"pgquiver.v1.VectorStore"> & {
    * @generated from field: optional string embedding_model = 14;
    */
   embeddingModel?: string | undefined;
+
+  /**
+   * How many embeddings the store holds: chunks of files and those added directly.
+   *
+   * @generated from field: int64 embedding_count = 15;
+   */
+  embeddingCount: bigint;
+
+  /**
+   * What the store's vector index keeps of each vector, as asked for; unset: chosen by dimensions.
+   *
+   * @generated from field: optional pgquiver.v1.Precision precision = 16;
+   */
+  precision?: Precision | undefined;
+
+  /**
+   * Text search configuration of Postgres for the keyword part of hybrid search.
+   *
+   * @generated from field: string language = 17;
+   */
+  language: string;
+
+  /**
+   * How far the store's own vector index is; IndexService says more.
+   *
+   * @generated from field: pgquiver.v1.IndexState index_state = 18;
+   */
+  indexState: IndexState;
 };
 
 /**
@@ -217,7 +245,7 @@ export const ExpiresAfterSchema: GenMessage<ExpiresAfter> = /*@__PURE__*/
  */
 export type ChunkingStrategy = Message<"pgquiver.v1.ChunkingStrategy"> & {
   /**
-   * "auto" (800 tokens, overlapping by 400) or "static". Required.
+   * "auto" (800 tokens, overlapping by 400) or "static". Required, but for LiteLLM's form.
    *
    * @generated from field: string type = 1;
    */
@@ -229,6 +257,27 @@ export type ChunkingStrategy = Message<"pgquiver.v1.ChunkingStrategy"> & {
    * @generated from field: optional pgquiver.v1.StaticChunking static = 2;
    */
   static?: StaticChunking | undefined;
+
+  /**
+   * LiteLLM's form, without `type`: most characters in a chunk, 1 to 100,000.
+   *
+   * @generated from field: optional int32 chunk_size = 3;
+   */
+  chunkSize?: number | undefined;
+
+  /**
+   * With `chunk_size`: characters shared by neighbouring chunks, 0 to half of it; default 0.
+   *
+   * @generated from field: optional int32 chunk_overlap = 4;
+   */
+  chunkOverlap?: number | undefined;
+
+  /**
+   * Part of LiteLLM's form; without effect.
+   *
+   * @generated from field: repeated string separators = 5;
+   */
+  separators: string[];
 };
 
 /**
@@ -287,7 +336,7 @@ export type CreateVectorStoreRequest = Message<"pgquiver.v1.CreateVectorStoreReq
   description?: string | undefined;
 
   /**
-   * Files to attach; not available in this version (UNIMPLEMENTED unless empty).
+   * Files to attach, up to 500; each must exist.
    *
    * @generated from field: repeated string file_ids = 3;
    */
@@ -327,6 +376,22 @@ export type CreateVectorStoreRequest = Message<"pgquiver.v1.CreateVectorStoreReq
    * @generated from field: optional int32 dimensions = 8;
    */
   dimensions?: number | undefined;
+
+  /**
+   * What the store's vector index keeps of each vector; default by dimensions: FLOAT16 up to 4,000,
+   * BINARY above.
+   *
+   * @generated from field: optional pgquiver.v1.Precision precision = 9;
+   */
+  precision?: Precision | undefined;
+
+  /**
+   * Text search configuration of Postgres (`english`, `german`, `simple`, ...) for the keyword part
+   * of hybrid search; default the service's own.
+   *
+   * @generated from field: optional string language = 10;
+   */
+  language?: string | undefined;
 };
 
 /**
@@ -554,6 +619,125 @@ export const DeleteVectorStoreResponseSchema: GenMessage<DeleteVectorStoreRespon
   messageDesc(file_pgquiver_v1_vector_stores, 11);
 
 /**
+ * What a vector index keeps of each vector. The stored vectors themselves always stay float32, and
+ * what an index of less precision finds is ranked by them.
+ *
+ * @generated from enum pgquiver.v1.Precision
+ */
+export const Precision = {
+  /**
+   * Not given: chosen by dimensions.
+   *
+   * @generated from enum value: PRECISION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * All of it; up to 2,000 dimensions.
+   *
+   * @generated from enum value: PRECISION_FLOAT32 = 1;
+   */
+  FLOAT32: 1,
+
+  /**
+   * Half of its bits; up to 4,000 dimensions.
+   *
+   * @generated from enum value: PRECISION_FLOAT16 = 2;
+   */
+  FLOAT16: 2,
+
+  /**
+   * The sign of each number; up to 16,000 dimensions.
+   *
+   * @generated from enum value: PRECISION_BINARY = 3;
+   */
+  BINARY: 3,
+} as const;
+
+/**
+ * What a vector index keeps of each vector. The stored vectors themselves always stay float32, and
+ * what an index of less precision finds is ranked by them.
+ *
+ * @generated from enum pgquiver.v1.Precision
+ */
+export type Precision = (typeof Precision)[keyof typeof Precision] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.Precision.
+ */
+export const PrecisionSchema: GenEnum<Precision> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_vector_stores, 0);
+
+/**
+ * How far a store's own table and vector index are. Search is exact in every state but READY.
+ *
+ * @generated from enum pgquiver.v1.IndexState
+ */
+export const IndexState = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: INDEX_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * None, and none is due: the store is small, or an index is forbidden.
+   *
+   * @generated from enum value: INDEX_STATE_NONE = 1;
+   */
+  NONE: 1,
+
+  /**
+   * Due; waiting for its turn.
+   *
+   * @generated from enum value: INDEX_STATE_WAITING = 2;
+   */
+  WAITING: 2,
+
+  /**
+   * The rows are being copied into the store's own table.
+   *
+   * @generated from enum value: INDEX_STATE_MOVING = 3;
+   */
+  MOVING: 3,
+
+  /**
+   * The rows are in the store's own table; the index is being built.
+   *
+   * @generated from enum value: INDEX_STATE_BUILDING = 4;
+   */
+  BUILDING: 4,
+
+  /**
+   * In use.
+   *
+   * @generated from enum value: INDEX_STATE_READY = 5;
+   */
+  READY: 5,
+
+  /**
+   * The last attempt failed; another follows.
+   *
+   * @generated from enum value: INDEX_STATE_FAILED = 6;
+   */
+  FAILED: 6,
+} as const;
+
+/**
+ * How far a store's own table and vector index are. Search is exact in every state but READY.
+ *
+ * @generated from enum pgquiver.v1.IndexState
+ */
+export type IndexState = (typeof IndexState)[keyof typeof IndexState] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.IndexState.
+ */
+export const IndexStateSchema: GenEnum<IndexState> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_vector_stores, 1);
+
+/**
  * Whether a store can be used.
  *
  * @generated from enum pgquiver.v1.VectorStoreStatus
@@ -599,7 +783,7 @@ export type VectorStoreStatus = (typeof VectorStoreStatus)[keyof typeof VectorSt
  * Describes the enum pgquiver.v1.VectorStoreStatus.
  */
 export const VectorStoreStatusSchema: GenEnum<VectorStoreStatus> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 0);
+  enumDesc(file_pgquiver_v1_vector_stores, 2);
 
 /**
  * The direction of a list.
@@ -640,7 +824,7 @@ export type Order = (typeof Order)[keyof typeof Order] | UnknownEnum;
  * Describes the enum pgquiver.v1.Order.
  */
 export const OrderSchema: GenEnum<Order> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 1);
+  enumDesc(file_pgquiver_v1_vector_stores, 3);
 
 /**
  * Manages vector stores: named collections of embeddings that are searched together.

@@ -1,0 +1,202 @@
+import type pg from "pg";
+import { messageOf } from "../errors.ts";
+import { isAway, isReplicaFault } from "./errors.ts";
+import { openDatabase, type Database, type DatabaseOptions } from "./pool.ts";
+import { cancellable } from "./transaction.ts";
+import { WalClock } from "./wal-clock.ts";
+
+/** The replicas of a database. */
+export interface Replicas {
+  /** What is known of each, in the order of their URLs. */
+  states(): ReplicaState[];
+  /** The replica with the fewest reads in flight, in turn where there are several; undefined: none is fit for use. */
+  choose(): Pick<Replica, "run"> | undefined;
+  /** Has `listener` told how each replica is, as soon as that is known, and when it becomes fit for use or no longer is. */
+  watch(listener: (state: ReplicaState) => void): void;
+  /** Looks at every replica now. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What is known of a replica. */
+export interface ReplicaState {
+  /** Such as `PostgreSQL at db-2:5432, database vectors`; without the password. */
+  description: string;
+  /** Why it is not used, such as "is 7.2 s behind"; undefined: it is. */
+  problem: string | undefined;
+  /** How old its state is at most; undefined: unknown. */
+  lagMs: number | undefined;
+  /** Reads that run on it. */
+  inFlight: number;
+}
+
+/** How the replicas are reached and when they are fit for use. */
+export interface ReplicaOptions extends Pick<DatabaseOptions, "tables" | "poolMax" | "statementTimeoutMs"> {
+  /** Postgres URLs, as `DatabaseOptions.url`. */
+  urls: readonly string[];
+  /** A replica whose state is older is not used. */
+  lagMaxMs: number;
+}
+
+/** A read should not wait long for one replica when there are others, and the primary. */
+const CONNECT_TIMEOUT_MS = 2_000;
+/** A replica that does not answer a check within this time is lost. */
+const CHECK_TIMEOUT_MS = 2_000;
+/** Checks are this far apart at most, and four of them fit into the lag that is allowed. */
+const CHECK_INTERVAL_MAX_MS = 1_000;
+
+/**
+ * Opens replicas of a database and checks them from then on; none is fit for use before its first check. How far
+ * one is behind is measured without any privilege: positions of the primary's log are kept with the time at which
+ * they were read, and the newest that a replica has replayed tells how old its state is at most.
+ */
+export async function openReplicas(
+  primary: Pick<Database, "probe" | "schema">,
+  { urls, lagMaxMs, ...options }: ReplicaOptions,
+): Promise<Replicas> {
+  const clock = new WalClock();
+  let listener: (state: ReplicaState) => void = () => {};
+  const connect = { ...options, schema: primary.schema, connectTimeoutMs: CONNECT_TIMEOUT_MS };
+  const open = async (url: string) => {
+    const database = await openDatabase({ ...connect, url });
+    return new Replica(database, lagMaxMs, clock, (state) => listener(state));
+  };
+  const replicas = await Promise.all(urls.map(open));
+  const check = async () => {
+    const takenAt = performance.now();
+    // Without a new position the replicas merely seem to fall behind.
+    await ask(primary, readWritten).then(
+      (position) => clock.record(position, takenAt),
+      () => {},
+    );
+    await Promise.all(replicas.map((replica) => replica.check()));
+  };
+  void check();
+  const timer = setInterval(() => void check(), Math.min(CHECK_INTERVAL_MAX_MS, lagMaxMs / 4)).unref();
+  let turn = 0;
+  return {
+    states: () => replicas.map(({ state }) => ({ ...state })),
+    choose() {
+      const fit = replicas.filter(({ state }) => state.problem === undefined);
+      const fewest = Math.min(...fit.map(({ state }) => state.inFlight));
+      const idlest = fit.filter(({ state }) => state.inFlight === fewest);
+      return idlest[turn++ % idlest.length];
+    },
+    watch(given) {
+      listener = given;
+      for (const { state } of replicas) if (state.problem !== UNCHECKED) given({ ...state });
+    },
+    check,
+    async close() {
+      clearInterval(timer);
+      listener = () => {};
+      await Promise.all(replicas.map((replica) => replica.close()));
+    },
+  };
+}
+
+class Replica {
+  readonly state: ReplicaState;
+  readonly #database: Database;
+  readonly #lagMaxMs: number;
+  readonly #clock: WalClock;
+  readonly #changed: (state: ReplicaState) => void;
+  /** Aborted when the replica is lost; another one when it is back. */
+  #lost = new AbortController();
+  #checking: Promise<void> | undefined;
+
+  constructor(database: Database, lagMaxMs: number, clock: WalClock, changed: (state: ReplicaState) => void) {
+    const { description } = database;
+    this.state = { description, problem: UNCHECKED, lagMs: undefined, inFlight: 0 };
+    this.#database = database;
+    this.#lagMaxMs = lagMaxMs;
+    this.#clock = clock;
+    this.#changed = changed;
+  }
+
+  /**
+   * Runs `read` on the replica. Undefined: the replica failed where the primary may not, so that the primary should
+   * be asked; other errors are passed on. The signal that `read` gets aborts with the caller's, and when the replica
+   * is lost meanwhile.
+   */
+  async run<T>(
+    read: (replica: Database, signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<{ value: T } | undefined> {
+    const lost = this.#lost.signal;
+    this.state.inFlight++;
+    try {
+      return { value: await read(this.#database, AbortSignal.any([signal, lost])) };
+    } catch (error) {
+      if (signal.aborted || !(lost.aborted || isReplicaFault(error))) throw error;
+      // Until the next check.
+      if (isAway(error)) this.#settle(`failed: ${messageOf(error)}`);
+      return undefined;
+    } finally {
+      this.state.inFlight--;
+    }
+  }
+
+  /** Looks at the replica now; callers share the check under way. */
+  check(): Promise<void> {
+    return (this.#checking ??= this.#look().finally(() => (this.#checking = undefined)));
+  }
+
+  async close(): Promise<void> {
+    await this.#database.close();
+  }
+
+  async #look(): Promise<void> {
+    try {
+      const replayed = await ask(this.#database, readReplayed);
+      this.state.lagMs = replayed === undefined ? undefined : this.#clock.age(replayed);
+      if (this.#lost.signal.aborted) this.#lost = new AbortController();
+      this.#settle(replayed === undefined ? NO_REPLICA : this.#explainLag());
+    } catch (error) {
+      this.state.lagMs = undefined;
+      this.#settle(`cannot be reached: ${messageOf(error)}`);
+      this.#lost.abort(error);
+    }
+  }
+
+  #explainLag(): string | undefined {
+    const { lagMs } = this.state;
+    if (lagMs === undefined) return "has not caught up with what this service saw first";
+    return lagMs > this.#lagMaxMs ? `is ${(lagMs / 1000).toFixed(1)} s behind` : undefined;
+  }
+
+  #settle(problem: string | undefined): void {
+    const { problem: before } = this.state;
+    const isChange = (problem === undefined) !== (before === undefined) || before === UNCHECKED;
+    this.state.problem = problem;
+    if (isChange) this.#changed({ ...this.state });
+  }
+}
+
+const UNCHECKED = "was not checked yet";
+const NO_REPLICA = "is not a replica: it was promoted, or its URL is that of something else";
+
+async function ask<T>(
+  { probe }: Pick<Database, "probe">,
+  read: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  return cancellable(probe, AbortSignal.timeout(CHECK_TIMEOUT_MS), read);
+}
+
+/** Where the primary's log ends, in bytes. */
+async function readWritten(client: pg.PoolClient): Promise<bigint> {
+  const result = await client.query<{ position: string }>(
+    "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') as position",
+  );
+  return BigInt(result.rows[0]?.position ?? 0);
+}
+
+/** How far a replica has replayed that log; undefined when it is none. */
+async function readReplayed(client: pg.PoolClient): Promise<bigint | undefined> {
+  const result = await client.query<{ position: string | null }>(
+    `select case when pg_is_in_recovery() then coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0) end
+       as position`,
+  );
+  const position = result.rows[0]?.position ?? null;
+  return position === null ? undefined : BigInt(position);
+}
