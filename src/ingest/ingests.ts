@@ -137,6 +137,17 @@ export async function endIngest(
   return result.rows[0];
 }
 
+/** Forgets at most `rowsMax` ingests, of any store, that nobody touched for 30 days. */
+export async function deleteOldIngests(client: Queryable, tables: Tables, rowsMax: number): Promise<number> {
+  const result = await client.query(
+    `delete from ${tables.ingests} where (vector_store_id, ingest_id) in (
+       select vector_store_id, ingest_id from ${tables.ingests}
+       where updated_at < now() - ${RETENTION_DAYS} * interval '1 day' limit $1 for update skip locked)`,
+    [rowsMax],
+  );
+  return result.rowCount ?? 0;
+}
+
 /** Forgets the ingests of a store, with the store. */
 export async function deleteIngests(client: Queryable, tables: Tables, storeId: string): Promise<void> {
   await client.query(`delete from ${tables.ingests} where vector_store_id = $1`, [storeId]);

@@ -20,8 +20,8 @@ export interface Written {
  * Writes rows whose ids may be taken: replaces the old rows, or skips the new ones. The ids must
  * differ. Rows go in order of id, so that two such writes wait for each other rather than deadlock.
  * For replacing, the caller must hold the store's lock: otherwise a row that is inserted meanwhile
- * would be counted twice. One array parameter a column keeps this one prepared statement for any
- * number of rows, and spares a staging table.
+ * would be counted twice. One array parameter a column spares a staging table. The statement has no
+ * name: a connection would keep it for every store with a table of its own.
  */
 export async function mergeRows(
   client: pg.PoolClient,
@@ -60,11 +60,7 @@ export async function mergeRows(
     replaced: string;
     bytes: string;
     replaced_bytes: string;
-  }>({
-    name: `merge_${mode}`,
-    text: mergeStatement(tables, mode),
-    values,
-  });
+  }>(mergeStatement(tables, mode), values);
   const counts = result.rows[0];
   const written = Number(counts?.written);
   return {
@@ -84,7 +80,7 @@ function mergeStatement(t: Tables, mode: "replace" | "skip"): string {
       select * from unnest($2::text[], $3::text[], $4::vector[], $5::jsonb[], $6::timestamptz[]) as incoming (${columns})),
     old as (
       select octet_length(embeddings.${t.content}) as bytes
-      from ${t.embeddings} as embeddings join incoming using (${t.id})
+      from only ${t.embeddings} as embeddings join incoming using (${t.id})
       where embeddings.${t.vectorStoreId} = $1 and ${mode === "replace"}),
     merged as (
       insert into ${t.embeddings} (${t.vectorStoreId}, ${columns}) select $1, incoming.* from incoming

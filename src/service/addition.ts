@@ -5,9 +5,10 @@ import { insertRows } from "../ingest/insert.ts";
 import { checkContent, checkDimensions, checkMetadata, checkVector, type Row } from "../ingest/row.ts";
 import { isUniqueViolation } from "../postgres/errors.ts";
 import type { Database } from "../postgres/pool.ts";
-import { transaction } from "../postgres/transaction.ts";
 import { findTakenIds } from "../stores/embeddings.ts";
+import { readPlaced, writeStore } from "../stores/placement.ts";
 import type { VectorStoreRow } from "../stores/stores.ts";
+import { deriveIdentifier, findEarlier } from "./idempotency.ts";
 import { checkIdentifier, makeIdentifier } from "./identifier.ts";
 import { checkModel } from "./model.ts";
 import { recordOrRefuse } from "./record.ts";
@@ -21,7 +22,7 @@ type Path = (index: number) => string;
 /**
  * Adds embeddings to a store, all or none: checks every row, embeds the texts that came without a
  * vector, and stores rows and counts in one transaction. The rows come back in order; by then they
- * are committed.
+ * are committed. With an idempotency key, rows that an earlier request has stored come back as they are.
  */
 export async function addEmbeddings(
   database: Database,
@@ -29,12 +30,18 @@ export async function addEmbeddings(
   storeId: string,
   inputs: readonly Input[],
   path: Path,
+  idempotencyKey: string | undefined,
   signal: AbortSignal,
-): Promise<Row[]> {
+): Promise<Pick<Row, "id" | "createdAt">[]> {
   const { pool, tables } = database;
   checkUnique(inputs, path);
-  const checked = inputs.map((input, index) => readInput(input, path(index)));
+  const checked = inputs.map((input, index) =>
+    readInput(input, path(index), deriveIdentifier("emb", idempotencyKey, storeId, index)),
+  );
   const store = await requireActiveStore(pool, tables, storeId);
+  const isRepeatable = idempotencyKey !== undefined;
+  const earlier = isRepeatable ? await findEarlier(database, store, checked) : undefined;
+  if (earlier !== undefined) return earlier;
   const missing = checked.filter((row) => row.vector === undefined).map((row) => row.content);
   if (missing.length > 0) checkModel(embedder, store);
   const embedded = missing.length === 0 ? [] : (await embedder.embed(missing, signal)).vectors;
@@ -50,16 +57,22 @@ export async function addEmbeddings(
     embeddingModel: missing.length > 0 ? embedder.model : null,
   };
   try {
-    await transaction(
+    await writeStore(
       pool,
-      async (client) => {
-        await insertRows(client, tables, storeId, rows);
+      tables,
+      storeId,
+      async (client, placed) => {
+        await insertRows(client, placed, storeId, rows);
         await recordOrRefuse(client, tables, embedder, storeId, addition, vectorParam(inputs, 0, path));
       },
       signal,
     );
   } catch (error) {
-    throw isUniqueViolation(error) ? await explainTaken(database, storeId, inputs, path) : error;
+    if (!isUniqueViolation(error)) throw error;
+    // The first of two requests at the same time.
+    const first = isRepeatable ? await findEarlier(database, store, checked) : undefined;
+    if (first !== undefined) return first;
+    throw await explainTaken(database, store, inputs, path);
   }
   return rows;
 }
@@ -76,10 +89,14 @@ function checkUnique(inputs: readonly Input[], path: Path): void {
   }
 }
 
-function readInput(input: Input, prefix: string): Omit<Row, "vector"> & { vector: Float32Array | undefined } {
+function readInput(
+  input: Input,
+  prefix: string,
+  derivedId: string | undefined,
+): Omit<Row, "vector"> & { vector: Float32Array | undefined } {
   const made = makeIdentifier("emb");
   return {
-    id: input.id ?? made.id,
+    id: input.id ?? derivedId ?? made.id,
     content: input.content,
     contentBytes: checkContent(input.content, `${prefix}content`),
     metadata: checkMetadata(input.metadata, `${prefix}metadata`),
@@ -111,12 +128,12 @@ function vectorParam(inputs: readonly Input[], index: number, path: Path): strin
 /** Names the id that is taken: Postgres says it only in a text. */
 async function explainTaken(
   { pool, tables }: Database,
-  storeId: string,
+  store: VectorStoreRow,
   inputs: readonly Input[],
   path: Path,
 ): Promise<Error> {
   const ids = inputs.map((input) => input.id).filter((id) => id !== undefined);
-  const [id] = await findTakenIds(pool, tables, storeId, ids);
+  const [id] = await readPlaced(pool, tables, store, (placed) => findTakenIds(pool, placed, store.id, ids));
   const index = inputs.findIndex((input) => input.id === id);
   return alreadyExists(`There is an embedding with id '${id}' already.`, `${path(Math.max(index, 0))}id`);
 }

@@ -16,7 +16,6 @@ import type { Row } from "../ingest/row.ts";
 import { limits } from "../limits.ts";
 import { decodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/pool.ts";
-import { transaction } from "../postgres/transaction.ts";
 import { compileFilter } from "../search/filter.ts";
 import { lockStore, recordRemoval } from "../stores/activity.ts";
 import {
@@ -26,8 +25,10 @@ import {
   type EmbeddingRow,
   type Removed,
 } from "../stores/embeddings.ts";
+import { readPlaced, writeStore } from "../stores/placement.ts";
 import { addEmbeddings } from "./addition.ts";
 import { readFilter } from "./filter.ts";
+import { readIdempotencyKey } from "./idempotency.ts";
 import { readPage, toPage } from "./page.ts";
 import { requireStore, toSeconds } from "./stores.ts";
 
@@ -43,20 +44,22 @@ function creation(
   embedder: Embedder,
 ): Pick<Methods, "createEmbedding" | "batchCreateEmbeddings"> {
   return {
-    async createEmbedding(request, { signal }) {
+    async createEmbedding(request, { signal, values }) {
       const id = request.vectorStoreId;
-      const [row] = await addEmbeddings(database, embedder, id, [request], () => "", signal);
-      return toCreated(id, request, row as Row);
+      const key = readIdempotencyKey(values);
+      const [row] = await addEmbeddings(database, embedder, id, [request], () => "", key, signal);
+      return toCreated(id, request, row as Pick<Row, "id" | "createdAt">);
     },
 
-    async batchCreateEmbeddings({ vectorStoreId, embeddings }, { signal }) {
+    async batchCreateEmbeddings({ vectorStoreId, embeddings }, { signal, values }) {
       if (embeddings.length === 0) throw missingParameter("embeddings");
       if (embeddings.length > limits.batch_rows_max) {
         const message = `Invalid 'embeddings': array too long. Expected at most ${limits.batch_rows_max} items, but got ${embeddings.length} instead.`;
         throw invalidArgument("embeddings", message, "ARRAY_ABOVE_MAX_LENGTH");
       }
       const path = (index: number) => `embeddings[${index}].`;
-      const rows = await addEmbeddings(database, embedder, vectorStoreId, embeddings, path, signal);
+      const key = readIdempotencyKey(values);
+      const rows = await addEmbeddings(database, embedder, vectorStoreId, embeddings, path, key, signal);
       return create(BatchCreateEmbeddingsResponseSchema, {
         object: "embedding.batch",
         data: rows.map((row, index) => toCreated(vectorStoreId, embeddings[index] as EmbeddingInput, row)),
@@ -69,9 +72,11 @@ function creation(
 function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "listEmbeddings"> {
   return {
     async getEmbedding({ vectorStoreId, embeddingId }) {
-      await requireStore(pool, tables, vectorStoreId);
+      const store = await requireStore(pool, tables, vectorStoreId);
       checkFindable(vectorStoreId, embeddingId);
-      const row = await findEmbedding(pool, tables, vectorStoreId, embeddingId);
+      const row = await readPlaced(pool, tables, store, (placed) =>
+        findEmbedding(pool, placed, store.id, embeddingId),
+      );
       if (row === undefined) throw embeddingNotFound(vectorStoreId, embeddingId);
       return toEmbedding(vectorStoreId, row);
     },
@@ -82,12 +87,14 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
       for (const [param, id] of Object.entries({ after, before })) {
         if (id?.includes("\0")) throw invalidArgument(param, `Invalid '${param}': no id has NUL (U+0000).`);
       }
-      const { id } = await requireStore(pool, tables, request.vectorStoreId);
+      const store = await requireStore(pool, tables, request.vectorStoreId);
       const includeEmbedding = request.includeEmbedding ?? false;
-      const rows = await listEmbeddings(pool, tables, id, { ...page, after, before, includeEmbedding });
+      const rows = await readPlaced(pool, tables, store, (placed) =>
+        listEmbeddings(pool, placed, store.id, { ...page, after, before, includeEmbedding }),
+      );
       return create(
         ListEmbeddingsResponseSchema,
-        toPage(page, rows, (row) => toEmbedding(id, row)),
+        toPage(page, rows, (row) => toEmbedding(store.id, row)),
       );
     },
   };
@@ -130,9 +137,9 @@ async function remove(
   condition: string,
   params: unknown[],
 ): Promise<Removed> {
-  return transaction(pool, async (client) => {
+  return writeStore(pool, tables, storeId, async (client, placed) => {
     if (!(await lockStore(client, tables, storeId))) throw vectorStoreNotFound(storeId);
-    const removed = await deleteEmbeddings(client, tables, storeId, condition, params);
+    const removed = await deleteEmbeddings(client, placed, storeId, condition, params);
     if (removed.rows > 0) await recordRemoval(client, tables, storeId, removed);
     return removed;
   });
@@ -151,7 +158,7 @@ function embeddingNotFound(storeId: string, id: string) {
 function toCreated(
   storeId: string,
   input: Pick<EmbeddingInput, "content" | "metadata">,
-  row: Row,
+  row: Pick<Row, "id" | "createdAt">,
 ): Embedding {
   return create(EmbeddingSchema, {
     id: row.id,

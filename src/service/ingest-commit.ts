@@ -6,10 +6,12 @@ import { insertRows } from "../ingest/insert.ts";
 import { checkDimensions, type Row, type Vector } from "../ingest/row.ts";
 import { mergeRows, type Written } from "../ingest/upsert.ts";
 import { isConflict, isUniqueViolation } from "../postgres/errors.ts";
-import type { Client, Database, Queryable } from "../postgres/pool.ts";
-import { savepoint, transaction } from "../postgres/transaction.ts";
+import type { Client, Database } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { savepoint } from "../postgres/transaction.ts";
 import { lockStore } from "../stores/activity.ts";
 import { findTakenIds } from "../stores/embeddings.ts";
+import { readPlaced, writeStore } from "../stores/placement.ts";
 import { explainLoss, type IngestSession } from "./ingest-open.ts";
 import { checkModel } from "./model.ts";
 import { recordOrRefuse } from "./record.ts";
@@ -44,6 +46,9 @@ interface Uncounted {
   isEmbedded: boolean;
 }
 
+/** Says which of some ids are taken. */
+type FindTaken = (ids: readonly string[]) => Promise<string[]>;
+
 /** Writes the groups of one stream, and counts them in the store and in the ingest. */
 export class GroupWriter {
   readonly #database: Database;
@@ -68,12 +73,18 @@ export class GroupWriter {
   /** Writes batches and commits them with their place in the stream. */
   async commit(batches: readonly Batch[]): Promise<Outcome> {
     await this.#embedMissing(batches);
+    const { pool, tables } = this.#database;
+    const { store } = this.#session;
     const fromSeq = this.#throughSeq;
-    return this.#attempt(this.#database.pool, batches, (settled) =>
-      transaction(
-        this.#database.pool,
-        async (client) => {
-          const written = await this.#write(client, settled);
+    const findTaken: FindTaken = (ids) =>
+      readPlaced(pool, tables, store, (placed) => findTakenIds(pool, placed, store.id, ids));
+    return this.#attempt(findTaken, batches, (settled) =>
+      writeStore(
+        pool,
+        tables,
+        store.id,
+        async (client, placed) => {
+          const written = await this.#write(client, placed, settled);
           const outcome = toOutcome(settled, written, this.#errorsLeft);
           await this.#record(client, fromSeq, outcome, this.#toUncounted(settled, written));
           return outcome;
@@ -91,6 +102,8 @@ export class GroupWriter {
     groups: AsyncIterable<readonly Batch[]>,
     finish: (client: Client, outcome: Outcome) => Promise<T>,
   ): Promise<T> {
+    const { pool, tables } = this.#database;
+    const { store } = this.#session;
     const fromSeq = this.#throughSeq;
     const total = {
       throughSeq: fromSeq,
@@ -100,14 +113,17 @@ export class GroupWriter {
       errors: [] as RowFault[],
     };
     const uncounted: Uncounted = { rows: 0, bytes: 0, dimensions: undefined, isEmbedded: false };
-    return transaction(
-      this.#database.pool,
-      async (client) => {
+    return writeStore(
+      pool,
+      tables,
+      store.id,
+      async (client, placed) => {
+        const findTaken: FindTaken = (ids) => findTakenIds(client, placed, store.id, ids);
         await client.query(`set local idle_in_transaction_session_timeout = ${STREAM_IDLE_TIMEOUT_MS}`);
         for await (const batches of groups) {
           await this.#embedMissing(batches);
-          const outcome = await this.#attempt(client, batches, async (settled) => {
-            const written = await savepoint(client, () => this.#write(client, settled));
+          const outcome = await this.#attempt(findTaken, batches, async (settled) => {
+            const written = await savepoint(client, () => this.#write(client, placed, settled));
             const added = this.#toUncounted(settled, written);
             uncounted.rows += added.rows;
             uncounted.bytes += added.bytes;
@@ -158,7 +174,7 @@ export class GroupWriter {
    * concurrent transaction got in the way.
    */
   async #attempt(
-    reader: Queryable,
+    find: FindTaken,
     batches: readonly Batch[],
     write: (settled: Settled) => Promise<Outcome>,
   ): Promise<Outcome> {
@@ -166,8 +182,7 @@ export class GroupWriter {
     const ids = batches.flatMap((batch) => batch.rows.map((row) => row.id));
     const taken = new Set<string>();
     const findTaken = async () => {
-      for (const id of await findTakenIds(reader, this.#database.tables, this.#session.store.id, ids))
-        taken.add(id);
+      for (const id of await find(ids)) taken.add(id);
     };
     let isComplete = mode !== "insert" || onError === "skip_row";
     for (let conflicts = 0; ;) {
@@ -195,8 +210,7 @@ export class GroupWriter {
     }
   }
 
-  async #write(client: Client, settled: Settled): Promise<Written> {
-    const { tables } = this.#database;
+  async #write(client: Client, tables: Tables, settled: Settled): Promise<Written> {
     const { store, settings, vectorOid } = this.#session;
     const rows = settled.rows as Row[];
     if (rows.length === 0) return { written: 0, skipped: 0, rowsAdded: 0, bytesAdded: 0 };

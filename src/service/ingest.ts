@@ -29,6 +29,7 @@ import { Messages } from "../ingest/messages.ts";
 import { decodeVector } from "../postgres/copy.ts";
 import type { Database, Queryable } from "../postgres/pool.ts";
 import { listEmbeddings } from "../stores/embeddings.ts";
+import { readPlaced } from "../stores/placement.ts";
 import { GroupWriter, refusal, type Outcome } from "./ingest-commit.ts";
 import { explainLoss, ingestConflict, openSession, type IngestSession } from "./ingest-open.ts";
 import { GroupReader, type Group } from "./ingest-reader.ts";
@@ -37,6 +38,8 @@ import { requireStore, toSeconds } from "./stores.ts";
 /** What bounds bulk ingest in this process. */
 export interface IngestOptions {
   budget: ByteBudget;
+  /** Is told how many rows were written, once they are committed. */
+  onCommitted: (rows: number) => void;
   /** Streams that hold a transaction open at the same time, for `atomicity` stream. */
   atomicStreamsMax: number;
   /** Milliseconds a client may be silent. */
@@ -91,10 +94,12 @@ export function ingestService(
     },
 
     async *exportEmbeddings({ vectorStoreId, after }) {
-      const { id: storeId } = await requireStore(pool, tables, vectorStoreId);
+      const store = await requireStore(pool, tables, vectorStoreId);
       const page = { rowsMax: EXPORT_ROWS, descending: false, backward: false, includeEmbedding: true };
       for (let last = after; ;) {
-        const rows = await listEmbeddings(pool, tables, storeId, { ...page, after: last });
+        const rows = await readPlaced(pool, tables, store, (placed) =>
+          listEmbeddings(pool, placed, store.id, { ...page, after: last }),
+        );
         for (const row of rows) {
           yield create(ExportedEmbeddingSchema, {
             id: row.id,
@@ -115,7 +120,7 @@ export function ingestService(
 type Ingest = (requests: AsyncIterable<IngestRequest>, signal: AbortSignal) => AsyncGenerator<IngestEvent>;
 
 function createIngest(database: Database, embedder: Embedder, options: IngestOptions): Ingest {
-  const { budget, draining, idleMs } = options;
+  const { budget, draining, idleMs, onCommitted } = options;
   let atomicStreams = 0;
   const openAtomic = (): Disposable => {
     if (atomicStreams >= options.atomicStreamsMax)
@@ -136,7 +141,7 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     const session = await openSession(database, open);
     const reader = new GroupReader(messages, session, budget, signal);
     const writer = new GroupWriter(database, embedder, session, signal);
-    const stream = { session, messages, reader, writer, signal };
+    const stream = { session, messages, reader, writer, onCommitted, signal };
     try {
       const resumeAfterSeq = BigInt(session.ingest.through_seq);
       yield event("opened", {
@@ -158,13 +163,14 @@ interface Stream {
   messages: Messages<IngestRequest>;
   reader: GroupReader;
   writer: GroupWriter;
+  onCommitted: IngestOptions["onCommitted"];
   signal: AbortSignal;
 }
 
 /** Commits group by group, reading the next one meanwhile. Returns what the ingest came to. */
 async function* ingestByGroup(
   database: Database,
-  { session, messages, reader, writer, signal }: Stream,
+  { session, messages, reader, writer, onCommitted, signal }: Stream,
 ): AsyncGenerator<IngestEvent, IngestRow> {
   let rows = rowsOf(session.ingest);
   let throughSeq = Number(session.ingest.through_seq);
@@ -175,6 +181,7 @@ async function* ingestByGroup(
     if (after.kind === "more") next = readAhead(reader);
     if (batches.length > 0) {
       const outcome = await messages.owing(writer.commit(batches));
+      onCommitted(outcome.rowsWritten);
       group[Symbol.dispose]();
       throughSeq = outcome.throughSeq;
       rows += outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected;
@@ -198,7 +205,10 @@ async function* ingestByGroup(
 }
 
 /** Commits everything at the stream's `finish`, or nothing. Returns what the ingest came to. */
-async function ingestWhole(database: Database, { session, reader, writer }: Stream): Promise<IngestRow> {
+async function ingestWhole(
+  database: Database,
+  { session, reader, writer, onCommitted }: Stream,
+): Promise<IngestRow> {
   let finish: IngestFinish | undefined;
   async function* groups(): AsyncGenerator<readonly Batch[]> {
     for (;;) {
@@ -220,10 +230,14 @@ async function ingestWhole(database: Database, { session, reader, writer }: Stre
     checkFinish(finish as IngestFinish | undefined, rowsOf(session.ingest));
     return session.ingest;
   }
-  return writer.commitAll(groups(), async (client, outcome) => {
+  let rowsWritten = 0;
+  const ingest = await writer.commitAll(groups(), async (client, outcome) => {
     checkFinish(finish, outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected);
+    rowsWritten = outcome.rowsWritten;
     return complete(client, database, session.key, outcome.throughSeq);
   });
+  onCommitted(rowsWritten);
+  return ingest;
 }
 
 async function complete(

@@ -22,10 +22,16 @@ export interface Page {
 
 const ORDERS: readonly Order[] = Object.values(Order);
 
-/** Reads the paging fields of a list request: limit 1 to 100, default 20; order default descending. */
-export function readPage(request: PageRequest): Page {
-  const limit = request.limit ?? limits.page_limit_default;
-  checkRange("limit", limit, 1, limits.page_limit_max);
+/** How long a page may be, and is when the request does not say. */
+const LIMITS: { max: number; fallback: number } = {
+  max: limits.page_limit_max,
+  fallback: limits.page_limit_default,
+};
+
+/** Reads the paging fields of a list request: limit 1 to 100, default 20, unless told; order default descending. */
+export function readPage(request: PageRequest, { max, fallback } = LIMITS): Page {
+  const limit = request.limit ?? fallback;
+  checkRange("limit", limit, 1, max);
   const { order = Order.UNSPECIFIED } = request;
   if (!ORDERS.includes(order)) {
     throw invalidArgument("order", `Invalid value: '${order}'. Supported values are: 'asc', 'desc'.`);

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
@@ -11,20 +12,24 @@ import {
   type VectorStore,
   type VectorStoreService,
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { deleteAttachments } from "../attachments/attachments.ts";
 import {
   alreadyExists,
+  idempotencyConflict,
   invalidArgument,
   missingParameter,
-  unimplemented,
   vectorStoreExpired,
   vectorStoreNotFound,
 } from "../errors.ts";
+import { dropOwnTable, lockIndex } from "../indexes/removal.ts";
 import { deleteIngests } from "../ingest/ingests.ts";
 import { limits } from "../limits.ts";
-import type { Database, Queryable } from "../postgres/pool.ts";
+import type { Client, Database, Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { deleteEmbeddings } from "../stores/embeddings.ts";
+import { hasLanguage } from "../stores/language.ts";
+import { openForWriting } from "../stores/placement.ts";
 import {
   deleteStore,
   findPosition,
@@ -33,31 +38,47 @@ import {
   listStores,
   updateStore,
   type ExpiresAfter as Expiry,
+  type NewVectorStore,
   type Position,
   type VectorStoreChange,
   type VectorStoreRow,
 } from "../stores/stores.ts";
+import { attachFiles, checkFileId, type Attachable } from "./attachment.ts";
+import { readChunking } from "./chunking.ts";
+import { deriveIdentifier, readIdempotencyKey } from "./idempotency.ts";
 import { checkIdentifier, makeIdentifier, timeOfIdentifier } from "./identifier.ts";
+import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./index-words.ts";
 import { checkRange, readPage, toPage } from "./page.ts";
 import { checkText } from "./text.ts";
 
-/** Creates, reads, updates, lists and deletes vector stores. */
-export function vectorStoreService({ pool, tables }: Database): ServiceImpl<typeof VectorStoreService> {
+/** Creates, reads, updates, lists and deletes vector stores. `language` is that of stores that name none. */
+export function vectorStoreService(
+  database: Database,
+  wake: () => void,
+  language: string,
+): ServiceImpl<typeof VectorStoreService> {
+  const { pool, tables } = database;
+  const toMessage = (row: VectorStoreRow) => toVectorStore(row, language);
   return {
-    async createVectorStore(request) {
+    async createVectorStore(request, { values }) {
       const made = makeIdentifier("vs");
-      const id = request.id ?? made.id;
-      const row = await insertStore(pool, tables, {
-        ...readNewStore(request),
-        id,
-        createdAt: made.createdAt,
-      });
-      if (row === undefined) throw alreadyExists(`There is a vector store with id '${id}' already.`, "id");
-      return toVectorStore(row);
+      const key = readIdempotencyKey(values);
+      const id = request.id ?? deriveIdentifier("vs", key) ?? made.id;
+      const store = { ...readNewStore(request), id, createdAt: made.createdAt };
+      const files = readFileIds(request);
+      await checkLanguage(pool, store.language);
+      const row = await insertWithFiles(database, store, files);
+      if (files.length > 0) wake();
+      if (row !== undefined) return toMessage(row);
+      const earlier = key === undefined ? undefined : await findStore(pool, tables, id);
+      if (earlier === undefined)
+        throw alreadyExists(`There is a vector store with id '${id}' already.`, "id");
+      if (!isSameStore(store, earlier)) throw idempotencyConflict();
+      return toMessage(earlier);
     },
 
     async getVectorStore(request) {
-      return toVectorStore(await requireStore(pool, tables, request.vectorStoreId));
+      return toMessage(await requireStore(pool, tables, request.vectorStoreId));
     },
 
     async listVectorStores(request) {
@@ -67,7 +88,7 @@ export function vectorStoreService({ pool, tables }: Database): ServiceImpl<type
         readPosition(pool, tables, request.before, "before"),
       ]);
       const rows = await listStores(pool, tables, { ...page, after, before });
-      return create(ListVectorStoresResponseSchema, toPage(page, rows, toVectorStore));
+      return create(ListVectorStoresResponseSchema, toPage(page, rows, toMessage));
     },
 
     async updateVectorStore(request) {
@@ -75,7 +96,7 @@ export function vectorStoreService({ pool, tables }: Database): ServiceImpl<type
       const change = readChange(request);
       if (id.includes("\0")) throw vectorStoreNotFound(id);
       const row = await updateStore(pool, tables, id, change);
-      if (row !== undefined) return toVectorStore(row);
+      if (row !== undefined) return toMessage(row);
       throw await explainRefusal(pool, tables, id);
     },
 
@@ -83,13 +104,25 @@ export function vectorStoreService({ pool, tables }: Database): ServiceImpl<type
       const id = request.vectorStoreId;
       if (id.includes("\0")) throw vectorStoreNotFound(id);
       await transaction(pool, async (client) => {
-        if (!(await deleteStore(client, tables, id))) throw vectorStoreNotFound(id);
-        await deleteEmbeddings(client, tables, id);
-        await deleteIngests(client, tables, id);
+        if (!(await removeStore(client, tables, id))) throw vectorStoreNotFound(id);
       });
       return create(DeleteVectorStoreResponseSchema, { id, object: "vector_store.deleted", deleted: true });
     },
   };
+}
+
+/** Deletes a store with all that belongs to it, in a transaction that begins with this. False when there is none. */
+async function removeStore(client: Client, tables: Tables, id: string): Promise<boolean> {
+  // So that the rows are not switched to another table meanwhile.
+  if ((await openForWriting(client, tables, id)) === undefined) return false;
+  // In the order in which everybody locks: files, catalog, store, rows.
+  await deleteAttachments(client, tables, id);
+  await lockIndex(client, tables, id);
+  if (!(await deleteStore(client, tables, id))) return false;
+  await deleteEmbeddings(client, tables, id);
+  await dropOwnTable(client, tables, id);
+  await deleteIngests(client, tables, id);
+  return true;
 }
 
 /** Reads a store, expired or not; NOT_FOUND when there is none. */
@@ -136,18 +169,32 @@ async function readPosition(
 
 function readNewStore(request: CreateVectorStoreRequest) {
   if (request.id !== undefined) checkIdentifier(request.id, "id");
-  if (request.fileIds.length > 0)
-    throw unimplemented("Files are not available in this version of pgquiver.", "file_ids");
   if (request.dimensions !== undefined)
     checkRange("dimensions", request.dimensions, 1, limits.dimensions_max);
-  checkChunking(request.chunkingStrategy);
+  const precision = readPrecision(request.precision) ?? null;
+  checkPrecision(precision, request.dimensions ?? null);
   return {
     name: readText(request.name, "name", limits.store_name_chars_max),
     description: readText(request.description, "description", limits.store_description_chars_max),
     metadata: readMetadata(request.metadata),
     expiresAfter: readExpiry(request.expiresAfter),
     dimensions: request.dimensions ?? null,
+    precision,
+    language: request.language === undefined ? null : readLanguage(request.language),
   };
+}
+
+/** Whether a store is as its creator asked for it. */
+function isSameStore(asked: NewVectorStore, store: VectorStoreRow): boolean {
+  return (
+    asked.name === store.name &&
+    asked.description === store.description &&
+    isDeepStrictEqual({ ...asked.metadata }, store.metadata) &&
+    isDeepStrictEqual(asked.expiresAfter, store.expires_after) &&
+    [store.dimensions, null].includes(asked.dimensions) &&
+    [store.precision, null].includes(asked.precision) &&
+    [store.language, null].includes(asked.language)
+  );
 }
 
 const CHANGEABLE = ["name", "expires_after", "metadata"] as const;
@@ -182,6 +229,19 @@ function readText(text: string | undefined, param: string, charsMax: number): st
   return text;
 }
 
+function readLanguage(language: string): string {
+  checkText(language, "language", limits.language_chars_max);
+  return language;
+}
+
+async function checkLanguage(client: Queryable, language: string | null): Promise<void> {
+  if (language === null || (await hasLanguage(client, language))) return;
+  throw invalidArgument(
+    "language",
+    `Invalid 'language': the database has no text search configuration '${language}'.`,
+  );
+}
+
 function readExpiry(expiry: ExpiresAfter | undefined): Expiry | null {
   if (expiry === undefined) return null;
   if (expiry.anchor === "") throw missingParameter("expires_after.anchor");
@@ -209,30 +269,35 @@ function readMetadata(metadata: Record<string, string>): Record<string, string> 
   return metadata;
 }
 
-function checkChunking(strategy: CreateVectorStoreRequest["chunkingStrategy"]): void {
-  if (strategy === undefined) return;
-  const { type, static: sizes } = strategy;
-  if (type === "") throw missingParameter("chunking_strategy.type");
-  if (type !== "auto" && type !== "static") {
-    throw invalidArgument(
-      "chunking_strategy.type",
-      `Invalid value: '${type}'. Supported values are: 'auto', 'static'.`,
-    );
+function readFileIds(request: CreateVectorStoreRequest): Attachable[] {
+  const chunking = readChunking(request.chunkingStrategy);
+  const { length } = request.fileIds;
+  if (length > limits.store_files_max) {
+    const message = `Invalid 'file_ids': array too long. Expected an array with maximum length ${limits.store_files_max}, but got an array with length ${length} instead.`;
+    throw invalidArgument("file_ids", message, "ARRAY_ABOVE_MAX_LENGTH");
   }
-  if (type === "static" && sizes === undefined) throw missingParameter("chunking_strategy.static");
-  if (type === "auto" && sizes !== undefined) {
-    throw invalidArgument(
-      "chunking_strategy.static",
-      "Invalid 'chunking_strategy.static': only allowed with type 'static'.",
-    );
-  }
-  if (sizes === undefined) return;
-  checkRange("chunking_strategy.static.max_chunk_size_tokens", sizes.maxChunkSizeTokens, 100, 4096);
-  const half = Math.floor(sizes.maxChunkSizeTokens / 2);
-  checkRange("chunking_strategy.static.chunk_overlap_tokens", sizes.chunkOverlapTokens, 0, half);
+  return request.fileIds.map((fileId, index) => {
+    const param = `file_ids[${index}]`;
+    checkFileId(fileId, param);
+    return { fileId, attributes: null, chunking, param };
+  });
 }
 
-function toVectorStore(row: VectorStoreRow): VectorStore {
+/** Inserts a store together with its first files, and returns its row; undefined when the id is taken. */
+async function insertWithFiles(
+  { pool, tables }: Database,
+  store: NewVectorStore,
+  files: readonly Attachable[],
+): Promise<VectorStoreRow | undefined> {
+  if (files.length === 0) return insertStore(pool, tables, store);
+  return transaction(pool, async (client) => {
+    const row = await insertStore(client, tables, store);
+    if (row === undefined || !(await attachFiles(client, tables, store.id, files))) return undefined;
+    return findStore(client, tables, store.id);
+  });
+}
+
+function toVectorStore(row: VectorStoreRow, language: string): VectorStore {
   return create(VectorStoreSchema, {
     id: row.id,
     object: "vector_store",
@@ -254,6 +319,10 @@ function toVectorStore(row: VectorStoreRow): VectorStore {
     metadata: toStrings(row.metadata),
     ...(row.dimensions !== null && { dimensions: row.dimensions }),
     ...(row.embedding_model !== null && { embeddingModel: row.embedding_model }),
+    embeddingCount: BigInt(row.embedding_count),
+    ...(row.precision !== null && { precision: PRECISIONS[row.precision] }),
+    language: row.language ?? language,
+    indexState: INDEX_STATES[row.index_state],
   });
 }
 

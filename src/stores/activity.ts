@@ -1,30 +1,44 @@
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
-import type { VectorStoreRow } from "./stores.ts";
+import type { Removed } from "./embeddings.ts";
+import type { FileCounts } from "./stores.ts";
 
 const ACTIVE_NOW = `last_active_at = now(), expires_at = now() + (expires_after ->> 'days')::int * interval '1 day'`;
 
+/** By how much each count of files changes; those not named stay, and the total follows. */
+export type FileChange = Partial<Record<Exclude<keyof FileCounts, "total">, number>>;
+
 const COUNTS = `
   usage_bytes = usage_bytes + $2::bigint,
-  file_counts = file_counts || jsonb_build_object(
-    'completed', (file_counts ->> 'completed')::bigint + $3::bigint,
-    'total', (file_counts ->> 'total')::bigint + $3::bigint)`;
+  embedding_count = embedding_count + $3::bigint,
+  row_changes = row_changes + 1,
+  file_counts = jsonb_build_object(
+    'in_progress', (file_counts ->> 'in_progress')::bigint + $4::bigint,
+    'completed', (file_counts ->> 'completed')::bigint + $5::bigint,
+    'failed', (file_counts ->> 'failed')::bigint + $6::bigint,
+    'cancelled', (file_counts ->> 'cancelled')::bigint + $7::bigint,
+    'total', (file_counts ->> 'total')::bigint + $4::bigint + $5::bigint + $6::bigint + $7::bigint)`;
+
+/** The parameters of `COUNTS`, from $1, the store, on. */
+function countValues(id: string, rows: number, bytes: number, files: FileChange): unknown[] {
+  const { in_progress = 0, completed = 0, failed = 0, cancelled = 0 } = files;
+  return [id, bytes, rows, in_progress, completed, failed, cancelled];
+}
 
 /**
- * Moves `last_active_at` and with it the expiry. The API shows seconds, so a store that was
- * active within the same second is not written again, however often it is searched. Nor is one that
- * somebody else is writing to at this moment: a search must not wait for a long ingest.
+ * Moves `last_active_at` of stores and with it the expiry. The API shows seconds, so a store that was active within
+ * the same second is not written again. Nor is one that has expired, or that somebody else is writing to at this
+ * moment: nobody shall wait for a long ingest.
  */
-export async function touchStore(client: Queryable, tables: Tables, store: VectorStoreRow): Promise<void> {
-  const second = (date: Date) => Math.floor(date.getTime() / 1000);
-  if (store.last_active_at !== null && second(store.last_active_at) === second(new Date())) return;
-  await client.query(
-    `update ${tables.vectorStores} set ${ACTIVE_NOW} where id = (
+export async function touchStores(client: Queryable, tables: Tables, ids: readonly string[]): Promise<void> {
+  await client.query({
+    name: "touch_stores",
+    text: `update ${tables.vectorStores} set ${ACTIVE_NOW} where id in (
        select id from ${tables.vectorStores}
-       where id = $1 and coalesce(last_active_at < date_trunc('second', now()), true) and coalesce(expires_at > now(), true)
+       where id = any($1::text[]) and coalesce(last_active_at < date_trunc('second', now()), true) and coalesce(expires_at > now(), true)
        for no key update skip locked)`,
-    [store.id],
-  );
+    values: [ids],
+  });
 }
 
 /** What rows added to a store mean for its own row. */
@@ -32,6 +46,8 @@ export interface Addition {
   rows: number;
   /** UTF-8 bytes of the rows' text. */
   bytes: number;
+  /** How the counts of files change; default: each row is a completed file. */
+  files?: FileChange;
   /** Length of the rows' vectors. */
   dimensions: number;
   /** The model the service embedded with; null when every vector came from the caller. */
@@ -52,10 +68,14 @@ export async function recordAddition(
   const result = await client.query({
     name: "record_addition",
     text: `update ${tables.vectorStores} set ${COUNTS}, ${ACTIVE_NOW},
-        dimensions = coalesce(dimensions, $4::int), embedding_model = coalesce(embedding_model, $5::text)
+        dimensions = coalesce(dimensions, $8::int), embedding_model = coalesce(embedding_model, $9::text)
       where id = $1 and coalesce(expires_at > now(), true)
-        and coalesce(dimensions = $4::int, true) and coalesce(embedding_model = $5::text, true)`,
-    values: [id, added.bytes, added.rows, added.dimensions, added.embeddingModel],
+        and coalesce(dimensions = $8::int, true) and coalesce(embedding_model = $9::text, true)`,
+    values: [
+      ...countValues(id, added.rows, added.bytes, added.files ?? { completed: added.rows }),
+      added.dimensions,
+      added.embeddingModel,
+    ],
   });
   return result.rowCount === 1;
 }
@@ -71,16 +91,49 @@ export async function lockStore(client: Queryable, tables: Tables, id: string): 
   return result.rowCount === 1;
 }
 
-/** Counts rows taken out of a store, in the transaction of the rows themselves. */
+/**
+ * Counts rows taken out of a store, in the transaction of the rows themselves. `files` says how the counts of files
+ * change; default: each row that is no chunk of a file was a completed file.
+ */
 export async function recordRemoval(
   client: Queryable,
   tables: Tables,
   id: string,
-  removed: { rows: number; bytes: number },
+  removed: Removed,
+  files: FileChange = { completed: removed.chunks - removed.rows },
 ): Promise<void> {
-  await client.query(`update ${tables.vectorStores} set ${COUNTS} where id = $1`, [
-    id,
-    -removed.bytes,
-    -removed.rows,
-  ]);
+  await client.query(
+    `update ${tables.vectorStores} set ${COUNTS} where id = $1`,
+    countValues(id, -removed.rows, -removed.bytes, files),
+  );
+}
+
+/** Counts files that were attached, in the transaction of their rows. False when the store is gone or has expired. */
+export async function recordAttachment(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+  files: FileChange,
+): Promise<boolean> {
+  const result = await client.query(
+    `update ${tables.vectorStores} set ${COUNTS}, ${ACTIVE_NOW} where id = $1 and coalesce(expires_at > now(), true)`,
+    countValues(id, 0, 0, files),
+  );
+  return result.rowCount === 1;
+}
+
+/**
+ * Counts files that have come to another state, in the transaction of their rows. With no count to change it notes
+ * that rows of the store were changed.
+ */
+export async function recordTransition(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+  files: FileChange,
+): Promise<void> {
+  await client.query(
+    `update ${tables.vectorStores} set ${COUNTS} where id = $1`,
+    countValues(id, 0, 0, files),
+  );
 }

@@ -13,6 +13,8 @@ export interface EmbeddingRow {
 /** What a deletion took away. */
 export interface Removed {
   rows: number;
+  /** How many of them were chunks of files. */
+  chunks: number;
   /** UTF-8 bytes of the rows' text. */
   bytes: number;
 }
@@ -25,7 +27,7 @@ export async function findEmbedding(
   id: string,
 ): Promise<EmbeddingRow | undefined> {
   const result = await client.query<EmbeddingRow>(
-    `select ${columns(tables, true)} from ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = $2`,
+    `select ${columns(tables, true)} from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = $2`,
     [storeId, id],
   );
   return result.rows[0];
@@ -39,7 +41,7 @@ export async function findTakenIds(
   ids: readonly string[],
 ): Promise<string[]> {
   const result = await client.query<{ id: string }>(
-    `select ${tables.id} as id from ${tables.embeddings}
+    `select ${tables.id} as id from only ${tables.embeddings}
      where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[]) order by 1`,
     [storeId, ids],
   );
@@ -68,7 +70,7 @@ export async function listEmbeddings(
     conditions.push(`${tables.id} ${page.descending ? ">" : "<"} $${params.push(page.before)}`);
   const direction = page.descending === page.backward ? "asc" : "desc";
   const result = await client.query<EmbeddingRow>(
-    `select ${columns(tables, page.includeEmbedding)} from ${tables.embeddings} where ${conditions.join(" and ")}
+    `select ${columns(tables, page.includeEmbedding)} from only ${tables.embeddings} where ${conditions.join(" and ")}
      order by ${tables.id} ${direction} limit $${params.push(page.rowsMax)}`,
     params,
   );
@@ -86,14 +88,15 @@ export async function deleteEmbeddings(
   condition = "true",
   params: readonly unknown[] = [],
 ): Promise<Removed> {
-  const result = await client.query<{ rows: string; bytes: string }>(
+  const result = await client.query<Record<keyof Removed, string>>(
     `with removed as (
-       delete from ${tables.embeddings} where ${tables.vectorStoreId} = $1 and (${condition})
-       returning octet_length(${tables.content}) as bytes)
-     select count(*) as rows, coalesce(sum(bytes), 0) as bytes from removed`,
+       delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and (${condition})
+       returning file_id, octet_length(${tables.content}) as bytes)
+     select count(*) as rows, count(file_id) as chunks, coalesce(sum(bytes), 0) as bytes from removed`,
     [storeId, ...params],
   );
-  return { rows: Number(result.rows[0]?.rows), bytes: Number(result.rows[0]?.bytes) };
+  const [removed] = result.rows;
+  return { rows: Number(removed?.rows), chunks: Number(removed?.chunks), bytes: Number(removed?.bytes) };
 }
 
 function columns(tables: Tables, withVector: boolean): string {

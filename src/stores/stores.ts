@@ -1,5 +1,6 @@
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
+import type { Precision } from "../postgres/vector-index.ts";
 
 /** A store as its row has it. */
 export interface VectorStoreRow {
@@ -16,6 +17,18 @@ export interface VectorStoreRow {
   last_active_at: Date | null;
   dimensions: number | null;
   embedding_model: string | null;
+  /** A bigint, as text. */
+  embedding_count: string;
+  /** What the store's index is to keep of each vector; null: chosen by dimensions. */
+  precision: Precision | null;
+  /** Text search configuration; null: the service's own. */
+  language: string | null;
+  index_policy: "auto" | "always" | "never";
+  index_state: "none" | "waiting" | "moving" | "building" | "ready" | "failed";
+  /** The table that holds the store's rows, not quoted; null: the shared one. */
+  own_table: string | null;
+  /** What the index in use keeps of each vector; null: there is none, so that searches are exact. */
+  index_precision: Precision | null;
   /** Whether `expires_at` has passed by the database's clock. */
   expired: boolean;
 }
@@ -42,6 +55,8 @@ export interface NewVectorStore {
   metadata: Record<string, string>;
   expiresAfter: ExpiresAfter | null;
   dimensions: number | null;
+  precision: Precision | null;
+  language: string | null;
 }
 
 /** The fields an update may change; a key that is absent is kept. */
@@ -59,7 +74,8 @@ export interface Position {
 }
 
 const COLUMNS = `id, name, description, metadata, usage_bytes, file_counts, created_at, expires_after, expires_at,
-  last_active_at, dimensions, embedding_model, coalesce(expires_at <= now(), false) as expired`;
+  last_active_at, dimensions, embedding_model, embedding_count, precision, language, index_policy, index_state, own_table,
+  index_precision, coalesce(expires_at <= now(), false) as expired`;
 
 /** Inserts a store and returns its row; undefined when the id is taken. */
 export async function insertStore(
@@ -68,8 +84,8 @@ export async function insertStore(
   store: NewVectorStore,
 ): Promise<VectorStoreRow | undefined> {
   const result = await client.query<VectorStoreRow>(
-    `insert into ${tables.vectorStores} (id, name, description, metadata, created_at, last_active_at, expires_after, expires_at, dimensions)
-     values ($1, $2, $3, $4::jsonb, $5::timestamptz, $5::timestamptz, $6::jsonb, $5::timestamptz + ($6::jsonb ->> 'days')::int * interval '1 day', $7)
+    `insert into ${tables.vectorStores} (id, name, description, metadata, created_at, last_active_at, expires_after, expires_at, dimensions, precision, language)
+     values ($1, $2, $3, $4::jsonb, $5::timestamptz, $5::timestamptz, $6::jsonb, $5::timestamptz + ($6::jsonb ->> 'days')::int * interval '1 day', $7, $8, $9)
      on conflict (id) do nothing
      returning ${COLUMNS}`,
     [
@@ -80,6 +96,8 @@ export async function insertStore(
       store.createdAt,
       store.expiresAfter === null ? null : JSON.stringify(store.expiresAfter),
       store.dimensions,
+      store.precision,
+      store.language,
     ],
   );
   return result.rows[0];

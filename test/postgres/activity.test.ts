@@ -1,7 +1,7 @@
 import { expect, inject, test } from "vitest";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { lockStore, touchStore } from "../../src/stores/activity.ts";
-import { findStore, type VectorStoreRow } from "../../src/stores/stores.ts";
+import { lockStore, touchStores } from "../../src/stores/activity.ts";
+import { findStore } from "../../src/stores/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 
 const native = inject("template").kind === "postgres";
@@ -11,14 +11,13 @@ test.runIf(native)("a search does not wait for whoever is writing to the store",
   await using database = await openTestDatabase();
   const { pool, tables } = database;
   await pool.query("insert into vector_stores (id, last_active_at) values ('s', '2020-01-01')");
-  const store = (await findStore(pool, tables, "s")) as VectorStoreRow;
   const lastActiveAt = async () => (await findStore(pool, tables, "s"))?.last_active_at?.getFullYear();
 
   await transaction(pool, async (client) => {
     expect(await lockStore(client, tables, "s")).toBe(true);
-    await touchStore(pool, tables, store);
+    await touchStores(pool, tables, ["s"]);
     expect(await lastActiveAt()).toBe(2020);
   });
-  await touchStore(pool, tables, store);
+  await touchStores(pool, tables, ["s"]);
   expect(await lastActiveAt()).toBeGreaterThan(2020);
 });

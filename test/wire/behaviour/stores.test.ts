@@ -40,6 +40,10 @@ describe.each(protocols)("over $name", (protocol) => {
         metadata: {},
         dimensions: null,
         embedding_model: null,
+        embedding_count: 0,
+        precision: null,
+        language: "english",
+        index_state: "none",
       });
       expect(store.created_at).toBeGreaterThanOrEqual(before);
       expect(store.created_at).toBeLessThanOrEqual(Date.now() / 1000);
@@ -140,11 +144,12 @@ describe.each(protocols)("over $name", (protocol) => {
       expect((await list({})).data).toEqual([]);
     });
 
-    test("says that files are for later", async () => {
-      await expect(create({ file_ids: ["file-1"] })).rejects.toMatchObject({
-        code: "unimplemented",
-        param: "file_ids",
+    test("refuses files that do not exist, and makes no store", async () => {
+      await expect(create({ id: "without-files", file_ids: ["file-1"] })).rejects.toMatchObject({
+        code: "not_found",
+        param: "file_ids[0]",
       });
+      await expect(get("without-files")).rejects.toMatchObject({ code: "not_found" });
     });
   });
 

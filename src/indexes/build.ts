@@ -1,0 +1,233 @@
+import { setTimeout as delay } from "node:timers/promises";
+import pg from "pg";
+import type { Client, Database } from "../postgres/pool.ts";
+import { placeTables } from "../postgres/tables.ts";
+import { cancellable, transaction } from "../postgres/transaction.ts";
+import { INDEX_DIMENSIONS_MAX, vectorExpression } from "../postgres/vector-index.ts";
+import {
+  designOf,
+  isSameDesign,
+  lockPlan,
+  updatePlan,
+  updateStore,
+  type Design,
+  type Plan,
+  type VectorIndex,
+} from "./catalog.ts";
+import type { Bench } from "./move.ts";
+
+/** What a build may use of the server. */
+export interface BuildOptions {
+  /** Most memory for the graph while it is built; beyond it a build becomes slow. */
+  memoryBytes: number;
+  /** Parallel workers beside the session itself. */
+  workers: number;
+}
+
+/** How often a build looks whether its index is still wanted. */
+const WATCH_MS = 1_000;
+
+/** Names the index to be built, so that what a crash leaves of it is known. */
+export async function designIndex({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+  const { tables } = database;
+  await transaction(
+    pool,
+    async (client) => {
+      const locked = await lockPlan(client, tables, plan);
+      if (locked === undefined || locked.dimensions === null) return;
+      const design = designOf(locked);
+      const dimensionsMax = INDEX_DIMENSIONS_MAX[design.precision];
+      if (locked.dimensions > dimensionsMax) {
+        throw new Error(
+          `An index of precision ${design.precision} takes up to ${dimensionsMax} dimensions, and the store has ${locked.dimensions}.`,
+        );
+      }
+      const { rows } = await client.query<{ number: string }>(
+        "select nextval(pg_get_serial_sequence($1, 'number')) as number",
+        [tables.indexes],
+      );
+      const next: VectorIndex = { name: `${namePrefix(locked)}${rows[0]?.number}`, ...design };
+      await updatePlan(client, tables, locked, { next_index: next });
+    },
+    signal,
+  );
+}
+
+/** What the names of an own table's vector indexes begin with. */
+function namePrefix(plan: Plan): string {
+  return `${plan.own_table}_hnsw_`;
+}
+
+/** Builds the index beside the one in use, if any, and takes it into use. */
+export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions): Promise<void> {
+  const { database, pool, signal } = bench;
+  const { tables } = database;
+  const next = plan.next_index;
+  if (next === null) return;
+  if ((await findValid(pool, next.name)) !== true) {
+    await dropIndex(bench, next.name);
+    await createIndex(bench, plan, next, options);
+  }
+  await cancellable(pool, signal, (client) =>
+    client.query(`analyze ${placeTables(tables, plan).embeddings}`),
+  );
+  await transaction(
+    pool,
+    async (client) => {
+      const locked = await lockPlan(client, tables, plan);
+      if (locked?.next_index?.name !== next.name || locked.index_policy === "never") return;
+      await updateStore(client, tables, plan, { index_precision: next.precision, index_state: "ready" });
+      await updatePlan(client, tables, plan, {
+        current_index: { ...next, built_at: new Date().toISOString() },
+        rebuild: !isSameDesign(designOf(locked), next),
+        attempts: 0,
+        last_error: null,
+      });
+    },
+    signal,
+  );
+}
+
+/** Whether an index can be used; undefined when there is none of this name. */
+async function findValid(pool: pg.Pool, name: string): Promise<boolean | undefined> {
+  const { rows } = await pool.query<{ valid: boolean }>(
+    "select indisvalid as valid from pg_index where indexrelid = to_regclass(quote_ident($1))",
+    [name],
+  );
+  return rows[0]?.valid;
+}
+
+async function createIndex(
+  bench: Bench,
+  plan: Plan,
+  next: VectorIndex,
+  options: BuildOptions,
+): Promise<void> {
+  const { database, pool, signal } = bench;
+  const { embedding, embeddings } = placeTables(database.tables, plan);
+  const { indexed, operatorClass } = vectorExpression(embedding, next.precision, plan.dimensions ?? 0);
+  const memoryBytes = Math.min(options.memoryBytes, estimateBytes(plan, next));
+  const create = (client: Client, workers: number) =>
+    withSettings(
+      client,
+      {
+        maintenance_work_mem: `${Math.ceil(memoryBytes / 1024)}kB`,
+        max_parallel_maintenance_workers: workers,
+      },
+      () =>
+        client.query(
+          `create index ${database.kind === "embedded" ? "" : "concurrently"} ${pg.escapeIdentifier(next.name)}
+           on ${embeddings} using hnsw (${indexed} ${operatorClass}) with (m = ${next.m}, ef_construction = ${next.ef_construction})`,
+        ),
+    );
+  if (database.kind === "embedded") {
+    await cancellable(pool, signal, (client) => create(client, 0));
+    return;
+  }
+  const built = new AbortController();
+  const watched = watch(database, plan, built.signal);
+  try {
+    await cancellable(pool, signal, (client) => create(client, options.workers)).catch(
+      async (error: unknown) => {
+        if (!lacksSharedMemory(error)) throw error;
+        await dropIndex(bench, next.name);
+        await cancellable(pool, signal, (client) => create(client, 0));
+      },
+    );
+  } finally {
+    built.abort();
+    await watched;
+  }
+}
+
+/**
+ * Parallel workers share the graph in shared memory, of which a container has 64 MiB unless told otherwise; Postgres
+ * then fails with disk_full (53100) and these words (src/backend/storage/ipc/dsm_impl.c).
+ */
+function lacksSharedMemory(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.message.includes("shared memory segment");
+}
+
+/** Runs `work` under settings of the session, which has others before and after. */
+async function withSettings<T>(
+  client: Client,
+  settings: Record<string, string | number>,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (const [name, value] of Object.entries(settings)) await client.query(`set ${name} = '${value}'`);
+  try {
+    return await work();
+  } finally {
+    for (const name of Object.keys(settings)) await client.query(`reset ${name}`).catch(() => {});
+  }
+}
+
+/**
+ * Memory for the whole graph, with a quarter to spare: for each row its vector as the index keeps it, the element
+ * itself and 2 m neighbours of 24 bytes at the lowest level, an m-th more at those above (pgvector's src/hnsw.h).
+ */
+function estimateBytes(plan: Plan, { precision, m }: Design): number {
+  const dimensions = plan.dimensions ?? 0;
+  const vectorBytes = { float32: 4 * dimensions, float16: 2 * dimensions, binary: dimensions / 8 }[precision];
+  const rowBytes = vectorBytes + 256 + 2 * m * 24 * (1 + 1 / m);
+  return 64 * 1024 * 1024 + 1.25 * rowBytes * Number(plan.embedding_count);
+}
+
+/** Stops the build when an index is no longer wanted. A deletion of the store stops it by itself. */
+async function watch({ pool, tables }: Database, plan: Plan, built: AbortSignal): Promise<void> {
+  while (!built.aborted) {
+    await delay(WATCH_MS, undefined, { signal: built }).catch(() => {});
+    if (built.aborted) return;
+    // Should this fail, the next look will do.
+    await pool
+      .query(
+        `select pg_cancel_backend(progress.pid) from ${tables.vectorStores} as store
+         join pg_stat_progress_create_index as progress on progress.relid = to_regclass(quote_ident(store.own_table))
+         where store.id = $1 and store.index_policy = 'never'`,
+        [plan.id],
+      )
+      .catch(() => {});
+  }
+}
+
+/** Drops the indexes that are not the one in use, whatever they were meant for. */
+export async function replaceIndex(bench: Bench, plan: Plan): Promise<void> {
+  await dropIndexes(bench, plan, plan.current_index?.name);
+  await updatePlan(bench.pool, bench.database.tables, plan, { next_index: null });
+}
+
+/** Takes the index out of use and drops it. */
+export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
+  const { database, pool, signal } = bench;
+  const { tables } = database;
+  const isForbidden = await transaction(
+    pool,
+    async (client) => {
+      const locked = await lockPlan(client, tables, plan);
+      if (locked?.index_policy !== "never") return false;
+      await updateStore(client, tables, plan, { index_precision: null, index_state: "none" });
+      return true;
+    },
+    signal,
+  );
+  if (!isForbidden) return;
+  await dropIndexes(bench, plan, undefined);
+  await updatePlan(pool, tables, plan, { current_index: null, next_index: null, rebuild: false });
+}
+
+async function dropIndexes(bench: Bench, plan: Plan, kept: string | undefined): Promise<void> {
+  const { rows } = await bench.pool.query<{ name: string }>(
+    `select relname as name from pg_index join pg_class on pg_class.oid = indexrelid
+     where indrelid = to_regclass(quote_ident($1)) and starts_with(relname, $2) and relname is distinct from $3`,
+    [plan.own_table, namePrefix(plan), kept ?? null],
+  );
+  for (const { name } of rows) await dropIndex(bench, name);
+}
+
+/** Drops an index, if it is there, without keeping readers or writers waiting. */
+async function dropIndex({ database, pool, signal }: Bench, name: string): Promise<void> {
+  const concurrently = database.kind === "embedded" ? "" : "concurrently";
+  await cancellable(pool, signal, (client) =>
+    client.query(`drop index ${concurrently} if exists ${pg.escapeIdentifier(name)}`),
+  );
+}

@@ -1,0 +1,61 @@
+import { isLockTimeout } from "../postgres/errors.ts";
+import type { Client } from "../postgres/pool.ts";
+import { placeTables, type Tables } from "../postgres/tables.ts";
+import { savepoint } from "../postgres/transaction.ts";
+
+/** How long the deletion of a store waits for those who read or write its table. */
+const DROP_WAIT_MS = 1_000;
+const DROP_ATTEMPTS = 5;
+
+/**
+ * Locks what the catalog has of a store until the end of the transaction: to be called before the store's row is
+ * locked or deleted, because the worker locks in this order.
+ */
+export async function lockIndex(client: Client, tables: Tables, storeId: string): Promise<void> {
+  await client.query(`select 1 from ${tables.indexes} where vector_store_id = $1 for update`, [storeId]);
+}
+
+/**
+ * Drops a deleted store's own table, in the transaction that deletes the store, after `lockIndex`. When somebody is
+ * using the table for longer than a second, the worker drops it later; the rows can no longer be found meanwhile.
+ */
+export async function dropOwnTable(client: Client, tables: Tables, storeId: string): Promise<void> {
+  const { rows } = await client.query<{ own_table: string | null }>(
+    `select own_table from ${tables.indexes} where vector_store_id = $1`,
+    [storeId],
+  );
+  const [found] = rows;
+  if (found === undefined) return;
+  if (found.own_table === null || (await tryDrop(client, tables, found.own_table))) {
+    await client.query(`delete from ${tables.indexes} where vector_store_id = $1`, [storeId]);
+    return;
+  }
+  await client.query(
+    `update ${tables.indexes} set vector_store_id = null, due = true, retry_at = null where vector_store_id = $1`,
+    [storeId],
+  );
+}
+
+async function tryDrop(client: Client, tables: Tables, name: string): Promise<boolean> {
+  await client.query(`set local lock_timeout = ${DROP_WAIT_MS / DROP_ATTEMPTS}`);
+  for (let attempt = 1; attempt <= DROP_ATTEMPTS; attempt++) {
+    // Who builds an index or vacuums holds this lock, may do so for hours, and may wait for this very transaction.
+    await client.query(
+      `select pg_cancel_backend(pid) from pg_locks join pg_stat_activity using (pid)
+       where relation = to_regclass(quote_ident($1)) and mode = 'ShareUpdateExclusiveLock' and granted
+         and backend_type = 'client backend' and pid <> pg_backend_pid()`,
+      [name],
+    );
+    try {
+      await savepoint(client, () =>
+        client.query(`drop table if exists ${placeTables(tables, { own_table: name }).embeddings}`),
+      );
+      await client.query("set local lock_timeout = default");
+      return true;
+    } catch (error) {
+      if (!isLockTimeout(error)) throw error;
+    }
+  }
+  await client.query("set local lock_timeout = default");
+  return false;
+}

@@ -1,0 +1,45 @@
+import type { Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+import type { Plan, VectorIndex } from "./catalog.ts";
+
+/** What there is to know of a store's index. */
+export interface IndexStatus {
+  index_policy: NonNullable<Plan["index_policy"]>;
+  index_state: NonNullable<Plan["index_state"]>;
+  /** The part of the current step that is done, 0 to 1; null when nothing is being done or it is not known. */
+  progress: number | null;
+  /** Bigints, as text. */
+  rows: string;
+  index_bytes: string;
+  table_bytes: string;
+  /** The store's own table; null while its rows are in the shared one. */
+  own_table: string | null;
+  /** The one in use; null when there is none. */
+  current_index: VectorIndex | null;
+  last_error: string | null;
+}
+
+/** Reads the state of a store's index; undefined when there is no such store. */
+export async function findStatus(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+): Promise<IndexStatus | undefined> {
+  const result = await client.query<IndexStatus>(
+    `select store.index_policy, store.index_state, store.embedding_count as rows, store.own_table, plan.current_index,
+       coalesce(pg_relation_size(index.oid), 0) as index_bytes,
+       coalesce(pg_total_relation_size(own.oid) - coalesce(pg_relation_size(index.oid), 0), 0) as table_bytes,
+       case when plan.phase = 'copying' then least(1, plan.copied_rows / nullif(store.embedding_count, 0)::float8)
+         when building.phase like 'building index%' then building.blocks_done / nullif(building.blocks_total, 0)::float8
+       end as progress,
+       plan.last_error
+     from ${tables.vectorStores} as store
+     left join ${tables.indexes} as plan on plan.vector_store_id = store.id
+     left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))
+     left join pg_class as index on index.oid = to_regclass(quote_ident(plan.current_index ->> 'name'))
+     left join pg_stat_progress_create_index as building on building.relid = own.oid
+     where store.id = $1`,
+    [storeId],
+  );
+  return result.rows[0];
+}

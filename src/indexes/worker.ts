@@ -1,0 +1,248 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type pg from "pg";
+import { isCancelled, isLockTimeout } from "../postgres/errors.ts";
+import { openSession, runExclusively } from "../postgres/exclusive.ts";
+import type { Database } from "../postgres/pool.ts";
+import { placeTables } from "../postgres/tables.ts";
+import { transaction } from "../postgres/transaction.ts";
+import { buildIndex, designIndex, removeIndex, replaceIndex, type BuildOptions } from "./build.ts";
+import { findPlan, updatePlan, updateStore, type Plan } from "./catalog.ts";
+import { cleanShared, copyRows, createTable, switchTable, withdraw, type Bench } from "./move.ts";
+import { nextStep, type Step, type StepOptions } from "./step.ts";
+
+/** How indexes are made. */
+export interface IndexOptions extends StepOptions, BuildOptions {
+  /** Text search configuration of stores that name none. */
+  language: string;
+  /** How often work is looked for, and whether another process has left it. */
+  pollMs: number;
+}
+
+/** The work on the indexes of all stores. */
+export interface IndexWorker {
+  /** Has it look for work at once, where this process is the one that does it. */
+  wake: () => void;
+  /** Ends it; what was begun goes on with the next process. */
+  stop: () => Promise<void>;
+}
+
+/** How long a store waits, in looks for work, whose writers held on to it or into which rows are being loaded. */
+const WAIT_POLLS = 2;
+/** The same after a failure, doubled each time; and the most, at once where only an administrator can help. */
+const RETRY_POLLS = 6;
+const RETRY_MS_MAX = 3_600_000;
+
+const INSUFFICIENT_PRIVILEGE = "42501";
+
+/** Makes indexes in the background, in one process at a time. `report` gets what failed. */
+export function startIndexWorker(
+  database: Database,
+  options: IndexOptions,
+  report: (error: unknown) => void,
+): IndexWorker {
+  let awake = new AbortController();
+  const { stop } = runExclusively(
+    database,
+    "vector indexes",
+    async (pool, signal) => {
+      const bench = { database, pool, signal };
+      while (!signal.aborted) {
+        awake = new AbortController();
+        await flagDue(bench, options);
+        const number = await pickDue(bench);
+        if (number === undefined) {
+          await delay(options.pollMs, undefined, { signal: AbortSignal.any([signal, awake.signal]) }).catch(
+            () => {},
+          );
+        } else {
+          await work(bench, number, options).catch((error: unknown) =>
+            fail(bench, number, error, options, report),
+          );
+        }
+      }
+    },
+    { report, retryMs: options.pollMs },
+  );
+  return { wake: () => awake.abort(), stop };
+}
+
+/**
+ * Gives a store a table and an index of its own, now and in this process, whatever its size: sets its policy to
+ * `always`, and resolves when the index is in use. Not while an index worker is at it, nor for a store without
+ * dimensions.
+ */
+export async function promoteStore(
+  database: Database,
+  storeId: string,
+  options: IndexOptions,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<void> {
+  const { pool, tables } = database;
+  await pool.query(`update ${tables.vectorStores} set index_policy = 'always' where id = $1`, [storeId]);
+  const { rows } = await pool.query<{ number: string }>(
+    `insert into ${tables.indexes} as plan (vector_store_id) values ($1)
+     on conflict (vector_store_id) do update set due = true, due_since = now() returning number`,
+    [storeId],
+  );
+  await using session = openSession(database);
+  const bench = { database, pool: session.pool, signal: AbortSignal.any([signal, session.lost]) };
+  await work(bench, rows[0]?.number ?? "", { ...options, quietMs: 0 });
+}
+
+/** Enters the stores into the catalog that have grown so large, or have got dimensions, that an index is due. */
+async function flagDue({ database, pool }: Bench, { thresholdBytes }: IndexOptions): Promise<void> {
+  const { tables } = database;
+  // Reads every store's row, 100,000 of them in some 20 ms; an index on their sizes would cost each write more.
+  await pool.query(
+    `with flagged as (
+       insert into ${tables.indexes} as plan (vector_store_id)
+       select id from ${tables.vectorStores}
+       where index_state = 'none' and own_table is null and coalesce(expires_at > now(), true)
+         and (index_policy = 'always' and dimensions is not null
+           or index_policy = 'auto' and $1 > 0 and embedding_count * dimensions * 4 >= $1)
+       on conflict (vector_store_id) do update set due = true, due_since = now()
+       returning vector_store_id)
+     update ${tables.vectorStores} set index_state = 'waiting' from flagged where id = vector_store_id`,
+    [thresholdBytes],
+  );
+}
+
+async function pickDue({ database, pool }: Bench): Promise<string | undefined> {
+  const { rows } = await pool.query<{ number: string }>(
+    `select number from ${database.tables.indexes} where due and coalesce(retry_at <= now(), true)
+     order by vector_store_id is not null, due_since limit 1`,
+  );
+  return rows[0]?.number;
+}
+
+/** Takes a store as far as it goes. */
+async function work(bench: Bench, number: string, options: IndexOptions): Promise<void> {
+  const { database, pool } = bench;
+  for (;;) {
+    bench.signal.throwIfAborted();
+    const plan = await findPlan(pool, database.tables, number);
+    if (plan === undefined) return;
+    const step = nextStep(plan, options);
+    if (step === undefined && (await settle(bench, plan, options))) return;
+    if (step === "wait") return postpone(bench, number, options);
+    if (step !== undefined) await take(step, bench, plan, options);
+  }
+}
+
+/** Marks a plan as done unless there is something to do after all. */
+async function settle(
+  { database, pool, signal }: Bench,
+  plan: Plan,
+  options: IndexOptions,
+): Promise<boolean> {
+  const { tables } = database;
+  return transaction(
+    pool,
+    async (client) => {
+      await client.query(`select 1 from ${tables.indexes} where number = $1 for update`, [plan.number]);
+      const current = await findPlan(client, tables, plan.number);
+      if (current === undefined || nextStep(current, options) !== undefined) return false;
+      await updatePlan(client, tables, plan, { due: false, attempts: 0, last_error: null });
+      return true;
+    },
+    signal,
+  );
+}
+
+/** What a store's row says during a step; where an index is in use, that stays so. */
+const STATES: Partial<Record<Step, "moving" | "building" | "none">> = {
+  create: "moving",
+  copy: "moving",
+  switch: "moving",
+  withdraw: "none",
+  rest: "none",
+  clean: "building",
+  design: "building",
+  build: "building",
+};
+
+async function take(
+  step: Exclude<Step, "wait">,
+  bench: Bench,
+  plan: Plan,
+  options: IndexOptions,
+): Promise<void> {
+  const { database, pool } = bench;
+  const state = STATES[step];
+  if (state !== undefined && plan.current_index === null && plan.index_state !== state)
+    await updateStore(pool, database.tables, plan, { index_state: state });
+  switch (step) {
+    case "drop":
+      return drop(bench, plan);
+    case "withdraw":
+      return withdraw(bench, plan);
+    case "create":
+      return createTable(bench, plan, options.language);
+    case "copy":
+      return copyRows(bench, plan);
+    case "switch":
+      return switchTable(bench, plan);
+    case "clean":
+      return cleanShared(bench, plan);
+    case "design":
+      return designIndex(bench, plan);
+    case "build":
+      return buildIndex(bench, plan, options);
+    case "replace":
+      return replaceIndex(bench, plan);
+    case "remove_index":
+      return removeIndex(bench, plan);
+    case "rest":
+  }
+}
+
+/** Drops what a deleted store has left. */
+async function drop({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+  await transaction(
+    pool,
+    async (client) => {
+      await client.query("set local lock_timeout = 1000");
+      if (plan.own_table !== null)
+        await client.query(`drop table if exists ${placeTables(database.tables, plan).embeddings}`);
+      await client.query(`delete from ${database.tables.indexes} where number = $1`, [plan.number]);
+    },
+    signal,
+  );
+}
+
+/** Has a store wait because others are using it. */
+async function postpone({ database, pool }: Bench, number: string, { pollMs }: IndexOptions): Promise<void> {
+  await pool.query(
+    `update ${database.tables.indexes} set retry_at = now() + $2 * interval '1 millisecond' where number = $1`,
+    [number, WAIT_POLLS * pollMs],
+  );
+}
+
+/** Notes a failure with the store, or passes it on when it is the end of the connection. */
+async function fail(
+  bench: Bench,
+  number: string,
+  error: unknown,
+  options: IndexOptions,
+  report: (error: unknown) => void,
+): Promise<void> {
+  const { database, pool, signal } = bench;
+  const { tables } = database;
+  if (signal.aborted) throw error;
+  // A build is stopped when its index is no longer wanted.
+  if (isCancelled(error)) return;
+  if (isLockTimeout(error)) return postpone(bench, number, options);
+  // The store was deleted, and its table went while a step was at work on it.
+  if ((await findPlan(pool, tables, number)) === undefined) return;
+  report(error);
+  const { message, code } = error as pg.DatabaseError;
+  await pool.query(
+    `with failed as (
+       update ${tables.indexes} set attempts = attempts + 1, last_error = $2,
+         retry_at = now() + least($3 * power(2, least(attempts, 20)), ${RETRY_MS_MAX}) * interval '1 millisecond'
+       where number = $1 returning vector_store_id)
+     update ${tables.vectorStores} set index_state = 'failed'
+     from failed where id = vector_store_id and index_precision is null`,
+    [number, message, code === INSUFFICIENT_PRIVILEGE ? RETRY_MS_MAX : RETRY_POLLS * options.pollMs],
+  );
+}

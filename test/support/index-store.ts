@@ -1,0 +1,73 @@
+import type { IndexOptions } from "../../src/indexes/worker.ts";
+import type { Database } from "../../src/postgres/pool.ts";
+
+/** How tests make indexes: at once, and small. */
+export const TEST_INDEXES: IndexOptions = {
+  thresholdBytes: 0,
+  quietMs: 0,
+  patienceMs: 0,
+  pollMs: 20,
+  memoryBytes: 64 * 1024 * 1024,
+  workers: 0,
+  language: "english",
+};
+
+/** Makes a store of `rows` rows `e1`, `e2`, ... by SQL, with vectors of three dimensions and right counts. */
+export async function seedStore({ pool }: Database, id: string, rows: number): Promise<void> {
+  await pool.query(
+    `insert into vector_stores (id, dimensions, embedding_count, usage_bytes, file_counts)
+     select $1, 3, $2::int, coalesce(sum(octet_length('text ' || n)), 0),
+       jsonb_build_object('in_progress', 0, 'failed', 0, 'cancelled', 0, 'completed', $2::int, 'total', $2::int)
+     from generate_series(1, $2::int) as n`,
+    [id, rows],
+  );
+  await pool.query(
+    `insert into embeddings (vector_store_id, id, content, embedding, metadata)
+     select $1, 'e' || n, 'text ' || n, array[n % 97 + 1, n % 89, n % 83]::vector, jsonb_build_object('n', n)
+     from generate_series(1, $2::int) as n`,
+    [id, rows],
+  );
+}
+
+/** Where a store's rows are by SQL, as each table's name and count; a row that is in two tables counts twice. */
+export async function countByTable({ pool }: Database, storeId: string): Promise<Record<string, number>> {
+  const { rows } = await pool.query<{ name: string; count: number }>(
+    "select tableoid::regclass::text as name, count(*)::int as count from embeddings where vector_store_id = $1 group by 1",
+    [storeId],
+  );
+  return Object.fromEntries(rows.map(({ name, count }) => [name, count]));
+}
+
+/** What the database says of a store's index. */
+export async function findIndex(
+  { pool }: Database,
+  storeId: string,
+): Promise<{
+  index_state: string;
+  index_policy: string;
+  index_precision: string | null;
+  own_table: string | null;
+  language: string | null;
+  last_error: string | null;
+  attempts: number;
+  due: boolean;
+}> {
+  const { rows } = await pool.query(
+    `select index_state, index_policy, index_precision, store.own_table, language, last_error, attempts, due
+     from vector_stores as store left join pgquiver_indexes as plan on plan.vector_store_id = store.id where store.id = $1`,
+    [storeId],
+  );
+  return rows[0];
+}
+
+/** The tables of stores, and the vector indexes with whether they can be used, whatever the catalog says. */
+export async function findLeftovers({ pool }: Database): Promise<{ tables: string[]; indexes: string[] }> {
+  const { rows: tables } = await pool.query<{ name: string }>(
+    "select relname as name from pg_class where relkind = 'r' and relname ~ '^embeddings_[0-9]+$' order by 1",
+  );
+  const { rows: indexes } = await pool.query<{ name: string }>(
+    `select relname || case when indisvalid then '' else ' (invalid)' end as name
+     from pg_index join pg_class on pg_class.oid = indexrelid where relname ~ '_hnsw_' order by 1`,
+  );
+  return { tables: tables.map(({ name }) => name), indexes: indexes.map(({ name }) => name) };
+}
