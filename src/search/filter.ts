@@ -14,6 +14,9 @@ type Ordering = "gt" | "gte" | "lt" | "lte";
 
 const orderingOperators: Record<Ordering, string> = { gt: ">", gte: ">=", lt: "<", lte: "<=" };
 
+/** Values of an `in` that are looked up in an index one by one. */
+const INDEXED_VALUES_MAX = 8;
+
 /**
  * Compiles a filter to a boolean SQL expression that is true or false for every row, never null.
  *
@@ -31,7 +34,10 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
     case "ne":
       return `not ${compileEquality(filter.key, filter.value, column, params)}`;
     case "in":
-      return compileMembership(filter.key, filter.values, column, params);
+      // A GIN index serves equalities, and a list is tested faster as a whole.
+      return filter.values.length > 0 && filter.values.length <= INDEXED_VALUES_MAX
+        ? `(${filter.values.map((value) => compileEquality(filter.key, value, column, params)).join(" or ")})`
+        : compileMembership(filter.key, filter.values, column, params);
     case "nin":
       return `not ${compileMembership(filter.key, filter.values, column, params)}`;
     case "gt":
@@ -78,7 +84,8 @@ function compileOrdering(
   return `case jsonb_typeof(${column} -> ${name}) when ${comparison} else false end`;
 }
 
-function bind(params: unknown[], value: unknown, type: string): string {
+/** Adds a parameter to a statement and returns what refers to it. */
+export function bind(params: unknown[], value: unknown, type: string): string {
   return `$${params.push(value)}::${type}`;
 }
 

@@ -1,51 +1,53 @@
-import type { Queryable } from "../postgres/pool.ts";
-import type { Tables } from "../postgres/tables.ts";
-import { compileFilter, type Filter } from "./filter.ts";
+import type { Precision } from "../postgres/vector-index.ts";
+import type { Filter } from "./filter.ts";
+
+/** What of a store's row a search depends on. It may be out of date: every search compares it with the row as it is. */
+export interface SearchedStore {
+  id: string;
+  dimensions: number | null;
+  embedding_model: string | null;
+  /** Text search configuration; null: the service's own. */
+  language: string | null;
+  /** The table that holds the store's rows, not quoted; null: the shared one. */
+  own_table: string | null;
+  /** What the index in use keeps of each vector; null: there is none. */
+  index_precision: Precision | null;
+}
+
+/** A search by vector, by keywords, or by both. */
+export interface SearchQuery {
+  /** pgvector's binary form, which spares both sides the conversion to text; undefined: by keywords alone. */
+  vector: Buffer | undefined;
+  /** Undefined: ranked by distance, not by rank in two searches. */
+  fusion: Fusion | undefined;
+  resultsMax: number;
+  filter: Filter | undefined;
+  /** Whether to compare every vector though there is an index. */
+  isExact: boolean;
+  /** `hnsw.ef_search`, 1 to 1,000; undefined: the session's. */
+  efSearch: number | undefined;
+}
+
+/** What is to be joined with the search by vector, if there is one, and how much each of the two counts. */
+export interface Fusion {
+  /** The text whose words are searched for; undefined: by vector alone. */
+  keywords: string | undefined;
+  /** Text search configuration, such as "english". */
+  language: string;
+  /** 0 or more, not both 0. */
+  vectorWeight: number;
+  keywordsWeight: number;
+}
 
 /** A hit: the row and its score. */
 export interface SearchHit {
   id: string;
   content: string;
   metadata: Record<string, unknown> | null;
+  /** The file the row was cut from; null where the caller added it. */
+  file_id: string | null;
+  /** That file's name; null where the file is gone too. */
+  filename: string | null;
   /** 0 to 1. */
   score: number;
-}
-
-export interface SearchQuery {
-  storeId: string;
-  /** pgvector's binary form, which spares both sides the conversion to text. */
-  vector: Buffer;
-  resultsMax: number;
-  filter: Filter | undefined;
-}
-
-/**
- * Finds the rows of a store nearest to a vector by cosine distance, best first, ties by id. The
- * search is exact: it reads the store's rows through the primary key.
- */
-export async function findNearest(
-  client: Queryable,
-  tables: Tables,
-  query: SearchQuery,
-): Promise<SearchHit[]> {
-  const values: unknown[] = [query.storeId, query.vector, query.resultsMax];
-  const condition =
-    query.filter === undefined ? "" : `and ${compileFilter(query.filter, tables.metadata, values)}`;
-  const text = `select ${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
-      ${tables.embedding} <=> $2::vector as distance
-    from ${tables.embeddings} where ${tables.vectorStoreId} = $1 ${condition}
-    order by distance, ${tables.id} limit $3`;
-  // Filters come in any number of shapes; only the plain search is worth a prepared statement.
-  const statement = query.filter === undefined ? { name: "find_nearest", text, values } : { text, values };
-  const result = await client.query<Omit<SearchHit, "score"> & { distance: number }>(statement);
-  return result.rows.map(({ distance, ...row }) => ({ ...row, score: toScore(distance) }));
-}
-
-/**
- * Similarity of a cosine distance (0 to 2), as litellm-pgvector defined it: 1 - d/2. Rounding can
- * put a distance just outside its range. A vector of zeros has no direction: its distance is NaN,
- * which Postgres sorts last, and its score is 0.
- */
-export function toScore(distance: number): number {
-  return Number.isNaN(distance) ? 0 : Math.min(1, Math.max(0, 1 - distance / 2));
 }

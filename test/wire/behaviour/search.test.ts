@@ -73,6 +73,7 @@ describe.each(protocols)("over $name", (protocol) => {
       has_more: false,
       next_page: null,
       usage: { total_tokens: expect.any(Number) },
+      statistics: { method: "exact", complete: true },
     });
     expect(reply.data[0]).toEqual({
       file_id: "owl",
@@ -148,10 +149,13 @@ describe.each(protocols)("over $name", (protocol) => {
     expect(idsOf(found)).toEqual(rows.slice(0, 10).map((row) => row.id));
   });
 
-  test.each(["auto", "none", "default-2024-11-15"])("takes the ranker %s", async (ranker) => {
-    const reply = await searchVectors({ ranking_options: { ranker }, rewrite_query: true });
-    expect(reply.data).toHaveLength(5);
-  });
+  test.each(["auto", "none", "default-2024-11-15", "default_2024_08_21"])(
+    "takes the ranker %s",
+    async (ranker) => {
+      const reply = await searchVectors({ ranking_options: { ranker }, rewrite_query: true });
+      expect(reply.data).toHaveLength(5);
+    },
+  );
 
   const everyone = animals.map(({ id }) => id);
   test.each<[Json, string[]]>([
@@ -223,6 +227,8 @@ describe.each(protocols)("over $name", (protocol) => {
 
   test.each<[string, Json, string]>([
     ["neither text nor vector", {}, "query"],
+    ["ef_search 0", { query: "a", ef_search: 0 }, "ef_search"],
+    ["ef_search 1,001", { query: "a", ef_search: 1_001 }, "ef_search"],
     ["text and vector", { query: "a", embedding: [1] }, "embedding"],
     ["an empty text", { query: "" }, "query"],
     ["a blank text among others", { query: ["a", " \n"] }, "query[1]"],

@@ -1,0 +1,137 @@
+import type { Tables } from "../postgres/tables.ts";
+import { bind, compileFilter } from "./filter.ts";
+import { selectMatching } from "./keywords.ts";
+import { selectNearest, type VectorIndex } from "./nearest.ts";
+import type { Fusion, SearchedStore, SearchQuery } from "./query.ts";
+
+/** A statement for node-postgres. */
+export interface Statement {
+  text: string;
+  values: unknown[];
+  /** Prepared under this name. */
+  name?: string;
+}
+
+/** A row of a search's result: of the store alone where nothing was found. */
+export interface FoundRow {
+  /** Whether the store is as the search took it to be; what was found counts for nothing otherwise. */
+  is_current: boolean;
+  has_expired: boolean;
+  id: string | null;
+  content: string;
+  metadata: Record<string, unknown> | null;
+  file_id: string | null;
+  filename: string | null;
+  /** Cosine distance, 0 to 2 or NaN; or, of a fusion, the score. */
+  value: number;
+}
+
+/** The constant of reciprocal rank fusion, as its authors chose it. */
+const RANK_OFFSET = 60;
+
+/** Rows each of two searches contributes to a fusion: twice the results asked for, within these bounds. */
+const CANDIDATES_MIN = 20;
+const CANDIDATES_MAX = 100;
+
+/**
+ * Composes the one statement of a search: what it finds beside what has become of the store, in one snapshot. Results
+ * come best first. No rows at all: the store is gone. `tables` are as the store sees them.
+ */
+export function composeSearch(
+  tables: Tables,
+  store: SearchedStore,
+  query: SearchQuery,
+  index: VectorIndex | undefined,
+): Statement {
+  const values: unknown[] = [];
+  const { filter, fusion } = query;
+  const id = bind(values, store.id, "text");
+  // A table of its own has the rows of one store only; nothing shall lure the planner to its primary key.
+  const conditions = store.own_table === null ? [`${tables.vectorStoreId} = ${id}`] : [];
+  if (filter !== undefined) conditions.push(compileFilter(filter, tables.metadata, values));
+  const rows = { condition: conditions.length === 0 ? "true" : conditions.join(" and "), index };
+  const hits =
+    fusion === undefined
+      ? selectByDistance(tables, query, rows, values)
+      : selectByRank(tables, store, query, fusion, rows, values);
+  const assumed = [
+    bind(values, store.dimensions, "int"),
+    bind(values, store.embedding_model, "text"),
+    bind(values, store.language, "text"),
+    bind(values, store.own_table, "text"),
+    bind(values, store.index_precision, "text"),
+  ];
+  const text = `with hits as materialized (${hits})
+    select (dimensions, embedding_model, language, own_table, index_precision) is not distinct from (${assumed.join(", ")}) as is_current,
+      coalesce(expires_at <= now(), false) as has_expired, hits.*,
+      (select filename from ${tables.files} as files where files.id = hits.file_id) as filename
+    from ${tables.vectorStores} as stores left join hits on true
+    where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
+  // Only this one has the same text for every store: what a connection has prepared takes memory in its backend for good.
+  // And a statement that is not prepared never gets a generic plan, which might leave the index.
+  const isCommon = store.own_table === null && filter === undefined && fusion === undefined;
+  return isCommon ? { name: "search_exactly", text, values } : { text, values };
+}
+
+interface Rows {
+  /** SQL: which rows take part. */
+  condition: string;
+  index: VectorIndex | undefined;
+}
+
+function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values: unknown[]): string {
+  const columns = [tables.id, tables.content, tables.metadata, "file_id"];
+  const vector = bind(values, query.vector, "vector");
+  return `select ${hitColumns(tables)}, distance as value
+      from (${selectNearest(tables, columns, vector, { ...rows, rowsMax: query.resultsMax }, values)}) nearest`;
+}
+
+/** Weighted reciprocal rank fusion, scaled so that what is first in both searches has 1. */
+function selectByRank(
+  tables: Tables,
+  store: SearchedStore,
+  { vector, resultsMax }: SearchQuery,
+  { keywords, language, vectorWeight, keywordsWeight }: Fusion,
+  rows: Rows,
+  values: unknown[],
+): string {
+  const rowsMax = Math.max(resultsMax, Math.min(CANDIDATES_MAX, Math.max(CANDIDATES_MIN, 2 * resultsMax)));
+  const searches: string[] = [];
+  const ranked: string[] = [];
+  const share = (weight: number) => bind(values, weight / (vectorWeight + keywordsWeight), "float8");
+  if (vector !== undefined) {
+    const nearest = selectNearest(
+      tables,
+      [tables.id],
+      bind(values, vector, "vector"),
+      { ...rows, rowsMax },
+      values,
+    );
+    searches.push(`nearest as materialized (
+      select ${tables.id}, row_number() over (order by distance, ${tables.id}) as position from (${nearest}) found)`);
+    ranked.push(`select ${tables.id}, position, ${share(vectorWeight)} as share from nearest`);
+  }
+  if (keywords !== undefined) {
+    const search = {
+      text: keywords,
+      language,
+      condition: rows.condition,
+      rowsMax,
+      isOwn: store.own_table !== null,
+      isAlone: vector === undefined,
+    };
+    searches.push(selectMatching(tables, search, values));
+    ranked.push(`select ${tables.id}, position, ${share(keywordsWeight)} as share from matching`);
+  }
+  return `with ${searches.join(",\n")},
+      best as materialized (
+        select ${tables.id}, sum(share * ${RANK_OFFSET + 1} / (${RANK_OFFSET} + position)) as value
+        from (${ranked.join(" union all ")}) ranked
+        group by ${tables.id} order by value desc, ${tables.id} limit ${bind(values, resultsMax, "int")})
+    select ${hitColumns(tables)}, value from best join only ${tables.embeddings} using (${tables.id})
+    where ${tables.vectorStoreId} = ${bind(values, store.id, "text")}`;
+}
+
+function hitColumns(tables: Tables): string {
+  return `${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata, file_id`;
+}
