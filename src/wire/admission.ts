@@ -20,17 +20,17 @@ const ENVELOPE_BYTES = 5;
  * of Connect: their streams frame messages alike. To be called before Connect's own routes.
  */
 export function admitStreams(app: FastifyInstance, services: readonly Service[], bytesMax: number): void {
-  const routes = new Map<string, Admit>();
+  const routes = new Map<string, { admit: Admit; opening: string }>();
   for (const { desc, admit } of services) {
     if (admit === undefined) continue;
-    for (const { methodKind, name } of desc.methods) {
+    for (const { methodKind, name, input } of desc.methods) {
       if (methodKind === "client_streaming" || methodKind === "bidi_streaming")
-        routes.set(`/${desc.typeName}/${name}`, admit);
+        routes.set(`/${desc.typeName}/${name}`, { admit, opening: input.fields[0]?.name ?? "" });
     }
   }
   app.addHook("preHandler", async (request) => {
-    const admit = routes.get(request.routeOptions.url ?? "");
-    if (admit === undefined) return;
+    const route = routes.get(request.routeOptions.url ?? "");
+    if (route === undefined) return;
     // Neither Connect nor a reader of the body would notice an end that was before they look.
     const { stream } = request.raw as { stream?: ServerHttp2Stream };
     if (stream?.closed ?? request.raw.aborted) throw cancelled();
@@ -43,11 +43,16 @@ export function admitStreams(app: FastifyInstance, services: readonly Service[],
       release();
     });
     // Connect reads the request's body where there is one, else the request itself.
-    request.body = admitMessages(request.raw, bytesMax, async (bytes) => {
-      admitted = await admit(bytes, gone.signal);
-      if (gone.signal.aborted) release();
-      return admitted;
-    });
+    request.body = admitMessages(
+      request.raw,
+      bytesMax,
+      async (bytes) => {
+        admitted = await route.admit(bytes, gone.signal);
+        if (gone.signal.aborted) release();
+        return admitted;
+      },
+      route.opening,
+    );
   });
 }
 
@@ -55,11 +60,13 @@ export function admitStreams(app: FastifyInstance, services: readonly Service[],
  * Passes framed messages on, each as soon as it is admitted with the length it announces; a compressed
  * one as the largest it can become. It is admitted until more is asked for: then its reader has
  * taken it in. Of what is too large only the announcement is passed on, for Connect to refuse it.
+ * A first message that is large cannot be the one that has the field `opening`, and is refused.
  */
 export async function* admitMessages(
   chunks: AsyncIterable<Buffer>,
   bytesMax: number,
   admit: (bytes: number) => Promise<Disposable>,
+  opening = "open",
 ): AsyncGenerator<Uint8Array> {
   let head: Buffer = Buffer.alloc(0);
   let left = 0;
@@ -78,7 +85,7 @@ export async function* admitMessages(
           rest = rest.subarray(missing);
           if (head.length < ENVELOPE_BYTES) break;
           left = head.readUInt32BE(1);
-          if (isFirst && left > OPENING_BYTES_MAX) throw missingParameter("open");
+          if (isFirst && left > OPENING_BYTES_MAX) throw missingParameter(opening);
           const bytes = head[0] === 0 ? left : bytesMax;
           if (!isFirst && left <= bytesMax) admitted = await admit(bytes);
           isFirst = false;

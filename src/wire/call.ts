@@ -1,17 +1,30 @@
+import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   Code,
   createContextKey,
+  createContextValues,
   type ConnectError,
+  type ContextValues,
   type HandlerContext,
   type ServiceImpl,
 } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
+import { cancelled } from "../errors.ts";
+import { idempotencyHeader } from "../service/idempotency.ts";
 import type { Admit } from "./admission.ts";
 import { toConnectError } from "./error.ts";
+import type { ObserveCall } from "./metrics.ts";
 
 /** The request's logger, which carries the request id. */
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
+
+/** What a call carries besides its message: the logger, and the headers that implementations read. */
+export function callValues(log: FastifyBaseLogger, headers: IncomingHttpHeaders): ContextValues {
+  const values = createContextValues().set(callLogger, log);
+  const key = headers["idempotency-key"];
+  return key === undefined ? values : values.set(idempotencyHeader, String(key));
+}
 
 /** A service with its implementation, as both front-ends take it. */
 export interface Service {
@@ -30,19 +43,20 @@ export type Implementation = Record<string, (request: never, context: HandlerCon
 
 /**
  * Wraps every method of an implementation with what all protocols share: errors become
- * ConnectErrors (`translate` first maps those of the layers below), and one line is logged per
- * call with its outcome and duration.
+ * ConnectErrors (`translate` first maps those of the layers below), and each call is told to `observe`
+ * and logged in one line, with its outcome and duration.
  */
 export function defineService<S extends DescService>(
   desc: S,
   implementation: ServiceImpl<S>,
   translate: (error: unknown) => unknown,
+  observe: ObserveCall,
 ): Service {
   const wrapped: Implementation = {};
   for (const method of desc.methods) {
     const run = (implementation as Implementation)[method.localName];
     if (run === undefined) throw new Error(`${method.toString()} is not implemented`);
-    wrapped[method.localName] = wrapMethod(method, run.bind(implementation), translate);
+    wrapped[method.localName] = wrapMethod(method, run.bind(implementation), translate, observe);
   }
   return { desc, implementation: wrapped };
 }
@@ -51,31 +65,43 @@ function wrapMethod(
   method: DescMethod,
   run: Implementation[string],
   translate: (error: unknown) => unknown,
+  observe: ObserveCall,
 ): Implementation[string] {
-  const failed = (error: unknown, context: HandlerContext, startedAt: number) => {
-    const connectError = toConnectError(translate(error));
-    logOutcome(method, context, startedAt, connectError);
-    return connectError;
+  const begin = (context: HandlerContext) => {
+    const startedAt = performance.now();
+    const observeEnd = observe(method, context.protocolName);
+    return (error?: ConnectError) => {
+      const durationMs = performance.now() - startedAt;
+      observeEnd(durationMs, error?.code);
+      logOutcome(method, context, durationMs, error);
+    };
   };
   if (method.methodKind === "unary" || method.methodKind === "client_streaming") {
     return async (request, context) => {
-      const startedAt = performance.now();
+      const end = begin(context);
       try {
         const reply: unknown = await run(request, context);
-        logOutcome(method, context, startedAt);
+        end();
         return reply;
       } catch (error) {
-        throw failed(error, context, startedAt);
+        const failure = toConnectError(translate(error));
+        end(failure);
+        throw failure;
       }
     };
   }
   return async function* (request, context) {
-    const startedAt = performance.now();
+    const end = begin(context);
+    // When the caller has gone, nobody asks for the rest.
+    let failure: ConnectError | undefined = cancelled();
     try {
       yield* run(request, context) as AsyncIterable<unknown>;
-      logOutcome(method, context, startedAt);
+      failure = undefined;
     } catch (error) {
-      throw failed(error, context, startedAt);
+      failure = toConnectError(translate(error));
+      throw failure;
+    } finally {
+      end(failure);
     }
   };
 }
@@ -83,7 +109,7 @@ function wrapMethod(
 function logOutcome(
   method: DescMethod,
   context: HandlerContext,
-  startedAt: number,
+  durationMs: number,
   error?: ConnectError,
 ): void {
   const log = context.values.get(callLogger);
@@ -91,7 +117,7 @@ function logOutcome(
   const line = {
     rpc: `${method.parent.typeName}/${method.name}`,
     protocol: context.protocolName,
-    durationMs: Math.round((performance.now() - startedAt) * 10) / 10,
+    durationMs: Math.round(durationMs * 10) / 10,
   };
   if (error === undefined) return log.info(line, "ok");
   const outcome = { ...line, code: Code[error.code], error: error.rawMessage };

@@ -76,8 +76,9 @@ function statusOf(code: Code): number {
   switch (code) {
     case Code.InvalidArgument:
     case Code.FailedPrecondition:
-    case Code.OutOfRange:
       return 400;
+    case Code.OutOfRange:
+      return 416;
     case Code.Unauthenticated:
       return 401;
     case Code.PermissionDenied:

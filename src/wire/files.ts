@@ -3,20 +3,12 @@ import { unimplemented } from "../errors.ts";
 
 /** OpenAI's routes this version does not serve, with what they are for. */
 const ABSENT = {
-  "/v1/files": "Files",
-  "/v1/files/*": "Files",
   "/v1/uploads": "Uploads",
   "/v1/uploads/*": "Uploads",
-  "/v1/vector_stores/:vector_store_id/files": "Vector store files",
-  "/v1/vector_stores/:vector_store_id/files/*": "Vector store files",
-  "/v1/vector_stores/:vector_store_id/file_batches": "File batches",
-  "/v1/vector_stores/:vector_store_id/file_batches/*": "File batches",
-  "/v1/embeddings": "OpenAI embeddings",
-  "/v1/models": "Models",
 } as const;
 
 /**
- * Answers OpenAI's file routes with 501 rather than 404: the URL is right, the version is early. A
+ * Answers OpenAI's routes for uploads in parts with 501 rather than 404: the URL is right, the version is early. A
  * Fastify plugin, because the content type it adds is for these routes only.
  */
 export async function fileRoutes(app: FastifyInstance): Promise<void> {

@@ -15,7 +15,8 @@ type Json = Record<string, unknown>;
 const LEGACY_LIMIT_MAX = 100;
 
 /** Un-prefixed paths, and the doubled prefix LiteLLM makes of a base URL that ends in /v1. */
-const ALIASES = /^(?:\/v1(?=\/v1\/)|(?=\/(?:vector_stores|files|embeddings|models|uploads)(?:[/?]|$)))/;
+const ALIASES =
+  /^(?:\/v1(?=\/v1\/)|(?=\/(?:vector_stores|files|embeddings|models|uploads|diagnostics)(?:[/?]|$)))/;
 
 /** Gives the path under /v1 for the aliases litellm-pgvector and LiteLLM's older versions use. */
 export function canonicalUrl(url: string): string {

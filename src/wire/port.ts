@@ -3,6 +3,7 @@ import {
   constants,
   createServer as createHttp2Server,
   type Http2Server,
+  type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
@@ -33,6 +34,9 @@ export interface PortOptions {
   /** Bytes a client may send on all streams of one HTTP/2 session before Node has read them. */
   sessionWindowBytes?: number;
 }
+
+/** Serves a stream of HTTP/2 and returns true, or leaves it untouched to the request handler and returns false. */
+export type ServeStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
 
 /** The defaults of `PortOptions`. */
 export const portDefaults: Required<PortOptions> = {
@@ -65,16 +69,20 @@ const keepAliveProbeMs = 60_000;
 
 /**
  * Creates the server of one cleartext port that speaks HTTP/1.1 and HTTP/2 with prior knowledge,
- * both to the same handler; made for Fastify's `serverFactory`.
+ * both to the same handler, but for the streams that `serveStream` takes; made for Fastify's `serverFactory`.
  *
  * It is a real `http.Server`, so listening, timeouts and keep-alive are Node's own. `close` lets open
  * requests and streams finish and ends all that is idle; a stream that never finishes holds it up
  * until `closeAllConnections`, which ends everything at once.
  */
-export function createPortServer(handler: RequestListener, options: PortOptions = {}): Server {
+export function createPortServer(
+  handler: RequestListener,
+  options: PortOptions = {},
+  serveStream: ServeStream = declineStream,
+): Server {
   const bounds = { ...portDefaults, ...options };
   const server = createServer(http1Options(bounds), handler);
-  const route = serveBoth(server, "connection", bounds);
+  const route = serveBoth(server, "connection", bounds, serveStream);
   const undecided = new Set<Socket>();
   server.on("connection", (socket) => {
     undecided.add(socket);
@@ -90,6 +98,7 @@ export function createPortServer(handler: RequestListener, options: PortOptions 
 export function createTlsPortServer(
   handler: RequestListener,
   options: PortOptions & SecureContextOptions,
+  serveStream: ServeStream = declineStream,
 ): Server {
   const bounds = { ...portDefaults, ...options };
   const server = createHttpsServer(
@@ -101,10 +110,12 @@ export function createTlsPortServer(
     },
     handler,
   );
-  const route = serveBoth(server, "secureConnection", bounds);
+  const route = serveBoth(server, "secureConnection", bounds, serveStream);
   server.on("secureConnection", (socket) => route(socket, socket.alpnProtocol === "h2"));
   return server;
 }
+
+const declineStream: ServeStream = () => false;
 
 type Route = (socket: Socket, isHttp2: boolean) => void;
 
@@ -125,9 +136,18 @@ function serveBoth(
   server: Server,
   event: "connection" | "secureConnection",
   bounds: Required<PortOptions>,
+  serveStream: ServeStream,
 ): Route {
   const http2 = createSessions(bounds);
   http2.on("request", (request, response) => server.emit("request", request, response));
+  // With a listener for requests, Node has one of its own that makes them of streams.
+  const toRequest = http2.listeners("stream");
+  http2.removeAllListeners("stream");
+  http2.on("stream", (stream, headers, ...rest) => {
+    if (serveStream(stream, headers)) return;
+    stream.once("wantTrailers", () => setImmediate(endUpload, stream));
+    for (const listener of toRequest) listener.call(http2, stream, headers, ...rest);
+  });
   const toHttp1 = server.listeners(event);
   server.removeAllListeners(event);
   server.maxConnections = bounds.connectionsMax;
@@ -206,7 +226,6 @@ function createSessions(bounds: Required<PortOptions>): Http2Server {
     streamResetRate,
   });
   server.on("session", (session) => boundSession(session, bounds));
-  server.on("stream", stopUploadAfterResponse);
   return server;
 }
 
@@ -230,13 +249,10 @@ function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>
 /**
  * Ends a stream whose response is complete while the client still uploads, as a failed client
  * stream is: nothing else would, and each would stay in memory. NO_ERROR keeps the response valid
- * (RFC 9113, 8.1). The end waits for the trailers: it would go out before them and they be lost.
+ * (RFC 9113, 8.1). The end waits for the response: it would go out before it, and that be lost.
  */
-function stopUploadAfterResponse(stream: ServerHttp2Stream): void {
-  const stop = () => {
-    if (stream.destroyed || stream.state.remoteClose === 1) return;
-    if (stream.state.localClose === 1) stream.close(constants.NGHTTP2_NO_ERROR);
-    else setTimeout(stop, trailersPollMs);
-  };
-  stream.once("wantTrailers", () => setImmediate(stop));
+export function endUpload(stream: ServerHttp2Stream): void {
+  if (stream.destroyed || stream.state.remoteClose === 1) return;
+  if (stream.state.localClose === 1) stream.close(constants.NGHTTP2_NO_ERROR);
+  else setTimeout(endUpload, trailersPollMs, stream);
 }

@@ -1,20 +1,25 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
+import { setImmediate } from "node:timers/promises";
 import { getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
-import {
-  createContextValues,
-  createHandlerContext,
-  type ContextValues,
-  type HandlerContext,
-} from "@connectrpc/connect";
+import { createHandlerContext, type ContextValues, type HandlerContext } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../gen/google/api/http_pb.ts";
+import {
+  GetFileContentResponseSchema,
+  UploadFileRequestSchema,
+  type GetFileContentRequest,
+  type GetFileContentResponse,
+} from "../../gen/pgquiver/v1/files_pb.ts";
+import { IngestRequestSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { cancelled, invalidArgument, rateLimited } from "../errors.ts";
-import { callLogger, type Implementation, type Service } from "./call.ts";
+import { callValues, type Implementation, type Service } from "./call.ts";
+import { applyRange, sendContent } from "./download.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
+import { readForm } from "./multipart.ts";
 import { readIngest, writeLines } from "./ndjson.ts";
 import { parsePath, type PathTemplate } from "./path.ts";
 
@@ -98,7 +103,9 @@ async function answer(binding: Binding, request: FastifyRequest, reply: FastifyR
   const context = restContext(method, request, reply);
   const { message, reshape } = readRequest(binding, request, context.values);
   const output = (await run(message as never, context)) as Message;
-  return sendJson(reply, reshape(writeMessage(method.output, output)));
+  for (const [name, value] of context.responseHeader) void reply.header(name, value);
+  const form = (message as Message & Json)["encodingFormat"] === "base64" ? "base64" : "numbers";
+  return sendJson(reply, reshape(writeMessage(method.output, output, form)));
 }
 
 async function answerWithLines(
@@ -109,6 +116,11 @@ async function answerWithLines(
   const { method, run } = binding;
   const context = restContext(method, request, reply);
   const { message } = readRequest(binding, request, context.values);
+  if (method.output === GetFileContentResponseSchema) {
+    applyRange(request, message as Message as GetFileContentRequest);
+    const content = run(message as never, context) as AsyncIterable<GetFileContentResponse>;
+    return sendContent(message as Message as GetFileContentRequest, content, request, reply);
+  }
   const lines = writeLines(method.output, run(message as never, context) as AsyncIterable<Message>);
   // An error before the first line is an answer of its own; a later one cuts the connection.
   const first = await lines.next();
@@ -126,18 +138,18 @@ async function answerUpload(
 ): Promise<FastifyReply> {
   const { method, run, uploads } = binding;
   endUploadAfterAnswer(request.raw, reply.raw);
+  const { types, read } = BODIES[method.input.typeName] as Body;
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
-  if (type !== undefined && !NDJSON_TYPES.includes(type)) {
+  if (!types.includes(type)) {
     throw invalidArgument(
       undefined,
-      `Unsupported content type '${type}': send application/x-ndjson.`,
+      `Unsupported content type '${type}': send ${types[0]}.`,
       "INVALID_REQUEST",
     );
   }
   if (uploads.open >= uploads.max)
     throw rateLimited("The service takes no more uploads at the moment.", 1000);
-  const { vector_store_id: storeId = "" } = request.params as Record<string, string>;
-  const messages = readIngest(request, storeId);
+  const messages = read(request);
   let output: Message;
   uploads.open++;
   try {
@@ -150,7 +162,22 @@ async function answerUpload(
   return sendJson(reply, writeMessage(method.output, output));
 }
 
-const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+/** How the body of an upload becomes the messages of its stream. */
+interface Body {
+  /** The content types it may have; undefined: none may be given. */
+  types: readonly (string | undefined)[];
+  read: (request: FastifyRequest) => AsyncGenerator<Message>;
+}
+
+/** By the type of the messages. */
+const BODIES: Record<string, Body> = {
+  [IngestRequestSchema.typeName]: {
+    types: ["application/x-ndjson", "application/ndjson", "application/jsonl", undefined],
+    read: (request) =>
+      readIngest(request, (request.params as { vector_store_id?: string }).vector_store_id ?? ""),
+  },
+  [UploadFileRequestSchema.typeName]: { types: ["multipart/form-data"], read: readForm },
+};
 
 /** How long a client may go on sending what nobody reads, until it has seen the answer. */
 const UPLOAD_LINGER_MS = 2_000;
@@ -190,8 +217,28 @@ function readRequest({ method, rule, path }: Binding, request: FastifyRequest, v
   return { message, reshape };
 }
 
+/** Items of a reply's `data` that are written at once, and items between which nobody else needs a turn. */
+const ITEMS_AT_ONCE = 100;
+const ITEMS_A_TURN = 16;
+
 function sendJson(reply: FastifyReply, json: Json): FastifyReply {
-  return reply.type("application/json; charset=utf-8").send(JSON.stringify(json));
+  const { data } = json;
+  const isLong = Array.isArray(data) && data.length > ITEMS_AT_ONCE;
+  return reply
+    .type("application/json; charset=utf-8")
+    .send(isLong ? Readable.from(writeInTurns(json, data)) : JSON.stringify(json));
+}
+
+/** The JSON of a reply in pieces: 2,048 vectors of 1,536 numbers, as one, would keep everybody waiting for a second. */
+async function* writeInTurns(json: Json, data: unknown[]): AsyncGenerator<string, void> {
+  const { data: _, ...rest } = json;
+  yield `${JSON.stringify(rest).slice(0, -1)},"data":[`;
+  for (let start = 0; start < data.length; start += ITEMS_A_TURN) {
+    await setImmediate();
+    const items = JSON.stringify(data.slice(start, start + ITEMS_A_TURN)).slice(1, -1);
+    yield start === 0 ? items : `,${items}`;
+  }
+  yield "]}";
 }
 
 /** OpenAI's clients send empty bodies where every field is optional. */
@@ -226,6 +273,6 @@ function restContext(method: DescMethod, request: FastifyRequest, reply: Fastify
     requestMethod: request.method,
     url: request.url,
     requestSignal: gone.signal,
-    contextValues: createContextValues().set(callLogger, request.log),
+    contextValues: callValues(request.log, request.headers),
   });
 }

@@ -1,13 +1,7 @@
 import { isUtf8 } from "node:buffer";
-import { randomUUID } from "node:crypto";
 import fastifyCors from "@fastify/cors";
 import type { DescService } from "@bufbuild/protobuf";
-import {
-  ConnectError,
-  createContextValues,
-  type HandlerContext,
-  type ServiceImpl,
-} from "@connectrpc/connect";
+import { ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import fastify, {
   LogController,
@@ -20,18 +14,23 @@ import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { invalidArgument } from "../errors.ts";
 import { admitStreams } from "./admission.ts";
 import { createAuthenticator, type Authenticate } from "./auth.ts";
-import { callLogger, type Service } from "./call.ts";
+import { callValues, type Service } from "./call.ts";
 import { httpError, toConnectError, toHttpError, type HttpError } from "./error.ts";
 import { fileRoutes } from "./files.ts";
+import { createGrpc, encodeMessage } from "./grpc.ts";
 import { healthRoutes, type Health } from "./health.ts";
 import { canonicalUrl } from "./legacy.ts";
+import { openLog } from "./log.ts";
+import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
 import { registerReflection } from "./reflection.ts";
+import { requestId } from "./request-id.ts";
 import { registerRest, type RestRoute } from "./rest.ts";
 
 export interface ServerOptions {
   services: readonly Service[];
   health: Health;
+  metrics: Metrics;
   /** Keys a caller may present; none: every request passes. */
   apiKeys: readonly string[];
   /** Largest request message or body, in bytes. */
@@ -53,11 +52,16 @@ export interface ServerOptions {
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services, health, tls, requestBytesMax } = options;
-  const app = fastify({
+  const authenticate = createAuthenticator(
+    options.apiKeys,
+    options.metrics.addCounter("pgquiver_keys_refused_total", "Requests refused for a missing or wrong key."),
+  );
+  const grpc = createGrpc({ services, authenticate, requestBytesMax, log: () => app.log });
+  const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined
-        ? createPortServer(handler, options.port)
-        : createTlsPortServer(handler, { ...options.port, ...tls }),
+        ? createPortServer(handler, options.port, grpc)
+        : createTlsPortServer(handler, { ...options.port, ...tls }, grpc),
     bodyLimit: requestBytesMax,
     // While draining, requests on open connections are still answered.
     return503OnClosing: false,
@@ -66,7 +70,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     genReqId: (request) => requestId(request.headers["x-request-id"]),
     // Each call logs one line of its own, see call.ts.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: "requestId" }),
-    logger: { level: options.logLevel },
+    logger: { level: options.logLevel, stream: openLog() },
     // No hook runs before these.
     frameworkErrors: (error, request, reply) =>
       void sendError(reply.header("x-request-id", request.id), fromFastify(error)),
@@ -79,13 +83,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   });
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
-  const authenticate = createAuthenticator(options.apiKeys);
   await app.register(connectPlugin(options, authenticate));
   healthRoutes(app, health);
   let routes: RestRoute[] = [];
   await app.register(async (rest) => {
     rest.addHook("onRequest", async (request) => authenticate(request.headers.authorization));
     parseJson(rest);
+    metricsRoute(rest, options.metrics);
     routes = registerRest(rest, services);
     await rest.register(fileRoutes);
   });
@@ -107,7 +111,7 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
         if (context.service.typeName !== HealthService.typeName)
           authenticate(context.requestHeader.get("authorization"));
       },
-      contextValues: (request) => createContextValues().set(callLogger, request.log),
+      contextValues: (request) => callValues(request.log, request.headers),
       readMaxBytes: options.requestBytesMax,
       // Replies are small, and the network of a service and its callers is fast: gzip cost a search half a millisecond.
       compressMinBytes: 2 ** 30,
@@ -115,11 +119,6 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
       shutdownSignal: options.shutdownSignal,
     });
   };
-}
-
-/** The caller's id if it is sane, else a new one. */
-function requestId(header: string | string[] | undefined): string {
-  return typeof header === "string" && /^[\w.:-]{1,128}$/.test(header) ? header : randomUUID();
 }
 
 /**
@@ -132,9 +131,7 @@ function plainGrpcMessage(request: FastifyRequest, reply: FastifyReply): void {
   reply.raw.addTrailers = (trailers) => {
     const all = Object.fromEntries(Object.entries(trailers)) as Record<string, string>;
     const encoded = all["grpc-message"];
-    if (encoded !== undefined) {
-      all["grpc-message"] = decodeURIComponent(encoded).replace(/[^ -$&-~]+/gu, encodeURIComponent);
-    }
+    if (encoded !== undefined) all["grpc-message"] = encodeMessage(decodeURIComponent(encoded));
     addTrailers(all);
   };
 }

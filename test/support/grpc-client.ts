@@ -42,7 +42,7 @@ export const grpcByGrpcJs: RawGrpcProtocol = {
 
 const root = join(import.meta.dirname, "../..");
 const definitions = loadSync(
-  ["vector_stores", "embeddings", "search"]
+  ["vector_stores", "embeddings", "search", "models", "diagnostics", "vector_store_files", "indexes"]
     .map((name) => `pgquiver/v1/${name}.proto`)
     .concat("google/rpc/error_details.proto"),
   {
@@ -88,7 +88,9 @@ function unary(client: GrpcClient, rpc: string, request: Buffer, options: CallOp
       metadata,
       deadline,
       (error, reply) => {
-        if (error !== null) return reject(fromServiceError(error, requestId));
+        // An answer of headers only has it there.
+        const refusedId = error?.metadata.get("x-request-id")[0]?.toString();
+        if (error !== null) return reject(fromServiceError(error, requestId ?? refusedId));
         resolve(fromPlain(findMethod(rpc).output, reply as Json, forms));
       },
     );

@@ -21,6 +21,10 @@ test("writes what is not set: null for optional fields and messages, else the em
     metadata: {},
     dimensions: null,
     embedding_model: null,
+    embedding_count: 0,
+    precision: null,
+    language: "",
+    index_state: expect.any(String),
   });
 });
 

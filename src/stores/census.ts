@@ -1,0 +1,60 @@
+import type { Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+
+/** What the database holds as a whole. */
+export interface Census {
+  /** Stores, by the state of their index. */
+  stores: Record<string, number>;
+  /** Embeddings in all stores. */
+  embeddings: number;
+  /** UTF-8 bytes of their text. */
+  usageBytes: number;
+  /** Files of stores that are still to be processed. */
+  filesInProgress: number;
+  /** Builds of vector indexes under way. */
+  indexBuilds: number;
+  /** The part that is done of the one that is least far, 0 to 1; undefined: none is under way, or it is not known. */
+  indexProgress: number | undefined;
+}
+
+interface CensusRow {
+  stores: Record<string, number>;
+  embeddings: number;
+  usage_bytes: number;
+  files_in_progress: number;
+  index_builds: number;
+  index_progress: number | null;
+}
+
+/**
+ * Takes the census. It reads the rows of stores, some milliseconds for 10,000 of them, and of the files in progress,
+ * but none of the embeddings.
+ */
+export async function takeCensus(client: Queryable, tables: Tables): Promise<Census> {
+  const { rows } = await client.query<CensusRow>(
+    `with states as (
+       select index_state, count(*) as stores, sum(embedding_count) as embeddings, sum(usage_bytes) as usage_bytes
+       from ${tables.vectorStores} group by index_state
+     ), builds as (
+       select build.blocks_done / nullif(build.blocks_total, 0)::float8 as progress
+       from pg_stat_progress_create_index as build
+       join pg_class as own on own.oid = build.relid
+       join ${tables.indexes} as plan on plan.own_table = own.relname
+     )
+     select coalesce((select jsonb_object_agg(index_state, stores) from states), '{}') as stores,
+       coalesce((select sum(embeddings) from states), 0)::float8 as embeddings,
+       coalesce((select sum(usage_bytes) from states), 0)::float8 as usage_bytes,
+       (select count(*) from ${tables.vectorStoreFiles} where status = 'in_progress')::float8 as files_in_progress,
+       (select count(*) from builds)::int as index_builds,
+       (select min(progress) from builds) as index_progress`,
+  );
+  const [row] = rows as [CensusRow];
+  return {
+    stores: row.stores,
+    embeddings: row.embeddings,
+    usageBytes: row.usage_bytes,
+    filesInProgress: row.files_in_progress,
+    indexBuilds: row.index_builds,
+    indexProgress: row.index_progress ?? undefined,
+  };
+}

@@ -1,0 +1,131 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import type { FastifyInstance } from "fastify";
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+
+/** Is told when a call begins; the function it returns, when that ends, with its duration and the code of its error. */
+export type ObserveCall = (method: DescMethod, protocol: string) => (durationMs: number, code?: Code) => void;
+
+/** A number, or numbers by the value of a label; undefined: it is not known. */
+export type Reading = number | Record<string, number> | undefined;
+
+/** The metrics of a service, for Prometheus. */
+export interface Metrics {
+  observeCall: ObserveCall;
+  /** Adds a counter; the returned function counts, by 1 when no number is given. */
+  addCounter(name: string, help: string): (count?: number) => void;
+  /** Adds a histogram of seconds, between 1 ms and 10 minutes; the returned function observes milliseconds. */
+  addDurations(name: string, help: string): (durationMs: number) => void;
+  /**
+   * Adds a gauge that is read at every scrape. What fails or is undefined is left out of that scrape. A reading
+   * by label needs the label's name, and must take few different values for it.
+   */
+  addGauge(name: string, help: string, read: () => Reading | Promise<Reading>, label?: string): void;
+  /** Everything in Prometheus' text format. */
+  expose(): Promise<string>;
+}
+
+/** Seconds; calls take from a millisecond to the hours of an upload. */
+const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600];
+
+/** How often the delay of the event loop is sampled; prom-client's 10 would wake an idle process 100 times a second. */
+const LOOP_SAMPLE_MS = 50;
+
+let ofProcess: Registry | undefined;
+
+/** The metrics of the process and of Node, which it has once, however many services run in it. */
+function processRegistry(): Registry {
+  if (ofProcess === undefined) {
+    ofProcess = new Registry();
+    collectDefaultMetrics({ register: ofProcess, eventLoopMonitoringPrecision: LOOP_SAMPLE_MS });
+  }
+  return ofProcess;
+}
+
+/** Creates the metrics of a service, with those of its calls. */
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  return {
+    observeCall: countCalls(registry),
+    addCounter(name, help) {
+      const counter = new Counter({ name, help, registers });
+      return (count = 1) => counter.inc(count);
+    },
+    addDurations(name, help) {
+      const histogram = new Histogram({ name, help, registers, buckets: DURATION_BUCKETS });
+      return (durationMs) => histogram.observe(durationMs / 1000);
+    },
+    addGauge(name, help, read, label) {
+      new Gauge({
+        name,
+        help,
+        registers,
+        labelNames: label === undefined ? [] : [label],
+        async collect() {
+          const reading = await attempt(read);
+          if (typeof reading === "number") return this.set(reading);
+          if (label === undefined) return this.remove();
+          this.reset();
+          for (const [value, number] of Object.entries(reading ?? {})) this.set({ [label]: value }, number);
+        },
+      });
+    },
+    expose: async () => (await Promise.all([registry.metrics(), processRegistry().metrics()])).join("\n"),
+  };
+}
+
+async function attempt(read: () => Reading | Promise<Reading>): Promise<Reading> {
+  try {
+    return await read();
+  } catch {
+    return undefined;
+  }
+}
+
+function countCalls(registry: Registry): ObserveCall {
+  const registers = [registry];
+  const calls = new Counter({
+    name: "pgquiver_calls_total",
+    help: "Calls that have ended, by their outcome: ok, or the error's gRPC code.",
+    labelNames: ["rpc", "protocol", "code"],
+    registers,
+  });
+  const durations = new Histogram({
+    name: "pgquiver_call_duration_seconds",
+    help: "How long calls took, from the request read to the reply made; of a stream, as long as it was open.",
+    labelNames: ["rpc", "protocol"],
+    buckets: DURATION_BUCKETS,
+    registers,
+  });
+  const open = new Gauge({
+    name: "pgquiver_calls_open",
+    help: "Calls under way, unary ones and streams.",
+    labelNames: ["kind"],
+    registers,
+  });
+  for (const kind of ["unary", "stream"]) open.set({ kind }, 0);
+  return (method, protocol) => {
+    const kind = method.methodKind === "unary" ? "unary" : "stream";
+    const rpc = `${method.parent.typeName}/${method.name}`;
+    open.inc({ kind });
+    return (durationMs, code) => {
+      open.dec({ kind });
+      calls.inc({ rpc, protocol, code: code === undefined ? "ok" : nameOf(code) });
+      durations.observe({ rpc, protocol }, durationMs / 1000);
+    };
+  };
+}
+
+/** As gRPC's documentation writes it, in lower case: `not_found`. */
+function nameOf(code: Code): string {
+  if (code === Code.Canceled) return "cancelled";
+  return (Code[code] ?? "unknown").replace(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase();
+}
+
+/** Adds GET /metrics, which needs a key like every other route that says something of the data. */
+export function metricsRoute(app: FastifyInstance, metrics: Metrics): void {
+  app.get("/metrics", async (_request, reply) =>
+    reply.type(Registry.PROMETHEUS_CONTENT_TYPE).send(await metrics.expose()),
+  );
+}
