@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # A throw-away PostgreSQL with pgvector, for tests and benchmarks, from Debian's packages.
 #
-#   scripts/native-postgres.sh start  [--name NAME] [--keep]   prints its URL, the value for TEST_DATABASE_URL
-#   scripts/native-postgres.sh status [--name NAME]            prints the URL; exits 3 when it does not run
-#   scripts/native-postgres.sh stop   [--name NAME] [--keep]   stops it and removes its data
-#   scripts/native-postgres.sh crash  [--name NAME]            cuts it off as a loss of power would, and starts it again
+#   scripts/native-postgres.sh start   [--name NAME] [--keep]      prints its URL, the value for TEST_DATABASE_URL
+#   scripts/native-postgres.sh replica  --name NAME  [--of OTHER]  makes a streaming replica of OTHER, prints its URL
+#   scripts/native-postgres.sh status  [--name NAME]               prints the URL; exits 3 when it does not run
+#   scripts/native-postgres.sh stop    [--name NAME] [--keep]      stops it and removes its data
+#   scripts/native-postgres.sh crash   [--name NAME]               cuts it off as a loss of power would, starts it again
 #
 # Clusters of different names run side by side. A start replaces a cluster of that name, running or not, by an
-# empty one; with --keep it takes what is running or what an earlier stop --keep left.
+# empty one; with --keep it takes what is running or what an earlier stop --keep left, on the same port if that is
+# still free. A replica, too, replaces what had its name; it is stopped and started like any other.
 #
 # PostgreSQL 17 or 18 is used where it is installed together with pgvector, and installed from apt where the
 # machine's own release offers it (root). On an older Debian both go into a directory of their own, by debootstrap
@@ -22,13 +24,18 @@ release=trixie
 memory_needed_mb=1024
 
 main() {
-  local command=${1:-} name=default keep=false
+  local command=${1:-} name=default keep=false origin=default cluster
   shift || true
   while (($# > 0)); do
     case $1 in
       --name)
         (($# > 1)) || usage
         name=$2
+        shift 2
+        ;;
+      --of)
+        (($# > 1)) || usage
+        origin=$2
         shift 2
         ;;
       --keep)
@@ -38,19 +45,33 @@ main() {
       *) usage ;;
     esac
   done
-  [[ $name =~ ^[a-z0-9][a-z0-9_-]*$ ]] || usage
+  for cluster in "$name" "$origin"; do
+    [[ $cluster =~ ^[a-z0-9][a-z0-9_-]*$ ]] || usage
+  done
 
   case $command in
     start)
       provide_postgres
       locate_cluster "$name"
-      start_cluster "$keep"
+      [[ $keep == true ]] || remove_cluster
+      start_cluster
+      ;;
+    replica)
+      [[ $name != "$origin" ]] || usage
+      find_postgres && locate_cluster "$origin" && is_running || fail "No cluster '$origin' is running." 3
+      local url
+      url=$(print_url)
+      locate_cluster "$name"
+      remove_cluster
+      make_directory
+      postgres pg_basebackup --dbname "$url?application_name=$name" --pgdata data --write-recovery-conf \
+        --wal-method stream --checkpoint fast >&2
+      start_cluster
       ;;
     stop)
       find_postgres || exit 0
       locate_cluster "$name"
-      stop_cluster
-      [[ $keep == true ]] || rm -rf "$directory"
+      if [[ $keep == true ]]; then stop_cluster; else remove_cluster; fi
       ;;
     crash)
       find_postgres && locate_cluster "$name" && is_running || fail "No cluster '$name' is running." 3
@@ -180,20 +201,17 @@ locate_cluster() {
     directory=$memory/$1
 }
 
+# Starts what there is, or an empty cluster, on the port it had before if that is free.
 start_cluster() {
-  local keep=$1
-  if [[ $keep == false ]]; then
-    stop_cluster
-    rm -rf "$directory"
-  elif is_running; then
+  if is_running; then
     print_url
     return
   fi
   make_directory
   [[ -e $directory/data/PG_VERSION ]] || initialise
-  local port
-  for _ in 1 2 3 4 5; do
-    port=$((20000 + RANDOM % 12000))
+  local port former
+  former=$(sed -n 's/.*"-p" "\([0-9]*\)".*/\1/p' "$directory/data/postmaster.opts" 2>/dev/null || true)
+  for port in $former $((20000 + RANDOM % 12000)) $((20000 + RANDOM % 12000)) $((20000 + RANDOM % 12000)); do
     ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
     if postgres pg_ctl start --silent --wait --pgdata data --log log --options "-p $port" >&2; then
       print_url
@@ -206,6 +224,11 @@ start_cluster() {
 
 stop_cluster() {
   ! is_running || postgres pg_ctl stop --silent --wait --mode fast --pgdata data >&2
+}
+
+remove_cluster() {
+  stop_cluster
+  rm -rf "$directory"
 }
 
 is_running() {

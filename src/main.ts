@@ -1,14 +1,11 @@
 import { createApplication } from "./application.ts";
 import { readConfig, type Config } from "./config.ts";
+import { openConfigured } from "./database.ts";
 import type { Embedder } from "./embedding/embedder.ts";
 import { createLexicalEmbedder } from "./embedding/lexical.ts";
 import { createOpenAIEmbedder } from "./embedding/openai.ts";
+import { messageOf } from "./errors.ts";
 import { migrate } from "./postgres/migrate.ts";
-import { openDatabase } from "./postgres/pool.ts";
-import { quoteTables } from "./postgres/tables.ts";
-
-/** How long a call waits for a connection of the pool, and a connection for Postgres. */
-const CONNECT_TIMEOUT_MS = 10_000;
 
 const SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
@@ -17,20 +14,19 @@ async function main(): Promise<void> {
   const giveUp = () => process.exit(1);
   for (const signal of SIGNALS) process.once(signal, giveUp);
   const config = readConfig(process.env);
-  const { names, ...settings } = config.database;
-  const database = await openDatabase({
-    ...settings,
-    tables: quoteTables(names),
-    connectTimeoutMs: CONNECT_TIMEOUT_MS,
-  });
+  const database = await openConfigured(config.database);
   const { applied } = await migrate(database).catch((error: unknown) => {
-    throw new Error(`Cannot use ${database.description}: ${explain(error)}`, { cause: error });
+    throw new Error(`Cannot use ${database.description}: ${messageOf(error)}`, { cause: error });
   });
   const embedder = createEmbedder(config);
   const { server, stop } = await createApplication(database, embedder, config);
   server.log.info(
     `Database: ${database.description}${applied === 0 ? "" : `, ${applied} migrations applied`}`,
   );
+  database.replicas?.watch(({ description, problem }) => {
+    if (problem === undefined) server.log.info(`Replica: searches use ${description}`);
+    else server.log.warn(`Replica: searches do not use ${description}: it ${problem}`);
+  });
   server.log.info(`Embeddings: ${describeEmbedder(config, embedder)}`);
   await server.listen({
     host: config.listen.host,
@@ -79,14 +75,8 @@ function advise(config: Config): string[] {
 }
 
 function fail(error: unknown): never {
-  process.stderr.write(`${explain(error)}\n`);
+  process.stderr.write(`${messageOf(error)}\n`);
   process.exit(1);
-}
-
-/** The message of an error. A host with several addresses fails with one error for each and no message of its own. */
-function explain(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(explain).join(", ");
-  return error instanceof Error ? error.message : String(error);
 }
 
 await main().catch(fail);

@@ -1,0 +1,28 @@
+import type { Tables } from "../postgres/tables.ts";
+
+/**
+ * The beginning of a statement that selects from `ours`, the tables of this service, those of large stores among
+ * them: nothing before the first start. Its parameter $1 is `tableNames`.
+ */
+export const WITH_OURS = `with ours as (
+    select oid, relname, reltuples from pg_class
+    where relnamespace = to_regnamespace(quote_ident(current_schema())) and relkind = 'r'
+      and (relname = any($1) or oid in (
+        select inhrelid from pg_inherits join pg_class as parent on parent.oid = inhparent
+        where parent.relname = ($1::text[])[1] and parent.relnamespace = to_regnamespace(quote_ident(current_schema()))))
+  )`;
+
+const COLUMNS: ReadonlySet<string> = new Set<keyof Tables>([
+  "id",
+  "vectorStoreId",
+  "content",
+  "embedding",
+  "metadata",
+  "createdAt",
+]);
+
+/** The names of the tables that are there for every store, not quoted; the first has the rows. */
+export function tableNames(tables: Tables): string[] {
+  const others = Object.entries(tables).filter(([key]) => key !== "embeddings" && !COLUMNS.has(key));
+  return [tables.embeddings, ...others.map(([, name]) => name as string)].map((name) => name.slice(1, -1));
+}

@@ -1,0 +1,47 @@
+import { listPending } from "../postgres/migrate.ts";
+import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
+import { tableNames } from "./relations.ts";
+
+/** Whether the tables are those of this version. */
+export async function checkMigrations({ client, database }: Subject): Promise<Finding[]> {
+  try {
+    const pending = await listPending(client, database);
+    if (pending.length === 0) return ok("The tables are up to date.");
+    const message = `The database lacks ${pending.length} migrations: ${pending.join(", ")}.`;
+    return [{ severity: "error", message, remedy: "Start the service, which applies them." }];
+  } catch (error) {
+    return [{ severity: "error", message: (error as Error).message }];
+  }
+}
+
+/** Whether the role may do what the service does. */
+export async function checkPrivileges({ client, database }: Subject): Promise<Finding[]> {
+  const { rows } = await client.query<{ message: string; remedy: string; fatal: boolean }>(
+    `select format('The role may not create tables in the schema %I: large stores get no index of their own, and upgrades fail.', current_schema()) as message,
+       format('grant create on schema %I to %I;', current_schema(), current_user) as remedy, false as fatal
+     where not has_schema_privilege(current_schema(), 'create')
+     union all
+     select format('The role does not own the table %s: it cannot be upgraded, nor have tables of large stores beside it.', oid::regclass),
+       format('alter table %s owner to %I;', oid::regclass, current_user), false
+     from pg_class
+     where relnamespace = quote_ident(current_schema())::regnamespace and relname = any($1)
+       and not pg_has_role(relowner, 'usage')
+     union all
+     select format('The role may not %s in the table %s.', lower(privilege), oid::regclass),
+       format('grant %s on %s to %I;', lower(privilege), oid::regclass, current_user), true
+     from pg_class, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) as privilege
+     where relnamespace = quote_ident(current_schema())::regnamespace and relname = any($1)
+       and relkind = 'r' and not has_table_privilege(oid, privilege)
+     union all
+     select 'The schema of the database''s URL does not exist, or the role may not use it.',
+       'Start the service with a role that may create it.', true
+     where current_schema() is null`,
+    [tableNames(database.tables)],
+  );
+  const findings = rows.map(({ message, remedy, fatal }): Finding => ({
+    severity: fatal ? "error" : "warning",
+    message,
+    remedy,
+  }));
+  return findingsOr(findings, "The role may do all that the service does.");
+}

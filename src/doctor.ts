@@ -1,0 +1,56 @@
+import { existsSync } from "node:fs";
+import { styleText } from "node:util";
+import { readConfig, type Config } from "./config.ts";
+import { openConfigured } from "./database.ts";
+import { diagnose, type Diagnosis } from "./diagnostics/diagnose.ts";
+import { messageOf } from "./errors.ts";
+
+/** How long the whole look may take. */
+const TIMEOUT_MS = 60_000;
+
+/** Prints what is found, worst first, with what to do about it. Returns whether anything is broken or dangerous. */
+async function main(): Promise<boolean> {
+  const config = readConfig(process.env);
+  const found = await look(config);
+  process.stdout.write(`${found.map(format).join("\n")}\n\n${summarise(found)}\n`);
+  return found.some(({ severity }) => severity === "error");
+}
+
+async function look({ database, ...config }: Config): Promise<Diagnosis[]> {
+  const check = "connection";
+  // Opening it would make it.
+  if (database.url === undefined && !existsSync(database.directory)) {
+    const message = `There is no database in ${database.directory} yet: the first start of the service makes it.`;
+    return [{ check, severity: "notice", message }];
+  }
+  try {
+    const opened = await openConfigured(database);
+    try {
+      return await diagnose(opened, config.indexes, AbortSignal.timeout(TIMEOUT_MS));
+    } finally {
+      await opened.close();
+    }
+  } catch (error) {
+    const remedy = "While the service runs on the embedded database, ask it: GET /v1/diagnostics.";
+    return [{ check, severity: "error", message: messageOf(error), remedy }];
+  }
+}
+
+const STYLES = { ok: "green", notice: "blue", warning: "yellow", error: "red" } as const;
+
+function format({ severity, check, message, remedy }: Diagnosis): string {
+  const line = `${styleText(STYLES[severity], severity.toUpperCase().padEnd(8))} ${check}: ${message}`;
+  return remedy === undefined ? line : `${line}\n         -> ${remedy}`;
+}
+
+function summarise(found: readonly Diagnosis[]): string {
+  const count = (severity: Diagnosis["severity"]) => found.filter((one) => one.severity === severity).length;
+  return `${count("error")} errors, ${count("warning")} warnings, ${count("notice")} notices, ${count("ok")} as they should be`;
+}
+
+try {
+  process.exitCode = (await main()) ? 1 : 0;
+} catch (error) {
+  process.stderr.write(`${messageOf(error)}\n`);
+  process.exitCode = 1;
+}
