@@ -24,6 +24,8 @@ export default defineConfig({
       project("wire", { database: true }),
       project("openai", { database: true }),
       project("docs", { database: false }),
+      // Needs an S3-compatible server, see docs/files.md.
+      ...(process.env["TEST_BUCKET_ENDPOINT"] === undefined ? [] : [project("bucket", { database: true })]),
     ],
   },
 });

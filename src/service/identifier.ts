@@ -19,7 +19,7 @@ let counter = 0;
  * leading 48 bits are milliseconds since 1970. The next 12 bits count within the millisecond
  * (method 1 of 6.2), so that the ids of one process sort in the order they were made.
  */
-export function makeIdentifier(prefix: "vs" | "emb" | "ing"): Identifier {
+export function makeIdentifier(prefix: "vs" | "emb" | "ing" | "vsfb" | "file"): Identifier {
   const nowMs = Date.now();
   if (nowMs > lastMs) {
     lastMs = nowMs;
@@ -37,14 +37,15 @@ export function makeIdentifier(prefix: "vs" | "emb" | "ing"): Identifier {
   const time = lastMs.toString(16).padStart(12, "0");
   const order = counter.toString(16).padStart(3, "0");
   return {
-    id: `${prefix}_${time}7${order}${tail.toString("hex")}`,
+    // OpenAI's ids of files have a hyphen.
+    id: `${prefix}${prefix === "file" ? "-" : "_"}${time}7${order}${tail.toString("hex")}`,
     createdAt: new Date(lastMs),
   };
 }
 
 /** The time in an id made by `makeIdentifier`; undefined for every other id. */
 export function timeOfIdentifier(id: string): Date | undefined {
-  const digits = /^(?:vs|emb)_([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}$/.exec(id)?.[1];
+  const digits = /^(?:vs_|emb_|file-)([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}$/.exec(id)?.[1];
   return digits === undefined ? undefined : new Date(Number.parseInt(digits, 16));
 }
 

@@ -6,12 +6,15 @@ describe("an id that is made", () => {
   test("is the prefix and a UUID of version 7", () => {
     expect(makeIdentifier("vs").id).toMatch(/^vs_[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$/);
     expect(makeIdentifier("emb").id).toMatch(/^emb_/);
+    expect(makeIdentifier("file").id).toMatch(/^file-[0-9a-f]{32}$/);
   });
 
   test("tells the time it was made", () => {
     const before = Date.now();
     const { id, createdAt } = makeIdentifier("vs");
     expect(timeOfIdentifier(id)).toEqual(createdAt);
+    const file = makeIdentifier("file");
+    expect(timeOfIdentifier(file.id)).toEqual(file.createdAt);
     expect(createdAt.getTime()).toBeGreaterThanOrEqual(before);
   });
 

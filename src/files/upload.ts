@@ -1,0 +1,158 @@
+import { deadlineExceeded } from "../errors.ts";
+import type { Database } from "../postgres/pool.ts";
+import type { Buckets } from "./buckets.ts";
+import { FILE_COLUMNS, type FileRow } from "./files.ts";
+import { removeBytes } from "./leftovers.ts";
+import { cutParts } from "./parts.ts";
+
+/** What a file is, besides its bytes. */
+export interface FileDescription {
+  filename: string;
+  purpose: string;
+  /** Seconds after `createdAt` at which it expires; null: never. */
+  expiresAfterSeconds: number | null;
+}
+
+/** A file that is about to come in. */
+export interface Upload {
+  id: string;
+  createdAt: Date;
+  content: AsyncIterable<Uint8Array>;
+  /** What it is; asked for when the content is at its end. What it throws fails the upload. */
+  describe: () => FileDescription;
+}
+
+/** How often an upload to a bucket, which writes nothing to the database, says that it is alive. */
+const SIGN_OF_LIFE_MS = 60_000;
+
+/**
+ * Stores a file in the bucket, or in the database when there is none. Holds no transaction open at the pace of who
+ * sends the content: a file larger than a part is written part by part under a row that nobody sees, which becomes the
+ * file's with the last statement. Leaves nothing when the content or `describe` throws; what a dying process leaves is
+ * for `removeLeftovers`.
+ */
+export async function storeFile(database: Database, buckets: Buckets, upload: Upload): Promise<FileRow> {
+  const objectUrl = buckets.placeObject(upload.id);
+  if (objectUrl === null) return storeParts(database, buckets, upload);
+  return orNothing(database, buckets, upload.id, async () => {
+    await beginUpload(database, upload, objectUrl);
+    const counted = { bytes: 0 };
+    await buckets.write(objectUrl, withSignsOfLife(database, upload, counted));
+    return completeUpload(database, upload, counted.bytes);
+  });
+}
+
+async function storeParts(database: Database, buckets: Buckets, upload: Upload): Promise<FileRow> {
+  const parts = cutParts(upload.content);
+  const first = await parts.next();
+  const second = first.done === true ? first : await parts.next();
+  if (second.done === true) return insertSmall(database, upload, first.value ?? Buffer.alloc(0));
+  return orNothing(database, buckets, upload.id, async () => {
+    await beginUpload(database, upload, null);
+    await writePart(database, upload.id, 0, first.value as Buffer);
+    await writePart(database, upload.id, 1, second.value);
+    let bytes = (first.value as Buffer).length + second.value.length;
+    let part = 2;
+    for await (const data of parts) {
+      await writePart(database, upload.id, part++, data);
+      bytes += data.length;
+    }
+    return completeUpload(database, upload, bytes);
+  });
+}
+
+/** Runs the steps of an upload; when one fails, nothing of it remains. */
+async function orNothing(
+  database: Database,
+  buckets: Buckets,
+  id: string,
+  steps: () => Promise<FileRow>,
+): Promise<FileRow> {
+  try {
+    return await steps();
+  } catch (error) {
+    // Where this fails as well, `removeLeftovers` comes across the row.
+    await giveUp(database, buckets, id).catch(() => {});
+    throw error;
+  }
+}
+
+async function giveUp(database: Database, buckets: Buckets, id: string): Promise<void> {
+  const { pool, tables } = database;
+  const result = await pool.query<Pick<FileRow, "id" | "object_url">>(
+    `update ${tables.files} set state = 'deleted', updated_at = now() where id = $1 and state <> 'ready' returning id, object_url`,
+    [id],
+  );
+  const [leftover] = result.rows;
+  if (leftover !== undefined) await removeBytes(database, buckets, leftover);
+}
+
+/** A file of one part, or none, at once. */
+async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buffer): Promise<FileRow> {
+  const { filename, purpose, expiresAfterSeconds } = upload.describe();
+  const result = await pool.query<FileRow>(
+    `with part as (
+       insert into ${tables.fileParts} (file_id, part, data)
+       select $1::text, 0, $6::bytea where octet_length($6::bytea) > 0)
+     insert into ${tables.files} (id, state, filename, purpose, bytes, created_at, expires_at)
+     values ($1::text, 'ready', $2, $3, octet_length($6::bytea), $4::timestamptz, $4::timestamptz + $5::int * interval '1 second')
+     returning ${FILE_COLUMNS}`,
+    [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data],
+  );
+  return result.rows[0] as FileRow;
+}
+
+async function beginUpload(
+  { pool, tables }: Database,
+  { id, createdAt }: Upload,
+  objectUrl: string | null,
+): Promise<void> {
+  await pool.query(
+    `insert into ${tables.files} (id, state, created_at, object_url) values ($1, 'uploading', $2, $3)`,
+    [id, createdAt, objectUrl],
+  );
+}
+
+async function writePart({ pool, tables }: Database, id: string, part: number, data: Buffer): Promise<void> {
+  const result = await pool.query({
+    name: "write_part",
+    text: `with upload as (
+        update ${tables.files} set updated_at = now() where id = $1 and state = 'uploading' returning id)
+      insert into ${tables.fileParts} (file_id, part, data) select id, $2::int, $3::bytea from upload`,
+    values: [id, part, data],
+  });
+  if (result.rowCount !== 1) throw givenUp();
+}
+
+async function completeUpload({ pool, tables }: Database, upload: Upload, bytes: number): Promise<FileRow> {
+  const { filename, purpose, expiresAfterSeconds } = upload.describe();
+  const result = await pool.query<FileRow>(
+    `update ${tables.files} set state = 'ready', filename = $2, purpose = $3, bytes = $4, updated_at = now(),
+       expires_at = created_at + $5::int * interval '1 second'
+     where id = $1 and state = 'uploading' returning ${FILE_COLUMNS}`,
+    [upload.id, filename, purpose, bytes, expiresAfterSeconds],
+  );
+  const [file] = result.rows;
+  if (file === undefined) throw givenUp();
+  return file;
+}
+
+/** Passes the content on and counts it. */
+async function* withSignsOfLife(
+  { pool, tables }: Database,
+  { id, content }: Upload,
+  counted: { bytes: number },
+): AsyncGenerator<Uint8Array> {
+  let saidAtMs = performance.now();
+  for await (const chunk of content) {
+    counted.bytes += chunk.length;
+    yield chunk;
+    if (performance.now() - saidAtMs < SIGN_OF_LIFE_MS) continue;
+    saidAtMs = performance.now();
+    await pool.query(`update ${tables.files} set updated_at = now() where id = $1`, [id]);
+  }
+}
+
+function givenUp() {
+  return deadlineExceeded("The upload made no headway for hours and was given up.");
+}

@@ -1,0 +1,183 @@
+import { afterAll, afterEach, expect, test } from "vitest";
+import { Buckets } from "../../src/files/buckets.ts";
+import { openFile } from "../../src/files/content.ts";
+import { deleteFile, findFile, listFiles, lockFiles } from "../../src/files/files.ts";
+import { removeBytes, removeLeftovers } from "../../src/files/leftovers.ts";
+import { PART_BYTES } from "../../src/files/parts.ts";
+import { storeFile } from "../../src/files/upload.ts";
+import { transaction } from "../../src/postgres/transaction.ts";
+import { deleteExpiredFiles } from "../../src/service/files.ts";
+import { makeIdentifier } from "../../src/service/identifier.ts";
+import { openTestDatabase } from "../support/database.ts";
+import { noise } from "../support/noise.ts";
+
+const database = await openTestDatabase();
+const { pool, tables } = database;
+const buckets = new Buckets(undefined);
+afterAll(() => database.close());
+afterEach(() => pool.query(`truncate ${tables.files}, ${tables.fileParts}`));
+
+const signal = new AbortController().signal;
+
+/** Stores a file; `between` runs before each piece. */
+async function store(
+  pieces: readonly Uint8Array[],
+  between = async () => {},
+  expiresAfterSeconds: number | null = null,
+) {
+  const made = makeIdentifier("file");
+  const content = (async function* () {
+    for (const piece of pieces) {
+      await between();
+      yield piece;
+    }
+  })();
+  const describe = () => ({ filename: "a", purpose: "assistants", expiresAfterSeconds });
+  return storeFile(database, buckets, { ...made, content, describe });
+}
+
+async function countRows() {
+  const { rows } = await pool.query(
+    `select (select count(*)::int from ${tables.files}) as files, (select count(*)::int from ${tables.fileParts}) as parts`,
+  );
+  return rows[0] as { files: number; parts: number };
+}
+
+async function age(interval: string) {
+  await pool.query(`update ${tables.files} set updated_at = now() - $1::interval`, [interval]);
+}
+
+test("while a file comes in nobody sees it, and no transaction is open", async () => {
+  const seen: unknown[] = [];
+  const file = await store([noise(PART_BYTES), noise(PART_BYTES), noise(PART_BYTES), noise(1)], async () => {
+    seen.push((await listFiles(pool, tables, { rowsMax: 10, descending: true })).length);
+  });
+  expect(seen).toEqual([0, 0, 0, 0]);
+  expect(await findFile(pool, tables, file.id)).toEqual(file);
+  expect(await countRows()).toEqual({ files: 1, parts: 4 });
+});
+
+test("an upload that a process left is removed after two hours, and not before", async () => {
+  const parts = [0, 1].map((part) => `('file-left', ${part}, 'x')`);
+  await pool.query(
+    `insert into ${tables.files} (id, state, created_at) values ('file-left', 'uploading', now())`,
+  );
+  await pool.query(`insert into ${tables.fileParts} values ${parts.join(", ")}`);
+  await age("119 minutes");
+  expect(await removeLeftovers(database, buckets, 10)).toBe(0);
+  expect(await countRows()).toEqual({ files: 1, parts: 2 });
+  await age("121 minutes");
+  expect(await removeLeftovers(database, buckets, 10)).toBe(1);
+  expect(await countRows()).toEqual({ files: 0, parts: 0 });
+});
+
+test("an upload that was given up meanwhile fails and leaves nothing", async () => {
+  let pieces = 0;
+  const upload = store([noise(2 * PART_BYTES), noise(PART_BYTES), noise(PART_BYTES)], async () => {
+    if (++pieces < 3) return;
+    await age("3 hours");
+    expect(await removeLeftovers(database, buckets, 10)).toBe(1);
+  });
+  await expect(upload).rejects.toMatchObject({ message: expect.stringContaining("given up") });
+  expect(await countRows()).toEqual({ files: 0, parts: 0 });
+});
+
+test("an upload whose content fails leaves nothing", async () => {
+  let pieces = 0;
+  const upload = store([noise(3 * PART_BYTES), noise(1)], async () => {
+    if (++pieces === 2) throw new Error("gone");
+  });
+  await expect(upload).rejects.toThrow("gone");
+  expect(await countRows()).toEqual({ files: 0, parts: 0 });
+});
+
+test("a deleted file is gone at once, its bytes when they are removed, by whoever comes", async () => {
+  const file = await store([noise(2 * PART_BYTES)]);
+  expect(await deleteFile(pool, tables, file.id)).toEqual(file);
+  expect(await deleteFile(pool, tables, file.id)).toBeUndefined();
+  expect(await findFile(pool, tables, file.id)).toBeUndefined();
+  expect(await removeLeftovers(database, buckets, 10)).toBe(0);
+  await age("2 minutes");
+  expect(await removeLeftovers(database, buckets, 10)).toBe(1);
+  await removeBytes(database, buckets, file);
+  expect(await countRows()).toEqual({ files: 0, parts: 0 });
+});
+
+test("bytes of a file that is there are never removed", async () => {
+  const file = await store([noise(10)]);
+  await age("1 year");
+  expect(await removeLeftovers(database, buckets, 10)).toBe(0);
+  await removeBytes(database, buckets, file);
+  expect(await countRows()).toEqual({ files: 1, parts: 1 });
+});
+
+test("a reader of a file that is deleted meanwhile is told", async () => {
+  const file = await store([noise(3 * PART_BYTES)]);
+  const read = async () => {
+    let bytes = 0;
+    for await (const piece of openFile(database, buckets, file, undefined, signal)) {
+      bytes += piece.length;
+      await deleteFile(pool, tables, file.id);
+      await removeBytes(database, buckets, file);
+    }
+    return bytes;
+  };
+  await expect(read()).rejects.toMatchObject({ message: expect.stringContaining(file.id) });
+});
+
+test("a reader that is stopped reads no more", async () => {
+  const file = await store([noise(3 * PART_BYTES)]);
+  const stop = new AbortController();
+  const pieces = openFile(database, buckets, file, { offset: PART_BYTES - 1, length: 2 }, stop.signal);
+  expect((await pieces.next()).value).toHaveLength(1);
+  stop.abort(new Error("enough"));
+  await expect(pieces.next()).rejects.toThrow("enough");
+});
+
+test("expired files are deleted, the oldest first, so many at a time", async () => {
+  for (const seconds of [3600, 7200, 10_800, null]) await store([noise(10)], undefined, seconds);
+  const pass = (interval: string) =>
+    pool.query(`update ${tables.files} set expires_at = expires_at - $1::interval`, [interval]);
+  await pass("2 hours 1 minute");
+  expect(await deleteExpiredFiles(database, buckets, 1)).toBe(1);
+  expect(await countRows()).toEqual({ files: 3, parts: 3 });
+  expect(await deleteExpiredFiles(database, buckets, 10)).toBe(1);
+  expect(await deleteExpiredFiles(database, buckets, 10)).toBe(0);
+  const left = await listFiles(pool, tables, { rowsMax: 10, descending: false });
+  expect(left.map(({ expires_at: at }) => at === null)).toEqual([false, true]);
+});
+
+test("only files that are there can be held", async () => {
+  const [there, expired, deleted] = [
+    await store([noise(1)]),
+    await store([noise(1)], undefined, 3600),
+    await store([noise(1)]),
+  ];
+  await pool.query(`update ${tables.files} set expires_at = now() where id = $1`, [expired.id]);
+  await deleteFile(pool, tables, deleted.id);
+  const held = await transaction(pool, (client) =>
+    lockFiles(client, tables, [there.id, expired.id, deleted.id, "file-unknown"]),
+  );
+  expect([...held]).toEqual([there.id]);
+});
+
+test.runIf(database.kind === "postgres")("a deletion waits for who holds the file", async () => {
+  const file = await store([noise(1)]);
+  const order: string[] = [];
+  let deletion: Promise<unknown> | undefined;
+  await transaction(pool, async (client) => {
+    expect((await lockFiles(client, tables, [file.id])).size).toBe(1);
+    deletion = deleteFile(pool, tables, file.id).then(() => order.push("deleted"));
+    await expect
+      .poll(async () => {
+        const { rows } = await pool.query(
+          "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+        );
+        return rows.length;
+      })
+      .toBe(1);
+    order.push("held");
+  });
+  await deletion;
+  expect(order).toEqual(["held", "deleted"]);
+});

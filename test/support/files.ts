@@ -1,0 +1,42 @@
+import type { OpenAI } from "openai";
+import { toFile } from "openai";
+import type { Database } from "../../src/postgres/pool.ts";
+
+/** Uploads a text as a file, and returns its id. */
+export async function uploadText(client: OpenAI, text: string, filename = "notes.txt"): Promise<string> {
+  const file = await toFile(Buffer.from(text), filename);
+  return (await client.files.create({ file, purpose: "assistants" })).id;
+}
+
+/** A store's own counters, and the same counted from its rows and files. */
+export async function readCounters({ pool }: Database, storeId: string) {
+  const { rows } = await pool.query<{ kept: Record<string, unknown>; counted: Record<string, unknown> }>(
+    `select jsonb_build_object('files', file_counts, 'rows', embedding_count, 'bytes', usage_bytes) as kept,
+       (select jsonb_build_object(
+          'files', jsonb_build_object(
+            'in_progress', count(*) filter (where status = 'in_progress'),
+            'completed', count(*) filter (where status = 'completed') + (
+              select count(*) from embeddings where vector_store_id = store.id and file_id is null),
+            'failed', count(*) filter (where status = 'failed'),
+            'cancelled', count(*) filter (where status = 'cancelled'),
+            'total', count(*) + (
+              select count(*) from embeddings where vector_store_id = store.id and file_id is null)),
+          'rows', (select count(*) from embeddings where vector_store_id = store.id),
+          'bytes', (select coalesce(sum(octet_length(content)), 0) from embeddings where vector_store_id = store.id))
+        from pgquiver_vector_store_files where vector_store_id = store.id) as counted
+     from vector_stores as store where id = $1`,
+    [storeId],
+  );
+  const [counters] = rows;
+  if (counters === undefined) throw new Error(`there is no store ${storeId}`);
+  return counters;
+}
+
+/** Waits until `look` returns something, asking again every few milliseconds. */
+export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
