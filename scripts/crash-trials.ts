@@ -1,12 +1,9 @@
-import { spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
-import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
 import pg from "pg";
 import { compare } from "./crash/check.ts";
+import { crashCluster, prepareGround } from "./crash/ground.ts";
 import { seededRandom } from "./crash/random.ts";
 import { ServicePair } from "./crash/service.ts";
 import { runTrial, type Bench } from "./crash/trial.ts";
@@ -28,19 +25,11 @@ interface Options {
   databaseUrl: string | undefined;
 }
 
-/** Where trials run. */
-interface Ground extends AsyncDisposable {
-  /** A database of its own, empty. */
-  url: string;
-  /** The name of the cluster that was started for it. */
-  cluster: string | undefined;
-}
-
 const SECOND_MS = 1000;
 
 async function main(): Promise<void> {
   const options = readOptions();
-  await using ground = await prepare(options);
+  await using ground = await prepareGround(options.fault === "postgres" ? undefined : options.databaseUrl);
   await using service = new ServicePair(
     { DATABASE_URL: ground.url, NODE_COMPILE_CACHE: join(tmpdir(), "pgquiver-compile-cache") },
     options.fault === "service",
@@ -50,10 +39,9 @@ async function main(): Promise<void> {
   // The connections that a fault cuts.
   pool.on("error", () => {});
   await slowCommits(pool);
-  const restart = async () => void (await runCluster("crash", ground.cluster));
   const bench: Bench = {
     address: () => service.address(),
-    strike: options.fault === "service" ? () => service.kill() : restart,
+    strike: options.fault === "service" ? () => service.kill() : () => crashCluster(ground),
     watcher: pool,
   };
   try {
@@ -113,44 +101,6 @@ async function slowCommits(pool: pg.Pool): Promise<void> {
     end $$;
     create constraint trigger slow_commit after update on pgquiver_ingests
       deferrable initially deferred for each row execute function slow_commit()`);
-}
-
-async function prepare({ fault, databaseUrl }: Options): Promise<Ground> {
-  const isOwn = fault === "postgres" || databaseUrl === undefined;
-  const cluster = isOwn ? `crash-${process.pid}` : undefined;
-  const server = isOwn ? await runCluster("start", cluster) : databaseUrl;
-  const name = `pgquiver_crash_${randomUUID().slice(0, 8)}`;
-  await execute(server, `create database ${name}`);
-  return {
-    url: Object.assign(new URL(server), { pathname: `/${name}` }).href,
-    cluster,
-    async [Symbol.asyncDispose]() {
-      if (isOwn) await runCluster("stop", cluster);
-      else await execute(server, `drop database ${name} with (force)`);
-    },
-  };
-}
-
-/** Prints the URL where it starts one. */
-async function runCluster(command: "start" | "stop" | "crash", cluster: string | undefined): Promise<string> {
-  const script = join(import.meta.dirname, "native-postgres.sh");
-  const child = spawn(script, [command, "--name", String(cluster)], { stdio: ["ignore", "pipe", "inherit"] });
-  const [output, [code]] = (await Promise.all([text(child.stdout), once(child, "exit")])) as [
-    string,
-    [number | null],
-  ];
-  if (code !== 0) throw new Error(`${script} ${command} ended with ${code}.`);
-  return output.trim();
-}
-
-async function execute(url: string, statement: string): Promise<void> {
-  const client = new pg.Client(url);
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
 }
 
 function readOptions(): Options {

@@ -1,0 +1,144 @@
+import { afterAll, beforeEach, expect, inject, test } from "vitest";
+import {
+  findAttachment,
+  insertAttachments,
+  lockAttachment,
+  type NewAttachment,
+} from "../../src/attachments/attachments.ts";
+import {
+  claimFile,
+  completeClaim,
+  failClaim,
+  lockClaim,
+  releaseClaim,
+  renewClaims,
+  sweepAttachments,
+  type Claim,
+} from "../../src/attachments/claims.ts";
+import { stageChunks } from "../../src/attachments/chunks.ts";
+import { transaction } from "../../src/postgres/transaction.ts";
+import { openTestDatabase } from "../support/database.ts";
+
+const STORE = "vs_1";
+const LEASE_MS = 60_000;
+const isNative = inject("template").kind === "postgres";
+
+const database = await openTestDatabase();
+const { pool, tables } = database;
+afterAll(() => database.close());
+
+beforeEach(async () => {
+  await pool.query("truncate pgquiver_vector_store_files, pgquiver_staged_chunks, pgquiver_removed_files");
+});
+
+function fileOf(fileId: string): NewAttachment {
+  return { fileId, attributes: null, chunking: { unit: "tokens", sizeMax: 800, overlap: 400 } };
+}
+
+async function attach(...fileIds: string[]): Promise<void> {
+  await insertAttachments(pool, tables, STORE, fileIds.map(fileOf));
+}
+
+async function claim(held: string[] = [], leaseMs = LEASE_MS): Promise<Claim> {
+  const taken = await claimFile(pool, tables, held, leaseMs);
+  if (taken === undefined) throw new Error("nothing is due");
+  return taken;
+}
+
+test("every file is taken once, by however many workers at a time", async () => {
+  const fileIds = Array.from({ length: 40 }, (_, index) => `file-${String(index).padStart(2, "0")}`);
+  await attach(...fileIds);
+  const taken = await Promise.all(Array.from({ length: 45 }, () => claimFile(pool, tables, [], LEASE_MS)));
+  const found = taken.filter((file) => file !== undefined);
+  expect(found.map((file) => file.file_id).toSorted()).toEqual(fileIds);
+  expect(new Set(found.map((file) => file.claim)).size).toBe(40);
+});
+
+test("a file whose worker is not heard of any more is taken again, and the old worker finds out", async () => {
+  await attach("file-a");
+  const first = await claim([], 0);
+  const second = await claim();
+  expect(second).toMatchObject({ file_id: "file-a", attempts: 2 });
+  expect(await renewClaims(pool, tables, [first.claim, second.claim], LEASE_MS)).toEqual([second.claim]);
+  expect(await lockClaim(pool, tables, first.claim)).toBeUndefined();
+  expect(await failClaim(pool, tables, first.claim, { code: "server_error", message: "late" })).toBe(false);
+  await completeClaim(pool, tables, first.claim, { chunks: 9, bytes: 9 });
+  await releaseClaim(pool, tables, first, 0);
+  expect(await findAttachment(pool, tables, STORE, "file-a")).toMatchObject({
+    status: "in_progress",
+    chunk_count: 0,
+  });
+  await completeClaim(pool, tables, second.claim, { chunks: 1, bytes: 4 });
+  expect(await findAttachment(pool, tables, STORE, "file-a")).toMatchObject({
+    status: "completed",
+    usage_bytes: "4",
+  });
+});
+
+test("a process does not take from itself a file whose renewal is late", async () => {
+  await attach("file-a");
+  const { claim: held } = await claim([], 0);
+  expect(await claimFile(pool, tables, [held], LEASE_MS)).toBeUndefined();
+  expect(await renewClaims(pool, tables, [held], LEASE_MS)).toEqual([held]);
+  expect(await claimFile(pool, tables, [], LEASE_MS)).toBeUndefined();
+});
+
+test("a file given back is taken after its pause, with the counts it was given back with", async () => {
+  await attach("file-a");
+  const first = await claim();
+  await releaseClaim(pool, tables, { ...first, attempts: 0, retries: 1 }, 60_000);
+  expect(await claimFile(pool, tables, [], LEASE_MS)).toBeUndefined();
+  await pool.query("update pgquiver_vector_store_files set due_at = now()");
+  expect(await claim()).toMatchObject({ attempts: 1, retries: 1 });
+});
+
+test("what failed begins anew when it is attached again, what is done stays", async () => {
+  await attach("file-a", "file-b", "file-c");
+  const failed = await claim();
+  await failClaim(pool, tables, failed.claim, { code: "invalid_file", message: "No." });
+  const done = await claim();
+  await completeClaim(pool, tables, done.claim, { chunks: 1, bytes: 1 });
+  const files = ["file-a", "file-b", "file-c", "file-d"].map((id) => ({
+    ...fileOf(id),
+    attributes: { again: true },
+  }));
+  expect(await insertAttachments(pool, tables, STORE, files)).toEqual({ added: 1, failed: 1, cancelled: 0 });
+  expect(await findAttachment(pool, tables, STORE, failed.file_id)).toMatchObject({
+    status: "in_progress",
+    error_code: null,
+    attributes: { again: true },
+  });
+  expect(await findAttachment(pool, tables, STORE, done.file_id)).toMatchObject({
+    status: "completed",
+    attributes: null,
+  });
+});
+
+test("what is staged is swept once nobody holds its claim", async () => {
+  await attach("file-a");
+  const { claim: held } = await claim();
+  await transaction(pool, async (client) => {
+    for (const name of [held, "gone"])
+      await stageChunks(client, tables, name, [{ index: 0, content: "x", vector: new Float32Array([1, 2]) }]);
+  });
+  await pool.query(
+    `insert into pgquiver_removed_files values ('vs_1', 'file-x', now(), now() - interval '2 hours'), ('vs_1', 'file-y', now(), now())`,
+  );
+  await sweepAttachments(pool, tables);
+  expect((await pool.query("select claim from pgquiver_staged_chunks")).rows).toEqual([{ claim: held }]);
+  expect((await pool.query("select file_id from pgquiver_removed_files")).rows).toEqual([
+    { file_id: "file-y" },
+  ]);
+});
+
+test.runIf(isNative)("a renewal and a claim do not wait for a row that somebody is writing", async () => {
+  await attach("file-a", "file-b");
+  const { claim: held, file_id: locked } = await claim();
+  await transaction(pool, async (client) => {
+    await lockAttachment(client, tables, STORE, locked);
+    expect(await renewClaims(pool, tables, [held], LEASE_MS)).toEqual([held]);
+    await pool.query("update pgquiver_vector_store_files set due_at = now() where file_id <> $1", [locked]);
+    expect((await claim()).file_id).not.toBe(locked);
+    expect(await claimFile(pool, tables, [], LEASE_MS)).toBeUndefined();
+  });
+});

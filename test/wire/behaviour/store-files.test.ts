@@ -1,0 +1,97 @@
+import { OpenAI } from "openai";
+import { afterAll, describe, expect, test } from "vitest";
+import type { Json, Reply } from "../../support/client.ts";
+import { protocols } from "../../support/clients.ts";
+import { readCounters, until, uploadText } from "../../support/files.ts";
+import { startServer } from "../../support/server.ts";
+
+const server = await startServer();
+afterAll(() => server[Symbol.asyncDispose]());
+const openai = new OpenAI({ apiKey: "any", baseURL: `${server.url}/v1`, maxRetries: 0 });
+
+describe.each(protocols)("over $name", (protocol) => {
+  const { call, ...client } = protocol.connect(server);
+  afterAll(() => client[Symbol.asyncDispose]());
+
+  const files = (rpc: string, request: Json): Promise<Reply> =>
+    call(`VectorStoreFileService/${rpc}`, request);
+  const done = (request: Json): Promise<Reply> =>
+    until(async () => {
+      const file = await files("GetVectorStoreFile", request);
+      return file.status === "in_progress" ? undefined : file;
+    });
+
+  test("files are attached, changed, listed, read and removed", async () => {
+    const { id: vector_store_id } = await call("VectorStoreService/CreateVectorStore");
+    const file_id = await uploadText(openai, "A text about herons.");
+    const place = { vector_store_id, file_id };
+    const attributes = { bird: true, legs: 2, name: "Ardea" };
+    const attached = await files("CreateVectorStoreFile", { ...place, attributes });
+    const expected = {
+      id: file_id,
+      object: "vector_store.file",
+      vector_store_id,
+      created_at: expect.any(Number),
+      attributes,
+      last_error: null,
+      chunking_strategy: {
+        type: "static",
+        static: { max_chunk_size_tokens: 800, chunk_overlap_tokens: 400 },
+      },
+    };
+    expect(attached).toMatchObject(expected);
+    expect(await done(place)).toEqual({ ...expected, status: "completed", usage_bytes: 20 });
+    expect(await files("GetVectorStoreFileContent", place)).toMatchObject({
+      object: "vector_store.file_content.page",
+      data: [{ type: "text", text: "A text about herons." }],
+      has_more: false,
+    });
+    const changed = await files("UpdateVectorStoreFile", { ...place, attributes: { legs: 3 } });
+    expect(changed.attributes).toEqual({ legs: 3 });
+    expect(await files("ListVectorStoreFiles", { vector_store_id, filter: "completed" })).toMatchObject({
+      object: "list",
+      data: [{ id: file_id, attributes: { legs: 3 } }],
+      first_id: file_id,
+      last_id: file_id,
+      has_more: false,
+    });
+    expect((await files("ListVectorStoreFiles", { vector_store_id, filter: "failed" })).data).toEqual([]);
+    expect(await files("DeleteVectorStoreFile", place)).toEqual({
+      id: file_id,
+      object: "vector_store.file.deleted",
+      deleted: true,
+    });
+    await expect(files("GetVectorStoreFile", place)).rejects.toMatchObject({
+      code: "not_found",
+      param: "file_id",
+    });
+    const { kept, counted } = await readCounters(server.database, vector_store_id);
+    expect(kept).toEqual(counted);
+  });
+
+  test("batches are made, shown, cancelled and listed", async () => {
+    const { id: vector_store_id } = await call("VectorStoreService/CreateVectorStore");
+    const file_ids = [await uploadText(openai, "One."), await uploadText(openai, "Two.")];
+    const { id: batch_id } = await files("CreateVectorStoreFileBatch", { vector_store_id, file_ids });
+    const place = { vector_store_id, batch_id };
+    const batch = await until(async () => {
+      const found = await files("GetVectorStoreFileBatch", place);
+      return found.status === "in_progress" ? undefined : found;
+    });
+    expect(batch).toMatchObject({
+      object: "vector_store.file_batch",
+      status: "completed",
+      file_counts: { in_progress: 0, completed: 2, failed: 0, cancelled: 0, total: 2 },
+    });
+    expect(await files("CancelVectorStoreFileBatch", place)).toEqual(batch);
+    const listed = await files("ListVectorStoreFileBatchFiles", { ...place, order: "asc", limit: 1 });
+    expect(listed).toMatchObject({ data: [{ id: file_ids[0] }], has_more: true });
+    await expect(
+      files("CreateVectorStoreFileBatch", { vector_store_id, file_ids: ["file-none"] }),
+    ).rejects.toMatchObject({ code: "not_found", param: "file_ids[0]" });
+    await expect(files("GetVectorStoreFileBatch", { ...place, batch_id: "vs_1" })).rejects.toMatchObject({
+      code: "invalid_argument",
+      param: "batch_id",
+    });
+  });
+});
