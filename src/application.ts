@@ -1,22 +1,44 @@
+import type { DescService } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
+import { DiagnosticsService } from "../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
+import { FileService } from "../gen/pgquiver/v1/files_pb.ts";
+import { IndexService } from "../gen/pgquiver/v1/indexes_pb.ts";
 import { IngestRequestSchema, IngestService } from "../gen/pgquiver/v1/ingest_pb.ts";
+import { ModelService } from "../gen/pgquiver/v1/models_pb.ts";
 import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
+import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Config } from "./config.ts";
+import { createDocumentReader } from "./documents/reader.ts";
 import type { Embedder } from "./embedding/embedder.ts";
 import { cancelled, rateLimited } from "./errors.ts";
+import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
+import { Buckets } from "./files/buckets.ts";
+import { openFile } from "./files/content.ts";
+import { findFile } from "./files/files.ts";
 import { ByteBudget } from "./ingest/budget.ts";
+import { limits } from "./limits.ts";
+import { monitorDatabase, monitorEmbedder, monitorIngest } from "./monitoring.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping, type Database } from "./postgres/pool.ts";
+import { diagnosticsService } from "./service/diagnostics.ts";
 import { embeddingService } from "./service/embeddings.ts";
+import { startExpirySweeper } from "./service/expiry.ts";
+import { fileService } from "./service/files.ts";
+import { indexService } from "./service/indexes.ts";
 import { ingestService } from "./service/ingest.ts";
+import { modelService } from "./service/models.ts";
+import { Pipeline } from "./service/pipeline.ts";
 import { searchService } from "./service/search.ts";
+import { vectorStoreFileService } from "./service/store-files.ts";
 import { vectorStoreService } from "./service/stores.ts";
 import { deferField } from "./service/batch-bytes.ts";
 import type { Admit } from "./wire/admission.ts";
-import { defineService } from "./wire/call.ts";
+import { defineService, type Service } from "./wire/call.ts";
 import { createHealth } from "./wire/health.ts";
+import { createMetrics, type Metrics } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
 
 /** A built server with the way to end it. */
@@ -33,33 +55,40 @@ export interface Application {
 const HEALTH_INTERVAL_MS = 5_000;
 const HEALTH_TIMEOUT_MS = 3_000;
 
+type ApplicationConfig = Pick<
+  Config,
+  | "apiKeys"
+  | "corsOrigins"
+  | "requestBytesMax"
+  | "logLevel"
+  | "listen"
+  | "ingest"
+  | "expiry"
+  | "files"
+  | "indexes"
+  | "search"
+> &
+  Pick<ServerOptions, "port">;
+
 /** Wires the services to a migrated database and an embedder. */
 export async function createApplication(
   database: Database,
-  embedder: Embedder,
-  config: Pick<Config, "apiKeys" | "corsOrigins" | "requestBytesMax" | "logLevel" | "listen" | "ingest"> &
-    Pick<ServerOptions, "port">,
+  provider: Embedder,
+  config: ApplicationConfig,
 ): Promise<Application> {
-  const draining = new AbortController();
-  const ingest = ingestService(database, embedder, {
-    budget: new ByteBudget(config.ingest.memoryBytes),
-    // The other half of the pool is left to everybody else.
-    atomicStreamsMax: Math.max(1, Math.floor((database.pool.options.max ?? 1) / 2)),
-    idleMs: config.ingest.idleMs,
-    messageBytesMax: config.requestBytesMax,
-    draining: draining.signal,
-  });
-  const services = [
-    defineService(VectorStoreService, vectorStoreService(database), toServiceError),
-    defineService(EmbeddingService, embeddingService(database, embedder), toServiceError),
-    {
-      ...defineService(IngestService, ingest, toServiceError),
-      binaryDesc: deferField(IngestService, IngestRequestSchema, "batch"),
-      admit: admitArriving(config.ingest),
-      uploadsMax: Math.max(1, Math.floor(config.ingest.memoryBytes / UPLOAD_BYTES)),
-    },
-    defineService(SearchService, searchService(database, embedder), toServiceError),
-  ];
+  const metrics = createMetrics();
+  monitorDatabase(metrics, database);
+  const parts: Parts = {
+    database,
+    embedder: monitorEmbedder(metrics, provider),
+    buckets: new Buckets(config.files.bucketUrl),
+    metrics,
+    draining: new AbortController(),
+    indexWorker: undefined,
+  };
+  const { buckets, embedder } = parts;
+  const pipeline = createPipeline(database, embedder, buckets, config.files.workers);
+  const services = defineServices(parts, () => pipeline.wake(), config);
   const health = createHealth({
     services: services.map(({ desc }) => desc.typeName),
     check: () => ping(database, HEALTH_TIMEOUT_MS),
@@ -70,6 +99,7 @@ export async function createApplication(
   const server = await createServer({
     services,
     health,
+    metrics,
     apiKeys: config.apiKeys,
     requestBytesMax: config.requestBytesMax,
     corsOrigins: config.corsOrigins,
@@ -78,21 +108,126 @@ export async function createApplication(
     logLevel: config.logLevel,
     shutdownSignal: shutdown.signal,
   });
+  if (config.indexes.isWorking) {
+    parts.indexWorker = startIndexWorker(database, readIndexOptions(database, config.indexes), (error) =>
+      server.log.warn({ err: error }, "The work on vector indexes failed; it is tried again"),
+    );
+  }
+  pipeline.start(server.log);
+  const sweeper = startExpirySweeper(database, buckets, config.expiry, server.log);
   return {
     server,
     async stop(graceMs) {
       health.drain();
-      draining.abort();
+      parts.draining.abort();
+      const workEnded = Promise.all([parts.indexWorker?.stop(), pipeline.stop(), sweeper.stop()]);
       const closed = server.close();
       const deadline = setTimeout(() => {
         shutdown.abort(cancelled());
         server.server.closeAllConnections();
       }, graceMs);
       await closed;
+      await workEnded;
       clearTimeout(deadline);
+      await buckets.close();
       health.stop();
     },
   };
+}
+
+/** What the services share. */
+interface Parts {
+  database: Database;
+  embedder: Embedder;
+  buckets: Buckets;
+  metrics: Metrics;
+  /** Aborts when the service is about to end. */
+  draining: AbortController;
+  /** Undefined until it runs, and where it is off. */
+  indexWorker: IndexWorker | undefined;
+}
+
+/** `wake` has attached files looked for at once. */
+function defineServices(parts: Parts, wake: () => void, config: ApplicationConfig): Service[] {
+  const { database, embedder, buckets, metrics } = parts;
+  const { idleMs, memoryBytes } = config.ingest;
+  const budget = new ByteBudget(memoryBytes);
+  const ingest = ingestService(database, embedder, {
+    budget,
+    onCommitted: monitorIngest(metrics, budget),
+    // The other half of the pool is left to everybody else.
+    atomicStreamsMax: Math.max(1, Math.floor((database.pool.options.max ?? 1) / 2)),
+    idleMs,
+    messageBytesMax: config.requestBytesMax,
+    draining: parts.draining.signal,
+  });
+  const admit = admitArriving(config.ingest);
+  const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
+    defineService(desc, implementation, toServiceError, metrics.observeCall);
+  return [
+    define(VectorStoreService, vectorStoreService(database, wake, config.indexes.language)),
+    define(VectorStoreFileService, vectorStoreFileService(database, wake)),
+    define(EmbeddingService, embeddingService(database, embedder)),
+    {
+      ...define(IngestService, ingest),
+      binaryDesc: deferField(IngestService, IngestRequestSchema, "batch"),
+      admit,
+      uploadsMax: Math.max(1, Math.floor(memoryBytes / UPLOAD_BYTES)),
+    },
+    define(
+      IndexService,
+      indexService(database, () => parts.indexWorker?.wake()),
+    ),
+    {
+      ...define(FileService, fileService(database, buckets, { bytesMax: config.files.bytesMax, idleMs })),
+      admit,
+    },
+    define(SearchService, searchService(database, embedder, config.search)),
+    define(DiagnosticsService, diagnosticsService(database, config.indexes)),
+    define(ModelService, modelService(embedder)),
+  ];
+}
+
+/** How often stores are looked for that need an index, and whether another process has left this work. */
+const INDEX_POLL_MS = 5_000;
+/** How long an index is put off while rows are loaded: since the last ones, and at most. */
+const INDEX_QUIET_MS = 5_000;
+const INDEX_PATIENCE_MS = 600_000;
+
+function readIndexOptions({ kind }: Database, settings: Config["indexes"]): IndexOptions {
+  const { thresholdBytes, memoryBytes, workers, language } = settings;
+  return {
+    // A build blocks the embedded database and its process: there it is done on request only.
+    thresholdBytes: kind === "embedded" ? 0 : thresholdBytes,
+    memoryBytes,
+    workers,
+    language,
+    pollMs: INDEX_POLL_MS,
+    quietMs: INDEX_QUIET_MS,
+    patienceMs: INDEX_PATIENCE_MS,
+  };
+}
+
+/** What reading one file may take; those that need more fail. */
+const READING_MEMORY_BYTES = 512 * 1024 * 1024;
+const READING_TIMEOUT_MS = 300_000;
+
+/** Wires what processes attached files, `workers` at a time. */
+function createPipeline(database: Database, embedder: Embedder, buckets: Buckets, workers: number): Pipeline {
+  const reader = createDocumentReader({
+    workers: Math.max(1, workers),
+    memoryBytes: READING_MEMORY_BYTES,
+    timeoutMs: READING_TIMEOUT_MS,
+    textBytesMax: limits.file_text_bytes_max,
+    chunksMax: limits.file_chunks_max,
+  });
+  const findDocument = async (fileId: string) => {
+    const file = await findFile(database.pool, database.tables, fileId);
+    if (file === undefined) return undefined;
+    const open = (signal: AbortSignal) => openFile(database, buckets, file, undefined, signal);
+    return { filename: file.filename, bytes: Number(file.bytes), open };
+  };
+  return new Pipeline({ database, embedder, reader, findDocument }, workers);
 }
 
 /** What an upload of NDJSON may hold before its rows are counted: a batch and a line, 4 MiB each. */
@@ -104,7 +239,7 @@ const ARRIVING_SHARE = 1 / 8;
 /** How long a message waits for memory, in parts of the time a client may be silent, which runs meanwhile. */
 const ARRIVING_WAIT_SHARE = 1 / 2;
 
-/** Bounds what the messages of all ingest streams take while they arrive. */
+/** Bounds what the messages of all ingests and uploads of files take while they arrive. */
 function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): Admit {
   const budget = new ByteBudget(memoryBytes * ARRIVING_SHARE);
   return async (bytes, signal) => {

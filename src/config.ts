@@ -51,11 +51,23 @@ const url = (schemes: readonly string[]) =>
     return z.NEVER;
   });
 
+const urls = (schemes: readonly string[]) =>
+  list.transform((values, context) => {
+    for (const value of values) {
+      const { error } = url(schemes).safeParse(value);
+      if (error !== undefined) context.addIssue(error.issues[0]?.message ?? "");
+    }
+    return values;
+  });
+
 /** Every variable the service reads, by its name. README's table is held to this one by a test. */
 export const variables = z.object({
   DATABASE_URL: url(["postgres", "postgresql"]),
+  DATABASE_DIRECT_URL: url(["postgres", "postgresql"]),
   DATABASE_POOL_MAX: integer(10, 1, 1000),
   DATABASE_STATEMENT_TIMEOUT_SECONDS: integer(60, 1, 3600),
+  DATABASE_REPLICA_URLS: urls(["postgres", "postgresql"]),
+  DATABASE_REPLICA_LAG_SECONDS: integer(5, 1, 300),
   DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),
   SERVER_API_KEY: list,
   OPENAI_API_KEY: list,
@@ -68,6 +80,17 @@ export const variables = z.object({
   // With all that comes on top, 200 slow clients or a stalled database then grow the process by less than 256 MiB.
   INGEST_MEMORY_BYTES: integer(96 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
   INGEST_IDLE_SECONDS: integer(30, 1, 3600),
+  EXPIRY_SWEEP_SECONDS: integer(60, 0, 86_400),
+  EXPIRY_GRACE_SECONDS: integer(86_400, 60, 31_536_000),
+  FILE_BYTES_MAX: integer(512 * 1024 * 1024, 1024, 32 * 1024 * 1024 * 1024),
+  FILES_BUCKET_URL: url(["s3"]),
+  FILE_WORKERS: integer(4, 0, 64),
+  INDEX_WORKER: word(["auto", "off"], "auto"),
+  INDEX_THRESHOLD_BYTES: integer(100 * 1024 * 1024, 0, Number.MAX_SAFE_INTEGER),
+  INDEX_BUILD_MEMORY_BYTES: integer(1024 * 1024 * 1024, 64 * 1024 * 1024, 1024 * 1024 * 1024 * 1024),
+  INDEX_BUILD_WORKERS: integer(2, 0, 1024),
+  SEARCH_EXACT_TIMEOUT_SECONDS: integer(10, 1, 3600),
+  TEXT_SEARCH_LANGUAGE: optional.transform((value) => value ?? "english"),
   SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
   LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),
   EMBEDDING__MODEL: optional,
@@ -113,6 +136,8 @@ export function readConfig(environment: Record<string, string | undefined>) {
       "EMBEDDING__BASE_URL: needed with EMBEDDING__MODEL or EMBEDDING__API_KEY, such as http://localhost:4000 or https://api.openai.com/v1",
     );
   }
+  if ((parsed.data?.DATABASE_REPLICA_URLS ?? []).length > 0 && given["DATABASE_URL"] === undefined)
+    problems.push("DATABASE_REPLICA_URLS: needs DATABASE_URL, the primary they are replicas of");
   const settings = parsed.data;
   if (settings === undefined || problems.length > 0) {
     throw new Error(`The configuration is invalid:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
@@ -127,42 +152,76 @@ export function readConfig(environment: Record<string, string | undefined>) {
       memoryBytes: settings.INGEST_MEMORY_BYTES,
       idleMs: settings.INGEST_IDLE_SECONDS * 1000,
     },
+    files: {
+      bytesMax: settings.FILE_BYTES_MAX,
+      bucketUrl: settings.FILES_BUCKET_URL,
+      workers: settings.FILE_WORKERS,
+    },
+    expiry: {
+      sweepSeconds: settings.EXPIRY_SWEEP_SECONDS,
+      graceSeconds: settings.EXPIRY_GRACE_SECONDS,
+    },
+    indexes: {
+      isWorking: settings.INDEX_WORKER === "auto",
+      thresholdBytes: settings.INDEX_THRESHOLD_BYTES,
+      memoryBytes: settings.INDEX_BUILD_MEMORY_BYTES,
+      workers: settings.INDEX_BUILD_WORKERS,
+      language: settings.TEXT_SEARCH_LANGUAGE,
+    },
+    search: {
+      exactTimeoutMs:
+        Math.min(settings.SEARCH_EXACT_TIMEOUT_SECONDS, settings.DATABASE_STATEMENT_TIMEOUT_SECONDS) * 1000,
+      textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,
+    },
     shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1000,
     logLevel: settings.LOG_LEVEL,
-    database: {
-      url: settings.DATABASE_URL,
-      directory: settings.DATA_DIRECTORY,
-      poolMax: settings.DATABASE_POOL_MAX,
-      statementTimeoutMs: settings.DATABASE_STATEMENT_TIMEOUT_SECONDS * 1000,
-      names: {
-        vectorStores: settings.DB_TABLES__VECTOR_STORES,
-        embeddings: settings.DB_TABLES__EMBEDDINGS,
-        fields: {
-          id: settings.DB_FIELDS__ID_FIELD,
-          content: settings.DB_FIELDS__CONTENT_FIELD,
-          metadata: settings.DB_FIELDS__METADATA_FIELD,
-          embedding: settings.DB_FIELDS__EMBEDDING_FIELD,
-          vectorStoreId: settings.DB_FIELDS__VECTOR_STORE_ID_FIELD,
-          createdAt: settings.DB_FIELDS__CREATED_AT_FIELD,
-        },
+    database: readDatabase(settings),
+    embedding: readEmbedding(settings),
+  };
+}
+
+/** The variables once they are read. */
+type Settings = z.infer<typeof variables>;
+
+function readDatabase(settings: Settings) {
+  return {
+    url: settings.DATABASE_URL,
+    directUrl: settings.DATABASE_DIRECT_URL,
+    directory: settings.DATA_DIRECTORY,
+    poolMax: settings.DATABASE_POOL_MAX,
+    statementTimeoutMs: settings.DATABASE_STATEMENT_TIMEOUT_SECONDS * 1000,
+    replicaUrls: settings.DATABASE_REPLICA_URLS,
+    replicaLagMaxMs: settings.DATABASE_REPLICA_LAG_SECONDS * 1000,
+    names: {
+      vectorStores: settings.DB_TABLES__VECTOR_STORES,
+      embeddings: settings.DB_TABLES__EMBEDDINGS,
+      fields: {
+        id: settings.DB_FIELDS__ID_FIELD,
+        content: settings.DB_FIELDS__CONTENT_FIELD,
+        metadata: settings.DB_FIELDS__METADATA_FIELD,
+        embedding: settings.DB_FIELDS__EMBEDDING_FIELD,
+        vectorStoreId: settings.DB_FIELDS__VECTOR_STORE_ID_FIELD,
+        createdAt: settings.DB_FIELDS__CREATED_AT_FIELD,
       },
     },
-    embedding:
-      settings.EMBEDDING__BASE_URL === undefined
-        ? undefined
-        : {
-            baseUrl: settings.EMBEDDING__BASE_URL,
-            model: settings.EMBEDDING__MODEL ?? "text-embedding-ada-002",
-            // An empty key sends no Authorization header.
-            apiKey: settings.EMBEDDING__API_KEY ?? "",
-            dimensions: settings.EMBEDDING__DIMENSIONS === 0 ? undefined : settings.EMBEDDING__DIMENSIONS,
-            sendDimensions: readSwitch(settings.EMBEDDING__SEND_DIMENSIONS),
-            encodingFormat: settings.EMBEDDING__ENCODING_FORMAT,
-            batchTextsMax: settings.EMBEDDING__BATCH_SIZE,
-            concurrency: settings.EMBEDDING__CONCURRENCY,
-            timeoutMs: settings.EMBEDDING__TIMEOUT_SECONDS * 1000,
-            retriesMax: settings.EMBEDDING__RETRIES,
-          },
+  };
+}
+
+/** Undefined: the built-in embedder. */
+function readEmbedding(settings: Settings) {
+  if (settings.EMBEDDING__BASE_URL === undefined) return undefined;
+  return {
+    baseUrl: settings.EMBEDDING__BASE_URL,
+    model: settings.EMBEDDING__MODEL ?? "text-embedding-ada-002",
+    // An empty key sends no Authorization header.
+    apiKey: settings.EMBEDDING__API_KEY ?? "",
+    dimensions: settings.EMBEDDING__DIMENSIONS === 0 ? undefined : settings.EMBEDDING__DIMENSIONS,
+    sendDimensions: readSwitch(settings.EMBEDDING__SEND_DIMENSIONS),
+    encodingFormat: settings.EMBEDDING__ENCODING_FORMAT,
+    batchTextsMax: settings.EMBEDDING__BATCH_SIZE,
+    concurrency: settings.EMBEDDING__CONCURRENCY,
+    timeoutMs: settings.EMBEDDING__TIMEOUT_SECONDS * 1000,
+    retriesMax: settings.EMBEDDING__RETRIES,
   };
 }
 

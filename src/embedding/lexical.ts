@@ -18,6 +18,9 @@ const FUNCTION_WORDS = new Set(
 
 const FUNCTION_WORD_WEIGHT = 0.1;
 
+/** The name of the model. A change of what it computes needs another. */
+export const LEXICAL_MODEL = "pgquiver-lexical-v1";
+
 /** Lengths of the character n-grams, of words with a mark at either end. */
 const NGRAM_CHARS_MIN = 3;
 const NGRAM_CHARS_MAX = 5;
@@ -44,7 +47,7 @@ const TURN_CHARS = 32_768;
  */
 export function createLexicalEmbedder(dimensions = 1536): Embedder {
   return {
-    model: "pgquiver-lexical-v1",
+    model: LEXICAL_MODEL,
     dimensions,
     async embed(texts, signal) {
       signal.throwIfAborted();

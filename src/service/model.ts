@@ -6,7 +6,7 @@ import type { VectorStoreRow } from "../stores/stores.ts";
  * Refuses to embed for a store whose vectors another model made: vectors of two models cannot be
  * compared. A store filled with callers' own vectors has no model on record and passes.
  */
-export function checkModel(embedder: Embedder, store: VectorStoreRow): void {
+export function checkModel(embedder: Embedder, store: Pick<VectorStoreRow, "id" | "embedding_model">): void {
   if (store.embedding_model === null || store.embedding_model === embedder.model) return;
   throw failedPrecondition(
     "EMBEDDING_MODEL_MISMATCH",

@@ -125,6 +125,10 @@ describe("a service on a database of litellm-pgvector", () => {
       metadata: { team: "a", size: "5" },
       dimensions: 1536,
       embedding_model: null,
+      embedding_count: 4,
+      precision: null,
+      language: "english",
+      index_state: "none",
     });
     expect(await client.vectorStores.retrieve(EMPTY)).toMatchObject({
       file_counts: fileCounts(0),

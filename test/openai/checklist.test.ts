@@ -31,30 +31,31 @@ describe("the wire", () => {
       ["POST", "/vector_stores", 200],
       ["POST", `/vector_stores/${store}`, 200],
       ["POST", `/vector_stores/${store}/search`, 400],
-      ["POST", `/vector_stores/${store}/files`, 501],
-      ["GET", `/vector_stores/${store}/files`, 501],
-      ["GET", `/vector_stores/${store}/files/file-1`, 501],
-      ["POST", `/vector_stores/${store}/files/file-1`, 501],
-      ["DELETE", `/vector_stores/${store}/files/file-1`, 501],
-      ["GET", `/vector_stores/${store}/files/file-1/content`, 501],
-      ["POST", `/vector_stores/${store}/file_batches`, 501],
-      ["GET", `/vector_stores/${store}/file_batches/vsfb_1`, 501],
-      ["POST", `/vector_stores/${store}/file_batches/vsfb_1/cancel`, 501],
-      ["GET", `/vector_stores/${store}/file_batches/vsfb_1/files`, 501],
-      ["POST", "/files", 501],
-      ["GET", "/files", 501],
-      ["GET", "/files/file-1", 501],
-      ["DELETE", "/files/file-1", 501],
-      ["GET", "/files/file-1/content", 501],
+      ["POST", `/vector_stores/${store}/files`, 400],
+      ["GET", `/vector_stores/${store}/files`, 200],
+      ["GET", `/vector_stores/${store}/files/file-1`, 404],
+      ["POST", `/vector_stores/${store}/files/file-1`, 400],
+      ["DELETE", `/vector_stores/${store}/files/file-1`, 404],
+      ["GET", `/vector_stores/${store}/files/file-1/content`, 404],
+      ["POST", `/vector_stores/${store}/file_batches`, 400],
+      ["GET", `/vector_stores/${store}/file_batches/vsfb_1`, 404],
+      ["POST", `/vector_stores/${store}/file_batches/vsfb_1/cancel`, 404],
+      ["GET", `/vector_stores/${store}/file_batches/vsfb_1/files`, 404],
+      ["POST", "/files", 400],
+      ["GET", "/files", 200],
+      ["GET", "/files/file-1", 404],
+      ["DELETE", "/files/file-1", 404],
+      ["GET", "/files/file-1/content", 404],
       ["DELETE", "/vector_stores/vs_none", 404],
+      ["POST", "/embeddings", 400],
+      ["GET", "/models", 200],
     ];
     for (const prefix of ["/v1", "", "/v1/v1"]) {
       for (const [method, path, status] of paths) {
-        expect([method, prefix + path, (await send(method, prefix + path)).status]).toEqual([
-          method,
-          prefix + path,
-          status,
-        ]);
+        const reply = await send(method, prefix + path);
+        expect([method, prefix + path, reply.status]).toEqual([method, prefix + path, status]);
+        // What is said of an unknown route, with 404 as well.
+        expect(JSON.stringify(reply.json)).not.toContain("Invalid URL");
       }
     }
   });
@@ -70,7 +71,7 @@ describe("the wire", () => {
     ["a key that changes prototypes", "POST", "/v1/vector_stores", '{"metadata":{"__proto__":"x"}}', {}, 400],
     ["another content type", "POST", "/v1/vector_stores", "name=x", { "content-type": "text/plain" }, 415],
     ["a body that is too large", "POST", "/v1/vector_stores", { name: "x".repeat(33 << 20) }, {}, 413],
-    ["what is not offered", "GET", "/v1/files", undefined, {}, 501],
+    ["what is not offered", "GET", "/v1/uploads", undefined, {}, 501],
   ])("%s is refused in OpenAI's envelope", async (_case, method, path, body, headers, status) => {
     const reply = await send(method, path, body, headers);
     expect(reply.status).toBe(status);
@@ -336,6 +337,7 @@ describe("search", () => {
       has_more: false,
       next_page: null,
       usage: { total_tokens: 0 },
+      statistics: { complete: true, method: "exact" },
     });
   });
 

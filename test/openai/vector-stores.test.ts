@@ -53,6 +53,10 @@ describe("create and retrieve", () => {
       metadata: {},
       dimensions: null,
       embedding_model: null,
+      embedding_count: 0,
+      precision: null,
+      language: "english",
+      index_state: "none",
     });
     expect(Math.abs(store.created_at - Date.now() / 1000)).toBeLessThan(60);
   });

@@ -88,7 +88,18 @@ describe.each([
   test("keeps the stores and counts what is in them", async () => {
     const { rows } = await database.pool.query("select * from vector_stores order by id");
     const none = { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 };
-    const added = { description: null, embedding_model: null };
+    const added = {
+      description: null,
+      embedding_model: null,
+      embedding_count: "0",
+      row_changes: "0",
+      precision: null,
+      language: null,
+      index_policy: "auto",
+      index_state: "none",
+      own_table: null,
+      index_precision: null,
+    };
     expect(rows).toEqual([
       {
         id: "5d0f6f0e-0001",
@@ -104,6 +115,7 @@ describe.each([
         last_active_at: new Date("2025-07-01T10:00:00Z"),
         dimensions: 1_536,
         ...added,
+        embedding_count: "30",
       },
       {
         id: "5d0f6f0e-0002",

@@ -3,6 +3,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { expect, inject, test } from "vitest";
 import { toServiceError } from "../../src/postgres/errors.ts";
 import { type Database, openDatabase, ping } from "../../src/postgres/pool.ts";
+import { SEARCH_SETTINGS } from "../../src/postgres/search-settings.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { reasonOf } from "../../src/errors.ts";
@@ -94,6 +95,14 @@ test.runIf(native)("a session starts with its limits and its name", async () => 
   ).toEqual(["500ms", "1min"]);
 });
 
+test("a session starts with the settings that searches rely on", async () => {
+  await using database = await openTestDatabase();
+  expect(await readSettings(database, ...Object.keys(SEARCH_SETTINGS))).toEqual(
+    Object.values(SEARCH_SETTINGS).map(String),
+  );
+  expect(database.searchSettings ?? {}).toEqual({});
+});
+
 test.runIf(native)("understands Prisma's parameters and passes on Postgres's own", async () => {
   await using database = await openTestDatabase();
   await using reopened = await reopen(
@@ -113,7 +122,8 @@ test.runIf(native)("understands Prisma's parameters and passes on Postgres's own
 test.runIf(native)("asks PgBouncer for no settings, which it would refuse", async () => {
   await using database = await openTestDatabase();
   await using pooled = await reopen(database.url, "pgbouncer=true", { statementTimeoutMs: 1_234 });
-  expect(await readSettings(pooled, "statement_timeout")).toEqual(["0"]);
+  expect(await readSettings(pooled, "statement_timeout", "enable_seqscan")).toEqual(["0", "on"]);
+  expect(pooled.searchSettings).toEqual(SEARCH_SETTINGS);
 });
 
 test.runIf(native)("outlives the backends of idle connections", async () => {

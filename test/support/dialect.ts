@@ -5,13 +5,25 @@ import {
   type DescMethodUnary,
   type DescService,
 } from "@bufbuild/protobuf";
+import { DiagnosticsService } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { IndexService } from "../../gen/pgquiver/v1/indexes_pb.ts";
+import { ModelService } from "../../gen/pgquiver/v1/models_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
+import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Json } from "./client.ts";
 
 /** The services whose RPCs are unary. */
-const services: DescService[] = [VectorStoreService, EmbeddingService, SearchService];
+const services: DescService[] = [
+  VectorStoreService,
+  EmbeddingService,
+  SearchService,
+  ModelService,
+  DiagnosticsService,
+  VectorStoreFileService,
+  IndexService,
+];
 
 /** The method of an RPC given as "Service/Method". */
 export function findMethod(rpc: string): DescMethodUnary {
@@ -32,7 +44,7 @@ export interface WellKnownForms {
 }
 
 /** Fields bound by the path, which are no part of a body. */
-const PATH_FIELDS = ["vector_store_id", "embedding_id"];
+const PATH_FIELDS = ["vector_store_id", "embedding_id", "file_id"];
 
 /**
  * Turns OpenAI's JSON into a plain object of protobuf's names and values: enum words into names, one text into a

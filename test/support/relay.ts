@@ -6,6 +6,8 @@ import type { TestServer } from "./server.ts";
 export interface Relay extends Pick<TestServer, "url" | "address">, AsyncDisposable {
   /** Ends every connection at once, without a word of HTTP. */
   readonly cut: () => void;
+  /** Lets nothing through any more and closes nothing, as when a machine is gone from the network. */
+  readonly hold: () => void;
 }
 
 /** Starts a relay to a server. */
@@ -15,7 +17,13 @@ export async function startRelay({ address }: Pick<TestServer, "address">): Prom
   const cut = () => {
     for (const socket of sockets) socket.destroy();
   };
+  let isHeld = false;
+  const hold = () => {
+    isHeld = true;
+    for (const socket of sockets) socket.unpipe().pause();
+  };
   const server = createServer((near) => {
+    if (isHeld) return void sockets.add(near.on("error", () => {}));
     const far = connect({ host, port: Number(port) });
     for (const [socket, other] of [
       [near, far],
@@ -37,6 +45,7 @@ export async function startRelay({ address }: Pick<TestServer, "address">): Prom
     url: `http://${relayed}`,
     address: relayed,
     cut,
+    hold,
     async [Symbol.asyncDispose]() {
       const closed = once(server, "close");
       server.close();

@@ -30,6 +30,12 @@ export interface TestServerOptions {
   /** Default: as in production. */
   ingest?: Partial<Config["ingest"]>;
   /** Default: as in production. */
+  files?: Partial<Config["files"]>;
+  /** Default: as in production, but that no work is done in the background. */
+  indexes?: Partial<Config["indexes"]>;
+  /** Default: as in production. */
+  search?: Partial<Config["search"]>;
+  /** Default: as in production. */
   port?: PortOptions;
   logLevel?: Config["logLevel"];
 }
@@ -45,6 +51,17 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     logLevel,
     port: options.port,
     ingest: { memoryBytes: 96 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
+    indexes: {
+      isWorking: false,
+      thresholdBytes: 100 * 1024 * 1024,
+      memoryBytes: 256 * 1024 * 1024,
+      workers: 2,
+      language: "english",
+      ...options.indexes,
+    },
+    search: { exactTimeoutMs: 10_000, textSearchLanguage: "english", ...options.search },
+    expiry: { sweepSeconds: 0, graceSeconds: 86_400 },
+    files: { bytesMax: 512 * 1024 * 1024, bucketUrl: undefined, workers: 4, ...options.files },
     listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
   });
   const url = await server.listen({ host: "127.0.0.1", port: 0 });

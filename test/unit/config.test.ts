@@ -13,6 +13,7 @@ test("an empty environment serves on loopback, embedded, without a key", () => {
     apiKeys: [],
     corsOrigins: [],
     requestBytesMax: 33_554_432,
+    expiry: { sweepSeconds: 60, graceSeconds: 86_400 },
     shutdownGraceMs: 20_000,
     logLevel: "info",
     database: { url: undefined, directory: ".pgquiver", poolMax: 10, statementTimeoutMs: 60_000 },
@@ -138,6 +139,31 @@ describe("an embedding provider", () => {
   ])("is sent dimensions: %s", (value, sendDimensions) => {
     const environment = { EMBEDDING__BASE_URL: "http://x", EMBEDDING__SEND_DIMENSIONS: value };
     expect(readConfig(environment).embedding).toMatchObject({ sendDimensions });
+  });
+});
+
+describe("replicas", () => {
+  const primary = { DATABASE_URL: "postgresql://db/name" };
+
+  test("are separated by commas", () => {
+    const urls = "postgresql://r1/name, postgres://r2/name?sslmode=require,";
+    expect(readConfig({ ...primary, DATABASE_REPLICA_URLS: urls }).database).toMatchObject({
+      replicaUrls: ["postgresql://r1/name", "postgres://r2/name?sslmode=require"],
+      replicaLagMaxMs: 5_000,
+    });
+    expect(readConfig(primary).database.replicaUrls).toEqual([]);
+  });
+
+  test("need a primary", () => {
+    expect(() => readConfig({ DATABASE_REPLICA_URLS: "postgresql://r1/name" })).toThrow(
+      "DATABASE_REPLICA_URLS: needs DATABASE_URL",
+    );
+  });
+
+  test("must each be a Postgres", () => {
+    expect(() =>
+      readConfig({ ...primary, DATABASE_REPLICA_URLS: "postgresql://r1/name,mysql://r2" }),
+    ).toThrow("DATABASE_REPLICA_URLS: expected a URL that begins with postgres:// or postgresql://");
   });
 });
 

@@ -45,7 +45,7 @@ test.each([
   const params: unknown[] = [];
   compileFilter({ type: "gt", key: "n", value }, column, params);
   compileFilter({ type: "eq", key: "n", value }, column, params);
-  compileFilter({ type: "in", key: "n", values: [value] }, column, params);
+  compileFilter({ type: "nin", key: "n", values: [value] }, column, params);
   expect(params).toEqual(["n", text, `{"n":${text}}`, "n", [text]]);
 });
 

@@ -1,0 +1,28 @@
+import type { Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+
+/** What tells whether a row holds what a caller sends again. */
+export interface Fingerprint {
+  id: string;
+  created_at: Date;
+  metadata: Record<string, unknown> | null;
+  /** SHA-256 of the text in UTF-8, and of the vector in pgvector's binary form. */
+  content_hash: Buffer;
+  embedding_hash: Buffer;
+}
+
+/** Reads the fingerprints of those of the ids that a store holds, in any order. */
+export async function findFingerprints(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  ids: readonly string[],
+): Promise<Fingerprint[]> {
+  const result = await client.query<Fingerprint>(
+    `select ${tables.id} as id, ${tables.createdAt} as created_at, ${tables.metadata} as metadata,
+       sha256(convert_to(${tables.content}, 'UTF8')) as content_hash, sha256(vector_send(${tables.embedding})) as embedding_hash
+     from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])`,
+    [storeId, ids],
+  );
+  return result.rows;
+}
