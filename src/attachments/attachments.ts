@@ -70,10 +70,10 @@ export async function insertAttachments(
     files.map((file) => (file.attributes === null ? null : JSON.stringify(file.attributes))),
     files.map((file) => JSON.stringify(file.chunking)),
   ];
-  const incoming = `unnest($2::text[], $3::jsonb[], $4::jsonb[]) as incoming (file_id, attributes, chunking)`;
+  const incoming = `unnest($2::text[], $3::jsonb[], $4::jsonb[]) with ordinality as incoming (file_id, attributes, chunking, number)`;
   const inserted = await client.query(
-    `insert into ${tables.vectorStoreFiles} (vector_store_id, file_id, attributes, chunking)
-     select $1, incoming.* from ${incoming} order by file_id
+    `insert into ${tables.vectorStoreFiles} (vector_store_id, file_id, attributes, chunking, place)
+     select $1, file_id, attributes, chunking, number - 1 from ${incoming} order by file_id
      on conflict do nothing`,
     values,
   );
@@ -86,7 +86,7 @@ export async function insertAttachments(
        order by file_id for no key update),
      renewed as (
        update ${tables.vectorStoreFiles} as file
-       set ${BEGINNING}, attributes = incoming.attributes, chunking = incoming.chunking
+       set ${BEGINNING}, attributes = incoming.attributes, chunking = incoming.chunking, place = number - 1
        from old join ${incoming} using (file_id)
        where file.vector_store_id = $1 and file.file_id = old.file_id
        returning old.status)

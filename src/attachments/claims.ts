@@ -16,7 +16,7 @@ export interface Claim {
 }
 
 /**
- * Takes the file that has been due longest, for `leaseMs` or as long as the lease is renewed; undefined when none is
+ * Takes the file whose turn it is, for `leaseMs` or as long as the lease is renewed; undefined when none is
  * due. `held` are the claims of this process, whose files it does not take from itself when a renewal is late.
  */
 export async function claimFile(
@@ -30,7 +30,7 @@ export async function claimFile(
     text: `with due as (
         select vector_store_id, file_id from ${tables.vectorStoreFiles}
         where status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
-        order by due_at limit 1 for no key update skip locked)
+        order by place, due_at limit 1 for no key update skip locked)
       update ${tables.vectorStoreFiles} as file
       set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $2::int * interval '1 ms'
       from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id

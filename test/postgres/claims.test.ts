@@ -54,6 +54,15 @@ test("every file is taken once, by however many workers at a time", async () => 
   expect(new Set(found.map((file) => file.claim)).size).toBe(40);
 });
 
+test("batches take turns, and a single file does not wait for them", async () => {
+  await attach("file-a0", "file-a1", "file-a2");
+  await attach("file-b0", "file-b1");
+  await attach("file-c");
+  const order: string[] = [];
+  for (let turn = 0; turn < 6; turn++) order.push((await claim()).file_id);
+  expect(order).toEqual(["file-a0", "file-b0", "file-c", "file-a1", "file-b1", "file-a2"]);
+});
+
 test("a file whose worker is not heard of any more is taken again, and the old worker finds out", async () => {
   await attach("file-a");
   const first = await claim([], 0);

@@ -14,6 +14,9 @@ create table :"vector_store_files" (
   error_message text,
   -- From when on a worker may take it: at once, after a pause, or, while one works on it, when that one's lease ends.
   due_at timestamptz not null default now(),
+  -- Its place among the files attached together, from 0: files are taken in this order, so that batches take turns and
+  -- a single file does not wait for a whole batch.
+  place int not null default 0,
   -- Which attempt holds it. One that is superseded finds another value, and writes nothing.
   claim text,
   -- How often it was taken and not given back, and how often given back because something else was away.
@@ -24,7 +27,7 @@ create table :"vector_store_files" (
 
 -- For lists, for what is due, for the worker that holds it, and for all stores of a file.
 create index on :"vector_store_files" (vector_store_id, created_at, file_id);
-create index on :"vector_store_files" (due_at) where status = 'in_progress';
+create index on :"vector_store_files" (place, due_at) where status = 'in_progress';
 create index on :"vector_store_files" (claim) where claim is not null;
 create index on :"vector_store_files" (file_id);
 
