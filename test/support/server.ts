@@ -53,7 +53,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     ingest: { memoryBytes: 96 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
     indexes: {
       isWorking: false,
-      thresholdBytes: 100 * 1024 * 1024,
+      thresholdBytes: 50 * 1024 * 1024,
       memoryBytes: 256 * 1024 * 1024,
       workers: 2,
       language: "english",
