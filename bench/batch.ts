@@ -84,7 +84,7 @@ const columns: Columns = {
 /** Its tables, in a schema of their own, with one store. */
 async function createLitellmTables(database: BenchDatabase): Promise<pg.Pool> {
   await execute(database.url, "create schema litellm");
-  const pool = database.openPool("litellm");
+  const pool = database.openPool({ search_path: "litellm,public" });
   await pool.query(TABLES);
   await pool.query("insert into vector_stores (id, name) values ($1, $1)", [STORE]);
   return pool;

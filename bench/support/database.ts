@@ -7,8 +7,8 @@ export interface BenchDatabase extends AsyncDisposable {
   url: string;
   /** Such as "PostgreSQL 17.11, pgvector 0.8.0". */
   version: string;
-  /** As many connections as the service has by default, to tables of this schema. Closed with the database. */
-  openPool(schema?: string): pg.Pool;
+  /** As many connections as the service has by default, with these settings of the session. Closed with the database. */
+  openPool(settings?: Record<string, string | number>): pg.Pool;
 }
 
 /** The default of `DATABASE_POOL_MAX`. */
@@ -36,8 +36,10 @@ export async function createDatabase(): Promise<BenchDatabase> {
     return {
       url,
       version: String(row?.["version"]),
-      openPool(schema = "public") {
-        const options = `-c search_path=${schema},public`;
+      openPool(settings = {}) {
+        const options = Object.entries(settings)
+          .map(([name, value]) => `-c ${name}=${value}`)
+          .join(" ");
         const pool = new pg.Pool({ connectionString: url, max: CONNECTIONS, options });
         // `end` does not wait for the server's side, so the forced drop may still reach a connection.
         pool.on("error", () => {});

@@ -6,11 +6,11 @@ import type { Result } from "./rounds.ts";
 /** Collects the results of a benchmark and prints them: lines to stderr as they come, one line of JSON to stdout. */
 export interface Report {
   /** Prints a table; the numbers of a column stand for the result of the row. */
-  add(title: string, results: readonly Result[], columns: Columns): void;
+  add<Row extends { name: string }>(title: string, results: readonly Row[], columns: Columns<Row>): void;
   finish(): void;
 }
 
-export type Columns = Record<string, (result: Result) => string>;
+export type Columns<Row = Result> = Record<string, (result: Row) => string>;
 
 export function startReport(benchmark: string, databaseVersion: string): Report {
   const commit = run("git", ["rev-parse", "--short", "HEAD"]);
@@ -23,7 +23,7 @@ export function startReport(benchmark: string, databaseVersion: string): Report 
     loadBefore: loadavg()[0],
   };
   print(`${benchmark}: ${about.date.slice(0, 10)}, ${about.commit}, ${about.machine}`);
-  const tables: { title: string; results: readonly Result[] }[] = [];
+  const tables: { title: string; results: readonly object[] }[] = [];
   return {
     add(title, results, columns) {
       tables.push({ title, results });

@@ -1,6 +1,8 @@
 /** One way to do the work that is measured. */
 export interface Contender {
   name: string;
+  /** CPU time so far of the process that does the work; default: the plan's. */
+  cpuMs?: () => number;
   /** Runs before each of its rounds, unmeasured. */
   prepare?(): Promise<void>;
   /** Does the work once; calls are numbered from 0 within a round. */
@@ -20,6 +22,12 @@ export interface Plan {
   cpuMs: () => number;
 }
 
+/** CPU time of this process so far, for contenders that do the work in it. */
+export function ownCpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 /** What a contender reached, each the median of its rounds. */
 export interface Result {
   name: string;
@@ -27,8 +35,10 @@ export interface Result {
   callsPerSecond: number;
   p50Ms: number;
   p95Ms: number;
-  /** CPU time of the server. */
+  /** CPU time of the server, or of the contender's own process. */
   cpuMsPerCall: number;
+  /** The same less the floor's in the same round. */
+  addedCpuMs: number;
   /** Calls per second divided by the floor's in the same round. */
   ratio: number;
   /** p50 less the floor's in the same round. */
@@ -58,13 +68,15 @@ export async function compare(contenders: readonly Contender[], plan: Plan): Pro
       p50Ms: over((own) => own.p50Ms),
       p95Ms: over((own) => own.p95Ms),
       cpuMsPerCall: over((own) => own.cpuMsPerCall),
+      addedCpuMs: over((own, floor) => own.cpuMsPerCall - floor.cpuMsPerCall),
       ratio: over((own, floor) => own.callsPerSecond / floor.callsPerSecond),
       addedMs: over((own, floor) => own.p50Ms - floor.p50Ms),
     };
   });
 }
 
-async function runRound(contender: Contender, { calls, concurrency, cpuMs }: Plan): Promise<Round> {
+async function runRound(contender: Contender, { calls, concurrency, ...plan }: Plan): Promise<Round> {
+  const cpuMs = contender.cpuMs ?? plan.cpuMs;
   await contender.prepare?.();
   const latencies: number[] = [];
   let next = 0;

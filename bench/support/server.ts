@@ -17,8 +17,14 @@ export interface BenchServer extends AsyncDisposable {
 /** USER_HZ, the unit of the times in /proc, is 100 on every architecture Node runs on. */
 const TICK_MS = 10;
 
-/** Starts `src/main.ts` on a free port with the settings of a production: a key, and the log at level info. */
-export async function startServer(databaseUrl: string): Promise<BenchServer> {
+/**
+ * Starts `src/main.ts` on a free port with the settings of a production: a key, and the log at level info. `settings`
+ * are further environment variables.
+ */
+export async function startServer(
+  databaseUrl: string,
+  settings: Record<string, string> = {},
+): Promise<BenchServer> {
   const key = "benchmark";
   const child = spawn(process.execPath, ["src/main.ts"], {
     cwd: join(import.meta.dirname, "../.."),
@@ -28,6 +34,7 @@ export async function startServer(databaseUrl: string): Promise<BenchServer> {
       HOST: "127.0.0.1",
       PORT: "0",
       LOG_LEVEL: "info",
+      ...settings,
     },
     stdio: ["ignore", "pipe", "inherit"],
   });
