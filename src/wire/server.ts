@@ -147,6 +147,9 @@ function cors(origins: readonly string[]) {
       "grpc-status-details-bin",
       "retry-after",
       "retry-after-ms",
+      "openai-poll-after-ms",
+      "content-disposition",
+      "content-range",
     ],
     maxAge: 7200,
   };
