@@ -43,12 +43,13 @@ test("a file is stored, described, read and deleted", async () => {
   expect(await content.text()).toBe("hello");
   expect(await client.files.delete(file.id)).toEqual({ id: file.id, object: "file", deleted: true });
   for (const call of [
-    client.files.retrieve(file.id),
-    client.files.content(file.id),
-    client.files.delete(file.id),
+    () => client.files.retrieve(file.id),
+    () => client.files.content(file.id),
+    () => client.files.delete(file.id),
   ]) {
-    await expect(call).rejects.toThrow(NotFoundError);
-    await expect(call).rejects.toMatchObject({
+    const failure = await call().catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(NotFoundError);
+    expect(failure).toMatchObject({
       param: "file_id",
       code: null,
       message: `404 No such File object: ${file.id}`,
