@@ -146,7 +146,12 @@ function declaredEncoding(html: string): string | undefined {
   }
 }
 
+/** How much of a text are control characters other than white space and escape. */
 function shareOfControls(text: string): number {
-  // oxlint-disable-next-line no-control-regex
-  return (text.match(/[\0-\x08\x0e-\x1a\x1c-\x1f]/g)?.length ?? 0) / text.length;
+  let controls = 0;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (code < 0x20 && !(code >= 0x09 && code <= 0x0d) && code !== 0x1b) controls++;
+  }
+  return controls / text.length;
 }

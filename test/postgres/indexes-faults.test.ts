@@ -20,9 +20,17 @@ function breakingAt(number: number): { database: Database; broken: Promise<unkno
   const broken = once(breaking, "broken");
   let sent = 0;
   class BreakingClient extends pg.Client {
-    // oxlint-disable-next-line typescript/no-explicit-any
-    override query(...parameters: any[]): any {
-      if (++sent !== number) return super.query(...(parameters as [string]));
+    constructor(config?: pg.ClientConfig) {
+      super(config);
+      const send = this.query.bind(this) as (...parameters: unknown[]) => unknown;
+      const query = (...parameters: unknown[]) => {
+        if (++sent === number) this.#break();
+        return send(...parameters);
+      };
+      Object.assign(this, { query });
+    }
+
+    #break(): void {
       const { stream } = (this as unknown as { connection: { stream: { destroy: () => void } } }).connection;
       const cut = () => {
         stream.destroy();
@@ -30,7 +38,6 @@ function breakingAt(number: number): { database: Database; broken: Promise<unkno
       };
       if (number % 2 === 0) cut();
       else setImmediate(cut);
-      return super.query(...(parameters as [string]));
     }
   }
   return {
