@@ -1,21 +1,10 @@
+import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { AttachmentRow, AttachmentStatus } from "./attachments.ts";
 
-/** Where a list goes on: after this position in the direction of walking. */
-export interface Position {
-  /** A timestamp as Postgres writes it, which keeps its microseconds. */
-  created_at: string;
-  file_id: string;
-}
-
 /** A page of a store's files. */
-export interface AttachmentPage {
-  rowsMax: number;
-  descending: boolean;
-  backward: boolean;
-  after?: Position | undefined;
-  before?: Position | undefined;
+export interface AttachmentPage extends KeysetPage {
   /** Only files with this status. */
   status?: AttachmentStatus | undefined;
   /** Only these files. */
@@ -31,7 +20,7 @@ export async function findPosition(
 ): Promise<Position | undefined> {
   const where = `where vector_store_id = $1 and file_id = $2`;
   const result = await client.query<Position>(
-    `select created_at::text as created_at, file_id from ${tables.vectorStoreFiles} ${where}
+    `select created_at::text as created_at, file_id as id from ${tables.vectorStoreFiles} ${where}
      union all
      select created_at::text, file_id from ${tables.removedFiles} ${where}`,
     [storeId, fileId],
@@ -39,10 +28,7 @@ export async function findPosition(
   return result.rows[0];
 }
 
-/**
- * Reads at most `rowsMax` files of a store in order of (created_at, file_id), strictly after `after` and before
- * `before` in the list's order, walking from its end when `backward`.
- */
+/** Reads a page of a store's files, in order of attachment. */
 export async function listAttachments(
   client: Queryable,
   tables: Tables,
@@ -50,21 +36,12 @@ export async function listAttachments(
   page: AttachmentPage,
 ): Promise<AttachmentRow[]> {
   const params: unknown[] = [storeId];
-  const conditions = ["vector_store_id = $1"];
-  const bound = (comparison: string, position: Position | undefined) => {
-    if (position === undefined) return;
-    const [at, id] = [params.push(position.created_at), params.push(position.file_id)];
-    conditions.push(`(created_at, file_id) ${comparison} ($${at}::timestamptz, $${id}::text)`);
-  };
-  bound(page.descending ? "<" : ">", page.after);
-  bound(page.descending ? ">" : "<", page.before);
+  const { conditions, ending } = composePage(page, "file_id", params);
   if (page.status !== undefined) conditions.push(`status = $${params.push(page.status)}`);
   if (page.fileIds !== undefined) conditions.push(`file_id = any($${params.push(page.fileIds)}::text[])`);
-  const direction = page.descending === page.backward ? "asc" : "desc";
   const result = await client.query<AttachmentRow>(
     `select vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message
-     from ${tables.vectorStoreFiles} where ${conditions.join(" and ")}
-     order by created_at ${direction}, file_id ${direction} limit $${params.push(page.rowsMax)}`,
+     from ${tables.vectorStoreFiles} where ${["vector_store_id = $1", ...conditions].join(" and ")} ${ending}`,
     params,
   );
   return result.rows;

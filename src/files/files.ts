@@ -1,3 +1,4 @@
+import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 
@@ -12,13 +13,6 @@ export interface FileRow {
   expires_at: Date | null;
   /** Where the bytes are, see buckets.ts; null: in the database. */
   object_url: string | null;
-}
-
-/** Where a list goes on: after this position in its order. */
-export interface Position {
-  /** A timestamp as Postgres writes it, which keeps its microseconds. */
-  created_at: string;
-  id: string;
 }
 
 /** What a statement selects or returns for a `FileRow`. */
@@ -65,30 +59,17 @@ export async function findPosition(
   return result.rows[0];
 }
 
-/** Reads at most `rowsMax` files in order of (created_at, id), strictly after `after`. */
+/** Reads a page of the files, all or with one purpose. */
 export async function listFiles(
   client: Queryable,
   tables: Tables,
-  page: {
-    rowsMax: number;
-    descending: boolean;
-    after?: Position | undefined;
-    /** Only files with this purpose. */
-    purpose?: string | undefined;
-  },
+  page: KeysetPage & { purpose?: string | undefined },
 ): Promise<FileRow[]> {
-  const params: unknown[] = [page.rowsMax];
-  const conditions = [THERE];
-  const { after, purpose } = page;
-  if (after !== undefined) {
-    const position = `($${params.push(after.created_at)}::timestamptz, $${params.push(after.id)}::text)`;
-    conditions.push(`(created_at, id) ${page.descending ? "<" : ">"} ${position}`);
-  }
-  if (purpose !== undefined) conditions.push(`purpose = $${params.push(purpose)}`);
-  const direction = page.descending ? "desc" : "asc";
+  const params: unknown[] = [];
+  const { conditions, ending } = composePage(page, "id", params);
+  if (page.purpose !== undefined) conditions.push(`purpose = $${params.push(page.purpose)}`);
   const result = await client.query<FileRow>(
-    `select ${FILE_COLUMNS} from ${tables.files} where ${conditions.join(" and ")}
-     order by created_at ${direction}, id ${direction} limit $1`,
+    `select ${FILE_COLUMNS} from ${tables.files} where ${[THERE, ...conditions].join(" and ")} ${ending}`,
     params,
   );
   return result.rows;

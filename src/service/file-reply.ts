@@ -8,12 +8,12 @@ import {
   type VectorStoreFileSchema,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import type { AttachmentRow, AttachmentStatus } from "../attachments/attachments.ts";
-import { findPosition, listAttachments, type Position } from "../attachments/list.ts";
+import { findPosition, listAttachments } from "../attachments/list.ts";
 import { invalidArgument, notFound } from "../errors.ts";
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { toAppliedChunking } from "./chunking.ts";
-import { readPage, toPage } from "./page.ts";
+import { readPage, readPosition, toPage } from "./page.ts";
 import { toSeconds } from "./stores.ts";
 
 /** Reads a page of a store's files, or of those of them that are given. */
@@ -26,8 +26,10 @@ export async function listFiles(
 ): Promise<ListVectorStoreFilesResponse> {
   const page = readPage(request);
   const status = readFilter(request.filter);
-  const after = await readPosition(client, tables, storeId, request.after, "after");
-  const before = await readPosition(client, tables, storeId, request.before, "before");
+  const find = async (fileId: string) => findPosition(client, tables, storeId, fileId);
+  const place = " in the vector store";
+  const after = await readPosition(request.after, "after", find, "file", place);
+  const before = await readPosition(request.before, "before", find, "file", place);
   const rows = await listAttachments(client, tables, storeId, { ...page, after, before, status, fileIds });
   return create(ListVectorStoreFilesResponseSchema, toPage(page, rows, toStoreFile));
 }
@@ -35,19 +37,6 @@ export async function listFiles(
 /** The file is not attached; clients match OpenAI's wording. */
 export function attachmentNotFound(storeId: string, fileId: string) {
   return notFound(`No file found with id '${fileId}' in vector store '${storeId}'.`, "file_id");
-}
-
-async function readPosition(
-  client: Queryable,
-  tables: Tables,
-  storeId: string,
-  fileId: string | undefined,
-  param: string,
-): Promise<Position | undefined> {
-  if (fileId === undefined) return undefined;
-  const position = fileId.includes("\0") ? undefined : await findPosition(client, tables, storeId, fileId);
-  if (position !== undefined) return position;
-  throw invalidArgument(param, `Invalid '${param}': no file found with id '${fileId}' in the vector store.`);
 }
 
 const STATUSES: Record<AttachmentStatus, VectorStoreFileStatus> = {

@@ -28,7 +28,6 @@ import {
   findPosition,
   listFiles,
   type FileRow,
-  type Position,
 } from "../files/files.ts";
 import { removeBytes } from "../files/leftovers.ts";
 import type { ByteRange } from "../files/parts.ts";
@@ -41,8 +40,8 @@ import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { detachFile } from "./attachment.ts";
 import { readDescription } from "./file-description.ts";
-import { makeIdentifier, timeOfIdentifier } from "./identifier.ts";
-import { checkRange, readPage, toPage } from "./page.ts";
+import { makeIdentifier } from "./identifier.ts";
+import { checkRange, positionOfIdentifier, readPage, readPosition, toPage } from "./page.ts";
 import { toSeconds } from "./stores.ts";
 
 /** What bounds uploads in this process. */
@@ -101,7 +100,8 @@ export function fileService(
 
     async listFiles(request) {
       const page = readPage(request, { max: limits.files_page_max, fallback: limits.files_page_max });
-      const after = await readPosition(pool, tables, request.after);
+      const find = async (id: string) => (await findPosition(pool, tables, id)) ?? positionOfIdentifier(id);
+      const after = await readPosition(request.after, "after", find, "file");
       const purpose = request.purpose?.includes("\0") === true ? "" : request.purpose;
       const rows = await listFiles(pool, tables, { ...page, after, purpose });
       return create(ListFilesResponseSchema, toPage(page, rows, toFile));
@@ -176,20 +176,6 @@ async function requireFile(client: Queryable, tables: Tables, id: string): Promi
   const file = id.includes("\0") ? undefined : await findFile(client, tables, id);
   if (file === undefined) throw fileNotFound(id);
   return file;
-}
-
-async function readPosition(
-  client: Queryable,
-  tables: Tables,
-  id: string | undefined,
-): Promise<Position | undefined> {
-  if (id === undefined) return undefined;
-  const position = id.includes("\0") ? undefined : await findPosition(client, tables, id);
-  if (position !== undefined) return position;
-  // A loop that deletes what it lists comes with the id of a file it has just deleted.
-  const createdAt = timeOfIdentifier(id);
-  if (createdAt !== undefined) return { created_at: createdAt.toISOString(), id };
-  throw invalidArgument("after", `Invalid 'after': no file found with id '${id}'.`);
 }
 
 async function reserveUpload(budget: ByteBudget, bytes: number, signal: AbortSignal): Promise<Reservation> {

@@ -1,6 +1,8 @@
 import { Order } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
+import type { Position } from "../postgres/keyset.ts";
+import { timeOfIdentifier } from "./identifier.ts";
 
 /** What every list request has. */
 interface PageRequest {
@@ -43,6 +45,33 @@ export function readPage(request: PageRequest, { max, fallback } = LIMITS): Page
     descending,
     backward: request.before !== undefined && request.after === undefined,
   };
+}
+
+/**
+ * Reads from where a page goes on: the position of the item that the request names in `param`. `find` gives it, and is
+ * not asked for an id that Postgres cannot hold. Throws INVALID_ARGUMENT, with `noun` and `place` in its message, when
+ * there is none.
+ */
+export async function readPosition(
+  id: string | undefined,
+  param: string,
+  find: (id: string) => Promise<Position | undefined>,
+  noun: string,
+  place = "",
+): Promise<Position | undefined> {
+  if (id === undefined) return undefined;
+  const position = id.includes("\0") ? undefined : await find(id);
+  if (position !== undefined) return position;
+  throw invalidArgument(param, `Invalid '${param}': no ${noun} found with id '${id}'${place}.`);
+}
+
+/**
+ * The position that an id made by the service tells of itself, for a loop that comes with the id of what it has just
+ * listed and deleted; undefined for other ids.
+ */
+export function positionOfIdentifier(id: string): Position | undefined {
+  const createdAt = timeOfIdentifier(id);
+  return createdAt && { created_at: createdAt.toISOString(), id };
 }
 
 /** Shapes the rows read for a page, which come in the direction of walking, into the reply's fields. */

@@ -39,16 +39,15 @@ import {
   updateStore,
   type ExpiresAfter as Expiry,
   type NewVectorStore,
-  type Position,
   type VectorStoreChange,
   type VectorStoreRow,
 } from "../stores/stores.ts";
 import { attachFiles, checkFileId, type Attachable } from "./attachment.ts";
 import { readChunking } from "./chunking.ts";
 import { deriveIdentifier, readIdempotencyKey } from "./idempotency.ts";
-import { checkIdentifier, makeIdentifier, timeOfIdentifier } from "./identifier.ts";
+import { checkIdentifier, makeIdentifier } from "./identifier.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./index-words.ts";
-import { checkRange, readPage, toPage } from "./page.ts";
+import { checkRange, positionOfIdentifier, readPage, readPosition, toPage } from "./page.ts";
 import { checkText } from "./text.ts";
 
 /** Creates, reads, updates, lists and deletes vector stores. `language` is that of stores that name none. */
@@ -83,9 +82,10 @@ export function vectorStoreService(
 
     async listVectorStores(request) {
       const page = readPage(request);
+      const find = async (id: string) => (await findPosition(pool, tables, id)) ?? positionOfIdentifier(id);
       const [after, before] = await Promise.all([
-        readPosition(pool, tables, request.after, "after"),
-        readPosition(pool, tables, request.before, "before"),
+        readPosition(request.after, "after", find, "vector store"),
+        readPosition(request.before, "before", find, "vector store"),
       ]);
       const rows = await listStores(pool, tables, { ...page, after, before });
       return create(ListVectorStoresResponseSchema, toPage(page, rows, toMessage));
@@ -150,21 +150,6 @@ async function explainRefusal(client: Queryable, tables: Tables, id: string): Pr
     () => vectorStoreNotFound(id),
     (error: unknown) => error,
   );
-}
-
-async function readPosition(
-  client: Queryable,
-  tables: Tables,
-  id: string | undefined,
-  param: string,
-): Promise<Position | undefined> {
-  if (id === undefined) return undefined;
-  const position = id.includes("\0") ? undefined : await findPosition(client, tables, id);
-  if (position !== undefined) return position;
-  // A loop that deletes what it lists comes with the id of a store it has just deleted.
-  const createdAt = timeOfIdentifier(id);
-  if (createdAt !== undefined) return { created_at: createdAt.toISOString(), id };
-  throw invalidArgument(param, `Invalid '${param}': no vector store found with id '${id}'.`);
 }
 
 function readNewStore(request: CreateVectorStoreRequest) {

@@ -1,3 +1,4 @@
+import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Precision } from "../postgres/vector-index.ts";
@@ -66,13 +67,6 @@ export interface VectorStoreChange {
   expiresAfter?: ExpiresAfter | null;
 }
 
-/** Where a list goes on: after this position in the direction of walking. */
-export interface Position {
-  /** A timestamp as Postgres writes it, which keeps its microseconds. */
-  created_at: string;
-  id: string;
-}
-
 const COLUMNS = `id, name, description, metadata, usage_bytes, file_counts, created_at, expires_after, expires_at,
   last_active_at, dimensions, embedding_model, embedding_count, precision, language, index_policy, index_state, own_table,
   index_precision, coalesce(expires_at <= now(), false) as expired`;
@@ -130,37 +124,17 @@ export async function findPosition(
   return result.rows[0];
 }
 
-/**
- * Reads at most `rowsMax` stores in order of (created_at, id), strictly after `after` and before
- * `before` in the list's order, walking from its end when `backward`.
- */
+/** Reads a page of the stores, walking from the list's end when it is `backward`. */
 export async function listStores(
   client: Queryable,
   tables: Tables,
-  page: {
-    rowsMax: number;
-    descending: boolean;
-    backward: boolean;
-    after?: Position | undefined;
-    before?: Position | undefined;
-  },
+  page: KeysetPage,
 ): Promise<VectorStoreRow[]> {
   const params: unknown[] = [];
-  const bound = (comparison: string, position: Position | undefined) =>
-    position === undefined
-      ? []
-      : [
-          `(created_at, id) ${comparison} ($${params.push(position.created_at)}::timestamptz, $${params.push(position.id)}::text)`,
-        ];
-  const conditions = [
-    ...bound(page.descending ? "<" : ">", page.after),
-    ...bound(page.descending ? ">" : "<", page.before),
-  ];
-  const direction = page.descending === page.backward ? "asc" : "desc";
+  const { conditions, ending } = composePage(page, "id", params);
   const result = await client.query<VectorStoreRow>(
     `select ${COLUMNS} from ${tables.vectorStores}
-     ${conditions.length === 0 ? "" : `where ${conditions.join(" and ")}`}
-     order by created_at ${direction}, id ${direction} limit $${params.push(page.rowsMax)}`,
+     ${conditions.length === 0 ? "" : `where ${conditions.join(" and ")}`} ${ending}`,
     params,
   );
   return result.rows;

@@ -50,7 +50,7 @@ async function age(interval: string) {
 test("while a file comes in nobody sees it, and no transaction is open", async () => {
   const seen: unknown[] = [];
   const file = await store([noise(PART_BYTES), noise(PART_BYTES), noise(PART_BYTES), noise(1)], async () => {
-    seen.push((await listFiles(pool, tables, { rowsMax: 10, descending: true })).length);
+    seen.push((await listFiles(pool, tables, { rowsMax: 10, descending: true, backward: false })).length);
   });
   expect(seen).toEqual([0, 0, 0, 0]);
   expect(await findFile(pool, tables, file.id)).toEqual(file);
@@ -143,7 +143,7 @@ test("expired files are deleted, the oldest first, so many at a time", async () 
   expect(await countRows()).toEqual({ files: 3, parts: 3 });
   expect(await deleteExpiredFiles(database, buckets, 10)).toBe(1);
   expect(await deleteExpiredFiles(database, buckets, 10)).toBe(0);
-  const left = await listFiles(pool, tables, { rowsMax: 10, descending: false });
+  const left = await listFiles(pool, tables, { rowsMax: 10, descending: false, backward: false });
   expect(left.map(({ expires_at: at }) => at === null)).toEqual([false, true]);
 });
 
