@@ -13,7 +13,7 @@ import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Config } from "./config.ts";
 import { createDocumentReader } from "./documents/reader.ts";
 import type { Embedder } from "./embedding/embedder.ts";
-import { cancelled, rateLimited } from "./errors.ts";
+import { cancelled } from "./errors.ts";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
 import { Buckets } from "./files/buckets.ts";
 import { openFile } from "./files/content.ts";
@@ -242,14 +242,7 @@ const ARRIVING_WAIT_SHARE = 1 / 2;
 /** Bounds what the messages of all ingests and uploads of files take while they arrive. */
 function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): Admit {
   const budget = new ByteBudget(memoryBytes * ARRIVING_SHARE);
-  return async (bytes, signal) => {
-    const patience = AbortSignal.timeout(idleMs * ARRIVING_WAIT_SHARE);
-    try {
-      return await budget.reserve(bytes, AbortSignal.any([signal, patience]));
-    } catch (error) {
-      throw patience.aborted
-        ? rateLimited("The service has no memory for more rows at the moment.", 1000)
-        : error;
-    }
-  };
+  const waitMs = idleMs * ARRIVING_WAIT_SHARE;
+  return (bytes, signal) =>
+    budget.reserveWithin(bytes, waitMs, "The service has no memory for more rows at the moment.", signal);
 }

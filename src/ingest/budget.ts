@@ -1,3 +1,5 @@
+import { rateLimited } from "../errors.ts";
+
 /** A part of a budget, to be given back. */
 export interface Reservation extends Disposable {
   readonly bytes: number;
@@ -64,6 +66,24 @@ export class ByteBudget {
       return await promise;
     } finally {
       signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** The same, for at most `waitMs`; then RATE_LIMIT_EXCEEDED with this message. */
+  async reserveWithin(
+    bytes: number,
+    waitMs: number,
+    message: string,
+    signal: AbortSignal,
+  ): Promise<Reservation> {
+    // A timer for every message of a stream would be work for nothing.
+    const granted = this.tryReserve(bytes);
+    if (granted !== undefined) return granted;
+    const patience = AbortSignal.timeout(waitMs);
+    try {
+      return await this.reserve(bytes, AbortSignal.any([signal, patience]));
+    } catch (error) {
+      throw patience.aborted ? rateLimited(message, 1000) : error;
     }
   }
 

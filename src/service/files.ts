@@ -11,14 +11,7 @@ import {
   type GetFileContentRequest,
   type UploadFileRequest,
 } from "../../gen/pgquiver/v1/files_pb.ts";
-import {
-  fileNotFound,
-  invalidArgument,
-  missingParameter,
-  outOfRange,
-  rateLimited,
-  tooLarge,
-} from "../errors.ts";
+import { fileNotFound, invalidArgument, missingParameter, outOfRange, tooLarge } from "../errors.ts";
 import type { Buckets } from "../files/buckets.ts";
 import { openFile } from "../files/content.ts";
 import {
@@ -32,7 +25,7 @@ import {
 import { removeBytes } from "../files/leftovers.ts";
 import type { ByteRange } from "../files/parts.ts";
 import { storeFile, type FileDescription } from "../files/upload.ts";
-import { ByteBudget, type Reservation } from "../ingest/budget.ts";
+import { ByteBudget } from "../ingest/budget.ts";
 import { Messages } from "../ingest/messages.ts";
 import { limits } from "../limits.ts";
 import type { Database, Queryable } from "../postgres/pool.ts";
@@ -59,6 +52,7 @@ const UPLOAD_BYTES = 2 * 1024 * 1024;
 const BUCKET_UPLOAD_BYTES = 12 * 1024 * 1024;
 /** How long an upload waits until others have ended. */
 const UPLOAD_WAIT_MS = 10_000;
+const UPLOADS_FULL = "The service takes no more uploads at the moment.";
 
 /**
  * How long after the end of an upload of unknown length its cancellation is waited for. Node's clients send the one
@@ -84,7 +78,7 @@ export function fileService(
     async uploadFile(requests, { signal }) {
       const made = makeIdentifier("file");
       const needed = buckets.placeObject(made.id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
-      using _ = await reserveUpload(uploads, needed, signal);
+      using _ = await uploads.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
       const upload = { ...made, ...readUpload(messages, options.bytesMax, signal) };
       const file = await storeFile(database, buckets, upload);
@@ -176,15 +170,6 @@ async function requireFile(client: Queryable, tables: Tables, id: string): Promi
   const file = id.includes("\0") ? undefined : await findFile(client, tables, id);
   if (file === undefined) throw fileNotFound(id);
   return file;
-}
-
-async function reserveUpload(budget: ByteBudget, bytes: number, signal: AbortSignal): Promise<Reservation> {
-  const patience = AbortSignal.timeout(UPLOAD_WAIT_MS);
-  try {
-    return await budget.reserve(bytes, AbortSignal.any([signal, patience]));
-  } catch (error) {
-    throw patience.aborted ? rateLimited("The service takes no more uploads at the moment.", 1000) : error;
-  }
 }
 
 /** Takes the messages of an upload apart: the bytes, and what the file is. */
