@@ -183,7 +183,7 @@ const BODIES: Record<string, Body> = {
 const UPLOAD_LINGER_MS = 2_000;
 
 /** Takes what a client still sends when the answer came early, for as long as it needs to see it, and drops it. */
-function endUploadAfterAnswer(request: FastifyRequest["raw"], response: FastifyReply["raw"]): void {
+export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: FastifyReply["raw"]): void {
   if ("stream" in request) {
     const stream = request.stream as ServerHttp2Stream;
     // NO_ERROR keeps the response valid (RFC 9113, 8.1).

@@ -25,7 +25,7 @@ import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
 import { registerReflection } from "./reflection.ts";
 import { requestId } from "./request-id.ts";
-import { registerRest, type RestRoute } from "./rest.ts";
+import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest.ts";
 
 export interface ServerOptions {
   services: readonly Service[];
@@ -75,7 +75,15 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     frameworkErrors: (error, request, reply) =>
       void sendError(reply.header("x-request-id", request.id), fromFastify(error)),
   });
-  app.setErrorHandler<FastifyError>((error, request, reply) => sendError(reply, handled(error, request)));
+  app.setErrorHandler<FastifyError>((error, request, reply) => {
+    const failure = handled(error, request);
+    if (failure.status === 413) {
+      // Fastify would close the connection with the answer, and what is still on its way would reset it.
+      reply.removeHeader("connection");
+      endUploadAfterAnswer(request.raw, reply.raw);
+    }
+    return sendError(reply, failure);
+  });
   app.addHook("onRequest", async (request, reply) => {
     // On the raw response, because Connect answers past Fastify.
     reply.raw.setHeader("x-request-id", request.id);
