@@ -81,6 +81,9 @@ async function runOnce(
   if (taken.rows[0]?.taken === true) await work(session.pool, AbortSignal.any([signal, session.lost]));
 }
 
+/** How long the server may take to close a connection that has been ended; a dead network shall not keep a process. */
+const CLOSE_TIMEOUT_MS = 1_000;
+
 /** One connection, and no second one after it. */
 interface Session extends AsyncDisposable {
   pool: pg.Pool;
@@ -94,13 +97,22 @@ export function openSession({ direct, pool: own, kind }: Database): Session {
   if (kind === "embedded") return { pool: own, lost: lost.signal, [Symbol.asyncDispose]: async () => {} };
   const pool = new pg.Pool({ ...direct, max: 1, idleTimeoutMillis: 0 });
   let ended: Promise<void> | undefined;
+  let closed = Promise.resolve();
   const end = () => (ended ??= pool.end());
   // As in pool.ts: without listeners a broken connection would end the process.
   pool.on("error", () => {});
-  pool.on("connect", (client) => client.on("error", () => {}));
+  pool.on("connect", (client) => {
+    client.on("error", () => {});
+    closed = new Promise((resolve) => client.once("end", () => resolve()));
+  });
   pool.on("remove", () => {
     lost.abort(new Error("The connection for work in the background was lost."));
     void end();
   });
-  return { pool, lost: lost.signal, [Symbol.asyncDispose]: end };
+  const dispose = async () => {
+    await end();
+    // The pool does not wait for the server, which holds the session's locks until it has closed the connection.
+    await Promise.race([closed, delay(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+  };
+  return { pool, lost: lost.signal, [Symbol.asyncDispose]: dispose };
 }
