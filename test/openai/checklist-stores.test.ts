@@ -157,7 +157,7 @@ describe("stores", () => {
       const { json: current } = await send("GET", `/v1/vector_stores/${store}`);
       expect(Number(current["last_active_at"])).toBeGreaterThan(Date.parse("2026-01-02") / 1000);
       return current;
-    });
+    }, 10_000);
     expect(json["expires_at"]).toBe(Number(json["last_active_at"]) + 2 * 86_400);
   });
 

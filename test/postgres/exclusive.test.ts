@@ -37,7 +37,7 @@ function start(name: string, work: (pool: pg.Pool, signal: AbortSignal) => Promi
 test("ends the work when it is stopped, and gives the connection back", async () => {
   const { running, work } = counted();
   const one = start("one", work("one"));
-  await vi.waitFor(() => expect(running.size).toBe(1));
+  await vi.waitFor(() => expect(running.size).toBe(1), 10_000);
   await one.stop();
   expect(running.size).toBe(0);
   expect(one.errors).toEqual([]);
@@ -50,7 +50,7 @@ test("begins work again that has failed, and reports why", async () => {
     times++;
     throw new Error(`failure ${times}`);
   });
-  await vi.waitFor(() => expect(times).toBeGreaterThan(2));
+  await vi.waitFor(() => expect(times).toBeGreaterThan(2), 10_000);
   await one.stop();
   expect(one.errors.slice(0, 2)).toEqual([new Error("failure 1"), new Error("failure 2")]);
 });
@@ -59,7 +59,7 @@ test.runIf(database.kind === "postgres")("lets one process work at a time", asyn
   const { running, work, most } = counted();
   const workers = ["one", "two", "three"].map((name) => start(name, work(name)));
   for (let left = workers.length; left > 0; left--) {
-    await vi.waitFor(() => expect(running.size).toBe(1));
+    await vi.waitFor(() => expect(running.size).toBe(1), 10_000);
     const [name] = running;
     const worker = workers.find((candidate) => candidate.name === name);
     await worker?.stop();
@@ -72,7 +72,7 @@ test.runIf(database.kind === "postgres")("lets one process work at a time", asyn
 test.runIf(database.kind === "postgres")("does different work at the same time", async () => {
   const { running, work } = counted();
   const workers = [start("one", work("one"), "tests"), start("two", work("two"), "other tests")];
-  await vi.waitFor(() => expect(running.size).toBe(2));
+  await vi.waitFor(() => expect(running.size).toBe(2), 10_000);
   for (const { stop } of workers) await stop();
 });
 
@@ -82,16 +82,16 @@ test.runIf(database.kind === "postgres")(
     const { running, pids, work, most } = counted();
     const workers = ["one", "two"].map((name) => start(name, work(name)));
     for (let round = 0; round < 5; round++) {
-      await vi.waitFor(() => expect(running.size).toBe(1));
+      await vi.waitFor(() => expect(running.size).toBe(1), 10_000);
       const [name] = running;
       const pid = await vi.waitFor(() => {
         const found = pids.get(String(name));
         expect(found).toBeDefined();
         return found;
-      });
+      }, 10_000);
       pids.clear();
       await database.pool.query("select pg_terminate_backend($1)", [pid]);
-      await vi.waitFor(() => expect(pids.size).toBe(1));
+      await vi.waitFor(() => expect(pids.size).toBe(1), 10_000);
     }
     expect(most()).toBe(1);
     for (const { stop } of workers) await stop();

@@ -129,10 +129,12 @@ test.runIf(isNative)("copies what was changed in a subtransaction, too", async (
     [`pgquiver placement ${tables.vectorStores} ${id}`],
   );
   await setPolicy(id, "always");
-  await vi.waitFor(async () =>
-    expect(
-      (await pool.query("select phase from pgquiver_indexes where vector_store_id = $1", [id])).rows,
-    ).toEqual([{ phase: "following" }]),
+  await vi.waitFor(
+    async () =>
+      expect(
+        (await pool.query("select phase from pgquiver_indexes where vector_store_id = $1", [id])).rows,
+      ).toEqual([{ phase: "following" }]),
+    10_000,
   );
   await other.query("savepoint a");
   await other.query("update embeddings set content = 'inner' where vector_store_id = $1 and id = 'e1'", [id]);
@@ -188,8 +190,9 @@ test("leaves nothing of a store that is deleted at any moment", async () => {
     await new Promise((resolve) => setTimeout(resolve, trial * 4));
     await deleteStore(id);
   }
-  await vi.waitFor(async () =>
-    expect((await pool.query("select from pgquiver_indexes where due")).rowCount).toBe(0),
+  await vi.waitFor(
+    async () => expect((await pool.query("select from pgquiver_indexes where due")).rowCount).toBe(0),
+    10_000,
   );
   expect(await findLeftovers(database)).toEqual(before);
   expect((await pool.query("select from embeddings where vector_store_id like 'deleted %'")).rowCount).toBe(

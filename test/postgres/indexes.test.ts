@@ -204,7 +204,7 @@ test("puts an index off while rows are loaded, though not for ever", async () =>
     [id],
   );
   const patient = startWorker({ thresholdBytes: 1, quietMs: 60_000, patienceMs: 600_000 });
-  await vi.waitFor(async () => expect((await findIndex(database, id)).index_state).toBe("waiting"));
+  await vi.waitFor(async () => expect((await findIndex(database, id)).index_state).toBe("waiting"), 10_000);
   const other = await newStore(100);
   await untilState(other, "ready");
   expect(await findIndex(database, id)).toMatchObject({ index_state: "waiting", own_table: null });

@@ -69,9 +69,10 @@ function httpUpload(
   return {
     async write(piece) {
       const sink: Writable = body;
+      if (sink.write(piece)) return;
       // A listener of its own: `once` would reject where the connection breaks, which `closed` and `reply` tell.
       const drained = new Promise((resolve) => sink.once("drain", resolve));
-      if (!sink.write(piece)) await Promise.race([drained, closed.promise]);
+      await Promise.race([drained, closed.promise]);
     },
     end: () => void body.end(),
     cancel,

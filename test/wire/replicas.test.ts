@@ -106,7 +106,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
         rows[0].position,
       ]);
       expect(replayed.rows[0].done).toBe(true);
-    });
+    }, 10_000);
   }
 
   async function pauseReplay(): Promise<void> {
@@ -114,7 +114,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
     await vi.waitFor(async () => {
       const { rows } = await onReplica("select pg_get_wal_replay_pause_state() as state");
       expect(rows[0].state).toBe("paused");
-    });
+    }, 10_000);
     onTestFinished(async () => void (await onReplica("select pg_wal_replay_resume()")));
   }
 
@@ -261,8 +261,9 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
 
   test("the one with the fewest searches in flight is asked, each in turn", async () => {
     const { replicas } = await serve([replicaUrl, replicaUrl]);
-    await vi.waitFor(() =>
-      expect(replicas.states().map(({ problem }) => problem)).toEqual([undefined, undefined]),
+    await vi.waitFor(
+      () => expect(replicas.states().map(({ problem }) => problem)).toEqual([undefined, undefined]),
+      10_000,
     );
     const { signal } = new AbortController();
     const { promise: until, resolve: finish } = Promise.withResolvers<void>();

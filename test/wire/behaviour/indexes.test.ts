@@ -175,7 +175,10 @@ describe.each([restOverHttp1, grpcByGrpcJs])("over $name", (protocol) => {
     await add("c");
     await update(id, { policy: "never" });
     expect(await untilState(id, "none")).toMatchObject({ policy: "never", table: first.table, rows: 3 });
-    await vi.waitFor(async () => expect(await get(id)).toMatchObject({ method: null, index_bytes: 0 }));
+    await vi.waitFor(
+      async () => expect(await get(id)).toMatchObject({ method: null, index_bytes: 0 }),
+      10_000,
+    );
     const { data } = await call("EmbeddingService/ListEmbeddings", { vector_store_id: id, order: "asc" });
     expect(data.map((embedding: Reply) => embedding.id)).toEqual(["a", "b", "c"]);
     await call("EmbeddingService/DeleteEmbedding", { vector_store_id: id, embedding_id: "b" });

@@ -149,7 +149,7 @@ describe.each([grpcJs, connectNode])("a whole stream with $name", (library) => {
         // Refused as long as the one before counts among the whole streams.
         await session.next();
         return session;
-      });
+      }, 10_000);
       for (const message of batches) void send(message);
       cancel();
       await expect(next()).rejects.toMatchObject({ code: "cancelled" });
