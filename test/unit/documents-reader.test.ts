@@ -72,8 +72,8 @@ function makePdfBomb(bytes: number): Buffer {
   return Buffer.from(`%PDF-1.4\n${body}trailer<</Size 5/Root 1 0 R>>\n%%EOF`, "latin1");
 }
 
-/** A document that no reader can hold in memory: each tag stays open until the end. */
-const deepDocx = makeRawDocx(Array.from({ length: 400_000 }, (_, i) => `<w:p${i.toString(36)}x>`).join(""));
+/** A document whose tags stay open until its end: more than twice what the small reader may hold. */
+const deepDocx = makeRawDocx(Array.from({ length: 1_000_000 }, (_, i) => `<w:p${i.toString(36)}x>`).join(""));
 
 /** A page that takes hours: its elements are nested, and each is looked at for each. */
 const deepHtml = `<html>${"<div>".repeat(2_000_000)}`;
@@ -165,15 +165,10 @@ describe("a hostile file", () => {
     const giveUp = new AbortController();
     const read = collect(busy.read(fileOf(deepHtml, "a.html"), chunking, giveUp.signal));
     const outcome = read.catch((error: unknown) => error);
-    let longest = 0;
-    for (let i = 0; i < 100; i++) {
-      const startedAt = performance.now();
-      await sleep(10);
-      longest = Math.max(longest, performance.now() - startedAt);
-    }
+    for (let i = 0; i < 100; i++) await sleep(10);
+    // Were the file read here, it would have been read, or refused, by now.
     giveUp.abort(new Error("enough"));
     expect(await outcome).toMatchObject({ message: "enough" });
-    expect(longest).toBeLessThan(500);
     await busy.close();
   });
 });
@@ -205,10 +200,9 @@ describe("who gives up", () => {
     const read = collect(reader.read(fileOf(deepHtml, "a.html"), chunking, giveUp.signal));
     const outcome = read.catch((error: unknown) => error);
     await sleep(1_000);
-    const startedAt = performance.now();
     giveUp.abort(reason);
+    // Not the end of its time, which is what a process that is too busy to be told would come to.
     expect(await outcome).toBe(reason);
-    expect(performance.now() - startedAt).toBeLessThan(1_000);
   });
 
   test("while a batch is looked at is told when the next one is asked for", async () => {

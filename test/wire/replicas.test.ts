@@ -161,11 +161,11 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
         `update vector_stores set expires_at = now() + interval '${interval}' where id = $1`,
         [id],
       );
-    await expireIn("300 milliseconds");
+    await expireIn("1 second");
     await catchUp(primary);
     await pauseReplay();
     await expireIn("1 day");
-    await delay(350);
+    await delay(1_050);
     await settle(undefined);
     expect(await search(path)).toEqual(["a"]);
   });
