@@ -38,11 +38,19 @@ export function vectorExpression(column: string, precision: Precision, dimension
       operatorClass: "bit_hamming_ops",
     };
   }
-  const type = `${precision === "float16" ? "halfvec" : "vector"}(${dimensions})`;
+  if (precision === "float16") {
+    return {
+      // A float16 is at most 65,504 and at least 6e-8. The cosine takes no notice of length.
+      indexed: `(l2_normalize(${column})::halfvec(${dimensions}))`,
+      query: (parameter) => `l2_normalize(${parameter}::vector)::halfvec(${dimensions})`,
+      operator: "<=>",
+      operatorClass: "halfvec_cosine_ops",
+    };
+  }
   return {
-    indexed: `(${column}::${type})`,
-    query: (parameter) => `${parameter}::vector::${type}`,
+    indexed: `(${column}::vector(${dimensions}))`,
+    query: (parameter) => `${parameter}::vector::vector(${dimensions})`,
     operator: "<=>",
-    operatorClass: `${precision === "float16" ? "halfvec" : "vector"}_cosine_ops`,
+    operatorClass: "vector_cosine_ops",
   };
 }

@@ -29,8 +29,8 @@ export interface Searching {
 export type Settings = Record<string, string | number>;
 
 /**
- * Searches a store. Finds min(resultsMax, matching rows): where an index gives fewer, every row that matches is
- * compared. When that takes too long, the hits are what there is, and not complete; without any the search fails.
+ * Searches a store. Finds min(resultsMax, matching rows): where an index gives fewer, also to a fusion, every row that
+ * matches is compared. When that takes too long, the hits are what there is, and not complete; without any the search fails.
  */
 export async function searchStore(
   { pool, settings, exactTimeoutMs }: Searching,
@@ -43,18 +43,21 @@ export async function searchStore(
   const index = query.isExact || query.vector === undefined ? undefined : indexOf(store);
   const run = async (by: VectorIndex | undefined, own: Settings) => {
     const statement = composeSearch(placed, store, query, by);
-    const rows = await runStatement(pool, statement, { ...settings, ...own }, signal);
-    return typeof rows === "string" ? rows : rows.map((row) => toHit(row, query));
+    return runStatement(pool, statement, { ...settings, ...own }, signal);
   };
   const tuned: Settings = query.efSearch === undefined ? {} : { "hnsw.ef_search": query.efSearch };
-  const hits = await run(index, index === undefined ? {} : tuned);
-  if (typeof hits === "string") return hits;
+  const rows = await run(index, index === undefined ? {} : tuned);
+  if (typeof rows === "string") return rows;
+  const hits = rows.map((row) => toHit(row, query));
   const method = query.vector === undefined ? "keyword" : "exact";
   if (index === undefined) return { hits, method, isComplete: true };
-  if (hits.length >= query.resultsMax) return { hits, method: "index", isComplete: true };
+  // Of a fusion the search by keywords may have given all the hits, and that by vector none.
+  const isShort = query.fusion === undefined ? hits.length < query.resultsMax : (rows[0]?.is_short ?? true);
+  if (!isShort) return { hits, method: "index", isComplete: true };
   try {
     const all = await run(undefined, { statement_timeout: exactTimeoutMs });
-    return typeof all === "string" ? all : { hits: all, method, isComplete: true };
+    if (typeof all === "string") return all;
+    return { hits: all.map((row) => toHit(row, query)), method, isComplete: true };
   } catch (error) {
     if (hits.length === 0 || !isTimeout(error)) throw error;
     return { hits, method: "index", isComplete: false };

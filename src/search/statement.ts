@@ -24,6 +24,8 @@ export interface FoundRow {
   filename: string | null;
   /** Cosine distance, 0 to 2 or NaN; or, of a fusion, the score. */
   value: number;
+  /** Of a fusion: whether its search by vector found fewer rows than it was to contribute. */
+  is_short?: boolean | null;
 }
 
 /** The constant of reciprocal rank fusion, as its authors chose it. */
@@ -123,12 +125,14 @@ function selectByRank(
     searches.push(selectMatching(tables, search, values));
     ranked.push(`select ${tables.id}, position, ${share(keywordsWeight)} as share from matching`);
   }
+  const isShort =
+    vector === undefined ? "false" : `(select count(*) from nearest) < ${bind(values, rowsMax, "int")}`;
   return `with ${searches.join(",\n")},
       best as materialized (
         select ${tables.id}, sum(share * ${RANK_OFFSET + 1} / (${RANK_OFFSET} + position)) as value
         from (${ranked.join(" union all ")}) ranked
         group by ${tables.id} order by value desc, ${tables.id} limit ${bind(values, resultsMax, "int")})
-    select ${hitColumns(tables)}, value from best join only ${tables.embeddings} using (${tables.id})
+    select ${hitColumns(tables)}, value, ${isShort} as is_short from best join only ${tables.embeddings} using (${tables.id})
     where ${tables.vectorStoreId} = ${bind(values, store.id, "text")}`;
 }
 

@@ -121,6 +121,28 @@ describe("in a store with an index", () => {
     expect((await search(store, { vector, filter })).hits).toHaveLength(10);
   });
 
+  // The index ends its scan before it has met any of them; the words find them all.
+  test.runIf(native)("by words and vector finds what is nearest, though the index gave nothing", async () => {
+    const far = (queries[0] as Float32Array).map((value) => -value);
+    const ids = Array.from({ length: 30 }, (_, index) => `far ${String(index).padStart(2, "0")}`);
+    for (const [index, id] of ids.entries()) {
+      const vector = `[${far.map((value, axis) => (axis === 0 ? value + (ids.length - index) / 50 : value)).join(",")}]`;
+      await pool.query(
+        `insert into "${store.own_table}" (vector_store_id, id, content, embedding, metadata) values ('large', $1, 'needle', $2, '{"far": 1}')`,
+        [id, vector],
+      );
+    }
+    const query: Partial<SearchQuery> = {
+      vector: encodeVector(queries[0] as Float32Array),
+      fusion: { keywords: "needle", language: "english", vectorWeight: 100, keywordsWeight: 1 },
+      filter: { type: "gte", key: "far", value: 1 },
+    };
+    const exact = await search(store, { ...query, isExact: true });
+    expect(exact.hits[0]?.score).toBeGreaterThan(0.9);
+    expect(await search(store, query)).toEqual(exact);
+    await pool.query(`delete from "${store.own_table}" where content = 'needle'`);
+  });
+
   test.runIf(native)("fails rather than find nothing when it takes too long", async () => {
     const filter: Filter = { type: "lt", key: "place", value: 0 };
     const vector = encodeVector(queries[0] as Float32Array);
@@ -162,6 +184,29 @@ test.each(["float32", "float16", "binary"] as const)(
     expect(found).toMatchObject({ method: "exact", isComplete: true });
     expect(idsOf(found).toSorted()).toEqual([...[0, 1, 2, 3, 4].map(nameRow), "zero"]);
     expect(found.hits[5]).toMatchObject({ id: "zero", score: 0 });
+  },
+);
+
+test.each(["float32", "float16", "binary"] as const)(
+  "vectors of any length are found by a %s index",
+  async (precision) => {
+    const id = `lengths ${precision}`;
+    const { store } = await makeSearchStore(database, id, { rows: 300, dimensions: 4, precision });
+    const direction = [0.1, -0.7, 0.2, 0.6];
+    // A float16 has none of them: they are too large for it, or nothing.
+    const lengths = [1e9, 1e-9];
+    for (const length of lengths)
+      await pool.query(
+        `insert into "${store.own_table}" (vector_store_id, id, content, embedding) values ($1, $2, '', $3)`,
+        [id, `length ${length}`, JSON.stringify(direction.map((value) => value * length))],
+      );
+    for (const length of lengths) {
+      const vector = encodeVector(Float32Array.from(direction, (value) => value * length));
+      const found = await search(store, { vector, resultsMax: 2 });
+      expect(found.method).toBe("index");
+      expect(idsOf(found).toSorted()).toEqual(lengths.map((other) => `length ${other}`).toSorted());
+      for (const { score } of found.hits) expect(score).toBeCloseTo(1, 5);
+    }
   },
 );
 
