@@ -27,9 +27,11 @@ export interface BuildOptions {
 /** How often a build looks whether its index is still wanted. */
 const WATCH_MS = 1_000;
 
-/** Names the index to be built, so that what a crash leaves of it is known. */
-export async function designIndex({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+/** Names the index to be built, so that what a crash leaves of it is known, in place of one that was not built. */
+export async function designIndex(bench: Bench, plan: Plan): Promise<void> {
+  const { database, pool, signal } = bench;
   const { tables } = database;
+  await dropIndexes(bench, plan, plan.current_index?.name);
   await transaction(
     pool,
     async (client) => {
@@ -64,8 +66,9 @@ export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions
   const { tables } = database;
   const next = plan.next_index;
   if (next === null) return;
-  if ((await findValid(pool, next.name)) !== true) {
-    await dropIndex(bench, next.name);
+  const isBuilt = (await findIndexes(pool, plan)).some(({ name, valid }) => name === next.name && valid);
+  if (!isBuilt) {
+    await dropIndexes(bench, plan, plan.current_index?.name);
     await createIndex(bench, plan, next, options);
   }
   await cancellable(pool, signal, (client) =>
@@ -88,13 +91,18 @@ export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions
   );
 }
 
-/** Whether an index can be used; undefined when there is none of this name. */
-async function findValid(pool: pg.Pool, name: string): Promise<boolean | undefined> {
-  const { rows } = await pool.query<{ valid: boolean }>(
-    "select indisvalid as valid from pg_index where indexrelid = to_regclass(quote_ident($1))",
-    [name],
+/** The vector indexes of a store's own table; `identifier` is for SQL, in whichever schema they are. */
+async function findIndexes(
+  pool: pg.Pool,
+  plan: Plan,
+): Promise<{ name: string; identifier: string; valid: boolean }[]> {
+  const { rows } = await pool.query<{ name: string; identifier: string; valid: boolean }>(
+    `select relname as name, format('%I.%I', nspname, relname) as identifier, indisvalid as valid
+     from pg_index join pg_class on pg_class.oid = indexrelid join pg_namespace on pg_namespace.oid = relnamespace
+     where indrelid = to_regclass(quote_ident($1)) and starts_with(relname, $2)`,
+    [plan.own_table, namePrefix(plan)],
   );
-  return rows[0]?.valid;
+  return rows;
 }
 
 async function createIndex(
@@ -113,6 +121,8 @@ async function createIndex(
       {
         maintenance_work_mem: `${Math.ceil(memoryBytes / 1024)}kB`,
         max_parallel_maintenance_workers: workers,
+        // It waits for all who began before it; nobody waits for it.
+        lock_timeout: 0,
       },
       () =>
         client.query(
@@ -130,7 +140,7 @@ async function createIndex(
     await cancellable(pool, signal, (client) => create(client, options.workers)).catch(
       async (error: unknown) => {
         if (!lacksSharedMemory(error)) throw error;
-        await dropIndex(bench, next.name);
+        await dropIndexes(bench, plan, plan.current_index?.name);
         await cancellable(pool, signal, (client) => create(client, 0));
       },
     );
@@ -142,10 +152,10 @@ async function createIndex(
 
 /**
  * Parallel workers share the graph in shared memory, of which a container has 64 MiB unless told otherwise; Postgres
- * then fails with disk_full (53100) and these words (src/backend/storage/ipc/dsm_impl.c).
+ * then fails in this file of its source, in whatever language it says so.
  */
 function lacksSharedMemory(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.message.includes("shared memory segment");
+  return error instanceof pg.DatabaseError && error.file === "dsm_impl.c";
 }
 
 /** Runs `work` under settings of the session, which has others before and after. */
@@ -182,7 +192,8 @@ async function watch({ pool, tables }: Database, plan: Plan, built: AbortSignal)
     await pool
       .query(
         `select pg_cancel_backend(progress.pid) from ${tables.vectorStores} as store
-         join pg_stat_progress_create_index as progress on progress.relid = to_regclass(quote_ident(store.own_table))
+         join pg_stat_progress_create_index as progress
+           on progress.relid = to_regclass(quote_ident(store.own_table)) and progress.datname = current_database()
          where store.id = $1 and store.index_policy = 'never'`,
         [plan.id],
       )
@@ -206,28 +217,29 @@ export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
       const locked = await lockPlan(client, tables, plan);
       if (locked?.index_policy !== "never") return false;
       await updateStore(client, tables, plan, { index_precision: null, index_state: "none" });
+      // As if it was still to be built: should it be wanted again before it is dropped, that is what happens.
+      await updatePlan(client, tables, plan, {
+        current_index: null,
+        next_index: locked.next_index ?? locked.current_index,
+        rebuild: false,
+      });
       return true;
     },
     signal,
   );
   if (!isForbidden) return;
   await dropIndexes(bench, plan, undefined);
-  await updatePlan(pool, tables, plan, { current_index: null, next_index: null, rebuild: false });
+  await updatePlan(pool, tables, plan, { next_index: null });
 }
 
+/** Drops a store's vector indexes but one, without keeping readers or writers waiting. */
 async function dropIndexes(bench: Bench, plan: Plan, kept: string | undefined): Promise<void> {
-  const { rows } = await bench.pool.query<{ name: string }>(
-    `select relname as name from pg_index join pg_class on pg_class.oid = indexrelid
-     where indrelid = to_regclass(quote_ident($1)) and starts_with(relname, $2) and relname is distinct from $3`,
-    [plan.own_table, namePrefix(plan), kept ?? null],
-  );
-  for (const { name } of rows) await dropIndex(bench, name);
-}
-
-/** Drops an index, if it is there, without keeping readers or writers waiting. */
-async function dropIndex({ database, pool, signal }: Bench, name: string): Promise<void> {
+  const { database, pool, signal } = bench;
   const concurrently = database.kind === "embedded" ? "" : "concurrently";
-  await cancellable(pool, signal, (client) =>
-    client.query(`drop index ${concurrently} if exists ${pg.escapeIdentifier(name)}`),
-  );
+  for (const { name, identifier } of await findIndexes(pool, plan)) {
+    if (name === kept) continue;
+    await cancellable(pool, signal, (client) =>
+      client.query(`drop index ${concurrently} if exists ${identifier}`),
+    );
+  }
 }

@@ -26,7 +26,10 @@ export interface Plan {
   phase: "shared" | "copying" | "following" | "cleaning" | "settled";
   copied_through: string | null;
   changed_since: string | null;
-  /** Whether so many transactions have passed since the copy began that its changes can no longer be told. */
+  /**
+   * Whether the changes since the copy began can no longer be told: so many transactions have passed, or they are
+   * another server's, from whose dump the copy was restored.
+   */
   is_stale: boolean;
   m: number;
   ef_construction: number;
@@ -56,7 +59,8 @@ export async function findPlan(client: Queryable, tables: Tables, number: string
   const result = await client.query<Plan>(
     `select plan.number, plan.vector_store_id, plan.own_table, plan.phase, plan.copied_through,
        plan.changed_since::text as changed_since,
-       coalesce(pg_snapshot_xmin(pg_current_snapshot())::text::bigint - plan.changed_since::text::bigint > ${TRANSACTIONS_MAX}, false) as is_stale,
+       coalesce(pg_snapshot_xmin(pg_current_snapshot())::text::bigint - plan.changed_since::text::bigint not between 0 and ${TRANSACTIONS_MAX}, false)
+         or plan.table_oid is distinct from to_regclass(quote_ident(plan.own_table))::oid as is_stale,
        plan.m, plan.ef_construction, plan.current_index, plan.next_index, plan.rebuild,
        (extract(epoch from now() - plan.due_since) * 1000)::float8 as due_ms,
        (select (extract(epoch from now() - max(updated_at)) * 1000)::float8 from ${tables.ingests} as ingest
@@ -86,7 +90,7 @@ type Change = Partial<
   Pick<
     Plan,
     "own_table" | "phase" | "copied_through" | "changed_since" | "current_index" | "next_index" | "rebuild"
-  > & { attempts: number; last_error: string | null; due: boolean; copied_rows: number }
+  > & { attempts: number; last_error: string | null; due: boolean; copied_rows: number; table_oid: string }
 >;
 
 /** Changes a plan. */

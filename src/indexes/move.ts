@@ -1,7 +1,8 @@
+import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { lockExclusive, placementLock } from "../postgres/advisory.ts";
 import { isLockTimeout } from "../postgres/errors.ts";
-import type { Client, Database } from "../postgres/pool.ts";
+import type { Client, Database, Queryable } from "../postgres/pool.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { textVector } from "../postgres/text-index.ts";
 import { cancellable, savepoint, transaction } from "../postgres/transaction.ts";
@@ -17,9 +18,12 @@ export interface Bench {
 
 /** How long the switch waits for the writers, who meanwhile wait behind it; then it is tried again later. */
 const SWITCH_WAIT_MS = 1_000;
-/** How long a lock is waited for that keeps readers of one store waiting. */
+/** How long the shared table's lock is waited for. An autovacuum that has it gives way after `deadlock_timeout`, a second. */
+const CLEAN_WAIT_MS = 5_000;
+/** How long a lock is waited for that keeps readers of one store waiting, and how long they are then let through. */
 const BRIEF_WAIT_MS = 200;
-const BRIEF_WAITS_MAX = 50;
+const BRIEF_PAUSE_MS = 300;
+const BRIEF_WAITS_MAX = 20;
 /** Bytes of one transaction of the copy, and its rows. */
 const BATCH_BYTES = 16 * 1024 * 1024;
 const BATCH_ROWS_MAX = 10_000;
@@ -41,19 +45,26 @@ export async function createTable(
     async (client) => {
       const locked = await lockPlan(client, tables, plan);
       if (locked === undefined) return;
-      const name = await chooseName(client, tables);
+      await requirePrivileges(client, tables);
+      const { schema, name } = await chooseName(client, tables);
+      const own = `${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(name)}`;
       const language = locked.language ?? fallback;
       await client.query(
-        `create table ${pg.escapeIdentifier(name)} (
-           like ${tables.embeddings} including defaults including storage including indexes,
+        `create table ${own} (
+           like ${tables.embeddings} including defaults including constraints including generated including storage including indexes,
            content_tsvector tsvector generated always as (${textVector(tables.content, language)}) stored,
            check (${tables.vectorStoreId} = ${pg.escapeLiteral(plan.vector_store_id ?? "")})
          ) with (toast_tuple_target = 8160)`,
       );
+      await grantAlike(client, tables, own);
       // What transactions of lower numbers wrote is committed or gone: the copy, which begins later, sees it.
-      const { rows } = await client.query<{ xmin: string }>(SNAPSHOT_XMIN);
+      const { rows } = await client.query<{ xmin: string; oid: string }>(
+        `${SNAPSHOT_XMIN}, $1::regclass::oid as oid`,
+        [own],
+      );
       await updatePlan(client, tables, plan, {
         own_table: name,
+        table_oid: rows[0]?.oid ?? "",
         phase: "copying",
         copied_through: null,
         copied_rows: 0,
@@ -67,16 +78,53 @@ export async function createTable(
 
 const SNAPSHOT_XMIN = "select pg_snapshot_xmin(pg_current_snapshot())::text as xmin";
 
-/** A name that nobody has: the shared table's and a number. */
-async function chooseName(client: Client, tables: Tables): Promise<string> {
+/** Better found out before anything is copied: only the owner of the shared table may give it a child. */
+async function requirePrivileges(client: Client, { embeddings, indexes }: Tables): Promise<void> {
+  const { rows } = await client.query<{ remedies: string | null }>(
+    `with shared as (select * from pg_class where oid = $1::regclass),
+       numbers as (select pg_get_serial_sequence($2, 'number')::regclass as sequence)
+     select string_agg(remedy, ' ') as remedies from (
+       select format('grant create on schema %s to %I;', relnamespace::regnamespace, current_user) as remedy
+       from shared where not has_schema_privilege(relnamespace, 'create')
+       union all
+       select format('alter table %s owner to %I;', oid::regclass, current_user) from shared where not pg_has_role(relowner, 'usage')
+       union all
+       select format('grant usage on sequence %s to %I;', sequence, current_user) from numbers where not has_sequence_privilege(sequence, 'usage')) as lacking`,
+    [embeddings, indexes],
+  );
+  const remedies = rows[0]?.remedies;
+  if (typeof remedies === "string")
+    throw new InsufficientPrivilege(`The role may not give a store a table of its own: ${remedies}`);
+}
+
+/** What only an administrator can help against. */
+export class InsufficientPrivilege extends Error {}
+
+/** Lets everybody do with the table what they may do with the shared one. */
+async function grantAlike(client: Client, { embeddings }: Tables, own: string): Promise<void> {
+  const { rows } = await client.query<{ statements: string | null }>(
+    `select string_agg(format('grant %s on %s to %s%s', privilege_type, $2::text,
+         case grantee when 0 then 'public' else grantee::regrole::text end, case when is_grantable then ' with grant option' end), '; ') as statements
+     from pg_class, aclexplode(coalesce(relacl, acldefault('r', relowner)))
+     where oid = $1::regclass and grantee <> current_user::regrole`,
+    [embeddings, own],
+  );
+  if (typeof rows[0]?.statements === "string") await client.query(rows[0].statements);
+}
+
+/** A name that nobody has, in the schema of the shared table: that one's and a number. */
+async function chooseName(client: Client, tables: Tables): Promise<{ schema: string; name: string }> {
   for (;;) {
-    const { rows } = await client.query<{ name: string; taken: boolean }>(
-      `select name, to_regclass(quote_ident(name)) is not null as taken
-       from (select $1 || '_' || nextval(pg_get_serial_sequence($2, 'number')) as name) as drawn`,
-      [tables.embeddings.slice(1, -1).slice(0, 40), tables.indexes],
+    const { rows } = await client.query<{ schema: string; name: string; taken: boolean }>(
+      `select nspname as schema, name,
+         coalesce(to_regclass(format('%I.%I', nspname, name)), to_regclass(quote_ident(name))) is not null as taken
+       from (select $1 || '_' || nextval(pg_get_serial_sequence($2, 'number')) as name) as drawn,
+         pg_class join pg_namespace on pg_namespace.oid = relnamespace
+       where pg_class.oid = $3::regclass`,
+      [tables.embeddings.slice(1, -1).slice(0, 40), tables.indexes, tables.embeddings],
     );
     const [drawn] = rows;
-    if (drawn?.taken === false) return drawn.name;
+    if (drawn?.taken === false) return drawn;
   }
 }
 
@@ -84,7 +132,7 @@ async function chooseName(client: Client, tables: Tables): Promise<string> {
 export async function copyRows({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
   const { tables } = database;
   const own = placeTables(tables, plan);
-  const columns = await findColumns(pool, tables);
+  const columns = await findColumns(pool, tables.embeddings);
   const rowsMax = Math.min(BATCH_ROWS_MAX, Math.ceil(BATCH_BYTES / ((plan.dimensions ?? 0) * 4 + ROW_BYTES)));
   for (let isComplete = false; !isComplete;) {
     isComplete = await transaction(
@@ -116,12 +164,12 @@ export async function copyRows({ database, pool, signal }: Bench, plan: Plan): P
   }
 }
 
-/** The columns of the shared table, also those an operator has added. */
-async function findColumns(pool: pg.Pool, tables: Tables): Promise<string> {
-  const { rows } = await pool.query<{ columns: string }>(
+/** The columns of a table that are written, also those an operator has added. */
+async function findColumns(client: Queryable, table: string): Promise<string> {
+  const { rows } = await client.query<{ columns: string }>(
     `select string_agg(quote_ident(attname), ', ' order by attnum) as columns from pg_attribute
      where attrelid = $1::regclass and attnum > 0 and not attisdropped and attgenerated = ''`,
-    [tables.embeddings],
+    [table],
   );
   return rows[0]?.columns ?? "";
 }
@@ -133,8 +181,11 @@ async function findColumns(pool: pg.Pool, tables: Tables): Promise<string> {
 export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
   const { database, pool, signal } = bench;
   const { tables } = database;
+  const columns = await findColumns(pool, placeTables(tables, plan).embeddings);
+  const areCurrent = async (client: Queryable) => (await findColumns(client, tables.embeddings)) === columns;
+  // Where one was added meanwhile, the copy is of no use.
+  if (!(await areCurrent(pool))) return withdraw(bench, plan);
   await finishTable(bench, plan);
-  const columns = await findColumns(pool, tables);
   for (let round = 0, changes = Infinity; round < ROUNDS_MAX && changes > ROUND_ROWS_MIN; round++) {
     changes = await transaction(
       pool,
@@ -149,9 +200,9 @@ export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
     pool,
     async (client) => {
       await client.query(`set local lock_timeout = ${SWITCH_WAIT_MS}`);
-      await lockExclusive(client, placementLock(tables, plan.id ?? ""));
+      await lockExclusive(client, tables, placementLock(plan.id ?? ""));
       const locked = await lockPlan(client, tables, plan);
-      if (locked === undefined || locked.index_policy === "never") return;
+      if (locked === undefined || locked.index_policy === "never" || !(await areCurrent(client))) return;
       const { rows } = await catchUp(client, tables, locked, columns);
       await checkCount(client, tables, locked, rows);
       await updateStore(client, tables, plan, { own_table: plan.own_table ?? "", index_state: "building" });
@@ -234,6 +285,9 @@ export async function cleanShared({ database, pool, signal }: Bench, plan: Plan)
   await transaction(
     pool,
     async (client) => {
+      // What INHERIT will ask for, which no reader or writer minds, before there is anything to be undone.
+      await client.query(`set local lock_timeout = ${CLEAN_WAIT_MS}`);
+      await client.query(`lock table only ${tables.embeddings} in share update exclusive mode`);
       if ((await lockPlan(client, tables, plan)) === undefined) return;
       await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
         plan.id,
@@ -246,6 +300,7 @@ export async function cleanShared({ database, pool, signal }: Bench, plan: Plan)
           break;
         } catch (error) {
           if (!isLockTimeout(error) || wait === BRIEF_WAITS_MAX) throw error;
+          await delay(BRIEF_PAUSE_MS, undefined, { signal });
         }
       }
       await updatePlan(client, tables, plan, { phase: "settled" });

@@ -1,4 +1,4 @@
-import { isLockTimeout } from "../postgres/errors.ts";
+import { isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
 import type { Client } from "../postgres/pool.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
@@ -39,13 +39,7 @@ export async function dropOwnTable(client: Client, tables: Tables, storeId: stri
 async function tryDrop(client: Client, tables: Tables, name: string): Promise<boolean> {
   await client.query(`set local lock_timeout = ${DROP_WAIT_MS / DROP_ATTEMPTS}`);
   for (let attempt = 1; attempt <= DROP_ATTEMPTS; attempt++) {
-    // Who builds an index or vacuums holds this lock, may do so for hours, and may wait for this very transaction.
-    await client.query(
-      `select pg_cancel_backend(pid) from pg_locks join pg_stat_activity using (pid)
-       where relation = to_regclass(quote_ident($1)) and mode = 'ShareUpdateExclusiveLock' and granted
-         and backend_type = 'client backend' and pid <> pg_backend_pid()`,
-      [name],
-    );
+    await cancelHolders(client, name);
     try {
       await savepoint(client, () =>
         client.query(`drop table if exists ${placeTables(tables, { own_table: name }).embeddings}`),
@@ -58,4 +52,18 @@ async function tryDrop(client: Client, tables: Tables, name: string): Promise<bo
   }
   await client.query("set local lock_timeout = default");
   return false;
+}
+
+/** Who builds an index or vacuums holds this lock, may do so for hours, and may wait for this very transaction. */
+async function cancelHolders(client: Client, name: string): Promise<void> {
+  const holders = `from pg_locks join pg_stat_activity using (pid)
+    where pg_locks.database = pg_stat_activity.datid and datname = current_database()
+      and relation = to_regclass(quote_ident($1)) and mode = 'ShareUpdateExclusiveLock' and granted
+      and backend_type = 'client backend' and pid <> pg_backend_pid()`;
+  try {
+    await savepoint(client, () => client.query(`select pg_cancel_backend(pid) ${holders}`, [name]));
+  } catch (error) {
+    // Who may not cancel them leaves the table to the worker.
+    if (!isInsufficientPrivilege(error)) throw error;
+  }
 }

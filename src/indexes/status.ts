@@ -37,7 +37,7 @@ export async function findStatus(
      left join ${tables.indexes} as plan on plan.vector_store_id = store.id
      left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))
      left join pg_class as index on index.oid = to_regclass(quote_ident(plan.current_index ->> 'name'))
-     left join pg_stat_progress_create_index as building on building.relid = own.oid
+     left join pg_stat_progress_create_index as building on building.relid = own.oid and building.datname = current_database()
      where store.id = $1`,
     [storeId],
   );

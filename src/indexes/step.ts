@@ -1,4 +1,4 @@
-import type { Plan } from "./catalog.ts";
+import { designOf, isSameDesign, type Plan } from "./catalog.ts";
 
 /** The one thing to do next for a store. */
 export type Step =
@@ -55,6 +55,8 @@ export function nextStep(plan: Plan, options: StepOptions): Step | undefined {
       if (!wanted) return nextRemoval(plan);
       if (plan.next_index === null) return plan.current_index === null || plan.rebuild ? "design" : undefined;
       if (plan.next_index.name === plan.current_index?.name) return "replace";
+      // What was asked for has changed, perhaps because it cannot be built.
+      if (!isSameDesign(designOf(plan), plan.next_index)) return "design";
       return isLoading ? "wait" : "build";
   }
 }

@@ -1,13 +1,20 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type pg from "pg";
-import { isCancelled, isLockTimeout } from "../postgres/errors.ts";
+import { isCancelled, isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
 import { openSession, runExclusively } from "../postgres/exclusive.ts";
 import type { Database } from "../postgres/pool.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { buildIndex, designIndex, removeIndex, replaceIndex, type BuildOptions } from "./build.ts";
 import { findPlan, updatePlan, updateStore, type Plan } from "./catalog.ts";
-import { cleanShared, copyRows, createTable, switchTable, withdraw, type Bench } from "./move.ts";
+import {
+  cleanShared,
+  copyRows,
+  createTable,
+  InsufficientPrivilege,
+  switchTable,
+  withdraw,
+  type Bench,
+} from "./move.ts";
 import { nextStep, type Step, type StepOptions } from "./step.ts";
 
 /** How indexes are made. */
@@ -32,8 +39,6 @@ const WAIT_POLLS = 2;
 const RETRY_POLLS = 6;
 const RETRY_MS_MAX = 3_600_000;
 
-const INSUFFICIENT_PRIVILEGE = "42501";
-
 /** Makes indexes in the background, in one process at a time. `report` gets what failed. */
 export function startIndexWorker(
   database: Database,
@@ -48,22 +53,27 @@ export function startIndexWorker(
       const bench = { database, pool, signal };
       while (!signal.aborted) {
         awake = new AbortController();
-        await flagDue(bench, options);
+        await flagDue(bench, options).catch(passLockTimeout);
         const number = await pickDue(bench);
         if (number === undefined) {
           await delay(options.pollMs, undefined, { signal: AbortSignal.any([signal, awake.signal]) }).catch(
             () => {},
           );
         } else {
-          await work(bench, number, options).catch((error: unknown) =>
-            fail(bench, number, error, options, report),
-          );
+          await work(bench, number, options)
+            .catch((error: unknown) => fail(bench, number, error, options, report))
+            .catch(passLockTimeout);
         }
       }
     },
     { report, retryMs: options.pollMs },
   );
   return { wake: () => awake.abort(), stop };
+}
+
+/** Who holds up a note of the worker's own is soon gone, and what is to be done is seen again at the next look. */
+function passLockTimeout(error: unknown): void {
+  if (!isLockTimeout(error)) throw error;
 }
 
 /**
@@ -92,14 +102,17 @@ export async function promoteStore(
 /** Enters the stores into the catalog that have grown so large, or have got dimensions, that an index is due. */
 async function flagDue({ database, pool }: Bench, { thresholdBytes }: IndexOptions): Promise<void> {
   const { tables } = database;
+  // A store that is locked, by an upload that may take long, is seen at the next look.
   // Reads every store's row, 100,000 of them in some 20 ms; an index on their sizes would cost each write more.
   await pool.query(
-    `with flagged as (
-       insert into ${tables.indexes} as plan (vector_store_id)
+    `with large as (
        select id from ${tables.vectorStores}
        where index_state = 'none' and own_table is null and coalesce(expires_at > now(), true)
          and (index_policy = 'always' and dimensions is not null
            or index_policy = 'auto' and $1 > 0 and embedding_count * dimensions * 4 >= $1)
+       for no key update skip locked
+     ), flagged as (
+       insert into ${tables.indexes} as plan (vector_store_id) select id from large
        on conflict (vector_store_id) do update set due = true, due_since = now()
        returning vector_store_id)
      update ${tables.vectorStores} set index_state = 'waiting' from flagged where id = vector_store_id`,
@@ -110,7 +123,7 @@ async function flagDue({ database, pool }: Bench, { thresholdBytes }: IndexOptio
 async function pickDue({ database, pool }: Bench): Promise<string | undefined> {
   const { rows } = await pool.query<{ number: string }>(
     `select number from ${database.tables.indexes} where due and coalesce(retry_at <= now(), true)
-     order by vector_store_id is not null, due_since limit 1`,
+     order by vector_store_id is not null, due_since limit 1 for update skip locked`,
   );
   return rows[0]?.number;
 }
@@ -201,7 +214,6 @@ async function drop({ database, pool, signal }: Bench, plan: Plan): Promise<void
   await transaction(
     pool,
     async (client) => {
-      await client.query("set local lock_timeout = 1000");
       if (plan.own_table !== null)
         await client.query(`drop table if exists ${placeTables(database.tables, plan).embeddings}`);
       await client.query(`delete from ${database.tables.indexes} where number = $1`, [plan.number]);
@@ -229,13 +241,15 @@ async function fail(
   const { database, pool, signal } = bench;
   const { tables } = database;
   if (signal.aborted) throw error;
-  // A build is stopped when its index is no longer wanted.
-  if (isCancelled(error)) return;
   if (isLockTimeout(error)) return postpone(bench, number, options);
-  // The store was deleted, and its table went while a step was at work on it.
-  if ((await findPlan(pool, tables, number)) === undefined) return;
+  // Who deletes the store, and stops what is being done to its table, has locked this until the commit.
+  await pool.query(`select 1 from ${tables.indexes} where number = $1 for update`, [number]);
+  const plan = await findPlan(pool, tables, number);
+  if (plan === undefined) return;
+  // A build is stopped when its index is no longer wanted.
+  if (isCancelled(error) && (plan.id === null || plan.index_policy === "never")) return;
   report(error);
-  const { message, code } = error as pg.DatabaseError;
+  const isHopeless = error instanceof InsufficientPrivilege || isInsufficientPrivilege(error);
   await pool.query(
     `with failed as (
        update ${tables.indexes} set attempts = attempts + 1, last_error = $2,
@@ -243,6 +257,6 @@ async function fail(
        where number = $1 returning vector_store_id)
      update ${tables.vectorStores} set index_state = 'failed'
      from failed where id = vector_store_id and index_precision is null`,
-    [number, message, code === INSUFFICIENT_PRIVILEGE ? RETRY_MS_MAX : RETRY_POLLS * options.pollMs],
+    [number, (error as Error).message, isHopeless ? RETRY_MS_MAX : RETRY_POLLS * options.pollMs],
   );
 }

@@ -131,6 +131,11 @@ export function isUndefinedTable(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "42P01";
 }
 
+/** Whether the role may not do what a statement asks for (42501). */
+export function isInsufficientPrivilege(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "42501";
+}
+
 /** Whether a statement was stopped on request or by its time limit (57014). */
 export function isCancelled(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "57014";

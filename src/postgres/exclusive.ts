@@ -20,7 +20,8 @@ export interface ExclusiveOptions {
 /**
  * Runs `work` in one process at a time over all that use the database under the same table names: a lock of the
  * session, which ends with its connection, keeps the others out. The work gets a pool of that one connection, so that
- * what it does through it ends with the lock, and without a limit to a statement's time. Its signal aborts when the
+ * what it does through it ends with the lock, without a limit to a statement's time, but with one of a second to its wait
+ * for a lock: one who keeps it waiting shall not keep all the others waiting too. Its signal aborts when the
  * connection breaks or the work is stopped. When `work` returns or throws, it is begun again, by whichever process is
  * the first. On the embedded database, which has one process, it gets the database's own pool; there each
  * transaction keeps every call waiting.
@@ -66,16 +67,17 @@ async function runOnce(
   signal: AbortSignal,
 ): Promise<void> {
   if (database.kind === "embedded") return work(database.pool, signal);
-  const values = [`pgquiver ${name} ${database.tables.vectorStores}`];
+  const values = [`pgquiver ${name}`];
+  const key = lockKey(database.tables, "$1::text");
   // Asked on a connection of the service's pool, so that those who wait for their turn hold none.
   const free = await database.pool.query<{ free: boolean }>(
-    `select pg_try_advisory_xact_lock(${lockKey("$1::text")}) as free`,
+    `select pg_try_advisory_xact_lock(${key}) as free`,
     values,
   );
   if (free.rows[0]?.free !== true) return;
   await using session = openSession(database);
   const taken = await session.pool.query<{ taken: boolean }>(
-    `select pg_try_advisory_lock(${lockKey("$1::text")}) as taken`,
+    `select pg_try_advisory_lock(${key}) as taken`,
     values,
   );
   if (taken.rows[0]?.taken === true) await work(session.pool, AbortSignal.any([signal, session.lost]));

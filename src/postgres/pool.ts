@@ -131,12 +131,23 @@ function readUrl(
   };
 }
 
+/**
+ * The limits of work in the background, whatever the URL, the role or the database say: none to a statement's time, but
+ * who keeps it waiting for a lock shall not keep all the others waiting too.
+ */
+const BACKGROUND_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=1000";
+
 /** The settings of connections for work in the background; undefined when all there is leads through a PgBouncer. */
 function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {
   const url = options.directUrl ?? options.url ?? "";
   if (options.directUrl === undefined && /[?&]pgbouncer=true(?:&|$)/.test(url)) return undefined;
-  const { config } = readUrl(url, { ...options, statementTimeoutMs: 0 });
-  return { ...config, application_name: "pgquiver background" };
+  const { config } = readUrl(url, options);
+  // Of two values for a setting the last one counts.
+  return {
+    ...config,
+    options: `${config.options} ${BACKGROUND_LIMITS}`,
+    application_name: "pgquiver background",
+  };
 }
 
 /** The settings a session starts with, in the notation of the start-up parameter `options`. */

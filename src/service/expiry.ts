@@ -155,7 +155,7 @@ async function tryExpired(
 ): Promise<Outcome> {
   const attempt = async (client: Client): Promise<Outcome> => {
     await client.query(`set local lock_timeout = ${LOCK_WAIT_MS}`);
-    return (await tryLock(client, placementLock(database.tables, id))) ? step(client) : "used";
+    return (await tryLock(client, database.tables, placementLock(id))) ? step(client) : "used";
   };
   try {
     return (await inTurn(database, attempt, signal)) ?? "taken";
@@ -210,8 +210,7 @@ async function inTurn<T>(
 ): Promise<T | undefined> {
   return transaction(
     pool,
-    async (client) =>
-      (await tryLock(client, `pgquiver expiry ${tables.vectorStores}`)) ? work(client) : undefined,
+    async (client) => ((await tryLock(client, tables, "pgquiver expiry")) ? work(client) : undefined),
     signal,
   );
 }

@@ -38,7 +38,7 @@ export async function takeCensus(client: Queryable, tables: Tables): Promise<Cen
      ), builds as (
        select build.blocks_done / nullif(build.blocks_total, 0)::float8 as progress
        from pg_stat_progress_create_index as build
-       join pg_class as own on own.oid = build.relid
+       join pg_class as own on own.oid = build.relid and build.datname = current_database()
        join ${tables.indexes} as plan on plan.own_table = own.relname
      )
      select coalesce((select jsonb_object_agg(index_state, stores) from states), '{}') as stores,

@@ -20,7 +20,7 @@ export async function openForWriting(
   tables: Tables,
   storeId: string,
 ): Promise<Tables | undefined> {
-  await lockShared(client, placementLock(tables, storeId));
+  await lockShared(client, tables, placementLock(storeId));
   // A statement of its own, whose snapshot is taken when the lock is held.
   const store = await findPlacement(client, tables, storeId);
   return store === undefined ? undefined : placeTables(tables, store);
@@ -57,14 +57,18 @@ export async function readPlaced<T>(
   read: (placed: Tables) => Promise<T>,
 ): Promise<T> {
   for (let placement: Placement = store; ;) {
-    let found: T;
-    try {
-      found = await read(placeTables(tables, placement));
-    } catch (error) {
-      throw await explainMissing(client, tables, store.id, error);
-    }
+    const outcome = await read(placeTables(tables, placement)).then(
+      (found) => ({ found }),
+      (error: unknown) => {
+        if (isUndefinedTable(error)) return { error };
+        throw error;
+      },
+    );
     const current = await findPlacement(client, tables, store.id);
-    if (current === undefined || current.own_table === placement.own_table) return found;
+    if (current === undefined || current.own_table === placement.own_table) {
+      if ("found" in outcome) return outcome.found;
+      throw current === undefined ? vectorStoreNotFound(store.id) : outcome.error;
+    }
     placement = current;
   }
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
 import { Buckets } from "../../src/files/buckets.ts";
 import { promoteStore } from "../../src/indexes/worker.ts";
-import { lockShared, placementLock } from "../../src/postgres/advisory.ts";
+import { lockExclusive, lockShared, placementLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { startExpirySweeper, sweepExpired, type ExpiryLog } from "../../src/service/expiry.ts";
 import { findStore } from "../../src/stores/stores.ts";
@@ -229,7 +229,7 @@ describe.runIf(inject("template").kind === "postgres")("with others at work", ()
   test("a store that is being written to is left alone until the writer has ended", async () => {
     await makeStore(3, GRACE_SECONDS + 10);
     await transaction(pool, async (client) => {
-      await lockShared(client, placementLock(tables, id));
+      await lockShared(client, tables, placementLock(id));
       await sweep();
       expect(await countLeft()).toMatchObject({ embeddings: 3, pgquiver_ingests: 1 });
     });
@@ -267,10 +267,7 @@ describe.runIf(inject("template").kind === "postgres")("with others at work", ()
   test("one process at a time sweeps", async () => {
     await makeStore(3, GRACE_SECONDS + 10);
     await transaction(pool, async (client) => {
-      await client.query(
-        `select pg_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1::text, 0))`,
-        [`pgquiver expiry ${tables.vectorStores}`],
-      );
+      await lockExclusive(client, tables, "pgquiver expiry");
       await sweep();
     });
     expect(await countLeft()).toMatchObject({ embeddings: 3 });

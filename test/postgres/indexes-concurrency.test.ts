@@ -1,8 +1,9 @@
-import pg from "pg";
 import { afterAll, expect, onTestFinished, test, vi } from "vitest";
 import { seededRandom } from "../../scripts/crash/random.ts";
+import { InsufficientPrivilege } from "../../src/indexes/move.ts";
 import { dropOwnTable, lockIndex } from "../../src/indexes/removal.ts";
 import { promoteStore, startIndexWorker } from "../../src/indexes/worker.ts";
+import { lockShared, placementLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { openForWriting } from "../../src/stores/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
@@ -124,10 +125,7 @@ test.runIf(isNative)("copies what was changed in a subtransaction, too", async (
   const worker = startWorker();
   const other = await pool.connect();
   await other.query("begin");
-  await other.query(
-    "select pg_advisory_xact_lock_shared(hashtextextended(current_schema() || ' ' || $1, 0))",
-    [`pgquiver placement ${tables.vectorStores} ${id}`],
-  );
+  await lockShared(other, tables, placementLock(id));
   await setPolicy(id, "always");
   await vi.waitFor(
     async () =>
@@ -237,9 +235,13 @@ test.runIf(isNative)("stops a build that is no longer wanted, without ado", asyn
   await setPolicy(id, "always");
   await vi.waitFor(
     async () =>
-      expect((await pool.query("select phase from pg_stat_progress_create_index")).rows).toEqual([
-        { phase: expect.stringMatching(/^waiting for/) },
-      ]),
+      expect(
+        (
+          await pool.query(
+            "select phase from pg_stat_progress_create_index where datname = current_database()",
+          )
+        ).rows,
+      ).toEqual([{ phase: expect.stringMatching(/^waiting for/) }]),
     { timeout: 20_000 },
   );
   await setPolicy(id, "never");
@@ -270,7 +272,7 @@ test.runIf(isNative)("serves a role that may not create tables, and says so", as
   await setPolicy(id, "always");
   await untilState(id, "failed");
   expect(await findIndex(database, id)).toMatchObject({
-    last_error: "permission denied for schema public",
+    last_error: `The role may not give a store a table of its own: grant create on schema public to ${role}; alter table embeddings owner to ${role};`,
     own_table: null,
     attempts: 1,
   });
@@ -282,5 +284,5 @@ test.runIf(isNative)("serves a role that may not create tables, and says so", as
       )
     ).rows,
   ).toEqual([{ later: true }]);
-  expect(errors).toEqual([expect.any(pg.DatabaseError)]);
+  expect(errors).toEqual([expect.any(InsufficientPrivilege)]);
 });

@@ -61,6 +61,11 @@ const steps: [string, Partial<Plan>, ReturnType<typeof nextStep>][] = [
   ],
   ["names an index", { phase: "settled" }, "design"],
   ["builds it", { phase: "settled", next_index: index }, "build"],
+  [
+    "designs it anew where something else is asked for",
+    { phase: "settled", next_index: index, m: 8 },
+    "design",
+  ],
   ["puts the build off while rows are loaded", { phase: "settled", next_index: index, ingest_ms: 0 }, "wait"],
   ["drops what it replaces", { phase: "settled", next_index: index, current_index: index }, "replace"],
   ["is done", { phase: "settled", current_index: index, index_state: "ready" }, undefined],

@@ -34,6 +34,8 @@ create table :"indexes" (
   -- The store's own table, as soon as it is made, and where the rows are: in the shared table; being copied; copied but
   -- for the latest changes; in the own table and still in the shared one; in the own table, a child of the shared one.
   own_table text unique,
+  -- Tells a table that was restored from a dump, where `changed_since` means nothing.
+  table_oid oid,
   phase text not null default 'shared' check (phase in ('shared', 'copying', 'following', 'cleaning', 'settled')),
   -- The last id copied, how many were, and the first transaction whose changes the copy may lack.
   copied_through text,
