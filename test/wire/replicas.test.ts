@@ -32,11 +32,11 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
   });
 
   /** The service on the primary and its replica, once that is fit for use. */
-  async function serve(urls: readonly string[] = [replicaUrl]) {
+  async function serve(urls: readonly string[] = [replicaUrl], lagMaxMs = LAG_MAX_MS) {
     const tables = quoteTables({});
     const primary = await openDatabase({ url: primaryUrl, tables, ...TEST_LIMITS });
     await migrate(primary);
-    const replicas = await openReplicas(primary, { tables, urls, lagMaxMs: LAG_MAX_MS, ...TEST_LIMITS });
+    const replicas = await openReplicas(primary, { tables, urls, lagMaxMs, ...TEST_LIMITS });
     const database: Database = { ...primary, replicas };
     const server = await startServer({ database, indexes: { isWorking: true, thresholdBytes: 0 } });
     onTestFinished(async () => {
@@ -154,7 +154,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
   });
 
   test("a store whose expiry was put off is found, even when the replica has not heard of it", async () => {
-    const { makeStore, search, settle, primary } = await serve();
+    const { makeStore, search, settle, primary } = await serve([replicaUrl], 60_000);
     const { id, path } = await makeStore(["a"]);
     const expireIn = (interval: string) =>
       primary.pool.query(
