@@ -33,7 +33,7 @@ export const REASONS = {
   EMBEDDING_PROVIDER_UNAVAILABLE: "The embedding provider cannot be reached or misbehaves.",
   RANGE_NOT_SATISFIABLE: "The bytes asked for are not within the file.",
   FILE_STORAGE_UNAVAILABLE: "The bucket that holds the files cannot be reached or refuses.",
-  DATABASE_UNAVAILABLE: "The database cannot be reached.",
+  DATABASE_UNAVAILABLE: "The database cannot be reached, or takes no writes at the moment.",
   SCHEMA_MISSING: "The database lacks the tables or the extension, and the role may not create them.",
   DEADLINE_EXCEEDED: "The call took longer than allowed.",
   CANCELLED: "The caller gave up.",

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { deadlineExceeded, invalidArgument, rateLimited, unavailable } from "../errors.ts";
+import { conflict, deadlineExceeded, invalidArgument, rateLimited, unavailable } from "../errors.ts";
 
 /** Long enough for a restarted server or a fail-over's first moments, short enough not to be noticed. */
 const RETRY_AFTER_MS = 1000;
@@ -37,15 +37,13 @@ const CONNECTION_LOST = new Set([
  * Reference: PostgreSQL manual, appendix A, "PostgreSQL Error Codes".
  */
 export function toServiceError(error: unknown): unknown {
-  if (isAway(error)) {
-    return unavailable("DATABASE_UNAVAILABLE", "The database cannot be reached.", {
-      retryAfterMs: RETRY_AFTER_MS,
-      cause: error,
-    });
-  }
+  if (isAway(error)) return passing("The database cannot be reached.", error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
   return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
 }
+
+/** read_only_sql_transaction: what a server says that was demoted, or that was told so because its disk is full. */
+const READ_ONLY = "25006";
 
 function fromSqlState(error: pg.DatabaseError): unknown {
   switch (error.code) {
@@ -55,12 +53,17 @@ function fromSqlState(error: pg.DatabaseError): unknown {
     case "22P05": // untranslatable_character
     case "22P02": // invalid_text_representation
       return invalidArgument(undefined, "A text has a character or a form that the database cannot store.");
+    case "22003": // numeric_value_out_of_range
+      return invalidArgument(undefined, "A number is out of the range that the database can store.");
+    case READ_ONLY:
+      return passing("The database takes no writes at the moment.", error);
+    case "53100": // disk_full
+      return passing("The database has no room on its disk at the moment.", error);
+    case "53200": // out_of_memory
+      return passing("The database is out of memory at the moment.", error);
     case "40001": // serialization_failure
     case "40P01": // deadlock_detected
-      return unavailable("DATABASE_UNAVAILABLE", "Another change came in between; try again.", {
-        retryAfterMs: RETRY_AFTER_MS,
-        cause: error,
-      });
+      return conflict(error);
     case "42P01": // undefined_table
     case "42501": // insufficient_privilege
     case "3F000": // invalid_schema_name
@@ -70,11 +73,16 @@ function fromSqlState(error: pg.DatabaseError): unknown {
   }
 }
 
+function passing(message: string, cause: unknown): unknown {
+  return unavailable("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
+}
+
 /** SQLSTATEs by which a server turns connections away or ends them. */
 const AWAY_STATES = new Set([
   "57P01", // admin_shutdown
   "57P02", // crash_shutdown
   "57P03", // cannot_connect_now
+  "57P04", // database_dropped
   "53300", // too_many_connections
 ]);
 
@@ -99,8 +107,8 @@ function isExhausted(error: unknown): boolean {
 const REPLICA_STATES = new Set([
   "40001", // serialization_failure: it was in the way of what is replayed
   "40P01", // deadlock_detected: the same
-  "57P04", // database_dropped
-  "25006", // read_only_sql_transaction
+  READ_ONLY,
+  "42501", // insufficient_privilege: the role may be another one there
   "42P01", // undefined_table: not there yet, or no longer
   "42703", // undefined_column: not there yet
 ]);
@@ -109,6 +117,11 @@ const REPLICA_STATES = new Set([
 export function isReplicaFault(error: unknown): boolean {
   if (isAway(error) || isExhausted(error)) return true;
   return error instanceof pg.DatabaseError && REPLICA_STATES.has(error.code ?? "");
+}
+
+/** Whether a statement failed because the server takes no writes (25006). */
+export function isReadOnly(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === READ_ONLY;
 }
 
 /** Whether a statement failed because a key was taken (23505). */

@@ -1,4 +1,5 @@
 import type pg from "pg";
+import { isReadOnly } from "./errors.ts";
 
 /**
  * Runs `work` between BEGIN and COMMIT on one connection. When `work` throws, the transaction is rolled back and
@@ -68,12 +69,17 @@ async function withClient<T>(
   signal?.addEventListener("abort", abandon, { once: true });
   try {
     const client = await Promise.race([checkOut(pool, signal), abandoned.promise]);
+    let isDemoted = false;
     try {
       return await Promise.race([work(client), abandoned.promise]);
+    } catch (error) {
+      isDemoted = isReadOnly(error);
+      throw error;
     } finally {
-      // Closed, not reused: a connection whose statement was abandoned, and one still inside a transaction,
-      // which it is too when it broke there. Outside of one, the pool itself notices that it is broken.
-      client.release(signal?.aborted === true || client.getTransactionStatus() !== "I");
+      // Closed, not reused: a connection whose statement was abandoned, one to a server that takes no writes, since
+      // another may by now, and one still inside a transaction, which it is too when it broke there. Outside of one,
+      // the pool itself notices that it is broken, and it closes those of its own statements that fail.
+      client.release(isDemoted || signal?.aborted === true || client.getTransactionStatus() !== "I");
     }
   } finally {
     signal?.removeEventListener("abort", abandon);

@@ -1,8 +1,13 @@
 import { OpenAI } from "openai";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { openTestDatabase } from "../support/database.ts";
 import { startServer, type TestServer } from "../support/server.ts";
+import { administer } from "../support/template.ts";
 
 const KEY = "key-one";
+
+const template = inject("template");
+const templateUrl = template.kind === "postgres" ? template.url : "";
 
 let server: TestServer;
 let client: OpenAI;
@@ -189,6 +194,32 @@ describe("a database that fails", () => {
     expect(error).toMatchObject({ status: 503, type: "server_error", code: "schema_missing" });
     expect(error.message).not.toMatch(/relation|elsewhere|select/);
   });
+
+  test.runIf(template.kind === "postgres")(
+    "takes no writes, as after a fail-over: 503, and no connection to it is used again",
+    async () => {
+      await using database = await openTestDatabase();
+      await using own = await startServer({ database, files: { workers: 0 } });
+      const other = new OpenAI({ apiKey: "any", baseURL: `${own.url}/v1`, maxRetries: 0 });
+      const { id } = await other.vectorStores.create({});
+      const name = new URL(String(database.url)).pathname.slice(1);
+      const alter = (setting: string) => administer(templateUrl, `alter database ${name} ${setting}`);
+      await alter("set default_transaction_read_only = on");
+      await administer(
+        templateUrl,
+        `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`,
+      );
+      for (const call of [() => other.vectorStores.create({}), () => other.vectorStores.delete(id)]) {
+        const error = await failureOf(call());
+        expect(error).toMatchObject({ status: 503, type: "server_error", code: "database_unavailable" });
+        expect(error.message).toBe("503 The database takes no writes at the moment.");
+        expect(error.headers?.get("retry-after")).toBe("1");
+      }
+      // Connections that are open already know nothing of the change.
+      await alter("reset default_transaction_read_only");
+      expect(await other.vectorStores.delete(id)).toMatchObject({ deleted: true });
+    },
+  );
 });
 
 describe("what this version does not offer", () => {

@@ -64,6 +64,17 @@ test("the error of the work wins over that of the rollback, and the connection i
   expect(await readItems()).toEqual([]);
 });
 
+test("a connection to a server that takes no writes is not handed to the next", async () => {
+  const connections = database.pool.totalCount;
+  const work = transaction(database.pool, async (client) => {
+    await client.query("set transaction read only");
+    await client.query("insert into items values (1)");
+  });
+  await expect(work).rejects.toMatchObject({ code: "25006" });
+  expect(database.pool.totalCount).toBe(connections - 1);
+  expect(isIdle()).toBe(true);
+});
+
 test("a commit that rolled back is an error", async () => {
   const work = transaction(database.pool, async (client) => {
     await client.query("insert into items values (1)");

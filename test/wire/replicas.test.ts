@@ -239,6 +239,8 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
     await expect(run("select 1/0")).rejects.toThrow("division by zero");
     expect(await run("create table t ()")).toBeUndefined();
     expect(await run("select * from not_there_yet")).toBeUndefined();
+    const forbid = "do $$ begin raise insufficient_privilege; end $$";
+    expect(await run(forbid)).toBeUndefined();
     expect(replicas.states()[0]?.problem).toBeUndefined();
   });
 
