@@ -147,7 +147,9 @@ function plainGrpcMessage(request: FastifyRequest, reply: FastifyReply): void {
 function cors(origins: readonly string[]) {
   return {
     origin: origins.includes("*") ? "*" : [...origins],
-    methods: ["GET", "POST", "DELETE"],
+    methods: ["GET", "POST", "PUT", "DELETE"],
+    // Else the plugin would refuse an OPTIONS that asks for nothing, in a form of its own.
+    strictPreflight: false,
     exposedHeaders: [
       "x-request-id",
       "grpc-status",
@@ -155,6 +157,9 @@ function cors(origins: readonly string[]) {
       "grpc-status-details-bin",
       "retry-after",
       "retry-after-ms",
+      "x-should-retry",
+      "allow",
+      "etag",
       "openai-poll-after-ms",
       "content-disposition",
       "content-range",

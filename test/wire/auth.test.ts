@@ -266,3 +266,29 @@ test("without keys every request passes", async () => {
     expect((await send(`${open.url}/v1/vector_stores`, "GET", undefined, headers)).status).toBe(200);
   }
 });
+
+describe("a page of an origin that may call", () => {
+  const origin = "https://page.example";
+  const serve = () => startServer({ apiKeys: keys, corsOrigins: [origin] });
+
+  test("may use every method there is, and may read every header that says something", async () => {
+    await using open = await serve();
+    const url = `${open.url}/v1/vector_stores`;
+    const asked = { origin, "access-control-request-method": "PUT" };
+    const preflight = await send(`${url}/x/embeddings/ingest`, "OPTIONS", undefined, asked);
+    expect(preflight.status).toBe(204);
+    expect(preflight.headers.get("access-control-allow-origin")).toBe(origin);
+    const methods = preflight.headers.get("access-control-allow-methods")?.split(", ");
+    const verbs = (await reflectServices()).flatMap(({ methods: rpcs }) => rpcs).flatMap(routesOf);
+    expect(methods).toEqual(expect.arrayContaining(verbs.map(({ verb }) => verb)));
+    const refused = await send(url, "PATCH", undefined, { origin });
+    const exposed = refused.headers.get("access-control-expose-headers")?.split(", ");
+    expect(exposed).toEqual(expect.arrayContaining(["x-request-id", "x-should-retry", "allow", "etag"]));
+  });
+
+  test("is answered when it asks for no method", async () => {
+    await using open = await serve();
+    const reply = await send(`${open.url}/v1/vector_stores`, "OPTIONS", undefined, { origin });
+    expect(reply).toMatchObject({ status: 204, text: "" });
+  });
+});
