@@ -49,10 +49,13 @@ export function timeOfIdentifier(id: string): Date | undefined {
   return digits === undefined ? undefined : new Date(Number.parseInt(digits, 16));
 }
 
-/** Checks an id chosen by the caller: 1 to 128 characters that need no escaping in a URL. */
+/**
+ * Checks an id chosen by the caller: 1 to 128 characters that need no escaping in a URL, and no "." or "..", which
+ * clients take out of a path, so that it would lead to another resource.
+ */
 export function checkIdentifier(id: string, param: string): void {
-  if (id.length > limits.id_chars_max || !/^[\w.:-]+$/.test(id)) {
-    const allowed = `1 to ${limits.id_chars_max} of the characters A-Z a-z 0-9 _ . : -`;
+  if (id.length > limits.id_chars_max || !/^(?!\.{1,2}$)[\w.:-]+$/.test(id)) {
+    const allowed = `1 to ${limits.id_chars_max} of the characters A-Z a-z 0-9 _ . : -, but not '.' or '..'`;
     throw invalidArgument(param, `Invalid '${param}': expected ${allowed}.`);
   }
 }

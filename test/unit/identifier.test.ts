@@ -40,19 +40,25 @@ test.each([
   expect(timeOfIdentifier(id)).toBeUndefined();
 });
 
-test.each(["a", "vs_1", "A.b:c-D_9", "0198c1f0-8a5e-7000-8000-000000000000", "x".repeat(128)])(
-  "a caller may choose %j",
-  (id) => {
-    expect(() => checkIdentifier(id, "id")).not.toThrow();
-  },
-);
+test.each([
+  "a",
+  "vs_1",
+  "A.b:c-D_9",
+  "...",
+  ".a",
+  "a..",
+  "0198c1f0-8a5e-7000-8000-000000000000",
+  "x".repeat(128),
+])("a caller may choose %j", (id) => {
+  expect(() => checkIdentifier(id, "id")).not.toThrow();
+});
 
-test.each(["", " ", "a b", "a/b", "a%2Fb", "é", "🐘", "a\n", "\0", "x".repeat(129)])(
+test.each(["", ".", "..", " ", "a b", "a/b", "a%2Fb", "é", "🐘", "a\n", "\0", "x".repeat(129)])(
   "a caller may not choose %j",
   (id) => {
     const choose = () => checkIdentifier(id, "embeddings[3].id");
     expect(choose).toThrow(
-      "Invalid 'embeddings[3].id': expected 1 to 128 of the characters A-Z a-z 0-9 _ . : -.",
+      "Invalid 'embeddings[3].id': expected 1 to 128 of the characters A-Z a-z 0-9 _ . : -, but not '.' or '..'.",
     );
     try {
       choose();

@@ -117,7 +117,7 @@ export type CreateEmbeddingRequest = Message<"pgquiver.v1.CreateEmbeddingRequest
   metadata?: JsonObject | undefined;
 
   /**
-   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -; default: one is made.
+   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
    *
    * @generated from field: optional string id = 5;
    */
@@ -160,7 +160,7 @@ export type EmbeddingInput = Message<"pgquiver.v1.EmbeddingInput"> & {
   metadata?: JsonObject | undefined;
 
   /**
-   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -; default: one is made.
+   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
    *
    * @generated from field: optional string id = 4;
    */

@@ -73,7 +73,7 @@ export type IngestOpen = Message<"pgquiver.v1.IngestOpen"> & {
   vectorStoreId: string;
 
   /**
-   * Name of the ingest in its store, 1 to 128 of the characters A-Z a-z 0-9 _ . : -; default: one is
+   * Name of the ingest in its store, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is
    * made, and the stream can be resumed only if it was told by `opened`. The other fields must be the
    * same each time; a different one is FAILED_PRECONDITION.
    *
@@ -160,7 +160,7 @@ export const IngestBatchSchema: GenMessage<IngestBatch> = /*@__PURE__*/
  */
 export type IngestRow = Message<"pgquiver.v1.IngestRow"> & {
   /**
-   * Name of the embedding in its store, 1 to 128 of the characters A-Z a-z 0-9 _ . : -; default: one is made.
+   * Name of the embedding in its store, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
    *
    * @generated from field: string id = 1;
    */

@@ -364,7 +364,7 @@ export type CreateVectorStoreRequest = Message<"pgquiver.v1.CreateVectorStoreReq
   metadata: { [key: string]: string };
 
   /**
-   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -; default: one is made.
+   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
    *
    * @generated from field: optional string id = 7;
    */

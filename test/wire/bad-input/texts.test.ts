@@ -100,7 +100,7 @@ describe.each(protocols)("over $name", (protocol) => {
     );
   }
 
-  test.each(["", "a/b", "a b", "🐘", "é", "a\n", "..%2f", "a?b", "a#b", "x".repeat(129)])(
+  test.each(["", ".", "..", "a/b", "a b", "🐘", "é", "a\n", "..%2f", "a?b", "a#b", "x".repeat(129)])(
     "the id %j is refused",
     async (id) => {
       const refused = {
