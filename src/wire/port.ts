@@ -125,6 +125,8 @@ function http1Options(bounds: Required<PortOptions>): ServerOptions {
     requestTimeout: bounds.requestTimeoutMs,
     keepAliveTimeout: bounds.keepAliveTimeoutMs,
     maxHeaderSize: bounds.headerBytesMax,
+    // Left to the request handler, for Node would answer in a form of its own.
+    requireHostHeader: false,
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: keepAliveProbeMs,
@@ -148,6 +150,8 @@ function serveBoth(
     stream.once("wantTrailers", () => setImmediate(endUpload, stream));
     for (const listener of toRequest) listener.call(http2, stream, headers, ...rest);
   });
+  // Node would refuse an expectation that it does not know, where RFC 9110, 10.1.1 allows to pass it over.
+  server.on("checkExpectation", (request, response) => server.emit("request", request, response));
   const toHttp1 = server.listeners(event);
   server.removeAllListeners(event);
   server.maxConnections = bounds.connectionsMax;

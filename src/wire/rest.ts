@@ -180,7 +180,7 @@ const BODIES: Record<string, Body> = {
 };
 
 /** How long a client may go on sending what nobody reads, until it has seen the answer. */
-const UPLOAD_LINGER_MS = 2_000;
+export const LINGER_MS = 2_000;
 
 /** Takes what a client still sends when the answer came early, for as long as it needs to see it, and drops it. */
 export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: FastifyReply["raw"]): void {
@@ -199,7 +199,7 @@ export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: F
   response.once("finish", () => {
     if (request.complete) return end();
     request.once("end", end).unpipe().removeAllListeners("readable").resume();
-    setTimeout(() => request.destroy(), UPLOAD_LINGER_MS).unref();
+    setTimeout(() => request.destroy(), LINGER_MS).unref();
   });
 }
 

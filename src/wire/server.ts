@@ -26,6 +26,7 @@ import { createPortServer, createTlsPortServer, type PortOptions } from "./port.
 import { registerReflection } from "./reflection.ts";
 import { requestId } from "./request-id.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest.ts";
+import { refuseUnreadable } from "./unreadable.ts";
 
 export interface ServerOptions {
   services: readonly Service[];
@@ -71,6 +72,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     // Each call logs one line of its own, see call.ts.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: "requestId" }),
     logger: { level: options.logLevel, stream: openLog() },
+    clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, app.log),
     // No hook runs before these.
     frameworkErrors: (error, request, reply) =>
       void sendError(reply.header("x-request-id", request.id), fromFastify(error)),
@@ -87,6 +89,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.addHook("onRequest", async (request, reply) => {
     // On the raw response, because Connect answers past Fastify.
     reply.raw.setHeader("x-request-id", request.id);
+    if (request.raw.httpVersion === "1.1" && request.headers.host === undefined)
+      throw invalidArgument(undefined, "Missing header: 'Host'.", "INVALID_REQUEST");
     plainGrpcMessage(request, reply);
   });
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));

@@ -187,18 +187,63 @@ describe("bytes that are no request", () => {
     return answer;
   }
 
+  /** Expects OpenAI's error body in the bytes of an answer, after which the connection is closed. */
+  function expectRefusal(answer: string, status: number, message: unknown): void {
+    const [head = "", text = ""] = answer.split("\r\n\r\n");
+    const [line, ...fields] = head.split("\r\n");
+    expect(line).toMatch(new RegExp(`^HTTP/1\\.1 ${status} \\w`));
+    const headers = new Headers(fields.map((field) => field.split(": ", 2) as [string, string]));
+    expectError({ status, headers, text }, status, { code: "invalid_request", message });
+    expect(headers.get("content-length")).toBe(String(Buffer.byteLength(text)));
+  }
+
+  const start = "POST /v1/vector_stores HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+
   test.each([
-    "nonsense\r\n\r\n",
-    "GET / HTTP/9.9\r\n\r\n",
-    "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n",
-    `GET / HTTP/1.1\r\nhost: x\r\nx: ${"y".repeat(20_000)}\r\n\r\n`,
-  ])("are refused and the connection closed: %j", async (bytes) => {
-    expect(await exchange(bytes)).toMatch(/^HTTP\/1\.1 4\d\d /);
+    ["nonsense\r\n\r\n", /HTTP/],
+    ["NONSENSE / HTTP/1.1\r\nhost: x\r\n\r\n", /method/],
+    ["GET / HTTP/9.9\r\n\r\n", /version/],
+    ["GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n", /char/],
+    [`${start}content-length: much\r\n\r\n`, /Content-Length/],
+    [`${start}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`, /Content-Length/],
+    [`${start}transfer-encoding: chunked\r\n\r\nx\r\n`, /chunk/],
+  ])("are refused in OpenAI's envelope and the connection closed: %j", async (bytes, message) => {
+    expectRefusal(await exchange(bytes), 400, expect.stringMatching(message));
   });
 
-  test("two lengths are refused", async () => {
-    const smuggled =
-      "POST /v1/vector_stores HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
-    expect(await exchange(smuggled)).toMatch(/^HTTP\/1\.1 400 /);
+  test.each([20_000, 20_000_000])("%i bytes of headers are refused", async (length) => {
+    const bytes = `GET / HTTP/1.1\r\nhost: x\r\nx: ${"y".repeat(length)}\r\n\r\n`;
+    expectRefusal(await exchange(bytes), 431, "The headers of the request are too large.");
+  });
+
+  test("amid the answer to another request end the connection, and are not answered", async () => {
+    const lines = Array.from({ length: 3_000 }, () =>
+      JSON.stringify({ content: "x".repeat(2_000), embedding: [1] }),
+    );
+    await send(url, "POST", '{"id": "long"}');
+    await send(`${url}/long/embeddings/ingest`, "POST", lines.join("\n"), {
+      "content-type": "application/x-ndjson",
+    });
+    const socket = connectTcp(Number(new URL(server.url).port), "127.0.0.1");
+    socket.write("GET /v1/vector_stores/long/embeddings/export HTTP/1.1\r\nhost: x\r\n\r\n");
+    await once(socket, "readable");
+    socket.write("nonsense\r\n\r\n");
+    const answer = await readText(socket);
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    expect(answer).not.toContain("HTTP/1.1 400");
+    expect(answer).not.toMatch(/\r\n0\r\n\r\n$/);
+    await send(`${url}/long`, "DELETE");
+  });
+
+  test("a request that does not say its host is refused", async () => {
+    const answer = await exchange("GET /v1/vector_stores HTTP/1.1\r\nconnection: close\r\n\r\n");
+    expectRefusal(answer, 400, "Missing header: 'Host'.");
+  });
+
+  test("an expectation that nobody knows is passed over", async () => {
+    const answer = await exchange(
+      "GET /livez HTTP/1.1\r\nhost: x\r\nexpect: wonders\r\nconnection: close\r\n\r\n",
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
   });
 });
