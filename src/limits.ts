@@ -16,7 +16,7 @@ export const limits = {
   /** Searches in one batch, and how many of a call's searches run side by side, if the pool of connections allows. */
   batch_searches_max: 100,
   search_concurrency_max: 4,
-  /** Characters of text that the results of one call may have: more than those of one search ever do. */
+  /** Characters of text and metadata that the results of one call may have: more than those of one search ever do. */
   search_chars_max: 134_217_728,
   /** `hnsw.ef_search`: pgvector's range (src/hnsw.h). */
   ef_search_max: 1_000,

@@ -10,6 +10,7 @@ import { KnownStores, type KnownStore } from "../stores/known.ts";
 import type { VectorStoreRow } from "../stores/stores.ts";
 import { Touches } from "../stores/touches.ts";
 import { mapConcurrently } from "./concurrently.ts";
+import { estimateJsonLength } from "./json-length.ts";
 import { checkModel } from "./model.ts";
 import { readFresh } from "./read-fresh.ts";
 import { needsEmbedding, type Search } from "./search-request.ts";
@@ -124,9 +125,13 @@ export class Searcher {
       this.#concurrencyMax,
       async ({ search, query }, fit) => {
         const outcome = await searchStore(searching, this.#database.tables, store, query, fit);
-        if (typeof outcome !== "string") for (const { content } of outcome.hits) chars += content.length;
+        if (typeof outcome !== "string") {
+          // A reply has the metadata twice.
+          for (const { content, metadata } of outcome.hits)
+            chars += content.length + 2 * estimateJsonLength(metadata);
+        }
         if (chars > limits.search_chars_max) {
-          const message = `The results have more than ${limits.search_chars_max} characters of text: ask for fewer at once.`;
+          const message = `The results have more than ${limits.search_chars_max} characters of text and metadata: ask for fewer at once.`;
           throw tooLarge(message);
         }
         return { search, outcome };

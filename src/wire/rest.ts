@@ -14,6 +14,7 @@ import {
 } from "../../gen/pgquiver/v1/files_pb.ts";
 import { IngestRequestSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { cancelled, invalidArgument, rateLimited } from "../errors.ts";
+import { estimateJsonLength } from "../service/json-length.ts";
 import { callValues, type Implementation, type Service } from "./call.ts";
 import { applyRange, sendContent } from "./download.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
@@ -217,26 +218,40 @@ function readRequest({ method, rule, path }: Binding, request: FastifyRequest, v
   return { message, reshape };
 }
 
-/** Items of a reply's `data` that are written at once, and items between which nobody else needs a turn. */
-const ITEMS_AT_ONCE = 100;
-const ITEMS_A_TURN = 16;
+/** Characters of a reply that are written at once: nobody else needs a turn in between. */
+const CHARS_A_TURN = 262_144;
 
 function sendJson(reply: FastifyReply, json: Json): FastifyReply {
-  const { data } = json;
-  const isLong = Array.isArray(data) && data.length > ITEMS_AT_ONCE;
+  const isLong = estimateJsonLength(json, CHARS_A_TURN) > CHARS_A_TURN;
   return reply
     .type("application/json; charset=utf-8")
-    .send(isLong ? Readable.from(writeInTurns(json, data)) : JSON.stringify(json));
+    .send(isLong ? Readable.from(writeInTurns(json)) : JSON.stringify(json));
 }
 
-/** The JSON of a reply in pieces: 2,048 vectors of 1,536 numbers, as one, would keep everybody waiting for a second. */
-async function* writeInTurns(json: Json, data: unknown[]): AsyncGenerator<string, void> {
-  const { data: _, ...rest } = json;
-  yield `${JSON.stringify(rest).slice(0, -1)},"data":[`;
-  for (let start = 0; start < data.length; start += ITEMS_A_TURN) {
+/**
+ * The JSON of a reply in pieces: 2,048 vectors of 1,536 numbers, as one, would keep everybody waiting for a second, and
+ * texts that need to be escaped can be more than fits into one.
+ */
+async function* writeInTurns(json: Json): AsyncGenerator<string, void> {
+  let text = "";
+  for (const piece of writePieces(json)) {
+    text += piece;
+    if (text.length < CHARS_A_TURN) continue;
+    yield text;
+    text = "";
     await setImmediate();
-    const items = JSON.stringify(data.slice(start, start + ITEMS_A_TURN)).slice(1, -1);
-    yield start === 0 ? items : `,${items}`;
+  }
+  yield text;
+}
+
+/** One piece for each item of a list, and of the lists in that. */
+function* writePieces(json: Json): Generator<string, void> {
+  const { data, ...rest } = json;
+  if (!Array.isArray(data)) return yield JSON.stringify(json);
+  yield `${JSON.stringify(rest).slice(0, -1)},"data":[`;
+  for (const [index, item] of (data as Json[]).entries()) {
+    if (index > 0) yield ",";
+    yield* writePieces(item);
   }
   yield "]}";
 }
