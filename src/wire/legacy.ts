@@ -77,7 +77,7 @@ function readSearch(body: Json, values: ContextValues): LegacyRequest {
   };
 }
 
-/** A flat map has neither of the keys of OpenAI's filters. */
+/** A flat map has neither of the keys of OpenAI's filters, and is none of them that lacks one. */
 function isFlatFilter(filters: unknown): filters is Json {
   return (
     typeof filters === "object" &&
@@ -85,9 +85,15 @@ function isFlatFilter(filters: unknown): filters is Json {
     !Array.isArray(filters) &&
     !("key" in filters) &&
     !("filters" in filters) &&
-    // A comparison that lacks its key is a mistake, not a map.
-    !("type" in filters && "value" in filters && OPERATORS.has(filters.type))
+    !isIncomplete(filters)
   );
+}
+
+/** Whether a filter is meant as one of OpenAI's: taken for a map, it would find nothing. */
+function isIncomplete(filters: object): boolean {
+  if (!("type" in filters)) return false;
+  if (filters.type === "and" || filters.type === "or") return true;
+  return "value" in filters && (OPERATORS.has(filters.type) || Object.keys(filters).length === 2);
 }
 
 const OPERATORS = new Set<unknown>(["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]);

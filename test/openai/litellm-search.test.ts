@@ -89,6 +89,17 @@ describe("search in litellm-pgvector's spelling", () => {
     expect(reply).toMatchObject({ status: 400, json: { error: { param: "filters.name" } } });
   });
 
+  test.each([
+    [{ type: "and" }, "filters.filters", "missing_required_parameter"],
+    [{ type: "or" }, "filters.filters", "missing_required_parameter"],
+    [{ type: "eq", value: 1 }, "filters.key", "missing_required_parameter"],
+    [{ type: "foo", value: 1 }, "filters.type", "invalid_value"],
+  ])("%j is OpenAI's filter with a mistake, and no flat one", async (filters, param, code) => {
+    const reply = await send("POST", path, { query: "text", filters });
+    expect(reply).toMatchObject({ status: 400, json: { error: { param, code } } });
+    expect(await find({ filters: { type: "faq" } })).toEqual([]);
+  });
+
   test("return_metadata false leaves the metadata out, but not the file's name", async () => {
     const [result] = await find({ return_metadata: false, limit: 1 });
     expect(result).toMatchObject({

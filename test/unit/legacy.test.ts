@@ -109,10 +109,22 @@ describe("filters", () => {
     expect(readSearch({ filters: {} }).json).toEqual({ filters: null });
   });
 
-  test.each([{ type: "and", filters: [] }, { type: "eq", key: "k", value: 1 }, { key: "k" }])(
-    "in OpenAI's spelling are left alone: %j",
+  test.each([
+    { type: "and", filters: [] },
+    { type: "eq", key: "k", value: 1 },
+    { key: "k" },
+    { type: "and" },
+    { type: "or", filter: [] },
+    { type: "foo", value: 1 },
+    { type: "eq", value: 1, ke: "k" },
+  ])("in OpenAI's spelling, or near it, are left alone: %j", (filters) => {
+    expect(readSearch({ filters }).json).toEqual({ filters });
+  });
+
+  test.each([{ type: "faq" }, { type: "eq" }, { value: 1 }, { type: "faq", value: 1, year: 2024 }])(
+    "of keys that only look like OpenAI's are flat: %j",
     (filters) => {
-      expect(readSearch({ filters }).json).toEqual({ filters });
+      expect(readSearch({ filters }).json).toMatchObject({ filters: { type: "and" } });
     },
   );
 
