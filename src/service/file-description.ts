@@ -43,6 +43,7 @@ function readExpiry({ anchor, seconds }: FileExpiresAfter): number {
       `Invalid value: '${anchor}'. Supported values are: 'created_at'.`,
     );
   }
+  if (seconds === undefined) throw missingParameter("expires_after.seconds");
   const { file_expiry_seconds_min: min, file_expiry_seconds_max: max } = limits;
   checkRange("expires_after.seconds", Number(seconds), min, max);
   return Number(seconds);

@@ -236,6 +236,7 @@ function readExpiry(expiry: ExpiresAfter | undefined): Expiry | null {
       `Invalid value: '${expiry.anchor}'. Supported values are: 'last_active_at'.`,
     );
   }
+  if (expiry.days === undefined) throw missingParameter("expires_after.days");
   checkRange("expires_after.days", expiry.days, 1, limits.expiry_days_max);
   return { anchor: expiry.anchor, days: expiry.days };
 }

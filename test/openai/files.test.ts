@@ -158,6 +158,16 @@ test.each([
     "invalid_value",
   ],
   [
+    { expires_after: { anchor: "created_at" } as { anchor: "created_at"; seconds: number } },
+    "expires_after.seconds",
+    "missing_required_parameter",
+  ],
+  [
+    { expires_after: { anchor: "created_at" as const, seconds: 0 } },
+    "expires_after.seconds",
+    "integer_below_min_value",
+  ],
+  [
     { expires_after: { anchor: "created_at" as const, seconds: 3599 } },
     "expires_after.seconds",
     "integer_below_min_value",

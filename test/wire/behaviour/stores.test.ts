@@ -144,6 +144,16 @@ describe.each(protocols)("over $name", (protocol) => {
       expect((await list({})).data).toEqual([]);
     });
 
+    test("tells an expiry of no days from one that does not say how many", async () => {
+      const expire = (days?: number) =>
+        create({ expires_after: { anchor: "last_active_at", ...(days !== undefined && { days }) } });
+      await expect(expire(0)).rejects.toMatchObject({ reason: "INTEGER_BELOW_MIN_VALUE" });
+      await expect(expire()).rejects.toMatchObject({
+        reason: "MISSING_REQUIRED_PARAMETER",
+        param: "expires_after.days",
+      });
+    });
+
     test("refuses files that do not exist, and makes no store", async () => {
       await expect(create({ id: "without-files", file_ids: ["file-1"] })).rejects.toMatchObject({
         code: "not_found",
