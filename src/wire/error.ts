@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { FastifyReply } from "fastify";
 import { cancelled, deadlineExceeded, describeError, internal, type Reason } from "../errors.ts";
 
 /** OpenAI's error body. */
@@ -60,6 +61,21 @@ export function httpError(
         };
   if (status === 401) headers["www-authenticate"] = "Bearer";
   return { status, headers, body: { error: { message, type: typeOf(status), param, code } } };
+}
+
+/** The error for a body of another content type than the one that is read, or of none. */
+export function unsupportedType(expected: string): HttpError {
+  const message = `Unsupported content type: send the body as ${expected}.`;
+  return httpError(415, message, { code: "invalid_request" });
+}
+
+/** Sends an error as the reply. */
+export async function sendError(reply: FastifyReply, error: HttpError): Promise<FastifyReply> {
+  return reply
+    .code(error.status)
+    .headers(error.headers)
+    .type("application/json; charset=utf-8")
+    .send(error.body);
 }
 
 function keepOurs(error: ConnectError): ConnectError {

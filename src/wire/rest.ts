@@ -17,6 +17,7 @@ import { cancelled, invalidArgument, rateLimited } from "../errors.ts";
 import { estimateJsonLength } from "../service/json-length.ts";
 import { callValues, type Implementation, type Service } from "./call.ts";
 import { applyRange, sendContent } from "./download.ts";
+import { sendError, unsupportedType } from "./error.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
@@ -141,13 +142,7 @@ async function answerUpload(
   endUploadAfterAnswer(request.raw, reply.raw);
   const { types, read } = BODIES[method.input.typeName] as Body;
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
-  if (!types.includes(type)) {
-    throw invalidArgument(
-      undefined,
-      `Unsupported content type '${type}': send ${types[0]}.`,
-      "INVALID_REQUEST",
-    );
-  }
+  if (!types.includes(type)) return sendError(reply, unsupportedType(String(types[0])));
   if (uploads.open >= uploads.max)
     throw rateLimited("The service takes no more uploads at the moment.", 1000);
   const messages = read(request);

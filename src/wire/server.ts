@@ -15,7 +15,14 @@ import { invalidArgument } from "../errors.ts";
 import { admitStreams } from "./admission.ts";
 import { createAuthenticator, type Authenticate } from "./auth.ts";
 import { callValues, type Service } from "./call.ts";
-import { httpError, toConnectError, toHttpError, type HttpError } from "./error.ts";
+import {
+  httpError,
+  sendError,
+  toConnectError,
+  toHttpError,
+  unsupportedType,
+  type HttpError,
+} from "./error.ts";
 import { fileRoutes } from "./files.ts";
 import { createGrpc, encodeMessage } from "./grpc.ts";
 import { healthRoutes, type Health } from "./health.ts";
@@ -205,9 +212,8 @@ function handled(error: FastifyError, request: FastifyRequest): HttpError {
 function fromFastify(error: FastifyError): HttpError {
   const status = error.statusCode ?? 400;
   if (status === 413) return httpError(413, "The request body is too large.", { code: "request_too_large" });
-  const message =
-    status === 415 ? "Unsupported content type: send the body as application/json." : error.message;
-  return httpError(status, message, { code: "invalid_request" });
+  if (status === 415) return unsupportedType("application/json");
+  return httpError(status, error.message, { code: "invalid_request" });
 }
 
 function noRoute(request: FastifyRequest, routes: readonly RestRoute[]): HttpError {
@@ -216,12 +222,4 @@ function noRoute(request: FastifyRequest, routes: readonly RestRoute[]): HttpErr
   if (verbs.length === 0) return httpError(404, `Invalid URL (${request.method} ${path})`);
   const error = httpError(405, `Not allowed to ${request.method} on ${path}`, { code: "invalid_request" });
   return { ...error, headers: { ...error.headers, allow: [...new Set(verbs)].join(", ") } };
-}
-
-async function sendError(reply: FastifyReply, error: HttpError): Promise<FastifyReply> {
-  return reply
-    .code(error.status)
-    .headers(error.headers)
-    .type("application/json; charset=utf-8")
-    .send(error.body);
 }

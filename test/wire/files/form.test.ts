@@ -128,9 +128,19 @@ test.each<[string, FormPart[], { param: string | null; code: string }]>([
 });
 
 test.each([
-  ["application/json", '{"purpose": "assistants"}'],
-  ["application/x-www-form-urlencoded", "purpose=assistants"],
-  ["multipart/mixed; boundary=x", "--x--"],
+  [{ "content-type": "application/json" }, '{"purpose": "assistants"}'],
+  [{ "content-type": "application/x-www-form-urlencoded" }, "purpose=assistants"],
+  [{ "content-type": "multipart/mixed; boundary=x" }, "--x--"],
+  [{}, "--x--"],
+  [{}, ""],
+])("a body with the headers %j is no form", async (headers: Record<string, string>, body) => {
+  expectError(await upload(Buffer.from(body), headers), 415, {
+    code: "invalid_request",
+    message: "Unsupported content type: send the body as multipart/form-data.",
+  });
+});
+
+test.each([
   ["multipart/form-data", "--x--"],
   ["multipart/form-data; boundary=", "--x--"],
   ["multipart/form-data; boundary=x", "no boundary in it"],

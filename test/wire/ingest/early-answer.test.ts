@@ -59,7 +59,7 @@ const cases: Case[] = [
     first: more,
     next: more,
     headers: { "content-type": "text/csv" },
-    status: 400,
+    status: 415,
     rows: 0,
   },
   {

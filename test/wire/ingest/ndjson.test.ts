@@ -313,7 +313,7 @@ test.each([
 
 test("other requests that are refused", async () => {
   const body = lines(makeRows(1));
-  expectRefusal(await upload("1.1", [body], { headers: { "content-type": "application/json" } }), 400, {
+  expectRefusal(await upload("1.1", [body], { headers: { "content-type": "application/json" } }), 415, {
     code: "invalid_request",
   });
   expectRefusal(await upload("1.1", [body], { headers: { "content-encoding": "br" } }), 400, {
