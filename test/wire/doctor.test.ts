@@ -64,3 +64,20 @@ test.runIf(inject("template").kind === "postgres")(
     expect(bad.lines[0]).toBe("ERROR    counts: Store vs says that it has 7 embeddings, and has 0.");
   },
 );
+
+test.runIf(inject("template").kind === "postgres")(
+  "checkpoints that were requested are a notice that blames nobody",
+  async () => {
+    await using database = await openTestDatabase();
+    await database.pool.query(
+      "select pg_stat_reset_shared(case when to_regclass('pg_catalog.pg_stat_checkpointer') is null then 'bgwriter' else 'checkpointer' end)",
+    );
+    for (let count = 0; count < 10; count++) await database.pool.query("checkpoint");
+    const { lines } = await runDoctor({ DATABASE_URL: String(database.url) });
+    const index = lines.findIndex((line) => line.includes(" checkpoints: "));
+    expect(lines[index]).toMatch(
+      /^NOTICE {3}checkpoints: \d+ of \d+ checkpoints were requested, by bulk loads or otherwise: .*max_wal_size/,
+    );
+    expect(lines[index + 1]).toContain("alter system set max_wal_size");
+  },
+);
