@@ -23,7 +23,7 @@ export interface Search {
   isExact: boolean;
 }
 
-/** How much a search by vector and one by keywords count: 0 or more, not both 0. */
+/** How much a search by vector and one by keywords count: 0 to 1,000,000, not both 0. */
 export interface Weights {
   vector: number;
   keywords: number;

@@ -1,6 +1,7 @@
 import { OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { openTestDatabase } from "../support/database.ts";
+import { jsonClient } from "../support/json.ts";
 import { startServer, type TestServer } from "../support/server.ts";
 import { administer } from "../support/template.ts";
 
@@ -148,6 +149,9 @@ describe("the client raises its own error", () => {
       expect(error).toBeInstanceOf(OpenAI.AuthenticationError);
       expect(error).toMatchObject({ status: 401, code: "invalid_api_key", param: null });
     }
+    const { status, json } = await jsonClient(server.url, "")("GET", "/v1/vector_stores");
+    expect(status).toBe(401);
+    expect(json["error"]).toMatchObject({ type: "authentication_error", code: "invalid_api_key" });
     expect((await failureOf(clientWith("wrong").vectorStores.list())).message).toBe(
       "401 Incorrect API key provided.",
     );

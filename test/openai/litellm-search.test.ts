@@ -100,6 +100,14 @@ describe("search in litellm-pgvector's spelling", () => {
     expect(await find({ filters: { type: "faq" } })).toEqual([]);
   });
 
+  test.each([
+    [{ limit: 1 }, "searches[0].limit"],
+    [{ filters: { name: "x" } }, "searches[0].filters.name"],
+  ])("a batch of searches refuses %j", async (fields, param) => {
+    const reply = await send("POST", `${path}/batch`, { searches: [{ query: "text", ...fields }] });
+    expect(reply).toMatchObject({ status: 400, json: { error: { param, code: "unknown_parameter" } } });
+  });
+
   test("return_metadata false leaves the metadata out, but not the file's name", async () => {
     const [result] = await find({ return_metadata: false, limit: 1 });
     expect(result).toMatchObject({

@@ -209,14 +209,14 @@ export const RankingOptionsSchema: GenMessage<RankingOptions> = /*@__PURE__*/
  */
 export type HybridSearch = Message<"pgquiver.v1.HybridSearch"> & {
   /**
-   * Weight of the search by vector, 0 or more. Required.
+   * Weight of the search by vector, 0 to 1,000,000. Required.
    *
    * @generated from field: optional double embedding_weight = 1;
    */
   embeddingWeight?: number | undefined;
 
   /**
-   * Weight of the search by keywords, 0 or more; not both 0. Required.
+   * Weight of the search by keywords, 0 to 1,000,000; not both 0. Required.
    *
    * @generated from field: optional double text_weight = 2;
    */

@@ -92,6 +92,7 @@ describe.each(protocols)("over $name", (protocol) => {
       `${weight}.text_weight`,
     ],
     ["a negative weight", { query: "a", ...hybrid(1, -0.1) }, `${weight}.text_weight`],
+    ["a weight beyond 1,000,000", { query: "a", ...hybrid(1_000_001, 1) }, `${weight}.embedding_weight`],
     ["two weights of 0", { query: "a", ...hybrid(0, 0) }, `${weight}.embedding_weight`],
     ["words without a text", { embedding: [1, 0], ...hybrid(1, 1) }, "query"],
     ["a vector with two texts", { embedding: [1, 0], query: ["a", "b"], ...hybrid(1, 1) }, "query"],
