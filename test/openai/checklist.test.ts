@@ -41,7 +41,7 @@ describe("the wire", () => {
       ["GET", `/vector_stores/${store}/file_batches/vsfb_1`, 404],
       ["POST", `/vector_stores/${store}/file_batches/vsfb_1/cancel`, 404],
       ["GET", `/vector_stores/${store}/file_batches/vsfb_1/files`, 404],
-      ["POST", "/files", 400],
+      ["POST", "/files", 415],
       ["GET", "/files", 200],
       ["GET", "/files/file-1", 404],
       ["DELETE", "/files/file-1", 404],
