@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { AttachmentStatus } from "./attachments.ts";
@@ -58,21 +59,37 @@ export async function countFiles(
   return counts;
 }
 
+/** How often, and how long after each other, a cancellation looks for files whose rows were locked. */
+const CANCEL_ATTEMPTS = 5;
+const CANCEL_PAUSE_MS = 20;
+
 /**
- * Takes those files of a batch that are in progress out of it, in order of file id. Returns how many they were; their
- * part of the store's counts is the caller's to change.
+ * Takes those files of a batch that are in progress out of it. Returns how many they were; their part of the store's
+ * counts is the caller's to change. A file whose chunks are being made rows of the store, for as long as that takes,
+ * comes to its end: its row is locked, and for longer than that of one whose lease is renewed.
  */
 export async function cancelBatch(client: Queryable, tables: Tables, batch: BatchRow): Promise<number> {
-  const result = await client.query(
-    `with stopped as (
-       select file_id from ${tables.vectorStoreFiles}
-       where vector_store_id = $1 and file_id = any($2::text[]) and status = 'in_progress'
-       order by file_id for no key update)
-     update ${tables.vectorStoreFiles} as file set status = 'cancelled', claim = null
-     from stopped where file.vector_store_id = $1 and file.file_id = stopped.file_id`,
-    [batch.vector_store_id, batch.file_ids],
-  );
-  const count = result.rowCount ?? 0;
+  let count = 0;
+  for (let attempt = 1; ; attempt++) {
+    const { rows } = await client.query<{ running: number; stopped: number }>(
+      `with running as (
+         select file_id from ${tables.vectorStoreFiles}
+         where vector_store_id = $1 and file_id = any($2::text[]) and status = 'in_progress'),
+       free as (
+         select file_id from ${tables.vectorStoreFiles}
+         where vector_store_id = $1 and file_id = any($2::text[]) and status = 'in_progress'
+         order by file_id for no key update skip locked),
+       stopped as (
+         update ${tables.vectorStoreFiles} as file set status = 'cancelled', claim = null
+         from free where file.vector_store_id = $1 and file.file_id = free.file_id returning 1)
+       select (select count(*) from running)::int as running, (select count(*) from stopped)::int as stopped`,
+      [batch.vector_store_id, batch.file_ids],
+    );
+    const { running = 0, stopped = 0 } = rows[0] ?? {};
+    count += stopped;
+    if (stopped === running || attempt === CANCEL_ATTEMPTS) break;
+    await delay(CANCEL_PAUSE_MS);
+  }
   if (count > 0) {
     await client.query(
       `update ${tables.fileBatches} set cancelled = true where vector_store_id = $1 and id = $2`,

@@ -118,7 +118,8 @@ export async function updateChunks(
  * found through the primary key and no other index is needed.
  */
 export function chunksOfFile(tables: Tables): string {
-  return `${tables.id} = any(array(select $2::text || '_' || place from generate_series(0, $3::int - 1) as place)) and file_id = $2::text`;
+  // Not an array, which a scan by bitmap would search from its beginning for each row.
+  return `${tables.id} in (select $2::text || '_' || place from generate_series(0, $3::int - 1) as place) and file_id = $2::text`;
 }
 
 function columnsOf(tables: Tables): string[] {

@@ -80,10 +80,12 @@ export async function findExpiredFiles(
   client: Queryable,
   tables: Tables,
   rowsMax: number,
+  except: readonly string[],
 ): Promise<string[]> {
   const result = await client.query<{ id: string }>(
-    `select id from ${tables.files} where state = 'ready' and expires_at <= now() order by expires_at limit $1`,
-    [rowsMax],
+    `select id from ${tables.files} where state = 'ready' and expires_at <= now() and id <> all($2::text[])
+     order by expires_at limit $1`,
+    [rowsMax, except],
   );
   return result.rows.map((row) => row.id);
 }

@@ -15,6 +15,11 @@ export function placementLock(storeId: string): string {
   return `pgquiver placement ${storeId}`;
 }
 
+/** The name of the lock on which files a store has: shared by those who attach some, exclusive for its end. */
+export function attachmentLock(storeId: string): string {
+  return `pgquiver attachments ${storeId}`;
+}
+
 /** Waits for a lock, held until the end of the transaction together with others that share it. */
 export async function lockShared(client: Queryable, tables: Tables, name: string): Promise<void> {
   await client.query({

@@ -8,6 +8,7 @@ import {
 import { chunksOfFile } from "../attachments/chunks.ts";
 import { fileNotFound, invalidArgument, missingParameter } from "../errors.ts";
 import { lockFiles } from "../files/files.ts";
+import { attachmentLock, lockShared } from "../postgres/advisory.ts";
 import type { Client } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { lockStore, recordAttachment, recordRemoval } from "../stores/activity.ts";
@@ -29,10 +30,13 @@ export async function attachFiles(
   storeId: string,
   files: readonly Attachable[],
 ): Promise<boolean> {
-  const unique = new Map(files.toReversed().map((file) => [file.fileId, file]));
+  const unique = new Map<string, Attachable>();
+  for (const file of files) if (!unique.has(file.fileId)) unique.set(file.fileId, file);
   const found = await lockFiles(client, tables, [...unique.keys()]);
   const missing = files.find((file) => !found.has(file.fileId));
   if (missing !== undefined) throw fileNotFound(missing.fileId, missing.param);
+  // Else a deletion of the store that is under way, and has removed its files, would not see these.
+  await lockShared(client, tables, attachmentLock(storeId));
   const { added, failed, cancelled } = await insertAttachments(client, tables, storeId, [...unique.values()]);
   return recordAttachment(client, tables, storeId, {
     in_progress: added + failed + cancelled,
@@ -40,6 +44,9 @@ export async function attachFiles(
     cancelled: -cancelled,
   });
 }
+
+/** How long a statement over the chunks of a file may take: each may have to be entered into a vector index. */
+export const CHUNKS_TIMEOUT_MS = 600_000;
 
 /**
  * Removes a file from a store with its chunks, in a transaction of the caller's that has not written to the store
@@ -52,6 +59,7 @@ export async function removeAttachment(
   storeId: string,
   fileId: string,
 ): Promise<boolean> {
+  await client.query(`set local statement_timeout = ${CHUNKS_TIMEOUT_MS}`);
   const placed = await openForWriting(client, tables, storeId);
   if (placed === undefined) return false;
   const file = await lockAttachment(client, tables, storeId, fileId);

@@ -4,7 +4,7 @@ import type { Buckets } from "../files/buckets.ts";
 import { removeLeftovers } from "../files/leftovers.ts";
 import { dropOwnTable, lockIndex } from "../indexes/removal.ts";
 import { deleteIngests, deleteOldIngests } from "../ingest/ingests.ts";
-import { placementLock, tryLock } from "../postgres/advisory.ts";
+import { attachmentLock, lockExclusive, placementLock, tryLock } from "../postgres/advisory.ts";
 import { isLockTimeout } from "../postgres/errors.ts";
 import type { Client, Database } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -75,7 +75,7 @@ export async function sweepExpired(
   const removals = {
     stores: () => emptyStores(database, graceSeconds, log, signal),
     ingests: () => inTurn(database, (client) => deleteOldIngests(client, tables, BATCH_ROWS), signal),
-    files: () => repeat((filesMax) => deleteExpiredFiles(database, buckets, filesMax), signal),
+    files: () => deleteExpiredFiles(database, buckets, FILES_MAX, signal),
     leftovers: () => repeat((filesMax) => removeLeftovers(database, buckets, filesMax), signal),
   };
   for (const [removed, remove] of Object.entries(removals)) {
@@ -189,6 +189,7 @@ async function deleteRest(
   graceSeconds: number,
 ): Promise<Outcome> {
   // In the order in which everybody locks: files, catalog, store, rows.
+  await lockExclusive(client, tables, attachmentLock(id));
   await deleteAttachments(client, tables, id);
   await lockIndex(client, tables, id);
   if ((await lockExpiredStore(client, tables, id, graceSeconds)) === undefined) throw new InUse();

@@ -119,17 +119,27 @@ export function fileService(
 }
 
 /**
- * Deletes files that have expired, at most `rowsMax` of them, and removes them from every store. Returns how many
- * there were.
+ * Deletes the files that have expired, the oldest first, and removes them from every store; looks for `rowsMax` at a
+ * time. Those that cannot be removed are passed over, unless they are as many; then the first error is thrown.
  */
 export async function deleteExpiredFiles(
   database: Database,
   buckets: Buckets,
   rowsMax: number,
-): Promise<number> {
-  const ids = await findExpiredFiles(database.pool, database.tables, rowsMax);
-  for (const id of ids) await removeFile(database, buckets, id, { expired: true });
-  return ids.length;
+  signal: AbortSignal,
+): Promise<void> {
+  const errors = new Map<string, unknown>();
+  for (let ids: string[] = []; errors.size < rowsMax;) {
+    ids = await findExpiredFiles(database.pool, database.tables, rowsMax, [...errors.keys()]);
+    if (ids.length === 0) break;
+    for (const id of ids) {
+      if (signal.aborted) return;
+      await removeFile(database, buckets, id, { expired: true }).catch((error: unknown) =>
+        errors.set(id, error),
+      );
+    }
+  }
+  for (const error of errors.values()) throw error;
 }
 
 /** The bytes of a file that a request asks for. OUT_OF_RANGE when none of them is within the file. */

@@ -21,7 +21,7 @@ import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { recordTransition } from "../stores/activity.ts";
 import { openForWriting, readPlaced } from "../stores/placement.ts";
-import { attachFiles, checkFileId, removeAttachment } from "./attachment.ts";
+import { attachFiles, checkFileId, CHUNKS_TIMEOUT_MS, removeAttachment } from "./attachment.ts";
 import { readAttributes } from "./attributes.ts";
 import { readChunking } from "./chunking.ts";
 import { fileBatchMethods } from "./file-batches.ts";
@@ -29,9 +29,6 @@ import { attachmentNotFound, listFiles, suggestPoll, toStoreFile } from "./file-
 import { requireActiveStore, requireStore } from "./stores.ts";
 
 type Methods = ServiceImpl<typeof VectorStoreFileService>;
-
-/** How long an update of a file's chunks may take: each may have to be entered into a vector index. */
-const UPDATE_TIMEOUT_MS = 600_000;
 
 /** Attaches files to stores, alone and in batches, and shows how far they are. */
 export function vectorStoreFileService(database: Database, wake: () => void): Methods {
@@ -118,7 +115,7 @@ function change(
       const row = await transaction(
         pool,
         async (client) => {
-          await client.query(`set local statement_timeout = ${UPDATE_TIMEOUT_MS}`);
+          await client.query(`set local statement_timeout = ${CHUNKS_TIMEOUT_MS}`);
           const placed = await openForWriting(client, tables, storeId);
           const file = await lockAttachment(client, tables, storeId, fileId);
           if (placed === undefined || file === undefined) throw attachmentNotFound(storeId, fileId);

@@ -24,6 +24,7 @@ import {
 import { dropOwnTable, lockIndex } from "../indexes/removal.ts";
 import { deleteIngests } from "../ingest/ingests.ts";
 import { limits } from "../limits.ts";
+import { attachmentLock, lockExclusive } from "../postgres/advisory.ts";
 import type { Client, Database, Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
@@ -116,6 +117,7 @@ async function removeStore(client: Client, tables: Tables, id: string): Promise<
   // So that the rows are not switched to another table meanwhile.
   if ((await openForWriting(client, tables, id)) === undefined) return false;
   // In the order in which everybody locks: files, catalog, store, rows.
+  await lockExclusive(client, tables, attachmentLock(id));
   await deleteAttachments(client, tables, id);
   await lockIndex(client, tables, id);
   if (!(await deleteStore(client, tables, id))) return false;

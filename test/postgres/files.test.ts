@@ -134,17 +134,35 @@ test("a reader that is stopped reads no more", async () => {
   await expect(pieces.next()).rejects.toThrow("enough");
 });
 
-test("expired files are deleted, the oldest first, so many at a time", async () => {
+test("expired files are deleted, and others are not", async () => {
   for (const seconds of [3600, 7200, 10_800, null]) await store([noise(10)], undefined, seconds);
   const pass = (interval: string) =>
     pool.query(`update ${tables.files} set expires_at = expires_at - $1::interval`, [interval]);
   await pass("2 hours 1 minute");
-  expect(await deleteExpiredFiles(database, buckets, 1)).toBe(1);
-  expect(await countRows()).toEqual({ files: 3, parts: 3 });
-  expect(await deleteExpiredFiles(database, buckets, 10)).toBe(1);
-  expect(await deleteExpiredFiles(database, buckets, 10)).toBe(0);
+  await deleteExpiredFiles(database, buckets, 1, signal);
+  expect(await countRows()).toEqual({ files: 2, parts: 2 });
   const left = await listFiles(pool, tables, { rowsMax: 10, descending: false, backward: false });
   expect(left.map(({ expires_at: at }) => at === null)).toEqual([false, true]);
+});
+
+test("an expired file that cannot be removed keeps no other from it", async () => {
+  const files = [];
+  for (let index = 0; index < 4; index++) files.push(await store([noise(10)], undefined, 3600));
+  await pool.query(
+    `insert into vector_stores (id) values ('vs');
+     insert into pgquiver_vector_store_files (vector_store_id, file_id, chunking) values ('vs', '${files[0]?.id}', '{}');
+     update pgquiver_files set expires_at = now() - interval '1 minute' - row_number * interval '1 second'
+     from (select id as file, -row_number() over (order by created_at, id) as row_number from pgquiver_files) as numbered where id = file;
+     create function refuse() returns trigger language plpgsql as $$ begin raise 'not now'; end $$;
+     create trigger refuse before delete on pgquiver_vector_store_files execute function refuse()`,
+  );
+  await expect(deleteExpiredFiles(database, buckets, 2, signal)).rejects.toThrow("not now");
+  expect(await countRows()).toEqual({ files: 1, parts: 1 });
+  await pool.query(
+    "drop trigger refuse on pgquiver_vector_store_files; delete from pgquiver_vector_store_files",
+  );
+  await deleteExpiredFiles(database, buckets, 2, signal);
+  expect(await countRows()).toEqual({ files: 0, parts: 0 });
 });
 
 test("only files that are there can be held", async () => {
