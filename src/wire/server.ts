@@ -1,8 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import fastifyCors from "@fastify/cors";
 import type { DescService } from "@bufbuild/protobuf";
-import { ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
-import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
+import { ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import fastify, {
   LogController,
   type FastifyError,
@@ -15,6 +14,7 @@ import { invalidArgument } from "../errors.ts";
 import { admitStreams } from "./admission.ts";
 import { createAuthenticator, type Authenticate } from "./auth.ts";
 import { callValues, type Service } from "./call.ts";
+import { connectRoutes } from "./connect.ts";
 import {
   httpError,
   sendError,
@@ -119,13 +119,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
   return async (app: FastifyInstance): Promise<void> => {
     admitStreams(app, options.services, options.requestBytesMax);
-    await app.register(fastifyConnectPlugin, {
-      routes: (router) => {
-        for (const { desc, binaryDesc, implementation } of options.services)
-          router.service(binaryDesc ?? desc, implementation as ServiceImpl<DescService>);
-        options.health.register(router);
-        registerReflection(router, [...options.services.map(({ desc }) => desc), HealthService]);
-      },
+    const register = (router: ConnectRouter) => {
+      for (const { desc, binaryDesc, implementation } of options.services)
+        router.service(binaryDesc ?? desc, implementation as ServiceImpl<DescService>);
+      options.health.register(router);
+      registerReflection(router, [...options.services.map(({ desc }) => desc), HealthService]);
+    };
+    connectRoutes(app, register, {
       requestGate: (context: HandlerContext) => {
         if (context.service.typeName !== HealthService.typeName)
           authenticate(context.requestHeader.get("authorization"));

@@ -1,5 +1,4 @@
 import { createRequire } from "node:module";
-import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import {
   Client,
   credentials,
@@ -14,6 +13,7 @@ import { loadSync } from "@grpc/proto-loader";
 import fastify, { type FastifyInstance } from "fastify";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
+import { connectRoutes } from "../../src/wire/connect.ts";
 import { createHealth, healthRoutes, type Health, type HealthOptions } from "../../src/wire/health.ts";
 import { createPortServer } from "../../src/wire/port.ts";
 
@@ -45,7 +45,7 @@ async function start(options: Partial<HealthOptions> & Pick<HealthOptions, "chec
     ...options,
   });
   const app = fastify({ serverFactory: (handler) => createPortServer(handler) });
-  await app.register(fastifyConnectPlugin, { routes: (router) => health.register(router) });
+  await app.register(async (scope) => connectRoutes(scope, (router) => health.register(router)));
   healthRoutes(app, health);
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   const client = new Client(new URL(url).host, credentials.createInsecure());

@@ -7,7 +7,6 @@ import {
   FileDescriptorSetSchema,
   type FileDescriptorProto,
 } from "@bufbuild/protobuf/wkt";
-import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import { Client, credentials, Metadata, status as grpcStatus, type MethodDefinition } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import fastify from "fastify";
@@ -17,6 +16,7 @@ import { Health } from "../../gen/health/v1/health_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { connectRoutes } from "../../src/wire/connect.ts";
 import { createHealth } from "../../src/wire/health.ts";
 import { createPortServer } from "../../src/wire/port.ts";
 import { registerReflection } from "../../src/wire/reflection.ts";
@@ -36,11 +36,9 @@ let url: string;
 
 beforeAll(async () => {
   const health = createHealth({ services: [], check: async () => {}, intervalMs: 60_000, timeoutMs: 10_000 });
-  await app.register(fastifyConnectPlugin, {
-    routes: (router) => {
-      health.register(router);
-      registerReflection(router, services);
-    },
+  connectRoutes(app, (router) => {
+    health.register(router);
+    registerReflection(router, services);
   });
   url = await app.listen({ host: "127.0.0.1", port: 0 });
 });

@@ -1,10 +1,11 @@
-import { get } from "node:http";
+import { get, request, type IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import type { ReadableStream } from "node:stream/web";
+import { setTimeout as delay } from "node:timers/promises";
 import { once } from "node:events";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { afterAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { IngestService } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import { expectError, send } from "../../support/http.ts";
 import { grpcJs } from "../../support/ingest-client.ts";
@@ -141,4 +142,27 @@ test("an export that its client gives up leaks nothing, however often", async ()
   await expectNoLeak(server);
   expect(await exportLines(exportUrl())).toHaveLength(300);
   expect(await readIds(server, storeId)).toHaveLength(300);
+});
+
+test("a caller of Connect who hangs up amid an export leaves no trace on the console", async () => {
+  const noise = vi.spyOn(console, "error");
+  onTestFinished(() => noise.mockRestore());
+  const rows = makeRows(1_000).map((row) => ({ ...row, content: "x".repeat(20_000) }));
+  await ingestAll(client, [open(storeId), batch(1, rows), { finish: { rows: rows.length } }]);
+  const json = Buffer.from(JSON.stringify({ vectorStoreId: storeId }));
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(json.length, 1);
+  const call = request(`${server.url}/${IngestService.typeName}/ExportEmbeddings`, {
+    method: "POST",
+    headers: { "content-type": "application/connect+json" },
+  });
+  call.on("error", () => {}).end(Buffer.concat([prefix, json]));
+  const [reply] = (await once(call, "response")) as [IncomingMessage];
+  expect(reply.statusCode).toBe(200);
+  // Until what nobody reads holds up the service in the midst of a write.
+  await delay(500);
+  call.destroy();
+  await expectNoLeak(server);
+  await exportLines(exportUrl());
+  expect(noise).not.toHaveBeenCalled();
 });
