@@ -2,8 +2,8 @@ import { compile } from "html-to-text";
 
 const convert = compile({
   wordwrap: false,
-  baseElements: { selectors: ["title", "body"] },
-  limits: { maxDepth: 200 },
+  // None, which is the whole document: `html` and `body` may be left out, and what is outside of them is seen as well.
+  baseElements: { selectors: [] },
   selectors: [
     { selector: "a", options: { ignoreHref: true } },
     ...["h1", "h2", "h3", "h4", "h5", "h6"].map((selector) => ({ selector, options: { uppercase: false } })),

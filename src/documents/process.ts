@@ -18,6 +18,12 @@ const PERMISSIONS = [
     .replace(/(?<=node_modules.).*/, "")}`,
 ];
 
+/**
+ * KiB of stack: pages of old tools nest their elements thousands deep, which the reader of HTML follows by recursion.
+ * Four times Node's default, half of what Linux gives a process.
+ */
+const STACK_KIB = 4_000;
+
 /** What a process takes before it reads anything: Node, the tokenizer and a PDF reader. */
 const BASE_BYTES = 134_217_728;
 
@@ -53,7 +59,12 @@ export class ReadingProcess {
     this.#timeoutMs = timeoutMs;
     const heapMb = Math.floor(Math.max(memoryBytes - BASE_BYTES, memoryBytes / 2) / 1_048_576);
     this.#child = fork(new URL("./child.ts", import.meta.url), [String(memoryBytes)], {
-      execArgv: [...PERMISSIONS, "--no-warnings", `--max-old-space-size=${heapMb}`],
+      execArgv: [
+        ...PERMISSIONS,
+        "--no-warnings",
+        `--max-old-space-size=${heapMb}`,
+        `--stack-size=${STACK_KIB}`,
+      ],
       env: {},
       serialization: "advanced",
       stdio: ["ignore", "ignore", "pipe", "ipc"],

@@ -122,6 +122,24 @@ describe("HTML", () => {
     expect(text).toMatch(/^Otters & more\n+The otter\n+It swims\.\nAnd dives\.\n+Name Age\nOle 7$/);
   });
 
+  test.each([
+    [
+      "no body",
+      "<!doctype html><html lang=en><meta charset=utf-8><title>Leave</title><h1>Days</h1><p>Thirty.</p>",
+    ],
+    ["neither html nor body", "<!doctype html><title>Leave</title><h1>Days</h1><p>Thirty.</p>"],
+    [
+      "text after its end",
+      "<html><head><title>Leave</title></head><body><h1>Days</h1></body></html><p>Thirty.</p>",
+    ],
+    [
+      "a body of its own for each part",
+      "<title>Leave</title><body><h1>Days</h1></body><body><p>Thirty.</p></body>",
+    ],
+  ])("with %s is read whole, with its title once", async (_, html) => {
+    expect(await textOf("a.html", html)).toMatch(/^Leave\s+Days\s+Thirty\.$/);
+  });
+
   test("is read in the encoding it declares", async () => {
     const latin1 = Buffer.from('<html><meta charset="iso-8859-1"><p>Grüße</p></html>', "latin1");
     expect(await textOf("a.html", latin1)).toBe("Grüße");

@@ -111,6 +111,25 @@ describe("the chunks of a file", () => {
   });
 });
 
+/** A page whose elements stay open until its end, with a word in each. */
+function nest(tag: string, levels: number): string {
+  return `<html><body>${Array.from({ length: levels }, (_, i) => `<${tag}>word${i} `).join("")}`;
+}
+
+describe("a page of nested elements", () => {
+  test.each(['a name="x"', "font", "b", "div", "dl><dd"])("is read to its end: %s", async (tag) => {
+    const text = (await chunksOf(fileOf(nest(tag, 2_000), "a.html"))).join(" ");
+    expect(new Set(text.match(/word\d+/g)).size).toBe(2_000);
+  });
+
+  test("is refused where it is too deep to be read to its end", async () => {
+    expect(await failureOf(fileOf(nest("b", 50_000), "a.html"))).toMatchObject({
+      name: "DocumentError",
+      code: "invalid_file",
+    });
+  });
+});
+
 describe("a file that cannot be read", () => {
   test.each([
     ["of another kind", fileOf(Buffer.from("89504e470d0a", "hex")), "unsupported_file", /PNG/],
