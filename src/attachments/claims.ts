@@ -1,5 +1,7 @@
-import type { Queryable } from "../postgres/pool.ts";
+import { tryLock } from "../postgres/advisory.ts";
+import type { Client, Database, Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
+import { transaction } from "../postgres/transaction.ts";
 import type { AttachmentErrorCode, Attributes, Chunking } from "./attachments.ts";
 
 /** A file that a worker holds. */
@@ -124,11 +126,49 @@ export async function failClaim(
   return result.rowCount === 1;
 }
 
-/** Removes what attempts that are over have left behind, and the places of files removed more than an hour ago. */
-export async function sweepAttachments(client: Queryable, tables: Tables): Promise<void> {
-  await client.query(
-    `delete from ${tables.stagedChunks} as chunk
-     where not exists (select from ${tables.vectorStoreFiles} as file where file.claim = chunk.claim)`,
+/** Rows deleted in one transaction: as many as of expired stores. */
+const SWEEP_ROWS = 5_000;
+
+/**
+ * Removes what attempts that are over have left behind, and the places of files removed more than an hour ago. Every
+ * transaction is short, waits for no row, and holds the lock that lets one process at a time do this; ends when another
+ * is at it.
+ */
+export async function sweepAttachments({ pool, tables }: Database, signal: AbortSignal): Promise<void> {
+  for (const sweep of [deleteStaged, deleteRemoved]) {
+    let deleted: number;
+    do {
+      deleted = await transaction(
+        pool,
+        async (client) =>
+          (await tryLock(client, `pgquiver sweep ${tables.vectorStores}`)) ? sweep(client, tables) : 0,
+        signal,
+      );
+    } while (deleted === SWEEP_ROWS);
+  }
+}
+
+async function deleteStaged(client: Client, tables: Tables): Promise<number> {
+  const result = await client.query(
+    `with over as (
+       select claim, chunk_index from ${tables.stagedChunks}
+       where claim <> all(array(select claim from ${tables.vectorStoreFiles} where claim is not null))
+       limit $1 for update skip locked)
+     delete from ${tables.stagedChunks} as chunk using over
+     where chunk.claim = over.claim and chunk.chunk_index = over.chunk_index`,
+    [SWEEP_ROWS],
   );
-  await client.query(`delete from ${tables.removedFiles} where removed_at < now() - interval '1 hour'`);
+  return result.rowCount ?? 0;
+}
+
+async function deleteRemoved(client: Client, tables: Tables): Promise<number> {
+  const result = await client.query(
+    `with over as (
+       select vector_store_id, file_id from ${tables.removedFiles}
+       where removed_at < now() - interval '1 hour' limit $1 for update skip locked)
+     delete from ${tables.removedFiles} as file using over
+     where file.vector_store_id = over.vector_store_id and file.file_id = over.file_id`,
+    [SWEEP_ROWS],
+  );
+  return result.rowCount ?? 0;
 }

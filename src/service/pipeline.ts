@@ -49,9 +49,11 @@ export class Pipeline {
   #timer: NodeJS.Timeout | undefined;
   #ticking: Promise<void> | undefined;
   #isWanted = false;
-  #isStopping = false;
   #isDatabaseAway = false;
+  /** A sweep under way, beside the ticks: leases are renewed however long it takes. */
+  #sweeping: Promise<void> | undefined;
   #sweptAt = 0;
+  readonly #stopped = new AbortController();
 
   constructor(workshop: Workshop, workers: number) {
     this.#workshop = workshop;
@@ -68,14 +70,14 @@ export class Pipeline {
 
   /** Looks at once whether there are files to process, or to let go. */
   wake(): void {
-    if (this.#timer === undefined || this.#isStopping) return;
+    if (this.#timer === undefined || this.#stopped.signal.aborted) return;
     this.#isWanted = true;
     this.#ticking ??= this.#tick();
   }
 
   /** Ends all work and gives the files back, so that another process goes on at once; a database that is away is not waited for. */
   async stop(): Promise<void> {
-    this.#isStopping = true;
+    this.#stopped.abort(new StoppedError());
     clearInterval(this.#timer);
     const stopped = this.#abandon();
     await Promise.race([stopped, delay(STOP_MS, undefined, { ref: false })]);
@@ -86,15 +88,16 @@ export class Pipeline {
     await this.#ticking;
     for (const { controller } of this.#held.values()) controller.abort(new StoppedError());
     await Promise.all(Array.from(this.#held.values(), ({ ended }) => ended));
+    await this.#sweeping;
   }
 
   async #tick(): Promise<void> {
-    while (this.#isWanted && !this.#isStopping) {
+    while (this.#isWanted && !this.#stopped.signal.aborted) {
       this.#isWanted = false;
       try {
         await this.#renew();
         await this.#claim();
-        await this.#sweep();
+        this.#startSweep();
         this.#isDatabaseAway = false;
       } catch (error) {
         if (!this.#isDatabaseAway)
@@ -123,7 +126,7 @@ export class Pipeline {
 
   async #claim(): Promise<void> {
     const { pool, tables } = this.#workshop.database;
-    while (this.#held.size < this.#workers && !this.#isStopping) {
+    while (this.#held.size < this.#workers && !this.#stopped.signal.aborted) {
       const claim = await claimFile(pool, tables, [...this.#held.keys()], LEASE_MS);
       if (claim === undefined) return;
       const controller = new AbortController();
@@ -135,11 +138,20 @@ export class Pipeline {
     }
   }
 
-  async #sweep(): Promise<void> {
+  #startSweep(): void {
     const now = performance.now();
-    if (this.#sweptAt > 0 && now - this.#sweptAt < SWEEP_MS) return;
+    if (this.#sweeping !== undefined || (this.#sweptAt > 0 && now - this.#sweptAt < SWEEP_MS)) return;
     this.#sweptAt = now;
-    await sweepAttachments(this.#workshop.database.pool, this.#workshop.database.tables);
+    this.#sweeping = this.#sweep().finally(() => (this.#sweeping = undefined));
+  }
+
+  async #sweep(): Promise<void> {
+    try {
+      await sweepAttachments(this.#workshop.database, this.#stopped.signal);
+    } catch (error) {
+      if (!this.#stopped.signal.aborted)
+        this.#log?.warn({ err: toServiceError(error) }, "Cannot remove what attempts have left behind");
+    }
   }
 
   async #work(claim: Claim, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import { afterAll, beforeEach, expect, inject, test } from "vitest";
+import { afterAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
 import {
   findAttachment,
   insertAttachments,
@@ -16,8 +16,10 @@ import {
   type Claim,
 } from "../../src/attachments/claims.ts";
 import { stageChunks } from "../../src/attachments/chunks.ts";
+import { tryLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { openTestDatabase } from "../support/database.ts";
+import { never } from "../support/embedder.ts";
 
 const STORE = "vs_1";
 const LEASE_MS = 60_000;
@@ -133,11 +135,53 @@ test("what is staged is swept once nobody holds its claim", async () => {
   await pool.query(
     `insert into pgquiver_removed_files values ('vs_1', 'file-x', now(), now() - interval '2 hours'), ('vs_1', 'file-y', now(), now())`,
   );
-  await sweepAttachments(pool, tables);
+  await sweepAttachments(database, never);
   expect((await pool.query("select claim from pgquiver_staged_chunks")).rows).toEqual([{ claim: held }]);
   expect((await pool.query("select file_id from pgquiver_removed_files")).rows).toEqual([
     { file_id: "file-y" },
   ]);
+});
+
+test("a sweep that is stopped leaves what it has not removed to the next", async () => {
+  await pool.query(
+    `insert into pgquiver_staged_chunks (claim, chunk_index, content, embedding)
+     select 'gone', n, 'x', '[1,2]' from generate_series(1, 12000) as n`,
+  );
+  const countStaged = async () =>
+    (await pool.query("select count(*)::int as left from pgquiver_staged_chunks")).rows;
+  const stop = new AbortController();
+  let transactions = 0;
+  const count = () => {
+    transactions += 1;
+    if (transactions === 3) stop.abort(new Error("stopped"));
+  };
+  pool.on("acquire", count);
+  onTestFinished(() => void pool.off("acquire", count));
+  await expect(sweepAttachments(database, stop.signal)).rejects.toThrow("stopped");
+  expect(await countStaged()).toEqual([{ left: 2_000 }]);
+  await sweepAttachments(database, never);
+  expect(await countStaged()).toEqual([{ left: 0 }]);
+});
+
+test.runIf(isNative)("one process at a time sweeps, and waits for no row", async () => {
+  await pool.query(
+    `insert into pgquiver_staged_chunks (claim, chunk_index, content, embedding)
+     select 'gone', n, 'x', '[1,2]' from generate_series(1, 3) as n`,
+  );
+  const left = async () =>
+    (await pool.query("select chunk_index from pgquiver_staged_chunks order by 1")).rows.map(
+      (row) => row.chunk_index,
+    );
+  await transaction(pool, async (client) => {
+    await tryLock(client, `pgquiver sweep ${tables.vectorStores}`);
+    await sweepAttachments(database, never);
+  });
+  expect(await left()).toEqual([1, 2, 3]);
+  await transaction(pool, async (client) => {
+    await client.query("select from pgquiver_staged_chunks where chunk_index = 2 for update");
+    await sweepAttachments(database, never);
+  });
+  expect(await left()).toEqual([2]);
 });
 
 test.runIf(isNative)("a renewal and a claim do not wait for a row that somebody is writing", async () => {

@@ -5,7 +5,7 @@ import {
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
 import { OpenAI } from "openai";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, inject, onTestFinished, test, vi } from "vitest";
 import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { promoteStore } from "../../../src/indexes/worker.ts";
 import { openTestDatabase, type TestDatabase } from "../../support/database.ts";
@@ -14,6 +14,8 @@ import { startEmbeddingServer, type EmbeddingServer } from "../../support/embedd
 import { readCounters, until, uploadText } from "../../support/files.ts";
 import { countByTable, TEST_INDEXES } from "../../support/index-store.ts";
 import { startServer, type TestServer } from "../../support/server.ts";
+
+const isNative = inject("template").kind === "postgres";
 
 interface Setting {
   client: OpenAI;
@@ -286,6 +288,45 @@ test("a store with a table of its own gets, changes, shows and loses files like 
   await client.files.delete(after);
   expect(await countByTable(database, storeId)).toEqual({});
   await expectTrueCounts(database, storeId);
+});
+
+/** Waits until the lease of the one file has been renewed so many times. */
+async function renewed(database: TestDatabase, times: number): Promise<void> {
+  const seen = new Set<string>();
+  await until(async () => {
+    const { rows } = await database.probe.query<{ ends: string }>(
+      "select due_at::text as ends from pgquiver_vector_store_files where claim is not null",
+    );
+    for (const { ends } of rows) seen.add(ends);
+    return seen.size > times ? true : undefined;
+  });
+}
+
+test.runIf(isNative)("leases are renewed while what attempts have left behind is removed", async () => {
+  const database = await openTestDatabase();
+  const provider = await startEmbeddingServer();
+  const release = hold(provider);
+  const blocker = await database.pool.connect();
+  await blocker.query("begin");
+  await blocker.query("lock table pgquiver_staged_chunks");
+  const server = await startServer({ database, embedder: embedderAt(provider.url) });
+  onTestFinished(async () => {
+    blocker.release(true);
+    await server[Symbol.asyncDispose]();
+    await provider.stop();
+    await database.close();
+  });
+  const client = clientOf(server);
+  const { id: storeId } = await client.vectorStores.create({});
+  await client.vectorStores.files.create(storeId, { file_id: await uploadText(client, "Held.") });
+  await renewed(database, 2);
+  const waiting =
+    "select from pg_stat_activity where datname = current_database() and query like '%staged_chunks%' and wait_event_type = 'Lock'";
+  expect((await database.probe.query(waiting)).rowCount).toBe(1);
+  release();
+  await server.stop(10_000);
+  // The sweep has ended with the service, though it still had to wait.
+  await vi.waitFor(async () => expect((await database.probe.query(waiting)).rowCount).toBe(0), 10_000);
 });
 
 test("a service that stops gives its files back, and the next one goes on at once", async () => {
