@@ -1,8 +1,8 @@
 import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
 import { numberOf, readRole, readSettings } from "./settings.ts";
 
-/** Connections of a process besides its pool: for health, for the worker that builds indexes, and for a build. */
-const OTHER_CONNECTIONS = 3;
+/** Connections of a process besides its pool: for health and leases, for the worker that builds indexes, and for a build. */
+const OTHER_CONNECTIONS = 4;
 
 /** Whether the server takes as many connections as the service may open. */
 export async function checkConnections(subject: Subject): Promise<Finding[]> {

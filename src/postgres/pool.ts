@@ -14,7 +14,10 @@ export type Queryable = pg.Pool | Client;
 /** An open database: what the capabilities get as their first argument. */
 export interface Database {
   pool: pg.Pool;
-  /** One more connection, for health checks: a pool that is merely busy is no reason to take the service out. */
+  /**
+   * Two more connections, for what must not wait for others: a pool that is merely busy is no reason to take the
+   * service out, or to lose the files it processes.
+   */
   probe: pg.Pool;
   /** Where searches may go as well; undefined: nowhere. */
   replicas?: Replicas | undefined;
@@ -61,7 +64,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   }
   const { schema, config, isBouncer } = readUrl(url, options);
   const pool = openPool(config);
-  const probe = openPool({ ...config, max: 1 });
+  const probe = openPool({ ...config, max: 2 });
   const { database, host, port } = new pg.Client(config);
   const description = `PostgreSQL at ${host}:${port}, database ${database}`;
   const direct = readDirectUrl({ ...options, schema });

@@ -91,6 +91,7 @@ export class Pipeline {
     await this.#sweeping;
   }
 
+  /** Waits for no connection of the pool: one that is busy for longer than a lease would cost the files. */
   async #tick(): Promise<void> {
     while (this.#isWanted && !this.#stopped.signal.aborted) {
       this.#isWanted = false;
@@ -110,11 +111,11 @@ export class Pipeline {
 
   async #renew(): Promise<void> {
     if (this.#held.size === 0) return;
-    const { pool, tables } = this.#workshop.database;
+    const { probe, tables } = this.#workshop.database;
     const asked = [...this.#held];
     const still = new Set(
       await renewClaims(
-        pool,
+        probe,
         tables,
         asked.map(([claim]) => claim),
         LEASE_MS,
@@ -125,9 +126,9 @@ export class Pipeline {
   }
 
   async #claim(): Promise<void> {
-    const { pool, tables } = this.#workshop.database;
+    const { probe, tables } = this.#workshop.database;
     while (this.#held.size < this.#workers && !this.#stopped.signal.aborted) {
-      const claim = await claimFile(pool, tables, [...this.#held.keys()], LEASE_MS);
+      const claim = await claimFile(probe, tables, [...this.#held.keys()], LEASE_MS);
       if (claim === undefined) return;
       const controller = new AbortController();
       const ended = this.#work(claim, controller.signal).finally(() => {

@@ -329,6 +329,23 @@ test.runIf(isNative)("leases are renewed while what attempts have left behind is
   await vi.waitFor(async () => expect((await database.probe.query(waiting)).rowCount).toBe(0), 10_000);
 });
 
+test.runIf(isNative)("leases are renewed while all connections are busy", async () => {
+  const { client, database, provider } = await start();
+  const { id: storeId } = await client.vectorStores.create({});
+  const fileId = await uploadText(client, "Held.");
+  const release = hold(provider);
+  await client.vectorStores.files.create(storeId, { file_id: fileId });
+  await provider.received(1);
+  const busy = Array.from({ length: database.pool.options.max ?? 0 }, () => database.pool.connect());
+  const connections = await Promise.all(busy);
+  onTestFinished(() => connections.forEach((connection) => connection.release()));
+  await renewed(database, 2);
+  for (const connection of connections.splice(0)) connection.release();
+  release();
+  expect(await client.vectorStores.files.poll(storeId, fileId)).toMatchObject({ status: "completed" });
+  expect(provider.requests).toHaveLength(1);
+});
+
 test("a service that stops gives its files back, and the next one goes on at once", async () => {
   const { client, database, provider, server } = await start();
   const { id: storeId } = await client.vectorStores.create({});
