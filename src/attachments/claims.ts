@@ -140,8 +140,7 @@ export async function sweepAttachments({ pool, tables }: Database, signal: Abort
     do {
       deleted = await transaction(
         pool,
-        async (client) =>
-          (await tryLock(client, `pgquiver sweep ${tables.vectorStores}`)) ? sweep(client, tables) : 0,
+        async (client) => ((await tryLock(client, tables, "pgquiver sweep")) ? sweep(client, tables) : 0),
         signal,
       );
     } while (deleted === SWEEP_ROWS);

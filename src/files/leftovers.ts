@@ -7,13 +7,14 @@ const UPLOAD_IDLE_HOURS = 2;
 /** A deletion that is under way is left to the process that does it. */
 const DELETION_IDLE_MINUTES = 1;
 
-/** Removes the bytes of a file that is deleted, then its row. */
+/** Removes the bytes of a file that is deleted, then its row. An abort leaves those in a bucket where they are. */
 export async function removeBytes(
   { pool, tables }: Database,
   buckets: Buckets,
   file: Pick<FileRow, "id" | "object_url">,
+  signal?: AbortSignal,
 ): Promise<void> {
-  if (file.object_url !== null) await buckets.remove(file.object_url);
+  if (file.object_url !== null) await buckets.remove(file.object_url, signal);
   await pool.query(
     `with gone as (delete from ${tables.files} where id = $1 and state = 'deleted' returning id)
      delete from ${tables.fileParts} where file_id in (select id from gone)`,
@@ -30,6 +31,7 @@ export async function removeLeftovers(
   database: Database,
   buckets: Buckets,
   rowsMax: number,
+  signal?: AbortSignal,
 ): Promise<number> {
   const { pool, tables } = database;
   const result = await pool.query<Pick<FileRow, "id" | "object_url">>(
@@ -44,7 +46,7 @@ export async function removeLeftovers(
   );
   const errors: unknown[] = [];
   for (const file of result.rows)
-    await removeBytes(database, buckets, file).catch((error: unknown) => errors.push(error));
+    await removeBytes(database, buckets, file, signal).catch((error: unknown) => errors.push(error));
   if (errors.length > 0) throw errors[0];
   return result.rows.length;
 }

@@ -31,13 +31,18 @@ const SIGN_OF_LIFE_MS = 60_000;
  * file's with the last statement. Leaves nothing when the content or `describe` throws; what a dying process leaves is
  * for `removeLeftovers`.
  */
-export async function storeFile(database: Database, buckets: Buckets, upload: Upload): Promise<FileRow> {
+export async function storeFile(
+  database: Database,
+  buckets: Buckets,
+  upload: Upload,
+  signal: AbortSignal,
+): Promise<FileRow> {
   const objectUrl = buckets.placeObject(upload.id);
   if (objectUrl === null) return storeParts(database, buckets, upload);
   return orNothing(database, buckets, upload.id, async () => {
     await beginUpload(database, upload, objectUrl);
     const counted = { bytes: 0 };
-    await buckets.write(objectUrl, withSignsOfLife(database, upload, counted));
+    await buckets.write(objectUrl, withSignsOfLife(database, upload, counted), signal);
     return completeUpload(database, upload, counted.bytes);
   });
 }

@@ -76,7 +76,7 @@ export async function sweepExpired(
     stores: () => emptyStores(database, graceSeconds, log, signal),
     ingests: () => inTurn(database, (client) => deleteOldIngests(client, tables, BATCH_ROWS), signal),
     files: () => deleteExpiredFiles(database, buckets, FILES_MAX, signal),
-    leftovers: () => repeat((filesMax) => removeLeftovers(database, buckets, filesMax), signal),
+    leftovers: () => repeat((filesMax) => removeLeftovers(database, buckets, filesMax, signal), signal),
   };
   for (const [removed, remove] of Object.entries(removals)) {
     if (signal.aborted) return;

@@ -81,7 +81,7 @@ export function fileService(
       using _ = await uploads.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
       const upload = { ...made, ...readUpload(messages, options.bytesMax, signal) };
-      const file = await storeFile(database, buckets, upload);
+      const file = await storeFile(database, buckets, upload, signal);
       // Nobody will learn the id.
       if (signal.aborted) await removeFile(database, buckets, file.id);
       signal.throwIfAborted();
@@ -118,9 +118,13 @@ export function fileService(
   };
 }
 
+/** How long the bytes of files are removed at once when they expire. */
+const EXPIRED_BYTES_MS = 60_000;
+
 /**
  * Deletes the files that have expired, the oldest first, and removes them from every store; looks for `rowsMax` at a
- * time. Those that cannot be removed are passed over, unless they are as many; then the first error is thrown.
+ * time. Those that cannot be removed are passed over, unless they are as many; then the first error is thrown. Bytes
+ * that are in a bucket which is away are left to `removeLeftovers`.
  */
 export async function deleteExpiredFiles(
   database: Database,
@@ -129,14 +133,13 @@ export async function deleteExpiredFiles(
   signal: AbortSignal,
 ): Promise<void> {
   const errors = new Map<string, unknown>();
+  const removal = { expired: true, signal: AbortSignal.any([signal, AbortSignal.timeout(EXPIRED_BYTES_MS)]) };
   for (let ids: string[] = []; errors.size < rowsMax;) {
     ids = await findExpiredFiles(database.pool, database.tables, rowsMax, [...errors.keys()]);
     if (ids.length === 0) break;
     for (const id of ids) {
       if (signal.aborted) return;
-      await removeFile(database, buckets, id, { expired: true }).catch((error: unknown) =>
-        errors.set(id, error),
-      );
+      await removeFile(database, buckets, id, removal).catch((error: unknown) => errors.set(id, error));
     }
   }
   for (const error of errors.values()) throw error;
@@ -161,7 +164,7 @@ async function removeFile(
   database: Database,
   buckets: Buckets,
   id: string,
-  options?: { expired: boolean },
+  options?: { expired: boolean; signal: AbortSignal },
 ): Promise<boolean> {
   const { pool, tables } = database;
   if (id.includes("\0")) return false;
@@ -172,7 +175,7 @@ async function removeFile(
   });
   if (file === undefined) return false;
   // The file is gone for everybody. Where its bytes cannot be removed now, `removeLeftovers` does it later.
-  await removeBytes(database, buckets, file).catch(() => {});
+  await removeBytes(database, buckets, file, options?.signal).catch(() => {});
   return true;
 }
 

@@ -173,7 +173,7 @@ test.runIf(isNative)("one process at a time sweeps, and waits for no row", async
       (row) => row.chunk_index,
     );
   await transaction(pool, async (client) => {
-    await tryLock(client, `pgquiver sweep ${tables.vectorStores}`);
+    await tryLock(client, tables, "pgquiver sweep");
     await sweepAttachments(database, never);
   });
   expect(await left()).toEqual([1, 2, 3]);

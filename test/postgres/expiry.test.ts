@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
+import { afterAll, beforeEach, describe, expect, inject, onTestFinished, test, vi } from "vitest";
 import { Buckets } from "../../src/files/buckets.ts";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { lockExclusive, lockShared, placementLock } from "../../src/postgres/advisory.ts";
@@ -9,6 +9,7 @@ import { findStore } from "../../src/stores/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
 import { never } from "../support/embedder.ts";
+import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
 
 const database = await openTestDatabase();
 const { pool, tables } = database;
@@ -292,6 +293,34 @@ test("ingests nobody came back to for 30 days are forgotten", async () => {
     [id],
   );
   expect(rows.map((row) => row.ingest_id)).toEqual(["i", "recent"]);
+});
+
+test("the sweeper stops at once, though a bucket does not answer", async () => {
+  for (const [name, value] of Object.entries(BUCKET_CREDENTIALS)) vi.stubEnv(name, value);
+  const silent = await startSilentBucket();
+  const patient = new Buckets(undefined, { answerMs: 600_000, removeMs: 600_000 });
+  onTestFinished(async () => {
+    vi.unstubAllEnvs();
+    await patient.close();
+    await silent[Symbol.asyncDispose]();
+  });
+  await pool.query(
+    `insert into pgquiver_files (id, state, created_at, updated_at, object_url)
+     values ('in a bucket', 'deleted', now(), now() - interval '2 minutes', $1)`,
+    [silent.url],
+  );
+  const sweeper = startExpirySweeper(
+    database,
+    patient,
+    { sweepSeconds: 0.05, graceSeconds: GRACE_SECONDS },
+    log,
+  );
+  await silent.received(1);
+  await sweeper.stop();
+  expect((await pool.query("select state from pgquiver_files where id = 'in a bucket'")).rows).toEqual([
+    { state: "deleted" },
+  ]);
+  expect(warnings).toEqual([]);
 });
 
 test("the sweeper looks again and again, survives a failure, and stops at once", async () => {

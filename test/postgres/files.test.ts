@@ -1,4 +1,7 @@
-import { afterAll, afterEach, expect, test } from "vitest";
+import type { RequestListener, ServerResponse } from "node:http";
+import { setTimeout as delay } from "node:timers/promises";
+import { Code } from "@connectrpc/connect";
+import { afterAll, afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { Buckets } from "../../src/files/buckets.ts";
 import { openFile } from "../../src/files/content.ts";
 import { deleteFile, findFile, listFiles, lockFiles } from "../../src/files/files.ts";
@@ -9,7 +12,9 @@ import { transaction } from "../../src/postgres/transaction.ts";
 import { deleteExpiredFiles } from "../../src/service/files.ts";
 import { makeIdentifier } from "../../src/service/identifier.ts";
 import { openTestDatabase } from "../support/database.ts";
+import { collect } from "../support/documents.ts";
 import { noise } from "../support/noise.ts";
+import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
 
 const database = await openTestDatabase();
 const { pool, tables } = database;
@@ -24,6 +29,8 @@ async function store(
   pieces: readonly Uint8Array[],
   between = async () => {},
   expiresAfterSeconds: number | null = null,
+  into = buckets,
+  stop = signal,
 ) {
   const made = makeIdentifier("file");
   const content = (async function* () {
@@ -33,7 +40,7 @@ async function store(
     }
   })();
   const describe = () => ({ filename: "a", purpose: "assistants", expiresAfterSeconds });
-  return storeFile(database, buckets, { ...made, content, describe });
+  return storeFile(database, into, { ...made, content, describe }, stop);
 }
 
 async function countRows() {
@@ -132,6 +139,88 @@ test("a reader that is stopped reads no more", async () => {
   expect((await pieces.next()).value).toHaveLength(1);
   stop.abort(new Error("enough"));
   await expect(pieces.next()).rejects.toThrow("enough");
+});
+
+describe("a bucket that does not answer", () => {
+  const timeouts = { answerMs: 300, removeMs: 300 };
+  const open = async (answer?: RequestListener, patience = timeouts) => {
+    const silent = await startSilentBucket(answer);
+    const into = new Buckets(silent.url, patience);
+    onTestFinished(async () => {
+      await into.close();
+      await silent[Symbol.asyncDispose]();
+    });
+    return { silent, into };
+  };
+  const away = { code: Code.Unavailable, message: expect.stringContaining("The bucket of the files") };
+  const states = async () => (await pool.query(`select state from ${tables.files}`)).rows;
+  beforeEach(() => Object.entries(BUCKET_CREDENTIALS).forEach(([name, value]) => vi.stubEnv(name, value)));
+  afterEach(() => vi.unstubAllEnvs());
+
+  test.each([
+    ["small", 1],
+    ["large", 6 * 1024 * 1024],
+  ])("fails an upload, and what may be there of it remains to be removed: a %s file", async (_, length) => {
+    const { into } = await open();
+    await expect(store([noise(length)], undefined, null, into)).rejects.toMatchObject(away);
+    expect(await states()).toEqual([{ state: "deleted" }]);
+    await age("2 minutes");
+    await expect(removeLeftovers(database, into, 10)).rejects.toMatchObject(away);
+    expect(await states()).toEqual([{ state: "deleted" }]);
+  });
+
+  test("is not waited for by an upload whose caller gives up", async () => {
+    const { silent, into } = await open(undefined, { answerMs: 600_000, removeMs: 1 });
+    const giveUp = new AbortController();
+    const upload = store([noise(1)], undefined, null, into, giveUp.signal);
+    await silent.received(1);
+    giveUp.abort(new Error("enough"));
+    await expect(upload).rejects.toThrow("enough");
+  });
+
+  const object = { id: "file-1", bytes: "8000000" };
+  const begin = (response: ServerResponse) =>
+    response.writeHead(206, { "content-length": object.bytes, "content-type": "application/octet-stream" });
+
+  test("fails a reader in the midst of an object", async () => {
+    const { silent, into } = await open((_, response) => void begin(response).write("abc"));
+    const read = () =>
+      collect(openFile(database, into, { ...object, object_url: silent.url }, undefined, signal));
+    await expect(read()).rejects.toMatchObject(away);
+  });
+
+  test("is told from a reader that takes its time", async () => {
+    const patience = { ...timeouts, answerMs: 5_000 };
+    const { silent, into } = await open((_, response) => begin(response).end(noise(8_000_000)), patience);
+    let bytes = 0;
+    let paused = false;
+    for await (const piece of openFile(
+      database,
+      into,
+      { ...object, object_url: silent.url },
+      undefined,
+      signal,
+    )) {
+      bytes += piece.length;
+      if (!paused) await delay(6_000);
+      paused = true;
+    }
+    expect(bytes).toBe(8_000_000);
+  });
+
+  test("does not keep the service from ending", async () => {
+    const patience = { answerMs: 600_000, removeMs: 600_000 };
+    const { silent, into } = await open(undefined, patience);
+    const removal = into.remove(silent.url);
+    const upload = store([noise(1)], undefined, null, into);
+    const outcomes = Promise.all([
+      expect(removal).rejects.toMatchObject(away),
+      expect(upload).rejects.toMatchObject(away),
+    ]);
+    await silent.received(2);
+    await into.close();
+    await outcomes;
+  });
 });
 
 test("expired files are deleted, and others are not", async () => {

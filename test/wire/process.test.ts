@@ -19,6 +19,7 @@ import { openEmbedded } from "../../src/postgres/embedded.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { jsonClient } from "../support/json.ts";
+import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -291,6 +292,25 @@ describe("stop", () => {
     expect(await ended).toEqual({ code: 0, errors: "" });
     for (const { abandoned } of provider.requests) expect(await abandoned).toBe(true);
     expect(await countAfterRestart(path)).toEqual(counts(0));
+  });
+
+  test("an upload to a bucket that does not answer does not keep it", async () => {
+    await using bucket = await startSilentBucket();
+    const { url, child, ended } = await serve({
+      ...BUCKET_CREDENTIALS,
+      FILES_BUCKET_URL: bucket.url,
+      SHUTDOWN_GRACE_SECONDS: "1",
+    });
+    const form = new FormData();
+    form.append("purpose", "assistants");
+    form.append("file", new File(["in flight"], "a.txt"));
+    const upload = expect(fetch(`${url}/v1/files`, { method: "POST", body: form })).rejects.toThrow(
+      "fetch failed",
+    );
+    await bucket.received(1);
+    child.kill("SIGTERM");
+    await upload;
+    expect(await ended).toEqual({ code: 0, errors: "" });
   });
 
   test("a second signal ends it at once, with 1, and the next start goes on", async () => {

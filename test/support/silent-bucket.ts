@@ -1,0 +1,46 @@
+import { once } from "node:events";
+import { createServer, type RequestListener } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+
+/** An S3-like server that takes every request and answers none. */
+export interface SilentBucket extends AsyncDisposable {
+  /** As in `FILES_BUCKET_URL`. */
+  url: string;
+  /** Resolves when so many requests have come in whole. */
+  received: (count: number) => Promise<void>;
+}
+
+/** What AWS's client needs to send anything. */
+export const BUCKET_CREDENTIALS = { AWS_ACCESS_KEY_ID: "test", AWS_SECRET_ACCESS_KEY: "test" };
+
+/** Starts one; `answer` answers requests after all. */
+export async function startSilentBucket(answer: RequestListener = () => {}): Promise<SilentBucket> {
+  let count = 0;
+  let told = Promise.withResolvers<void>();
+  const server = createServer((request, response) => {
+    void text(request).then(
+      () => {
+        count += 1;
+        told.resolve();
+        told = Promise.withResolvers();
+        answer(request, response);
+      },
+      () => {},
+    );
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    url: `s3://bucket/files?endpoint=http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async received(wanted) {
+      while (count < wanted) await told.promise;
+    },
+    async [Symbol.asyncDispose]() {
+      const closed = once(server, "close");
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
