@@ -51,7 +51,7 @@ export interface Attached {
 const COLUMNS = `vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message`;
 
 /** What a row in progress begins with. */
-const BEGINNING = `status = 'in_progress', error_code = null, error_message = null, due_at = now(), claim = null, attempts = 0, retries = 0`;
+const BEGINNING = `status = 'in_progress', error_code = null, error_message = null, due_at = now(), claim = null, attempts = 0, retries = 0, waiting_since = null`;
 
 /**
  * Attaches files to a store, to be processed: a file that is attached already stays as it is, unless it failed or was

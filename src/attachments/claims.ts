@@ -15,6 +15,8 @@ export interface Claim {
   attempts: number;
   /** How often it was given back because something else was away. */
   retries: number;
+  /** How long ago that was for the first time, when it was taken. */
+  waited_seconds: number;
 }
 
 /**
@@ -36,7 +38,8 @@ export async function claimFile(
       update ${tables.vectorStoreFiles} as file
       set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $2::int * interval '1 ms'
       from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id
-      returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries`,
+      returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries,
+        coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds`,
     values: [held, leaseMs],
   });
   return result.rows[0];
@@ -74,7 +77,9 @@ export async function releaseClaim(
 ): Promise<void> {
   await client.query(
     `update ${tables.vectorStoreFiles}
-     set claim = null, due_at = now() + $2::int * interval '1 ms', attempts = $3, retries = $4 where claim = $1`,
+     set claim = null, due_at = now() + $2::int * interval '1 ms', attempts = $3, retries = $4,
+       waiting_since = case when $4 > 0 then coalesce(waiting_since, now()) end
+     where claim = $1`,
     [claim, delayMs, attempts, retries],
   );
 }

@@ -10,11 +10,12 @@ import {
 import { DocumentError, type DocumentReader, type DocumentSource } from "../documents/reader.ts";
 import type { Embedder } from "../embedding/embedder.ts";
 import { failedPrecondition, unavailable } from "../errors.ts";
+import { isCancelled } from "../postgres/errors.ts";
 import type { Database } from "../postgres/pool.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import { openForWriting } from "../stores/placement.ts";
 import type { VectorStoreRow } from "../stores/stores.ts";
-import { ATTEMPTS_MAX } from "./failure.ts";
+import { ATTEMPTS_MAX, SlowPublishError } from "./failure.ts";
 import { checkModel } from "./model.ts";
 import { recordOrRefuse } from "./record.ts";
 import { requireActiveStore } from "./stores.ts";
@@ -129,7 +130,7 @@ class ChunkWriter {
         const file: Chunked = { storeId, fileId, attributes: held.attributes };
         if (this.#staged === 0) await insertChunks(client, placed, file, this.#chunks);
         // A crash of Postgres empties the staging table.
-        else if ((await publishChunks(client, placed, claim, file)) !== this.#count)
+        else if ((await publishChunks(client, placed, claim, file).catch(explainSlow)) !== this.#count)
           throw unavailable("DATABASE_UNAVAILABLE", "The database was restarted.", { retryAfterMs: 0 });
         await completeClaim(client, tables, claim, { chunks: this.#count, bytes: this.#bytes });
         const addition = {
@@ -173,6 +174,11 @@ class ChunkWriter {
     this.#staged += this.#chunks.length;
     this.#chunks = [];
   }
+}
+
+function explainSlow(error: unknown): never {
+  if (!isCancelled(error)) throw error;
+  throw new SlowPublishError("The database took longer than allowed to store the chunks.", { cause: error });
 }
 
 function checkLength(embedder: Embedder, store: VectorStoreRow, length: number | undefined): void {

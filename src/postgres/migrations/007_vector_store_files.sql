@@ -22,6 +22,8 @@ create table :"vector_store_files" (
   -- How often it was taken and not given back, and how often given back because something else was away.
   attempts int not null default 0,
   retries int not null default 0,
+  -- When it was first given back for that.
+  waiting_since timestamptz,
   primary key (vector_store_id, file_id)
 );
 
