@@ -7,25 +7,21 @@ import { lockShared, placementLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { openForWriting } from "../../src/stores/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
-import { countByTable, findIndex, findLeftovers, seedStore, TEST_INDEXES } from "../support/index-store.ts";
+import {
+  countByTable,
+  findIndex,
+  findLeftovers,
+  seedStore,
+  setPolicy,
+  startTestWorker,
+  TEST_INDEXES,
+} from "../support/index-store.ts";
 import { readTexts, removeTexts, writeTexts, type Texts } from "../support/placed-rows.ts";
 
 const database = await openTestDatabase();
 afterAll(() => database.close());
 const { pool, tables } = database;
 const isNative = database.kind === "postgres";
-
-function startWorker() {
-  const errors: unknown[] = [];
-  const worker = startIndexWorker(database, TEST_INDEXES, (error) => errors.push(error));
-  onTestFinished(worker.stop);
-  return { ...worker, errors };
-}
-
-const setPolicy = async (id: string, policy: string) => {
-  await pool.query("update vector_stores set index_policy = $2 where id = $1", [id, policy]);
-  await pool.query("update pgquiver_indexes set due = true where vector_store_id = $1", [id]);
-};
 
 const untilState = (id: string, state: string) =>
   vi.waitFor(async () => expect(await findIndex(database, id)).toMatchObject({ index_state: state }), {
@@ -43,8 +39,8 @@ test("loses and doubles no row that is written while a store gets its table and 
   const id = "busy";
   await seedStore(database, id, 500);
   const model = await readTexts(database, id);
-  const worker = startWorker();
-  await setPolicy(id, "always");
+  const worker = startTestWorker(database);
+  await setPolicy(database, id, "always");
   let isReady = false;
   const ready = untilState(id, "ready").then(() => (isReady = true));
   // Each writer has rows of its own, so that the order of its writes is that of the model.
@@ -92,8 +88,8 @@ test.runIf(isNative)("waits for a writer that began before the copy and ends aft
     await mayCommit.promise;
   });
   await writing.promise;
-  const worker = startWorker();
-  await setPolicy(id, "always");
+  const worker = startTestWorker(database);
+  await setPolicy(database, id, "always");
   await vi.waitFor(
     async () => {
       const { rows } = await pool.query(
@@ -122,11 +118,11 @@ test.runIf(isNative)("waits for a writer that began before the copy and ends aft
 test.runIf(isNative)("copies what was changed in a subtransaction, too", async () => {
   const id = "savepoints";
   await seedStore(database, id, 50);
-  const worker = startWorker();
+  const worker = startTestWorker(database);
   const other = await pool.connect();
   await other.query("begin");
   await lockShared(other, tables, placementLock(id));
-  await setPolicy(id, "always");
+  await setPolicy(database, id, "always");
   await vi.waitFor(
     async () =>
       expect(
@@ -149,8 +145,8 @@ test.runIf(isNative)(
   async () => {
     const id = "watched";
     await seedStore(database, id, 3_000);
-    startWorker();
-    await setPolicy(id, "always");
+    startTestWorker(database);
+    await setPolicy(database, id, "always");
     const seen = new Set<number>();
     let isReady = false;
     const ready = untilState(id, "ready").then(() => (isReady = true));
@@ -179,11 +175,11 @@ async function deleteStore(id: string): Promise<void> {
 
 test("leaves nothing of a store that is deleted at any moment", async () => {
   const before = await findLeftovers(database);
-  const worker = startWorker();
+  const worker = startTestWorker(database);
   for (let trial = 0; trial < (isNative ? 30 : 8); trial++) {
     const id = `deleted ${trial}`;
     await seedStore(database, id, 200);
-    await setPolicy(id, "always");
+    await setPolicy(database, id, "always");
     worker.wake();
     await new Promise((resolve) => setTimeout(resolve, trial * 4));
     await deleteStore(id);
@@ -213,7 +209,7 @@ test.runIf(isNative)("deletes a store whose table is in use, and drops the table
   await seedStore(database, id, 5);
   await promoteStore(database, id, TEST_INDEXES);
   expect((await findIndex(database, id)).own_table).not.toBe(table);
-  const worker = startWorker();
+  const worker = startTestWorker(database);
   await reader.query("commit");
   reader.release();
   await vi.waitFor(async () => expect((await findLeftovers(database)).tables).not.toContain(table), {
@@ -226,13 +222,13 @@ test.runIf(isNative)("deletes a store whose table is in use, and drops the table
 test.runIf(isNative)("stops a build that is no longer wanted, without ado", async () => {
   const id = "unwanted";
   await seedStore(database, id, 500);
-  const worker = startWorker();
+  const worker = startTestWorker(database);
   // A transaction that is older than the build keeps it from its end.
   const old = await pool.connect();
   onTestFinished(async () => old.release());
   await old.query("begin isolation level repeatable read");
   await old.query("select from vector_stores");
-  await setPolicy(id, "always");
+  await setPolicy(database, id, "always");
   await vi.waitFor(
     async () =>
       expect(
@@ -244,7 +240,7 @@ test.runIf(isNative)("stops a build that is no longer wanted, without ado", asyn
       ).toEqual([{ phase: expect.stringMatching(/^waiting for/) }]),
     { timeout: 20_000 },
   );
-  await setPolicy(id, "never");
+  await setPolicy(database, id, "never");
   await untilState(id, "none");
   await old.query("commit");
   expect((await findLeftovers(database)).indexes.filter((name) => name.endsWith("(invalid)"))).toEqual([]);
@@ -269,7 +265,7 @@ test.runIf(isNative)("serves a role that may not create tables, and says so", as
   const errors: unknown[] = [];
   const { stop } = startIndexWorker({ ...database, direct }, TEST_INDEXES, (error) => errors.push(error));
   onTestFinished(stop);
-  await setPolicy(id, "always");
+  await setPolicy(database, id, "always");
   await untilState(id, "failed");
   expect(await findIndex(database, id)).toMatchObject({
     last_error: `The role may not give a store a table of its own: grant create on schema public to ${role}; alter table embeddings owner to ${role};`,

@@ -1,32 +1,26 @@
 // What roles, schemas, dumps, other sessions and columns of an operator's own may do to the making of indexes.
 import { afterAll, describe, expect, inject, onTestFinished, test, vi } from "vitest";
-import { promoteStore, startIndexWorker } from "../../src/indexes/worker.ts";
+import { promoteStore } from "../../src/indexes/worker.ts";
 import { lockShared, placementLock, tryLock } from "../../src/postgres/advisory.ts";
 import { openSession } from "../../src/postgres/exclusive.ts";
 import { openDatabase } from "../../src/postgres/pool.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { readPlaced } from "../../src/stores/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
-import { countByTable, findIndex, findLeftovers, seedStore, TEST_INDEXES } from "../support/index-store.ts";
+import {
+  countByTable,
+  findIndex,
+  findLeftovers,
+  seedStore,
+  setPolicy,
+  startTestWorker,
+  TEST_INDEXES,
+} from "../support/index-store.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
 const database = await openTestDatabase();
 afterAll(() => database.close());
 const { pool, tables } = database;
-
-function startWorker() {
-  const errors: unknown[] = [];
-  const worker = startIndexWorker(database, TEST_INDEXES, (error) => errors.push(error));
-  onTestFinished(worker.stop);
-  return { ...worker, errors };
-}
-
-async function setPolicy(id: string, policy: string): Promise<void> {
-  await pool.query("update vector_stores set index_policy = $2 where id = $1", [id, policy]);
-  await pool.query("update pgquiver_indexes set due = true, retry_at = null where vector_store_id = $1", [
-    id,
-  ]);
-}
 
 async function until(id: string, expected: Record<string, unknown>): Promise<void> {
   await vi.waitFor(async () => expect(await findPlan(id)).toMatchObject(expected), 20_000);
@@ -118,8 +112,8 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     await seedStore(database, id, 100);
     const writer = await begin();
     await lockShared(writer, tables, placementLock(id));
-    const before = startWorker();
-    await setPolicy(id, "always");
+    const before = startTestWorker(database);
+    await setPolicy(database, id, "always");
     await until(id, { phase: "following" });
     await before.stop();
     const { own_table: table } = (
@@ -135,7 +129,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
       id,
     ]);
     await writer.query("commit");
-    startWorker();
+    startTestWorker(database);
     await until(id, { index_state: "ready", due: false });
     const { own_table: another } = await findIndex(database, id);
     expect(another).not.toBe(table);
@@ -153,13 +147,13 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     await promoteStore(database, id, TEST_INDEXES);
     const { own_table: table } = await findIndex(database, id);
     const reader = await begin(`select from ${table} limit 1`);
-    const before = startWorker();
-    await setPolicy(id, "never");
+    const before = startTestWorker(database);
+    await setPolicy(database, id, "never");
     await until(id, { index_state: "none", index_precision: null });
     await before.stop();
-    await setPolicy(id, "always");
+    await setPolicy(database, id, "always");
     await reader.query("commit");
-    startWorker();
+    startTestWorker(database);
     await until(id, { index_state: "ready", due: false });
     expect(await findBuilt(id)).toHaveLength(1);
   });
@@ -169,14 +163,14 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     await seedStore(database, "held up", 10);
     await pool.query("update vector_stores set index_policy = 'always' where id in ('held', 'held up')");
     const writer = await begin("select from vector_stores where id = 'held' for no key update");
-    const worker = startWorker();
+    const worker = startTestWorker(database);
     await until("held up", { index_state: "ready", due: false });
     await pool.query("insert into pgquiver_indexes (vector_store_id) values ('held')");
     await until("held", { retry_at: expect.any(Date) });
     await worker.stop();
     expect(worker.errors).toEqual([]);
     await writer.query("commit");
-    startWorker();
+    startTestWorker(database);
     await until("held", { index_state: "ready", due: false });
   });
 
@@ -184,8 +178,8 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     const id = "vacuumed";
     await seedStore(database, id, 50);
     const vacuum = await begin("lock table only embeddings in share update exclusive mode");
-    const worker = startWorker();
-    await setPolicy(id, "always");
+    const worker = startTestWorker(database);
+    await setPolicy(database, id, "always");
     await until(id, { phase: "cleaning", retry_at: expect.any(Date) });
     // The plan is free meanwhile, and the rows are where they were.
     const { rowCount } = await pool.query(
@@ -201,9 +195,9 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
   test("a build that somebody cancels has failed, and is tried again later", async () => {
     const id = "cancelled";
     await seedStore(database, id, 50);
-    const worker = startWorker();
+    const worker = startTestWorker(database);
     const old = await begin("set transaction isolation level repeatable read", "select from vector_stores");
-    await setPolicy(id, "always");
+    await setPolicy(database, id, "always");
     const builds =
       "from pg_stat_progress_create_index where datname = current_database() and phase like 'waiting for%'";
     await vi.waitFor(async () => expect((await pool.query(`select ${builds}`)).rowCount).toBe(1), 20_000);
@@ -237,8 +231,8 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     await seedStore(database, id, 50);
     const writer = await begin();
     await lockShared(writer, tables, placementLock(id));
-    const worker = startWorker();
-    await setPolicy(id, "always");
+    const worker = startTestWorker(database);
+    await setPolicy(database, id, "always");
     await until(id, { phase: "following" });
     await pool.query("alter table embeddings add column note text default 'none'");
     await writer.query("commit");

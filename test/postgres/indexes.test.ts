@@ -1,9 +1,17 @@
-import { afterAll, expect, onTestFinished, test, vi } from "vitest";
-import { promoteStore, startIndexWorker, type IndexOptions } from "../../src/indexes/worker.ts";
+import { afterAll, expect, test, vi } from "vitest";
+import { promoteStore } from "../../src/indexes/worker.ts";
 import { textVector } from "../../src/postgres/text-index.ts";
 import { vectorExpression } from "../../src/postgres/vector-index.ts";
 import { openTestDatabase } from "../support/database.ts";
-import { countByTable, findIndex, findLeftovers, seedStore, TEST_INDEXES } from "../support/index-store.ts";
+import {
+  countByTable,
+  findIndex,
+  findLeftovers,
+  seedStore,
+  setPolicy,
+  startTestWorker,
+  TEST_INDEXES,
+} from "../support/index-store.ts";
 
 const database = await openTestDatabase();
 afterAll(() => database.close());
@@ -14,20 +22,6 @@ async function newStore(rows: number): Promise<string> {
   const id = `store ${++stores}`;
   await seedStore(database, id, rows);
   return id;
-}
-
-function startWorker(options: Partial<IndexOptions> = {}) {
-  const errors: unknown[] = [];
-  const worker = startIndexWorker(database, { ...TEST_INDEXES, ...options }, (error) => errors.push(error));
-  onTestFinished(worker.stop);
-  return { ...worker, errors };
-}
-
-async function setPolicy(id: string, policy: string): Promise<void> {
-  await pool.query("update vector_stores set index_policy = $2 where id = $1", [id, policy]);
-  await pool.query("update pgquiver_indexes set due = true, retry_at = null where vector_store_id = $1", [
-    id,
-  ]);
 }
 
 async function untilState(id: string, state: string): Promise<void> {
@@ -115,7 +109,7 @@ test("refuses rows of another store in the table of one", async () => {
 test("gives a table to a store that has grown beyond the threshold, and to no other", async () => {
   const large = await newStore(100);
   const small = await newStore(99);
-  const worker = startWorker({ thresholdBytes: 100 * 3 * 4 });
+  const worker = startTestWorker(database, { thresholdBytes: 100 * 3 * 4 });
   await untilState(large, "ready");
   await worker.stop();
   expect(await findIndex(database, small)).toMatchObject({ index_state: "none", own_table: null });
@@ -125,9 +119,9 @@ test("gives a table to a store that has grown beyond the threshold, and to no ot
 test("gives an empty store its table as soon as it has dimensions, where that is asked for", async () => {
   const id = await newStore(0);
   await pool.query("update vector_stores set dimensions = null, index_policy = 'always' where id = $1", [id]);
-  const worker = startWorker();
+  const worker = startTestWorker(database);
   const other = await newStore(0);
-  await setPolicy(other, "always");
+  await setPolicy(database, other, "always");
   await untilState(other, "ready");
   expect(await findIndex(database, id)).toMatchObject({ index_state: "none", own_table: null });
   await pool.query("update vector_stores set dimensions = 3 where id = $1", [id]);
@@ -139,14 +133,14 @@ test("drops an index that is forbidden, keeps the table, and builds it again whe
   const id = await newStore(50);
   await promoteStore(database, id, TEST_INDEXES);
   const { own_table: table } = await findIndex(database, id);
-  startWorker();
-  await setPolicy(id, "never");
+  startTestWorker(database);
+  await setPolicy(database, id, "never");
   await untilState(id, "none");
   expect(await findIndex(database, id)).toMatchObject({ own_table: table, index_precision: null });
   const indexesOfTable = async () =>
     (await findLeftovers(database)).indexes.filter((name) => name.startsWith(`${table}_`));
   expect(await indexesOfTable()).toEqual([]);
-  await setPolicy(id, "auto");
+  await setPolicy(database, id, "auto");
   await untilState(id, "ready");
   expect(await indexesOfTable()).toHaveLength(1);
 });
@@ -160,7 +154,7 @@ test("replaces an index by one of another make, which stays in use meanwhile", a
     "update pgquiver_indexes set m = 8, rebuild = true, due = true where vector_store_id = $1",
     [id],
   );
-  startWorker();
+  startTestWorker(database);
   await untilState(id, "ready");
   expect(await findIndex(database, id)).toMatchObject({ index_precision: "binary" });
   const { rows } = await pool.query("select indexdef from pg_indexes where indexname like $1", [
@@ -182,7 +176,7 @@ test("says why an index cannot be built, and tries again", async () => {
     [id],
   );
   await pool.query("delete from embeddings where vector_store_id = $1", [id]);
-  const worker = startWorker();
+  const worker = startTestWorker(database);
   await vi.waitFor(async () => expect((await findIndex(database, id)).attempts).toBeGreaterThan(1), {
     timeout: 10_000,
   });
@@ -203,12 +197,12 @@ test("puts an index off while rows are loaded, though not for ever", async () =>
     "insert into pgquiver_ingests (vector_store_id, ingest_id, parameters) values ($1, 'i', '{}')",
     [id],
   );
-  const patient = startWorker({ thresholdBytes: 1, quietMs: 60_000, patienceMs: 600_000 });
+  const patient = startTestWorker(database, { thresholdBytes: 1, quietMs: 60_000, patienceMs: 600_000 });
   await vi.waitFor(async () => expect((await findIndex(database, id)).index_state).toBe("waiting"), 10_000);
   const other = await newStore(100);
   await untilState(other, "ready");
   expect(await findIndex(database, id)).toMatchObject({ index_state: "waiting", own_table: null });
   await patient.stop();
-  startWorker({ thresholdBytes: 1, quietMs: 60_000, patienceMs: 1 });
+  startTestWorker(database, { thresholdBytes: 1, quietMs: 60_000, patienceMs: 1 });
   await untilState(id, "ready");
 });

@@ -1,4 +1,5 @@
-import type { IndexOptions } from "../../src/indexes/worker.ts";
+import { onTestFinished } from "vitest";
+import { startIndexWorker, type IndexOptions, type IndexWorker } from "../../src/indexes/worker.ts";
 import type { Database } from "../../src/postgres/pool.ts";
 
 /** How tests make indexes: at once, and small. */
@@ -11,6 +12,25 @@ export const TEST_INDEXES: IndexOptions = {
   workers: 0,
   language: "english",
 };
+
+/** Starts a worker that ends with the test, and gathers what failed. */
+export function startTestWorker(
+  database: Database,
+  options: Partial<IndexOptions> = {},
+): IndexWorker & { errors: unknown[] } {
+  const errors: unknown[] = [];
+  const worker = startIndexWorker(database, { ...TEST_INDEXES, ...options }, (error) => errors.push(error));
+  onTestFinished(worker.stop);
+  return { ...worker, errors };
+}
+
+/** Asks for a store's index, or forbids it, as if by the service. */
+export async function setPolicy({ pool }: Database, id: string, policy: string): Promise<void> {
+  await pool.query("update vector_stores set index_policy = $2 where id = $1", [id, policy]);
+  await pool.query("update pgquiver_indexes set due = true, retry_at = null where vector_store_id = $1", [
+    id,
+  ]);
+}
 
 /** Makes a store of `rows` rows `e1`, `e2`, ... by SQL, with vectors of three dimensions and right counts. */
 export async function seedStore({ pool }: Database, id: string, rows: number): Promise<void> {
