@@ -20,7 +20,7 @@ export interface ExclusiveOptions {
 /**
  * Runs `work` in one process at a time over all that use the database under the same table names: a lock of the
  * session, which ends with its connection, keeps the others out. The work gets a pool of that one connection, so that
- * what it does through it ends with the lock, without a limit to a statement's time, but with one of a second to its wait
+ * what it does through it ends with the lock, without a limit to a statement's time, but with one of two seconds to its wait
  * for a lock: one who keeps it waiting shall not keep all the others waiting too. Its signal aborts when the
  * connection breaks or the work is stopped. When `work` returns or throws, it is begun again, by whichever process is
  * the first. On the embedded database, which has one process, it gets the database's own pool; there each

@@ -136,9 +136,10 @@ function readUrl(
 
 /**
  * The limits of work in the background, whatever the URL, the role or the database say: none to a statement's time, but
- * who keeps it waiting for a lock shall not keep all the others waiting too.
+ * who keeps it waiting for a lock shall not keep all the others waiting too. An autovacuum gives way to who has waited for
+ * `deadlock_timeout`, a second.
  */
-const BACKGROUND_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=1000";
+const BACKGROUND_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=2000";
 
 /** The settings of connections for work in the background; undefined when all there is leads through a PgBouncer. */
 function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {

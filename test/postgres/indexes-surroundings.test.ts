@@ -219,7 +219,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
       "select current_setting('statement_timeout') as statement, current_setting('lock_timeout') as lock";
     expect((await limited.pool.query(sql)).rows).toEqual([{ statement: "5s", lock: "1min" }]);
     await using session = openSession(limited);
-    expect((await session.pool.query(sql)).rows).toEqual([{ statement: "0", lock: "1s" }]);
+    expect((await session.pool.query(sql)).rows).toEqual([{ statement: "0", lock: "2s" }]);
   });
 
   test("columns and checks of an operator's own are taken along, also those of the last minute", async () => {
