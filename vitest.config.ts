@@ -18,6 +18,7 @@ export default defineConfig({
     // PGlite starts in 1 to 2 s and blocks its process while it works; a busy machine takes several times as long.
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    expect: { poll: { timeout: 10_000 } },
     projects: [
       project("unit", { database: false }),
       project("postgres", { database: true }),

@@ -176,7 +176,7 @@ const BODIES: Record<string, Body> = {
 };
 
 /** How long a client may go on sending what nobody reads, until it has seen the answer. */
-export const LINGER_MS = 2_000;
+export const LINGER_MS = 5_000;
 
 /** Takes what a client still sends when the answer came early, for as long as it needs to see it, and drops it. */
 export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: FastifyReply["raw"]): void {

@@ -75,8 +75,8 @@ test("describes itself without the password", async () => {
 test("who waits too long for a connection is told to come back", async () => {
   await using database = await openTestDatabase();
   const { pool } = database;
-  pool.options.connectionTimeoutMillis = 100;
   const clients = await Promise.all(Array.from({ length: pool.options.max }, () => pool.connect()));
+  pool.options.connectionTimeoutMillis = 100;
   const failure = await pool.query("select 1").catch((error: unknown) => error);
   expect(reasonOf(toServiceError(failure))).toBe("RATE_LIMIT_EXCEEDED");
   for (const client of clients) client.release();

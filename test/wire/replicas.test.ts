@@ -128,7 +128,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
   });
 
   test("every write is found by the next search, however far the replica is behind", async () => {
-    const { makeStore, search, send, settle, primary } = await serve();
+    const { makeStore, search, send, settle, primary } = await serve([replicaUrl], 60_000);
     const { path } = await makeStore(["a"]);
     await catchUp(primary);
     await pauseReplay();
@@ -144,7 +144,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
   });
 
   test("a store that nobody writes to is searched there even when the replica is behind", async () => {
-    const { makeStore, search, settle, primary } = await serve();
+    const { makeStore, search, settle, primary } = await serve([replicaUrl], 60_000);
     const [still, busy] = [await makeStore(["a"]), await makeStore(["b"])];
     await catchUp(primary);
     await pauseReplay();

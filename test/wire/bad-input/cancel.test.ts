@@ -67,7 +67,7 @@ describe.each(protocols)("over $name", (protocol) => {
   test.each(uses)(
     "%s that outlives its deadline asks no more of the provider and stores nothing",
     async (rpc, request) => {
-      const { outcome, abandoned } = await begin(rpc, request, { timeoutMs: 1_000 });
+      const { outcome, abandoned } = await begin(rpc, request, { timeoutMs: 2_000 });
       expect(await outcome).toBe("deadline_exceeded");
       expect(await abandoned).toBe(true);
       await expectUnchanged();

@@ -16,7 +16,7 @@ import { noise } from "../../support/noise.ts";
 import { startServer } from "../../support/server.ts";
 
 const FILE_BYTES_MAX = 10 * 1024 * 1024;
-const server = await startServer({ files: { bytesMax: FILE_BYTES_MAX }, ingest: { idleMs: 1_000 } });
+const server = await startServer({ files: { bytesMax: FILE_BYTES_MAX }, ingest: { idleMs: 5_000 } });
 const { pool } = server.database;
 afterAll(() => server[Symbol.asyncDispose]());
 afterEach(() => pool.query("truncate pgquiver_files, pgquiver_file_parts"));

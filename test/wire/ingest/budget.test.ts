@@ -29,7 +29,7 @@ describe("with memory for one stream", async () => {
   const server = await startServer({
     database,
     embedder: embedderAt(provider.url),
-    ingest: { memoryBytes: 2 * STREAM_BYTES, idleMs: 1_000 },
+    ingest: { memoryBytes: 2 * STREAM_BYTES, idleMs: 3_000 },
   });
   const relay = await startRelay(server);
   const client = grpcJs.connect(relay);
@@ -222,7 +222,7 @@ test("streams that together want more than there is all come to their end", asyn
 });
 
 describe("with a limit of silence", async () => {
-  const server = await startServer({ database, ingest: { idleMs: 400 } });
+  const server = await startServer({ database, ingest: { idleMs: 2_000 } });
   const client = grpcJs.connect(server);
   afterAll(async () => {
     await client[Symbol.asyncDispose]();
@@ -282,7 +282,7 @@ describe("with a limit of silence", async () => {
     await send(open(storeId));
     await next();
     for (let seq = 1; seq <= 8; seq++) {
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await new Promise((resolve) => setTimeout(resolve, 300));
       await send(batch(seq, makeRows(1, "r", seq)));
       expect(await next()).toMatchObject({ committed: { through_seq: seq } });
     }

@@ -60,7 +60,8 @@ test("a provider that is away is waited for, and costs the file nothing", async 
   const { client, database, provider } = await start();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Patience is a virtue.");
-  provider.next({ status: 503, body: { error: { message: "overloaded" } } });
+  // Long enough to be looked at meanwhile.
+  provider.next({ status: 503, body: { error: { message: "overloaded" } }, headers: { "retry-after": "5" } });
   await client.vectorStores.files.create(storeId, { file_id: fileId });
   await provider.received(1);
   const waiting = await until(async () => {
