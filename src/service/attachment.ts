@@ -5,14 +5,14 @@ import {
   lockAttachment,
   type NewAttachment,
 } from "../attachments/attachments.ts";
-import { chunksOfFile } from "../attachments/chunks.ts";
+import { chunksOfSlice, sliceChunks } from "../attachments/chunks.ts";
 import { fileNotFound, invalidArgument, missingParameter } from "../errors.ts";
 import { lockFiles } from "../files/files.ts";
 import { attachmentLock, lockShared } from "../postgres/advisory.ts";
 import type { Client } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { lockStore, recordAttachment, recordRemoval } from "../stores/activity.ts";
-import { deleteEmbeddings } from "../stores/embeddings.ts";
+import { deleteEmbeddings, type Removed } from "../stores/embeddings.ts";
 import { openForWriting } from "../stores/placement.ts";
 
 /** A file to be attached, with the request's field that names it. */
@@ -64,10 +64,19 @@ export async function removeAttachment(
   if (placed === undefined) return false;
   const file = await lockAttachment(client, tables, storeId, fileId);
   if (file === undefined || !(await lockStore(client, tables, storeId))) return false;
-  const removed = await deleteEmbeddings(client, placed, storeId, chunksOfFile(tables), [
-    fileId,
-    file.chunk_count,
-  ]);
+  const removed: Removed = { rows: 0, chunks: 0, bytes: 0 };
+  for (const slice of sliceChunks(fileId, file.chunk_count)) {
+    const { rows, chunks, bytes } = await deleteEmbeddings(
+      client,
+      placed,
+      storeId,
+      chunksOfSlice(tables),
+      slice,
+    );
+    removed.rows += rows;
+    removed.chunks += chunks;
+    removed.bytes += bytes;
+  }
   await deleteAttachment(client, tables, storeId, fileId);
   await recordRemoval(client, tables, storeId, removed, { [file.status]: -1 });
   return true;
