@@ -70,25 +70,10 @@ const CANCEL_PAUSE_MS = 20;
  */
 export async function cancelBatch(client: Queryable, tables: Tables, batch: BatchRow): Promise<number> {
   let count = 0;
-  for (let attempt = 1; ; attempt++) {
-    const { rows } = await client.query<{ running: number; stopped: number }>(
-      `with running as (
-         select file_id from ${tables.vectorStoreFiles}
-         where vector_store_id = $1 and file_id = any($2::text[]) and status = 'in_progress'),
-       free as (
-         select file_id from ${tables.vectorStoreFiles}
-         where vector_store_id = $1 and file_id = any($2::text[]) and status = 'in_progress'
-         order by file_id for no key update skip locked),
-       stopped as (
-         update ${tables.vectorStoreFiles} as file set status = 'cancelled', claim = null
-         from free where file.vector_store_id = $1 and file.file_id = free.file_id returning 1)
-       select (select count(*) from running)::int as running, (select count(*) from stopped)::int as stopped`,
-      [batch.vector_store_id, batch.file_ids],
-    );
-    const { running = 0, stopped = 0 } = rows[0] ?? {};
-    count += stopped;
-    if (stopped === running || attempt === CANCEL_ATTEMPTS) break;
-    await delay(CANCEL_PAUSE_MS);
+  for (let attempt = 1; attempt <= CANCEL_ATTEMPTS; attempt++) {
+    if (attempt > 1) await delay(CANCEL_PAUSE_MS);
+    count += await cancelFree(client, tables, batch);
+    if ((await countFiles(client, tables, batch)).in_progress === 0) break;
   }
   if (count > 0) {
     await client.query(
@@ -97,4 +82,18 @@ export async function cancelBatch(client: Queryable, tables: Tables, batch: Batc
     );
   }
   return count;
+}
+
+/** Cancels those files in progress whose rows nobody has locked. */
+async function cancelFree(client: Queryable, tables: Tables, batch: BatchRow): Promise<number> {
+  const result = await client.query(
+    `with free as (
+       select file_id from ${tables.vectorStoreFiles}
+       where vector_store_id = $1 and file_id = any($2::text[]) and status = 'in_progress'
+       order by file_id for no key update skip locked)
+     update ${tables.vectorStoreFiles} as file set status = 'cancelled', claim = null
+     from free where file.vector_store_id = $1 and file.file_id = free.file_id`,
+    [batch.vector_store_id, batch.file_ids],
+  );
+  return result.rowCount ?? 0;
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
+import { afterAll, beforeEach, expect, inject, test } from "vitest";
 import {
   findAttachment,
   insertAttachments,
@@ -18,7 +18,7 @@ import {
 import { stageChunks } from "../../src/attachments/chunks.ts";
 import { tryLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { openTestDatabase } from "../support/database.ts";
+import { abortAtUse, openTestDatabase } from "../support/database.ts";
 import { never } from "../support/embedder.ts";
 
 const STORE = "vs_1";
@@ -149,15 +149,8 @@ test("a sweep that is stopped leaves what it has not removed to the next", async
   );
   const countStaged = async () =>
     (await pool.query("select count(*)::int as left from pgquiver_staged_chunks")).rows;
-  const stop = new AbortController();
-  let transactions = 0;
-  const count = () => {
-    transactions += 1;
-    if (transactions === 3) stop.abort(new Error("stopped"));
-  };
-  pool.on("acquire", count);
-  onTestFinished(() => void pool.off("acquire", count));
-  await expect(sweepAttachments(database, stop.signal)).rejects.toThrow("stopped");
+  const stopped = abortAtUse(pool, 3);
+  await expect(sweepAttachments(database, stopped)).rejects.toThrow("stopped");
   expect(await countStaged()).toEqual([{ left: 2_000 }]);
   await sweepAttachments(database, never);
   expect(await countStaged()).toEqual([{ left: 0 }]);

@@ -6,7 +6,7 @@ import { lockExclusive, lockShared, placementLock } from "../../src/postgres/adv
 import { transaction } from "../../src/postgres/transaction.ts";
 import { startExpirySweeper, sweepExpired, type ExpiryLog } from "../../src/service/expiry.ts";
 import { findStore } from "../../src/stores/stores.ts";
-import { openTestDatabase } from "../support/database.ts";
+import { abortAtUse, openTestDatabase } from "../support/database.ts";
 import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
 import { never } from "../support/embedder.ts";
 import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
@@ -124,15 +124,8 @@ test("a store without expiry is left as it is, however old", async () => {
 
 test("a sweep that is stopped leaves what it has not deleted, counted, to the next", async () => {
   await makeStore(12_000, GRACE_SECONDS + 10);
-  const stop = new AbortController();
-  let transactions = 0;
-  const count = () => {
-    transactions += 1;
-    if (transactions === 3) stop.abort(new Error("stopped"));
-  };
-  pool.on("acquire", count);
-  onTestFinished(() => void pool.off("acquire", count));
-  await sweepExpired(database, buckets, GRACE_SECONDS, log, stop.signal);
+  const stopped = abortAtUse(pool, 3);
+  await sweepExpired(database, buckets, GRACE_SECONDS, log, stopped);
   const { embeddings = 0 } = await countLeft();
   expect(embeddings).toBe(7_000);
   expect(await findStore(pool, tables, id)).toMatchObject({

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { openAsBlob } from "node:fs";
-import { inject } from "vitest";
+import type pg from "pg";
+import { inject, onTestFinished } from "vitest";
 import { openEmbedded } from "../../src/postgres/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { type Database, openDatabase } from "../../src/postgres/pool.ts";
@@ -55,4 +56,17 @@ async function open(names: TableNames, state: "empty" | "migrated"): Promise<Tes
     await administer(template.url, `drop database ${name} with (force)`);
   };
   return { ...database, url, close, [Symbol.asyncDispose]: close };
+}
+
+/** A signal that aborts when the pool gives out a client for the nth time from now on. */
+export function abortAtUse(pool: pg.Pool, times: number): AbortSignal {
+  const stop = new AbortController();
+  let uses = 0;
+  const count = () => {
+    uses += 1;
+    if (uses === times) stop.abort(new Error("stopped"));
+  };
+  pool.on("acquire", count);
+  onTestFinished(() => void pool.off("acquire", count));
+  return stop.signal;
 }

@@ -1,17 +1,9 @@
-import { OpenAI } from "openai";
-import { expect, onTestFinished, test } from "vitest";
-import { openTestDatabase } from "../../support/database.ts";
+import { expect, test } from "vitest";
+import { startFileService } from "../../support/file-service.ts";
 import { readCounters, uploadText } from "../../support/files.ts";
-import { startServer } from "../../support/server.ts";
 
 test("a file of many chunks is changed, shown and removed, some thousands by each statement", async () => {
-  const database = await openTestDatabase();
-  const server = await startServer({ database });
-  onTestFinished(async () => {
-    await server[Symbol.asyncDispose]();
-    await database.close();
-  });
-  const client = new OpenAI({ apiKey: "any", baseURL: `${server.url}/v1`, maxRetries: 0 });
+  const { client, database } = await startFileService();
   const { pool } = database;
   const { id: storeId } = await client.vectorStores.create({});
   const place = { vector_store_id: storeId };

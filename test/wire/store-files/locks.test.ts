@@ -1,10 +1,10 @@
 // What happens to attached files while somebody holds locks: natively, since the embedded database has one connection.
-import { OpenAI } from "openai";
 import { afterAll, describe, expect, inject, onTestFinished, test, vi } from "vitest";
 import { insertAttachments } from "../../../src/attachments/attachments.ts";
 import { cancelBatch, countFiles, insertBatch } from "../../../src/attachments/batches.ts";
 import { attachFiles } from "../../../src/service/attachment.ts";
 import { openTestDatabase } from "../../support/database.ts";
+import { clientOf } from "../../support/file-service.ts";
 import { uploadText } from "../../support/files.ts";
 import { startServer } from "../../support/server.ts";
 
@@ -13,7 +13,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
   const { pool, tables } = database;
   // Nobody processes the files.
   const server = await startServer({ database, files: { workers: 0 } });
-  const client = new OpenAI({ apiKey: "any", baseURL: `${server.url}/v1`, maxRetries: 0 });
+  const client = clientOf(server);
   afterAll(async () => {
     await server[Symbol.asyncDispose]();
     await database.close();

@@ -1,29 +1,9 @@
-import { OpenAI } from "openai";
-import { expect, onTestFinished, test } from "vitest";
-import { openTestDatabase } from "../../support/database.ts";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer } from "../../support/embedding-server.ts";
+import { expect, test } from "vitest";
+import { startFileService } from "../../support/file-service.ts";
 import { until, uploadText } from "../../support/files.ts";
-import { startServer } from "../../support/server.ts";
-
-async function start() {
-  const provider = await startEmbeddingServer();
-  const database = await openTestDatabase();
-  const server = await startServer({ database, embedder: embedderAt(provider.url) });
-  onTestFinished(async () => {
-    await server[Symbol.asyncDispose]();
-    await provider.stop();
-    await database.close();
-  });
-  return {
-    client: new OpenAI({ apiKey: "any", baseURL: `${server.url}/v1`, maxRetries: 0 }),
-    database,
-    provider,
-  };
-}
 
 test("a provider that is away is waited for during a day, however often, and anew when attached again", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Patience has an end.");
   const file = () => client.vectorStores.files.retrieve(fileId, { vector_store_id: storeId });
@@ -62,7 +42,7 @@ test("a provider that is away is waited for during a day, however often, and ane
 });
 
 test("chunks that cannot be stored in the time allowed are not embedded again and again", async () => {
-  const { client, database } = await start();
+  const { client, database } = await startFileService();
   await database.pool.query(
     `create function refuse() returns trigger language plpgsql as
        $$ begin raise 'canceling statement due to statement timeout' using errcode = 'query_canceled'; end $$`,

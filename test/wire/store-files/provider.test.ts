@@ -4,7 +4,7 @@ import {
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
-import { OpenAI } from "openai";
+import type { OpenAI } from "openai";
 import { expect, inject, onTestFinished, test, vi } from "vitest";
 import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { promoteStore } from "../../../src/indexes/worker.ts";
@@ -12,34 +12,11 @@ import { openTestDatabase, type TestDatabase } from "../../support/database.ts";
 import { embedderAt } from "../../support/embedder.ts";
 import { startEmbeddingServer, type EmbeddingServer } from "../../support/embedding-server.ts";
 import { readCounters, until, uploadText } from "../../support/files.ts";
+import { clientOf, startFileService } from "../../support/file-service.ts";
 import { countByTable, TEST_INDEXES } from "../../support/index-store.ts";
-import { startServer, type TestServer } from "../../support/server.ts";
+import { startServer } from "../../support/server.ts";
 
 const isNative = inject("template").kind === "postgres";
-
-interface Setting {
-  client: OpenAI;
-  database: TestDatabase;
-  provider: EmbeddingServer;
-  server: TestServer;
-}
-
-/** A service whose texts are embedded by a provider. */
-async function start(): Promise<Setting> {
-  const provider = await startEmbeddingServer();
-  const database = await openTestDatabase();
-  const server = await startServer({ database, embedder: embedderAt(provider.url) });
-  onTestFinished(async () => {
-    await server[Symbol.asyncDispose]();
-    await provider.stop();
-    await database.close();
-  });
-  return { client: clientOf(server), database, provider, server };
-}
-
-function clientOf({ url }: TestServer): OpenAI {
-  return new OpenAI({ apiKey: "any", baseURL: `${url}/v1`, maxRetries: 0 });
-}
 
 async function expectTrueCounts(database: TestDatabase, storeId: string): Promise<void> {
   const { kept, counted } = await readCounters(database, storeId);
@@ -57,7 +34,7 @@ function hold(provider: EmbeddingServer): () => void {
 }
 
 test("a provider that is away is waited for, and costs the file nothing", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Patience is a virtue.");
   // Long enough to be looked at meanwhile.
@@ -83,7 +60,7 @@ test.each([
   ["Connect", (options: { baseUrl: string }) => createConnectTransport({ ...options, httpVersion: "1.1" })],
   ["gRPC-Web", (options: { baseUrl: string }) => createGrpcWebTransport({ ...options, httpVersion: "1.1" })],
 ] as const)("a client is told over %s, too, when to ask again", async (_, transport) => {
-  const { client, provider, server } = await start();
+  const { client, provider, server } = await startFileService();
   const { id: vectorStoreId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Not yet.");
   const release = hold(provider);
@@ -99,7 +76,7 @@ test.each([
 });
 
 test("a text the provider refuses fails with its words", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Too much for it.");
   provider.always({ status: 400, body: { error: { message: "input is too long for the model" } } });
@@ -118,7 +95,7 @@ test("a text the provider refuses fails with its words", async () => {
 });
 
 test("a store of other dimensions, or of another model, refuses the file", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const fileId = await uploadText(client, "Eight numbers.");
   const { id: other } = await client.post<{ id: string }>("/vector_stores", { body: { dimensions: 3 } });
   expect(await client.vectorStores.files.createAndPoll(other, { file_id: fileId })).toMatchObject({
@@ -143,7 +120,7 @@ test.each([
   ],
   ["deleted", (client: OpenAI, _: string, fileId: string) => client.files.delete(fileId)],
 ])("a file %s while it is processed stays away", async (_, remove) => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Gone before it came.");
   const release = hold(provider);
@@ -164,7 +141,7 @@ test.each([
 });
 
 test("a store deleted while its files are processed leaves nothing", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const fileIds = [await uploadText(client, "One."), await uploadText(client, "Two.")];
   const release = hold(provider);
   const { id: storeId } = await client.vectorStores.create({ file_ids: fileIds });
@@ -179,7 +156,7 @@ test("a store deleted while its files are processed leaves nothing", async () =>
 });
 
 test("a cancelled batch stops its work at once, and its files can be attached again", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileIds: string[] = [];
   for (let index = 0; index < 6; index++) fileIds.push(await uploadText(client, `Text ${index}.`));
@@ -211,7 +188,7 @@ test("a cancelled batch stops its work at once, and its files can be attached ag
 });
 
 test("attributes that change while a file is processed are those of its chunks", async () => {
-  const { client, provider } = await start();
+  const { client, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Attributed.");
   const release = hold(provider);
@@ -225,7 +202,7 @@ test("attributes that change while a file is processed are those of its chunks",
 });
 
 test("of a large file nothing is found before all of it is", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const words = Array.from({ length: 60_000 }, (_, index) => `word${index}`).join(" ");
   const fileId = await uploadText(client, words);
@@ -264,7 +241,7 @@ test("of a large file nothing is found before all of it is", async () => {
 });
 
 test("a store with a table of its own gets, changes, shows and loses files like any other", async () => {
-  const { client, database } = await start();
+  const { client, database } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const place = { vector_store_id: storeId };
   const before = await uploadText(client, "Before the move.");
@@ -331,7 +308,7 @@ test.runIf(isNative)("leases are renewed while what attempts have left behind is
 });
 
 test.runIf(isNative)("leases are renewed while all connections are busy", async () => {
-  const { client, database, provider } = await start();
+  const { client, database, provider } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Held.");
   const release = hold(provider);
@@ -348,7 +325,7 @@ test.runIf(isNative)("leases are renewed while all connections are busy", async 
 });
 
 test("a service that stops gives its files back, and the next one goes on at once", async () => {
-  const { client, database, provider, server } = await start();
+  const { client, database, provider, server } = await startFileService();
   const { id: storeId } = await client.vectorStores.create({});
   const fileId = await uploadText(client, "Handed over.");
   const release = hold(provider);
