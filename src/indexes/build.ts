@@ -66,7 +66,7 @@ export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions
   const { tables } = database;
   const next = plan.next_index;
   if (next === null) return;
-  const isBuilt = (await findIndexes(pool, plan)).some(({ name, valid }) => name === next.name && valid);
+  const isBuilt = (await findIndexes(bench, plan)).some(({ name, valid }) => name === next.name && valid);
   if (!isBuilt) {
     await dropIndexes(bench, plan, plan.current_index?.name);
     await createIndex(bench, plan, next, options);
@@ -93,16 +93,18 @@ export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions
 
 /** The vector indexes of a store's own table; `identifier` is for SQL, in whichever schema they are. */
 async function findIndexes(
-  pool: pg.Pool,
+  { pool, signal }: Bench,
   plan: Plan,
 ): Promise<{ name: string; identifier: string; valid: boolean }[]> {
-  const { rows } = await pool.query<{ name: string; identifier: string; valid: boolean }>(
-    `select relname as name, format('%I.%I', nspname, relname) as identifier, indisvalid as valid
-     from pg_index join pg_class on pg_class.oid = indexrelid join pg_namespace on pg_namespace.oid = relnamespace
-     where indrelid = to_regclass(quote_ident($1)) and starts_with(relname, $2)`,
-    [plan.own_table, namePrefix(plan)],
+  const result = await cancellable(pool, signal, (client) =>
+    client.query<{ name: string; identifier: string; valid: boolean }>(
+      `select relname as name, format('%I.%I', nspname, relname) as identifier, indisvalid as valid
+       from pg_index join pg_class on pg_class.oid = indexrelid join pg_namespace on pg_namespace.oid = relnamespace
+       where indrelid = to_regclass(quote_ident($1)) and starts_with(relname, $2)`,
+      [plan.own_table, namePrefix(plan)],
+    ),
   );
-  return rows;
+  return result.rows;
 }
 
 async function createIndex(
@@ -204,7 +206,13 @@ async function watch({ pool, tables }: Database, plan: Plan, built: AbortSignal)
 /** Drops the indexes that are not the one in use, whatever they were meant for. */
 export async function replaceIndex(bench: Bench, plan: Plan): Promise<void> {
   await dropIndexes(bench, plan, plan.current_index?.name);
-  await updatePlan(bench.pool, bench.database.tables, plan, { next_index: null });
+  await forgetNext(bench, plan);
+}
+
+async function forgetNext({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+  await cancellable(pool, signal, (client) =>
+    updatePlan(client, database.tables, plan, { next_index: null }),
+  );
 }
 
 /** Takes the index out of use and drops it. */
@@ -229,14 +237,14 @@ export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
   );
   if (!isForbidden) return;
   await dropIndexes(bench, plan, undefined);
-  await updatePlan(pool, tables, plan, { next_index: null });
+  await forgetNext(bench, plan);
 }
 
 /** Drops a store's vector indexes but one, without keeping readers or writers waiting. */
 async function dropIndexes(bench: Bench, plan: Plan, kept: string | undefined): Promise<void> {
   const { database, pool, signal } = bench;
   const concurrently = database.kind === "embedded" ? "" : "concurrently";
-  for (const { name, identifier } of await findIndexes(pool, plan)) {
+  for (const { name, identifier } of await findIndexes(bench, plan)) {
     if (name === kept) continue;
     await cancellable(pool, signal, (client) =>
       client.query(`drop index ${concurrently} if exists ${identifier}`),

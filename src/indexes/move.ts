@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { lockExclusive, placementLock } from "../postgres/advisory.ts";
 import { isLockTimeout } from "../postgres/errors.ts";
-import type { Client, Database, Queryable } from "../postgres/pool.ts";
+import type { Client, Database } from "../postgres/pool.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { textVector } from "../postgres/text-index.ts";
 import { cancellable, savepoint, transaction } from "../postgres/transaction.ts";
@@ -11,8 +11,8 @@ import { lockPlan, updatePlan, updateStore, type Plan } from "./catalog.ts";
 /** What a step works with. */
 export interface Bench {
   database: Database;
-  /** The connection for work in the background. */
-  pool: pg.Pool;
+  /** The connection for work in the background. Its own `query` would close it where a statement fails, lock and all. */
+  pool: Pick<pg.Pool, "connect">;
   signal: AbortSignal;
 }
 
@@ -132,7 +132,7 @@ async function chooseName(client: Client, tables: Tables): Promise<{ schema: str
 export async function copyRows({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
   const { tables } = database;
   const own = placeTables(tables, plan);
-  const columns = await findColumns(pool, tables.embeddings);
+  const columns = await cancellable(pool, signal, (client) => findColumns(client, tables.embeddings));
   const rowsMax = Math.min(BATCH_ROWS_MAX, Math.ceil(BATCH_BYTES / ((plan.dimensions ?? 0) * 4 + ROW_BYTES)));
   for (let isComplete = false; !isComplete;) {
     isComplete = await transaction(
@@ -165,7 +165,7 @@ export async function copyRows({ database, pool, signal }: Bench, plan: Plan): P
 }
 
 /** The columns of a table that are written, also those an operator has added. */
-async function findColumns(client: Queryable, table: string): Promise<string> {
+async function findColumns(client: Client, table: string): Promise<string> {
   const { rows } = await client.query<{ columns: string }>(
     `select string_agg(quote_ident(attname), ', ' order by attnum) as columns from pg_attribute
      where attrelid = $1::regclass and attnum > 0 and not attisdropped and attgenerated = ''`,
@@ -181,10 +181,11 @@ async function findColumns(client: Queryable, table: string): Promise<string> {
 export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
   const { database, pool, signal } = bench;
   const { tables } = database;
-  const columns = await findColumns(pool, placeTables(tables, plan).embeddings);
-  const areCurrent = async (client: Queryable) => (await findColumns(client, tables.embeddings)) === columns;
+  const own = placeTables(tables, plan).embeddings;
+  const columns = await cancellable(pool, signal, (client) => findColumns(client, own));
+  const areCurrent = async (client: Client) => (await findColumns(client, tables.embeddings)) === columns;
   // Where one was added meanwhile, the copy is of no use.
-  if (!(await areCurrent(pool))) return withdraw(bench, plan);
+  if (!(await cancellable(pool, signal, areCurrent))) return withdraw(bench, plan);
   await finishTable(bench, plan);
   for (let round = 0, changes = Infinity; round < ROUNDS_MAX && changes > ROUND_ROWS_MIN; round++) {
     changes = await transaction(

@@ -3,7 +3,7 @@ import { isCancelled, isInsufficientPrivilege, isLockTimeout } from "../postgres
 import { openSession, runExclusively } from "../postgres/exclusive.ts";
 import type { Database } from "../postgres/pool.ts";
 import { placeTables } from "../postgres/tables.ts";
-import { transaction } from "../postgres/transaction.ts";
+import { cancellable, transaction } from "../postgres/transaction.ts";
 import { buildIndex, designIndex, removeIndex, replaceIndex, type BuildOptions } from "./build.ts";
 import { findPlan, updatePlan, updateStore, type Plan } from "./catalog.ts";
 import {
@@ -53,7 +53,7 @@ export function startIndexWorker(
       const bench = { database, pool, signal };
       while (!signal.aborted) {
         awake = new AbortController();
-        await flagDue(bench, options).catch(passLockTimeout);
+        await flagDue(bench, options).catch(passHindrance);
         const number = await pickDue(bench);
         if (number === undefined) {
           await delay(options.pollMs, undefined, { signal: AbortSignal.any([signal, awake.signal]) }).catch(
@@ -62,7 +62,7 @@ export function startIndexWorker(
         } else {
           await work(bench, number, options)
             .catch((error: unknown) => fail(bench, number, error, options, report))
-            .catch(passLockTimeout);
+            .catch(passHindrance);
         }
       }
     },
@@ -71,9 +71,9 @@ export function startIndexWorker(
   return { wake: () => awake.abort(), stop };
 }
 
-/** Who holds up a note of the worker's own is soon gone, and what is to be done is seen again at the next look. */
-function passLockTimeout(error: unknown): void {
-  if (!isLockTimeout(error)) throw error;
+/** Who holds up or stops a note of the worker's own is soon gone, and what is to be done is seen again at the next look. */
+function passHindrance(error: unknown): void {
+  if (!isLockTimeout(error) && !isCancelled(error)) throw error;
 }
 
 /**
@@ -100,30 +100,34 @@ export async function promoteStore(
 }
 
 /** Enters the stores into the catalog that have grown so large, or have got dimensions, that an index is due. */
-async function flagDue({ database, pool }: Bench, { thresholdBytes }: IndexOptions): Promise<void> {
+async function flagDue({ database, pool, signal }: Bench, { thresholdBytes }: IndexOptions): Promise<void> {
   const { tables } = database;
   // A store that is locked, by an upload that may take long, is seen at the next look.
   // Reads every store's row, 100,000 of them in some 20 ms; an index on their sizes would cost each write more.
-  await pool.query(
-    `with large as (
-       select id from ${tables.vectorStores}
-       where index_state = 'none' and own_table is null and coalesce(expires_at > now(), true)
-         and (index_policy = 'always' and dimensions is not null
-           or index_policy = 'auto' and $1 > 0 and embedding_count * dimensions * 4 >= $1)
-       for no key update skip locked
-     ), flagged as (
-       insert into ${tables.indexes} as plan (vector_store_id) select id from large
-       on conflict (vector_store_id) do update set due = true, due_since = now()
-       returning vector_store_id)
-     update ${tables.vectorStores} set index_state = 'waiting' from flagged where id = vector_store_id`,
-    [thresholdBytes],
+  await cancellable(pool, signal, (client) =>
+    client.query(
+      `with large as (
+         select id from ${tables.vectorStores}
+         where index_state = 'none' and own_table is null and coalesce(expires_at > now(), true)
+           and (index_policy = 'always' and dimensions is not null
+             or index_policy = 'auto' and $1 > 0 and embedding_count * dimensions * 4 >= $1)
+         for no key update skip locked
+       ), flagged as (
+         insert into ${tables.indexes} as plan (vector_store_id) select id from large
+         on conflict (vector_store_id) do update set due = true, due_since = now()
+         returning vector_store_id)
+       update ${tables.vectorStores} set index_state = 'waiting' from flagged where id = vector_store_id`,
+      [thresholdBytes],
+    ),
   );
 }
 
-async function pickDue({ database, pool }: Bench): Promise<string | undefined> {
-  const { rows } = await pool.query<{ number: string }>(
-    `select number from ${database.tables.indexes} where due and coalesce(retry_at <= now(), true)
-     order by vector_store_id is not null, due_since limit 1 for update skip locked`,
+async function pickDue({ database, pool, signal }: Bench): Promise<string | undefined> {
+  const { rows } = await cancellable(pool, signal, (client) =>
+    client.query<{ number: string }>(
+      `select number from ${database.tables.indexes} where due and coalesce(retry_at <= now(), true)
+       order by vector_store_id is not null, due_since limit 1 for update skip locked`,
+    ),
   );
   return rows[0]?.number;
 }
@@ -133,7 +137,7 @@ async function work(bench: Bench, number: string, options: IndexOptions): Promis
   const { database, pool } = bench;
   for (;;) {
     bench.signal.throwIfAborted();
-    const plan = await findPlan(pool, database.tables, number);
+    const plan = await cancellable(pool, bench.signal, (client) => findPlan(client, database.tables, number));
     if (plan === undefined) return;
     const step = nextStep(plan, options);
     if (step === undefined && (await settle(bench, plan, options))) return;
@@ -183,7 +187,9 @@ async function take(
   const { database, pool } = bench;
   const state = STATES[step];
   if (state !== undefined && plan.current_index === null && plan.index_state !== state)
-    await updateStore(pool, database.tables, plan, { index_state: state });
+    await cancellable(pool, bench.signal, (client) =>
+      updateStore(client, database.tables, plan, { index_state: state }),
+    );
   switch (step) {
     case "drop":
       return drop(bench, plan);
@@ -223,10 +229,16 @@ async function drop({ database, pool, signal }: Bench, plan: Plan): Promise<void
 }
 
 /** Has a store wait because others are using it. */
-async function postpone({ database, pool }: Bench, number: string, { pollMs }: IndexOptions): Promise<void> {
-  await pool.query(
-    `update ${database.tables.indexes} set retry_at = now() + $2 * interval '1 millisecond' where number = $1`,
-    [number, WAIT_POLLS * pollMs],
+async function postpone(
+  { database, pool, signal }: Bench,
+  number: string,
+  { pollMs }: IndexOptions,
+): Promise<void> {
+  await cancellable(pool, signal, (client) =>
+    client.query(
+      `update ${database.tables.indexes} set retry_at = now() + $2 * interval '1 millisecond' where number = $1`,
+      [number, WAIT_POLLS * pollMs],
+    ),
   );
 }
 
@@ -243,20 +255,24 @@ async function fail(
   if (signal.aborted) throw error;
   if (isLockTimeout(error)) return postpone(bench, number, options);
   // Who deletes the store, and stops what is being done to its table, has locked this until the commit.
-  await pool.query(`select 1 from ${tables.indexes} where number = $1 for update`, [number]);
-  const plan = await findPlan(pool, tables, number);
+  const plan = await cancellable(pool, signal, async (client) => {
+    await client.query(`select 1 from ${tables.indexes} where number = $1 for update`, [number]);
+    return findPlan(client, tables, number);
+  });
   if (plan === undefined) return;
   // A build is stopped when its index is no longer wanted.
   if (isCancelled(error) && (plan.id === null || plan.index_policy === "never")) return;
   report(error);
   const isHopeless = error instanceof InsufficientPrivilege || isInsufficientPrivilege(error);
-  await pool.query(
-    `with failed as (
-       update ${tables.indexes} set attempts = attempts + 1, last_error = $2,
-         retry_at = now() + least($3 * power(2, least(attempts, 20)), ${RETRY_MS_MAX}) * interval '1 millisecond'
-       where number = $1 returning vector_store_id)
-     update ${tables.vectorStores} set index_state = 'failed'
-     from failed where id = vector_store_id and index_precision is null`,
-    [number, (error as Error).message, isHopeless ? RETRY_MS_MAX : RETRY_POLLS * options.pollMs],
+  await cancellable(pool, signal, (client) =>
+    client.query(
+      `with failed as (
+         update ${tables.indexes} set attempts = attempts + 1, last_error = $2,
+           retry_at = now() + least($3 * power(2, least(attempts, 20)), ${RETRY_MS_MAX}) * interval '1 millisecond'
+         where number = $1 returning vector_store_id)
+       update ${tables.vectorStores} set index_state = 'failed'
+       from failed where id = vector_store_id and index_precision is null`,
+      [number, (error as Error).message, isHopeless ? RETRY_MS_MAX : RETRY_POLLS * options.pollMs],
+    ),
   );
 }

@@ -8,7 +8,7 @@ import { isReadOnly } from "./errors.ts";
  * With a signal: see `cancellable`; an abort seen before COMMIT rolls back.
  */
 export async function transaction<T>(
-  pool: pg.Pool,
+  pool: Pick<pg.Pool, "connect">,
   work: (client: pg.PoolClient) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
@@ -50,7 +50,7 @@ export async function savepoint<T>(client: pg.PoolClient, work: () => Promise<T>
  * a statement cannot be interrupted; its answer is dropped.
  */
 export async function cancellable<T>(
-  pool: pg.Pool,
+  pool: Pick<pg.Pool, "connect">,
   signal: AbortSignal,
   work: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
@@ -59,7 +59,7 @@ export async function cancellable<T>(
 
 /** Checks out a client, runs `work` and releases the client, once. */
 async function withClient<T>(
-  pool: pg.Pool,
+  pool: Pick<pg.Pool, "connect">,
   signal: AbortSignal | undefined,
   work: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
@@ -87,7 +87,10 @@ async function withClient<T>(
 }
 
 /** A client of the pool; one that comes after the abort goes straight back, for nobody waits for it. */
-async function checkOut(pool: pg.Pool, signal: AbortSignal | undefined): Promise<pg.PoolClient> {
+async function checkOut(
+  pool: Pick<pg.Pool, "connect">,
+  signal: AbortSignal | undefined,
+): Promise<pg.PoolClient> {
   const client = await pool.connect();
   if (signal?.aborted === true) {
     client.release();

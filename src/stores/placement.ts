@@ -1,3 +1,4 @@
+import type pg from "pg";
 import { vectorStoreNotFound } from "../errors.ts";
 import { lockShared, placementLock } from "../postgres/advisory.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
@@ -28,7 +29,7 @@ export async function openForWriting(
 
 /** Runs a transaction that writes rows of a store, in the tables as the store sees them; NOT_FOUND when there is none. */
 export async function writeStore<T>(
-  pool: Parameters<typeof transaction>[0],
+  pool: pg.Pool,
   tables: Tables,
   storeId: string,
   work: (client: Client, placed: Tables) => Promise<T>,

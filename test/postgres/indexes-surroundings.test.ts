@@ -165,8 +165,18 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     const writer = await begin("select from vector_stores where id = 'held' for no key update");
     const worker = startTestWorker(database);
     await until("held up", { index_state: "ready", due: false });
+    const sessions = async () =>
+      (
+        await pool.query(
+          "select pid from pg_stat_activity where datname = current_database() and application_name = 'pgquiver background'",
+        )
+      ).rows;
+    const session = await sessions();
     await pool.query("insert into pgquiver_indexes (vector_store_id) values ('held')");
     await until("held", { retry_at: expect.any(Date) });
+    // A statement that waits in vain costs neither the connection nor the lock that goes with it.
+    expect(await sessions()).toEqual(session);
+    expect(session).toHaveLength(1);
     await worker.stop();
     expect(worker.errors).toEqual([]);
     await writer.query("commit");
