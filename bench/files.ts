@@ -4,7 +4,7 @@ import { text } from "node:stream/consumers";
 import { OpenAI, toFile } from "openai";
 import PDFDocument from "pdfkit";
 import { createDocumentReader } from "../src/documents/reader.ts";
-import { createLexicalEmbedder } from "../src/embedding/lexical.ts";
+import { createLexicalEmbedder } from "../src/models/lexical.ts";
 import { createDatabase } from "./support/database.ts";
 import { createRandom, makeTexts } from "./support/random.ts";
 import { startReport, type Columns } from "./support/report.ts";

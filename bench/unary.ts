@@ -1,5 +1,5 @@
 import type pg from "pg";
-import { createLexicalEmbedder } from "../src/embedding/lexical.ts";
+import { createLexicalEmbedder } from "../src/models/lexical.ts";
 import { encodeVector } from "../src/postgres/copy.ts";
 import { SEARCH_SETTINGS } from "../src/postgres/search-settings.ts";
 import { connectGrpc, connectRest, type GrpcClient, type RestClient } from "./support/clients.ts";

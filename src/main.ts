@@ -1,9 +1,9 @@
 import { createApplication } from "./application.ts";
 import { readConfig, type Config } from "./config.ts";
 import { openConfigured } from "./database.ts";
-import type { Embedder } from "./embedding/embedder.ts";
-import { createLexicalEmbedder } from "./embedding/lexical.ts";
-import { createOpenAIEmbedder } from "./embedding/openai.ts";
+import type { Embedder } from "./models/embedder.ts";
+import { createLexicalEmbedder } from "./models/lexical.ts";
+import { createOpenAIEmbedder } from "./models/openai.ts";
 import { messageOf } from "./errors.ts";
 import { migrate } from "./postgres/migrate.ts";
 

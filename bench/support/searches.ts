@@ -3,7 +3,7 @@ import { encodeVector } from "../../src/postgres/copy.ts";
 import { SEARCH_SETTINGS } from "../../src/postgres/search-settings.ts";
 import { placeTables, quoteTables } from "../../src/postgres/tables.ts";
 import { composeSearch } from "../../src/search/statement.ts";
-import { findStore } from "../../src/stores/stores.ts";
+import { findStore } from "../../src/storage/stores.ts";
 import type { GrpcClient, RestClient } from "./clients.ts";
 import type { BenchDatabase } from "./database.ts";
 import type { Report } from "./report.ts";

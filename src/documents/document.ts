@@ -98,7 +98,7 @@ async function* extractText(
       return;
     }
     case "office": {
-      const { readOffice } = await import("./office.ts");
+      const { readOffice } = await import("./office/office.ts");
       const archive = { entriesMax: limits.archiveEntriesMax, bytesMax: limits.archiveBytesMax };
       yield* tidyText(readOffice(await collect(bytes, limits.wholeBytesMax), filename, archive));
     }

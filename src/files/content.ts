@@ -1,6 +1,6 @@
 import type { Database } from "../postgres/pool.ts";
 import type { Buckets } from "./buckets.ts";
-import type { FileRow } from "./files.ts";
+import type { FileRow } from "./rows.ts";
 import { readParts, type ByteRange } from "./parts.ts";
 
 /**

@@ -1,6 +1,6 @@
 import type { Database } from "../postgres/pool.ts";
 import type { Buckets } from "./buckets.ts";
-import type { FileRow } from "./files.ts";
+import type { FileRow } from "./rows.ts";
 
 /** Hours without a new part after which an upload counts as one whose process died. */
 const UPLOAD_IDLE_HOURS = 2;

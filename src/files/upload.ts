@@ -1,7 +1,7 @@
 import { deadlineExceeded } from "../errors.ts";
 import type { Database } from "../postgres/pool.ts";
 import type { Buckets } from "./buckets.ts";
-import { FILE_COLUMNS, type FileRow } from "./files.ts";
+import { FILE_COLUMNS, type FileRow } from "./rows.ts";
 import { removeBytes } from "./leftovers.ts";
 import { cutParts } from "./parts.ts";
 

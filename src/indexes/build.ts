@@ -13,8 +13,8 @@ import {
   type Design,
   type Plan,
   type VectorIndex,
-} from "./catalog.ts";
-import type { Bench } from "./move.ts";
+} from "./plan.ts";
+import type { Bench } from "./own-table.ts";
 
 /** What a build may use of the server. */
 export interface BuildOptions {

@@ -1,6 +1,6 @@
 import type { Client } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
-import { designOf, isSameDesign, type Plan } from "./catalog.ts";
+import { designOf, isSameDesign, type Plan } from "./plan.ts";
 
 /** What a store's index is to be. */
 export type IndexRequest = Pick<

@@ -1,6 +1,6 @@
 import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
-import type { Plan, VectorIndex } from "./catalog.ts";
+import type { Plan, VectorIndex } from "./plan.ts";
 
 /** What there is to know of a store's index. */
 export interface IndexStatus {

@@ -1,4 +1,4 @@
-import { designOf, isSameDesign, type Plan } from "./catalog.ts";
+import { designOf, isSameDesign, type Plan } from "./plan.ts";
 
 /** The one thing to do next for a store. */
 export type Step =

@@ -5,7 +5,7 @@ import type { Database } from "../postgres/pool.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import { buildIndex, designIndex, removeIndex, replaceIndex, type BuildOptions } from "./build.ts";
-import { findPlan, updatePlan, updateStore, type Plan } from "./catalog.ts";
+import { findPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
 import {
   cleanShared,
   copyRows,
@@ -14,7 +14,7 @@ import {
   switchTable,
   withdraw,
   type Bench,
-} from "./move.ts";
+} from "./own-table.ts";
 import { nextStep, type Step, type StepOptions } from "./step.ts";
 
 /** How indexes are made. */

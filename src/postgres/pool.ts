@@ -1,5 +1,5 @@
 import pg from "pg";
-import { openEmbedded } from "./embedded.ts";
+import { openEmbedded } from "./embedded/embedded.ts";
 import type { Replicas } from "./replicas.ts";
 import { SEARCH_SETTINGS } from "./search-settings.ts";
 import type { Tables } from "./tables.ts";

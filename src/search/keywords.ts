@@ -1,6 +1,6 @@
 import type { Tables } from "../postgres/tables.ts";
 import { textVector } from "../postgres/text-index.ts";
-import { bind } from "./filter.ts";
+import { bind } from "../filters/sql.ts";
 
 /** Rows ranked for one search, at most; where more have the words, so many of them. Ranking 5,000 takes some 15 ms. */
 const RANKED_ROWS_MAX = 5_000;

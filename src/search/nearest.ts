@@ -1,6 +1,6 @@
 import type { Tables } from "../postgres/tables.ts";
 import { vectorExpression, type Precision } from "../postgres/vector-index.ts";
-import { bind } from "./filter.ts";
+import { bind } from "../filters/sql.ts";
 
 /** An index to search by. */
 export interface VectorIndex {

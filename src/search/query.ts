@@ -1,5 +1,5 @@
 import type { Precision } from "../postgres/vector-index.ts";
-import type { Filter } from "./filter.ts";
+import type { Filter } from "../filters/sql.ts";
 
 /** What of a store's row a search depends on. It may be out of date: every search compares it with the row as it is. */
 export interface SearchedStore {

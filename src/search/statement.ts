@@ -1,5 +1,5 @@
 import type { Tables } from "../postgres/tables.ts";
-import { bind, compileFilter } from "./filter.ts";
+import { bind, compileFilter } from "../filters/sql.ts";
 import { selectMatching } from "./keywords.ts";
 import { selectNearest, type VectorIndex } from "./nearest.ts";
 import type { Fusion, SearchedStore, SearchQuery } from "./query.ts";

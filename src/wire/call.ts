@@ -11,8 +11,8 @@ import {
 } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
 import { cancelled } from "../errors.ts";
-import { idempotencyHeader } from "../service/idempotency.ts";
-import type { Admit } from "./admission.ts";
+import { idempotencyHeader } from "../api/idempotency-key.ts";
+import type { Admit } from "./grpc/admission.ts";
 import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
 
@@ -29,7 +29,7 @@ export function callValues(log: FastifyBaseLogger, headers: IncomingHttpHeaders)
 /** A service with its implementation, as both front-ends take it. */
 export interface Service {
   desc: DescService;
-  /** The same service for binary requests, where it differs: see service/batch-bytes.ts. */
+  /** The same service for binary requests, where it differs: see ingest/binary-batch.ts. */
   binaryDesc?: DescService;
   implementation: Implementation;
   /** Reserves memory for each message of a client's stream before it is read; default: none is needed. */

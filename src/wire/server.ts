@@ -11,10 +11,10 @@ import fastify, {
 } from "fastify";
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { invalidArgument } from "../errors.ts";
-import { admitStreams } from "./admission.ts";
+import { admitStreams } from "./grpc/admission.ts";
 import { createAuthenticator, type Authenticate } from "./auth.ts";
 import { callValues, type Service } from "./call.ts";
-import { connectRoutes } from "./connect.ts";
+import { connectRoutes } from "./grpc/connect.ts";
 import {
   httpError,
   sendError,
@@ -23,16 +23,16 @@ import {
   unsupportedType,
   type HttpError,
 } from "./error.ts";
-import { fileRoutes } from "./files.ts";
-import { createGrpc, encodeMessage } from "./grpc.ts";
-import { healthRoutes, type Health } from "./health.ts";
-import { canonicalUrl } from "./legacy.ts";
+import { fileRoutes } from "./rest/not-implemented.ts";
+import { createGrpc, encodeMessage } from "./grpc/unary.ts";
+import { healthRoutes, type Health } from "./grpc/health.ts";
+import { canonicalUrl } from "./rest/legacy.ts";
 import { openLog } from "./log.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
-import { registerReflection } from "./reflection.ts";
+import { registerReflection } from "./grpc/reflection.ts";
 import { requestId } from "./request-id.ts";
-import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest.ts";
+import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
 import { refuseUnreadable } from "./unreadable.ts";
 
 export interface ServerOptions {

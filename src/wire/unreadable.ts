@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { FastifyBaseLogger } from "fastify";
 import { httpError, type HttpError } from "./error.ts";
 import { requestId } from "./request-id.ts";
-import { LINGER_MS } from "./rest.ts";
+import { LINGER_MS } from "./rest/rest.ts";
 
 /** Answers what Node's parser of HTTP/1.1 refuses before there is a request, in OpenAI's form, and ends the connection. */
 export function refuseUnreadable(error: NodeJS.ErrnoException, socket: Socket, log: FastifyBaseLogger): void {

@@ -1,7 +1,7 @@
 import { NotFoundError, OpenAI } from "openai";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
-import { LEXICAL_MODEL } from "../../src/embedding/lexical.ts";
-import type { OpenAIEmbedderOptions } from "../../src/embedding/openai.ts";
+import { LEXICAL_MODEL } from "../../src/models/lexical.ts";
+import type { OpenAIEmbedderOptions } from "../../src/models/openai.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { embedderAt } from "../support/embedder.ts";
 import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/embedding-server.ts";

@@ -4,7 +4,7 @@ import {
   insertAttachments,
   lockAttachment,
   type NewAttachment,
-} from "../../src/attachments/attachments.ts";
+} from "../../src/vector-store-files/rows.ts";
 import {
   claimFile,
   completeClaim,
@@ -14,8 +14,8 @@ import {
   renewClaims,
   sweepAttachments,
   type Claim,
-} from "../../src/attachments/claims.ts";
-import { stageChunks } from "../../src/attachments/chunks.ts";
+} from "../../src/vector-store-files/claims.ts";
+import { stageChunks } from "../../src/vector-store-files/chunks.ts";
 import { tryLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { abortAtUse, openTestDatabase } from "../support/database.ts";

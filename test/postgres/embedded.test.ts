@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { from as copyFrom } from "pg-copy-streams";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Embedded, openEmbedded } from "../../src/postgres/embedded.ts";
+import { type Embedded, openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
 let directory: string;
@@ -100,7 +100,7 @@ test("a directory in use is refused, to another process too", async () => {
   await expect(openEmbedded({ directory, ...TEST_LIMITS })).rejects.toThrow(
     `is in use by process ${process.pid}`,
   );
-  const module = new URL("../../src/postgres/embedded.ts", import.meta.url).href;
+  const module = new URL("../../src/postgres/embedded/embedded.ts", import.meta.url).href;
   const script = `const { openEmbedded } = await import(${JSON.stringify(module)});
     await openEmbedded({ directory: ${JSON.stringify(directory)}, connectTimeoutMs: 1 });`;
   const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], {

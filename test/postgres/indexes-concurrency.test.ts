@@ -1,11 +1,11 @@
 import { afterAll, expect, onTestFinished, test, vi } from "vitest";
 import { seededRandom } from "../../scripts/crash/random.ts";
-import { InsufficientPrivilege } from "../../src/indexes/move.ts";
+import { InsufficientPrivilege } from "../../src/indexes/own-table.ts";
 import { dropOwnTable, lockIndex } from "../../src/indexes/removal.ts";
 import { promoteStore, startIndexWorker } from "../../src/indexes/worker.ts";
 import { lockShared, placementLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { openForWriting } from "../../src/stores/placement.ts";
+import { openForWriting } from "../../src/storage/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
 import {
   countByTable,

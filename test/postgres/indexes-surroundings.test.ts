@@ -5,7 +5,7 @@ import { lockShared, placementLock, tryLock } from "../../src/postgres/advisory.
 import { openSession } from "../../src/postgres/exclusive.ts";
 import { openDatabase } from "../../src/postgres/pool.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { readPlaced } from "../../src/stores/placement.ts";
+import { readPlaced } from "../../src/storage/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
 import {
   countByTable,

@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { openDatabase } from "../../src/postgres/pool.ts";
-import type { Filter } from "../../src/search/filter.ts";
+import type { Filter } from "../../src/filters/sql.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
-import { searchStore, type Findings } from "../../src/search/search.ts";
-import type { VectorStoreRow } from "../../src/stores/stores.ts";
+import { searchStore, type Findings } from "../../src/search/run.ts";
+import type { VectorStoreRow } from "../../src/storage/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { makeQuery, makeSearchStore, nameRow } from "../support/search-store.ts";
 import { TEST_LIMITS } from "../support/template.ts";

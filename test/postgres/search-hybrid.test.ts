@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { encodeVector } from "../../src/postgres/copy.ts";
-import type { Filter } from "../../src/search/filter.ts";
-import { searchStore, type Findings } from "../../src/search/search.ts";
-import { findStore, type VectorStoreRow } from "../../src/stores/stores.ts";
+import type { Filter } from "../../src/filters/sql.ts";
+import { searchStore, type Findings } from "../../src/search/run.ts";
+import { findStore, type VectorStoreRow } from "../../src/storage/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { TEST_INDEXES } from "../support/index-store.ts";
 import { makeQuery } from "../support/search-store.ts";

@@ -3,10 +3,10 @@ import { afterAll, expect, test } from "vitest";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { placeTables } from "../../src/postgres/tables.ts";
 import type { Precision } from "../../src/postgres/vector-index.ts";
-import type { Filter } from "../../src/search/filter.ts";
+import type { Filter } from "../../src/filters/sql.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
 import { composeSearch } from "../../src/search/statement.ts";
-import type { VectorStoreRow } from "../../src/stores/stores.ts";
+import type { VectorStoreRow } from "../../src/storage/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { makeQuery, makeSearchStore } from "../support/search-store.ts";
 

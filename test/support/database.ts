@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { openAsBlob } from "node:fs";
 import type pg from "pg";
 import { inject, onTestFinished } from "vitest";
-import { openEmbedded } from "../../src/postgres/embedded.ts";
+import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { type Database, openDatabase } from "../../src/postgres/pool.ts";
 import { quoteTables, type TableNames } from "../../src/postgres/tables.ts";

@@ -1,8 +1,8 @@
 import { ConnectError } from "@connectrpc/connect";
 import { expect } from "vitest";
-import type { Embedder } from "../../src/embedding/embedder.ts";
-import { createOpenAIEmbedder } from "../../src/embedding/openai.ts";
-import type { OpenAIEmbedderOptions } from "../../src/embedding/openai.ts";
+import type { Embedder } from "../../src/models/embedder.ts";
+import { createOpenAIEmbedder } from "../../src/models/openai.ts";
+import type { OpenAIEmbedderOptions } from "../../src/models/openai.ts";
 import { describeError } from "../../src/errors.ts";
 
 /** The key of `embedderAt`, which no error may show. */

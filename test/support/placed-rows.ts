@@ -1,6 +1,6 @@
 import type { Database } from "../../src/postgres/pool.ts";
-import { deleteEmbeddings } from "../../src/stores/embeddings.ts";
-import { readPlaced, writeStore } from "../../src/stores/placement.ts";
+import { deleteEmbeddings } from "../../src/storage/embeddings.ts";
+import { readPlaced, writeStore } from "../../src/storage/placement.ts";
 
 /** The texts of a store's rows by id. */
 export type Texts = Map<string, string>;

@@ -4,7 +4,7 @@ import { CopyEncoder, copyRows } from "../../src/postgres/copy.ts";
 import type { Database } from "../../src/postgres/pool.ts";
 import type { Precision } from "../../src/postgres/vector-index.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
-import { findStore, type VectorStoreRow } from "../../src/stores/stores.ts";
+import { findStore, type VectorStoreRow } from "../../src/storage/stores.ts";
 import { TEST_INDEXES } from "./index-store.ts";
 
 /** A store to search, with vectors around a few centres, the same for the same numbers. */

@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { admitMessages } from "../../src/wire/admission.ts";
+import { admitMessages } from "../../src/wire/grpc/admission.ts";
 
 const BYTES_MAX = 1000;
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { reasonOf } from "../../src/errors.ts";
-import { checkIdentifier, makeIdentifier, timeOfIdentifier } from "../../src/service/identifier.ts";
+import { checkIdentifier, makeIdentifier, timeOfIdentifier } from "../../src/api/identifier.ts";
 
 describe("an id that is made", () => {
   test("is the prefix and a UUID of version 7", () => {

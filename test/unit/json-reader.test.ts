@@ -16,7 +16,7 @@ import {
   VectorStoreSchema,
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { describeError } from "../../src/errors.ts";
-import { parameterValue, readMessage } from "../../src/wire/json-reader.ts";
+import { parameterValue, readMessage } from "../../src/wire/rest/json-reader.ts";
 
 function refusal(desc: DescMessage, json: unknown) {
   try {

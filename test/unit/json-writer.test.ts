@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { EmbeddingSchema, ListEmbeddingsResponseSchema } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FilterSchema, FilterType } from "../../gen/pgquiver/v1/filters_pb.ts";
 import { VectorStoreSchema, VectorStoreStatus } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
-import { writeMessage } from "../../src/wire/json-writer.ts";
+import { writeMessage } from "../../src/wire/rest/json-writer.ts";
 
 test("writes what is not set: null for optional fields and messages, else the empty value", () => {
   expect(writeMessage(VectorStoreSchema, create(VectorStoreSchema))).toEqual({

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parsePath } from "../../src/wire/path.ts";
+import { parsePath } from "../../src/wire/rest/path.ts";
 
 test("gives the route as Fastify writes it, and the fields in order", () => {
   const path = parsePath("/v1/vector_stores/{vector_store_id}/embeddings/{embedding_id}");

@@ -3,7 +3,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
-import type { OpenAIEmbedderOptions } from "../../src/embedding/openai.ts";
+import type { OpenAIEmbedderOptions } from "../../src/models/openai.ts";
 import { describeError, type Reason } from "../../src/errors.ts";
 import { openTestDatabase, type TestDatabase } from "../support/database.ts";
 import { embedderAt, KEY } from "../support/embedder.ts";

@@ -13,8 +13,8 @@ import { loadSync } from "@grpc/proto-loader";
 import fastify, { type FastifyInstance } from "fastify";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
-import { connectRoutes } from "../../src/wire/connect.ts";
-import { createHealth, healthRoutes, type Health, type HealthOptions } from "../../src/wire/health.ts";
+import { connectRoutes } from "../../src/wire/grpc/connect.ts";
+import { createHealth, healthRoutes, type Health, type HealthOptions } from "../../src/wire/grpc/health.ts";
 import { createPortServer } from "../../src/wire/port.ts";
 
 interface Reply {

@@ -8,7 +8,7 @@ import { compare } from "../../scripts/crash/check.ts";
 import { seededRandom } from "../../scripts/crash/random.ts";
 import { ServicePair } from "../../scripts/crash/service.ts";
 import { runTrial, type Trial } from "../../scripts/crash/trial.ts";
-import { openEmbedded } from "../../src/postgres/embedded.ts";
+import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 

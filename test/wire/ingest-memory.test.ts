@@ -12,7 +12,7 @@ import { expect, inject, onTestFinished, test, vi } from "vitest";
 import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { IngestRequestSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { startService } from "../../scripts/crash/service.ts";
-import { openEmbedded } from "../../src/postgres/embedded.ts";
+import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { jsonClient } from "../support/json.ts";
 import { TEST_LIMITS } from "../support/template.ts";

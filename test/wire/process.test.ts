@@ -15,7 +15,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/health/v1/health_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
-import { openEmbedded } from "../../src/postgres/embedded.ts";
+import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { jsonClient } from "../support/json.ts";

@@ -16,10 +16,10 @@ import { Health } from "../../gen/health/v1/health_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
-import { connectRoutes } from "../../src/wire/connect.ts";
-import { createHealth } from "../../src/wire/health.ts";
+import { connectRoutes } from "../../src/wire/grpc/connect.ts";
+import { createHealth } from "../../src/wire/grpc/health.ts";
 import { createPortServer } from "../../src/wire/port.ts";
-import { registerReflection } from "../../src/wire/reflection.ts";
+import { registerReflection } from "../../src/wire/grpc/reflection.ts";
 
 const services = [VectorStoreService, EmbeddingService, SearchService, Health];
 const listed = [

@@ -2,8 +2,8 @@
 // the caller must not notice.
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
-import { deleteEmbeddings } from "../../src/stores/embeddings.ts";
-import { deleteStore } from "../../src/stores/stores.ts";
+import { deleteEmbeddings } from "../../src/storage/embeddings.ts";
+import { deleteStore } from "../../src/storage/stores.ts";
 import { type Json, type Reply } from "../support/client.ts";
 import { embedderAt } from "../support/embedder.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";

@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "vitest";
-import { findVersion } from "../../src/stores/version.ts";
+import { findVersion } from "../../src/search/version.ts";
 import { jsonClient } from "../support/json.ts";
 import { startServer } from "../support/server.ts";
 

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { LEXICAL_MODEL } from "../../../src/embedding/lexical.ts";
+import { LEXICAL_MODEL } from "../../../src/models/lexical.ts";
 import type { Json, Reply } from "../../support/client.ts";
 import { protocols } from "../../support/clients.ts";
 import { startServer } from "../../support/server.ts";

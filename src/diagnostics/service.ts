@@ -1,0 +1,37 @@
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  DiagnoseResponseSchema,
+  Severity,
+  type DiagnosticsService,
+} from "../../gen/pgquiver/v1/diagnostics_pb.ts";
+import { diagnose } from "./diagnose.ts";
+import type { DiagnosticSettings } from "./finding.ts";
+import type { Database } from "../postgres/pool.ts";
+
+const SEVERITIES = {
+  ok: Severity.OK,
+  notice: Severity.NOTICE,
+  warning: Severity.WARNING,
+  error: Severity.ERROR,
+} as const;
+
+/** Looks the database over for an operator. */
+export function diagnosticsService(
+  database: Database,
+  settings: DiagnosticSettings,
+): ServiceImpl<typeof DiagnosticsService> {
+  return {
+    async diagnose(_request, context) {
+      const found = await diagnose(database, settings, context.signal);
+      return create(DiagnoseResponseSchema, {
+        object: "list",
+        data: found.map(({ severity, storeId, ...finding }) => ({
+          ...finding,
+          severity: SEVERITIES[severity],
+          ...(storeId !== undefined && { vectorStoreId: storeId }),
+        })),
+      });
+    },
+  };
+}

@@ -1,0 +1,82 @@
+import { extname } from "node:path";
+import { openArchive, type Archive, type ArchiveLimits } from "./archive.ts";
+import { invalidFile, unsupportedFile } from "../error.ts";
+import { visitSlide } from "./presentation.ts";
+import { readRelations, relationId } from "./relations.ts";
+import { visitSharedTexts, visitSheet, visitStyles, type CellContext } from "./spreadsheet.ts";
+import { visitWord } from "./word.ts";
+import { readXml, visitXml } from "./xml.ts";
+
+/** The text of a DOCX, PPTX or XLSX file. What it is is told by its parts, not by its name. */
+export async function* readOffice(
+  bytes: Buffer,
+  filename: string,
+  limits: ArchiveLimits,
+): AsyncGenerator<string> {
+  const isNamedSo = /^\.(docx|docm|pptx|pptm|xlsx|xlsm)$/i.test(extname(filename));
+  const archive = await openArchive(bytes, limits).catch((error: unknown) => {
+    throw isNamedSo ? error : unsupportedFile(NOT_OFFICE);
+  });
+  const relations = await readRelations(archive, "");
+  const main = relations.find(({ type }) => type === "officeDocument")?.target ?? "";
+  if (main.startsWith("word/")) yield* readWord(archive, main);
+  else if (main.startsWith("ppt/")) yield* readPresentation(archive, main);
+  else if (main.startsWith("xl/") && main.endsWith(".xml")) yield* readSpreadsheet(archive, main);
+  else if (isNamedSo) throw invalidFile("The file is named as an Office document, but is another archive.");
+  else throw unsupportedFile(NOT_OFFICE);
+}
+
+const NOT_OFFICE = "The file is a ZIP archive other than DOCX, PPTX or XLSX, which cannot be read as text.";
+
+/** The body, then what stands at the foot or the end of its pages. */
+async function* readWord(archive: Archive, main: string): AsyncGenerator<string> {
+  const relations = await readRelations(archive, main);
+  const notes = relations.filter(({ type }) => type === "footnotes" || type === "endnotes");
+  for (const part of [main, ...notes.map(({ target }) => target)]) {
+    yield* visitXml(archive.read(part), visitWord());
+  }
+}
+
+/** Slide by slide, each with its notes. */
+async function* readPresentation(archive: Archive, main: string): AsyncGenerator<string> {
+  const relations = await readRelations(archive, main);
+  const slides: (string | undefined)[] = [];
+  await readXml(archive.read(main), {
+    open(name, attributes) {
+      if (name === "sldId") slides.push(relationId(attributes));
+    },
+  });
+  for (const slide of slides) {
+    const part = relations.find(({ id }) => id === slide)?.target;
+    if (part === undefined) continue;
+    const related = await readRelations(archive, part);
+    const notes = related.filter(({ type }) => type === "notesSlide").map(({ target }) => target);
+    for (const name of [part, ...notes]) yield* visitXml(archive.read(name), visitSlide());
+    yield "\n\n";
+  }
+}
+
+/** Sheet by sheet, each with its name above. */
+async function* readSpreadsheet(archive: Archive, main: string): AsyncGenerator<string> {
+  const relations = await readRelations(archive, main);
+  const context: CellContext = { texts: [], dates: [], isFrom1904: false };
+  const sheets: { name: string; relation: string | undefined }[] = [];
+  await readXml(archive.read(main), {
+    open(name, attributes) {
+      const { name: title = "", date1904 = "" } = attributes;
+      if (name === "sheet") sheets.push({ name: title, relation: relationId(attributes) });
+      else if (name === "workbookPr") context.isFrom1904 = date1904 === "1" || date1904 === "true";
+    },
+  });
+  for (const { type, target } of relations) {
+    if (type === "sharedStrings") await readXml(archive.read(target), visitSharedTexts(context.texts));
+    else if (type === "styles") await readXml(archive.read(target), visitStyles(context.dates));
+  }
+  for (const { name, relation } of sheets) {
+    const part = relations.find(({ id }) => id === relation)?.target;
+    if (part === undefined) continue;
+    yield `${name}\n`;
+    yield* visitXml(archive.read(part), visitSheet(context));
+    yield "\n\n";
+  }
+}

@@ -1,0 +1,139 @@
+import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import type { Embedder } from "../models/embedder.ts";
+import { alreadyExists, invalidArgument } from "../errors.ts";
+import { insertRows } from "./insert.ts";
+import { checkContent, checkDimensions, checkMetadata, checkVector, type Row } from "./row.ts";
+import { isUniqueViolation } from "../postgres/errors.ts";
+import type { Database } from "../postgres/pool.ts";
+import { findTakenIds } from "../storage/embeddings.ts";
+import { readPlaced, writeStore } from "../storage/placement.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
+import { deriveIdentifier, findEarlier } from "../api/idempotency-key.ts";
+import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
+import { checkModel } from "../models/same-model.ts";
+import { recordOrRefuse } from "./count.ts";
+import { requireActiveStore } from "../vector-stores/service.ts";
+
+type Input = Pick<EmbeddingInput, "content" | "embedding" | "metadata" | "id">;
+
+/** Where the fields of an input stand in the request, such as `embeddings[3].`. */
+type Path = (index: number) => string;
+
+/**
+ * Adds embeddings to a store, all or none: checks every row, embeds the texts that came without a
+ * vector, and stores rows and counts in one transaction. The rows come back in order; by then they
+ * are committed. With an idempotency key, rows that an earlier request has stored come back as they are.
+ */
+export async function addEmbeddings(
+  database: Database,
+  embedder: Embedder,
+  storeId: string,
+  inputs: readonly Input[],
+  path: Path,
+  idempotencyKey: string | undefined,
+  signal: AbortSignal,
+): Promise<Pick<Row, "id" | "createdAt">[]> {
+  const { pool, tables } = database;
+  checkUnique(inputs, path);
+  const checked = inputs.map((input, index) =>
+    readInput(input, path(index), deriveIdentifier("emb", idempotencyKey, storeId, index)),
+  );
+  const store = await requireActiveStore(pool, tables, storeId);
+  const isRepeatable = idempotencyKey !== undefined;
+  const earlier = isRepeatable ? await findEarlier(database, store, checked) : undefined;
+  if (earlier !== undefined) return earlier;
+  const missing = checked.filter((row) => row.vector === undefined).map((row) => row.content);
+  if (missing.length > 0) checkModel(embedder, store);
+  const embedded = missing.length === 0 ? [] : (await embedder.embed(missing, signal)).vectors;
+  let next = 0;
+  const rows = checked.map((row): Row => ({
+    ...row,
+    vector: row.vector ?? (embedded[next++] as Float32Array),
+  }));
+  const addition = {
+    rows: rows.length,
+    bytes: rows.reduce((sum, row) => sum + row.contentBytes, 0),
+    dimensions: checkAllDimensions(rows, inputs, store, path),
+    embeddingModel: missing.length > 0 ? embedder.model : null,
+  };
+  try {
+    await writeStore(
+      pool,
+      tables,
+      storeId,
+      async (client, placed) => {
+        await insertRows(client, placed, storeId, rows);
+        await recordOrRefuse(client, tables, embedder, storeId, addition, vectorParam(inputs, 0, path));
+      },
+      signal,
+    );
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error;
+    // The first of two requests at the same time.
+    const first = isRepeatable ? await findEarlier(database, store, checked) : undefined;
+    if (first !== undefined) return first;
+    throw await explainTaken(database, store, inputs, path);
+  }
+  return rows;
+}
+
+function checkUnique(inputs: readonly Input[], path: Path): void {
+  const seen = new Set<string>();
+  for (const [index, { id }] of inputs.entries()) {
+    if (id === undefined) continue;
+    const param = `${path(index)}id`;
+    checkIdentifier(id, param);
+    if (seen.has(id))
+      throw invalidArgument(param, `Invalid '${param}': the id '${id}' occurs twice in the request.`);
+    seen.add(id);
+  }
+}
+
+function readInput(
+  input: Input,
+  prefix: string,
+  derivedId: string | undefined,
+): Omit<Row, "vector"> & { vector: Float32Array | undefined } {
+  const made = makeIdentifier("emb");
+  return {
+    id: input.id ?? derivedId ?? made.id,
+    content: input.content,
+    contentBytes: checkContent(input.content, `${prefix}content`),
+    metadata: checkMetadata(input.metadata, `${prefix}metadata`),
+    vector: input.embedding.length === 0 ? undefined : checkVector(input.embedding, `${prefix}embedding`),
+    createdAt: made.createdAt,
+  };
+}
+
+/** Refuses rows whose vectors differ in length from the store's, or from each other. Returns the length. */
+function checkAllDimensions(
+  rows: readonly Row[],
+  inputs: readonly Input[],
+  store: VectorStoreRow,
+  path: Path,
+): number {
+  const expected = store.dimensions ?? (rows[0] as Row).vector.byteLength / 4;
+  for (const [index, row] of rows.entries()) {
+    checkDimensions(row.vector, expected, store.id, vectorParam(inputs, index, path));
+  }
+  return expected;
+}
+
+/** The field a row's vector came from: given, or made of the text. */
+function vectorParam(inputs: readonly Input[], index: number, path: Path): string {
+  const isGiven = (inputs[index] as Input).embedding.length > 0;
+  return `${path(index)}${isGiven ? "embedding" : "content"}`;
+}
+
+/** Names the id that is taken: Postgres says it only in a text. */
+async function explainTaken(
+  { pool, tables }: Database,
+  store: VectorStoreRow,
+  inputs: readonly Input[],
+  path: Path,
+): Promise<Error> {
+  const ids = inputs.map((input) => input.id).filter((id) => id !== undefined);
+  const [id] = await readPlaced(pool, tables, store, (placed) => findTakenIds(pool, placed, store.id, ids));
+  const index = inputs.findIndex((input) => input.id === id);
+  return alreadyExists(`There is an embedding with id '${id}' already.`, `${path(Math.max(index, 0))}id`);
+}

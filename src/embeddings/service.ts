@@ -1,0 +1,183 @@
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  BatchCreateEmbeddingsResponseSchema,
+  DeleteEmbeddingResponseSchema,
+  EmbeddingSchema,
+  ListEmbeddingsResponseSchema,
+  PurgeEmbeddingsResponseSchema,
+  type Embedding,
+  type EmbeddingInput,
+  type EmbeddingService,
+} from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import type { Embedder } from "../models/embedder.ts";
+import { invalidArgument, missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
+import type { Row } from "./row.ts";
+import { limits } from "../limits.ts";
+import { decodeVector } from "../postgres/copy.ts";
+import type { Database } from "../postgres/pool.ts";
+import { compileFilter } from "../filters/sql.ts";
+import { lockStore, recordRemoval } from "../storage/counts.ts";
+import {
+  deleteEmbeddings,
+  findEmbedding,
+  listEmbeddings,
+  type EmbeddingRow,
+  type Removed,
+} from "../storage/embeddings.ts";
+import { readPlaced, writeStore } from "../storage/placement.ts";
+import { addEmbeddings } from "./add.ts";
+import { readFilter } from "../filters/message.ts";
+import { readIdempotencyKey } from "../api/idempotency-key.ts";
+import { readPage, toPage } from "../api/page.ts";
+import { requireStore, toSeconds } from "../vector-stores/service.ts";
+
+type Methods = ServiceImpl<typeof EmbeddingService>;
+
+/** Adds, reads and removes single embeddings and small batches. */
+export function embeddingService(database: Database, embedder: Embedder): Methods {
+  return { ...creation(database, embedder), ...reading(database), ...removal(database) };
+}
+
+function creation(
+  database: Database,
+  embedder: Embedder,
+): Pick<Methods, "createEmbedding" | "batchCreateEmbeddings"> {
+  return {
+    async createEmbedding(request, { signal, values }) {
+      const id = request.vectorStoreId;
+      const key = readIdempotencyKey(values);
+      const [row] = await addEmbeddings(database, embedder, id, [request], () => "", key, signal);
+      return toCreated(id, request, row as Pick<Row, "id" | "createdAt">);
+    },
+
+    async batchCreateEmbeddings({ vectorStoreId, embeddings }, { signal, values }) {
+      if (embeddings.length === 0) throw missingParameter("embeddings");
+      if (embeddings.length > limits.batch_rows_max) {
+        const message = `Invalid 'embeddings': array too long. Expected at most ${limits.batch_rows_max} items, but got ${embeddings.length} instead.`;
+        throw invalidArgument("embeddings", message, "ARRAY_ABOVE_MAX_LENGTH");
+      }
+      const path = (index: number) => `embeddings[${index}].`;
+      const key = readIdempotencyKey(values);
+      const rows = await addEmbeddings(database, embedder, vectorStoreId, embeddings, path, key, signal);
+      return create(BatchCreateEmbeddingsResponseSchema, {
+        object: "embedding.batch",
+        data: rows.map((row, index) => toCreated(vectorStoreId, embeddings[index] as EmbeddingInput, row)),
+        created: toSeconds(new Date()),
+      });
+    },
+  };
+}
+
+function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "listEmbeddings"> {
+  return {
+    async getEmbedding({ vectorStoreId, embeddingId }) {
+      const store = await requireStore(pool, tables, vectorStoreId);
+      checkFindable(vectorStoreId, embeddingId);
+      const row = await readPlaced(pool, tables, store, (placed) =>
+        findEmbedding(pool, placed, store.id, embeddingId),
+      );
+      if (row === undefined) throw embeddingNotFound(vectorStoreId, embeddingId);
+      return toEmbedding(vectorStoreId, row);
+    },
+
+    async listEmbeddings(request) {
+      const page = readPage(request);
+      const { after, before } = request;
+      for (const [param, id] of Object.entries({ after, before })) {
+        if (id?.includes("\0")) throw invalidArgument(param, `Invalid '${param}': no id has NUL (U+0000).`);
+      }
+      const store = await requireStore(pool, tables, request.vectorStoreId);
+      const includeEmbedding = request.includeEmbedding ?? false;
+      const rows = await readPlaced(pool, tables, store, (placed) =>
+        listEmbeddings(pool, placed, store.id, { ...page, after, before, includeEmbedding }),
+      );
+      return create(
+        ListEmbeddingsResponseSchema,
+        toPage(page, rows, (row) => toEmbedding(store.id, row)),
+      );
+    },
+  };
+}
+
+function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEmbeddings"> {
+  const { pool, tables } = database;
+  return {
+    async deleteEmbedding({ vectorStoreId, embeddingId }) {
+      await requireStore(pool, tables, vectorStoreId);
+      checkFindable(vectorStoreId, embeddingId);
+      const removed = await remove(database, vectorStoreId, `${tables.id} = $2`, [embeddingId]);
+      if (removed.rows === 0) throw embeddingNotFound(vectorStoreId, embeddingId);
+      return create(DeleteEmbeddingResponseSchema, {
+        id: embeddingId,
+        object: "embedding.deleted",
+        deleted: true,
+      });
+    },
+
+    async purgeEmbeddings({ vectorStoreId, filters }) {
+      if (filters === undefined) throw missingParameter("filters");
+      const filter = readFilter(filters);
+      await requireStore(pool, tables, vectorStoreId);
+      const params: unknown[] = [vectorStoreId];
+      const condition = compileFilter(filter, tables.metadata, params);
+      const removed = await remove(database, vectorStoreId, condition, params.slice(1));
+      return create(PurgeEmbeddingsResponseSchema, {
+        object: "embedding.purged",
+        deletedCount: BigInt(removed.rows),
+      });
+    },
+  };
+}
+
+/** Deletes rows and their part of the counts in one transaction. */
+async function remove(
+  { pool, tables }: Database,
+  storeId: string,
+  condition: string,
+  params: unknown[],
+): Promise<Removed> {
+  return writeStore(pool, tables, storeId, async (client, placed) => {
+    if (!(await lockStore(client, tables, storeId))) throw vectorStoreNotFound(storeId);
+    const removed = await deleteEmbeddings(client, placed, storeId, condition, params);
+    if (removed.rows > 0) await recordRemoval(client, tables, storeId, removed);
+    return removed;
+  });
+}
+
+/** Postgres text cannot hold NUL, so no embedding has such an id. */
+function checkFindable(storeId: string, id: string): void {
+  if (id.includes("\0")) throw embeddingNotFound(storeId, id);
+}
+
+function embeddingNotFound(storeId: string, id: string) {
+  return notFound(`No embedding found with id '${id}' in vector store '${storeId}'.`, "embedding_id");
+}
+
+/** The reply to a creation, which does not echo the vector. */
+function toCreated(
+  storeId: string,
+  input: Pick<EmbeddingInput, "content" | "metadata">,
+  row: Pick<Row, "id" | "createdAt">,
+): Embedding {
+  return create(EmbeddingSchema, {
+    id: row.id,
+    object: "embedding",
+    vectorStoreId: storeId,
+    content: input.content,
+    metadata: input.metadata ?? {},
+    createdAt: toSeconds(row.createdAt),
+  });
+}
+
+function toEmbedding(storeId: string, row: EmbeddingRow): Embedding {
+  return create(EmbeddingSchema, {
+    id: row.id,
+    object: "embedding",
+    vectorStoreId: storeId,
+    content: row.content,
+    metadata: (row.metadata ?? {}) as JsonObject,
+    createdAt: toSeconds(row.created_at),
+    ...(row.embedding !== null && { embedding: Array.from(decodeVector(row.embedding)) }),
+  });
+}

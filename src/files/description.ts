@@ -1,0 +1,50 @@
+import type { FileExpiresAfter, UploadFileMetadata } from "../../gen/pgquiver/v1/files_pb.ts";
+import { invalidArgument, missingParameter } from "../errors.ts";
+import type { FileDescription } from "./upload.ts";
+import { limits } from "../limits.ts";
+import { checkRange } from "../api/page.ts";
+import { checkText } from "../api/checks.ts";
+
+/** What a file may be for: OpenAI's words for uploads. */
+const PURPOSES = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"];
+
+/** Checks what an upload says about its file. */
+export function readDescription({ filename, purpose, expiresAfter }: UploadFileMetadata): FileDescription {
+  if (filename === "") throw missingParameter("filename");
+  if (purpose === "") throw missingParameter("purpose");
+  if (!PURPOSES.includes(purpose)) {
+    const supported = PURPOSES.map((word) => `'${word}'`).join(", ");
+    throw invalidArgument("purpose", `Invalid value: '${purpose}'. Supported values are: ${supported}.`);
+  }
+  return {
+    filename: cleanFilename(filename),
+    purpose,
+    expiresAfterSeconds: expiresAfter === undefined ? null : readExpiry(expiresAfter),
+  };
+}
+
+/** The name without the folders in front of it, of Windows too, and without control characters and half characters. */
+function cleanFilename(filename: string): string {
+  const name = filename
+    .slice(Math.max(filename.lastIndexOf("/"), filename.lastIndexOf("\\")) + 1)
+    .replace(/[\p{Cc}\p{Cs}\u2028\u2029]/gu, "")
+    .trim();
+  if (/^\.{0,2}$/.test(name))
+    throw invalidArgument("filename", "Invalid 'filename': expected a name, not a folder.");
+  checkText(name, "filename", limits.filename_chars_max);
+  return name;
+}
+
+function readExpiry({ anchor, seconds }: FileExpiresAfter): number {
+  if (anchor === "") throw missingParameter("expires_after.anchor");
+  if (anchor !== "created_at") {
+    throw invalidArgument(
+      "expires_after.anchor",
+      `Invalid value: '${anchor}'. Supported values are: 'created_at'.`,
+    );
+  }
+  if (seconds === undefined) throw missingParameter("expires_after.seconds");
+  const { file_expiry_seconds_min: min, file_expiry_seconds_max: max } = limits;
+  checkRange("expires_after.seconds", Number(seconds), min, max);
+  return Number(seconds);
+}

@@ -1,0 +1,113 @@
+import type { Value } from "@bufbuild/protobuf/wkt";
+import { FilterType, type Filter as FilterMessage } from "../../gen/pgquiver/v1/filters_pb.ts";
+import { invalidArgument, missingParameter } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { Filter, FilterValue } from "./sql.ts";
+import { checkText } from "../api/checks.ts";
+
+const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or">>([
+  [FilterType.EQ, "eq"],
+  [FilterType.NE, "ne"],
+  [FilterType.GT, "gt"],
+  [FilterType.GTE, "gte"],
+  [FilterType.LT, "lt"],
+  [FilterType.LTE, "lte"],
+  [FilterType.IN, "in"],
+  [FilterType.NIN, "nin"],
+]);
+
+/** Checks a filter message, against the limits too, and gives the filter it stands for. */
+export function readFilter(message: FilterMessage, param = "filters"): Filter {
+  let conditions = 0;
+  return read(message, param, 1);
+
+  function read(node: FilterMessage, path: string, depth: number): Filter {
+    if (depth > limits.filter_depth_max) {
+      throw invalidArgument(
+        param,
+        `Invalid '${param}': nested deeper than ${limits.filter_depth_max} levels.`,
+      );
+    }
+    if (++conditions > limits.filter_conditions_max) {
+      throw invalidArgument(
+        param,
+        `Invalid '${param}': more than ${limits.filter_conditions_max} conditions.`,
+      );
+    }
+    if (node.type === FilterType.UNSPECIFIED) throw missingParameter(`${path}.type`);
+    if (node.type !== FilterType.AND && node.type !== FilterType.OR) return readComparison(node, path);
+    const type = node.type === FilterType.AND ? "and" : "or";
+    refuse(node.key !== undefined, `${path}.key`, type);
+    refuse(node.value !== undefined, `${path}.value`, type);
+    if (node.filters.length === 0) throw missingParameter(`${path}.filters`);
+    return {
+      type,
+      filters: node.filters.map((child, index) => read(child, `${path}.filters[${index}]`, depth + 1)),
+    };
+  }
+}
+
+function readComparison(node: FilterMessage, path: string): Filter {
+  const type = COMPARISONS.get(node.type);
+  if (type === undefined)
+    throw invalidArgument(`${path}.type`, `Invalid value: '${node.type}' is no filter type.`);
+  refuse(node.filters.length > 0, `${path}.filters`, type);
+  const { key } = node;
+  if (key === undefined || key === "") throw missingParameter(`${path}.key`);
+  checkText(key, `${path}.key`, limits.filter_key_chars_max);
+  const { value } = node;
+  if (value === undefined) throw missingParameter(`${path}.value`);
+  const valuePath = `${path}.value`;
+  switch (type) {
+    case "in":
+    case "nin":
+      return { type, key, values: readList(value, valuePath) };
+    case "gt":
+    case "gte":
+    case "lt":
+    case "lte": {
+      const bound = readScalar(value, valuePath);
+      if (typeof bound === "boolean") throw wrongValue(valuePath, "a string or a number");
+      return { type, key, value: bound };
+    }
+    case "eq":
+    case "ne":
+      return { type, key, value: readScalar(value, valuePath) };
+  }
+}
+
+function readList({ kind }: Value, path: string): FilterValue[] {
+  if (kind.case !== "listValue") throw wrongValue(path, "a list");
+  const { values } = kind.value;
+  if (values.length > limits.filter_list_items_max) {
+    const message = `Invalid '${path}': more than ${limits.filter_list_items_max} items.`;
+    throw invalidArgument(path, message, "ARRAY_ABOVE_MAX_LENGTH");
+  }
+  return values.map((item, index) => readScalar(item, `${path}[${index}]`));
+}
+
+function readScalar({ kind }: Value, path: string): FilterValue {
+  switch (kind.case) {
+    case "stringValue":
+      if (!kind.value.isWellFormed())
+        throw invalidArgument(path, `Invalid '${path}': the text has a lone surrogate.`);
+      checkText(kind.value, path, limits.metadata_bytes_max);
+      return kind.value;
+    case "numberValue":
+      if (!Number.isFinite(kind.value))
+        throw invalidArgument(path, `Invalid '${path}': expected a finite number.`);
+      return kind.value;
+    case "boolValue":
+      return kind.value;
+    default:
+      throw wrongValue(path, "a string, a number or a boolean");
+  }
+}
+
+function refuse(isPresent: boolean, path: string, type: string): void {
+  if (isPresent) throw invalidArgument(path, `Invalid '${path}': not allowed in a filter of type '${type}'.`);
+}
+
+function wrongValue(path: string, expected: string) {
+  return invalidArgument(path, `Invalid type for '${path}': expected ${expected}.`, "INVALID_TYPE");
+}

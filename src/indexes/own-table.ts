@@ -1,0 +1,325 @@
+import { setTimeout as delay } from "node:timers/promises";
+import pg from "pg";
+import { lockExclusive, placementLock } from "../postgres/advisory.ts";
+import { isLockTimeout } from "../postgres/errors.ts";
+import type { Client, Database } from "../postgres/pool.ts";
+import { placeTables, type Tables } from "../postgres/tables.ts";
+import { textVector } from "../postgres/text-index.ts";
+import { cancellable, savepoint, transaction } from "../postgres/transaction.ts";
+import { lockPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
+
+/** What a step works with. */
+export interface Bench {
+  database: Database;
+  /** The connection for work in the background. Its own `query` would close it where a statement fails, lock and all. */
+  pool: Pick<pg.Pool, "connect">;
+  signal: AbortSignal;
+}
+
+/** How long the switch waits for the writers, who meanwhile wait behind it; then it is tried again later. */
+const SWITCH_WAIT_MS = 1_000;
+/** How long the shared table's lock is waited for. An autovacuum that has it gives way after `deadlock_timeout`, a second. */
+const CLEAN_WAIT_MS = 5_000;
+/** How long a lock is waited for that keeps readers of one store waiting, and how long they are then let through. */
+const BRIEF_WAIT_MS = 200;
+const BRIEF_PAUSE_MS = 300;
+const BRIEF_WAITS_MAX = 20;
+/** Bytes of one transaction of the copy, and its rows. */
+const BATCH_BYTES = 16 * 1024 * 1024;
+const BATCH_ROWS_MAX = 10_000;
+/** A row's text, metadata and the rest, by a guess. */
+const ROW_BYTES = 1_024;
+/** Rounds of copying what has changed meanwhile, and how few changes make another round needless. */
+const ROUNDS_MAX = 10;
+const ROUND_ROWS_MIN = 1_000;
+
+/** Makes the table, empty, with the same columns and indexes as the shared one. */
+export async function createTable(
+  { database, pool, signal }: Bench,
+  plan: Plan,
+  fallback: string,
+): Promise<void> {
+  const { tables } = database;
+  await transaction(
+    pool,
+    async (client) => {
+      const locked = await lockPlan(client, tables, plan);
+      if (locked === undefined) return;
+      await requirePrivileges(client, tables);
+      const { schema, name } = await chooseName(client, tables);
+      const own = `${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(name)}`;
+      const language = locked.language ?? fallback;
+      await client.query(
+        `create table ${own} (
+           like ${tables.embeddings} including defaults including constraints including generated including storage including indexes,
+           content_tsvector tsvector generated always as (${textVector(tables.content, language)}) stored,
+           check (${tables.vectorStoreId} = ${pg.escapeLiteral(plan.vector_store_id ?? "")})
+         ) with (toast_tuple_target = 8160)`,
+      );
+      await grantAlike(client, tables, own);
+      // What transactions of lower numbers wrote is committed or gone: the copy, which begins later, sees it.
+      const { rows } = await client.query<{ xmin: string; oid: string }>(
+        `${SNAPSHOT_XMIN}, $1::regclass::oid as oid`,
+        [own],
+      );
+      await updatePlan(client, tables, plan, {
+        own_table: name,
+        table_oid: rows[0]?.oid ?? "",
+        phase: "copying",
+        copied_through: null,
+        copied_rows: 0,
+        changed_since: rows[0]?.xmin ?? null,
+      });
+      await updateStore(client, tables, plan, { language });
+    },
+    signal,
+  );
+}
+
+const SNAPSHOT_XMIN = "select pg_snapshot_xmin(pg_current_snapshot())::text as xmin";
+
+/** Better found out before anything is copied: only the owner of the shared table may give it a child. */
+async function requirePrivileges(client: Client, { embeddings, indexes }: Tables): Promise<void> {
+  const { rows } = await client.query<{ remedies: string | null }>(
+    `with shared as (select * from pg_class where oid = $1::regclass),
+       numbers as (select pg_get_serial_sequence($2, 'number')::regclass as sequence)
+     select string_agg(remedy, ' ') as remedies from (
+       select format('grant create on schema %s to %I;', relnamespace::regnamespace, current_user) as remedy
+       from shared where not has_schema_privilege(relnamespace, 'create')
+       union all
+       select format('alter table %s owner to %I;', oid::regclass, current_user) from shared where not pg_has_role(relowner, 'usage')
+       union all
+       select format('grant usage on sequence %s to %I;', sequence, current_user) from numbers where not has_sequence_privilege(sequence, 'usage')) as lacking`,
+    [embeddings, indexes],
+  );
+  const remedies = rows[0]?.remedies;
+  if (typeof remedies === "string")
+    throw new InsufficientPrivilege(`The role may not give a store a table of its own: ${remedies}`);
+}
+
+/** What only an administrator can help against. */
+export class InsufficientPrivilege extends Error {}
+
+/** Lets everybody do with the table what they may do with the shared one. */
+async function grantAlike(client: Client, { embeddings }: Tables, own: string): Promise<void> {
+  const { rows } = await client.query<{ statements: string | null }>(
+    `select string_agg(format('grant %s on %s to %s%s', privilege_type, $2::text,
+         case grantee when 0 then 'public' else grantee::regrole::text end, case when is_grantable then ' with grant option' end), '; ') as statements
+     from pg_class, aclexplode(coalesce(relacl, acldefault('r', relowner)))
+     where oid = $1::regclass and grantee <> current_user::regrole`,
+    [embeddings, own],
+  );
+  if (typeof rows[0]?.statements === "string") await client.query(rows[0].statements);
+}
+
+/** A name that nobody has, in the schema of the shared table: that one's and a number. */
+async function chooseName(client: Client, tables: Tables): Promise<{ schema: string; name: string }> {
+  for (;;) {
+    const { rows } = await client.query<{ schema: string; name: string; taken: boolean }>(
+      `select nspname as schema, name,
+         coalesce(to_regclass(format('%I.%I', nspname, name)), to_regclass(quote_ident(name))) is not null as taken
+       from (select $1 || '_' || nextval(pg_get_serial_sequence($2, 'number')) as name) as drawn,
+         pg_class join pg_namespace on pg_namespace.oid = relnamespace
+       where pg_class.oid = $3::regclass`,
+      [tables.embeddings.slice(1, -1).slice(0, 40), tables.indexes, tables.embeddings],
+    );
+    const [drawn] = rows;
+    if (drawn?.taken === false) return drawn;
+  }
+}
+
+/** Copies the store's rows in order of id, batch by batch. */
+export async function copyRows({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+  const { tables } = database;
+  const own = placeTables(tables, plan);
+  const columns = await cancellable(pool, signal, (client) => findColumns(client, tables.embeddings));
+  const rowsMax = Math.min(BATCH_ROWS_MAX, Math.ceil(BATCH_BYTES / ((plan.dimensions ?? 0) * 4 + ROW_BYTES)));
+  for (let isComplete = false; !isComplete;) {
+    isComplete = await transaction(
+      pool,
+      async (client) => {
+        const locked = await lockPlan(client, tables, plan);
+        if (locked === undefined || locked.index_policy === "never") return true;
+        const { rows } = await client.query<{ rows: number; last: string | null }>(
+          `with batch as (
+             insert into ${own.embeddings} (${columns})
+             select ${columns} from only ${tables.embeddings}
+             where ${tables.vectorStoreId} = $1 and ($2::text is null or ${tables.id} > $2)
+             order by ${tables.id} limit $3
+             returning ${tables.id} as id)
+           select count(*)::int as rows, max(id) as last from batch`,
+          [plan.id, locked.copied_through, rowsMax],
+        );
+        const batch = rows[0] ?? { rows: 0, last: null };
+        const isLast = batch.rows < rowsMax;
+        await client.query(
+          `update ${tables.indexes} set copied_rows = copied_rows + $2, copied_through = coalesce($3, copied_through),
+             phase = $4 where number = $1`,
+          [plan.number, batch.rows, batch.last, isLast ? "following" : "copying"],
+        );
+        return isLast;
+      },
+      signal,
+    );
+  }
+}
+
+/** The columns of a table that are written, also those an operator has added. */
+async function findColumns(client: Client, table: string): Promise<string> {
+  const { rows } = await client.query<{ columns: string }>(
+    `select string_agg(quote_ident(attname), ', ' order by attnum) as columns from pg_attribute
+     where attrelid = $1::regclass and attnum > 0 and not attisdropped and attgenerated = ''`,
+    [table],
+  );
+  return rows[0]?.columns ?? "";
+}
+
+/**
+ * Brings the copy up to date and makes it the store's table. The last changes are copied while no writer is at work;
+ * searches never wait.
+ */
+export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
+  const { database, pool, signal } = bench;
+  const { tables } = database;
+  const own = placeTables(tables, plan).embeddings;
+  const columns = await cancellable(pool, signal, (client) => findColumns(client, own));
+  const areCurrent = async (client: Client) => (await findColumns(client, tables.embeddings)) === columns;
+  // Where one was added meanwhile, the copy is of no use.
+  if (!(await cancellable(pool, signal, areCurrent))) return withdraw(bench, plan);
+  await finishTable(bench, plan);
+  for (let round = 0, changes = Infinity; round < ROUNDS_MAX && changes > ROUND_ROWS_MIN; round++) {
+    changes = await transaction(
+      pool,
+      async (client) => {
+        const locked = await lockPlan(client, tables, plan);
+        return locked === undefined ? 0 : (await catchUp(client, tables, locked, columns)).changes;
+      },
+      signal,
+    );
+  }
+  await transaction(
+    pool,
+    async (client) => {
+      await client.query(`set local lock_timeout = ${SWITCH_WAIT_MS}`);
+      await lockExclusive(client, tables, placementLock(plan.id ?? ""));
+      const locked = await lockPlan(client, tables, plan);
+      if (locked === undefined || locked.index_policy === "never" || !(await areCurrent(client))) return;
+      const { rows } = await catchUp(client, tables, locked, columns);
+      await checkCount(client, tables, locked, rows);
+      await updateStore(client, tables, plan, { own_table: plan.own_table ?? "", index_state: "building" });
+      await updatePlan(client, tables, plan, { phase: "cleaning" });
+    },
+    signal,
+  );
+}
+
+/** Makes the indexes for filters and keywords, and tells the planner about the table. */
+async function finishTable({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+  const { embeddings, metadata } = placeTables(database.tables, plan);
+  const name = plan.own_table ?? "";
+  for (const [suffix, column] of [
+    ["metadata", `${metadata} jsonb_path_ops`],
+    ["text", "content_tsvector"],
+  ]) {
+    const index = pg.escapeIdentifier(`${name}_${suffix}`);
+    await cancellable(pool, signal, (client) =>
+      client.query(`create index if not exists ${index} on ${embeddings} using gin (${column})`),
+    );
+  }
+  await cancellable(pool, signal, (client) => client.query(`vacuum (analyze) ${embeddings}`));
+}
+
+/** What a round of catching up found. */
+interface Round {
+  /** The store's rows in the shared table. */
+  rows: number;
+  changes: number;
+}
+
+/**
+ * Makes the copy what the shared table is at this moment but for what is not yet committed. Rows written since the copy
+ * began are known by `xmin`, the transaction that wrote them: one that had not ended by then has at least the number
+ * `changed_since`. Numbers of 32 bits come round, so they are compared by their age; a row so old that it seems young
+ * is only copied once more. The shared table is read once, and of the copy only its key.
+ */
+async function catchUp(client: Client, tables: Tables, plan: Plan, columns: string): Promise<Round> {
+  const { embeddings: own } = placeTables(tables, plan);
+  const { embeddings: shared, id, vectorStoreId } = tables;
+  // Before the statement below takes its snapshot: what that does not see has at least this number.
+  const { rows: horizon } = await client.query<{ xmin: string }>(SNAPSHOT_XMIN);
+  const { rows } = await client.query<Round>(
+    `with current as materialized (
+       select ${id}, age(xmin) <= age($2::text::xid8::xid) as is_changed from only ${shared} where ${vectorStoreId} = $1),
+     removed as (
+       delete from ${own} where ${vectorStoreId} = $1 and ${id} = any(array(select ${id} from ${own} except select ${id} from current))
+       returning 1),
+     copied as (
+       insert into ${own} (${columns})
+       select ${columns} from only ${shared}
+       where ${vectorStoreId} = $1 and ${id} = any(array(select ${id} from current where is_changed))
+       on conflict (${vectorStoreId}, ${id}) do update set ${columns
+         .split(", ")
+         .map((column) => `${column} = excluded.${column}`)
+         .join(", ")}
+       returning 1)
+     select (select count(*) from current)::int as rows,
+       ((select count(*) from removed) + (select count(*) from copied))::int as changes`,
+    [plan.id, plan.changed_since],
+  );
+  await updatePlan(client, tables, plan, { changed_since: horizon[0]?.xmin ?? null });
+  return rows[0] as Round;
+}
+
+/** Throws unless the copy has as many rows as the store. */
+async function checkCount(client: Client, tables: Tables, plan: Plan, expected: number): Promise<void> {
+  const { rows } = await client.query<{ count: number }>(
+    `select count(*)::int as count from ${placeTables(tables, plan).embeddings}`,
+  );
+  if (rows[0]?.count !== expected)
+    throw new Error(`The copy has ${rows[0]?.count} rows instead of ${expected}: it is not used.`);
+}
+
+/** Deletes the old rows and makes the table a child of the shared one: to SQL over that, both at the same moment. */
+export async function cleanShared({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+  const { tables } = database;
+  const own = placeTables(tables, plan).embeddings;
+  await transaction(
+    pool,
+    async (client) => {
+      // What INHERIT will ask for, which no reader or writer minds, before there is anything to be undone.
+      await client.query(`set local lock_timeout = ${CLEAN_WAIT_MS}`);
+      await client.query(`lock table only ${tables.embeddings} in share update exclusive mode`);
+      if ((await lockPlan(client, tables, plan)) === undefined) return;
+      await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
+        plan.id,
+      ]);
+      // Whoever reads the store, new ones behind those who are at it, waits for the change, so it may not wait long.
+      await client.query(`set local lock_timeout = ${BRIEF_WAIT_MS}`);
+      for (let wait = 1; ; wait++) {
+        try {
+          await savepoint(client, () => client.query(`alter table ${own} inherit ${tables.embeddings}`));
+          break;
+        } catch (error) {
+          if (!isLockTimeout(error) || wait === BRIEF_WAITS_MAX) throw error;
+          await delay(BRIEF_PAUSE_MS, undefined, { signal });
+        }
+      }
+      await updatePlan(client, tables, plan, { phase: "settled" });
+    },
+    signal,
+  );
+}
+
+/** Drops the copy, which is not in use: what is left is as if nothing had been begun. */
+export async function withdraw({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+  const { tables } = database;
+  await transaction(
+    pool,
+    async (client) => {
+      if ((await lockPlan(client, tables, plan)) === undefined) return;
+      await client.query(`drop table if exists ${placeTables(tables, plan).embeddings}`);
+      await updatePlan(client, tables, plan, { own_table: null, phase: "shared", copied_through: null });
+    },
+    signal,
+  );
+}

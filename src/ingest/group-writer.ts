@@ -1,0 +1,281 @@
+import type { Embedder } from "../models/embedder.ts";
+import { conflict, invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
+import { settle, type Batch, type Settled } from "./settle.ts";
+import { recordProgress, type RowFault } from "./ingests.ts";
+import { insertRows } from "../embeddings/insert.ts";
+import { checkDimensions, type Row, type Vector } from "../embeddings/row.ts";
+import { mergeRows, type Written } from "../embeddings/upsert.ts";
+import { isConflict, isUniqueViolation } from "../postgres/errors.ts";
+import type { Client, Database } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { savepoint } from "../postgres/transaction.ts";
+import { lockStore } from "../storage/counts.ts";
+import { findTakenIds } from "../storage/embeddings.ts";
+import { readPlaced, writeStore } from "../storage/placement.ts";
+import { explainLoss, type IngestSession } from "./session.ts";
+import { checkModel } from "../models/same-model.ts";
+import { recordOrRefuse } from "../embeddings/count.ts";
+
+/** How often a group is tried when concurrent transactions get in its way. */
+const ATTEMPTS_MAX = 10;
+
+/**
+ * How long a transaction that spans a stream may wait between statements: longer than a client may
+ * be silent and than embedding may take, since either ends the stream by itself.
+ */
+const STREAM_IDLE_TIMEOUT_MS = 600_000;
+
+/** What some batches came to. */
+export interface Outcome {
+  throughSeq: number;
+  rowsWritten: number;
+  rowsSkipped: number;
+  rowsRejected: number;
+  /** The faults to be listed. */
+  errors: RowFault[];
+  /** The fault that ends the stream. */
+  fatal: RowFault | undefined;
+}
+
+/** What a stream has added and not yet counted in its store. */
+interface Uncounted {
+  rows: number;
+  bytes: number;
+  /** Length of its vectors; undefined while it has none. */
+  dimensions: number | undefined;
+  isEmbedded: boolean;
+}
+
+/** Says which of some ids are taken. */
+type FindTaken = (ids: readonly string[]) => Promise<string[]>;
+
+/** Writes the groups of one stream, and counts them in the store and in the ingest. */
+export class GroupWriter {
+  readonly #database: Database;
+  readonly #embedder: Embedder;
+  readonly #session: IngestSession;
+  readonly #signal: AbortSignal;
+  #throughSeq: number;
+  #errorsLeft: number;
+  /** Length of the vectors; null until there is one. */
+  #dimensions: number | null;
+
+  constructor(database: Database, embedder: Embedder, session: IngestSession, signal: AbortSignal) {
+    this.#database = database;
+    this.#embedder = embedder;
+    this.#session = session;
+    this.#signal = signal;
+    this.#throughSeq = Number(session.ingest.through_seq);
+    this.#errorsLeft = session.settings.rowErrorsMax - session.ingest.errors.length;
+    this.#dimensions = session.settings.dimensions ?? session.store.dimensions;
+  }
+
+  /** Writes batches and commits them with their place in the stream. */
+  async commit(batches: readonly Batch[]): Promise<Outcome> {
+    await this.#embedMissing(batches);
+    const { pool, tables } = this.#database;
+    const { store } = this.#session;
+    const fromSeq = this.#throughSeq;
+    const findTaken: FindTaken = (ids) =>
+      readPlaced(pool, tables, store, (placed) => findTakenIds(pool, placed, store.id, ids));
+    return this.#attempt(findTaken, batches, (settled) =>
+      writeStore(
+        pool,
+        tables,
+        store.id,
+        async (client, placed) => {
+          const written = await this.#write(client, placed, settled);
+          const outcome = toOutcome(settled, written, this.#errorsLeft);
+          await this.#record(client, fromSeq, outcome, this.#toUncounted(settled, written));
+          return outcome;
+        },
+        this.#signal,
+      ),
+    );
+  }
+
+  /**
+   * Writes all groups of a stream in one transaction, whose end counts them, and runs `finish` before
+   * it commits. Returns what `finish` does.
+   */
+  async commitAll<T>(
+    groups: AsyncIterable<readonly Batch[]>,
+    finish: (client: Client, outcome: Outcome) => Promise<T>,
+  ): Promise<T> {
+    const { pool, tables } = this.#database;
+    const { store } = this.#session;
+    const fromSeq = this.#throughSeq;
+    const total = {
+      throughSeq: fromSeq,
+      rowsWritten: 0,
+      rowsSkipped: 0,
+      rowsRejected: 0,
+      errors: [] as RowFault[],
+    };
+    const uncounted: Uncounted = { rows: 0, bytes: 0, dimensions: undefined, isEmbedded: false };
+    return writeStore(
+      pool,
+      tables,
+      store.id,
+      async (client, placed) => {
+        const findTaken: FindTaken = (ids) => findTakenIds(client, placed, store.id, ids);
+        await client.query(`set local idle_in_transaction_session_timeout = ${STREAM_IDLE_TIMEOUT_MS}`);
+        for await (const batches of groups) {
+          await this.#embedMissing(batches);
+          const outcome = await this.#attempt(findTaken, batches, async (settled) => {
+            const written = await savepoint(client, () => this.#write(client, placed, settled));
+            const added = this.#toUncounted(settled, written);
+            uncounted.rows += added.rows;
+            uncounted.bytes += added.bytes;
+            uncounted.dimensions ??= added.dimensions;
+            uncounted.isEmbedded ||= added.isEmbedded;
+            return toOutcome(settled, written, this.#errorsLeft);
+          });
+          if (outcome.fatal !== undefined) throw refusal(outcome.fatal);
+          total.throughSeq = outcome.throughSeq;
+          total.rowsWritten += outcome.rowsWritten;
+          total.rowsSkipped += outcome.rowsSkipped;
+          total.rowsRejected += outcome.rowsRejected;
+          total.errors.push(...outcome.errors);
+        }
+        await this.#record(client, fromSeq, { ...total, fatal: undefined }, uncounted);
+        return finish(client, { ...total, fatal: undefined });
+      },
+      this.#signal,
+    );
+  }
+
+  /** Embeds the texts that came without a vector, but for those of batches that are refused anyway. */
+  async #embedMissing(batches: readonly Batch[]): Promise<void> {
+    const { store, settings } = this.#session;
+    const rows = batches
+      .filter((batch) => batch.faults.length === 0 || settings.onError === "skip_row")
+      .flatMap((batch) => batch.rows);
+    const missing = rows.filter((row) => row.vector === undefined);
+    if (missing.length > 0) {
+      checkModel(this.#embedder, store);
+      const texts = missing.map((row) => row.content);
+      const { vectors } = await this.#embedder.embed(texts, this.#signal);
+      for (const [index, row] of missing.entries()) {
+        row.vector = vectors[index] as Float32Array;
+        row.isEmbedded = true;
+      }
+    }
+    // The reader has compared callers' vectors with each other, but knows nothing of the service's.
+    for (const row of rows) {
+      const vector = row.vector as Vector;
+      this.#dimensions ??= vector.byteLength / 4;
+      checkDimensions(vector, this.#dimensions, store.id, row.isEmbedded ? "content" : "embedding");
+    }
+  }
+
+  /**
+   * Settles and writes batches, again when an id proves taken, which is then known, or when a
+   * concurrent transaction got in the way.
+   */
+  async #attempt(
+    find: FindTaken,
+    batches: readonly Batch[],
+    write: (settled: Settled) => Promise<Outcome>,
+  ): Promise<Outcome> {
+    const { mode, onError } = this.#session.settings;
+    const ids = batches.flatMap((batch) => batch.rows.map((row) => row.id));
+    const taken = new Set<string>();
+    const findTaken = async () => {
+      for (const id of await find(ids)) taken.add(id);
+    };
+    let isComplete = mode !== "insert" || onError === "skip_row";
+    for (let conflicts = 0; ;) {
+      const settled = settle(batches, mode, onError, taken, this.#throughSeq);
+      if (!isComplete && (settled.faults.length > 0 || settled.fatal !== undefined)) {
+        // Of a batch that is refused no row is written, so that Postgres would not tell which ids are taken.
+        await findTaken();
+        isComplete = true;
+        continue;
+      }
+      try {
+        const outcome = await write(settled);
+        this.#throughSeq = outcome.throughSeq;
+        this.#errorsLeft -= outcome.errors.length;
+        return outcome;
+      } catch (error) {
+        const isTaken = isUniqueViolation(error);
+        if (!(isTaken || isConflict(error))) throw error;
+        const takenBefore = taken.size;
+        if (isTaken) await findTaken();
+        // Another id known to be taken is progress, and they are finite.
+        if (taken.size > takenBefore) continue;
+        if (++conflicts === ATTEMPTS_MAX) throw isTaken ? conflict(error) : error;
+      }
+    }
+  }
+
+  async #write(client: Client, tables: Tables, settled: Settled): Promise<Written> {
+    const { store, settings, vectorOid } = this.#session;
+    const rows = settled.rows as Row[];
+    if (rows.length === 0) return { written: 0, skipped: 0, rowsAdded: 0, bytesAdded: 0 };
+    if (settings.mode !== "insert") {
+      if (settings.mode === "upsert" && !(await lockStore(client, tables, store.id)))
+        throw vectorStoreNotFound(store.id);
+      return mergeRows(
+        client,
+        tables,
+        store.id,
+        rows,
+        settings.mode === "upsert" ? "replace" : "skip",
+        vectorOid,
+      );
+    }
+    await insertRows(client, tables, store.id, rows);
+    const bytesAdded = rows.reduce((sum, row) => sum + row.contentBytes, 0);
+    return { written: rows.length, skipped: 0, rowsAdded: rows.length, bytesAdded };
+  }
+
+  #toUncounted(settled: Settled, written: Written): Uncounted {
+    return {
+      rows: written.rowsAdded,
+      bytes: written.bytesAdded,
+      dimensions: dimensionsOf(settled.rows[0]?.vector),
+      isEmbedded: settled.rows.some((row) => row.isEmbedded),
+    };
+  }
+
+  async #record(client: Client, fromSeq: number, outcome: Outcome, added: Uncounted): Promise<void> {
+    const { tables } = this.#database;
+    const { key, store } = this.#session;
+    const { rows, bytes, dimensions } = added;
+    const embeddingModel = added.isEmbedded ? this.#embedder.model : null;
+    if (dimensions !== undefined) {
+      const addition = { rows, bytes, dimensions, embeddingModel };
+      await recordOrRefuse(client, tables, this.#embedder, store.id, addition, "embedding");
+    }
+    if (!(await recordProgress(client, tables, key, fromSeq, outcome)))
+      throw await explainLoss(client, this.#database, key);
+  }
+}
+
+/** The error with which a refused row ends its stream. */
+export function refusal(fault: RowFault) {
+  const place = `batch ${fault.seq}, row ${fault.index}`;
+  const field = fault.field === "" ? "" : `.${fault.field}`;
+  return invalidArgument(
+    `rows[${fault.index}]${field}`,
+    `Refused ${place}: ${fault.message}`,
+    fault.code as Reason,
+  );
+}
+
+function dimensionsOf(vector: Vector | undefined): number | undefined {
+  return vector === undefined ? undefined : vector.byteLength / 4;
+}
+
+function toOutcome(settled: Settled, written: Written, errorsMax: number): Outcome {
+  return {
+    throughSeq: settled.throughSeq,
+    rowsWritten: written.written + settled.rowsReplaced,
+    rowsSkipped: written.skipped + settled.rowsSkipped,
+    rowsRejected: settled.rowsRejected,
+    errors: settled.faults.slice(0, Math.max(0, errorsMax)),
+    fatal: settled.fatal,
+  };
+}

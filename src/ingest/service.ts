@@ -1,0 +1,336 @@
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  Atomicity,
+  ExportedEmbeddingSchema,
+  IngestEventSchema,
+  IngestState,
+  IngestSummarySchema,
+  type IngestEvent,
+  type IngestFinish,
+  type IngestRequest,
+  type IngestService,
+  type IngestSummary,
+} from "../../gen/pgquiver/v1/ingest_pb.ts";
+import type { Embedder } from "../models/embedder.ts";
+import {
+  failedPrecondition,
+  internal,
+  invalidArgument,
+  missingParameter,
+  notFound,
+  rateLimited,
+  unavailable,
+} from "../errors.ts";
+import type { ByteBudget } from "../api/byte-budget.ts";
+import type { Batch } from "./settle.ts";
+import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
+import { Messages } from "../api/message-reader.ts";
+import { decodeVector } from "../postgres/copy.ts";
+import type { Database, Queryable } from "../postgres/pool.ts";
+import { listEmbeddings } from "../storage/embeddings.ts";
+import { readPlaced } from "../storage/placement.ts";
+import { GroupWriter, refusal, type Outcome } from "./group-writer.ts";
+import { explainLoss, ingestConflict, openSession, type IngestSession } from "./session.ts";
+import { GroupReader, type Group } from "./group-reader.ts";
+import { requireStore, toSeconds } from "../vector-stores/service.ts";
+
+/** What bounds bulk ingest in this process. */
+export interface IngestOptions {
+  budget: ByteBudget;
+  /** Is told how many rows were written, once they are committed. */
+  onCommitted: (rows: number) => void;
+  /** Streams that hold a transaction open at the same time, for `atomicity` stream. */
+  atomicStreamsMax: number;
+  /** Milliseconds a client may be silent. */
+  idleMs: number;
+  /** Bytes of the largest message. */
+  messageBytesMax: number;
+  /** Aborts when the service is about to end. */
+  draining: AbortSignal;
+}
+
+/** Bytes each stream reserves for what HTTP/2 may buffer for it: its window, see wire/port.ts. */
+const STREAM_BYTES = 1024 * 1024;
+
+/** Rows of one page of an export: at 1,536 dimensions some hundred KiB. */
+const EXPORT_ROWS = 100;
+
+/** Loads embeddings in bulk, and reads them out again. */
+export function ingestService(
+  database: Database,
+  embedder: Embedder,
+  options: IngestOptions,
+): ServiceImpl<typeof IngestService> {
+  const { pool, tables } = database;
+  const ingest = createIngest(database, embedder, options);
+  return {
+    async ingest(requests, { signal }) {
+      for await (const { event } of ingest(requests, signal))
+        if (event.case === "summary") return event.value;
+      throw internal(new Error("an ingest ended without a summary"));
+    },
+
+    async *ingestSession(requests, { signal }) {
+      yield* ingest(requests, signal);
+    },
+
+    async getIngest({ vectorStoreId: storeId, ingestId }) {
+      await requireStore(pool, tables, storeId);
+      return toSummary(await requireIngest(pool, database, { storeId, ingestId }));
+    },
+
+    async abortIngest({ vectorStoreId: storeId, ingestId }) {
+      await requireStore(pool, tables, storeId);
+      const known = await requireIngest(pool, database, { storeId, ingestId });
+      if (known.state === "completed") {
+        throw failedPrecondition(
+          "INGEST_CONFLICT",
+          `Ingest '${ingestId}' is complete and cannot be aborted.`,
+          "ingest_id",
+        );
+      }
+      return toSummary((await endIngest(pool, tables, { storeId, ingestId }, "aborted")) ?? known);
+    },
+
+    async *exportEmbeddings({ vectorStoreId, after }) {
+      const store = await requireStore(pool, tables, vectorStoreId);
+      const page = { rowsMax: EXPORT_ROWS, descending: false, backward: false, includeEmbedding: true };
+      for (let last = after; ;) {
+        const rows = await readPlaced(pool, tables, store, (placed) =>
+          listEmbeddings(pool, placed, store.id, { ...page, after: last }),
+        );
+        for (const row of rows) {
+          yield create(ExportedEmbeddingSchema, {
+            id: row.id,
+            content: row.content,
+            embedding:
+              row.embedding === null ? new Uint8Array() : new Uint8Array(decodeVector(row.embedding).buffer),
+            metadata: (row.metadata ?? {}) as JsonObject,
+            createdAt: toSeconds(row.created_at),
+          });
+        }
+        if (rows.length < EXPORT_ROWS) return;
+        last = rows.at(-1)?.id;
+      }
+    },
+  };
+}
+
+type Ingest = (requests: AsyncIterable<IngestRequest>, signal: AbortSignal) => AsyncGenerator<IngestEvent>;
+
+function createIngest(database: Database, embedder: Embedder, options: IngestOptions): Ingest {
+  const { budget, draining, idleMs, onCommitted } = options;
+  let atomicStreams = 0;
+  const openAtomic = (): Disposable => {
+    if (atomicStreams >= options.atomicStreamsMax)
+      refuse("The service takes no more all-or-nothing streams at the moment.");
+    atomicStreams++;
+    return { [Symbol.dispose]: () => void atomicStreams-- };
+  };
+  return async function* (requests, signal) {
+    const messages = new Messages(requests, { idleMs, draining }, signal);
+    const first = await messages.next();
+    if (first.kind === "draining") throw isDraining();
+    if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
+    const open = first.message.message.value;
+    const isAtomic = open.atomicity === Atomicity.STREAM;
+    using _memory =
+      budget.tryOpen(STREAM_BYTES) ?? refuse("The service takes no more ingest streams at the moment.");
+    using _connection = isAtomic ? openAtomic() : undefined;
+    const session = await openSession(database, open);
+    const reader = new GroupReader(messages, session, budget, signal);
+    const writer = new GroupWriter(database, embedder, session, signal);
+    const stream = { session, messages, reader, writer, onCommitted, signal };
+    try {
+      const resumeAfterSeq = BigInt(session.ingest.through_seq);
+      yield event("opened", {
+        ingestId: session.key.ingestId,
+        resumeAfterSeq,
+        messageBytesMax: BigInt(options.messageBytesMax),
+      });
+      const ingest = isAtomic ? await ingestWhole(database, stream) : yield* ingestByGroup(database, stream);
+      yield event("summary", toSummary(ingest));
+    } finally {
+      reader.close();
+    }
+  };
+}
+
+/** A stream that is being ingested. */
+interface Stream {
+  session: IngestSession;
+  messages: Messages<IngestRequest>;
+  reader: GroupReader;
+  writer: GroupWriter;
+  onCommitted: IngestOptions["onCommitted"];
+  signal: AbortSignal;
+}
+
+/** Commits group by group, reading the next one meanwhile. Returns what the ingest came to. */
+async function* ingestByGroup(
+  database: Database,
+  { session, messages, reader, writer, onCommitted, signal }: Stream,
+): AsyncGenerator<IngestEvent, IngestRow> {
+  let rows = rowsOf(session.ingest);
+  let throughSeq = Number(session.ingest.through_seq);
+  let next = readAhead(reader);
+  for (;;) {
+    using group = await next;
+    const { batches, after } = group;
+    if (after.kind === "more") next = readAhead(reader);
+    if (batches.length > 0) {
+      const outcome = await messages.owing(writer.commit(batches));
+      onCommitted(outcome.rowsWritten);
+      group[Symbol.dispose]();
+      throughSeq = outcome.throughSeq;
+      rows += outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected;
+      yield event("committed", toCommitted(outcome));
+      if (outcome.fatal !== undefined) throw refusal(outcome.fatal);
+    }
+    if (after.kind === "draining") {
+      yield event("draining", { throughSeq: BigInt(throughSeq) });
+      throw isDraining();
+    }
+    if (after.kind === "failed") throw after.error;
+    if (after.kind === "end") return await requireIngest(database.pool, database, session.key);
+    if (after.kind === "finish") {
+      checkFinish(after.finish, rows);
+      if (session.ingest.state === "completed") return session.ingest;
+      // Over HTTP the end of an upload is its finish, and a cancelled one can look like one that ended.
+      signal.throwIfAborted();
+      return await complete(database.pool, database, session.key, throughSeq);
+    }
+  }
+}
+
+/** Commits everything at the stream's `finish`, or nothing. Returns what the ingest came to. */
+async function ingestWhole(
+  database: Database,
+  { session, reader, writer, onCommitted }: Stream,
+): Promise<IngestRow> {
+  let finish: IngestFinish | undefined;
+  async function* groups(): AsyncGenerator<readonly Batch[]> {
+    for (;;) {
+      using group = await reader.next();
+      if (group.after.kind === "failed") throw group.after.error;
+      if (group.batches.length > 0) yield group.batches;
+      if (group.after.kind === "more") continue;
+      if (group.after.kind === "draining") throw isDraining();
+      // A cancelled upload can look like one that ended: only the client's word counts.
+      if (group.after.kind !== "finish") throw missingParameter("finish");
+      finish = group.after.finish;
+      if (finish.rows === undefined) throw missingParameter("finish.rows");
+      return;
+    }
+  }
+  if (session.ingest.state === "completed") {
+    // The answer to the first time was lost; there is nothing to write again.
+    for await (const batches of groups()) if (batches.length > 0) throw ingestConflict(session.key);
+    checkFinish(finish as IngestFinish | undefined, rowsOf(session.ingest));
+    return session.ingest;
+  }
+  let rowsWritten = 0;
+  const ingest = await writer.commitAll(groups(), async (client, outcome) => {
+    checkFinish(finish, outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected);
+    rowsWritten = outcome.rowsWritten;
+    return complete(client, database, session.key, outcome.throughSeq);
+  });
+  onCommitted(rowsWritten);
+  return ingest;
+}
+
+async function complete(
+  client: Queryable,
+  database: Database,
+  key: IngestKey,
+  atSeq: number,
+): Promise<IngestRow> {
+  const ended = await endIngest(client, database.tables, key, "completed", atSeq);
+  if (ended === undefined) throw await explainLoss(client, database, key);
+  return ended;
+}
+
+function readAhead(reader: GroupReader): Promise<Group> {
+  const next = reader.next();
+  // It is awaited later, or not at all when the commit before it fails.
+  next.catch(() => {});
+  return next;
+}
+
+function checkFinish(finish: IngestFinish | undefined, rows: number): void {
+  if (finish?.rows === undefined || finish.rows === BigInt(rows)) return;
+  throw invalidArgument(
+    "finish.rows",
+    `Invalid 'finish.rows': the client sent ${finish.rows} rows, but the service counted ${rows}.`,
+  );
+}
+
+function rowsOf(ingest: IngestRow): number {
+  return Number(ingest.rows_written) + Number(ingest.rows_skipped) + Number(ingest.rows_rejected);
+}
+
+async function requireIngest(client: Queryable, { tables }: Database, key: IngestKey): Promise<IngestRow> {
+  const row = key.ingestId.includes("\0") ? undefined : await findIngest(client, tables, key);
+  if (row === undefined)
+    throw notFound(
+      `No ingest found with id '${key.ingestId}' in vector store '${key.storeId}'.`,
+      "ingest_id",
+    );
+  return row;
+}
+
+function refuse(message: string): never {
+  throw rateLimited(message, 1000);
+}
+
+function isDraining() {
+  return unavailable("INGEST_DRAINING", "The service is about to end: open the ingest again to go on.", {
+    retryAfterMs: 1000,
+  });
+}
+
+type EventCase = Exclude<IngestEvent["event"]["case"], undefined>;
+type EventValue<Case extends EventCase> = Omit<
+  Extract<IngestEvent["event"], { case: Case }>["value"],
+  "$typeName" | "$unknown"
+>;
+
+function event<Case extends EventCase>(name: Case, value: EventValue<Case>): IngestEvent {
+  return create(IngestEventSchema, { event: { case: name, value } as never });
+}
+
+function toCommitted(outcome: Outcome) {
+  return {
+    throughSeq: BigInt(outcome.throughSeq),
+    rowsWritten: BigInt(outcome.rowsWritten),
+    rowsSkipped: BigInt(outcome.rowsSkipped),
+    rowsRejected: BigInt(outcome.rowsRejected),
+    errors: outcome.errors.map(toRowError),
+  };
+}
+
+function toRowError({ seq, ...fault }: IngestRow["errors"][number]) {
+  return { $typeName: "pgquiver.v1.RowError" as const, seq: BigInt(seq), ...fault };
+}
+
+const STATES = {
+  open: IngestState.OPEN,
+  completed: IngestState.COMPLETED,
+  aborted: IngestState.ABORTED,
+} as const;
+
+function toSummary(row: IngestRow): IngestSummary {
+  return create(IngestSummarySchema, {
+    object: "ingest",
+    ingestId: row.ingest_id,
+    vectorStoreId: row.vector_store_id,
+    state: STATES[row.state],
+    throughSeq: BigInt(row.through_seq),
+    rowsWritten: BigInt(row.rows_written),
+    rowsSkipped: BigInt(row.rows_skipped),
+    rowsRejected: BigInt(row.rows_rejected),
+    errors: row.errors.map(toRowError),
+    createdAt: toSeconds(row.created_at),
+  });
+}

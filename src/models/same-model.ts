@@ -1,0 +1,17 @@
+import type { Embedder } from "./embedder.ts";
+import { failedPrecondition } from "../errors.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
+
+/**
+ * Refuses to embed for a store whose vectors another model made: vectors of two models cannot be
+ * compared. A store filled with callers' own vectors has no model on record and passes.
+ */
+export function checkModel(embedder: Embedder, store: Pick<VectorStoreRow, "id" | "embedding_model">): void {
+  if (store.embedding_model === null || store.embedding_model === embedder.model) return;
+  throw failedPrecondition(
+    "EMBEDDING_MODEL_MISMATCH",
+    `Vector store '${store.id}' was embedded with model '${store.embedding_model}', but the service is set to '${embedder.model}' (EMBEDDING__MODEL). ` +
+      "Vectors of two models cannot be compared: set the model back, or create a new store.",
+    "vector_store_id",
+  );
+}

@@ -1,0 +1,156 @@
+import type { Embedder } from "../models/embedder.ts";
+import type { ByteBudget } from "../api/byte-budget.ts";
+import type { Database } from "../postgres/pool.ts";
+import { cancellable } from "../postgres/transaction.ts";
+import { takeCensus } from "./totals.ts";
+import type { Metrics } from "../wire/metrics.ts";
+
+/** How long the database may take to tell what it holds, and how long that is believed. */
+const CENSUS_TIMEOUT_MS = 2_000;
+const CENSUS_AGE_MS = 10_000;
+
+/** The states of an index, for each of which there is a number even when no store is in it. */
+const INDEX_STATES = { none: 0, waiting: 0, moving: 0, building: 0, ready: 0, failed: 0 };
+
+/** Adds the metrics of the database: of the pool, and of what is stored. */
+export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Database): void {
+  metrics.addGauge(
+    "pgquiver_database_connections",
+    "Connections of the pool to Postgres, by what they do.",
+    () => ({ busy: pool.totalCount - pool.idleCount, idle: pool.idleCount }),
+    "state",
+  );
+  metrics.addGauge(
+    "pgquiver_database_waiting",
+    "Calls that wait for a connection of the pool.",
+    () => pool.waitingCount,
+  );
+  const census = remember(CENSUS_AGE_MS, () =>
+    cancellable(pool, AbortSignal.timeout(CENSUS_TIMEOUT_MS), (client) => takeCensus(client, tables)),
+  );
+  metrics.addGauge(
+    "pgquiver_database_up",
+    "1 if Postgres told within 2 seconds, at most 10 seconds ago, what it holds; else 0, and those numbers are absent.",
+    () =>
+      census().then(
+        () => 1,
+        () => 0,
+      ),
+  );
+  metrics.addGauge(
+    "pgquiver_vector_stores",
+    "Stores, by the state of their index.",
+    async () => ({ ...INDEX_STATES, ...(await census()).stores }),
+    "index_state",
+  );
+  metrics.addGauge(
+    "pgquiver_embeddings",
+    "Embeddings in all stores.",
+    async () => (await census()).embeddings,
+  );
+  metrics.addGauge(
+    "pgquiver_usage_bytes",
+    "Bytes of text in all stores.",
+    async () => (await census()).usageBytes,
+  );
+  metrics.addGauge(
+    "pgquiver_files_in_progress",
+    "Files of stores that are still to be processed.",
+    async () => (await census()).filesInProgress,
+  );
+  metrics.addGauge(
+    "pgquiver_index_builds",
+    "Builds of vector indexes under way in the database.",
+    async () => (await census()).indexBuilds,
+  );
+  metrics.addGauge(
+    "pgquiver_index_build_progress",
+    "The part, 0 to 1, that is done of the build that is least far; absent when there is none.",
+    async () => (await census()).indexProgress,
+  );
+  if (replicas !== undefined) monitorReplicas(metrics, replicas);
+}
+
+function monitorReplicas(metrics: Metrics, replicas: NonNullable<Database["replicas"]>): void {
+  metrics.addGauge(
+    "pgquiver_replicas",
+    "Read replicas, by whether searches go to them.",
+    () => {
+      const states = replicas.states();
+      const used = states.filter(({ problem }) => problem === undefined).length;
+      return { used, unused: states.length - used };
+    },
+    "state",
+  );
+  metrics.addGauge(
+    "pgquiver_replica_lag_seconds",
+    "How old the state of a read replica is at most, by its place in DATABASE_REPLICA_URLS; absent when unknown.",
+    () =>
+      Object.fromEntries(
+        replicas.states().flatMap(({ lagMs }, place) => (lagMs === undefined ? [] : [[place, lagMs / 1000]])),
+      ),
+    "replica",
+  );
+}
+
+/** Adds the metrics of bulk ingest; the returned function is to be told of rows that are committed. */
+export function monitorIngest(metrics: Metrics, budget: ByteBudget): (rows: number) => void {
+  metrics.addGauge(
+    "pgquiver_ingest_memory_bytes",
+    "Bytes that bulk ingest holds, of INGEST_MEMORY_BYTES.",
+    () => budget.used,
+  );
+  return metrics.addCounter("pgquiver_ingest_rows_total", "Rows that bulk ingest has written and committed.");
+}
+
+/** Adds the metrics of the embedder. Returns the embedder that counts. */
+export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder {
+  const countTexts = metrics.addCounter("pgquiver_embedding_texts_total", "Texts that were embedded.");
+  const countTokens = metrics.addCounter(
+    "pgquiver_embedding_tokens_total",
+    "Tokens of these texts, as counted by the embedding provider.",
+  );
+  const countFailure = metrics.addCounter(
+    "pgquiver_embedding_failures_total",
+    "Times that texts could not be embedded, or were given up by the caller.",
+  );
+  const observe = metrics.addDurations(
+    "pgquiver_embedding_duration_seconds",
+    "How long the texts of one call took to be embedded, with retries.",
+  );
+  return {
+    model: embedder.model,
+    get dimensions() {
+      return embedder.dimensions;
+    },
+    async embed(texts, signal) {
+      const startedAt = performance.now();
+      try {
+        const embeddings = await embedder.embed(texts, signal);
+        countTexts(texts.length);
+        countTokens(embeddings.tokens);
+        observe(performance.now() - startedAt);
+        return embeddings;
+      } catch (error) {
+        countFailure();
+        throw error;
+      }
+    },
+  };
+}
+
+/** Makes callers share one answer until it is `ageMs` old; an error is shared by those who wait for it. */
+function remember<T>(ageMs: number, ask: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | undefined;
+  let askedAt = -Infinity;
+  return () => {
+    if (answer !== undefined && performance.now() - askedAt < ageMs) return answer;
+    askedAt = performance.now();
+    const asked = ask();
+    answer = asked;
+    asked.catch(() => {
+      if (answer === asked) answer = undefined;
+    });
+    return asked;
+  };
+}

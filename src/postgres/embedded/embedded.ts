@@ -1,0 +1,102 @@
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
+import { vector } from "@electric-sql/pglite-pgvector";
+import pg from "pg";
+import { PgliteSocket } from "./pglite-socket.ts";
+import { SEARCH_SETTINGS } from "../search-settings.ts";
+
+/** A Postgres inside this process. */
+export interface Embedded {
+  /** One connection: statements wait for each other. */
+  pool: pg.Pool;
+  /** The data directory as a tar archive, for `snapshot`. */
+  dump: () => Promise<Blob>;
+  close: () => Promise<void>;
+}
+
+/** Where the embedded database lives. */
+export interface EmbeddedOptions {
+  /** Created if it is missing; one process at a time. Undefined: in memory. */
+  directory?: string | undefined;
+  /** What a new database starts from, instead of an empty one; made by `dump` of the same PGlite version. */
+  snapshot?: Blob | undefined;
+  /** How long to wait for the connection. */
+  connectTimeoutMs: number;
+}
+
+/**
+ * Starts PGlite (Postgres compiled to WebAssembly) with pgvector. The first start in a directory runs initdb,
+ * which takes 5 to 17 s; a later one less than 1 s.
+ */
+export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> {
+  const { directory, snapshot } = options;
+  const unlock = directory === undefined ? async () => {} : await lock(directory);
+  const pglite = await PGlite.create({
+    extensions: { vector },
+    ...(directory === undefined ? {} : { dataDir: join(directory, "pgdata") }),
+    ...(snapshot === undefined ? {} : { loadDataDir: snapshot }),
+  }).catch(async (error: unknown) => {
+    await unlock();
+    throw error;
+  });
+  const pool = new pg.Pool({
+    stream: () => new PgliteSocket(pglite, SEARCH_SETTINGS),
+    // Named here, so that the PG* variables of the environment have no say.
+    host: "embedded",
+    user: "postgres",
+    database: "postgres",
+    password: "",
+    ssl: false,
+    max: 1,
+    idleTimeoutMillis: 0,
+    connectionTimeoutMillis: options.connectTimeoutMs,
+  });
+  // As in pool.ts: without listeners a broken connection would end the process.
+  pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
+  return {
+    pool,
+    dump: () => pglite.dumpDataDir("none"),
+    close: async () => {
+      await pool.end();
+      await pglite.close();
+      await unlock();
+    },
+  };
+}
+
+/** Directories this process holds: its own id in a lock file says nothing when ids repeat, as 1 does in containers. */
+const held = new Set<string>();
+
+/**
+ * Keeps a second process out of the directory, which two would corrupt, by a file with the holder's process id.
+ * The file of a process that is gone is taken over. Returns the function that gives the directory back.
+ */
+async function lock(directory: string): Promise<() => Promise<void>> {
+  await mkdir(directory, { recursive: true });
+  const path = resolve(directory, "pgquiver.pid");
+  const holder = Number(await readFile(path, "utf8").catch(() => ""));
+  if (held.has(path) || (holder > 0 && holder !== process.pid && isRunning(holder))) {
+    throw new Error(
+      `The data directory ${directory} is in use by process ${holder}. ` +
+        `If that is not a pgquiver, remove ${path} and start again.`,
+    );
+  }
+  await rm(path, { force: true });
+  await writeFile(path, `${process.pid}\n`, { flag: "wx" });
+  held.add(path);
+  return async () => {
+    held.delete(path);
+    await rm(path, { force: true });
+  };
+}
+
+function isRunning(processId: number): boolean {
+  try {
+    process.kill(processId, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

@@ -1,0 +1,57 @@
+import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  SearchMethod,
+  SearchResponseSchema,
+  type SearchResponse,
+  type SearchResultSchema,
+} from "../../gen/pgquiver/v1/search_pb.ts";
+import type { SearchHit } from "./query.ts";
+import type { Findings } from "./run.ts";
+import type { Search } from "./request.ts";
+
+const METHODS = { exact: SearchMethod.EXACT, index: SearchMethod.INDEX, keyword: SearchMethod.KEYWORD };
+
+/** The reply to a search, of what each of its texts, or its vector, found. `tokens`: what it cost, where that is known. */
+export function toSearchResponse(
+  { texts, resultsMax, scoreMin }: Search,
+  found: readonly Findings[],
+  tokens: number | undefined,
+): SearchResponse {
+  const hits = mergeBest(found, resultsMax);
+  const method = found.find((findings) => findings.method === "index")?.method ?? found[0]?.method ?? "exact";
+  return create(SearchResponseSchema, {
+    object: "vector_store.search_results.page",
+    searchQuery: texts,
+    data: hits.filter(({ score }) => score >= scoreMin).map(toSearchResult),
+    hasMore: false,
+    statistics: { method: METHODS[method], complete: found.every(({ isComplete }) => isComplete) },
+    ...(tokens !== undefined && { usage: { totalTokens: BigInt(tokens) } }),
+  });
+}
+
+/** Joins the hits of several searches: each row once, with its best score, best first, ties by id. */
+function mergeBest(found: readonly Findings[], resultsMax: number): readonly SearchHit[] {
+  const [only] = found;
+  if (found.length === 1 && only !== undefined) return only.hits;
+  const best = new Map<string, SearchHit>();
+  for (const hit of found.flatMap(({ hits }) => hits)) {
+    const known = best.get(hit.id);
+    if (known === undefined || hit.score > known.score) best.set(hit.id, hit);
+  }
+  const byScore = (a: SearchHit, b: SearchHit) => b.score - a.score || (a.id < b.id ? -1 : 1);
+  return [...best.values()].toSorted(byScore).slice(0, resultsMax);
+}
+
+function toSearchResult(hit: SearchHit): MessageInitShape<typeof SearchResultSchema> {
+  const metadata = (hit.metadata ?? {}) as JsonObject;
+  const given = metadata["filename"];
+  return {
+    fileId: hit.file_id ?? hit.id,
+    filename: hit.filename ?? (typeof given === "string" ? given : "document.txt"),
+    score: hit.score,
+    attributes: metadata,
+    content: [{ type: "text", text: hit.content }],
+    id: hit.id,
+    metadata,
+  };
+}

@@ -1,0 +1,111 @@
+import type { HybridSearch, SearchRequest } from "../../gen/pgquiver/v1/search_pb.ts";
+import { invalidArgument, missingParameter } from "../errors.ts";
+import { checkVector } from "../embeddings/row.ts";
+import { limits } from "../limits.ts";
+import type { Filter } from "../filters/sql.ts";
+import { readFilter } from "../filters/message.ts";
+import { checkRange } from "../api/page.ts";
+import { checkText } from "../api/checks.ts";
+
+/** A search as it was asked for, checked as far as that is possible without the store. */
+export interface Search {
+  /** What its fields are called in errors begins with this: "" or such as "searches[2].". */
+  path: string;
+  texts: string[];
+  /** The vector to search for; undefined: those of the texts. */
+  vector: Float32Array | undefined;
+  /** Undefined: by vector alone, with its own scores. */
+  weights: Weights | undefined;
+  filter: Filter | undefined;
+  resultsMax: number;
+  scoreMin: number;
+  efSearch: number | undefined;
+  isExact: boolean;
+}
+
+/** How much a search by vector and one by keywords count: 0 to 1,000,000, not both 0. */
+export interface Weights {
+  vector: number;
+  keywords: number;
+}
+
+const RANKERS = ["auto", "none", "default-2024-11-15", "default_2024_08_21"];
+
+/** Checks a search. `resultsLimit` is the most results this caller may ask for. */
+export function readSearch(request: SearchRequest, path: string, resultsLimit: number): Search {
+  const { embedding, filters, rankingOptions, efSearch } = request;
+  const resultsMax = request.maxNumResults ?? limits.search_results_default;
+  checkRange(`${path}max_num_results`, resultsMax, 1, resultsLimit);
+  if (efSearch !== undefined) checkRange(`${path}ef_search`, efSearch, 1, limits.ef_search_max);
+  const weights = readWeights(rankingOptions?.hybridSearch, `${path}ranking_options.hybrid_search.`);
+  checkQuery(request, weights, path);
+  checkRanker(rankingOptions?.ranker, `${path}ranking_options.ranker`);
+  const scoreMin = rankingOptions?.scoreThreshold ?? 0;
+  if (!(scoreMin >= 0 && scoreMin <= 1)) {
+    const param = `${path}ranking_options.score_threshold`;
+    throw invalidArgument(param, `Invalid '${param}': expected a number from 0 to 1.`);
+  }
+  return {
+    path,
+    texts: request.query,
+    vector: embedding.length === 0 ? undefined : checkVector(embedding, `${path}embedding`),
+    weights,
+    filter: filters === undefined ? undefined : readFilter(filters, `${path}filters`),
+    resultsMax,
+    scoreMin,
+    efSearch,
+    isExact: request.exact ?? false,
+  };
+}
+
+/** Whether the texts of a search are to be embedded. */
+export function needsEmbedding({ vector, weights }: Search): boolean {
+  return vector === undefined && weights?.vector !== 0;
+}
+
+function checkQuery({ query, embedding }: SearchRequest, weights: Weights | undefined, path: string): void {
+  const param = `${path}query`;
+  const needsText = embedding.length === 0 || (weights !== undefined && weights.keywords > 0);
+  if (query.length === 0 && needsText) throw missingParameter(param);
+  if (query.length > 0 && embedding.length > 0 && weights === undefined) {
+    throw invalidArgument(
+      `${path}embedding`,
+      `Send either '${param}' or '${path}embedding', or both with '${path}ranking_options.hybrid_search'.`,
+    );
+  }
+  const textsMax = embedding.length > 0 ? 1 : limits.search_queries_max;
+  if (query.length > textsMax) {
+    const message = `Invalid '${param}': array too long. Expected at most ${textsMax} texts, but got ${query.length} instead.`;
+    throw invalidArgument(param, message, "ARRAY_ABOVE_MAX_LENGTH");
+  }
+  for (const [index, text] of query.entries()) {
+    const textParam = query.length === 1 ? param : `${param}[${index}]`;
+    if (text.trim() === "")
+      throw invalidArgument(textParam, `Invalid '${textParam}': expected a text that is not empty.`);
+    checkText(text, textParam, limits.query_chars_max);
+  }
+}
+
+function checkRanker(ranker: string | undefined, param: string): void {
+  if (ranker === undefined || RANKERS.includes(ranker)) return;
+  const supported = RANKERS.map((name) => `'${name}'`).join(", ");
+  throw invalidArgument(param, `Invalid value: '${ranker}'. Supported values are: ${supported}.`);
+}
+
+function readWeights(hybrid: HybridSearch | undefined, path: string): Weights | undefined {
+  if (hybrid === undefined) return undefined;
+  const read = (weight: number | undefined, name: string) => {
+    const param = `${path}${name}`;
+    if (weight === undefined) throw missingParameter(param);
+    if (weight >= 0 && weight <= limits.search_weight_max) return weight;
+    throw invalidArgument(
+      param,
+      `Invalid '${param}': expected a number from 0 to ${limits.search_weight_max}.`,
+    );
+  };
+  const vector = read(hybrid.embeddingWeight, "embedding_weight");
+  const keywords = read(hybrid.textWeight, "text_weight");
+  if (vector + keywords > 0) return { vector, keywords };
+  const param = `${path}embedding_weight`;
+  throw invalidArgument(param, `Invalid '${param}': one of the two weights must be more than 0.`);
+}

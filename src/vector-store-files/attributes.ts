@@ -1,0 +1,41 @@
+import type { JsonObject } from "@bufbuild/protobuf";
+import type { Attributes } from "./rows.ts";
+import { invalidArgument } from "../errors.ts";
+import { limits } from "../limits.ts";
+import { checkText } from "../api/checks.ts";
+
+/** Reads a file's attributes: up to 16, each a string of up to 512 characters, a finite number or a boolean. */
+export function readAttributes(attributes: JsonObject | undefined, param = "attributes"): Attributes | null {
+  if (attributes === undefined) return null;
+  const pairs = Object.entries(attributes);
+  if (pairs.length > limits.attribute_pairs_max) {
+    const message = `Invalid '${param}': too many properties. Expected at most ${limits.attribute_pairs_max}, but got ${pairs.length} instead.`;
+    throw invalidArgument(param, message, "OBJECT_ABOVE_MAX_PROPERTIES");
+  }
+  for (const [key, value] of pairs) {
+    if (key === "") throw invalidArgument(param, `Invalid '${param}': a key is empty.`);
+    checkUnicode(key, param);
+    checkText(key, param, limits.attribute_key_chars_max);
+    checkValue(value, `${param}.${key}`);
+  }
+  return attributes as Attributes;
+}
+
+function checkValue(value: unknown, param: string): void {
+  if (typeof value === "boolean") return;
+  if (typeof value === "number") {
+    if (Number.isFinite(value)) return;
+    throw invalidArgument(param, `Invalid '${param}': expected a finite number.`);
+  }
+  if (typeof value !== "string") {
+    const message = `Invalid type for '${param}': expected a string, a number or a boolean.`;
+    throw invalidArgument(param, message, "INVALID_TYPE");
+  }
+  checkUnicode(value, param);
+  checkText(value, param, limits.attribute_value_chars_max);
+}
+
+function checkUnicode(text: string, param: string): void {
+  if (text.isWellFormed()) return;
+  throw invalidArgument(param, `Invalid '${param}': the text has a lone surrogate and is not valid Unicode.`);
+}

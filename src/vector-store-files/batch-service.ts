@@ -1,0 +1,159 @@
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  VectorStoreFileBatchSchema,
+  VectorStoreFileStatus,
+  type CreateVectorStoreFileBatchRequest,
+  type VectorStoreFileBatch,
+  type VectorStoreFileService,
+} from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import type { AttachmentStatus } from "./rows.ts";
+import { cancelBatch, countFiles, findBatch, insertBatch, type BatchRow } from "./batches.ts";
+import { invalidArgument, missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { Database, Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { transaction } from "../postgres/transaction.ts";
+import { recordTransition } from "../storage/counts.ts";
+import { attachFiles, checkFileId, checkPrefix, type Attachable } from "./attach.ts";
+import { readAttributes } from "./attributes.ts";
+import { readChunking } from "./chunking.ts";
+import { listFiles, suggestPoll } from "./reply.ts";
+import { makeIdentifier } from "../api/identifier.ts";
+import { requireActiveStore, requireStore, toSeconds } from "../vector-stores/service.ts";
+
+type BatchMethods = Pick<
+  ServiceImpl<typeof VectorStoreFileService>,
+  | "createVectorStoreFileBatch"
+  | "getVectorStoreFileBatch"
+  | "cancelVectorStoreFileBatch"
+  | "listVectorStoreFileBatchFiles"
+>;
+
+/** Attaches files together, and shows how far they are. */
+export function fileBatchMethods({ pool, tables }: Database, wake: () => void): BatchMethods {
+  return {
+    async createVectorStoreFileBatch(request, context) {
+      const storeId = request.vectorStoreId;
+      const files = readFiles(request);
+      await requireActiveStore(pool, tables, storeId);
+      const fileIds = [...new Set(files.map((file) => file.fileId))];
+      const [batch, counts] = await transaction(
+        pool,
+        async (client) => {
+          if (!(await attachFiles(client, tables, storeId, files))) {
+            await requireActiveStore(client, tables, storeId);
+            throw vectorStoreNotFound(storeId);
+          }
+          const row = await insertBatch(client, tables, { ...makeIdentifier("vsfb"), storeId, fileIds });
+          return [row, await countFiles(client, tables, row)] as const;
+        },
+        context.signal,
+      );
+      wake();
+      if (counts.in_progress > 0) suggestPoll(context, batch.created_at);
+      return toBatch(batch, counts);
+    },
+
+    async getVectorStoreFileBatch({ vectorStoreId, batchId }, context) {
+      const batch = await requireBatch(pool, tables, vectorStoreId, batchId);
+      const counts = await countFiles(pool, tables, batch);
+      if (counts.in_progress > 0) suggestPoll(context, batch.created_at);
+      return toBatch(batch, counts);
+    },
+
+    async cancelVectorStoreFileBatch({ vectorStoreId, batchId }, { signal }) {
+      const batch = await requireBatch(pool, tables, vectorStoreId, batchId);
+      const reply = await transaction(
+        pool,
+        async (client) => {
+          const stopped = await cancelBatch(client, tables, batch);
+          if (stopped > 0)
+            await recordTransition(client, tables, batch.vector_store_id, {
+              in_progress: -stopped,
+              cancelled: stopped,
+            });
+          const counts = await countFiles(client, tables, batch);
+          return toBatch({ ...batch, cancelled: batch.cancelled || stopped > 0 }, counts);
+        },
+        signal,
+      );
+      wake();
+      return reply;
+    },
+
+    async listVectorStoreFileBatchFiles(request) {
+      const batch = await requireBatch(pool, tables, request.vectorStoreId, request.batchId);
+      return listFiles(pool, tables, batch.vector_store_id, request, batch.file_ids);
+    },
+  };
+}
+
+function readFiles(request: CreateVectorStoreFileBatchRequest): Attachable[] {
+  const { fileIds, files } = request;
+  if (fileIds.length > 0 && files.length > 0)
+    throw invalidArgument("files", "Send either 'file_ids' or 'files', not both.");
+  if (fileIds.length === 0 && files.length === 0) throw missingParameter("file_ids");
+  const param = fileIds.length > 0 ? "file_ids" : "files";
+  const count = Math.max(fileIds.length, files.length);
+  if (count > limits.batch_files_max) {
+    const message = `Invalid '${param}': array too long. Expected an array with maximum length ${limits.batch_files_max}, but got an array with length ${count} instead.`;
+    throw invalidArgument(param, message, "ARRAY_ABOVE_MAX_LENGTH");
+  }
+  if (files.length > 0) {
+    return files.map(({ fileId, attributes, chunkingStrategy }, index) => {
+      const path = `files[${index}]`;
+      checkFileId(fileId, `${path}.file_id`);
+      return {
+        fileId,
+        attributes: readAttributes(attributes, `${path}.attributes`),
+        chunking: readChunking(chunkingStrategy, `${path}.chunking_strategy`),
+        param: `${path}.file_id`,
+      };
+    });
+  }
+  const attributes = readAttributes(request.attributes);
+  const chunking = readChunking(request.chunkingStrategy);
+  return fileIds.map((fileId, index) => {
+    const path = `file_ids[${index}]`;
+    checkFileId(fileId, path);
+    return { fileId, attributes, chunking, param: path };
+  });
+}
+
+async function requireBatch(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  batchId: string,
+): Promise<BatchRow> {
+  await requireStore(client, tables, storeId);
+  checkPrefix(batchId, "vsfb_", "batch_id");
+  const batch = await findBatch(client, tables, storeId, batchId);
+  if (batch !== undefined) return batch;
+  throw notFound(`No file batch found with id '${batchId}' in vector store '${storeId}'.`, "batch_id");
+}
+
+/** A cancelled batch stays so, even when one of its files is attached anew. */
+function toStatus(batch: BatchRow, counts: Record<AttachmentStatus, number>): VectorStoreFileStatus {
+  if (batch.cancelled) return VectorStoreFileStatus.CANCELLED;
+  return counts.in_progress > 0 ? VectorStoreFileStatus.IN_PROGRESS : VectorStoreFileStatus.COMPLETED;
+}
+
+function toBatch(batch: BatchRow, counts: Record<AttachmentStatus, number>): VectorStoreFileBatch {
+  const { in_progress: inProgress, completed, failed, cancelled } = counts;
+  return create(VectorStoreFileBatchSchema, {
+    id: batch.id,
+    object: "vector_store.file_batch",
+    createdAt: toSeconds(batch.created_at),
+    vectorStoreId: batch.vector_store_id,
+    status: toStatus(batch, counts),
+    fileCounts: {
+      inProgress: BigInt(inProgress),
+      completed: BigInt(completed),
+      failed: BigInt(failed),
+      cancelled: BigInt(cancelled),
+      total: BigInt(inProgress + completed + failed + cancelled),
+    },
+  });
+}

@@ -1,0 +1,178 @@
+import { tryLock } from "../postgres/advisory.ts";
+import type { Client, Database, Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { transaction } from "../postgres/transaction.ts";
+import type { AttachmentErrorCode, Attributes, Chunking } from "./rows.ts";
+
+/** A file that a worker holds. */
+export interface Claim {
+  /** Names this attempt. */
+  claim: string;
+  vector_store_id: string;
+  file_id: string;
+  chunking: Chunking;
+  /** How often it was taken and not given back, this time included. */
+  attempts: number;
+  /** How often it was given back because something else was away. */
+  retries: number;
+  /** How long ago that was for the first time, when it was taken. */
+  waited_seconds: number;
+}
+
+/**
+ * Takes the file whose turn it is, for `leaseMs` or as long as the lease is renewed; undefined when none is
+ * due. `held` are the claims of this process, whose files it does not take from itself when a renewal is late.
+ */
+export async function claimFile(
+  client: Queryable,
+  tables: Tables,
+  held: readonly string[],
+  leaseMs: number,
+): Promise<Claim | undefined> {
+  const result = await client.query<Claim>({
+    name: "claim_file",
+    text: `with due as (
+        select vector_store_id, file_id from ${tables.vectorStoreFiles}
+        where status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
+        order by place, due_at limit 1 for no key update skip locked)
+      update ${tables.vectorStoreFiles} as file
+      set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $2::int * interval '1 ms'
+      from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id
+      returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries,
+        coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds`,
+    values: [held, leaseMs],
+  });
+  return result.rows[0];
+}
+
+/**
+ * Renews the leases of `held` and returns those that are still held: the others were cancelled, removed or taken over.
+ * Never waits for one whose row is locked; that is no longer in danger.
+ */
+export async function renewClaims(
+  client: Queryable,
+  tables: Tables,
+  held: readonly string[],
+  leaseMs: number,
+): Promise<string[]> {
+  const result = await client.query<{ claim: string }>({
+    name: "renew_claims",
+    text: `with free as (
+        select claim from ${tables.vectorStoreFiles} where claim = any($1::text[]) for no key update skip locked),
+      renewed as (
+        update ${tables.vectorStoreFiles} as file set due_at = now() + $2::int * interval '1 ms'
+        from free where file.claim = free.claim)
+      select claim from ${tables.vectorStoreFiles} where claim = any($1::text[])`,
+    values: [held, leaseMs],
+  });
+  return result.rows.map((row) => row.claim);
+}
+
+/** Gives a file back, to be taken again after `delayMs`. */
+export async function releaseClaim(
+  client: Queryable,
+  tables: Tables,
+  { claim, attempts, retries }: Claim,
+  delayMs: number,
+): Promise<void> {
+  await client.query(
+    `update ${tables.vectorStoreFiles}
+     set claim = null, due_at = now() + $2::int * interval '1 ms', attempts = $3, retries = $4,
+       waiting_since = case when $4 > 0 then coalesce(waiting_since, now()) end
+     where claim = $1`,
+    [claim, delayMs, attempts, retries],
+  );
+}
+
+/**
+ * Locks the row of a claim until the end of the transaction, and returns the attributes it has by now; undefined when
+ * the claim is no longer held.
+ */
+export async function lockClaim(
+  client: Queryable,
+  tables: Tables,
+  claim: string,
+): Promise<{ attributes: Attributes | null } | undefined> {
+  const result = await client.query<{ attributes: Attributes | null }>({
+    name: "lock_claim",
+    text: `select attributes from ${tables.vectorStoreFiles} where claim = $1 for no key update`,
+    values: [claim],
+  });
+  return result.rows[0];
+}
+
+/** Ends a claim whose file is complete, in the transaction of its chunks. */
+export async function completeClaim(
+  client: Queryable,
+  tables: Tables,
+  claim: string,
+  done: { chunks: number; bytes: number },
+): Promise<void> {
+  await client.query({
+    name: "complete_claim",
+    text: `update ${tables.vectorStoreFiles}
+      set status = 'completed', claim = null, chunk_count = $2, usage_bytes = $3 where claim = $1`,
+    values: [claim, done.chunks, done.bytes],
+  });
+}
+
+/** Ends a claim whose file cannot be processed; false when it is no longer held. */
+export async function failClaim(
+  client: Queryable,
+  tables: Tables,
+  claim: string,
+  error: { code: AttachmentErrorCode; message: string },
+): Promise<boolean> {
+  const result = await client.query(
+    `update ${tables.vectorStoreFiles}
+     set status = 'failed', claim = null, error_code = $2, error_message = $3 where claim = $1`,
+    [claim, error.code, error.message],
+  );
+  return result.rowCount === 1;
+}
+
+/** Rows deleted in one transaction: as many as of expired stores. */
+const SWEEP_ROWS = 5_000;
+
+/**
+ * Removes what attempts that are over have left behind, and the places of files removed more than an hour ago. Every
+ * transaction is short, waits for no row, and holds the lock that lets one process at a time do this; ends when another
+ * is at it.
+ */
+export async function sweepAttachments({ pool, tables }: Database, signal: AbortSignal): Promise<void> {
+  for (const sweep of [deleteStaged, deleteRemoved]) {
+    let deleted: number;
+    do {
+      deleted = await transaction(
+        pool,
+        async (client) => ((await tryLock(client, tables, "pgquiver sweep")) ? sweep(client, tables) : 0),
+        signal,
+      );
+    } while (deleted === SWEEP_ROWS);
+  }
+}
+
+async function deleteStaged(client: Client, tables: Tables): Promise<number> {
+  const result = await client.query(
+    `with over as (
+       select claim, chunk_index from ${tables.stagedChunks}
+       where claim <> all(array(select claim from ${tables.vectorStoreFiles} where claim is not null))
+       limit $1 for update skip locked)
+     delete from ${tables.stagedChunks} as chunk using over
+     where chunk.claim = over.claim and chunk.chunk_index = over.chunk_index`,
+    [SWEEP_ROWS],
+  );
+  return result.rowCount ?? 0;
+}
+
+async function deleteRemoved(client: Client, tables: Tables): Promise<number> {
+  const result = await client.query(
+    `with over as (
+       select vector_store_id, file_id from ${tables.removedFiles}
+       where removed_at < now() - interval '1 hour' limit $1 for update skip locked)
+     delete from ${tables.removedFiles} as file using over
+     where file.vector_store_id = over.vector_store_id and file.file_id = over.file_id`,
+    [SWEEP_ROWS],
+  );
+  return result.rowCount ?? 0;
+}

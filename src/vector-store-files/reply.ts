@@ -1,0 +1,88 @@
+import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
+import type { HandlerContext } from "@connectrpc/connect";
+import {
+  ListVectorStoreFilesResponseSchema,
+  VectorStoreFileStatus,
+  type ListVectorStoreFilesRequest,
+  type ListVectorStoreFilesResponse,
+  type VectorStoreFileSchema,
+} from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import type { AttachmentRow, AttachmentStatus } from "./rows.ts";
+import { findPosition, listAttachments } from "./list.ts";
+import { invalidArgument, notFound } from "../errors.ts";
+import type { Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { toAppliedChunking } from "./chunking.ts";
+import { readPage, readPosition, toPage } from "../api/page.ts";
+import { toSeconds } from "../vector-stores/service.ts";
+
+/** Reads a page of a store's files, or of those of them that are given. */
+export async function listFiles(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  request: Pick<ListVectorStoreFilesRequest, "limit" | "order" | "after" | "before" | "filter">,
+  fileIds?: readonly string[],
+): Promise<ListVectorStoreFilesResponse> {
+  const page = readPage(request);
+  const status = readFilter(request.filter);
+  const find = async (fileId: string) => findPosition(client, tables, storeId, fileId);
+  const place = " in the vector store";
+  const after = await readPosition(request.after, "after", find, "file", place);
+  const before = await readPosition(request.before, "before", find, "file", place);
+  const rows = await listAttachments(client, tables, storeId, { ...page, after, before, status, fileIds });
+  return create(ListVectorStoreFilesResponseSchema, toPage(page, rows, toStoreFile));
+}
+
+/** The file is not attached; clients match OpenAI's wording. */
+export function attachmentNotFound(storeId: string, fileId: string) {
+  return notFound(`No file found with id '${fileId}' in vector store '${storeId}'.`, "file_id");
+}
+
+const STATUSES: Record<AttachmentStatus, VectorStoreFileStatus> = {
+  in_progress: VectorStoreFileStatus.IN_PROGRESS,
+  completed: VectorStoreFileStatus.COMPLETED,
+  cancelled: VectorStoreFileStatus.CANCELLED,
+  failed: VectorStoreFileStatus.FAILED,
+};
+
+function readFilter(filter: VectorStoreFileStatus | undefined): AttachmentStatus | undefined {
+  if (filter === undefined || filter === VectorStoreFileStatus.UNSPECIFIED) return undefined;
+  const known = Object.entries(STATUSES).find(([, status]) => status === filter);
+  if (known !== undefined) return known[0] as AttachmentStatus;
+  const supported = Object.keys(STATUSES).map((status) => `'${status}'`);
+  throw invalidArgument(
+    "filter",
+    `Invalid value: '${filter}'. Supported values are: ${supported.join(", ")}.`,
+  );
+}
+
+/** The shortest and the longest time after which a client is told to ask again. */
+const POLL_MIN_MS = 100;
+const POLL_MAX_MS = 1_000;
+
+/** Tells a polling client when to ask again about something in progress since `startedAt`: soon, while it is young. */
+export function suggestPoll(context: HandlerContext, startedAt: Date): void {
+  const ageMs = Date.now() - startedAt.getTime();
+  const delayMs = Math.round(Math.min(Math.max(ageMs / 5, POLL_MIN_MS), POLL_MAX_MS));
+  context.responseHeader.set("openai-poll-after-ms", String(delayMs));
+}
+
+/** An attached file as replies show it. */
+export function toStoreFile(
+  row: AttachmentRow,
+): MessageInitShape<typeof VectorStoreFileSchema> & { id: string } {
+  return {
+    id: row.file_id,
+    object: "vector_store.file",
+    usageBytes: BigInt(row.usage_bytes),
+    createdAt: toSeconds(row.created_at),
+    vectorStoreId: row.vector_store_id,
+    status: STATUSES[row.status],
+    ...(row.error_code !== null && {
+      lastError: { code: row.error_code, message: row.error_message ?? "" },
+    }),
+    chunkingStrategy: toAppliedChunking(row.chunking),
+    ...(row.attributes !== null && { attributes: row.attributes as JsonObject }),
+  };
+}

@@ -1,0 +1,165 @@
+import { create } from "@bufbuild/protobuf";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import {
+  DeleteVectorStoreFileResponseSchema,
+  GetVectorStoreFileContentResponseSchema,
+  VectorStoreFileSchema,
+  type VectorStoreFile,
+  type VectorStoreFileService,
+} from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } from "./rows.ts";
+import { readChunks, updateChunks } from "./chunks.ts";
+import { conflict, missingParameter, tooLarge, vectorStoreNotFound } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { Database, Queryable } from "../postgres/pool.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { transaction } from "../postgres/transaction.ts";
+import { recordTransition } from "../storage/counts.ts";
+import { openForWriting, readPlaced } from "../storage/placement.ts";
+import { attachFiles, checkFileId, CHUNKS_TIMEOUT_MS, removeAttachment } from "./attach.ts";
+import { readAttributes } from "./attributes.ts";
+import { readChunking } from "./chunking.ts";
+import { fileBatchMethods } from "./batch-service.ts";
+import { attachmentNotFound, listFiles, suggestPoll, toStoreFile } from "./reply.ts";
+import { requireActiveStore, requireStore } from "../vector-stores/service.ts";
+
+type Methods = ServiceImpl<typeof VectorStoreFileService>;
+
+/** Attaches files to stores, alone and in batches, and shows how far they are. */
+export function vectorStoreFileService(database: Database, wake: () => void): Methods {
+  return {
+    ...creation(database, wake),
+    ...reading(database),
+    ...change(database, wake),
+    ...fileBatchMethods(database, wake),
+  };
+}
+
+function creation({ pool, tables }: Database, wake: () => void): Pick<Methods, "createVectorStoreFile"> {
+  return {
+    async createVectorStoreFile(request, context) {
+      const { vectorStoreId: storeId, fileId } = request;
+      checkFileId(fileId, "file_id");
+      const attributes = readAttributes(request.attributes);
+      const chunking = readChunking(request.chunkingStrategy);
+      await requireActiveStore(pool, tables, storeId);
+      const file = { fileId, attributes, chunking, param: "file_id" };
+      const attach = () =>
+        transaction(pool, async (client) => {
+          if (!(await attachFiles(client, tables, storeId, [file]))) {
+            await requireActiveStore(client, tables, storeId);
+            throw vectorStoreNotFound(storeId);
+          }
+          return findAttachment(client, tables, storeId, fileId);
+        });
+      // One that was attached before may be removed while it is looked at.
+      const row = (await attach()) ?? (await attach());
+      if (row === undefined) throw conflict();
+      wake();
+      return answer(row, context);
+    },
+  };
+}
+
+function reading({
+  pool,
+  tables,
+}: Database): Pick<Methods, "getVectorStoreFile" | "listVectorStoreFiles" | "getVectorStoreFileContent"> {
+  return {
+    async getVectorStoreFile({ vectorStoreId, fileId }, context) {
+      return answer(await requireAttachment(pool, tables, vectorStoreId, fileId), context);
+    },
+
+    async listVectorStoreFiles(request) {
+      const { id } = await requireStore(pool, tables, request.vectorStoreId);
+      return listFiles(pool, tables, id, request);
+    },
+
+    async getVectorStoreFileContent({ vectorStoreId, fileId }) {
+      const store = await requireStore(pool, tables, vectorStoreId);
+      const file = await requireAttachment(pool, tables, vectorStoreId, fileId);
+      if (Number(file.usage_bytes) > limits.file_content_bytes_max) {
+        throw tooLarge(
+          `The text of file '${fileId}' has ${file.usage_bytes} bytes, more than the ${limits.file_content_bytes_max} of one reply: download the file, or list the store's embeddings.`,
+        );
+      }
+      const texts = await readPlaced(pool, tables, store, (placed) =>
+        readChunks(pool, placed, vectorStoreId, fileId, file.chunk_count),
+      );
+      return create(GetVectorStoreFileContentResponseSchema, {
+        object: "vector_store.file_content.page",
+        data: texts.map((text) => ({ type: "text", text })),
+        hasMore: false,
+      });
+    },
+  };
+}
+
+function change(
+  { pool, tables }: Database,
+  wake: () => void,
+): Pick<Methods, "updateVectorStoreFile" | "deleteVectorStoreFile"> {
+  return {
+    async updateVectorStoreFile(request, context) {
+      const { vectorStoreId: storeId, fileId } = request;
+      if (request.attributes === undefined && !request.updateMask?.paths.includes("attributes"))
+        throw missingParameter("attributes");
+      const attributes = readAttributes(request.attributes);
+      await requireActiveStore(pool, tables, storeId);
+      checkFileId(fileId, "file_id");
+      const row = await transaction(
+        pool,
+        async (client) => {
+          await client.query(`set local statement_timeout = ${CHUNKS_TIMEOUT_MS}`);
+          const placed = await openForWriting(client, tables, storeId);
+          const file = await lockAttachment(client, tables, storeId, fileId);
+          if (placed === undefined || file === undefined) throw attachmentNotFound(storeId, fileId);
+          await updateAttributes(client, tables, storeId, fileId, attributes);
+          if (file.chunk_count > 0) {
+            // Before its rows, as everybody does, so that a purge does not meet this half-way.
+            await recordTransition(client, tables, storeId, {});
+            await updateChunks(client, placed, { storeId, fileId, attributes }, file.chunk_count);
+          }
+          return { ...file, attributes };
+        },
+        context.signal,
+      );
+      return answer(row, context);
+    },
+
+    async deleteVectorStoreFile({ vectorStoreId, fileId }, { signal }) {
+      await requireStore(pool, tables, vectorStoreId);
+      checkFileId(fileId, "file_id");
+      const isRemoved = await transaction(
+        pool,
+        (client) => removeAttachment(client, tables, vectorStoreId, fileId),
+        signal,
+      );
+      if (!isRemoved) throw attachmentNotFound(vectorStoreId, fileId);
+      wake();
+      return create(DeleteVectorStoreFileResponseSchema, {
+        id: fileId,
+        object: "vector_store.file.deleted",
+        deleted: true,
+      });
+    },
+  };
+}
+
+async function requireAttachment(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  fileId: string,
+): Promise<AttachmentRow> {
+  await requireStore(client, tables, storeId);
+  checkFileId(fileId, "file_id");
+  const row = await findAttachment(client, tables, storeId, fileId);
+  if (row === undefined) throw attachmentNotFound(storeId, fileId);
+  return row;
+}
+
+function answer(row: AttachmentRow, context: HandlerContext): VectorStoreFile {
+  if (row.status === "in_progress") suggestPoll(context, row.created_at);
+  return create(VectorStoreFileSchema, toStoreFile(row));
+}

@@ -1,0 +1,214 @@
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { fromBinary, toBinary, type DescMessage, type DescMethod, type Message } from "@bufbuild/protobuf";
+import { createHandlerContext, type ConnectError } from "@connectrpc/connect";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import type { FastifyBaseLogger } from "fastify";
+import {
+  cancelled,
+  deadlineExceeded,
+  invalidArgument,
+  tooLarge,
+  unimplemented,
+  unreadable,
+} from "../../errors.ts";
+import type { Authenticate } from "../auth.ts";
+import { callValues, type Implementation, type Service } from "../call.ts";
+import { toConnectError } from "../error.ts";
+import { endUpload, type ServeStream } from "../port.ts";
+import { requestId } from "../request-id.ts";
+
+/** What unary gRPC needs to be served. */
+export interface GrpcOptions {
+  services: readonly Service[];
+  authenticate: Authenticate;
+  /** Largest request message, in bytes. */
+  requestBytesMax: number;
+  /** The logger each call's own is made of. */
+  log: () => FastifyBaseLogger;
+}
+
+/** An RPC with its implementation. */
+interface Target {
+  method: DescMethod;
+  run: Implementation[string];
+}
+
+/**
+ * Serves the unary RPCs of the services to gRPC clients straight from the HTTP/2 stream, in binary and
+ * uncompressed, which is how nearly all of them call. All else, streams, JSON and compressed requests
+ * among it, is declined and left to Connect, whose handler takes half a millisecond of CPU time more for
+ * a call: see bench/README.md.
+ * Protocol: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+ */
+export function createGrpc(options: GrpcOptions): ServeStream {
+  const targets = new Map<string, Target>();
+  for (const { desc, binaryDesc = desc, implementation } of options.services) {
+    for (const method of binaryDesc.methods) {
+      const run = implementation[method.localName];
+      if (method.methodKind !== "unary" || run === undefined) continue;
+      targets.set(`/${desc.typeName}/${method.name}`, { method, run });
+    }
+  }
+  return (stream, headers) => {
+    const target = isPlain(headers) ? targets.get(headers[":path"] ?? "") : undefined;
+    if (target === undefined) return false;
+    serve(target, stream, headers, options).catch((error: unknown) => {
+      options.log().error({ err: error }, "failed");
+      stream.destroy();
+    });
+    return true;
+  };
+}
+
+/** Whether a request is in binary and without compression. */
+function isPlain(headers: IncomingHttpHeaders): boolean {
+  return (
+    headers[":method"] === "POST" &&
+    /^application\/grpc(?:\+proto)?$/i.test(headers["content-type"] ?? "") &&
+    /^(?:identity)?$/.test(headers["grpc-encoding"]?.toString() ?? "")
+  );
+}
+
+async function serve(
+  { method, run }: Target,
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  { authenticate, requestBytesMax, log }: GrpcOptions,
+): Promise<void> {
+  const id = requestId(headers["x-request-id"]);
+  const body = Promise.withResolvers<Buffer>();
+  const gone = new AbortController();
+  let isAnswered = false;
+  const giveUp = (error: ConnectError) => {
+    gone.abort(error);
+    body.reject(error);
+  };
+  stream.once("close", () => {
+    if (!isAnswered) giveUp(cancelled());
+  });
+  // The close that follows says all.
+  stream.on("error", () => {});
+  let deadline: NodeJS.Timeout | undefined;
+  try {
+    authenticate(headers.authorization);
+    deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
+    collectBody(stream, requestBytesMax, body);
+    const message = readMessage(method.input, await body.promise);
+    const context = createHandlerContext({
+      service: method.parent,
+      method,
+      protocolName: "grpc",
+      requestMethod: "POST",
+      url: headers[":path"] ?? "",
+      requestSignal: gone.signal,
+      contextValues: callValues(log().child({ requestId: id }), headers),
+    });
+    const reply = toBinary(method.output, (await run(message as never, context)) as Message);
+    isAnswered = true;
+    sendReply(stream, { ...responseHeaders(id), ...Object.fromEntries(context.responseHeader) }, reply);
+  } catch (error) {
+    isAnswered = true;
+    sendError(stream, id, toConnectError(error));
+  } finally {
+    clearTimeout(deadline);
+  }
+}
+
+/** Milliseconds of the units of `grpc-timeout`. */
+const UNITS_MS: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
+
+/** The longest a timer of Node's can run; longer ones would fire at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
+function setDeadline(
+  header: string | undefined,
+  giveUp: (error: ConnectError) => void,
+): NodeJS.Timeout | undefined {
+  if (header === undefined) return undefined;
+  const [, count, unit = ""] = /^(\d{1,8})([HMSmun])$/.exec(header) ?? [];
+  if (count === undefined) {
+    const message = `Invalid 'grpc-timeout': expected up to 8 digits and a unit, but got '${header}'.`;
+    throw invalidArgument("grpc-timeout", message, "INVALID_REQUEST");
+  }
+  const timeoutMs = Math.min(Number(count) * (UNITS_MS[unit] as number), TIMER_MS_MAX);
+  return setTimeout(() => giveUp(deadlineExceeded("The call took too long.")), timeoutMs);
+}
+
+/** "Compressed-Flag", then "Message-Length". */
+const PREFIX_BYTES = 5;
+
+/** Collects what a client sends, up to its end or until it is more than one message. */
+function collectBody(
+  stream: ServerHttp2Stream,
+  bytesMax: number,
+  { resolve, reject }: PromiseWithResolvers<Buffer>,
+): void {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  let frameBytes: number | undefined;
+  stream.on("data", (chunk: Buffer) => {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (frameBytes === undefined && bytes >= PREFIX_BYTES) {
+      const messageBytes = (chunks.length === 1 ? chunk : Buffer.concat(chunks)).readUInt32BE(1);
+      frameBytes = PREFIX_BYTES + messageBytes;
+      if (messageBytes > bytesMax) {
+        reject(tooLarge(`The message has ${messageBytes} bytes; the service takes ${bytesMax} at most.`));
+      }
+    }
+    if (frameBytes !== undefined && bytes > frameBytes) finish();
+  });
+  const finish = () => {
+    stream.removeAllListeners("data").resume();
+    resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
+  };
+  stream.once("end", finish);
+}
+
+/** Reads the one message of a body; the codes of its faults are those of other servers of gRPC. */
+function readMessage(desc: DescMessage, body: Buffer): Message {
+  if (body.length === 0) throw unimplemented("The call has no message.");
+  const end = body.length < PREFIX_BYTES ? Infinity : PREFIX_BYTES + body.readUInt32BE(1);
+  if (body.length < end) {
+    throw invalidArgument(undefined, "The message ends before its length.", "INVALID_REQUEST");
+  }
+  if (body[0] !== 0) throw unreadable("The message is compressed, but 'grpc-encoding' does not say how.");
+  let message: Message;
+  try {
+    message = fromBinary(desc, body.subarray(PREFIX_BYTES, end));
+  } catch (error) {
+    throw unreadable(`parse binary: ${(error as Error).message}`);
+  }
+  if (body.length > end) throw unimplemented("The call has more than one message.");
+  return message;
+}
+
+function sendReply(stream: ServerHttp2Stream, headers: OutgoingHttpHeaders, reply: Uint8Array): void {
+  if (stream.closed || stream.destroyed) return;
+  const frame = Buffer.allocUnsafe(PREFIX_BYTES + reply.length);
+  frame.writeUInt8(0);
+  frame.writeUInt32BE(reply.length, 1);
+  frame.set(reply, PREFIX_BYTES);
+  stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+  stream.respond(headers, { waitForTrailers: true });
+  stream.end(frame);
+}
+
+/** Answers with headers only, which the specification calls "Trailers-Only", whatever the client still sends. */
+function sendError(stream: ServerHttp2Stream, id: string, error: ConnectError): void {
+  if (stream.closed || stream.destroyed) return;
+  const status = Object.fromEntries(setTrailerStatus(new Headers(), error));
+  const message = encodeMessage(error.rawMessage);
+  stream.respond({ ...responseHeaders(id), ...status, "grpc-message": message }, { endStream: true });
+  stream.removeAllListeners("data").resume();
+  setImmediate(endUpload, stream);
+}
+
+function responseHeaders(id: string): OutgoingHttpHeaders {
+  return { ":status": 200, "content-type": "application/grpc+proto", "x-request-id": id };
+}
+
+/** Percent-encodes, as gRPC wants it for `grpc-message`, what is not printable ASCII, and "%". */
+export function encodeMessage(message: string): string {
+  return message.toWellFormed().replace(/[^ -$&-~]+/gu, encodeURIComponent);
+}

@@ -1,0 +1,288 @@
+import { constants, type ServerHttp2Stream } from "node:http2";
+import { Readable } from "node:stream";
+import { setImmediate } from "node:timers/promises";
+import { getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
+import { createHandlerContext, type ContextValues, type HandlerContext } from "@connectrpc/connect";
+import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
+import { http } from "../../../gen/google/api/annotations_pb.ts";
+import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
+import {
+  GetFileContentResponseSchema,
+  UploadFileRequestSchema,
+  type GetFileContentRequest,
+  type GetFileContentResponse,
+} from "../../../gen/pgquiver/v1/files_pb.ts";
+import { IngestRequestSchema } from "../../../gen/pgquiver/v1/ingest_pb.ts";
+import { cancelled, invalidArgument, rateLimited } from "../../errors.ts";
+import { estimateJsonLength } from "../../api/json-length.ts";
+import { callValues, type Implementation, type Service } from "../call.ts";
+import { applyRange, sendContent } from "./download.ts";
+import { sendError, unsupportedType } from "../error.ts";
+import { parameterValue, readMessage } from "./json-reader.ts";
+import { writeMessage } from "./json-writer.ts";
+import { readLegacy } from "./legacy.ts";
+import { readForm } from "./multipart.ts";
+import { readIngest, writeLines } from "./ndjson.ts";
+import { parsePath, type PathTemplate } from "./path.ts";
+
+type Json = Record<string, unknown>;
+
+/** A route made from a `google.api.http` rule. */
+export interface RestRoute {
+  verb: string;
+  path: PathTemplate;
+}
+
+/**
+ * Registers a Fastify route for every `google.api.http` rule of the services, which reads the
+ * request into the RPC's message, calls the implementation, and writes the reply as OpenAI's JSON.
+ * What an RPC streams is NDJSON. Returns the routes.
+ */
+export function registerRest(app: FastifyInstance, services: readonly Service[]): RestRoute[] {
+  const routes: RestRoute[] = [];
+  for (const { desc, implementation, uploadsMax = Infinity } of services) {
+    const uploads = { open: 0, max: uploadsMax };
+    for (const method of desc.methods) {
+      if (!hasOption(method, http)) continue;
+      const rule = getOption(method, http);
+      const run = implementation[method.localName];
+      if (run === undefined) throw new Error(`${method.toString()} is not implemented`);
+      for (const binding of [rule, ...rule.additionalBindings]) {
+        const route = bind(binding);
+        routes.push(route);
+        registerRoute(
+          app,
+          { method, rule: binding, path: route.path, run, uploads },
+          route.verb as HTTPMethods,
+        );
+      }
+    }
+  }
+  return routes;
+}
+
+/** An RPC with one of its http rules. */
+interface Binding {
+  method: DescMethod;
+  rule: HttpRule;
+  path: PathTemplate;
+  run: Implementation[string];
+  /** The service's uploads. */
+  uploads: { open: number; max: number };
+}
+
+function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
+  const url = binding.path.route;
+  switch (binding.method.methodKind) {
+    case "unary":
+      app.route({ method, url, handler: (request, reply) => answer(binding, request, reply) });
+      return;
+    case "server_streaming":
+      app.route({ method, url, handler: (request, reply) => answerWithLines(binding, request, reply) });
+      return;
+    case "client_streaming":
+      // In a scope of its own, whose body is not parsed but read as it comes.
+      void app.register(async (uploads) => {
+        uploads.removeAllContentTypeParsers();
+        uploads.addContentTypeParser("*", (_request, body, done) => done(null, body));
+        uploads.route({ method, url, handler: (request, reply) => answerUpload(binding, request, reply) });
+      });
+      return;
+    case "bidi_streaming":
+      throw new Error(`${binding.method.toString()} cannot be spoken over HTTP/1.1`);
+  }
+}
+
+function bind(rule: HttpRule): RestRoute {
+  const { case: verb, value } = rule.pattern;
+  if (verb === undefined || verb === "custom") throw new Error("an http rule needs a verb and a path");
+  if (rule.body !== "" && rule.body !== "*") throw new Error(`unsupported body: ${rule.body}`);
+  return { verb: verb.toUpperCase(), path: parsePath(value) };
+}
+
+async function answer(binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { method, run } = binding;
+  const context = restContext(method, request, reply);
+  const { message, reshape } = readRequest(binding, request, context.values);
+  const output = (await run(message as never, context)) as Message;
+  for (const [name, value] of context.responseHeader) void reply.header(name, value);
+  const form = (message as Message & Json)["encodingFormat"] === "base64" ? "base64" : "numbers";
+  return sendJson(reply, reshape(writeMessage(method.output, output, form)));
+}
+
+async function answerWithLines(
+  binding: Binding,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const { method, run } = binding;
+  const context = restContext(method, request, reply);
+  const { message } = readRequest(binding, request, context.values);
+  if (method.output === GetFileContentResponseSchema) {
+    applyRange(request, message as Message as GetFileContentRequest);
+    const content = run(message as never, context) as AsyncIterable<GetFileContentResponse>;
+    return sendContent(message as Message as GetFileContentRequest, content, request, reply);
+  }
+  const lines = writeLines(method.output, run(message as never, context) as AsyncIterable<Message>);
+  // An error before the first line is an answer of its own; a later one cuts the connection.
+  const first = await lines.next();
+  const body = (async function* () {
+    if (first.done !== true) yield first.value;
+    yield* lines;
+  })();
+  return reply.type("application/x-ndjson; charset=utf-8").send(Readable.from(body));
+}
+
+async function answerUpload(
+  binding: Binding,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const { method, run, uploads } = binding;
+  endUploadAfterAnswer(request.raw, reply.raw);
+  const { types, read } = BODIES[method.input.typeName] as Body;
+  const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
+  if (!types.includes(type)) return sendError(reply, unsupportedType(String(types[0])));
+  if (uploads.open >= uploads.max)
+    throw rateLimited("The service takes no more uploads at the moment.", 1000);
+  const messages = read(request);
+  let output: Message;
+  uploads.open++;
+  try {
+    output = (await run(messages as never, restContext(method, request, reply))) as Message;
+  } finally {
+    uploads.open--;
+    // Not awaited: it ends with what it is reading just now.
+    void messages.return(undefined).catch(() => {});
+  }
+  return sendJson(reply, writeMessage(method.output, output));
+}
+
+/** How the body of an upload becomes the messages of its stream. */
+interface Body {
+  /** The content types it may have; undefined: none may be given. */
+  types: readonly (string | undefined)[];
+  read: (request: FastifyRequest) => AsyncGenerator<Message>;
+}
+
+/** By the type of the messages. */
+const BODIES: Record<string, Body> = {
+  [IngestRequestSchema.typeName]: {
+    types: ["application/x-ndjson", "application/ndjson", "application/jsonl", undefined],
+    read: (request) =>
+      readIngest(request, (request.params as { vector_store_id?: string }).vector_store_id ?? ""),
+  },
+  [UploadFileRequestSchema.typeName]: { types: ["multipart/form-data"], read: readForm },
+};
+
+/** How long a client may go on sending what nobody reads, until it has seen the answer. */
+export const LINGER_MS = 5_000;
+
+/** Takes what a client still sends when the answer came early, for as long as it needs to see it, and drops it. */
+export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: FastifyReply["raw"]): void {
+  if ("stream" in request) {
+    const stream = request.stream as ServerHttp2Stream;
+    // NO_ERROR keeps the response valid (RFC 9113, 8.1).
+    response.once("finish", () => stream.close(constants.NGHTTP2_NO_ERROR));
+    return;
+  }
+  // A connection that Node ended together with the answer would be reset by what is still on its way.
+  const isLast = !response.shouldKeepAlive;
+  response.shouldKeepAlive = true;
+  const end = () => {
+    if (isLast) request.socket.destroySoon();
+  };
+  response.once("finish", () => {
+    if (request.complete) return end();
+    request.once("end", end).unpipe().removeAllListeners("readable").resume();
+    setTimeout(() => request.destroy(), LINGER_MS).unref();
+  });
+}
+
+function readRequest({ method, rule, path }: Binding, request: FastifyRequest, values: ContextValues) {
+  const sent = rule.body === "*" ? readBody(request.body) : readQuery(method, request.query as Json);
+  const { json, reshape } = readLegacy(method, sent, values);
+  for (const field of path.fields) {
+    if (field in json) throw invalidArgument(field, `Unknown parameter: '${field}'.`, "UNKNOWN_PARAMETER");
+  }
+  const message = readMessage(method.input, json) as Message & Json;
+  const parameters = request.params as Record<string, string>;
+  for (const field of method.input.fields) {
+    if (path.fields.includes(field.name)) message[field.localName] = parameters[field.name];
+  }
+  return { message, reshape };
+}
+
+/** Characters of a reply that are written at once: nobody else needs a turn in between. */
+const CHARS_A_TURN = 262_144;
+
+function sendJson(reply: FastifyReply, json: Json): FastifyReply {
+  const isLong = estimateJsonLength(json, CHARS_A_TURN) > CHARS_A_TURN;
+  return reply
+    .type("application/json; charset=utf-8")
+    .send(isLong ? Readable.from(writeInTurns(json)) : JSON.stringify(json));
+}
+
+/**
+ * The JSON of a reply in pieces: 2,048 vectors of 1,536 numbers, as one, would keep everybody waiting for a second, and
+ * texts that need to be escaped can be more than fits into one.
+ */
+async function* writeInTurns(json: Json): AsyncGenerator<string, void> {
+  let text = "";
+  for (const piece of writePieces(json)) {
+    text += piece;
+    if (text.length < CHARS_A_TURN) continue;
+    yield text;
+    text = "";
+    await setImmediate();
+  }
+  yield text;
+}
+
+/** One piece for each item of a list, and of the lists in that. */
+function* writePieces(json: Json): Generator<string, void> {
+  const { data, ...rest } = json;
+  if (!Array.isArray(data)) return yield JSON.stringify(json);
+  yield `${JSON.stringify(rest).slice(0, -1)},"data":[`;
+  for (const [index, item] of (data as Json[]).entries()) {
+    if (index > 0) yield ",";
+    yield* writePieces(item);
+  }
+  yield "]}";
+}
+
+/** OpenAI's clients send empty bodies where every field is optional. */
+function readBody(body: unknown): Json {
+  if (body === undefined) return {};
+  if (typeof body !== "object" || body === null || Array.isArray(body)) {
+    throw invalidArgument(undefined, "Invalid body: expected a JSON object.", "INVALID_TYPE");
+  }
+  return { ...body };
+}
+
+function readQuery(method: DescMethod, query: Json): Json {
+  // Not by assignment, which for the name `__proto__` would be lost.
+  return Object.fromEntries(
+    Object.entries(query).map(([name, text]) => {
+      if (typeof text !== "string") throw invalidArgument(name, `Invalid '${name}': given more than once.`);
+      return [name, parameterValue(method.input, name, text)];
+    }),
+  );
+}
+
+function restContext(method: DescMethod, request: FastifyRequest, reply: FastifyReply): HandlerContext {
+  const gone = new AbortController();
+  reply.raw.once("close", () => {
+    // Not `writableFinished`, which Node's HTTP/2 sets when the client resets the stream, too.
+    if (!reply.raw.writableEnded) gone.abort(cancelled());
+  });
+  return createHandlerContext({
+    service: method.parent,
+    method,
+    protocolName: "rest",
+    requestMethod: request.method,
+    url: request.url,
+    requestSignal: gone.signal,
+    contextValues: callValues(request.log, request.headers),
+  });
+}
