@@ -5,41 +5,42 @@ import { DiagnosticsService } from "../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../gen/pgquiver/v1/files_pb.ts";
 import { IndexService } from "../gen/pgquiver/v1/indexes_pb.ts";
-import { IngestRequestSchema, IngestService } from "../gen/pgquiver/v1/ingest_pb.ts";
+import { IngestService } from "../gen/pgquiver/v1/ingest_pb.ts";
 import { ModelService } from "../gen/pgquiver/v1/models_pb.ts";
 import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
+import { ByteBudget } from "./api/byte-budget.ts";
 import type { Config } from "./config.ts";
+import { diagnosticsService } from "./diagnostics/service.ts";
 import { createDocumentReader } from "./documents/reader.ts";
-import type { Embedder } from "./models/embedder.ts";
+import { embeddingService } from "./embeddings/service.ts";
 import { cancelled } from "./errors.ts";
-import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
 import { Buckets } from "./files/buckets.ts";
 import { openFile } from "./files/content.ts";
 import { findFile } from "./files/rows.ts";
-import { ByteBudget } from "./api/byte-budget.ts";
-import { limits } from "./limits.ts";
-import { monitorDatabase, monitorEmbedder, monitorIngest } from "./monitoring/gauges.ts";
-import { toServiceError } from "./postgres/errors.ts";
-import { ping, type Database } from "./postgres/pool.ts";
-import { diagnosticsService } from "./diagnostics/service.ts";
-import { embeddingService } from "./embeddings/service.ts";
-import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { fileService } from "./files/service.ts";
 import { indexService } from "./indexes/service.ts";
+import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
+import { keepBatchesEncoded } from "./ingest/binary-batch.ts";
 import { ingestService } from "./ingest/service.ts";
+import { limits } from "./limits.ts";
+import type { Embedder } from "./models/embedder.ts";
 import { modelService } from "./models/service.ts";
-import { Pipeline } from "./vector-store-files/pipeline.ts";
+import { monitorDatabase, monitorEmbedder, monitorIngest } from "./monitoring/gauges.ts";
+import type { Database } from "./postgres/database.ts";
+import { toServiceError } from "./postgres/errors.ts";
+import { ping } from "./postgres/pool.ts";
 import { searchService } from "./search/service.ts";
+import { Pipeline } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
+import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { vectorStoreService } from "./vector-stores/service.ts";
-import { deferField } from "./ingest/binary-batch.ts";
-import type { Admit } from "./wire/grpc/admission.ts";
-import { defineService, type Service } from "./wire/call.ts";
+import { defineService } from "./wire/call.ts";
 import { createHealth } from "./wire/grpc/health.ts";
 import { createMetrics, type Metrics } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
+import type { Admit, Service } from "./wire/service.ts";
 
 /** A built server with the way to end it. */
 export interface Application {
@@ -170,7 +171,7 @@ function defineServices(parts: Parts, wake: () => void, config: ApplicationConfi
     define(EmbeddingService, embeddingService(database, embedder)),
     {
       ...define(IngestService, ingest),
-      binaryDesc: deferField(IngestService, IngestRequestSchema, "batch"),
+      binaryDesc: keepBatchesEncoded(),
       admit,
       uploadsMax: Math.max(1, Math.floor(memoryBytes / UPLOAD_BYTES)),
     },

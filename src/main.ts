@@ -1,6 +1,6 @@
 import { createApplication } from "./application.ts";
 import { readConfig, type Config } from "./config.ts";
-import { openConfigured } from "./database.ts";
+import { openConfigured } from "./postgres/open.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";

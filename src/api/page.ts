@@ -1,6 +1,8 @@
 import { Order } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { isStorable } from "../postgres/text.ts";
+import { checkRange } from "./checks.ts";
 import type { Position } from "../postgres/keyset.ts";
 import { timeOfIdentifier } from "./identifier.ts";
 
@@ -60,7 +62,7 @@ export async function readPosition(
   place = "",
 ): Promise<Position | undefined> {
   if (id === undefined) return undefined;
-  const position = id.includes("\0") ? undefined : await find(id);
+  const position = isStorable(id) ? await find(id) : undefined;
   if (position !== undefined) return position;
   throw invalidArgument(param, `Invalid '${param}': no ${noun} found with id '${id}'${place}.`);
 }
@@ -84,16 +86,4 @@ export function toPage<Row, Item extends { id: string }>(
   if (page.backward) data.reverse();
   const ends = data.length === 0 ? {} : { firstId: (data[0] as Item).id, lastId: (data.at(-1) as Item).id };
   return { object: "list", data, ...ends, hasMore: rows.length > page.limit };
-}
-
-/** Refuses an integer outside its range, in OpenAI's words. */
-export function checkRange(param: string, value: number, min: number, max: number): void {
-  if (value < min) {
-    const message = `Invalid '${param}': integer below minimum value. Expected a value >= ${min}, but got ${value} instead.`;
-    throw invalidArgument(param, message, "INTEGER_BELOW_MIN_VALUE");
-  }
-  if (value > max) {
-    const message = `Invalid '${param}': integer above maximum value. Expected a value <= ${max}, but got ${value} instead.`;
-    throw invalidArgument(param, message, "INTEGER_ABOVE_MAX_VALUE");
-  }
 }

@@ -1,6 +1,6 @@
 import pg from "pg";
 import { messageOf } from "../errors.ts";
-import type { Database } from "../postgres/pool.ts";
+import type { Database } from "../postgres/database.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { checkConnections, checkSessions } from "./connections.ts";
 import { checkPgvector } from "./extension.ts";

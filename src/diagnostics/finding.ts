@@ -1,4 +1,4 @@
-import type { Client, Database } from "../postgres/pool.ts";
+import type { Client, Database } from "../postgres/database.ts";
 
 /** How bad a finding is: as it should be, worth knowing, to be changed soon, broken or dangerous. */
 export type Severity = "ok" | "notice" | "warning" | "error";

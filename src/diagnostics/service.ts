@@ -5,9 +5,9 @@ import {
   Severity,
   type DiagnosticsService,
 } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
+import type { Database } from "../postgres/database.ts";
 import { diagnose } from "./diagnose.ts";
 import type { DiagnosticSettings } from "./finding.ts";
-import type { Database } from "../postgres/pool.ts";
 
 const SEVERITIES = {
   ok: Severity.OK,

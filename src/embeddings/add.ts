@@ -1,20 +1,28 @@
-import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
-import type { Embedder } from "../models/embedder.ts";
+import { deriveIdentifier } from "../api/idempotency-key.ts";
+import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
 import { alreadyExists, invalidArgument } from "../errors.ts";
-import { insertRows } from "./insert.ts";
-import { checkContent, checkDimensions, checkMetadata, checkVector, type Row } from "./row.ts";
+import type { Embedder } from "../models/embedder.ts";
+import { checkModel } from "../models/same-model.ts";
+import type { Database } from "../postgres/database.ts";
 import { isUniqueViolation } from "../postgres/errors.ts";
-import type { Database } from "../postgres/pool.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced, writeStore } from "../storage/placement.ts";
+import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
-import { deriveIdentifier, findEarlier } from "../api/idempotency-key.ts";
-import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
-import { checkModel } from "../models/same-model.ts";
 import { recordOrRefuse } from "./count.ts";
-import { requireActiveStore } from "../vector-stores/service.ts";
+import { insertRows } from "./insert.ts";
+import { findEarlier } from "./repeated-request.ts";
+import { checkContent, checkMetadata, type Row } from "./row.ts";
+import { checkDimensions, checkVector } from "./vector.ts";
 
-type Input = Pick<EmbeddingInput, "content" | "embedding" | "metadata" | "id">;
+/** An embedding to be added, as the request has it. */
+interface Input {
+  id?: string | undefined;
+  content: string;
+  /** Empty: the service embeds the content. */
+  embedding: readonly number[];
+  metadata?: Record<string, unknown> | undefined;
+}
 
 /** Where the fields of an input stand in the request, such as `embeddings[3].`. */
 type Path = (index: number) => string;

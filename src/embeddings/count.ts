@@ -1,11 +1,11 @@
-import type { Embedder } from "../models/embedder.ts";
 import { conflict } from "../errors.ts";
-import { checkDimensions } from "./row.ts";
-import type { Client } from "../postgres/pool.ts";
+import type { Embedder } from "../models/embedder.ts";
+import { checkModel } from "../models/same-model.ts";
+import type { Client } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { recordAddition, type Addition } from "../storage/counts.ts";
-import { checkModel } from "../models/same-model.ts";
-import { requireActiveStore } from "../vector-stores/service.ts";
+import { requireActiveStore } from "../storage/require.ts";
+import { checkDimensions } from "./vector.ts";
 
 /**
  * Counts added rows in their store, in the transaction of the rows, or throws why the store refuses

@@ -1,4 +1,4 @@
-import type { Queryable } from "../postgres/pool.ts";
+import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /** What tells whether a row holds what a caller sends again. */

@@ -10,13 +10,18 @@ import {
   type EmbeddingInput,
   type EmbeddingService,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
-import type { Embedder } from "../models/embedder.ts";
-import { invalidArgument, missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
-import type { Row } from "./row.ts";
-import { limits } from "../limits.ts";
-import { decodeVector } from "../postgres/copy.ts";
-import type { Database } from "../postgres/pool.ts";
+import { checkLength, checkStorable } from "../api/checks.ts";
+import { readIdempotencyKey } from "../api/idempotency-key.ts";
+import { readPage, toPage } from "../api/page.ts";
+import { toSeconds } from "../api/time.ts";
+import { missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
+import { readFilter } from "../filters/message.ts";
 import { compileFilter } from "../filters/sql.ts";
+import { limits } from "../limits.ts";
+import type { Embedder } from "../models/embedder.ts";
+import { decodeVector } from "../postgres/copy.ts";
+import type { Database } from "../postgres/database.ts";
+import { isStorable } from "../postgres/text.ts";
 import { lockStore, recordRemoval } from "../storage/counts.ts";
 import {
   deleteEmbeddings,
@@ -26,11 +31,9 @@ import {
   type Removed,
 } from "../storage/embeddings.ts";
 import { readPlaced, writeStore } from "../storage/placement.ts";
+import { requireStore } from "../storage/require.ts";
 import { addEmbeddings } from "./add.ts";
-import { readFilter } from "../filters/message.ts";
-import { readIdempotencyKey } from "../api/idempotency-key.ts";
-import { readPage, toPage } from "../api/page.ts";
-import { requireStore, toSeconds } from "../vector-stores/service.ts";
+import type { Row } from "./row.ts";
 
 type Methods = ServiceImpl<typeof EmbeddingService>;
 
@@ -53,10 +56,7 @@ function creation(
 
     async batchCreateEmbeddings({ vectorStoreId, embeddings }, { signal, values }) {
       if (embeddings.length === 0) throw missingParameter("embeddings");
-      if (embeddings.length > limits.batch_rows_max) {
-        const message = `Invalid 'embeddings': array too long. Expected at most ${limits.batch_rows_max} items, but got ${embeddings.length} instead.`;
-        throw invalidArgument("embeddings", message, "ARRAY_ABOVE_MAX_LENGTH");
-      }
+      checkLength("embeddings", embeddings.length, limits.batch_rows_max);
       const path = (index: number) => `embeddings[${index}].`;
       const key = readIdempotencyKey(values);
       const rows = await addEmbeddings(database, embedder, vectorStoreId, embeddings, path, key, signal);
@@ -85,7 +85,7 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
       const page = readPage(request);
       const { after, before } = request;
       for (const [param, id] of Object.entries({ after, before })) {
-        if (id?.includes("\0")) throw invalidArgument(param, `Invalid '${param}': no id has NUL (U+0000).`);
+        if (id !== undefined) checkStorable(id, param);
       }
       const store = await requireStore(pool, tables, request.vectorStoreId);
       const includeEmbedding = request.includeEmbedding ?? false;
@@ -147,7 +147,7 @@ async function remove(
 
 /** Postgres text cannot hold NUL, so no embedding has such an id. */
 function checkFindable(storeId: string, id: string): void {
-  if (id.includes("\0")) throw embeddingNotFound(storeId, id);
+  if (!isStorable(id)) throw embeddingNotFound(storeId, id);
 }
 
 function embeddingNotFound(storeId: string, id: string) {

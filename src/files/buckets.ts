@@ -1,7 +1,7 @@
 import { Readable } from "node:stream";
 import type { S3Client } from "@aws-sdk/client-s3";
+import type { ByteRange } from "../api/byte-range.ts";
 import { unavailable } from "../errors.ts";
-import type { ByteRange } from "./parts.ts";
 
 /** How long a bucket may take to accept a connection. */
 const CONNECT_TIMEOUT_MS = 5_000;

@@ -1,7 +1,8 @@
-import type { Database } from "../postgres/pool.ts";
+import type { ByteRange } from "../api/byte-range.ts";
+import type { Database } from "../postgres/database.ts";
 import type { Buckets } from "./buckets.ts";
+import { readParts } from "./parts.ts";
 import type { FileRow } from "./rows.ts";
-import { readParts, type ByteRange } from "./parts.ts";
 
 /**
  * Reads a file's bytes, all or a range that lies within it, in pieces of some KiB, none larger than a part. Between

@@ -1,4 +1,4 @@
-import type { Database } from "../postgres/pool.ts";
+import type { Database } from "../postgres/database.ts";
 import type { Buckets } from "./buckets.ts";
 import type { FileRow } from "./rows.ts";
 

@@ -1,20 +1,13 @@
 import { Buffer } from "node:buffer";
 import pg from "pg";
+import type { ByteRange } from "../api/byte-range.ts";
 import { fileNotFound } from "../errors.ts";
 import { readBytea } from "../postgres/bytea.ts";
-import type { Database } from "../postgres/pool.ts";
+import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
 
 /** Bytes of one part of a file, all but its last: see 006_files.sql for the choice. */
 export const PART_BYTES = 256 * 1024;
-
-/** Some bytes of a file. */
-export interface ByteRange {
-  /** The first one. */
-  offset: number;
-  /** How many, at least 1. */
-  length: number;
-}
 
 /**
  * Cuts bytes into parts; nothing comes of no bytes. A part is good until the next but one is asked for: with a new

@@ -1,6 +1,7 @@
+import type { Queryable } from "../postgres/database.ts";
 import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
-import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
+import { FILE_EXISTS } from "../storage/files.ts";
 
 /** A file as its row has it. */
 export interface FileRow {
@@ -18,32 +19,13 @@ export interface FileRow {
 /** What a statement selects or returns for a `FileRow`. */
 export const FILE_COLUMNS = "id, filename, purpose, bytes, created_at, expires_at, object_url";
 
-/** A file that is complete, not deleted and not expired. */
-const THERE = "state = 'ready' and coalesce(expires_at > now(), true)";
-
 /** Reads a file; undefined when there is none, or it has expired. */
 export async function findFile(client: Queryable, tables: Tables, id: string): Promise<FileRow | undefined> {
   const result = await client.query<FileRow>(
-    `select ${FILE_COLUMNS} from ${tables.files} where id = $1 and ${THERE}`,
+    `select ${FILE_COLUMNS} from ${tables.files} where id = $1 and ${FILE_EXISTS}`,
     [id],
   );
   return result.rows[0];
-}
-
-/**
- * Keeps files from being deleted until the end of the transaction, and says which of the ids there are. To be called
- * before anything else is locked: a deletion locks the file, then its stores.
- */
-export async function lockFiles(
-  client: Queryable,
-  tables: Tables,
-  ids: readonly string[],
-): Promise<Set<string>> {
-  const result = await client.query<{ id: string }>(
-    `select id from ${tables.files} where id = any($1::text[]) and ${THERE} order by id for share`,
-    [ids],
-  );
-  return new Set(result.rows.map((row) => row.id));
 }
 
 /** Reads a file's position in the list; undefined when there is none. */
@@ -53,7 +35,7 @@ export async function findPosition(
   id: string,
 ): Promise<Position | undefined> {
   const result = await client.query<Position>(
-    `select created_at::text as created_at, id from ${tables.files} where id = $1 and ${THERE}`,
+    `select created_at::text as created_at, id from ${tables.files} where id = $1 and ${FILE_EXISTS}`,
     [id],
   );
   return result.rows[0];
@@ -69,7 +51,7 @@ export async function listFiles(
   const { conditions, ending } = composePage(page, "id", params);
   if (page.purpose !== undefined) conditions.push(`purpose = $${params.push(page.purpose)}`);
   const result = await client.query<FileRow>(
-    `select ${FILE_COLUMNS} from ${tables.files} where ${[THERE, ...conditions].join(" and ")} ${ending}`,
+    `select ${FILE_COLUMNS} from ${tables.files} where ${[FILE_EXISTS, ...conditions].join(" and ")} ${ending}`,
     params,
   );
   return result.rows;
@@ -102,7 +84,7 @@ export async function deleteFile(
 ): Promise<FileRow | undefined> {
   const result = await client.query<FileRow>(
     `update ${tables.files} set state = 'deleted', updated_at = now()
-     where id = $1 and ${expired ? "state = 'ready' and expires_at <= now()" : THERE}
+     where id = $1 and ${expired ? "state = 'ready' and expires_at <= now()" : FILE_EXISTS}
      returning ${FILE_COLUMNS}`,
     [id],
   );

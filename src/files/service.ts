@@ -8,27 +8,27 @@ import {
   ListFilesResponseSchema,
   type File,
   type FileService,
-  type GetFileContentRequest,
   type UploadFileRequest,
 } from "../../gen/pgquiver/v1/files_pb.ts";
-import { fileNotFound, invalidArgument, missingParameter, outOfRange, tooLarge } from "../errors.ts";
-import type { Buckets } from "./buckets.ts";
-import { openFile } from "./content.ts";
-import { deleteFile, findExpiredFiles, findFile, findPosition, listFiles, type FileRow } from "./rows.ts";
-import { removeBytes } from "./leftovers.ts";
-import type { ByteRange } from "./parts.ts";
-import { storeFile, type FileDescription } from "./upload.ts";
 import { ByteBudget } from "../api/byte-budget.ts";
+import { readRange } from "../api/byte-range.ts";
+import { makeIdentifier } from "../api/identifier.ts";
 import { Messages } from "../api/message-reader.ts";
+import { positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
+import { toSeconds } from "../api/time.ts";
+import { fileNotFound, invalidArgument, missingParameter, tooLarge } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Database, Queryable } from "../postgres/pool.ts";
+import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
+import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { detachFile } from "../vector-store-files/attach.ts";
-import { readDescription } from "./description.ts";
-import { makeIdentifier } from "../api/identifier.ts";
-import { checkRange, positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
-import { toSeconds } from "../vector-stores/service.ts";
+import type { Buckets } from "./buckets.ts";
+import { openFile } from "./content.ts";
+import { readDescription } from "./request.ts";
+import { removeBytes } from "./leftovers.ts";
+import { deleteFile, findExpiredFiles, findFile, findPosition, listFiles, type FileRow } from "./rows.ts";
+import { storeFile, type FileDescription } from "./upload.ts";
 
 /** What bounds uploads in this process. */
 export interface FileOptions {
@@ -89,7 +89,7 @@ export function fileService(
       const page = readPage(request, { max: limits.files_page_max, fallback: limits.files_page_max });
       const find = async (id: string) => (await findPosition(pool, tables, id)) ?? positionOfIdentifier(id);
       const after = await readPosition(request.after, "after", find, "file");
-      const purpose = request.purpose?.includes("\0") === true ? "" : request.purpose;
+      const purpose = isStorable(request.purpose ?? "") ? request.purpose : "";
       const rows = await listFiles(pool, tables, { ...page, after, purpose });
       return create(ListFilesResponseSchema, toPage(page, rows, toFile));
     },
@@ -138,20 +138,6 @@ export async function deleteExpiredFiles(
   for (const error of errors.values()) throw error;
 }
 
-/** The bytes of a file that a request asks for. OUT_OF_RANGE when none of them is within the file. */
-export function readRange(
-  bytes: number,
-  request: Pick<GetFileContentRequest, "offset" | "length">,
-): ByteRange {
-  const offset = Number(request.offset ?? 0n);
-  const length = Number(request.length ?? Infinity);
-  checkRange("length", length, 1, Infinity);
-  const start = offset < 0 ? Math.max(0, bytes + offset) : offset;
-  if (start >= bytes && start > 0)
-    throw outOfRange(`Invalid 'offset': the file has ${bytes} bytes, but got ${offset}.`, "offset");
-  return { offset: start, length: Math.min(length, bytes - start) };
-}
-
 /** Deletes a file and removes it from every store; false when there is none. Only an expired one with `expired`. */
 async function removeFile(
   database: Database,
@@ -160,7 +146,7 @@ async function removeFile(
   options?: { expired: boolean; signal: AbortSignal },
 ): Promise<boolean> {
   const { pool, tables } = database;
-  if (id.includes("\0")) return false;
+  if (!isStorable(id)) return false;
   const file = await transaction(pool, async (client) => {
     const deleted = await deleteFile(client, tables, id, options);
     if (deleted !== undefined) await detachFile(client, tables, id);
@@ -173,7 +159,7 @@ async function removeFile(
 }
 
 async function requireFile(client: Queryable, tables: Tables, id: string): Promise<FileRow> {
-  const file = id.includes("\0") ? undefined : await findFile(client, tables, id);
+  const file = isStorable(id) ? await findFile(client, tables, id) : undefined;
   if (file === undefined) throw fileNotFound(id);
   return file;
 }

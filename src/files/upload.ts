@@ -1,9 +1,9 @@
 import { deadlineExceeded } from "../errors.ts";
-import type { Database } from "../postgres/pool.ts";
+import type { Database } from "../postgres/database.ts";
 import type { Buckets } from "./buckets.ts";
-import { FILE_COLUMNS, type FileRow } from "./rows.ts";
 import { removeBytes } from "./leftovers.ts";
 import { cutParts } from "./parts.ts";
+import { FILE_COLUMNS, type FileRow } from "./rows.ts";
 
 /** What a file is, besides its bytes. */
 export interface FileDescription {

@@ -1,9 +1,9 @@
 import type { Value } from "@bufbuild/protobuf/wkt";
 import { FilterType, type Filter as FilterMessage } from "../../gen/pgquiver/v1/filters_pb.ts";
+import { checkText, checkLength } from "../api/checks.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Filter, FilterValue } from "./sql.ts";
-import { checkText } from "../api/checks.ts";
 
 const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or">>([
   [FilterType.EQ, "eq"],
@@ -79,10 +79,7 @@ function readComparison(node: FilterMessage, path: string): Filter {
 function readList({ kind }: Value, path: string): FilterValue[] {
   if (kind.case !== "listValue") throw wrongValue(path, "a list");
   const { values } = kind.value;
-  if (values.length > limits.filter_list_items_max) {
-    const message = `Invalid '${path}': more than ${limits.filter_list_items_max} items.`;
-    throw invalidArgument(path, message, "ARRAY_ABOVE_MAX_LENGTH");
-  }
+  checkLength(path, values.length, limits.filter_list_items_max);
   return values.map((item, index) => readScalar(item, `${path}[${index}]`));
 }
 

@@ -1,4 +1,5 @@
 import { invalidArgument } from "../errors.ts";
+import { isStorable } from "../postgres/text.ts";
 
 /** What a metadata key is compared with: a JSON scalar other than null. */
 export type FilterValue = string | number | boolean;
@@ -98,7 +99,7 @@ function toJson(value: FilterValue): string {
 }
 
 function toText(value: string): string {
-  if (value.includes("\0") || !value.isWellFormed()) {
+  if (!isStorable(value) || !value.isWellFormed()) {
     throw invalidArgument("filters", "A text in a filter must be valid Unicode without NUL characters.");
   }
   return value;

@@ -1,9 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
-import type { Client, Database } from "../postgres/pool.ts";
+import type { Client, Database } from "../postgres/database.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import { INDEX_DIMENSIONS_MAX, vectorExpression } from "../postgres/vector-index.ts";
+import type { Bench } from "./own-table.ts";
 import {
   designOf,
   isSameDesign,
@@ -14,7 +15,6 @@ import {
   type Plan,
   type VectorIndex,
 } from "./plan.ts";
-import type { Bench } from "./own-table.ts";
 
 /** What a build may use of the server. */
 export interface BuildOptions {

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { lockExclusive, placementLock } from "../postgres/advisory.ts";
+import type { Client, Database } from "../postgres/database.ts";
 import { isLockTimeout } from "../postgres/errors.ts";
-import type { Client, Database } from "../postgres/pool.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { textVector } from "../postgres/text-index.ts";
 import { cancellable, savepoint, transaction } from "../postgres/transaction.ts";

@@ -1,5 +1,5 @@
+import type { Client } from "../postgres/database.ts";
 import { isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
-import type { Client } from "../postgres/pool.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
 

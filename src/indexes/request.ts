@@ -1,4 +1,4 @@
-import type { Client } from "../postgres/pool.ts";
+import type { Client } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { designOf, isSameDesign, type Plan } from "./plan.ts";
 

@@ -7,15 +7,16 @@ import {
   type IndexService,
   type UpdateIndexRequest,
 } from "../../gen/pgquiver/v1/indexes_pb.ts";
+import { checkRange } from "../api/checks.ts";
+import { toSeconds } from "../api/time.ts";
 import { failedPrecondition, invalidArgument, vectorStoreNotFound } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { Database } from "../postgres/database.ts";
+import { transaction } from "../postgres/transaction.ts";
+import { requireActiveStore, requireStore } from "../storage/require.ts";
+import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
 import { findStatus } from "./status.ts";
-import { limits } from "../limits.ts";
-import type { Database } from "../postgres/pool.ts";
-import { transaction } from "../postgres/transaction.ts";
-import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
-import { checkRange } from "../api/page.ts";
-import { requireActiveStore, requireStore, toSeconds } from "../vector-stores/service.ts";
 
 /** Shows and governs the vector indexes of stores. `wake` has the worker look for work at once. */
 export function indexService(database: Database, wake: () => void): ServiceImpl<typeof IndexService> {

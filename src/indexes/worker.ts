@@ -1,11 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { Database } from "../postgres/database.ts";
 import { isCancelled, isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
 import { openSession, runExclusively } from "../postgres/exclusive.ts";
-import type { Database } from "../postgres/pool.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import { buildIndex, designIndex, removeIndex, replaceIndex, type BuildOptions } from "./build.ts";
-import { findPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
 import {
   cleanShared,
   copyRows,
@@ -15,6 +14,7 @@ import {
   withdraw,
   type Bench,
 } from "./own-table.ts";
+import { findPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
 import { nextStep, type Step, type StepOptions } from "./step.ts";
 
 /** How indexes are made. */

@@ -1,29 +1,18 @@
-import type { IngestBatch, IngestFinish, IngestRequest, IngestRow } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { ConnectError } from "@connectrpc/connect";
-import { describeError, failedPrecondition, invalidArgument, missingParameter } from "../errors.ts";
+import type { IngestFinish, IngestRow } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { ByteBudget, Reservation } from "../api/byte-budget.ts";
-import type { Batch, PlacedRow } from "./settle.ts";
-import type { RowFault } from "./ingests.ts";
-import type { Messages } from "../api/message-reader.ts";
-import {
-  checkContent,
-  checkDimensions,
-  checkFloats,
-  checkJson,
-  writeMetadata,
-  type Vector,
-} from "../embeddings/row.ts";
-import { limits } from "../limits.ts";
+import { UnreadableRow, type ReceivedBatch, type ReceivedIngest } from "../api/received-ingest.ts";
+import { checkLength } from "../api/checks.ts";
 import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
+import type { Messages } from "../api/message-reader.ts";
+import { checkContent, checkJson, writeMetadata } from "../embeddings/row.ts";
+import { checkDimensions, checkFloats, type Vector } from "../embeddings/vector.ts";
+import { describeError, failedPrecondition, invalidArgument, missingParameter } from "../errors.ts";
+import { limits } from "../limits.ts";
+import { decodeBatch, decodeRow, emptyRow, type BatchBytes, type RowBytes } from "./binary-batch.ts";
+import type { RowFault } from "./ingests.ts";
 import type { IngestSession } from "./session.ts";
-import {
-  decodeBatch,
-  decodeRow,
-  emptyRow,
-  undecodedBytes,
-  type BatchBytes,
-  type RowBytes,
-} from "./binary-batch.ts";
+import type { Batch, PlacedRow } from "./settle.ts";
 
 /** Some batches to be written together, and what comes after them. */
 export interface Group extends Disposable {
@@ -33,9 +22,6 @@ export interface Group extends Disposable {
     | { kind: "finish"; finish: IngestFinish }
     | { kind: "failed"; error: unknown };
 }
-
-/** Rows that could not be read from their line of NDJSON, with why. */
-export const unreadableRows = new WeakMap<IngestRow, ConnectError>();
 
 /** Bytes of rows after which a group is written: some hundred rows of 1,536 dimensions, which COPY takes at full speed. */
 const GROUP_BYTES = 4 * 1024 * 1024;
@@ -48,7 +34,7 @@ const ROW_OVERHEAD_BYTES = 500;
 
 /** Reads a stream's batches, checks their rows, and gives them out in groups, within the byte budget. */
 export class GroupReader {
-  readonly #messages: Messages<IngestRequest>;
+  readonly #messages: Messages<ReceivedIngest>;
   readonly #session: IngestSession;
   readonly #budget: ByteBudget;
   readonly #signal: AbortSignal;
@@ -59,7 +45,7 @@ export class GroupReader {
   #held: { batch: Batch; bytes: number } | undefined;
 
   constructor(
-    messages: Messages<IngestRequest>,
+    messages: Messages<ReceivedIngest>,
     session: IngestSession,
     budget: ByteBudget,
     signal: AbortSignal,
@@ -103,12 +89,9 @@ export class GroupReader {
         if (next.kind !== "message") return group(next);
         const { message } = next.message;
         if (message.case === "finish") return group({ kind: "finish", finish: message.value });
-        const encoded = undecodedBytes(next.message, BATCH_FIELD);
-        if (message.case !== "batch" && encoded === undefined)
+        if (message.case !== "batch" && message.case !== "encodedBatch")
           throw invalidArgument("message", "After 'open' a stream has 'batch' and 'finish' messages only.");
-        const read = this.#read(
-          encoded === undefined ? (message.value as IngestBatch) : decodeBatch(encoded),
-        );
+        const read = this.#read(message.case === "batch" ? message.value : decodeBatch(message.value));
         if (read === undefined) continue;
         const reservation = this.#budget.tryReserve(read.bytes);
         if (reservation === undefined && batches.length > 0) {
@@ -137,7 +120,7 @@ export class GroupReader {
   }
 
   /** Checks a batch; undefined when it was committed before. */
-  #read(message: IngestBatch | BatchBytes): { batch: Batch; bytes: number } | undefined {
+  #read(message: ReceivedBatch | BatchBytes): { batch: Batch; bytes: number } | undefined {
     const { seq, rows } = message;
     const { key, ingest } = this.#session;
     if (seq === 0n) throw missingParameter("batch.seq");
@@ -156,10 +139,7 @@ export class GroupReader {
       );
     }
     if (rows.length === 0) throw missingParameter("batch.rows");
-    if (rows.length > limits.batch_rows_max) {
-      const message = `Invalid 'batch.rows': expected at most ${limits.batch_rows_max} rows, but got ${rows.length} instead.`;
-      throw invalidArgument("batch.rows", message, "ARRAY_ABOVE_MAX_LENGTH");
-    }
+    checkLength("batch.rows", rows.length, limits.batch_rows_max);
     this.#seq++;
     const batch: Batch = { seq: this.#seq, rowsSeen: rows.length, rows: [], faults: [] };
     let bytes = 0;
@@ -211,15 +191,11 @@ export class GroupReader {
 /** Length of a vector that the service is yet to make for a store without any: that of OpenAI's small models. */
 const DIMENSIONS_TYPICAL = 1536;
 
-/** Number of `IngestRequest.batch` in the proto file. */
-const BATCH_FIELD = 2;
-
 /** A row as it came, in binary or in JSON. */
 type Source = Omit<RowBytes, "vector"> & { vector: Vector };
 
-function readMessage(row: IngestRow, source: Source): void {
-  const unreadable = unreadableRows.get(row);
-  if (unreadable !== undefined) throw unreadable;
+function readMessage(row: IngestRow | UnreadableRow, source: Source): void {
+  if (row instanceof UnreadableRow) throw row.error;
   source.id = row.id;
   source.content = row.content;
   source.vector = new Float32Array(row.embedding);

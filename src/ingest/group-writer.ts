@@ -1,20 +1,21 @@
-import type { Embedder } from "../models/embedder.ts";
-import { conflict, invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
-import { settle, type Batch, type Settled } from "./settle.ts";
-import { recordProgress, type RowFault } from "./ingests.ts";
+import { recordOrRefuse } from "../embeddings/count.ts";
 import { insertRows } from "../embeddings/insert.ts";
-import { checkDimensions, type Row, type Vector } from "../embeddings/row.ts";
+import type { Row } from "../embeddings/row.ts";
 import { mergeRows, type Written } from "../embeddings/upsert.ts";
+import { checkDimensions, type Vector } from "../embeddings/vector.ts";
+import { conflict, invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
+import type { Embedder } from "../models/embedder.ts";
+import { checkModel } from "../models/same-model.ts";
+import type { Client, Database } from "../postgres/database.ts";
 import { isConflict, isUniqueViolation } from "../postgres/errors.ts";
-import type { Client, Database } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
 import { lockStore } from "../storage/counts.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced, writeStore } from "../storage/placement.ts";
+import { recordProgress, type RowFault } from "./ingests.ts";
 import { explainLoss, type IngestSession } from "./session.ts";
-import { checkModel } from "../models/same-model.ts";
-import { recordOrRefuse } from "../embeddings/count.ts";
+import { settle, type Batch, type Settled } from "./settle.ts";
 
 /** How often a group is tried when concurrent transactions get in its way. */
 const ATTEMPTS_MAX = 10;

@@ -7,7 +7,7 @@ import { invalidArgument } from "../errors.ts";
  * no object is made for a nested message, which for small ones costs more than their reading. What is
  * not well formed is INVALID_ARGUMENT.
  */
-export class WireCursor {
+export class ProtobufCursor {
   readonly buffer: Buffer;
   position: number;
   #end: number;

@@ -12,7 +12,10 @@ import {
   type IngestService,
   type IngestSummary,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import type { Embedder } from "../models/embedder.ts";
+import type { ByteBudget } from "../api/byte-budget.ts";
+import type { ReceivedIngest } from "../api/received-ingest.ts";
+import { Messages } from "../api/message-reader.ts";
+import { toSeconds } from "../api/time.ts";
 import {
   failedPrecondition,
   internal,
@@ -22,18 +25,19 @@ import {
   rateLimited,
   unavailable,
 } from "../errors.ts";
-import type { ByteBudget } from "../api/byte-budget.ts";
-import type { Batch } from "./settle.ts";
-import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
-import { Messages } from "../api/message-reader.ts";
+import type { Embedder } from "../models/embedder.ts";
 import { decodeVector } from "../postgres/copy.ts";
-import type { Database, Queryable } from "../postgres/pool.ts";
+import type { Database, Queryable } from "../postgres/database.ts";
+import { isStorable } from "../postgres/text.ts";
 import { listEmbeddings } from "../storage/embeddings.ts";
 import { readPlaced } from "../storage/placement.ts";
-import { GroupWriter, refusal, type Outcome } from "./group-writer.ts";
-import { explainLoss, ingestConflict, openSession, type IngestSession } from "./session.ts";
+import { requireStore } from "../storage/require.ts";
 import { GroupReader, type Group } from "./group-reader.ts";
-import { requireStore, toSeconds } from "../vector-stores/service.ts";
+import { GroupWriter, refusal, type Outcome } from "./group-writer.ts";
+import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
+import { readOpen } from "./request.ts";
+import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
+import type { Batch } from "./settle.ts";
 
 /** What bounds bulk ingest in this process. */
 export interface IngestOptions {
@@ -129,7 +133,9 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     return { [Symbol.dispose]: () => void atomicStreams-- };
   };
   return async function* (requests, signal) {
-    const messages = new Messages(requests, { idleMs, draining }, signal);
+    // See keepBatchesEncoded and readIngest, which make such messages.
+    const received = requests as AsyncIterable<ReceivedIngest>;
+    const messages = new Messages(received, { idleMs, draining }, signal);
     const first = await messages.next();
     if (first.kind === "draining") throw isDraining();
     if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
@@ -138,7 +144,7 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     using _memory =
       budget.tryOpen(STREAM_BYTES) ?? refuse("The service takes no more ingest streams at the moment.");
     using _connection = isAtomic ? openAtomic() : undefined;
-    const session = await openSession(database, open);
+    const session = await openIngestSession(database, readOpen(open));
     const reader = new GroupReader(messages, session, budget, signal);
     const writer = new GroupWriter(database, embedder, session, signal);
     const stream = { session, messages, reader, writer, onCommitted, signal };
@@ -160,7 +166,7 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
 /** A stream that is being ingested. */
 interface Stream {
   session: IngestSession;
-  messages: Messages<IngestRequest>;
+  messages: Messages<ReceivedIngest>;
   reader: GroupReader;
   writer: GroupWriter;
   onCommitted: IngestOptions["onCommitted"];
@@ -271,7 +277,7 @@ function rowsOf(ingest: IngestRow): number {
 }
 
 async function requireIngest(client: Queryable, { tables }: Database, key: IngestKey): Promise<IngestRow> {
-  const row = key.ingestId.includes("\0") ? undefined : await findIngest(client, tables, key);
+  const row = isStorable(key.ingestId) ? await findIngest(client, tables, key) : undefined;
   if (row === undefined)
     throw notFound(
       `No ingest found with id '${key.ingestId}' in vector store '${key.storeId}'.`,

@@ -1,5 +1,6 @@
+import type { Row } from "../embeddings/row.ts";
+import type { Vector } from "../embeddings/vector.ts";
 import type { RowFault } from "./ingests.ts";
-import type { Row, Vector } from "../embeddings/row.ts";
 
 /** A row with its place in the stream; without a vector until its text is embedded. */
 export interface PlacedRow extends Omit<Row, "vector"> {

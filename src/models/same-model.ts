@@ -1,12 +1,11 @@
 import type { Embedder } from "./embedder.ts";
 import { failedPrecondition } from "../errors.ts";
-import type { VectorStoreRow } from "../storage/stores.ts";
 
 /**
  * Refuses to embed for a store whose vectors another model made: vectors of two models cannot be
  * compared. A store filled with callers' own vectors has no model on record and passes.
  */
-export function checkModel(embedder: Embedder, store: Pick<VectorStoreRow, "id" | "embedding_model">): void {
+export function checkModel(embedder: Embedder, store: { id: string; embedding_model: string | null }): void {
   if (store.embedding_model === null || store.embedding_model === embedder.model) return;
   throw failedPrecondition(
     "EMBEDDING_MODEL_MISMATCH",

@@ -9,10 +9,11 @@ import {
   type Model,
   type ModelService,
 } from "../../gen/pgquiver/v1/models_pb.ts";
-import type { Embedder } from "./embedder.ts";
-import { LEXICAL_MODEL } from "./lexical.ts";
+import { checkLength } from "../api/checks.ts";
 import { invalidArgument, missingParameter, modelNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
+import type { Embedder } from "./embedder.ts";
+import { LEXICAL_MODEL } from "./lexical.ts";
 
 /** Embeds texts for callers, and names the one model there is. */
 export function modelService(embedder: Embedder): ServiceImpl<typeof ModelService> {
@@ -21,12 +22,12 @@ export function modelService(embedder: Embedder): ServiceImpl<typeof ModelServic
       const texts = readInput(request.input);
       checkModelName(embedder, request.model);
       checkFormat(request.encodingFormat);
-      checkLength(request, embedder.dimensions);
+      checkDimensions(request, embedder.dimensions);
       checkReplySize(texts, embedder.dimensions);
       const { vectors, tokens } = await embedder.embed(texts, signal);
       // The length is known before only where it is configured.
       const dimensions = (vectors[0] as Float32Array).length;
-      checkLength(request, dimensions);
+      checkDimensions(request, dimensions);
       checkReplySize(texts, dimensions);
       const response = create(EmbedResponseSchema, {
         object: "list",
@@ -70,7 +71,7 @@ function checkFormat(format: string | undefined): void {
   );
 }
 
-function checkLength({ dimensions, model }: EmbedRequest, actual: number | undefined): void {
+function checkDimensions({ dimensions, model }: EmbedRequest, actual: number | undefined): void {
   if (dimensions === undefined || actual === undefined || dimensions === actual) return;
   throw invalidArgument(
     "dimensions",
@@ -93,10 +94,7 @@ function readInput(input: Value | undefined): string[] {
   const { kind } = input ?? {};
   if (kind === undefined || kind.case === undefined || kind.case === "nullValue")
     throw missingParameter("input");
-  if (kind.case === "listValue" && kind.value.values.length > limits.embed_texts_max) {
-    const message = `Invalid 'input': array too long. Expected at most ${limits.embed_texts_max} texts, but got ${kind.value.values.length} instead.`;
-    throw invalidArgument("input", message, "ARRAY_ABOVE_MAX_LENGTH");
-  }
+  if (kind.case === "listValue") checkLength("input", kind.value.values.length, limits.embed_texts_max);
   const texts =
     kind.case === "listValue"
       ? kind.value.values.map((value, index) => readText(value, `input[${index}]`))

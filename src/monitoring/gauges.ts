@@ -1,9 +1,9 @@
-import type { Embedder } from "../models/embedder.ts";
 import type { ByteBudget } from "../api/byte-budget.ts";
-import type { Database } from "../postgres/pool.ts";
+import type { Embedder } from "../models/embedder.ts";
+import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
-import { takeCensus } from "./totals.ts";
 import type { Metrics } from "../wire/metrics.ts";
+import { takeCensus } from "./totals.ts";
 
 /** How long the database may take to tell what it holds, and how long that is believed. */
 const CENSUS_TIMEOUT_MS = 2_000;

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { lockKey } from "./advisory.ts";
-import type { Database } from "./pool.ts";
+import type { Database } from "./database.ts";
 
 /** Work in the background, of which one process at a time does a kind. */
 export interface Exclusive {

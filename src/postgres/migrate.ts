@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import pg from "pg";
-import type { Database, Queryable } from "./pool.ts";
+import type { Database, Queryable } from "./database.ts";
 import type { Tables } from "./tables.ts";
 import { transaction } from "./transaction.ts";
 

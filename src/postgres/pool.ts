@@ -1,39 +1,9 @@
 import pg from "pg";
+import type { Database } from "./database.ts";
 import { openEmbedded } from "./embedded/embedded.ts";
-import type { Replicas } from "./replicas.ts";
 import { SEARCH_SETTINGS } from "./search-settings.ts";
 import type { Tables } from "./tables.ts";
 import { cancellable } from "./transaction.ts";
-
-/** One connection, for as long as several statements belong together. */
-export type Client = pg.PoolClient;
-
-/** What a statement can be sent to: the pool for one statement, a client for several that belong together. */
-export type Queryable = pg.Pool | Client;
-
-/** An open database: what the capabilities get as their first argument. */
-export interface Database {
-  pool: pg.Pool;
-  /**
-   * Two more connections, for what must not wait for others: a pool that is merely busy is no reason to take the
-   * service out, or to lose the files it processes.
-   */
-  probe: pg.Pool;
-  /** Where searches may go as well; undefined: nowhere. */
-  replicas?: Replicas | undefined;
-  tables: Tables;
-  kind: "postgres" | "embedded";
-  /** How to connect for work in the background, past a PgBouncer; undefined where that is not possible or needless. */
-  direct?: pg.ClientConfig | undefined;
-  /** Settings that searches need and that connections do not have by themselves: none, or `SEARCH_SETTINGS` behind a PgBouncer. */
-  searchSettings?: Record<string, string | number> | undefined;
-  /** Which database it is, for the log; without the password. */
-  description: string;
-  /** The schema named by `?schema=` of the URL, to be created if it is missing. */
-  schema: string | undefined;
-  /** Waits for the clients in use to be released, then closes every connection. */
-  close(): Promise<void>;
-}
 
 /** Where the database is and how patient to be with it. */
 export interface DatabaseOptions {

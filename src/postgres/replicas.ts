@@ -1,34 +1,10 @@
 import type pg from "pg";
 import { messageOf } from "../errors.ts";
+import type { Database, Replica, ReplicaState, Replicas } from "./database.ts";
 import { isAway, isReplicaFault } from "./errors.ts";
-import { openDatabase, type Database, type DatabaseOptions } from "./pool.ts";
+import { openDatabase, type DatabaseOptions } from "./pool.ts";
 import { cancellable } from "./transaction.ts";
 import { WalClock } from "./wal-clock.ts";
-
-/** The replicas of a database. */
-export interface Replicas {
-  /** What is known of each, in the order of their URLs. */
-  states(): ReplicaState[];
-  /** The replica with the fewest reads in flight, in turn where there are several; undefined: none is fit for use. */
-  choose(): Pick<Replica, "run"> | undefined;
-  /** Has `listener` told how each replica is, as soon as that is known, and when it becomes fit for use or no longer is. */
-  watch(listener: (state: ReplicaState) => void): void;
-  /** Looks at every replica now. */
-  check(): Promise<void>;
-  close(): Promise<void>;
-}
-
-/** What is known of a replica. */
-export interface ReplicaState {
-  /** Such as `PostgreSQL at db-2:5432, database vectors`; without the password. */
-  description: string;
-  /** Why it is not used, such as "is 7.2 s behind"; undefined: it is. */
-  problem: string | undefined;
-  /** How old its state is at most; undefined: unknown. */
-  lagMs: number | undefined;
-  /** Reads that run on it. */
-  inFlight: number;
-}
 
 /** How the replicas are reached and when they are fit for use. */
 export interface ReplicaOptions extends Pick<DatabaseOptions, "tables" | "poolMax" | "statementTimeoutMs"> {
@@ -59,7 +35,7 @@ export async function openReplicas(
   const connect = { ...options, schema: primary.schema, connectTimeoutMs: CONNECT_TIMEOUT_MS };
   const open = async (url: string) => {
     const database = await openDatabase({ ...connect, url });
-    return new Replica(database, lagMaxMs, clock, (state) => listener(state));
+    return new WatchedReplica(database, lagMaxMs, clock, (state) => listener(state));
   };
   const replicas = await Promise.all(urls.map(open));
   const check = async () => {
@@ -95,7 +71,8 @@ export async function openReplicas(
   };
 }
 
-class Replica {
+/** A replica with what is known of it. */
+class WatchedReplica implements Replica {
   readonly state: ReplicaState;
   readonly #database: Database;
   readonly #lagMaxMs: number;
@@ -114,11 +91,6 @@ class Replica {
     this.#changed = changed;
   }
 
-  /**
-   * Runs `read` on the replica. Undefined: the replica failed where the primary may not, so that the primary should
-   * be asked; other errors are passed on. The signal that `read` gets aborts with the caller's, and when the replica
-   * is lost meanwhile.
-   */
   async run<T>(
     read: (replica: Database, signal: AbortSignal) => Promise<T>,
     signal: AbortSignal,

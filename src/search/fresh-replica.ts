@@ -1,4 +1,4 @@
-import type { Database } from "../postgres/pool.ts";
+import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import { findVersion } from "./version.ts";
 

@@ -1,11 +1,10 @@
 import type { HybridSearch, SearchRequest } from "../../gen/pgquiver/v1/search_pb.ts";
+import { checkRange, checkText, checkLength } from "../api/checks.ts";
+import { checkVector } from "../embeddings/vector.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
-import { checkVector } from "../embeddings/row.ts";
-import { limits } from "../limits.ts";
-import type { Filter } from "../filters/sql.ts";
 import { readFilter } from "../filters/message.ts";
-import { checkRange } from "../api/page.ts";
-import { checkText } from "../api/checks.ts";
+import type { Filter } from "../filters/sql.ts";
+import { limits } from "../limits.ts";
 
 /** A search as it was asked for, checked as far as that is possible without the store. */
 export interface Search {
@@ -74,10 +73,7 @@ function checkQuery({ query, embedding }: SearchRequest, weights: Weights | unde
     );
   }
   const textsMax = embedding.length > 0 ? 1 : limits.search_queries_max;
-  if (query.length > textsMax) {
-    const message = `Invalid '${param}': array too long. Expected at most ${textsMax} texts, but got ${query.length} instead.`;
-    throw invalidArgument(param, message, "ARRAY_ABOVE_MAX_LENGTH");
-  }
+  checkLength(param, query.length, textsMax);
   for (const [index, text] of query.entries()) {
     const textParam = query.length === 1 ? param : `${param}[${index}]`;
     if (text.trim() === "")

@@ -1,20 +1,20 @@
-import type { Embedder, Embeddings } from "../models/embedder.ts";
-import { conflict, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
-import { checkDimensions } from "../embeddings/row.ts";
-import { limits } from "../limits.ts";
-import { encodeVector } from "../postgres/copy.ts";
-import type { Database } from "../postgres/pool.ts";
-import type { SearchQuery } from "./query.ts";
-import { searchStore, type Findings, type Outcome } from "./run.ts";
-import { KnownStores, type KnownStore } from "./store-cache.ts";
-import type { VectorStoreRow } from "../storage/stores.ts";
-import { Touches } from "./last-active.ts";
 import { mapConcurrently } from "../api/concurrency.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
+import { checkDimensions } from "../embeddings/vector.ts";
+import { conflict, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { Embedder, Embeddings } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
+import { encodeVector } from "../postgres/copy.ts";
+import type { Database } from "../postgres/database.ts";
+import { requireActiveStore } from "../storage/require.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
 import { readFresh } from "./fresh-replica.ts";
+import { Touches } from "./last-active.ts";
+import type { SearchQuery } from "./query.ts";
 import { needsEmbedding, type Search } from "./request.ts";
-import { requireActiveStore } from "../vector-stores/service.ts";
+import { searchStore, type Findings, type Outcome } from "./run.ts";
+import { KnownStores, type KnownStore } from "./store-cache.ts";
 
 /** How searches are run. */
 export interface SearchOptions {

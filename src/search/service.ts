@@ -1,21 +1,20 @@
 import { create } from "@bufbuild/protobuf";
-import { createContextKey, type ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import {
   BatchSearchResponseSchema,
   type SearchRequest,
   type SearchService,
 } from "../../gen/pgquiver/v1/search_pb.ts";
-import type { Embedder } from "../models/embedder.ts";
+import { checkLength } from "../api/checks.ts";
+import { searchResultsMax } from "../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Database } from "../postgres/pool.ts";
-import type { Findings } from "./run.ts";
+import type { Embedder } from "../models/embedder.ts";
+import type { Database } from "../postgres/database.ts";
 import { toSearchResponse } from "./reply.ts";
 import { readSearch, type Search } from "./request.ts";
+import type { Findings } from "./run.ts";
 import { Searcher, type SearchOptions } from "./searcher.ts";
-
-/** Most results a caller may ask for; litellm-pgvector's `limit` raises it. */
-export const searchResultsMax = createContextKey<number>(limits.search_results_max);
 
 /** Searches stores by text, vector and keywords. */
 export function searchService(
@@ -47,10 +46,7 @@ export function searchService(
 
 function readBatch(requests: readonly SearchRequest[], resultsLimit: number): Search[] {
   if (requests.length === 0) throw missingParameter("searches");
-  if (requests.length > limits.batch_searches_max) {
-    const message = `Invalid 'searches': array too long. Expected at most ${limits.batch_searches_max} items, but got ${requests.length} instead.`;
-    throw invalidArgument("searches", message, "ARRAY_ABOVE_MAX_LENGTH");
-  }
+  checkLength("searches", requests.length, limits.batch_searches_max);
   return requests.map((request, index) => {
     const path = `searches[${index}].`;
     if (request.vectorStoreId !== "") {

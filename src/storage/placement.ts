@@ -1,8 +1,8 @@
 import type pg from "pg";
 import { vectorStoreNotFound } from "../errors.ts";
 import { lockShared, placementLock } from "../postgres/advisory.ts";
+import type { Client, Queryable } from "../postgres/database.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
-import type { Client, Queryable } from "../postgres/pool.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 

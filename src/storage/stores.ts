@@ -1,5 +1,5 @@
+import type { Queryable } from "../postgres/database.ts";
 import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
-import type { Queryable } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Precision } from "../postgres/vector-index.ts";
 

@@ -1,3 +1,13 @@
+import { fileNotFound, invalidArgument, missingParameter } from "../errors.ts";
+import { attachmentLock, lockShared } from "../postgres/advisory.ts";
+import type { Client } from "../postgres/database.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { isStorable } from "../postgres/text.ts";
+import { lockStore, recordAttachment, recordRemoval } from "../storage/counts.ts";
+import { deleteEmbeddings, type Removed } from "../storage/embeddings.ts";
+import { lockFiles } from "../storage/files.ts";
+import { openForWriting } from "../storage/placement.ts";
+import { chunksOfSlice, sliceChunks } from "./chunks.ts";
 import {
   deleteAttachment,
   findStoresOfFile,
@@ -5,15 +15,6 @@ import {
   lockAttachment,
   type NewAttachment,
 } from "./rows.ts";
-import { chunksOfSlice, sliceChunks } from "./chunks.ts";
-import { fileNotFound, invalidArgument, missingParameter } from "../errors.ts";
-import { lockFiles } from "../files/rows.ts";
-import { attachmentLock, lockShared } from "../postgres/advisory.ts";
-import type { Client } from "../postgres/pool.ts";
-import type { Tables } from "../postgres/tables.ts";
-import { lockStore, recordAttachment, recordRemoval } from "../storage/counts.ts";
-import { deleteEmbeddings, type Removed } from "../storage/embeddings.ts";
-import { openForWriting } from "../storage/placement.ts";
 
 /** A file to be attached, with the request's field that names it. */
 export interface Attachable extends NewAttachment {
@@ -99,6 +100,6 @@ export function checkFileId(id: string, param: string): void {
 
 /** Refuses an id of another kind of resource, in OpenAI's words. */
 export function checkPrefix(id: string, prefix: string, param: string): void {
-  if (id.startsWith(prefix) && !id.includes("\0")) return;
+  if (id.startsWith(prefix) && isStorable(id)) return;
   throw invalidArgument(param, `Invalid '${param}': '${id}'. Expected an ID that begins with '${prefix}'.`);
 }

@@ -7,20 +7,22 @@ import {
   type VectorStoreFileBatch,
   type VectorStoreFileService,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
-import type { AttachmentStatus } from "./rows.ts";
-import { cancelBatch, countFiles, findBatch, insertBatch, type BatchRow } from "./batches.ts";
+import { checkLength } from "../api/checks.ts";
+import { makeIdentifier } from "../api/identifier.ts";
+import { toSeconds } from "../api/time.ts";
 import { invalidArgument, missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Database, Queryable } from "../postgres/pool.ts";
+import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { recordTransition } from "../storage/counts.ts";
+import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { attachFiles, checkFileId, checkPrefix, type Attachable } from "./attach.ts";
 import { readAttributes } from "./attributes.ts";
-import { readChunking } from "./chunking.ts";
+import { cancelBatch, countFiles, findBatch, insertBatch, type BatchRow } from "./batches.ts";
+import { readChunking } from "./request.ts";
 import { listFiles, suggestPoll } from "./reply.ts";
-import { makeIdentifier } from "../api/identifier.ts";
-import { requireActiveStore, requireStore, toSeconds } from "../vector-stores/service.ts";
+import type { AttachmentStatus } from "./rows.ts";
 
 type BatchMethods = Pick<
   ServiceImpl<typeof VectorStoreFileService>,
@@ -96,10 +98,7 @@ function readFiles(request: CreateVectorStoreFileBatchRequest): Attachable[] {
   if (fileIds.length === 0 && files.length === 0) throw missingParameter("file_ids");
   const param = fileIds.length > 0 ? "file_ids" : "files";
   const count = Math.max(fileIds.length, files.length);
-  if (count > limits.batch_files_max) {
-    const message = `Invalid '${param}': array too long. Expected an array with maximum length ${limits.batch_files_max}, but got an array with length ${count} instead.`;
-    throw invalidArgument(param, message, "ARRAY_ABOVE_MAX_LENGTH");
-  }
+  checkLength(param, count, limits.batch_files_max);
   if (files.length > 0) {
     return files.map(({ fileId, attributes, chunkingStrategy }, index) => {
       const path = `files[${index}]`;

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Queryable } from "../postgres/pool.ts";
+import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { AttachmentStatus } from "./rows.ts";
 

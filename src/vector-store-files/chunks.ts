@@ -1,5 +1,5 @@
-import type { Client, Queryable } from "../postgres/pool.ts";
 import { CopyEncoder, copyRows, recycle } from "../postgres/copy.ts";
+import type { Client, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Attributes } from "./rows.ts";
 

@@ -1,5 +1,5 @@
 import { tryLock } from "../postgres/advisory.ts";
-import type { Client, Database, Queryable } from "../postgres/pool.ts";
+import type { Client, Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import type { AttachmentErrorCode, Attributes, Chunking } from "./rows.ts";

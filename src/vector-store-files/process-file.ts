@@ -1,4 +1,14 @@
-import { completeClaim, lockClaim, type Claim } from "./claims.ts";
+import { DocumentError, type DocumentReader, type DocumentSource } from "../documents/reader.ts";
+import { recordOrRefuse } from "../embeddings/count.ts";
+import { failedPrecondition, unavailable } from "../errors.ts";
+import type { Embedder } from "../models/embedder.ts";
+import { checkModel } from "../models/same-model.ts";
+import type { Database } from "../postgres/database.ts";
+import { isCancelled } from "../postgres/errors.ts";
+import { cancellable, transaction } from "../postgres/transaction.ts";
+import { openForWriting } from "../storage/placement.ts";
+import { requireActiveStore } from "../storage/require.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
 import {
   insertChunks,
   publishChunks,
@@ -7,18 +17,8 @@ import {
   type Chunk,
   type Chunked,
 } from "./chunks.ts";
-import { DocumentError, type DocumentReader, type DocumentSource } from "../documents/reader.ts";
-import type { Embedder } from "../models/embedder.ts";
-import { failedPrecondition, unavailable } from "../errors.ts";
-import { isCancelled } from "../postgres/errors.ts";
-import type { Database } from "../postgres/pool.ts";
-import { cancellable, transaction } from "../postgres/transaction.ts";
-import { openForWriting } from "../storage/placement.ts";
-import type { VectorStoreRow } from "../storage/stores.ts";
+import { completeClaim, lockClaim, type Claim } from "./claims.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
-import { checkModel } from "../models/same-model.ts";
-import { recordOrRefuse } from "../embeddings/count.ts";
-import { requireActiveStore } from "../vector-stores/service.ts";
 
 /** What files are processed with. */
 export interface Workshop {

@@ -5,16 +5,16 @@ import {
   VectorStoreFileStatus,
   type ListVectorStoreFilesRequest,
   type ListVectorStoreFilesResponse,
+  type AppliedChunkingStrategySchema,
   type VectorStoreFileSchema,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
-import type { AttachmentRow, AttachmentStatus } from "./rows.ts";
-import { findPosition, listAttachments } from "./list.ts";
-import { invalidArgument, notFound } from "../errors.ts";
-import type { Queryable } from "../postgres/pool.ts";
-import type { Tables } from "../postgres/tables.ts";
-import { toAppliedChunking } from "./chunking.ts";
 import { readPage, readPosition, toPage } from "../api/page.ts";
-import { toSeconds } from "../vector-stores/service.ts";
+import { toSeconds } from "../api/time.ts";
+import { invalidArgument, notFound } from "../errors.ts";
+import type { Queryable } from "../postgres/database.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { findPosition, listAttachments } from "./list.ts";
+import type { AttachmentRow, AttachmentStatus, Chunking } from "./rows.ts";
 
 /** Reads a page of a store's files, or of those of them that are given. */
 export async function listFiles(
@@ -85,4 +85,14 @@ export function toStoreFile(
     chunkingStrategy: toAppliedChunking(row.chunking),
     ...(row.attributes !== null && { attributes: row.attributes as JsonObject }),
   };
+}
+
+/** How a file is cut, as replies say it. */
+export function toAppliedChunking({
+  unit,
+  sizeMax,
+  overlap,
+}: Chunking): MessageInitShape<typeof AppliedChunkingStrategySchema> {
+  if (unit === "characters") return { type: "other" };
+  return { type: "static", static: { maxChunkSizeTokens: sizeMax, chunkOverlapTokens: overlap } };
 }

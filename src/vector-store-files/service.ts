@@ -7,21 +7,21 @@ import {
   type VectorStoreFile,
   type VectorStoreFileService,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
-import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } from "./rows.ts";
-import { readChunks, updateChunks } from "./chunks.ts";
 import { conflict, missingParameter, tooLarge, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Database, Queryable } from "../postgres/pool.ts";
+import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { recordTransition } from "../storage/counts.ts";
 import { openForWriting, readPlaced } from "../storage/placement.ts";
+import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { attachFiles, checkFileId, CHUNKS_TIMEOUT_MS, removeAttachment } from "./attach.ts";
 import { readAttributes } from "./attributes.ts";
-import { readChunking } from "./chunking.ts";
 import { fileBatchMethods } from "./batch-service.ts";
+import { readChunking } from "./request.ts";
+import { readChunks, updateChunks } from "./chunks.ts";
 import { attachmentNotFound, listFiles, suggestPoll, toStoreFile } from "./reply.ts";
-import { requireActiveStore, requireStore } from "../vector-stores/service.ts";
+import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } from "./rows.ts";
 
 type Methods = ServiceImpl<typeof VectorStoreFileService>;
 

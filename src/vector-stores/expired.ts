@@ -1,4 +1,4 @@
-import type { Queryable } from "../postgres/pool.ts";
+import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /** Stores that expired so many seconds ago ($1) and still hold something. Nobody can have used them since. */

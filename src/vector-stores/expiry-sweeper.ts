@@ -1,18 +1,17 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { deleteAttachments } from "../vector-store-files/rows.ts";
 import type { Buckets } from "../files/buckets.ts";
 import { removeLeftovers } from "../files/leftovers.ts";
-import { dropOwnTable, lockIndex } from "../indexes/removal.ts";
-import { deleteIngests, deleteOldIngests } from "../ingest/ingests.ts";
-import { attachmentLock, lockExclusive, placementLock, tryLock } from "../postgres/advisory.ts";
+import { deleteExpiredFiles } from "../files/service.ts";
+import { deleteOldIngests } from "../ingest/ingests.ts";
+import { placementLock, tryLock } from "../postgres/advisory.ts";
+import type { Client, Database } from "../postgres/database.ts";
 import { isLockTimeout } from "../postgres/errors.ts";
-import type { Client, Database } from "../postgres/pool.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { recordRemoval } from "../storage/counts.ts";
 import { deleteEmbeddings } from "../storage/embeddings.ts";
 import { findExpiredStores, lockExpiredStore, recordEmptied } from "./expired.ts";
-import { deleteExpiredFiles } from "../files/service.ts";
+import { removeContents } from "./removal.ts";
 
 /** How what has expired is removed. */
 export interface ExpiryOptions {
@@ -188,14 +187,8 @@ async function deleteRest(
   id: string,
   graceSeconds: number,
 ): Promise<Outcome> {
-  // In the order in which everybody locks: files, catalog, store, rows.
-  await lockExclusive(client, tables, attachmentLock(id));
-  await deleteAttachments(client, tables, id);
-  await lockIndex(client, tables, id);
-  if ((await lockExpiredStore(client, tables, id, graceSeconds)) === undefined) throw new InUse();
-  await deleteEmbeddings(client, tables, id);
-  await dropOwnTable(client, tables, id);
-  await deleteIngests(client, tables, id);
+  const claim = async () => (await lockExpiredStore(client, tables, id, graceSeconds)) !== undefined;
+  if (!(await removeContents(client, tables, id, claim))) throw new InUse();
   await recordEmptied(client, tables, id);
   return "done";
 }

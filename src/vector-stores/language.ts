@@ -1,4 +1,4 @@
-import type { Queryable } from "../postgres/pool.ts";
+import type { Queryable } from "../postgres/database.ts";
 
 /** Whether the database has a text search configuration of this name. */
 export async function hasLanguage(client: Queryable, language: string): Promise<boolean> {

@@ -10,11 +10,11 @@ import {
   type ServiceImpl,
 } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
-import { cancelled } from "../errors.ts";
 import { idempotencyHeader } from "../api/idempotency-key.ts";
-import type { Admit } from "./grpc/admission.ts";
+import { cancelled } from "../errors.ts";
 import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
+import type { Implementation, Service } from "./service.ts";
 
 /** The request's logger, which carries the request id. */
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
@@ -25,21 +25,6 @@ export function callValues(log: FastifyBaseLogger, headers: IncomingHttpHeaders)
   const key = headers["idempotency-key"];
   return key === undefined ? values : values.set(idempotencyHeader, String(key));
 }
-
-/** A service with its implementation, as both front-ends take it. */
-export interface Service {
-  desc: DescService;
-  /** The same service for binary requests, where it differs: see ingest/binary-batch.ts. */
-  binaryDesc?: DescService;
-  implementation: Implementation;
-  /** Reserves memory for each message of a client's stream before it is read; default: none is needed. */
-  admit?: Admit;
-  /** Uploads over plain HTTP at the same time, each of which holds lines in memory; default: any number. */
-  uploadsMax?: number;
-}
-
-/** The methods of an implementation by their name in TypeScript. */
-export type Implementation = Record<string, (request: never, context: HandlerContext) => unknown>;
 
 /**
  * Wraps every method of an implementation with what all protocols share: errors become

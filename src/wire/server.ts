@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
-import fastifyCors from "@fastify/cors";
 import type { DescService } from "@bufbuild/protobuf";
 import { ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import fastifyCors from "@fastify/cors";
 import fastify, {
   LogController,
   type FastifyError,
@@ -11,10 +11,8 @@ import fastify, {
 } from "fastify";
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { invalidArgument } from "../errors.ts";
-import { admitStreams } from "./grpc/admission.ts";
 import { createAuthenticator, type Authenticate } from "./auth.ts";
-import { callValues, type Service } from "./call.ts";
-import { connectRoutes } from "./grpc/connect.ts";
+import { callValues } from "./call.ts";
 import {
   httpError,
   sendError,
@@ -23,16 +21,19 @@ import {
   unsupportedType,
   type HttpError,
 } from "./error.ts";
-import { fileRoutes } from "./rest/not-implemented.ts";
-import { createGrpc, encodeMessage } from "./grpc/unary.ts";
+import { admitStreams } from "./grpc/admission.ts";
+import { connectRoutes } from "./grpc/connect.ts";
 import { healthRoutes, type Health } from "./grpc/health.ts";
-import { canonicalUrl } from "./rest/legacy.ts";
+import { registerReflection } from "./grpc/reflection.ts";
+import { createGrpc, encodeMessage } from "./grpc/unary.ts";
 import { openLog } from "./log.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
-import { registerReflection } from "./grpc/reflection.ts";
 import { requestId } from "./request-id.ts";
+import { canonicalUrl } from "./rest/legacy.ts";
+import { fileRoutes } from "./rest/not-implemented.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
+import type { Service } from "./service.ts";
 import { refuseUnreadable } from "./unreadable.ts";
 
 export interface ServerOptions {

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import pg from "pg";
 import { afterAll, expect, test, vi } from "vitest";
 import { promoteStore, startIndexWorker } from "../../src/indexes/worker.ts";
-import type { Database } from "../../src/postgres/pool.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { countByTable, findIndex, findLeftovers, seedStore, TEST_INDEXES } from "../support/index-store.ts";
 import { readTexts, removeTexts, writeTexts } from "../support/placed-rows.ts";

@@ -1,12 +1,13 @@
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
 import { expect, inject, test } from "vitest";
+import { reasonOf } from "../../src/errors.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import { toServiceError } from "../../src/postgres/errors.ts";
-import { type Database, openDatabase, ping } from "../../src/postgres/pool.ts";
+import { openDatabase, ping } from "../../src/postgres/pool.ts";
 import { SEARCH_SETTINGS } from "../../src/postgres/search-settings.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { reasonOf } from "../../src/errors.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 

@@ -1,6 +1,5 @@
-import type { OpenAI } from "openai";
-import { toFile } from "openai";
-import type { Database } from "../../src/postgres/pool.ts";
+import { type OpenAI, toFile } from "openai";
+import type { Database } from "../../src/postgres/database.ts";
 
 /** Uploads a text as a file, and returns its id. */
 export async function uploadText(client: OpenAI, text: string, filename = "notes.txt"): Promise<string> {

@@ -1,6 +1,6 @@
 import { onTestFinished } from "vitest";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "../../src/indexes/worker.ts";
-import type { Database } from "../../src/postgres/pool.ts";
+import type { Database } from "../../src/postgres/database.ts";
 
 /** How tests make indexes: at once, and small. */
 export const TEST_INDEXES: IndexOptions = {

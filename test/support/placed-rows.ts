@@ -1,4 +1,4 @@
-import type { Database } from "../../src/postgres/pool.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import { deleteEmbeddings } from "../../src/storage/embeddings.ts";
 import { readPlaced, writeStore } from "../../src/storage/placement.ts";
 

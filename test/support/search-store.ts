@@ -1,7 +1,7 @@
 import { createRandom, makeVectors } from "../../bench/support/random.ts";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { CopyEncoder, copyRows } from "../../src/postgres/copy.ts";
-import type { Database } from "../../src/postgres/pool.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import type { Precision } from "../../src/postgres/vector-index.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
 import { findStore, type VectorStoreRow } from "../../src/storage/stores.ts";

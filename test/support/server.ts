@@ -2,7 +2,7 @@ import { createApplication } from "../../src/application.ts";
 import type { Config } from "../../src/config.ts";
 import type { Embedder } from "../../src/models/embedder.ts";
 import { createLexicalEmbedder } from "../../src/models/lexical.ts";
-import type { Database } from "../../src/postgres/pool.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import type { PortOptions } from "../../src/wire/port.ts";
 import { openTestDatabase } from "./database.ts";
 

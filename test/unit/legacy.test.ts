@@ -2,8 +2,8 @@ import { createContextValues, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { searchResultsMax } from "../../src/api/search-results-max.ts";
 import { describeError } from "../../src/errors.ts";
-import { searchResultsMax } from "../../src/search/service.ts";
 import { canonicalUrl, readLegacy } from "../../src/wire/rest/legacy.ts";
 
 type Json = Record<string, unknown>;

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test, vi } from "vitest";
+import type { Database } from "../../src/postgres/database.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
-import { openDatabase, type Database } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/pool.ts";
 import { openReplicas } from "../../src/postgres/replicas.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { nativePostgres } from "../support/cluster.ts";

@@ -1,13 +1,7 @@
 import type { ServerHttp2Stream } from "node:http2";
 import type { FastifyInstance } from "fastify";
 import { cancelled, missingParameter } from "../../errors.ts";
-import type { Service } from "../call.ts";
-
-/**
- * Reserves memory for a message of `bytes`, waiting until there is some. Rejects when the signal
- * aborts, and when it takes too long.
- */
-export type Admit = (bytes: number, signal: AbortSignal) => Promise<Disposable>;
+import type { Service, Admit } from "../service.ts";
 
 /** Bytes of the first message of a stream, which says what it is about and carries no data. */
 const OPENING_BYTES_MAX = 64 * 1024;

@@ -12,10 +12,11 @@ import {
   unreadable,
 } from "../../errors.ts";
 import type { Authenticate } from "../auth.ts";
-import { callValues, type Implementation, type Service } from "../call.ts";
+import { callValues } from "../call.ts";
 import { toConnectError } from "../error.ts";
 import { endUpload, type ServeStream } from "../port.ts";
 import { requestId } from "../request-id.ts";
+import type { Implementation, Service } from "../service.ts";
 
 /** What unary gRPC needs to be served. */
 export interface GrpcOptions {

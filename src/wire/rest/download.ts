@@ -6,7 +6,7 @@ import type {
   GetFileContentRequest,
   GetFileContentResponse,
 } from "../../../gen/pgquiver/v1/files_pb.ts";
-import { readRange } from "../../files/service.ts";
+import { readRange } from "../../api/byte-range.ts";
 
 /**
  * Takes the request's `Range` header into the message: one range of bytes; several, other units and what cannot be read

@@ -6,8 +6,8 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
 import { SearchService } from "../../../gen/pgquiver/v1/search_pb.ts";
+import { searchResultsMax } from "../../api/search-results-max.ts";
 import { invalidArgument } from "../../errors.ts";
-import { searchResultsMax } from "../../search/service.ts";
 
 type Json = Record<string, unknown>;
 

@@ -12,11 +12,14 @@ import {
   type IngestRow,
 } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import { cancelled, invalidArgument, tooLarge } from "../../errors.ts";
-import { unreadableRows } from "../../ingest/group-reader.ts";
+import { UnreadableRow, type ReceivedIngest } from "../../api/received-ingest.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 
 type Json = Record<string, unknown>;
+
+/** The content types an upload of NDJSON may have; undefined stands for none. */
+export const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl", undefined];
 
 /**
  * Lines of one batch, and bytes of them after which it ends sooner, since a batch is held in memory.
@@ -34,15 +37,15 @@ const LINE_BYTES_MAX = 4 * 1024 * 1024;
  * become a batch; a last line `{"finish": {…}}`, or the end of the body, finishes the stream. A line
  * that cannot be read is a refused row like any other.
  */
-export async function* readIngest(request: FastifyRequest, storeId: string): AsyncGenerator<IngestRequest> {
+export async function* readIngest(request: FastifyRequest): AsyncGenerator<ReceivedIngest> {
+  const { vector_store_id: storeId = "" } = request.params as { vector_store_id?: string };
   yield readOpen(request, storeId);
-  let rows: IngestRow[] = [];
+  let rows: (IngestRow | UnreadableRow)[] = [];
   let bytes = 0;
   let seq = 0n;
   let total = 0n;
   let finish: Message | undefined;
-  const batch = () =>
-    create(IngestRequestSchema, { message: { case: "batch", value: { seq: ++seq, rows } } });
+  const batch = (): ReceivedIngest => ({ message: { case: "batch", value: { seq: ++seq, rows } } });
   for await (const line of readLines(request)) {
     if (finish !== undefined) throw invalidArgument("finish", "Nothing may follow the line with 'finish'.");
     const row = readRow(line, total + 1n);
@@ -63,6 +66,11 @@ export async function* readIngest(request: FastifyRequest, storeId: string): Asy
   else if ((request.query as Json)["atomicity"] !== "stream") {
     yield create(IngestRequestSchema, { message: { case: "finish", value: { rows: total } } });
   }
+}
+
+/** Reads one message from its line. What cannot be read is INVALID_ARGUMENT. */
+export function readLine(desc: DescMessage, line: Buffer): Message {
+  return readMessage(desc, parseLine(line, "A line"));
 }
 
 /** Writes a stream of replies as lines. */
@@ -90,30 +98,33 @@ function readOpen(request: FastifyRequest, storeId: string): IngestRequest {
   });
 }
 
-function isClosing(row: IngestRow | Json): row is Json {
-  return !("$typeName" in row);
+function isClosing(row: IngestRow | UnreadableRow | Json): row is Json {
+  return !("$typeName" in row || row instanceof UnreadableRow);
 }
 
 /** A row, or the closing line as it is. */
-function readRow(line: Buffer, number: bigint): IngestRow | Json {
-  let row: IngestRow;
+function readRow(line: Buffer, number: bigint): IngestRow | UnreadableRow | Json {
   try {
-    if (!isUtf8(line)) throw invalidArgument(undefined, `Line ${number} is not UTF-8.`, "INVALID_JSON");
-    const json = JSON.parse(line.toString("utf8")) as unknown;
+    const json = parseLine(line, `Line ${number}`);
     if (typeof json === "object" && json !== null && "finish" in json) return json as Json;
     return readMessage(IngestRowSchema, json) as IngestRow;
   } catch (error) {
-    row = create(IngestRowSchema);
-    const why =
-      error instanceof ConnectError
-        ? error
-        : invalidArgument(
-            undefined,
-            `Line ${number} is not valid JSON: ${(error as Error).message}`,
-            "INVALID_JSON",
-          );
-    unreadableRows.set(row, why);
-    return row;
+    if (error instanceof ConnectError) return new UnreadableRow(error);
+    throw error;
+  }
+}
+
+/** Parses a line of JSON; `noun` begins the message of the INVALID_ARGUMENT where the line is none. */
+function parseLine(line: Buffer, noun: string): unknown {
+  if (!isUtf8(line)) throw invalidArgument(undefined, `${noun} is not UTF-8.`, "INVALID_JSON");
+  try {
+    return JSON.parse(line.toString("utf8")) as unknown;
+  } catch (error) {
+    throw invalidArgument(
+      undefined,
+      `${noun} is not valid JSON: ${(error as Error).message}`,
+      "INVALID_JSON",
+    );
   }
 }
 
@@ -135,7 +146,7 @@ function decode(request: FastifyRequest): Readable {
 }
 
 /** Cuts a body into lines, without empty ones. Memory is bounded by the longest line allowed. */
-async function* readLines(request: FastifyRequest): AsyncGenerator<Buffer> {
+export async function* readLines(request: FastifyRequest): AsyncGenerator<Buffer> {
   const body = decode(request);
   let parts: Buffer[] = [];
   let bytes = 0;

@@ -6,23 +6,16 @@ import { createHandlerContext, type ContextValues, type HandlerContext } from "@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
-import {
-  GetFileContentResponseSchema,
-  UploadFileRequestSchema,
-  type GetFileContentRequest,
-  type GetFileContentResponse,
-} from "../../../gen/pgquiver/v1/files_pb.ts";
-import { IngestRequestSchema } from "../../../gen/pgquiver/v1/ingest_pb.ts";
-import { cancelled, invalidArgument, rateLimited } from "../../errors.ts";
 import { estimateJsonLength } from "../../api/json-length.ts";
-import { callValues, type Implementation, type Service } from "../call.ts";
-import { applyRange, sendContent } from "./download.ts";
+import { cancelled, invalidArgument, rateLimited } from "../../errors.ts";
+import { callValues } from "../call.ts";
 import { sendError, unsupportedType } from "../error.ts";
+import type { Implementation, Service } from "../service.ts";
+import { bindings, checkBindings, type UploadBinding } from "./bindings.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
-import { readForm } from "./multipart.ts";
-import { readIngest, writeLines } from "./ndjson.ts";
+import { NDJSON_TYPES, readLine, readLines, writeLines } from "./ndjson.ts";
 import { parsePath, type PathTemplate } from "./path.ts";
 
 type Json = Record<string, unknown>;
@@ -39,6 +32,7 @@ export interface RestRoute {
  * What an RPC streams is NDJSON. Returns the routes.
  */
 export function registerRest(app: FastifyInstance, services: readonly Service[]): RestRoute[] {
+  checkBindings(services);
   const routes: RestRoute[] = [];
   for (const { desc, implementation, uploadsMax = Infinity } of services) {
     const uploads = { open: 0, max: uploadsMax };
@@ -81,16 +75,26 @@ function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMetho
       app.route({ method, url, handler: (request, reply) => answerWithLines(binding, request, reply) });
       return;
     case "client_streaming":
-      // In a scope of its own, whose body is not parsed but read as it comes.
-      void app.register(async (uploads) => {
-        uploads.removeAllContentTypeParsers();
-        uploads.addContentTypeParser("*", (_request, body, done) => done(null, body));
-        uploads.route({ method, url, handler: (request, reply) => answerUpload(binding, request, reply) });
-      });
+      registerUpload(app, binding, method);
       return;
     case "bidi_streaming":
       throw new Error(`${binding.method.toString()} cannot be spoken over HTTP/1.1`);
   }
+}
+
+function registerUpload(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
+  const special = bindings.get(binding.method);
+  const upload = special?.kind === "client_streaming" ? special : uploadLines(binding);
+  // In a scope of its own, whose body is not parsed but read as it comes.
+  void app.register(async (uploads) => {
+    uploads.removeAllContentTypeParsers();
+    uploads.addContentTypeParser("*", (_request, body, done) => done(null, body));
+    uploads.route({
+      method,
+      url: binding.path.route,
+      handler: (request, reply) => answerUpload({ ...binding, upload }, request, reply),
+    });
+  });
 }
 
 function bind(rule: HttpRule): RestRoute {
@@ -118,10 +122,11 @@ async function answerWithLines(
   const { method, run } = binding;
   const context = restContext(method, request, reply);
   const { message } = readRequest(binding, request, context.values);
-  if (method.output === GetFileContentResponseSchema) {
-    applyRange(request, message as Message as GetFileContentRequest);
-    const content = run(message as never, context) as AsyncIterable<GetFileContentResponse>;
-    return sendContent(message as Message as GetFileContentRequest, content, request, reply);
+  const special = bindings.get(method);
+  if (special?.kind === "server_streaming") {
+    special.prepare(request, message as never);
+    const replies = run(message as never, context) as AsyncIterable<never>;
+    return special.send(message as never, replies, request, reply);
   }
   const lines = writeLines(method.output, run(message as never, context) as AsyncIterable<Message>);
   // An error before the first line is an answer of its own; a later one cuts the connection.
@@ -134,13 +139,13 @@ async function answerWithLines(
 }
 
 async function answerUpload(
-  binding: Binding,
+  binding: Binding & { upload: UploadBinding },
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const { method, run, uploads } = binding;
+  const { method, run, uploads, upload } = binding;
   endUploadAfterAnswer(request.raw, reply.raw);
-  const { types, read } = BODIES[method.input.typeName] as Body;
+  const { types, read } = upload;
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
   if (!types.includes(type)) return sendError(reply, unsupportedType(String(types[0])));
   if (uploads.open >= uploads.max)
@@ -158,22 +163,20 @@ async function answerUpload(
   return sendJson(reply, writeMessage(method.output, output));
 }
 
-/** How the body of an upload becomes the messages of its stream. */
-interface Body {
-  /** The content types it may have; undefined: none may be given. */
-  types: readonly (string | undefined)[];
-  read: (request: FastifyRequest) => AsyncGenerator<Message>;
+/** An upload as NDJSON: one message a line, each with the fields that the path binds. */
+function uploadLines({ method, path }: Binding): UploadBinding {
+  return {
+    kind: "client_streaming",
+    types: NDJSON_TYPES,
+    async *read(request) {
+      for await (const line of readLines(request)) {
+        const message = readLine(method.input, line);
+        bindPath(method, path, message, request);
+        yield message;
+      }
+    },
+  };
 }
-
-/** By the type of the messages. */
-const BODIES: Record<string, Body> = {
-  [IngestRequestSchema.typeName]: {
-    types: ["application/x-ndjson", "application/ndjson", "application/jsonl", undefined],
-    read: (request) =>
-      readIngest(request, (request.params as { vector_store_id?: string }).vector_store_id ?? ""),
-  },
-  [UploadFileRequestSchema.typeName]: { types: ["multipart/form-data"], read: readForm },
-};
 
 /** How long a client may go on sending what nobody reads, until it has seen the answer. */
 export const LINGER_MS = 5_000;
@@ -206,11 +209,16 @@ function readRequest({ method, rule, path }: Binding, request: FastifyRequest, v
     if (field in json) throw invalidArgument(field, `Unknown parameter: '${field}'.`, "UNKNOWN_PARAMETER");
   }
   const message = readMessage(method.input, json) as Message & Json;
+  bindPath(method, path, message, request);
+  return { message, reshape };
+}
+
+function bindPath(method: DescMethod, path: PathTemplate, message: Message, request: FastifyRequest): void {
   const parameters = request.params as Record<string, string>;
   for (const field of method.input.fields) {
-    if (path.fields.includes(field.name)) message[field.localName] = parameters[field.name];
+    if (path.fields.includes(field.name))
+      (message as Message & Json)[field.localName] = parameters[field.name];
   }
-  return { message, reshape };
 }
 
 /** Characters of a reply that are written at once: nobody else needs a turn in between. */

@@ -1,9 +1,8 @@
 import type { FileExpiresAfter, UploadFileMetadata } from "../../gen/pgquiver/v1/files_pb.ts";
+import { checkRange, checkText } from "../api/checks.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
-import type { FileDescription } from "./upload.ts";
 import { limits } from "../limits.ts";
-import { checkRange } from "../api/page.ts";
-import { checkText } from "../api/checks.ts";
+import type { FileDescription } from "./upload.ts";
 
 /** What a file may be for: OpenAI's words for uploads. */
 const PURPOSES = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"];

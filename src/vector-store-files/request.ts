@@ -1,10 +1,8 @@
-import { type MessageInitShape } from "@bufbuild/protobuf";
-import type { AppliedChunkingStrategySchema } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import type { ChunkingStrategy } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
-import type { Chunking } from "./rows.ts";
+import { checkRange } from "../api/checks.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { checkRange } from "../api/page.ts";
+import type { Chunking } from "./rows.ts";
 
 /** OpenAI's default. */
 const AUTO: Chunking = { unit: "tokens", sizeMax: 800, overlap: 400 };
@@ -49,14 +47,4 @@ function readCharacters(strategy: ChunkingStrategy, sizeMax: number, param: stri
   checkRange(`${param}.chunk_size`, sizeMax, 1, limits.chunk_chars_max);
   checkRange(`${param}.chunk_overlap`, overlap, 0, Math.floor(sizeMax / 2));
   return { unit: "characters", sizeMax, overlap };
-}
-
-/** How a file is cut, as replies say it. */
-export function toAppliedChunking({
-  unit,
-  sizeMax,
-  overlap,
-}: Chunking): MessageInitShape<typeof AppliedChunkingStrategySchema> {
-  if (unit === "characters") return { type: "other" };
-  return { type: "static", static: { maxChunkSizeTokens: sizeMax, chunkOverlapTokens: overlap } };
 }

@@ -1,0 +1,81 @@
+import {
+  Atomicity,
+  OnError as OnErrorMessage,
+  WriteMode,
+  type IngestOpen,
+} from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { checkRange } from "../api/checks.ts";
+import { checkIdentifier } from "../api/identifier.ts";
+import { invalidArgument, missingParameter } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { OnError } from "./settle.ts";
+
+/** The settings of a stream, as checked and as kept with its ingest. */
+export interface IngestSettings {
+  mode: "insert" | "upsert" | "skip_existing";
+  atomicity: "batch" | "stream";
+  onError: OnError;
+  dimensions: number | null;
+  rowErrorsMax: number;
+}
+
+const MODES = new Map<WriteMode, IngestSettings["mode"]>([
+  [WriteMode.UNSPECIFIED, "insert"],
+  [WriteMode.INSERT, "insert"],
+  [WriteMode.UPSERT, "upsert"],
+  [WriteMode.SKIP_EXISTING, "skip_existing"],
+]);
+
+const ATOMICITIES = new Map<Atomicity, IngestSettings["atomicity"]>([
+  [Atomicity.UNSPECIFIED, "batch"],
+  [Atomicity.BATCH, "batch"],
+  [Atomicity.STREAM, "stream"],
+]);
+
+const ON_ERRORS = new Map<OnErrorMessage, OnError>([
+  [OnErrorMessage.ABORT_BATCH, "abort_batch"],
+  [OnErrorMessage.SKIP_ROW, "skip_row"],
+  [OnErrorMessage.ABORT, "abort"],
+]);
+
+/** What a stream's `open` message asks for. */
+export interface OpenRequest {
+  storeId: string;
+  /** Undefined: the service makes one. */
+  ingestId: string | undefined;
+  settings: IngestSettings;
+}
+
+/** Checks an `open` message. */
+export function readOpen(open: IngestOpen): OpenRequest {
+  const settings = readSettings(open);
+  if (open.vectorStoreId === "") throw missingParameter("open.vector_store_id");
+  if (open.ingestId !== "") checkIdentifier(open.ingestId, "open.ingest_id");
+  return {
+    storeId: open.vectorStoreId,
+    ingestId: open.ingestId === "" ? undefined : open.ingestId,
+    settings,
+  };
+}
+
+function readSettings(open: IngestOpen): IngestSettings {
+  const mode = MODES.get(open.mode);
+  if (mode === undefined)
+    throw invalidArgument("open.mode", `Invalid 'open.mode': ${open.mode} is no write mode.`);
+  const atomicity = ATOMICITIES.get(open.atomicity);
+  if (atomicity === undefined)
+    throw invalidArgument("open.atomicity", `Invalid 'open.atomicity': ${open.atomicity} is unknown.`);
+  const fallback = atomicity === "stream" ? OnErrorMessage.ABORT : OnErrorMessage.ABORT_BATCH;
+  const onError = ON_ERRORS.get(open.onError === OnErrorMessage.UNSPECIFIED ? fallback : open.onError);
+  if (onError === undefined)
+    throw invalidArgument("open.on_error", `Invalid 'open.on_error': ${open.onError} is unknown.`);
+  if (atomicity === "stream" && onError === "abort_batch") {
+    const message =
+      "Invalid 'open.on_error': abort_batch leaves batches out, which 'atomicity' stream forbids.";
+    throw invalidArgument("open.on_error", message);
+  }
+  if (open.dimensions !== undefined) checkRange("open.dimensions", open.dimensions, 1, limits.dimensions_max);
+  const rowErrorsMax = open.maxRowErrors ?? limits.row_errors_default;
+  checkRange("open.max_row_errors", rowErrorsMax, 0, limits.row_errors_max);
+  return { mode, atomicity, onError, dimensions: open.dimensions ?? null, rowErrorsMax };
+}

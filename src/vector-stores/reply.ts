@@ -1,0 +1,52 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  VectorStoreSchema,
+  VectorStoreStatus,
+  type VectorStore,
+} from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { toSeconds } from "../api/time.ts";
+import { INDEX_STATES, PRECISIONS } from "../indexes/enums.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
+
+/** Makes the message of a store's row. `language` is the service's own, for a store that names none. */
+export function toVectorStore(row: VectorStoreRow, language: string): VectorStore {
+  return create(VectorStoreSchema, {
+    id: row.id,
+    object: "vector_store",
+    createdAt: toSeconds(row.created_at),
+    ...(row.name !== null && { name: row.name }),
+    ...(row.description !== null && { description: row.description }),
+    usageBytes: BigInt(row.usage_bytes),
+    fileCounts: {
+      inProgress: BigInt(row.file_counts.in_progress),
+      completed: BigInt(row.file_counts.completed),
+      failed: BigInt(row.file_counts.failed),
+      cancelled: BigInt(row.file_counts.cancelled),
+      total: BigInt(row.file_counts.total),
+    },
+    status: toStatus(row),
+    ...(row.expires_after !== null && { expiresAfter: row.expires_after }),
+    ...(row.expires_at !== null && { expiresAt: toSeconds(row.expires_at) }),
+    ...(row.last_active_at !== null && { lastActiveAt: toSeconds(row.last_active_at) }),
+    metadata: toStrings(row.metadata),
+    ...(row.dimensions !== null && { dimensions: row.dimensions }),
+    ...(row.embedding_model !== null && { embeddingModel: row.embedding_model }),
+    embeddingCount: BigInt(row.embedding_count),
+    ...(row.precision !== null && { precision: PRECISIONS[row.precision] }),
+    language: row.language ?? language,
+    indexState: INDEX_STATES[row.index_state],
+  });
+}
+
+function toStatus(row: VectorStoreRow): VectorStoreStatus {
+  if (row.expired) return VectorStoreStatus.EXPIRED;
+  return row.file_counts.in_progress > 0 ? VectorStoreStatus.IN_PROGRESS : VectorStoreStatus.COMPLETED;
+}
+
+/** litellm-pgvector stored values of any type; OpenAI's are strings. */
+function toStrings(metadata: Record<string, unknown> | null): Record<string, string> {
+  const pairs = Object.entries(metadata ?? {});
+  return Object.fromEntries(
+    pairs.map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
+  );
+}

@@ -1,0 +1,108 @@
+import {
+  type CreateVectorStoreRequest,
+  type ExpiresAfter,
+  type UpdateVectorStoreRequest,
+} from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { checkLength, checkRange, checkText } from "../api/checks.ts";
+import { checkIdentifier } from "../api/identifier.ts";
+import { invalidArgument, missingParameter } from "../errors.ts";
+import { checkPrecision, readPrecision } from "../indexes/enums.ts";
+import { limits } from "../limits.ts";
+import type { ExpiresAfter as Expiry, NewVectorStore, VectorStoreChange } from "../storage/stores.ts";
+import { checkFileId, type Attachable } from "../vector-store-files/attach.ts";
+import { readChunking } from "../vector-store-files/request.ts";
+
+/** Checks what a new store is to be like. */
+export function readNewStore(request: CreateVectorStoreRequest): Omit<NewVectorStore, "id" | "createdAt"> {
+  if (request.id !== undefined) checkIdentifier(request.id, "id");
+  if (request.dimensions !== undefined)
+    checkRange("dimensions", request.dimensions, 1, limits.dimensions_max);
+  const precision = readPrecision(request.precision) ?? null;
+  checkPrecision(precision, request.dimensions ?? null);
+  return {
+    name: readText(request.name, "name", limits.store_name_chars_max),
+    description: readText(request.description, "description", limits.store_description_chars_max),
+    metadata: readMetadata(request.metadata),
+    expiresAfter: readExpiry(request.expiresAfter),
+    dimensions: request.dimensions ?? null,
+    precision,
+    language: request.language === undefined ? null : readLanguage(request.language),
+  };
+}
+
+const CHANGEABLE = ["name", "expires_after", "metadata"] as const;
+
+/** Checks what an update changes: the fields of its mask, or without a mask the fields that are set. */
+export function readChange(request: UpdateVectorStoreRequest): VectorStoreChange {
+  const paths = request.updateMask?.paths ?? [];
+  for (const path of paths) {
+    if (!(CHANGEABLE as readonly string[]).includes(path)) {
+      throw invalidArgument(
+        "update_mask",
+        `Invalid 'update_mask': '${path}' cannot be changed. Supported values are: ${CHANGEABLE.join(", ")}.`,
+      );
+    }
+  }
+  const isSet = {
+    name: request.name,
+    expires_after: request.expiresAfter,
+    metadata: Object.keys(request.metadata)[0],
+  };
+  const changes = (field: (typeof CHANGEABLE)[number]) =>
+    paths.length === 0 ? isSet[field] !== undefined : paths.includes(field);
+  return {
+    ...(changes("name") && { name: readText(request.name, "name", limits.store_name_chars_max) }),
+    ...(changes("expires_after") && { expiresAfter: readExpiry(request.expiresAfter) }),
+    ...(changes("metadata") && { metadata: readMetadata(request.metadata) }),
+  };
+}
+
+function readText(text: string | undefined, param: string, charsMax: number): string | null {
+  if (text === undefined) return null;
+  checkText(text, param, charsMax);
+  return text;
+}
+
+function readLanguage(language: string): string {
+  checkText(language, "language", limits.language_chars_max);
+  return language;
+}
+
+function readExpiry(expiry: ExpiresAfter | undefined): Expiry | null {
+  if (expiry === undefined) return null;
+  if (expiry.anchor === "") throw missingParameter("expires_after.anchor");
+  if (expiry.anchor !== "last_active_at") {
+    throw invalidArgument(
+      "expires_after.anchor",
+      `Invalid value: '${expiry.anchor}'. Supported values are: 'last_active_at'.`,
+    );
+  }
+  if (expiry.days === undefined) throw missingParameter("expires_after.days");
+  checkRange("expires_after.days", expiry.days, 1, limits.expiry_days_max);
+  return { anchor: expiry.anchor, days: expiry.days };
+}
+
+function readMetadata(metadata: Record<string, string>): Record<string, string> {
+  const pairs = Object.entries(metadata);
+  if (pairs.length > limits.store_metadata_pairs_max) {
+    const message = `Invalid 'metadata': too many properties. Expected at most ${limits.store_metadata_pairs_max}, but got ${pairs.length} instead.`;
+    throw invalidArgument("metadata", message, "OBJECT_ABOVE_MAX_PROPERTIES");
+  }
+  for (const [key, value] of pairs) {
+    if (key === "") throw invalidArgument("metadata", "Invalid 'metadata': a key is empty.");
+    checkText(key, "metadata", limits.store_metadata_key_chars_max);
+    checkText(value, `metadata.${key}`, limits.store_metadata_value_chars_max);
+  }
+  return metadata;
+}
+
+/** Checks the files that a new store starts with. */
+export function readFileIds(request: CreateVectorStoreRequest): Attachable[] {
+  const chunking = readChunking(request.chunkingStrategy);
+  checkLength("file_ids", request.fileIds.length, limits.store_files_max);
+  return request.fileIds.map((fileId, index) => {
+    const param = `file_ids[${index}]`;
+    checkFileId(fileId, param);
+    return { fileId, attributes: null, chunking, param };
+  });
+}
