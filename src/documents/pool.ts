@@ -1,3 +1,4 @@
+import { Semaphore } from "../api/concurrency.ts";
 import { readerFailed } from "./error.ts";
 import { ReadingProcess } from "./process.ts";
 
@@ -17,63 +18,49 @@ export interface PoolOptions {
 /** Reading processes, each with one file at a time, started when there are files to read. */
 export class ProcessPool {
   readonly #options: PoolOptions;
-  readonly #busy = new Set<ReadingProcess>();
+  readonly #busy = new Map<ReadingProcess, Disposable>();
   readonly #idle = new Map<ReadingProcess, NodeJS.Timeout>();
-  /** Those who wait for a place, in order. */
-  readonly #waiting = new Set<PromiseWithResolvers<void>>();
-  #placesFree: number;
+  readonly #places: Semaphore;
   #isClosed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    this.#placesFree = options.workers;
+    this.#places = new Semaphore(options.workers);
   }
 
   /** A process of one's own until it is given back. Throws the signal's reason, or a DocumentError after `close`. */
   async take(signal: AbortSignal): Promise<ReadingProcess> {
-    signal.throwIfAborted();
     if (this.#isClosed) throw readerFailed(ENDING);
-    if (this.#placesFree > 0) this.#placesFree--;
-    else await this.#waitForPlace(signal);
+    const place = await this.#places.acquire(signal);
     try {
       if (this.#isClosed) throw readerFailed(ENDING);
       const { memoryBytes, timeoutMs } = this.#options;
       const process = this.#takeIdle() ?? new ReadingProcess(memoryBytes, timeoutMs);
-      this.#busy.add(process);
+      this.#busy.set(process, place);
       return process;
     } catch (error) {
-      this.#freePlace();
+      place[Symbol.dispose]();
       throw error;
     }
   }
 
   /** Takes a process back: one that did not end its file is ended itself. */
   give(process: ReadingProcess): void {
+    const place = this.#busy.get(process);
     this.#busy.delete(process);
     if (process.isReusable && !this.#isClosed) {
       this.#idle.set(process, setTimeout(() => this.#takeIdle()?.kill(), IDLE_MS).unref());
     } else {
       process.kill();
     }
-    this.#freePlace();
-  }
-
-  #freePlace(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) {
-      this.#placesFree++;
-    } else {
-      this.#waiting.delete(next);
-      next.resolve();
-    }
+    place?.[Symbol.dispose]();
   }
 
   /** Ends all processes, and waits until they are gone. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const place of this.#waiting) place.reject(readerFailed(ENDING));
-    this.#waiting.clear();
-    const processes = [...this.#busy];
+    this.#places.rejectWaiting(readerFailed(ENDING));
+    const processes = [...this.#busy.keys()];
     for (let idle = this.#takeIdle(); idle !== undefined; idle = this.#takeIdle()) processes.push(idle);
     for (const process of processes) process.kill(readerFailed(ENDING));
     await Promise.all(processes.map(({ ended }) => ended));
@@ -87,19 +74,5 @@ export class ProcessPool {
       if (process.isReusable) return process;
     }
     return undefined;
-  }
-
-  async #waitForPlace(signal: AbortSignal): Promise<void> {
-    const place = Promise.withResolvers<void>();
-    const leave = () => {
-      if (this.#waiting.delete(place)) place.reject(signal.reason);
-    };
-    this.#waiting.add(place);
-    signal.addEventListener("abort", leave);
-    try {
-      await place.promise;
-    } finally {
-      signal.removeEventListener("abort", leave);
-    }
   }
 }

@@ -6,6 +6,7 @@ import {
   rateLimited,
   unavailable,
 } from "../errors.ts";
+import { mapConcurrently, Semaphore } from "../api/concurrency.ts";
 import type { Embedder, Embeddings } from "./embedder.ts";
 
 /** Where the embeddings come from, and how hard the provider may be pressed. */
@@ -64,10 +65,11 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
     ...(sendsDimensions && dimensions !== undefined ? { dimensions } : {}),
   };
   const post = createPost(options);
-  const inTurn = createTurns(concurrency);
+  const requests = new Semaphore(concurrency);
 
   async function embedBatch(texts: readonly string[], signal: AbortSignal): Promise<Embeddings> {
-    const reply = await inTurn(() => post({ ...settings, input: texts }, signal), signal);
+    using _ = await requests.acquire(signal);
+    const reply = await post({ ...settings, input: texts }, signal);
     const embeddings = readReply(reply, texts.length);
     checkLengths(embeddings.vectors, dimensions, model);
     return embeddings;
@@ -77,22 +79,8 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
     model,
     dimensions,
     async embed(texts, signal) {
-      signal.throwIfAborted();
       const batches = splitTexts(texts, batchTextsMax);
-      const replies: Embeddings[] = [];
-      const failure = new AbortController();
-      const either = AbortSignal.any([signal, failure.signal]);
-      const remaining = batches.entries();
-      const work = async (): Promise<void> => {
-        for (const [index, batch] of remaining) replies[index] = await embedBatch(batch, either);
-      };
-      // The first failure is the controller's reason; every worker has stopped before it is thrown.
-      const workers = Array.from({ length: Math.min(concurrency, batches.length) }, () =>
-        work().catch((error: unknown) => failure.abort(error)),
-      );
-      await Promise.all(workers);
-      signal.throwIfAborted();
-      failure.signal.throwIfAborted();
+      const replies = await mapConcurrently(batches, concurrency, embedBatch, signal);
       const vectors = replies.flatMap((reply) => reply.vectors);
       checkLengths(vectors, dimensions, model);
       return { vectors, tokens: replies.reduce((sum, reply) => sum + reply.tokens, 0) };
@@ -116,48 +104,6 @@ function splitTexts(texts: readonly string[], textsMax: number): string[][] {
     }
   }
   return batches;
-}
-
-/** Runs at most `count` tasks at once, in the order they came. Waiting ends with the signal. */
-function createTurns(count: number): <T>(task: () => Promise<T>, signal: AbortSignal) => Promise<T> {
-  const waiting = new Set<() => void>();
-  let free = count;
-
-  async function take(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (free > 0) {
-      free -= 1;
-      return;
-    }
-    const turn = Promise.withResolvers<void>();
-    // Out of the queue at once: a turn given to one who has left would be lost.
-    const leave = (): void => {
-      waiting.delete(turn.resolve);
-      turn.reject(signal.reason);
-    };
-    signal.addEventListener("abort", leave);
-    waiting.add(turn.resolve);
-    try {
-      await turn.promise;
-    } finally {
-      signal.removeEventListener("abort", leave);
-    }
-  }
-
-  return async (task, signal) => {
-    await take(signal);
-    try {
-      return await task();
-    } finally {
-      const [next] = waiting;
-      if (next === undefined) {
-        free += 1;
-      } else {
-        waiting.delete(next);
-        next();
-      }
-    }
-  };
 }
 
 /** One request to the provider, with its retries; failures are already in our currency. */

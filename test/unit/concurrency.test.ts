@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { mapConcurrently } from "../../src/api/concurrency.ts";
+import { mapConcurrently, Semaphore } from "../../src/api/concurrency.ts";
 
 const never = new AbortController().signal;
 
@@ -46,3 +46,25 @@ test.each([[["only"]], [["first", "second"]]])(
     await expect(result).rejects.toThrow("enough");
   },
 );
+
+test("a semaphore hands permits on in the order they were asked for, past those who gave up", async () => {
+  const semaphore = new Semaphore(1);
+  const first = await semaphore.acquire(never);
+  const gaveUp = new AbortController();
+  const order: string[] = [];
+  const second = semaphore.acquire(gaveUp.signal);
+  const third = semaphore.acquire(never).then((permit) => {
+    order.push("third");
+    return permit;
+  });
+  const fourth = semaphore.acquire(never).then(() => order.push("fourth"));
+  gaveUp.abort(new Error("enough"));
+  await expect(second).rejects.toThrow("enough");
+  first[Symbol.dispose]();
+  (await third)[Symbol.dispose]();
+  await fourth;
+  expect(order).toEqual(["third", "fourth"]);
+  const fifth = semaphore.acquire(never);
+  semaphore.rejectWaiting(new Error("closed"));
+  await expect(fifth).rejects.toThrow("closed");
+});

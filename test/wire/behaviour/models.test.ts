@@ -51,7 +51,13 @@ describe.each(protocols)("over $name", (protocol) => {
     ["tokens", { input: [1, 2] }, "INVALID_TYPE", "input[0]", "arrays of tokens are not supported"],
     ["arrays of tokens", { input: [[1], [2]] }, "INVALID_TYPE", "input[0]", "arrays of tokens are not"],
     ["an object", { input: { text: "x" } }, "INVALID_TYPE", "input", "expected a text or an array"],
-    ["too many texts", { input: Array(2049).fill("x") }, "ARRAY_ABOVE_MAX_LENGTH", "input", "maximum length 2048"],
+    [
+      "too many texts",
+      { input: Array(2049).fill("x") },
+      "ARRAY_ABOVE_MAX_LENGTH",
+      "input",
+      "maximum length 2048",
+    ],
     [
       "too much text",
       { input: "é".repeat(4_194_305) },
