@@ -60,7 +60,7 @@ const urls = (schemes: readonly string[]) =>
     return values;
   });
 
-/** Every variable the service reads, by its name. README's table is held to this one by a test. */
+/** Every variable the service reads, by its name. docs/configuration.md is held to this object by a test. */
 export const variables = z.object({
   DATABASE_URL: url(["postgres", "postgresql"]),
   DATABASE_DIRECT_URL: url(["postgres", "postgresql"]),

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { getOption, hasOption } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
@@ -28,14 +28,31 @@ function firstColumns(text: string): string[] {
   );
 }
 
-test("README's table of variables names those that are read, and no other", () => {
-  const listed = firstColumns(
-    readme.slice(readme.indexOf("## Configuration"), readme.indexOf("## Deployment")),
-  );
+test("docs/configuration.md lists the variables that are read, and no other", () => {
+  const listed = firstColumns(read("docs/configuration.md"));
   expect(listed.toSorted()).toEqual(Object.keys(variables.shape).toSorted());
 });
 
-test("README's table of the API names every RPC with its route", () => {
+test("docs/configuration.md gives the defaults of the code where they are numbers", () => {
+  const rows = [...read("docs/configuration.md").matchAll(/^\| `(\w+)` \| (\d+) \|/gm)];
+  expect(rows.length).toBeGreaterThan(15);
+  const shape = variables.shape as Record<string, { parse: (value: undefined) => unknown }>;
+  for (const [, name, value] of rows)
+    expect(shape[name as string]?.parse(undefined), name).toBe(Number(value));
+});
+
+test("README's measured numbers are those of bench/README.md", () => {
+  const speed = readme.slice(readme.indexOf("## How fast"), readme.indexOf("## Start"));
+  const numbers = Array.from(speed.matchAll(/\*\*([\d.,]+)\*\*/g), ([, value]) =>
+    (value as string).replace(",", ""),
+  );
+  expect(numbers.length).toBeGreaterThan(4);
+  const measured = new Set(read("bench/README.md").match(/\d+(?:\.\d+)?/g));
+  for (const number of numbers) expect(measured).toContain(number);
+});
+
+test("docs/api.md lists every RPC with its route", () => {
+  const lines = read("docs/api.md").split("\n");
   for (const service of [
     VectorStoreService,
     FileService,
@@ -48,7 +65,7 @@ test("README's table of the API names every RPC with its route", () => {
     DiagnosticsService,
   ]) {
     for (const method of service.methods) {
-      const row = readme.split("\n").find((line) => line.startsWith(`| \`${service.name}/${method.name}\``));
+      const row = lines.find((line) => line.startsWith(`| \`${service.name}/${method.name}\``));
       expect(row, `${service.name}/${method.name}`).toBeDefined();
       if (!hasOption(method, http)) continue;
       const { pattern } = getOption(method, http);
@@ -83,19 +100,22 @@ test(".env.example sets nothing that is not read", () => {
   expect(Object.keys(variables.shape)).toEqual(expect.arrayContaining(names));
 });
 
-test.each([
-  "README.md",
-  "docs/architecture.md",
-  "docs/errors.md",
-  "docs/files.md",
-  "docs/litellm-pgvector.md",
-  "docs/operations.md",
-  "docs/replicas.md",
-  "docs/openai-compatibility.md",
-  "bench/README.md",
-])("%s links to files that are there", (path) => {
-  const links = [...read(path).matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link]) => link as string);
+/** Every document, by its path in the repository. */
+const documents = globSync(["*.md", "{bench,docs,examples}/**/*.md"], { cwd: root });
+
+test.each(documents)("%s links to and names files that are there", (path) => {
+  const prose = read(path).replaceAll(/https?:[^\s)]+/g, "#");
+  const links = Array.from(prose.matchAll(/\]\((?!#)([^)#]+)/g), ([, link]) => link as string);
   for (const link of links) expect(existsSync(join(root, dirname(path), link)), link).toBe(true);
+  const names = prose.match(/[\w./-]*\w\/[\w./-]*\w\.(?:ts|sql|proto|md|sh|py|svg)\b/g) ?? [];
+  // Sources are named from `src/` on, or from the document as links are.
+  for (const name of names) {
+    const places = [root, join(root, "src"), join(root, dirname(path))];
+    expect(
+      places.some((place) => existsSync(join(place, name))),
+      name,
+    ).toBe(true);
+  }
 });
 
 test("docs/doctor.md lists the checks in their order", () => {
