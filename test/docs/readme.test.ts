@@ -1,4 +1,4 @@
-import { existsSync, globSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { getOption, hasOption } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
@@ -115,6 +115,44 @@ test.each(documents)("%s links to and names files that are there", (path) => {
       places.some((place) => existsSync(join(place, name))),
       name,
     ).toBe(true);
+  }
+});
+
+test("docs/architecture.md says of each folder what the linter lets it import", () => {
+  const folders = readdirSync(join(root, "src"), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name);
+  const { overrides } = JSON.parse(read(".oxlintrc.json")) as {
+    overrides: {
+      files: string[];
+      rules: { "no-restricted-imports"?: [string, { patterns: { regex?: string }[] }] };
+    }[];
+  };
+  const text = read("docs/architecture.md");
+  const rows = text
+    .slice(text.indexOf("## Who may import whom"), text.indexOf("## A search"))
+    .match(/^\| `.*$/gm);
+  const listed = new Map<string, string[]>();
+  for (const row of rows ?? []) {
+    const [of, may] = row
+      .split(" | ")
+      .map((cell) => Array.from(cell.matchAll(/`([\w-]+)`/g), ([, name]) => name));
+    const before = [...listed.keys()];
+    for (const folder of of ?? [])
+      listed.set(
+        folder as string,
+        (row.includes("all of the above") ? before : (may as string[])).toSorted(),
+      );
+  }
+  expect([...listed.keys()].toSorted()).toEqual(folders.toSorted());
+  for (const [folder, may] of listed) {
+    const override = overrides.find(({ files }) => files.includes(`src/${folder}/**`));
+    const patterns = override?.rules["no-restricted-imports"]?.[1].patterns ?? [];
+    const isForbidden = (other: string) =>
+      patterns.some(({ regex }) => regex !== undefined && new RegExp(regex).test(`../${other}/x.ts`));
+    expect(folders.filter((other) => other !== folder && !isForbidden(other)).toSorted(), folder).toEqual(
+      may,
+    );
   }
 });
 
