@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { DescService } from "@bufbuild/protobuf";
 import { ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import fastifyCors from "@fastify/cors";
 import fastify, {
   LogController,
@@ -22,7 +23,7 @@ import {
   type HttpError,
 } from "./error.ts";
 import { admitStreams } from "./grpc/admission.ts";
-import { connectRoutes } from "./grpc/connect.ts";
+import { abortOnHangUp } from "./grpc/hang-up.ts";
 import { healthRoutes, type Health } from "./grpc/health.ts";
 import { registerReflection } from "./grpc/reflection.ts";
 import { createGrpc, encodeMessage } from "./grpc/unary.ts";
@@ -119,6 +120,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
 function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
   return async (app: FastifyInstance): Promise<void> => {
+    app.addHook("onRequest", async (_request, reply) => abortOnHangUp(reply));
     admitStreams(app, options.services, options.requestBytesMax);
     const register = (router: ConnectRouter) => {
       for (const { desc, binaryDesc, implementation } of options.services)
@@ -126,7 +128,8 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
       options.health.register(router);
       registerReflection(router, [...options.services.map(({ desc }) => desc), HealthService]);
     };
-    connectRoutes(app, register, {
+    await app.register(fastifyConnectPlugin, {
+      routes: register,
       requestGate: (context: HandlerContext) => {
         if (context.service.typeName !== HealthService.typeName)
           authenticate(context.requestHeader.get("authorization"));

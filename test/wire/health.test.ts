@@ -1,4 +1,5 @@
 import { createRequire } from "node:module";
+import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import {
   Client,
   credentials,
@@ -13,7 +14,6 @@ import { loadSync } from "@grpc/proto-loader";
 import fastify, { type FastifyInstance } from "fastify";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
-import { connectRoutes } from "../../src/wire/grpc/connect.ts";
 import { createHealth, healthRoutes, type Health, type HealthOptions } from "../../src/wire/grpc/health.ts";
 import { createPortServer } from "../../src/wire/port.ts";
 
@@ -45,7 +45,7 @@ async function start(options: Partial<HealthOptions> & Pick<HealthOptions, "chec
     ...options,
   });
   const app = fastify({ serverFactory: (handler) => createPortServer(handler) });
-  await app.register(async (scope) => connectRoutes(scope, (router) => health.register(router)));
+  await app.register(fastifyConnectPlugin, { routes: (router) => health.register(router) });
   healthRoutes(app, health);
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   const client = new Client(new URL(url).host, credentials.createInsecure());

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import { createRequire } from "node:module";
 import { promisify } from "node:util";
 import { create, createFileRegistry, fromBinary, getOption, hasOption } from "@bufbuild/protobuf";
@@ -16,7 +17,6 @@ import { Health } from "../../gen/health/v1/health_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
-import { connectRoutes } from "../../src/wire/grpc/connect.ts";
 import { createHealth } from "../../src/wire/grpc/health.ts";
 import { createPortServer } from "../../src/wire/port.ts";
 import { registerReflection } from "../../src/wire/grpc/reflection.ts";
@@ -36,9 +36,11 @@ let url: string;
 
 beforeAll(async () => {
   const health = createHealth({ services: [], check: async () => {}, intervalMs: 60_000, timeoutMs: 10_000 });
-  connectRoutes(app, (router) => {
-    health.register(router);
-    registerReflection(router, services);
+  await app.register(fastifyConnectPlugin, {
+    routes: (router) => {
+      health.register(router);
+      registerReflection(router, services);
+    },
   });
   url = await app.listen({ host: "127.0.0.1", port: 0 });
 });
