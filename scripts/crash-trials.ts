@@ -2,6 +2,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import pg from "pg";
+import { onConnect } from "../src/postgres/vector-types.ts";
 import { compare } from "./crash/check.ts";
 import { crashCluster, prepareGround } from "./crash/ground.ts";
 import { seededRandom } from "./crash/random.ts";
@@ -35,7 +36,7 @@ async function main(): Promise<void> {
     options.fault === "service",
   );
   await service.address();
-  const pool = new pg.Pool({ connectionString: ground.url });
+  const pool = new pg.Pool({ connectionString: ground.url, onConnect });
   // The connections that a fault cuts.
   pool.on("error", () => {});
   await slowCommits(pool);

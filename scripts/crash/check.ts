@@ -23,14 +23,14 @@ const FAULTS_LISTED = 100;
 interface StoredRow {
   id: string;
   content: string;
-  embedding: string;
+  embedding: number[];
 }
 
 /** Compares a store with what was loaded into it, by plain SQL. */
 export async function compare(pool: pg.Pool, { storeId, plans }: Loaded): Promise<Difference> {
   const difference: Difference = { rowsLost: 0, rowsDoubled: 0, problems: [] };
   const rows = await pool.query<StoredRow>(
-    "select id, content, embedding::text as embedding from embeddings where vector_store_id = $1",
+    "select id, content, embedding from embeddings where vector_store_id = $1",
     [storeId],
   );
   const expected: PlannedRow[] = [];
@@ -49,7 +49,7 @@ function compareRows(expected: PlannedRow[], stored: StoredRow[], difference: Di
   const named = new Set(expected.map((row) => row.id));
   const left = new Map<string, number>();
   const add = (key: string, by: number) => left.set(key, (left.get(key) ?? 0) + by);
-  for (const row of expected) add(JSON.stringify([row.id, row.content, `[${row.vector.join(",")}]`]), 1);
+  for (const row of expected) add(JSON.stringify([row.id, row.content, row.vector]), 1);
   for (const row of stored)
     add(JSON.stringify([named.has(row.id) ? row.id : "", row.content, row.embedding]), -1);
   for (const [key, count] of left) {

@@ -3,6 +3,7 @@ import pg from "pg";
 import type { Database, Queryable } from "./database.ts";
 import type { Tables } from "./tables.ts";
 import { transaction } from "./transaction.ts";
+import { registerVectorTypes } from "./vector-types.ts";
 
 /** Key of the advisory lock under which one process at a time migrates; any number nobody else uses. */
 const LOCK_KEY = 7_074_110_310;
@@ -36,6 +37,8 @@ export async function migrate(database: Database): Promise<{ applied: number }> 
         throw new Error(`Migration ${name} failed and was undone: ${message}.`, { cause: error });
       });
     }
+    // The connection was opened before pgvector was there.
+    await registerVectorTypes(client);
     return { applied: pending.length };
   });
 }

@@ -4,6 +4,7 @@ import { openEmbedded } from "./embedded/embedded.ts";
 import { SEARCH_SETTINGS } from "./search-settings.ts";
 import type { Tables } from "./tables.ts";
 import { cancellable } from "./transaction.ts";
+import { onConnect } from "./vector-types.ts";
 
 /** Where the database is and how patient to be with it. */
 export interface DatabaseOptions {
@@ -46,7 +47,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
 }
 
 function openPool(config: pg.PoolConfig): pg.Pool {
-  const pool = new pg.Pool(config);
+  const pool = new pg.Pool({ ...config, onConnect });
   // An idle connection that breaks is already out of the pool, and the statement that ran on a busy one rejects;
   // without a listener either event would end the process.
   pool.on("error", () => {});

@@ -217,10 +217,10 @@ test.runIf(native)("takes no more from the source than Postgres takes", async ()
 
 test("takes vectors as binary parameters and gives them back", async () => {
   const vector = Float32Array.of(0.1, -2.5, 1e-20);
-  const { rows } = await client.query("select $1::vector::text as text, vector_send($1::vector) as wire", [
+  const { rows } = await client.query("select $1::vector as numbers, vector_send($1::vector) as wire", [
     encodeVector(vector),
   ]);
-  expect(rows[0].text).toBe("[0.1,-2.5,1e-20]");
+  expect(rows[0].numbers).toEqual([0.1, -2.5, 1e-20]);
   expect(decodeVector(rows[0].wire)).toEqual(vector);
 });
 

@@ -24,8 +24,8 @@ export async function deleteStore({ url }: Pick<TestServer, "url">, id: string):
 export async function readRows(
   { database: { pool } }: Pick<TestServer, "database">,
   storeId: string,
-): Promise<{ id: string; content: string; embedding: string; metadata: Json }[]> {
-  const sql = `select id, content, embedding::text as embedding, metadata from embeddings where vector_store_id = $1 order by id`;
+): Promise<{ id: string; content: string; embedding: number[]; metadata: Json }[]> {
+  const sql = `select id, content, embedding, metadata from embeddings where vector_store_id = $1 order by id`;
   return (await pool.query(sql, [storeId])).rows;
 }
 

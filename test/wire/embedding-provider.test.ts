@@ -192,7 +192,7 @@ test("texts go out in batches, and each row gets its own vector", async () => {
   const sizes = provider.requests.map(({ body }) => body.input.length);
   expect(sizes.toSorted((a, b) => a - b)).toEqual([1, 3, 3]);
   const { rows } = await database.pool.query(
-    "select content, embedding::float4[] as vector from embeddings where id <> 'own' order by content",
+    "select content, embedding as vector from embeddings where id <> 'own' order by content",
   );
   const expected = contents.map((content, index) => vectorOf(index === 4 ? "other" : content, 8));
   expect(rows.map((row) => row.content)).toEqual(contents);

@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
+import { onConnect } from "../vector-types.ts";
 import { PgliteSocket } from "./pglite-socket.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 
@@ -51,6 +52,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
     max: 1,
     idleTimeoutMillis: 0,
     connectionTimeoutMillis: options.connectTimeoutMs,
+    onConnect,
   });
   // As in pool.ts: without listeners a broken connection would end the process.
   pool.on("error", () => {});

@@ -46,7 +46,7 @@ const texts = (count: number, first = 0): Row[] =>
 
 async function readVectors(): Promise<Map<string, number[]>> {
   const rows = await readRows(server, storeId);
-  return new Map(rows.map(({ id, embedding }) => [id, JSON.parse(embedding) as number[]]));
+  return new Map(rows.map(({ id, embedding }) => [id, embedding]));
 }
 
 test("rows without a vector get that of their text, in requests of the provider's size", async () => {

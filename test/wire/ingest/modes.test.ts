@@ -66,7 +66,7 @@ describe.each([grpcJs, connectNode])("with $name", (library) => {
     expect(counts(summary)).toEqual([2, 0, 0]);
     const rows = await readRows(server, storeId);
     expect(rows[0]).toMatchObject({ id: expect.stringMatching(/^emb_/), content: "no id", metadata: {} });
-    expect(rows[1]).toEqual({ id: "full", content: "ä€🐘", embedding: "[1.5,-2,1e-30]", metadata });
+    expect(rows[1]).toEqual({ id: "full", content: "ä€🐘", embedding: [1.5, -2, 1e-30], metadata });
     const { rows: times } = await server.database.pool.query(
       "select extract(epoch from created_at)::int as at from embeddings where vector_store_id = $1 and id = 'full'",
       [storeId],
@@ -109,9 +109,9 @@ describe.each([grpcJs, connectNode])("with $name", (library) => {
     expect(
       (await readRows(server, storeId)).map(({ id, content, embedding }) => [id, content, embedding]),
     ).toEqual([
-      ["a", "third", "[1,5]"],
-      ["b", "b", "[1,1]"],
-      ["old", "new", "[1,3]"],
+      ["a", "third", [1, 5]],
+      ["b", "b", [1, 1]],
+      ["old", "new", [1, 3]],
     ]);
     expect(await expectExactCounts(server, storeId)).toBe(3);
   });

@@ -185,8 +185,8 @@ test("takes vectors as arrays and as base64, and all other fields", async () => 
   ];
   expectSummary(await upload("1.1", [lines(rows)]), { rows_written: 2 });
   expect(await readRows(server, storeId)).toEqual([
-    { id: "a", content: "a", embedding: "[1.5,-2.25]", metadata: { a: [1, null, "x"] } },
-    { id: "b", content: "b", embedding: "[1.5,-2.25]", metadata: {} },
+    { id: "a", content: "a", embedding: [1.5, -2.25], metadata: { a: [1, null, "x"] } },
+    { id: "b", content: "b", embedding: [1.5, -2.25], metadata: {} },
   ]);
 });
 
