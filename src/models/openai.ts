@@ -108,22 +108,24 @@ function splitTexts(texts: readonly string[], textsMax: number): string[][] {
 
 /** One request to the provider, with its retries; failures are already in our currency. */
 function createPost(options: OpenAIEmbedderOptions): (body: object, signal: AbortSignal) => Promise<unknown> {
+  const { apiKey, baseUrl } = options;
   const client = new OpenAI({
-    // The environment variables OPENAI_* are the defaults of every option: none may be left out.
-    apiKey: "sent by createFetch",
+    // The service's own clients present OPENAI_API_KEY. So no option is left to the SDK's environment variables.
+    apiKey: apiKey === "" ? "none" : apiKey,
     adminAPIKey: null,
     organization: null,
     project: null,
     webhookSecret: null,
-    baseURL: options.baseUrl,
+    baseURL: baseUrl,
     logLevel: "off",
     timeout: options.timeoutMs,
     maxRetries: options.retriesMax,
-    fetch: createFetch(options.apiKey),
+    defaultHeaders: { "user-agent": "pgquiver", ...(apiKey === "" && { authorization: null }) },
+    fetch: (url, init) => fetchWhole(url, init, apiKey),
   });
-  const bare = new URL(options.baseUrl).pathname === "/";
-  const alternative = bare ? endpointUrl(options.baseUrl, "/embeddings") : undefined;
-  let endpoint = endpointUrl(options.baseUrl, bare ? "/v1/embeddings" : "/embeddings");
+  const bare = new URL(baseUrl).pathname === "/";
+  const alternative = bare ? endpointUrl(baseUrl, "/embeddings") : undefined;
+  let endpoint = endpointUrl(baseUrl, bare ? "/v1/embeddings" : "/embeddings");
 
   return async (body, signal) => {
     const tried = endpoint;
@@ -157,26 +159,21 @@ function isUnknownUrl(error: unknown): boolean {
 }
 
 /**
- * The fetch under the SDK. It sends our headers instead of the SDK's, which carry what OPENAI_CUSTOM_HEADERS
- * says, and reads the body here, since the SDK does not try again when a reply breaks off.
+ * The fetch under the SDK, which reads the whole body: the SDK retries a request that fails, but not one whose reply
+ * breaks off. The provider's own words are freed of the key.
  */
-function createFetch(apiKey: string): (url: string | URL | Request, init?: RequestInit) => Promise<Response> {
-  const headers: Record<string, string> = {
-    accept: "application/json",
-    "content-type": "application/json",
-    "user-agent": "pgquiver",
-  };
-  if (apiKey !== "") headers["authorization"] = `Bearer ${apiKey}`;
-
-  return async (url, init) => {
-    const response = await fetch(url, { ...init, headers });
-    if (response.ok) return new Response(await response.arrayBuffer(), response);
-    let text = await response.text();
-    if (apiKey !== "") text = text.replaceAll(apiKey, "***");
-    // LiteLLM reports a parameter its model does not take as a fault of the server, which would be retried.
-    const status = text.includes("UnsupportedParamsError") ? 400 : response.status;
-    return new Response(text, { status, headers: response.headers });
-  };
+async function fetchWhole(
+  url: string | URL | Request,
+  init: RequestInit | undefined,
+  apiKey: string,
+): Promise<Response> {
+  const response = await fetch(url, init);
+  if (response.ok) return new Response(await response.arrayBuffer(), response);
+  let text = await response.text();
+  if (apiKey !== "") text = text.replaceAll(apiKey, "***");
+  // LiteLLM reports a parameter that its model does not take as a fault of the server, which would be retried.
+  const status = text.includes("UnsupportedParamsError") ? 400 : response.status;
+  return new Response(text, { status, headers: response.headers });
 }
 
 /** What the SDK threw, as an error for the caller. */

@@ -17,7 +17,7 @@ describe("a request", () => {
     expect(server.requests[0]?.headers.authorization).toBeUndefined();
   });
 
-  test("owes nothing to the OPENAI_ variables of the process, nor does anything get logged", async () => {
+  test("sends none of the OPENAI_ keys of the process, but its OPENAI_CUSTOM_HEADERS, and logs nothing", async () => {
     await using server = await startEmbeddingServer();
     const variables = {
       OPENAI_BASE_URL: "http://127.0.0.1:1",
@@ -42,7 +42,9 @@ describe("a request", () => {
     }
     const { headers } = server.requests[1] ?? expect.unreachable();
     expect(headers.authorization).toBe(`Bearer ${KEY}`);
-    expect(Object.keys(headers).filter((name) => /^(openai|x)-/.test(name))).toEqual([]);
+    expect(headers).toMatchObject({ "user-agent": "pgquiver", "x-custom": "1" });
+    expect(Object.keys(headers).filter((name) => name.startsWith("openai-"))).toEqual([]);
+    expect(JSON.stringify(headers)).not.toMatch(/sk-of-the-clients|sk-admin|org-x|proj-x/);
   });
 
   test.each([
