@@ -5,6 +5,7 @@ import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import { messageOf } from "./errors.ts";
+import { hintFor } from "./postgres/errors.ts";
 import { migrate } from "./postgres/migrate.ts";
 
 const SIGNALS = ["SIGTERM", "SIGINT"] as const;
@@ -16,7 +17,8 @@ async function main(): Promise<void> {
   const config = readConfig(process.env);
   const database = await openConfigured(config.database);
   const { applied } = await migrate(database).catch((error: unknown) => {
-    throw new Error(`Cannot use ${database.description}: ${messageOf(error)}`, { cause: error });
+    const reasons = [messageOf(error), hintFor(error)].filter((reason) => reason !== undefined);
+    throw new Error(`Cannot use ${database.description}: ${reasons.join(". ")}`, { cause: error });
   });
   const embedder = createEmbedder(config);
   const { server, stop } = await createApplication(database, embedder, config);

@@ -1,6 +1,7 @@
 import pg from "pg";
 import { messageOf } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
+import { hintFor } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { checkConnections, checkSessions } from "./connections.ts";
 import { checkPgvector } from "./extension.ts";
@@ -112,7 +113,7 @@ async function checkConnection(database: Database, signal: AbortSignal): Promise
     signal.throwIfAborted();
     const code = error instanceof pg.DatabaseError ? error.code : undefined;
     const message = `Cannot use ${database.description}: ${messageOf(error)}.`;
-    return { check, severity: "error", message, remedy: REMEDIES[code ?? ""] ?? REMEDY };
+    return { check, severity: "error", message, remedy: hintFor(error) ?? REMEDIES[code ?? ""] ?? REMEDY };
   }
 }
 

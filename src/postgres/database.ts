@@ -21,6 +21,8 @@ export interface Database {
   kind: "postgres" | "embedded";
   /** How to connect for work in the background, past a PgBouncer; undefined where that is not possible or needless. */
   direct?: pg.ClientConfig | undefined;
+  /** Whether the URL says `pgbouncer=true`: sessions have no settings, and statements no names. */
+  isBehindBouncer?: boolean | undefined;
   /** Settings that searches need and that connections do not have by themselves: none, or `SEARCH_SETTINGS` behind a PgBouncer. */
   searchSettings?: Record<string, string | number> | undefined;
   /** Which database it is, for the log; without the password. */

@@ -68,9 +68,22 @@ function fromSqlState(error: pg.DatabaseError): unknown {
     case "42501": // insufficient_privilege
     case "3F000": // invalid_schema_name
       return unavailable("SCHEMA_MISSING", "The database is not set up for this service.", { cause: error });
+    case "42P05": // duplicate_prepared_statement
+    case "26000": // invalid_sql_statement_name
+      return new Error(`${error.message}. ${BOUNCER_HINT}`, { cause: error });
     default:
       return error;
   }
+}
+
+const BOUNCER_HINT =
+  "A pooler such as PgBouncer in transaction mode is in between: add pgbouncer=true to the query of DATABASE_URL.";
+
+/** What an operator is to do about an error of a connection or a statement, where its message does not tell. */
+export function hintFor(error: unknown): string | undefined {
+  // Newer versions say "unsupported startup parameter in options: …".
+  const isRefused = error instanceof Error && error.message.startsWith("unsupported startup parameter");
+  return isRefused ? BOUNCER_HINT : undefined;
 }
 
 function passing(message: string, cause: unknown): unknown {

@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { lockKey } from "./advisory.ts";
 import type { Database } from "./database.ts";
+import { BACKGROUND_LOCK_TIMEOUT } from "./pool.ts";
 
 /** Work in the background, of which one process at a time does a kind. */
 export interface Exclusive {
@@ -37,7 +38,7 @@ export function runExclusively(
     if (database.kind === "postgres" && database.direct === undefined) {
       report(
         new Error(
-          `The ${name} are off: PgBouncer's transactions hold no lock. Set DATABASE_DIRECT_URL to the server itself.`,
+          `The ${name} are off: PgBouncer in transaction mode keeps no session, and so no lock of one. Set DATABASE_DIRECT_URL to the server itself.`,
         ),
       );
       return;
@@ -76,11 +77,18 @@ async function runOnce(
   );
   if (free.rows[0]?.free !== true) return;
   await using session = openSession(database);
-  const taken = await session.pool.query<{ taken: boolean }>(
-    `select pg_try_advisory_lock(${key}) as taken`,
+  // Through a pooler that drops settings the lock would stay with a backend that others get: none is taken there.
+  const taken = await session.pool.query<{ taken: boolean | null }>(
+    `select case when current_setting('lock_timeout') = '${BACKGROUND_LOCK_TIMEOUT}' then pg_try_advisory_lock(${key}) end as taken`,
     values,
   );
-  if (taken.rows[0]?.taken === true) await work(session.pool, AbortSignal.any([signal, session.lost]));
+  const isTaken = taken.rows[0]?.taken;
+  if (isTaken === null) {
+    throw new Error(
+      `The ${name} are off: the connection for work in the background lost its settings, so a pooler such as PgBouncer is in between. Set DATABASE_DIRECT_URL to the server itself, and pgbouncer=true in DATABASE_URL.`,
+    );
+  }
+  if (isTaken === true) await work(session.pool, AbortSignal.any([signal, session.lost]));
 }
 
 /** How long the server may take to close a connection that has been ended; a dead network shall not keep a process. */

@@ -24,7 +24,10 @@ interface Migration {
  */
 export async function migrate(database: Database): Promise<{ applied: number }> {
   const migrations = await readMigrations(database.tables);
-  if ((await findPending(database.pool, database, migrations)).length === 0) return { applied: 0 };
+  if ((await findPending(database.pool, database, migrations)).length === 0) {
+    await requireSearchPath(database.pool, database);
+    return { applied: 0 };
+  }
   return transaction(database.pool, async (client) => {
     await client.query("set local statement_timeout = 0");
     await client.query("select pg_advisory_xact_lock($1)", [LOCK_KEY]);
@@ -123,10 +126,12 @@ async function findPending(
 }
 
 /** Makes or demands what the files need: the schema, the extension, and the right to create and alter the tables. */
-async function prepare(client: pg.PoolClient, { schema, tables }: Database): Promise<void> {
+async function prepare(client: pg.PoolClient, database: Database): Promise<void> {
+  const { schema, tables } = database;
   if (schema !== undefined) {
     const { rowCount } = await client.query("select from pg_namespace where nspname = $1", [schema]);
     if (rowCount === 0) await createOrRefuse(client, `create schema ${pg.escapeIdentifier(schema)}`);
+    await requireSearchPath(client, database);
   }
   const { rows: types } = await client.query<{ visible: boolean; schema: string | null }>(
     `select to_regtype('vector') is not null as visible,
@@ -154,6 +159,21 @@ async function prepare(client: pg.PoolClient, { schema, tables }: Database): Pro
     [tables.vectorStores, tables.embeddings],
   );
   if (grants.length > 0) throw refusal(grants.map(({ statement }) => statement).join("\n  "));
+}
+
+/** PgBouncer carries no `search_path` to the backend: refuses a URL with a schema that the role does not begin with. */
+async function requireSearchPath(queryable: Queryable, { schema, isBehindBouncer }: Database): Promise<void> {
+  if (schema === undefined || isBehindBouncer !== true) return;
+  const { rows } = await queryable.query<{ is_current: boolean; statement: string }>(
+    `select current_schema() is not distinct from $1 as is_current,
+       format('alter role %I in database %I set search_path = %I, public;', current_user, current_database(), $1::text) as statement`,
+    [schema],
+  );
+  if (rows[0]?.is_current === true) return;
+  throw new Error(
+    `DATABASE_URL names the schema ${schema}, and PgBouncer in transaction mode carries no search_path. ` +
+      `Let the role begin with it, and reconnect PgBouncer:\n  ${rows[0]?.statement}`,
+  );
 }
 
 async function createOrRefuse(client: pg.PoolClient, statement: string): Promise<void> {

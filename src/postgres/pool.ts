@@ -4,6 +4,7 @@ import { openEmbedded } from "./embedded/embedded.ts";
 import { SEARCH_SETTINGS } from "./search-settings.ts";
 import type { Tables } from "./tables.ts";
 import { cancellable } from "./transaction.ts";
+import { UnnamedClient } from "./unnamed-client.ts";
 import { onConnect } from "./vector-types.ts";
 
 /** Where the database is and how patient to be with it. */
@@ -43,7 +44,18 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     await Promise.all([pool.end(), probe.end()]);
   };
   const searchSettings = isBouncer ? SEARCH_SETTINGS : undefined;
-  return { pool, probe, tables, kind: "postgres", direct, searchSettings, description, schema, close };
+  return {
+    pool,
+    probe,
+    tables,
+    kind: "postgres",
+    direct,
+    isBehindBouncer: isBouncer,
+    searchSettings,
+    description,
+    schema,
+    close,
+  };
 }
 
 function openPool(config: pg.PoolConfig): pg.Pool {
@@ -85,7 +97,8 @@ function readUrl(
   const timeoutsSeconds = [take("pool_timeout"), take("connect_timeout")].map((value) => Number(value) || 0);
   const connectTimeoutMs = Math.max(...timeoutsSeconds) * 1000 || options.connectTimeoutMs;
   const isBouncer = take("pgbouncer") === "true";
-  const settings = sessionSettings(schema, options.statementTimeoutMs, isBouncer);
+  // PgBouncer refuses a connection that asks for settings it does not track, and cannot keep those it would let pass.
+  const settings = isBouncer ? [] : sessionSettings(schema, options.statementTimeoutMs);
   // TLS as libpq and Prisma understand it: `require` encrypts and does not verify, `verify-full` verifies.
   if (take("sslaccept") === "strict") parameters.set("sslmode", "verify-full");
   if (parameters.has("sslmode")) parameters.set("uselibpqcompat", "true");
@@ -101,6 +114,7 @@ function readUrl(
       max: poolMax,
       connectionTimeoutMillis: connectTimeoutMs,
       keepAlive: true,
+      ...(isBouncer ? { Client: UnnamedClient } : {}),
     },
   };
 }
@@ -111,6 +125,8 @@ function readUrl(
  * `deadlock_timeout`, a second.
  */
 const BACKGROUND_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=2000";
+/** Their `lock_timeout` as Postgres shows it. */
+export const BACKGROUND_LOCK_TIMEOUT = "2s";
 
 /** The settings of connections for work in the background; undefined when all there is leads through a PgBouncer. */
 function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {
@@ -126,18 +142,12 @@ function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {
 }
 
 /** The settings a session starts with, in the notation of the start-up parameter `options`. */
-function sessionSettings(
-  schema: string | undefined,
-  statementTimeoutMs: number,
-  pgbouncer: boolean,
-): string[] {
+function sessionSettings(schema: string | undefined, statementTimeoutMs: number): string[] {
   // Types of an extension usually live in public. Spaces and backslashes separate and escape in `options`.
   const path =
     schema === undefined
       ? []
       : [`-c search_path=${pg.escapeIdentifier(schema).replace(/[\s\\]/g, "\\$&")},public`];
-  // PgBouncer refuses a connection that asks for settings it does not track.
-  if (pgbouncer) return path;
   return [
     ...path,
     `-c statement_timeout=${statementTimeoutMs}`,
