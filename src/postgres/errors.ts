@@ -1,5 +1,6 @@
 import pg from "pg";
 import { conflict, deadlineExceeded, invalidArgument, rateLimited, unavailable } from "../errors.ts";
+import { FullDiskError } from "./embedded/disk.ts";
 
 /** Long enough for a restarted server or a fail-over's first moments, short enough not to be noticed. */
 const RETRY_AFTER_MS = 1000;
@@ -38,12 +39,15 @@ const CONNECTION_LOST = new Set([
  */
 export function toServiceError(error: unknown): unknown {
   if (isAway(error)) return passing("The database cannot be reached.", error);
+  if (error instanceof FullDiskError) return passing(FULL_DISK, error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
   return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
 }
 
 /** read_only_sql_transaction: what a server says that was demoted, or that was told so because its disk is full. */
 const READ_ONLY = "25006";
+
+const FULL_DISK = "The database has no room on its disk at the moment.";
 
 function fromSqlState(error: pg.DatabaseError): unknown {
   switch (error.code) {
@@ -58,7 +62,7 @@ function fromSqlState(error: pg.DatabaseError): unknown {
     case READ_ONLY:
       return passing("The database takes no writes at the moment.", error);
     case "53100": // disk_full
-      return passing("The database has no room on its disk at the moment.", error);
+      return passing(FULL_DISK, error);
     case "53200": // out_of_memory
       return passing("The database is out of memory at the moment.", error);
     case "40001": // serialization_failure

@@ -1,9 +1,12 @@
+import { existsSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
 import { onConnect } from "../vector-types.ts";
+import { Backend } from "./backend.ts";
+import { DISK_RESERVE_BYTES, FullDiskError, NEW_DATABASE_BYTES, readFreeBytes } from "./disk.ts";
 import { PgliteSocket } from "./pglite-socket.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 
@@ -22,6 +25,8 @@ export interface EmbeddedOptions {
   directory?: string | undefined;
   /** What a new database starts from, instead of an empty one; made by `dump` of the same PGlite version. */
   snapshot?: Blob | undefined;
+  /** Writes are refused while the disk of the directory has less free; default `DISK_RESERVE_BYTES`. */
+  diskReserveBytes?: number | undefined;
   /** How long to wait for the connection. */
   connectTimeoutMs: number;
 }
@@ -31,18 +36,21 @@ export interface EmbeddedOptions {
  * which takes 5 to 17 s; a later one less than 1 s.
  */
 export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> {
-  const { directory, snapshot } = options;
+  const { directory, snapshot, diskReserveBytes = DISK_RESERVE_BYTES } = options;
   const unlock = directory === undefined ? async () => {} : await lock(directory);
-  const pglite = await PGlite.create({
-    extensions: { vector },
-    ...(directory === undefined ? {} : { dataDir: join(directory, "pgdata") }),
-    ...(snapshot === undefined ? {} : { loadDataDir: snapshot }),
-  }).catch(async (error: unknown) => {
+  const pglite = await create(directory, snapshot, diskReserveBytes).catch(async (error: unknown) => {
     await unlock();
-    throw error;
+    const isFull = directory !== undefined && readFreeBytes(directory) < diskReserveBytes;
+    if (!isFull || error instanceof FullDiskError) throw error;
+    // What the start of Postgres throws without room is now this, now that, and no Error.
+    throw new FullDiskError(
+      `The disk of the data directory ${directory} has ${toMiB(readFreeBytes(directory))} MiB free, too little to open its database.`,
+      { cause: error },
+    );
   });
+  const backend = new Backend(pglite, { directory, diskReserveBytes });
   const pool = new pg.Pool({
-    stream: () => new PgliteSocket(pglite, SEARCH_SETTINGS),
+    stream: () => new PgliteSocket(backend, SEARCH_SETTINGS),
     // Named here, so that the PG* variables of the environment have no say.
     host: "embedded",
     user: "postgres",
@@ -62,10 +70,36 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
     dump: () => pglite.dumpDataDir("none"),
     close: async () => {
       await pool.end();
-      await pglite.close();
+      await backend.close();
       await unlock();
     },
   };
+}
+
+function toMiB(bytes: number): number {
+  return Math.floor(bytes / 1024 / 1024);
+}
+
+async function create(
+  directory: string | undefined,
+  snapshot: Blob | undefined,
+  diskReserveBytes: number,
+): Promise<PGlite> {
+  const path = directory === undefined ? undefined : join(directory, "pgdata");
+  if (directory !== undefined && path !== undefined && !existsSync(path)) {
+    const needed = diskReserveBytes + NEW_DATABASE_BYTES;
+    const free = readFreeBytes(directory);
+    if (free < needed) {
+      throw new FullDiskError(
+        `The disk of the data directory ${directory} has ${toMiB(free)} MiB free, and a new database needs ${toMiB(needed)} MiB.`,
+      );
+    }
+  }
+  return PGlite.create({
+    extensions: { vector },
+    ...(path === undefined ? {} : { dataDir: path }),
+    ...(snapshot === undefined ? {} : { loadDataDir: snapshot }),
+  });
 }
 
 /** Directories this process holds: its own id in a lock file says nothing when ids repeat, as 1 does in containers. */

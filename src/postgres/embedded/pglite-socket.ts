@@ -1,5 +1,5 @@
 import { Duplex } from "node:stream";
-import type { PGlite } from "@electric-sql/pglite";
+import type { Backend } from "./backend.ts";
 
 /** Types of messages a client sends: one byte before a big-endian length that counts itself. */
 const QUERY = 0x51;
@@ -9,6 +9,10 @@ const COPY_DONE = 0x63;
 const COPY_FAIL = 0x66;
 const TERMINATE = 0x58;
 const COPY_IN_RESPONSE = 0x47;
+/** The last message of an answer, of six bytes, which ends with the state: idle, in a transaction, or in a failed one. */
+const READY_FOR_QUERY = 0x5a;
+const IDLE = 0x49;
+const IN_TRANSACTION = 0x54;
 
 const COPY_FROM_STDIN = /^\s*copy\b[^;]*\bfrom\s+stdin\b/i;
 
@@ -26,16 +30,19 @@ const COPY_IN = Buffer.from([COPY_IN_RESPONSE, 0, 0, 0, 7, 0, 0, 0]);
  * (else the WebAssembly backend exits). So a COPY is held in memory until it is complete; keep it small.
  */
 export class PgliteSocket extends Duplex {
-  readonly #pglite: PGlite;
+  readonly #backend: Backend;
   readonly #settings: Record<string, string | number>;
   #unparsed: Buffer = Buffer.alloc(0);
   #batch: Buffer[] = [];
   #started = false;
   #copying = false;
+  /** The last byte of the last answer; undefined after a Flush, whose answer is not the last one. */
+  #state: number | undefined = IDLE;
+  #isReadOnly = false;
 
-  constructor(pglite: PGlite, settings: Record<string, string | number>) {
+  constructor(backend: Backend, settings: Record<string, string | number>) {
     super();
-    this.#pglite = pglite;
+    this.#backend = backend;
     this.#settings = settings;
   }
 
@@ -93,10 +100,10 @@ export class PgliteSocket extends Duplex {
   }
 
   #start(message: Buffer): void {
-    for (const query of RESET) this.#pglite.execProtocolRawSync(query);
-    this.push(Buffer.from(this.#pglite.execProtocolRawSync(message)));
+    for (const query of RESET) this.#backend.execute(query);
+    this.push(this.#backend.execute(message));
     for (const [name, value] of Object.entries(this.#settings))
-      this.#pglite.execProtocolRawSync(simpleQuery(`set ${name} = ${value}`));
+      this.#backend.execute(simpleQuery(`set ${name} = ${value}`));
     this.#started = true;
   }
 
@@ -113,11 +120,36 @@ export class PgliteSocket extends Duplex {
       ? type === COPY_DONE || type === COPY_FAIL
       : type === QUERY || type === SYNC || type === FLUSH;
     if (!complete) return;
-    const answer = Buffer.from(this.#pglite.execProtocolRawSync(Buffer.concat(this.#batch)));
+    const answer = this.#execute(Buffer.concat(this.#batch));
     this.push(this.#copying ? withoutCopyInResponse(answer) : answer);
     this.#batch = [];
     this.#copying = false;
   }
+
+  #execute(batch: Buffer): Buffer {
+    const hasRoom = this.#backend.hasRoom;
+    this.#permitWrites(hasRoom);
+    const answer = this.#backend.execute(batch);
+    this.#state = answer.at(-6) === READY_FOR_QUERY ? answer.at(-1) : undefined;
+    return hasRoom ? answer : nameFullDisk(answer);
+  }
+
+  /** Has Postgres itself refuse writes while the disk has no room for them. */
+  #permitWrites(hasRoom: boolean): void {
+    if (this.#state === IDLE && this.#isReadOnly === hasRoom) {
+      this.#backend.execute(simpleQuery(`set default_transaction_read_only = ${hasRoom ? "off" : "on"}`));
+      this.#isReadOnly = !hasRoom;
+    } else if (this.#state === IN_TRANSACTION && !hasRoom) {
+      this.#backend.execute(simpleQuery("set transaction_read_only = on"));
+    }
+  }
+}
+
+/** The answer with disk_full (53100) as the cause of what Postgres refused for the want of room (25006). */
+function nameFullDisk(answer: Buffer): Buffer {
+  const at = answer.indexOf("C25006\0");
+  if (at >= 0) answer.write("C53100", at, "latin1");
+  return answer;
 }
 
 function simpleQuery(sql: string): Buffer {
