@@ -104,9 +104,16 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   });
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
+  let routes: RestRoute[] = [];
+  // Before a body is read that no route wants, and that may be none where its type says JSON.
+  app.addHook("onRequest", async (request, reply) => {
+    if (!request.is404) return;
+    endUploadAfterAnswer(request.raw, reply.raw);
+    await sendError(reply, noRoute(request, routes));
+  });
+
   await app.register(connectPlugin(options, authenticate));
   healthRoutes(app, health);
-  let routes: RestRoute[] = [];
   await app.register(async (rest) => {
     rest.addHook("onRequest", async (request) => authenticate(request.headers.authorization));
     parseJson(rest);
@@ -114,7 +121,6 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     routes = registerRest(rest, services);
     await rest.register(fileRoutes);
   });
-  app.setNotFoundHandler((request, reply) => sendError(reply, noRoute(request, routes)));
   return app;
 }
 

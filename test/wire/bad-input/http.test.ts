@@ -70,6 +70,39 @@ describe("a method that is not allowed", () => {
   });
 });
 
+describe("JSON's content type without a body", () => {
+  const json = { "content-type": "application/json" };
+
+  test.each([
+    ["DELETE", "", 405],
+    ["PUT", "/s", 405],
+    ["DELETE", "/s/search", 405],
+    ["DELETE", "/s/none", 404],
+    ["POST", "/s/none", 404],
+  ])("is not looked at where %s %s is %i", async (verb, path, status) => {
+    const reply = await send(url + path, verb, undefined, json);
+    expectError(reply, status);
+    expect(reply.headers.has("allow")).toBe(status === 405);
+  });
+
+  test("nor is a body, where there is no route", async () => {
+    expectError(await send(`${url}/s/none`, "POST", "{", json), 404);
+  });
+
+  test("is taken where a route needs no body", async () => {
+    const made = await send(url, "POST", undefined, json);
+    expect(made.status).toBe(200);
+    const { id } = JSON.parse(made.text) as { id: string };
+    const batch = `${url}/${id}/file_batches/vsfb_${"0".repeat(32)}/cancel`;
+    expectError(await send(batch, "POST", undefined, json), 404, {
+      message: expect.stringContaining("vsfb_"),
+    });
+    expect((await send(`${url}/${id}/embeddings`, "GET", undefined, json)).status).toBe(200);
+    expect((await send(`${url}/${id}`, "POST", undefined, json)).status).toBe(200);
+    expect((await send(`${url}/${id}`, "DELETE", undefined, json)).status).toBe(200);
+  });
+});
+
 describe("a content type", () => {
   test.each([
     "text/plain",
