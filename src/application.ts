@@ -1,6 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
-import type { FastifyInstance } from "fastify";
+import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { DiagnosticsService } from "../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../gen/pgquiver/v1/files_pb.ts";
@@ -61,7 +61,6 @@ type ApplicationConfig = Pick<
   | "apiKeys"
   | "corsOrigins"
   | "requestBytesMax"
-  | "logLevel"
   | "listen"
   | "ingest"
   | "expiry"
@@ -71,25 +70,25 @@ type ApplicationConfig = Pick<
 > &
   Pick<ServerOptions, "port">;
 
-/** Wires the services to a migrated database and an embedder. */
+/** Wires the services to a migrated database and an embedder, and starts the work in the background. */
 export async function createApplication(
   database: Database,
   provider: Embedder,
   config: ApplicationConfig,
+  log: FastifyBaseLogger,
 ): Promise<Application> {
   const metrics = createMetrics();
   monitorDatabase(metrics, database);
-  const parts: Parts = {
-    database,
-    embedder: monitorEmbedder(metrics, provider),
-    buckets: new Buckets(config.files.bucketUrl),
-    metrics,
-    draining: new AbortController(),
-    indexWorker: undefined,
-  };
-  const { buckets, embedder } = parts;
-  const pipeline = createPipeline(database, embedder, buckets, config.files.workers);
-  const services = defineServices(parts, () => pipeline.wake(), config);
+  const embedder = monitorEmbedder(metrics, provider);
+  const buckets = new Buckets(config.files.bucketUrl);
+  const draining = new AbortController();
+  const pipeline = startPipeline(database, embedder, buckets, config.files.workers, log);
+  const indexWorker = config.indexes.isWorking ? startWorker(database, config.indexes, log) : undefined;
+  const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
+  const services = defineServices(
+    { database, embedder, buckets, metrics, draining: draining.signal, pipeline, indexWorker },
+    config,
+  );
   const health = createHealth({
     services: services.map(({ desc }) => desc.typeName),
     check: () => ping(database, HEALTH_TIMEOUT_MS),
@@ -106,22 +105,15 @@ export async function createApplication(
     corsOrigins: config.corsOrigins,
     tls: config.listen.tls,
     port: config.port,
-    logLevel: config.logLevel,
+    log,
     shutdownSignal: shutdown.signal,
   });
-  if (config.indexes.isWorking) {
-    parts.indexWorker = startIndexWorker(database, readIndexOptions(database, config.indexes), (error) =>
-      server.log.warn({ err: error }, "The work on vector indexes failed; it is tried again"),
-    );
-  }
-  pipeline.start(server.log);
-  const sweeper = startExpirySweeper(database, buckets, config.expiry, server.log);
   return {
     server,
     async stop(graceMs) {
       health.drain();
-      parts.draining.abort();
-      const workEnded = Promise.all([parts.indexWorker?.stop(), pipeline.stop(), sweeper.stop()]);
+      draining.abort();
+      const workEnded = Promise.all([indexWorker?.stop(), pipeline.stop(), sweeper.stop()]);
       const closed = server.close();
       const deadline = setTimeout(() => {
         shutdown.abort(cancelled());
@@ -143,14 +135,15 @@ interface Parts {
   buckets: Buckets;
   metrics: Metrics;
   /** Aborts when the service is about to end. */
-  draining: AbortController;
-  /** Undefined until it runs, and where it is off. */
+  draining: AbortSignal;
+  pipeline: Pipeline;
+  /** Undefined where it is off. */
   indexWorker: IndexWorker | undefined;
 }
 
-/** `wake` has attached files looked for at once. */
-function defineServices(parts: Parts, wake: () => void, config: ApplicationConfig): Service[] {
-  const { database, embedder, buckets, metrics } = parts;
+function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
+  const { database, embedder, buckets, metrics, draining, pipeline, indexWorker } = parts;
+  const wake = () => pipeline.wake();
   const { idleMs, memoryBytes } = config.ingest;
   const budget = new ByteBudget(memoryBytes);
   const ingest = ingestService(database, embedder, {
@@ -160,7 +153,7 @@ function defineServices(parts: Parts, wake: () => void, config: ApplicationConfi
     atomicStreamsMax: Math.max(1, Math.floor((database.pool.options.max ?? 1) / 2)),
     idleMs,
     messageBytesMax: config.requestBytesMax,
-    draining: parts.draining.signal,
+    draining,
   });
   const admit = admitArriving(config.ingest);
   const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
@@ -177,7 +170,7 @@ function defineServices(parts: Parts, wake: () => void, config: ApplicationConfi
     },
     define(
       IndexService,
-      indexService(database, () => parts.indexWorker?.wake()),
+      indexService(database, () => indexWorker?.wake()),
     ),
     {
       ...define(FileService, fileService(database, buckets, { bytesMax: config.files.bytesMax, idleMs })),
@@ -195,11 +188,14 @@ const INDEX_POLL_MS = 5_000;
 const INDEX_QUIET_MS = 5_000;
 const INDEX_PATIENCE_MS = 600_000;
 
-function readIndexOptions({ kind }: Database, settings: Config["indexes"]): IndexOptions {
-  const { thresholdBytes, memoryBytes, workers, language } = settings;
-  return {
+function startWorker(
+  database: Database,
+  { thresholdBytes, memoryBytes, workers, language }: Config["indexes"],
+  log: FastifyBaseLogger,
+): IndexWorker {
+  const options: IndexOptions = {
     // A build blocks the embedded database and its process: there it is done on request only.
-    thresholdBytes: kind === "embedded" ? 0 : thresholdBytes,
+    thresholdBytes: database.kind === "embedded" ? 0 : thresholdBytes,
     memoryBytes,
     workers,
     language,
@@ -207,14 +203,23 @@ function readIndexOptions({ kind }: Database, settings: Config["indexes"]): Inde
     quietMs: INDEX_QUIET_MS,
     patienceMs: INDEX_PATIENCE_MS,
   };
+  return startIndexWorker(database, options, (error) =>
+    log.warn({ err: error }, "The work on vector indexes failed; it is tried again"),
+  );
 }
 
 /** What reading one file may take; those that need more fail. */
 const READING_MEMORY_BYTES = 512 * 1024 * 1024;
 const READING_TIMEOUT_MS = 300_000;
 
-/** Wires what processes attached files, `workers` at a time. */
-function createPipeline(database: Database, embedder: Embedder, buckets: Buckets, workers: number): Pipeline {
+/** Starts what processes attached files, `workers` at a time. */
+function startPipeline(
+  database: Database,
+  embedder: Embedder,
+  buckets: Buckets,
+  workers: number,
+  log: FastifyBaseLogger,
+): Pipeline {
   const reader = createDocumentReader({
     workers: Math.max(1, workers),
     memoryBytes: READING_MEMORY_BYTES,
@@ -228,7 +233,7 @@ function createPipeline(database: Database, embedder: Embedder, buckets: Buckets
     const open = (signal: AbortSignal) => openFile(database, buckets, file, undefined, signal);
     return { filename: file.filename, bytes: Number(file.bytes), open };
   };
-  return new Pipeline({ database, embedder, reader, findDocument }, workers);
+  return new Pipeline({ database, embedder, reader, findDocument }, workers, log);
 }
 
 /** What an upload of NDJSON may hold before its rows are counted: a batch and a line, 4 MiB each. */

@@ -6,6 +6,7 @@ import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import { messageOf } from "./errors.ts";
 import { hintFor } from "./postgres/errors.ts";
+import { createLogger } from "./log/logger.ts";
 import { migrate } from "./postgres/migrate.ts";
 
 const SIGNALS = ["SIGTERM", "SIGINT"] as const;
@@ -15,38 +16,35 @@ async function main(): Promise<void> {
   const giveUp = () => process.exit(1);
   for (const signal of SIGNALS) process.once(signal, giveUp);
   const config = readConfig(process.env);
+  const log = createLogger(config.logLevel);
   const database = await openConfigured(config.database);
   const { applied } = await migrate(database).catch((error: unknown) => {
     const reasons = [messageOf(error), hintFor(error)].filter((reason) => reason !== undefined);
     throw new Error(`Cannot use ${database.description}: ${reasons.join(". ")}`, { cause: error });
   });
   const embedder = createEmbedder(config);
-  const { server, stop } = await createApplication(database, embedder, config);
-  server.log.info(
-    `Database: ${database.description}${applied === 0 ? "" : `, ${applied} migrations applied`}`,
-  );
+  const { server, stop } = await createApplication(database, embedder, config, log);
+  log.info(`Database: ${database.description}${applied === 0 ? "" : `, ${applied} migrations applied`}`);
   database.replicas?.watch(({ description, problem }) => {
-    if (problem === undefined) server.log.info(`Replica: searches use ${description}`);
-    else server.log.warn(`Replica: searches do not use ${description}: it ${problem}`);
+    if (problem === undefined) log.info(`Replica: searches use ${description}`);
+    else log.warn(`Replica: searches do not use ${description}: it ${problem}`);
   });
-  server.log.info(`Embeddings: ${describeEmbedder(config, embedder)}`);
+  log.info(`Embeddings: ${describeEmbedder(config, embedder)}`);
   await server.listen({
     host: config.listen.host,
     port: config.listen.port,
     listenTextResolver: (address) => `Listening on ${address} for gRPC, gRPC-Web, Connect and OpenAI's REST`,
   });
-  for (const advice of advise(config)) server.log.warn(advice);
+  for (const advice of advise(config)) log.warn(advice);
 
   let isStopping = false;
   const end = async (signal: NodeJS.Signals) => {
     if (isStopping) process.exit(1);
     isStopping = true;
-    server.log.info(
-      `${signal}: finishing the calls in flight, for at most ${config.shutdownGraceMs / 1000} s`,
-    );
+    log.info(`${signal}: finishing the calls in flight, for at most ${config.shutdownGraceMs / 1000} s`);
     await stop(config.shutdownGraceMs);
     await database.close();
-    server.log.info("Stopped");
+    log.info("Stopped");
   };
   for (const signal of SIGNALS) process.off(signal, giveUp).on(signal, () => void end(signal).catch(fail));
 }

@@ -38,8 +38,8 @@ export class Pipeline {
   readonly #workers: number;
   /** The files being processed, by claim. */
   readonly #held = new Map<string, { controller: AbortController; ended: Promise<void> }>();
-  #log: PipelineLog | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #log: PipelineLog;
+  readonly #timer: NodeJS.Timeout | undefined;
   #ticking: Promise<void> | undefined;
   #isWanted = false;
   #isDatabaseAway = false;
@@ -48,15 +48,12 @@ export class Pipeline {
   #sweptAt = 0;
   readonly #stopped = new AbortController();
 
-  constructor(workshop: Workshop, workers: number) {
+  /** Looks for files from now on, unless there are no workers. */
+  constructor(workshop: Workshop, workers: number, log: PipelineLog) {
     this.#workshop = workshop;
     this.#workers = workers;
-  }
-
-  /** Begins to look for files. */
-  start(log: PipelineLog): void {
     this.#log = log;
-    if (this.#workers === 0) return;
+    if (workers === 0) return;
     this.#timer = setInterval(() => this.wake(), TICK_MS);
     this.wake();
   }
@@ -95,7 +92,7 @@ export class Pipeline {
         this.#isDatabaseAway = false;
       } catch (error) {
         if (!this.#isDatabaseAway)
-          this.#log?.warn({ err: toServiceError(error) }, "Cannot look for files to process");
+          this.#log.warn({ err: toServiceError(error) }, "Cannot look for files to process");
         this.#isDatabaseAway = true;
       }
     }
@@ -144,7 +141,7 @@ export class Pipeline {
       await sweepAttachments(this.#workshop.database, this.#stopped.signal);
     } catch (error) {
       if (!this.#stopped.signal.aborted)
-        this.#log?.warn({ err: toServiceError(error) }, "Cannot remove what attempts have left behind");
+        this.#log.warn({ err: toServiceError(error) }, "Cannot remove what attempts have left behind");
     }
   }
 
@@ -153,7 +150,7 @@ export class Pipeline {
     try {
       const chunks = await processFile(this.#workshop, claim, signal);
       const durationMs = Math.round(performance.now() - startedAt);
-      this.#log?.info({ ...describe(claim), chunks, durationMs }, "file completed");
+      this.#log.info({ ...describe(claim), chunks, durationMs }, "file completed");
     } catch (error) {
       if (error instanceof SupersededError || signal.reason instanceof SupersededError) return;
       for (let attempt = 1; attempt <= ENDING_ATTEMPTS_MAX; attempt++) {
@@ -161,10 +158,7 @@ export class Pipeline {
           await this.#end(claim, error, signal);
           return;
         } catch (cause) {
-          this.#log?.warn(
-            { ...describe(claim), err: toServiceError(cause) },
-            "Cannot write how a file ended",
-          );
+          this.#log.warn({ ...describe(claim), err: toServiceError(cause) }, "Cannot write how a file ended");
           if (signal.aborted) return;
           await delay(ENDING_PAUSE_MS);
         }
@@ -181,12 +175,12 @@ export class Pipeline {
     }
     const verdict = judge(error, claim);
     if (verdict.kind === "again") {
-      if (verdict.isFault) this.#log?.error({ ...describe(claim), err: error }, "Processing a file failed");
+      if (verdict.isFault) this.#log.error({ ...describe(claim), err: error }, "Processing a file failed");
       await releaseClaim(pool, tables, verdict.claim, verdict.delayMs);
       return;
     }
     const { code, message } = verdict;
-    this.#log?.info({ ...describe(claim), code, message }, "file failed");
+    this.#log.info({ ...describe(claim), code, message }, "file failed");
     await transaction(pool, async (client) => {
       if (await failClaim(client, tables, claim.claim, verdict))
         await recordTransition(client, tables, claim.vector_store_id, { in_progress: -1, failed: 1 });

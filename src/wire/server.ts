@@ -5,6 +5,7 @@ import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import fastifyCors from "@fastify/cors";
 import fastify, {
   LogController,
+  type FastifyBaseLogger,
   type FastifyError,
   type FastifyInstance,
   type FastifyReply,
@@ -27,7 +28,6 @@ import { abortOnHangUp } from "./grpc/hang-up.ts";
 import { healthRoutes, type Health } from "./grpc/health.ts";
 import { registerReflection } from "./grpc/reflection.ts";
 import { createGrpc, encodeMessage } from "./grpc/unary.ts";
-import { openLog } from "./log.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
 import { requestId } from "./request-id.ts";
@@ -49,7 +49,8 @@ export interface ServerOptions {
   corsOrigins: readonly string[];
   /** PEM certificate and key; undefined: cleartext. */
   tls: { cert: string; key: string } | undefined;
-  logLevel: string;
+  /** The logger that each request's own is a child of. */
+  log: FastifyBaseLogger;
   /** Default: `portDefaults`. */
   port?: PortOptions | undefined;
   /** Aborts every call in flight. */
@@ -61,12 +62,12 @@ export interface ServerOptions {
  * and HTTP/2, with health and reflection. Nothing listens yet.
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
-  const { services, health, tls, requestBytesMax } = options;
+  const { services, health, tls, requestBytesMax, log } = options;
   const authenticate = createAuthenticator(
     options.apiKeys,
     options.metrics.addCounter("pgquiver_keys_refused_total", "Requests refused for a missing or wrong key."),
   );
-  const grpc = createGrpc({ services, authenticate, requestBytesMax, log: () => app.log });
+  const grpc = createGrpc({ services, authenticate, requestBytesMax, log });
   const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined
@@ -80,8 +81,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     genReqId: (request) => requestId(request.headers["x-request-id"]),
     // Each call logs one line of its own, see call.ts.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: "requestId" }),
-    logger: { level: options.logLevel, stream: openLog() },
-    clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, app.log),
+    loggerInstance: log,
+    clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, log),
     // No hook runs before these.
     frameworkErrors: (error, request, reply) =>
       void sendError(reply.header("x-request-id", request.id), fromFastify(error)),

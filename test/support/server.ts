@@ -1,4 +1,5 @@
 import { createApplication } from "../../src/application.ts";
+import { pino, type Logger } from "pino";
 import type { Config } from "../../src/config.ts";
 import type { Embedder } from "../../src/models/embedder.ts";
 import { createLexicalEmbedder } from "../../src/models/lexical.ts";
@@ -37,33 +38,38 @@ export interface TestServerOptions {
   search?: Partial<Config["search"]>;
   /** Default: as in production. */
   port?: PortOptions;
-  logLevel?: Config["logLevel"];
+  /** Default: none. */
+  log?: Logger;
 }
 
 /** Starts the service as `main.ts` does. */
 export async function startServer(options: TestServerOptions = {}): Promise<TestServer> {
-  const { apiKeys = [], corsOrigins = [], requestBytesMax = 32 * 1024 * 1024, logLevel = "silent" } = options;
+  const { apiKeys = [], corsOrigins = [], requestBytesMax = 32 * 1024 * 1024 } = options;
   const database = options.database ?? (await openTestDatabase());
-  const { server, stop } = await createApplication(database, options.embedder ?? createLexicalEmbedder(), {
-    apiKeys,
-    corsOrigins,
-    requestBytesMax,
-    logLevel,
-    port: options.port,
-    ingest: { memoryBytes: 96 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
-    indexes: {
-      isWorking: false,
-      thresholdBytes: 50 * 1024 * 1024,
-      memoryBytes: 256 * 1024 * 1024,
-      workers: 2,
-      language: "english",
-      ...options.indexes,
+  const { server, stop } = await createApplication(
+    database,
+    options.embedder ?? createLexicalEmbedder(),
+    {
+      apiKeys,
+      corsOrigins,
+      requestBytesMax,
+      port: options.port,
+      ingest: { memoryBytes: 96 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
+      indexes: {
+        isWorking: false,
+        thresholdBytes: 50 * 1024 * 1024,
+        memoryBytes: 256 * 1024 * 1024,
+        workers: 2,
+        language: "english",
+        ...options.indexes,
+      },
+      search: { exactTimeoutMs: 10_000, textSearchLanguage: "english", ...options.search },
+      expiry: { sweepSeconds: 0, graceSeconds: 86_400 },
+      files: { bytesMax: 512 * 1024 * 1024, bucketUrl: undefined, workers: 4, ...options.files },
+      listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
     },
-    search: { exactTimeoutMs: 10_000, textSearchLanguage: "english", ...options.search },
-    expiry: { sweepSeconds: 0, graceSeconds: 86_400 },
-    files: { bytesMax: 512 * 1024 * 1024, bucketUrl: undefined, workers: 4, ...options.files },
-    listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
-  });
+    options.log ?? pino({ level: "silent" }),
+  );
   const url = await server.listen({ host: "127.0.0.1", port: 0 });
   let stopped: Promise<void> | undefined;
   const stopOnce = (graceMs: number) => (stopped ??= stop(graceMs));

@@ -24,8 +24,8 @@ export interface GrpcOptions {
   authenticate: Authenticate;
   /** Largest request message, in bytes. */
   requestBytesMax: number;
-  /** The logger each call's own is made of. */
-  log: () => FastifyBaseLogger;
+  /** The logger that each call's own is a child of. */
+  log: FastifyBaseLogger;
 }
 
 /** An RPC with its implementation. */
@@ -54,7 +54,7 @@ export function createGrpc(options: GrpcOptions): ServeStream {
     const target = isPlain(headers) ? targets.get(headers[":path"] ?? "") : undefined;
     if (target === undefined) return false;
     serve(target, stream, headers, options).catch((error: unknown) => {
-      options.log().error({ err: error }, "failed");
+      options.log.error({ err: error }, "failed");
       stream.destroy();
     });
     return true;
@@ -102,7 +102,7 @@ async function serve(
       requestMethod: "POST",
       url: headers[":path"] ?? "",
       requestSignal: gone.signal,
-      contextValues: callValues(log().child({ requestId: id }), headers),
+      contextValues: callValues(log.child({ requestId: id }), headers),
     });
     const reply = toBinary(method.output, (await run(message as never, context)) as Message);
     isAnswered = true;

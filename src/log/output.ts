@@ -5,7 +5,7 @@ const DELAY_MS = 10;
 const BATCH_CHARS = 65_536;
 
 /** Where the log goes: a stream as pino takes it. */
-export interface LogStream {
+export interface LogOutput {
   write(line: string): void;
 }
 
@@ -15,7 +15,7 @@ export interface LogStream {
  * search a tenth of its CPU time. What waits goes out when the process ends, but is lost when it is killed.
  * A reader that does not read holds up the service, where it would otherwise fill the memory.
  */
-export function openLog(): LogStream {
+export function openOutput(): LogOutput {
   let lines = "";
   let timer: NodeJS.Timeout | undefined;
   const flush = () => {
