@@ -94,6 +94,7 @@ export const variables = z.object({
   TEXT_SEARCH_LANGUAGE: optional.transform((value) => value ?? "english"),
   SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
   LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),
+  LOG_FORMAT: word(["auto", "json", "text"], "auto"),
   EMBEDDING__MODEL: optional,
   EMBEDDING__BASE_URL: url(["http", "https"]),
   EMBEDDING__API_KEY: optional,
@@ -125,10 +126,7 @@ export type Config = ReturnType<typeof readConfig>;
  * Reads the environment. Names may be in lower case too, as litellm-pgvector's settings allowed. Throws one Error that lists every problem found.
  */
 export function readConfig(environment: Record<string, string | undefined>) {
-  const names = Object.keys(variables.shape);
-  const given: Given = Object.fromEntries(
-    names.map((name) => [name, optional.parse(environment[name] ?? environment[name.toLowerCase()])]),
-  );
+  const given = readGiven(environment);
   const parsed = variables.safeParse(given);
   const problems = parsed.error?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`) ?? [];
   const tls = readTls(given["TLS_CERT_FILE"], given["TLS_KEY_FILE"], problems);
@@ -175,10 +173,26 @@ export function readConfig(environment: Record<string, string | undefined>) {
       textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,
     },
     shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1000,
-    logLevel: settings.LOG_LEVEL,
     database: readDatabase(settings),
     embedding: readEmbedding(settings),
   };
+}
+
+/** Reads how to log, which errors of the rest need: what is invalid counts as not set here. */
+export function readLogConfig(environment: Record<string, string | undefined>) {
+  const { LOG_LEVEL: level, LOG_FORMAT: format } = variables.shape;
+  const given = readGiven(environment);
+  return {
+    level: level.safeParse(given["LOG_LEVEL"]).data ?? "info",
+    format: format.safeParse(given["LOG_FORMAT"]).data ?? "auto",
+  };
+}
+
+function readGiven(environment: Record<string, string | undefined>): Given {
+  const names = Object.keys(variables.shape);
+  return Object.fromEntries(
+    names.map((name) => [name, optional.parse(environment[name] ?? environment[name.toLowerCase()])]),
+  );
 }
 
 /** The variables once they are read. */

@@ -1,61 +1,63 @@
+import type { FastifyInstance } from "fastify";
 import { createApplication } from "./application.ts";
-import { readConfig, type Config } from "./config.ts";
+import { describeStart } from "./banner.ts";
+import { readConfig, readLogConfig, type Config } from "./config.ts";
 import { openConfigured } from "./postgres/open.ts";
+import { messageOf } from "./errors.ts";
+import { createLogger } from "./log/logger.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
-import { messageOf } from "./errors.ts";
 import { hintFor } from "./postgres/errors.ts";
-import { createLogger } from "./log/logger.ts";
 import { migrate } from "./postgres/migrate.ts";
 
-const SIGNALS = ["SIGTERM", "SIGINT"] as const;
+const log = createLogger(readLogConfig(process.env));
+
+/** Aborts at the first signal. */
+const stopping = new AbortController();
+/** Ends the calls in flight and closes the database; undefined while an exit does. */
+let stop: ((signal: NodeJS.Signals) => Promise<void>) | undefined;
 
 async function main(): Promise<void> {
-  // As the first process of a container, one without a handler would ignore the signal.
-  const giveUp = () => process.exit(1);
-  for (const signal of SIGNALS) process.once(signal, giveUp);
   const config = readConfig(process.env);
-  const log = createLogger(config.logLevel);
-  const database = await openConfigured(config.database);
-  const { applied } = await migrate(database).catch((error: unknown) => {
+  const report = (message: string) => log.info(message);
+  const database = await openConfigured(config.database, report);
+  await migrate(database, report).catch((error: unknown) => {
     const reasons = [messageOf(error), hintFor(error)].filter((reason) => reason !== undefined);
     throw new Error(`Cannot use ${database.description}: ${reasons.join(". ")}`, { cause: error });
   });
   const embedder = createEmbedder(config);
-  const { server, stop } = await createApplication(database, embedder, config, log);
-  log.info(`Database: ${database.description}${applied === 0 ? "" : `, ${applied} migrations applied`}`);
+  const application = await createApplication(database, embedder, config, log);
+  stop = async (signal) => {
+    const graceSeconds = config.shutdownGraceMs / 1000;
+    log.info(`${signal}: finishing the calls in flight, for at most ${graceSeconds} s`);
+    await application.stop(config.shutdownGraceMs);
+    await database.close();
+  };
   database.replicas?.watch(({ description, problem }) => {
     if (problem === undefined) log.info(`Replica: searches use ${description}`);
     else log.warn(`Replica: searches do not use ${description}: it ${problem}`);
   });
-  log.info(`Embeddings: ${describeEmbedder(config, embedder)}`);
-  await server.listen({
-    host: config.listen.host,
-    port: config.listen.port,
-    listenTextResolver: (address) => `Listening on ${address} for gRPC, gRPC-Web, Connect and OpenAI's REST`,
-  });
+  const address = await listen(application.server, config);
+  log.info({ table: describeStart({ address, database, embedder, config }) }, "Ready");
   for (const advice of advise(config)) log.warn(advice);
-
-  let isStopping = false;
-  const end = async (signal: NodeJS.Signals) => {
-    if (isStopping) process.exit(1);
-    isStopping = true;
-    log.info(`${signal}: finishing the calls in flight, for at most ${config.shutdownGraceMs / 1000} s`);
-    await stop(config.shutdownGraceMs);
-    await database.close();
-    log.info("Stopped");
-  };
-  for (const signal of SIGNALS) process.off(signal, giveUp).on(signal, () => void end(signal).catch(fail));
 }
 
 function createEmbedder(config: Config): Embedder {
   return config.embedding === undefined ? createLexicalEmbedder() : createOpenAIEmbedder(config.embedding);
 }
 
-function describeEmbedder(config: Config, embedder: Embedder): string {
-  if (config.embedding !== undefined) return `model ${embedder.model} at ${config.embedding.baseUrl}`;
-  return `the built-in ${embedder.model}, which matches words, not meaning`;
+/** Returns the address listened on, or the first of several. */
+async function listen(server: FastifyInstance, { listen: { host, port, tls } }: Config): Promise<string> {
+  // Fastify does not know that the server it is given speaks TLS.
+  const name = (address: string) => (tls === undefined ? address : address.replace(/^http:/, "https:"));
+  const listenTextResolver = (address: string) =>
+    `Listening on ${name(address)} for gRPC, gRPC-Web, Connect and OpenAI's REST`;
+  try {
+    return name(await server.listen({ host, port, listenTextResolver }));
+  } catch (error) {
+    throw new Error(`Cannot listen on HOST ${host}, PORT ${port}: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** What to set for production. */
@@ -74,9 +76,33 @@ function advise(config: Config): string[] {
   ];
 }
 
+async function end(signal: NodeJS.Signals): Promise<void> {
+  if (stopping.signal.aborted) process.exit(1);
+  stopping.abort();
+  if (stop === undefined) {
+    log.info(`${signal} during the start: ending`);
+    process.exit(0);
+  }
+  await stop(signal);
+  log.info("Stopped");
+}
+
+/** Ends the process with the reason as the last line of the log, whatever the format. */
 function fail(error: unknown): never {
-  process.stderr.write(`${messageOf(error)}\n`);
+  const message = messageOf(error);
+  log.fatal(message);
+  log.debug({ err: error }, "The stack of the fatal error");
+  if (!log.isLevelEnabled("fatal")) process.stderr.write(`${message}\n`);
   process.exit(1);
 }
 
-await main().catch(fail);
+// One handler from here to the end: between two the process would end, or ignore the signal in a container.
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(signal).catch(fail));
+process.on("uncaughtException", (error) => {
+  log.error({ err: error }, "Nothing caught an error");
+  fail(error);
+});
+await main().catch((error: unknown) => {
+  // What was being started fails when it is ended.
+  if (!stopping.signal.aborted) fail(error);
+});

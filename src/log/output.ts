@@ -1,7 +1,7 @@
-/** How long a line may wait for others. */
-const DELAY_MS = 10;
+/** How soon after a write the next one may follow. */
+const PAUSE_MS = 10;
 
-/** Characters that go out without waiting for more. */
+/** Characters that are written without waiting for the pause to end. */
 const BATCH_CHARS = 65_536;
 
 /** Where the log goes: a stream as pino takes it. */
@@ -10,19 +10,22 @@ export interface LogOutput {
 }
 
 /**
- * Opens standard output for a log that writes a line for every call: lines go out together, those of
- * 10 milliseconds in one write. Pino's own stream writes each by itself in another thread, which cost a
- * search a tenth of its CPU time. What waits goes out when the process ends, but is lost when it is killed.
- * A reader that does not read holds up the service, where it would otherwise fill the memory.
+ * Opens standard output for a log that has a line for every call, with throttled writes: a line is written at once
+ * unless another was within the last 10 ms; those that follow it within that time are written together. Pino's own
+ * stream writes every line by itself in another thread, which cost a search a tenth of its CPU time. Lines that wait
+ * are written when the process exits, but lost when it is killed. Writing to a pipe is synchronous: a reader that
+ * does not read holds up the service, where it would otherwise fill the memory.
  */
 export function openOutput(): LogOutput {
   let lines = "";
-  let timer: NodeJS.Timeout | undefined;
+  let pause: NodeJS.Timeout | undefined;
   const flush = () => {
-    clearTimeout(timer);
-    timer = undefined;
+    clearTimeout(pause);
+    pause = undefined;
+    if (lines === "") return;
     process.stdout.write(lines);
     lines = "";
+    pause = setTimeout(flush, PAUSE_MS).unref();
   };
   let isOpen = false;
   const open = () => {
@@ -35,8 +38,7 @@ export function openOutput(): LogOutput {
     write(line) {
       if (!isOpen) open();
       lines += line;
-      if (lines.length >= BATCH_CHARS) flush();
-      else timer ??= setTimeout(flush, DELAY_MS).unref();
+      if (pause === undefined || lines.length >= BATCH_CHARS) flush();
     },
   };
 }

@@ -19,10 +19,14 @@ interface Migration {
 /**
  * Brings the tables up to date: applies the files of `migrations/` that the database has not had, in order and in
  * one transaction, one process at a time. Where nothing is missing it only reads, so a role that may not create
- * anything will do. Returns how many files were applied. Throws an Error fit for an operator when something is
- * missing that the role may not create, and when the database is ahead of this program.
+ * anything will do. `report` is told what is about to be applied. Returns how many files were applied. Throws an Error
+ * fit for an operator when something is missing that the role may not create, and when the database is ahead of this
+ * program.
  */
-export async function migrate(database: Database): Promise<{ applied: number }> {
+export async function migrate(
+  database: Database,
+  report: (message: string) => void = () => {},
+): Promise<{ applied: number }> {
   const migrations = await readMigrations(database.tables);
   if ((await findPending(database.pool, database, migrations)).length === 0) {
     await requireSearchPath(database.pool, database);
@@ -33,7 +37,9 @@ export async function migrate(database: Database): Promise<{ applied: number }> 
     await client.query("select pg_advisory_xact_lock($1)", [LOCK_KEY]);
     await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
     const pending = await findPending(client, database, migrations);
-    if (pending.length > 0) await prepare(client, database);
+    if (pending.length === 0) return { applied: 0 };
+    report(`Applying ${pending.length} migrations, up to ${pending.at(-1)?.name}`);
+    await prepare(client, database);
     for (const { name, sql } of pending) {
       await client.query(sql).catch((error: unknown) => {
         const { message } = error as Error;

@@ -1,4 +1,5 @@
 import type { Database } from "./database.ts";
+import { isCreated } from "./embedded/embedded.ts";
 import { openDatabase, type DatabaseOptions } from "./pool.ts";
 import { openReplicas } from "./replicas.ts";
 import { quoteTables, type TableNames } from "./tables.ts";
@@ -8,6 +9,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 
 /** The database and its replicas as an operator names them. */
 export interface DatabaseSettings extends Omit<DatabaseOptions, "tables" | "connectTimeoutMs"> {
+  /** Directory of the embedded database. */
+  directory: string;
   names: TableNames;
   /** Postgres URLs of read replicas. */
   replicaUrls: readonly string[];
@@ -15,15 +18,18 @@ export interface DatabaseSettings extends Omit<DatabaseOptions, "tables" | "conn
   replicaLagMaxMs: number;
 }
 
-/** Opens the database and its replicas as they are configured. None of them need be there yet. */
-export async function openConfigured({
-  names,
-  replicaUrls,
-  replicaLagMaxMs,
-  ...settings
-}: DatabaseSettings): Promise<Database> {
+/**
+ * Opens the database and its replicas as they are configured. None of them need be there yet. `report` is told what is
+ * about to be done, which may take seconds.
+ */
+export async function openConfigured(
+  { names, replicaUrls, replicaLagMaxMs, ...settings }: DatabaseSettings,
+  report: (message: string) => void = () => {},
+): Promise<Database> {
   const options = { ...settings, tables: quoteTables(names), connectTimeoutMs: CONNECT_TIMEOUT_MS };
+  if (settings.url === undefined) report(describeOpening(settings.directory));
   const database = await openDatabase(options);
+  if (settings.url !== undefined) report(`Connecting to ${database.description}`);
   if (replicaUrls.length === 0) return database;
   const replicas = await openReplicas(database, {
     ...options,
@@ -37,4 +43,10 @@ export async function openConfigured({
       await Promise.all([replicas.close(), database.close()]);
     },
   };
+}
+
+function describeOpening(directory: string): string {
+  return isCreated(directory)
+    ? `Opening the embedded database in ${directory}`
+    : `Creating the embedded database in ${directory}: this takes some seconds, once`;
 }

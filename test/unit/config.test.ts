@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { readConfig, variables } from "../../src/config.ts";
+import { readConfig, readLogConfig, variables } from "../../src/config.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "pgquiver-config-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -15,7 +15,6 @@ test("an empty environment serves on loopback, embedded, without a key", () => {
     requestBytesMax: 33_554_432,
     expiry: { sweepSeconds: 60, graceSeconds: 86_400 },
     shutdownGraceMs: 20_000,
-    logLevel: "info",
     database: { url: undefined, directory: ".pgquiver", poolMax: 10, statementTimeoutMs: 60_000 },
     embedding: undefined,
   });
@@ -74,6 +73,17 @@ test("takes names in lower case too, upper case first", () => {
     listen: { port: 1 },
   });
   expect(readConfig({ PORT: "2", port: "1" }).listen.port).toBe(2);
+});
+
+describe("the log", () => {
+  test("is made from what is valid, so that it can tell of the rest", () => {
+    expect(readLogConfig({})).toEqual({ level: "info", format: "auto" });
+    expect(readLogConfig({ log_level: "DEBUG", LOG_FORMAT: "json" })).toEqual({
+      level: "debug",
+      format: "json",
+    });
+    expect(readLogConfig({ LOG_LEVEL: "loud", LOG_FORMAT: "xml", PORT: "x" })).toEqual(readLogConfig({}));
+  });
 });
 
 describe("keys", () => {
@@ -201,6 +211,7 @@ describe("what is wrong", () => {
     ["DATABASE_POOL_MAX", "0"],
     ["REQUEST_BYTES_MAX", "32MB"],
     ["LOG_LEVEL", "loud"],
+    ["LOG_FORMAT", "xml"],
     ["EMBEDDING__BASE_URL", "localhost:4000"],
     ["EMBEDDING__DIMENSIONS", "16001"],
     ["EMBEDDING__ENCODING_FORMAT", "int8"],

@@ -15,8 +15,8 @@ import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { credentials, loadPackageDefinition, type ServiceClientConstructor } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import { pino } from "pino";
 import { afterAll, expect, test } from "vitest";
-import { createLogger } from "../../src/log/logger.ts";
 import { defineService } from "../../src/wire/call.ts";
 import { createHealth } from "../../src/wire/grpc/health.ts";
 import { createMetrics } from "../../src/wire/metrics.ts";
@@ -61,7 +61,7 @@ const app = await createServer({
   requestBytesMax: 1024 * 1024,
   corsOrigins: [],
   tls: undefined,
-  log: createLogger("silent"),
+  log: pino({ level: "silent" }),
   shutdownSignal: new AbortController().signal,
 });
 const url = await app.listen({ host: "127.0.0.1", port: 0 });

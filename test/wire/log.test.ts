@@ -7,12 +7,15 @@ import { startServer } from "../support/server.ts";
 function recordLog() {
   const lines: Record<string, unknown>[] = [];
   let arrived = Promise.withResolvers<void>();
-  const log = createLogger("info", {
-    write(line) {
-      lines.push({ ...(JSON.parse(line) as object), length: line.length });
-      arrived.resolve();
+  const log = createLogger(
+    { level: "info", format: "json" },
+    {
+      write(line) {
+        lines.push({ ...(JSON.parse(line) as object), length: line.length });
+        arrived.resolve();
+      },
     },
-  });
+  );
   async function find(message: string): Promise<Record<string, unknown>> {
     for (;;) {
       const found = lines.find(({ msg }) => msg === message);

@@ -1,15 +1,11 @@
-import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { openAsBlob } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { Agent, get } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from "vitest";
@@ -19,10 +15,9 @@ import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { jsonClient } from "../support/json.ts";
+import { freePort, ROOT, start } from "../support/process.ts";
 import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
 import { TEST_LIMITS } from "../support/template.ts";
-
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** What the processes need to find their database: on the server the tests run on, or in a directory. */
 let database: Record<string, string>;
@@ -46,48 +41,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await rm(directory, { recursive: true });
 });
-
-/** A process that has been started, perhaps in vain. */
-interface Started {
-  child: ChildProcess;
-  /** The messages of its log so far. */
-  messages: string[];
-  /** Resolves with the first message that matches, which may be an old one; rejects when the process ends without. */
-  said: (pattern: RegExp) => Promise<string>;
-  /** What it ends with: its exit code, or the signal it was killed by, and all it wrote to standard error. */
-  ended: Promise<{ code: number | NodeJS.Signals; errors: string }>;
-}
-
-function start(
-  environment: Record<string, string>,
-  { command = ["src/main.ts"], cwd = ROOT }: { command?: string[]; cwd?: string } = {},
-): Started {
-  const child = spawn(process.execPath, command, {
-    cwd,
-    env: environment,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  onTestFinished(() => void child.kill("SIGKILL"));
-  const messages: string[] = [];
-  const lines = createInterface(child.stdout);
-  lines.on("line", (line) => messages.push((JSON.parse(line) as { msg: string }).msg));
-  const errors = text(child.stderr);
-  const ended = once(child, "close").then(async ([code, signal]) => ({
-    code: (code ?? signal) as number | NodeJS.Signals,
-    errors: await errors,
-  }));
-  async function said(pattern: RegExp): Promise<string> {
-    for (;;) {
-      const found = messages.find((message) => pattern.test(message));
-      if (found !== undefined) return found;
-      const spoke = once(lines, "line").then(() => undefined);
-      const end = await Promise.race([spoke, ended]);
-      if (end !== undefined)
-        throw new Error(`ended with ${end.code} before it said ${pattern}: ${end.errors}`);
-    }
-  }
-  return { child, messages, said, ended };
-}
 
 /** Starts the service on the database of this file and a free port, and waits until it listens. */
 async function serve(environment: Record<string, string> = {}) {
@@ -133,37 +86,49 @@ const counts = (total: number) => ({
 
 describe("start", () => {
   test("says which database, which embeddings and which address, and what to set for production", async () => {
-    const { messages, said, child, ended } = await serve();
+    const { output, messages, said, url, child, ended } = await serve();
     await said(/^Without a key/);
     const path = database["DATA_DIRECTORY"];
     expect(messages).toEqual([
       path === undefined
-        ? expect.stringMatching(/^Database: PostgreSQL at [\w.:]+, database pgquiver_test_\w+$/)
-        : `Database: the embedded database in ${path}`,
-      "Embeddings: the built-in pgquiver-lexical-v1, which matches words, not meaning",
+        ? expect.stringMatching(/^Connecting to PostgreSQL at [\w.:]+, database pgquiver_test_\w+$/)
+        : `Opening the embedded database in ${path}`,
       expect.stringMatching(
         /^Listening on http:\/\/127\.0\.0\.1:[1-9]\d* for gRPC, gRPC-Web, Connect and OpenAI's REST$/,
       ),
+      "Ready",
       ...(path === undefined ? [] : ["For production set DATABASE_URL to a Postgres with pgvector."]),
       "For search by meaning set EMBEDDING__BASE_URL and EMBEDDING__MODEL.",
       "Without a key the service listens on loopback only: set SERVER_API_KEY to open it.",
     ]);
+    expect(JSON.parse(output[messages.indexOf("Ready")] as string)).toMatchObject({
+      table: {
+        version: "0.1.0",
+        address: url,
+        database: path === undefined ? expect.any(String) : `the embedded database in ${path}`,
+        embedder: "the built-in pgquiver-lexical-v1, which matches words, not meaning",
+        docs: join(ROOT, "README.md"),
+      },
+    });
     child.kill("SIGTERM");
-    expect(await ended).toEqual({ code: 0, errors: "" });
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
   });
 
   test("gives no advice to a service that is set up, and shows no secret", async () => {
-    const { messages, child, ended } = await serve({
+    const { output, messages, said, child, ended } = await serve({
       SERVER_API_KEY: "secret-key",
       HOST: "127.0.0.1",
       EMBEDDING__BASE_URL: "http://127.0.0.1:9/v1",
       EMBEDDING__MODEL: "text-embedding-3-small",
       EMBEDDING__API_KEY: "secret-provider-key",
     });
+    await said(/^Ready$/);
     child.kill("SIGTERM");
     await ended;
-    expect(messages).toContain("Embeddings: model text-embedding-3-small at http://127.0.0.1:9/v1");
-    expect(messages.join("\n")).not.toMatch(/secret|SERVER_API_KEY|by meaning/);
+    expect(output[messages.indexOf("Ready")]).toContain(
+      '"embedder":"model text-embedding-3-small at http://127.0.0.1:9/v1"',
+    );
+    expect(output.join("\n")).not.toMatch(/secret|SERVER_API_KEY|by meaning/);
   });
 
   test("without a key listens on 127.0.0.1 whatever HOST says, and says so", async () => {
@@ -174,7 +139,7 @@ describe("start", () => {
   });
 
   test("lists everything that is wrong with the configuration, and ends with 1", async () => {
-    const { ended, messages } = start({
+    const { ended } = start({
       PORT: "99999",
       LOG_LEVEL: "loud",
       DATABASE_URL: "mysql://localhost",
@@ -183,10 +148,9 @@ describe("start", () => {
       TLS_CERT_FILE: "cert.pem",
       DB_FIELDS__ID_FIELD: "id; drop table embeddings",
     });
-    const { code, errors } = await ended;
-    expect(code).toBe(1);
-    expect(messages).toEqual([]);
-    const [title, ...problems] = errors.trimEnd().split("\n");
+    const { code, fatal = "", errors } = await ended;
+    expect({ code, errors }).toEqual({ code: 1, errors: "" });
+    const [title, ...problems] = fatal.split("\n");
     expect(title).toBe("The configuration is invalid:");
     expect(problems.map((problem) => problem.trim().split(":")[0])).toEqual([
       "DATABASE_URL",
@@ -204,11 +168,11 @@ describe("start", () => {
     async (host) => {
       const port = await freePort();
       const { ended } = start({ DATABASE_URL: `postgresql://ada:secret@${host}:${port}/vectors` });
-      const { code, errors } = await ended;
-      expect(code).toBe(1);
-      expect(errors).toContain(`PostgreSQL at ${host}:${port}, database vectors`);
-      expect(errors).toContain("ECONNREFUSED");
-      expect(errors).not.toMatch(/secret|\n\s+at /);
+      const { code, fatal, errors } = await ended;
+      expect({ code, errors }).toEqual({ code: 1, errors: "" });
+      expect(fatal).toContain(`PostgreSQL at ${host}:${port}, database vectors`);
+      expect(fatal).toContain("ECONNREFUSED");
+      expect(fatal).not.toMatch(/secret|\n\s+at /);
     },
   );
 
@@ -217,30 +181,21 @@ describe("start", () => {
     onTestFinished(() => void server.close());
     await once(server, "listening");
     const { ended } = start({ ...database, PORT: String((server.address() as AddressInfo).port) });
-    const { code, errors } = await ended;
-    expect(code).toBe(1);
-    expect(errors).toMatch(/^listen EADDRINUSE: address already in use 127\.0\.0\.1:\d+\n$/);
-  });
-
-  test("`npm start` reads .env", async () => {
-    const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as {
-      scripts: { start: string };
-    };
-    await writeFile(join(directory, ".env"), 'LOG_LEVEL="from the file"\n');
-    const [node, ...command] = scripts.start.replace("src/main.ts", join(ROOT, "src/main.ts")).split(" ");
-    expect(node).toBe("node");
-    expect(await start({}, { command, cwd: directory }).ended).toMatchObject({
+    expect(await ended).toEqual({
       code: 1,
-      errors: expect.stringContaining("LOG_LEVEL: expected one of"),
+      fatal: expect.stringMatching(
+        /^Cannot listen on HOST 127\.0\.0\.1, PORT \d+: listen EADDRINUSE: address already/,
+      ),
+      errors: "",
     });
   });
 
   if (inject("template").kind === "embedded") {
     test("refuses a data directory that another process has, by that process's id", async () => {
       const { child, send } = await serve();
-      const { code, errors } = await start({ ...database, PORT: "0" }).ended;
+      const { code, fatal } = await start({ ...database, PORT: "0" }).ended;
       expect(code).toBe(1);
-      expect(errors).toMatch(new RegExp(`^The data directory .* is in use by process ${child.pid}\\.`));
+      expect(fatal).toMatch(new RegExp(`^The data directory .* is in use by process ${child.pid}\\.`));
       expect((await send("GET", "/readyz")).status).toBe(200);
     });
   } else {
@@ -274,7 +229,7 @@ describe("stop", () => {
       await expect(fetch(`${url}/readyz`)).rejects.toThrow("fetch failed");
       answer();
       expect(await inFlight).toMatchObject({ status: 200, json: { content: "in flight" } });
-      expect(await ended).toEqual({ code: 0, errors: "" });
+      expect(await ended).toMatchObject({ code: 0, errors: "" });
       await said(new RegExp(`^${signal}: finishing the calls in flight`));
       expect(await countAfterRestart(path)).toEqual(counts(1));
     },
@@ -289,7 +244,7 @@ describe("stop", () => {
     child.kill("SIGTERM");
     await expect(inFlight).rejects.toThrow("fetch failed");
     expect(await overGrpc).toBeInstanceOf(Error);
-    expect(await ended).toEqual({ code: 0, errors: "" });
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
     for (const { abandoned } of provider.requests) expect(await abandoned).toBe(true);
     expect(await countAfterRestart(path)).toEqual(counts(0));
   });
@@ -310,7 +265,7 @@ describe("stop", () => {
     await bucket.received(1);
     child.kill("SIGTERM");
     await upload;
-    expect(await ended).toEqual({ code: 0, errors: "" });
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
   });
 
   test("a second signal ends it at once, with 1, and the next start goes on", async () => {
@@ -323,11 +278,3 @@ describe("stop", () => {
     expect(await countAfterRestart(path)).toEqual(counts(0));
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
-}

@@ -10,6 +10,9 @@ import { DISK_RESERVE_BYTES, FullDiskError, NEW_DATABASE_BYTES, readFreeBytes } 
 import { PgliteSocket } from "./pglite-socket.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 
+/** The data directory of Postgres, within the directory of the embedded database. */
+const CLUSTER = "pgdata";
+
 /** A Postgres inside this process. */
 export interface Embedded {
   /** One connection: statements wait for each other. */
@@ -85,8 +88,7 @@ async function create(
   snapshot: Blob | undefined,
   diskReserveBytes: number,
 ): Promise<PGlite> {
-  const path = directory === undefined ? undefined : join(directory, "pgdata");
-  if (directory !== undefined && path !== undefined && !existsSync(path)) {
+  if (directory !== undefined && !isCreated(directory)) {
     const needed = diskReserveBytes + NEW_DATABASE_BYTES;
     const free = readFreeBytes(directory);
     if (free < needed) {
@@ -97,9 +99,14 @@ async function create(
   }
   return PGlite.create({
     extensions: { vector },
-    ...(path === undefined ? {} : { dataDir: path }),
+    ...(directory === undefined ? {} : { dataDir: join(directory, CLUSTER) }),
     ...(snapshot === undefined ? {} : { loadDataDir: snapshot }),
   });
+}
+
+/** Whether there is a database in the directory. PG_VERSION is the last file that initdb writes. */
+export function isCreated(directory: string): boolean {
+  return existsSync(join(directory, CLUSTER, "PG_VERSION"));
 }
 
 /** Directories this process holds: its own id in a lock file says nothing when ids repeat, as 1 does in containers. */

@@ -1,0 +1,35 @@
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Config } from "./config.ts";
+import type { Embedder } from "./models/embedder.ts";
+import type { Database } from "./postgres/database.ts";
+
+const ROOT = new URL("../", import.meta.url);
+
+/** What a start has to show. */
+export interface Started {
+  /** Such as `http://127.0.0.1:8000`. */
+  address: string;
+  database: Database;
+  embedder: Embedder;
+  config: Config;
+}
+
+/** What an operator wants to know of a service that has started, by name: a table in the log. */
+export function describeStart({ address, database, embedder, config }: Started): Record<string, string> {
+  const { version } = JSON.parse(readFileSync(new URL("package.json", ROOT), "utf8")) as { version: string };
+  const docs = new URL("README.md", ROOT);
+  return {
+    version,
+    address,
+    database: database.description,
+    embedder: describeEmbedder(config, embedder),
+    // An image may leave it out.
+    ...(existsSync(docs) ? { docs: fileURLToPath(docs) } : {}),
+  };
+}
+
+function describeEmbedder({ embedding }: Config, { model }: Embedder): string {
+  if (embedding !== undefined) return `model ${model} at ${embedding.baseUrl}`;
+  return `the built-in ${model}, which matches words, not meaning`;
+}

@@ -1,0 +1,97 @@
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { ROOT, start } from "../support/process.ts";
+
+/** A directory that is gone after the test. */
+async function makeDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** The URL of a Postgres that takes connections and never says a word. */
+async function silentPostgres(): Promise<string> {
+  const server = createServer((socket) => socket.on("error", () => {}).resume()).listen(0, "127.0.0.1");
+  onTestFinished(() => void server.close());
+  await once(server, "listening");
+  return `postgresql://127.0.0.1:${(server.address() as AddressInfo).port}/vectors`;
+}
+
+/** Writes the program's standard output to a terminal. `script` is util-linux's. */
+const onTerminal = (file: string) => ({
+  command: ["script", "-qefc", `${process.execPath} src/main.ts`, file],
+});
+
+describe("the log", () => {
+  test("on a terminal is for people: time of day, level, message, and a table of what was started", async () => {
+    const directory = await makeDirectory();
+    const file = join(directory, "terminal");
+    const environment = {
+      DATA_DIRECTORY: join(directory, "data"),
+      PORT: "0",
+      PATH: String(process.env["PATH"]),
+    };
+    const { output, child, ended } = start({ ...environment, TERM: "xterm-256color" }, onTerminal(file));
+    // Its last line of advice.
+    await expect.poll(() => output.join("\n"), { timeout: 60_000 }).toContain("SERVER_API_KEY");
+    child.kill("SIGTERM");
+    await ended;
+    const written = await readFile(file, "utf8");
+    expect(written).toContain("\u001b[32mINFO");
+    const lines = stripVTControlCharacters(written).split(/\r?\n/).slice(1);
+    const seen = lines.map((line) => line.replace(/^\d\d:\d\d:\d\d /, "").replaceAll(directory, "DIR"));
+    expect(seen.slice(0, 10)).toEqual([
+      "INFO  Creating the embedded database in DIR/data: this takes some seconds, once",
+      expect.stringMatching(/^INFO {2}Applying \d+ migrations, up to \d{3}_\w+\.sql$/),
+      expect.stringMatching(/^INFO {2}Listening on http:\/\/127\.0\.0\.1:\d+ for gRPC/),
+      "INFO  Ready",
+      "",
+      `${" ".repeat(15)}version   0.1.0`,
+      expect.stringMatching(/^ {15}address {3}http:\/\/127\.0\.0\.1:\d+$/),
+      `${" ".repeat(15)}database  the embedded database in DIR/data`,
+      `${" ".repeat(15)}embedder  the built-in pgquiver-lexical-v1, which matches words, not meaning`,
+      `${" ".repeat(15)}docs      ${join(ROOT, "README.md")}`,
+    ]);
+  }, 120_000);
+
+  test("is text without colours by LOG_FORMAT where there is no terminal", async () => {
+    const { output, ended } = start({ PORT: "x", LOG_FORMAT: "text" });
+    expect(await ended).toMatchObject({ code: 1, errors: "" });
+    expect(output).toEqual([
+      expect.stringMatching(/^\d\d:\d\d:\d\d FATAL The configuration is invalid:$/),
+      expect.stringMatching(/^ {17}PORT: expected an integer/),
+    ]);
+  });
+
+  test("is JSON by LOG_FORMAT on a terminal", async () => {
+    const file = join(await makeDirectory(), "terminal");
+    const environment = { PORT: "x", LOG_FORMAT: "json", PATH: String(process.env["PATH"]) };
+    expect(await start(environment, onTerminal(file)).ended).toMatchObject({
+      code: 1,
+      fatal: expect.stringMatching(/^The configuration is invalid:\n {2}PORT: /),
+    });
+  });
+
+  test("where it is silent, the reason of a fatal end goes to standard error", async () => {
+    const { output, ended } = start({ PORT: "x", LOG_LEVEL: "silent" });
+    expect(await ended).toMatchObject({ code: 1, errors: expect.stringContaining("PORT: expected") });
+    expect(output).toEqual([]);
+  });
+
+  test("has an error that nothing caught, with its stack, and the process ends with 1", async () => {
+    const fault = "setTimeout(() => { throw new TypeError('out of order') }, 1000)";
+    const { output, ended } = start(
+      { DATABASE_URL: await silentPostgres() },
+      { command: [process.execPath, "--import", `data:text/javascript,${fault}`, "src/main.ts"] },
+    );
+    expect(await ended).toEqual({ code: 1, fatal: "out of order", errors: "" });
+    expect(output.at(-2)).toMatch(
+      /"err":\{"type":"TypeError","message":"out of order","stack":"TypeError: out of/,
+    );
+  });
+});
