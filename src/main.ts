@@ -10,6 +10,7 @@ import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import { hintFor } from "./postgres/errors.ts";
 import { migrate } from "./postgres/migrate.ts";
+import { onSignal } from "./signals.ts";
 
 const log = createLogger(readLogConfig(process.env));
 
@@ -96,8 +97,7 @@ function fail(error: unknown): never {
   process.exit(1);
 }
 
-// One handler from here to the end: between two the process would end, or ignore the signal in a container.
-for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(signal).catch(fail));
+onSignal((signal) => void end(signal).catch(fail));
 process.on("uncaughtException", (error) => {
   log.error({ err: error }, "Nothing caught an error");
   fail(error);

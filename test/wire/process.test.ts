@@ -268,6 +268,16 @@ describe("stop", () => {
     expect(await ended).toMatchObject({ code: 0, errors: "" });
   });
 
+  test("Ctrl-C under `npm start`, which sends SIGINT twice, lets the call in flight finish", async () => {
+    const { child, ended, said, answer, inFlight } = await serveWithCallInFlight(3_600);
+    child.kill("SIGINT");
+    await said(/^SIGINT/);
+    child.kill("SIGINT");
+    answer();
+    expect(await inFlight).toMatchObject({ status: 200 });
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
+  });
+
   test("a second signal ends it at once, with 1, and the next start goes on", async () => {
     const { child, ended, said, inFlight, path } = await serveWithCallInFlight(3_600);
     child.kill("SIGTERM");

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -94,4 +94,70 @@ describe("the log", () => {
       /"err":\{"type":"TypeError","message":"out of order","stack":"TypeError: out of/,
     );
   });
+});
+
+describe("src/start.mjs", () => {
+  const command = [process.execPath, join(ROOT, "src/start.mjs")];
+
+  test("reads .env of the working directory", async () => {
+    const cwd = await makeDirectory();
+    await writeFile(join(cwd, ".env"), 'LOG_LEVEL="from the file"\n');
+    expect(await start({}, { command, cwd }).ended).toMatchObject({
+      code: 1,
+      fatal: expect.stringContaining("LOG_LEVEL: expected one of"),
+    });
+  });
+
+  test("says in a sentence that an older Node will not do, and ends with 1", async () => {
+    const older = "Object.defineProperty(process, 'versions', { value: { node: '24.11.1' } })";
+    const [node, program] = command as [string, string];
+    const { output, ended } = start(
+      {},
+      { command: [node, "--import", `data:text/javascript,${older}`, program] },
+    );
+    const { code, errors } = await ended;
+    expect({ code, output }).toEqual({ code: 1, output: [] });
+    expect(errors).toMatch(
+      /^pgquiver needs Node 24\.12 or later, and this is Node 24\.11\.1\. Install it from .+\n$/,
+    );
+  });
+
+  test("is what `npm run doctor` runs the doctor by", async () => {
+    const cwd = await makeDirectory();
+    const { output, ended } = start({}, { command: [...command, "doctor"], cwd });
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
+    expect(output[0]).toMatch(/^NOTICE {3}connection: There is no database in \.pgquiver yet/);
+  });
+});
+
+describe("a signal", () => {
+  test.each(["SIGTERM", "SIGINT"] as const)("%s during the start ends it with 0", async (signal) => {
+    const { child, said, ended } = start({ DATABASE_URL: await silentPostgres() });
+    await said(/^Connecting to PostgreSQL/);
+    child.kill(signal);
+    expect(await ended).toMatchObject({ code: 0, fatal: undefined, errors: "" });
+    await said(new RegExp(`^${signal} during the start: ending$`));
+  });
+
+  test("as soon as the service listens ends it in order", async () => {
+    const data = join(await makeDirectory(), "data");
+    const { child, messages, said, ended } = start({ DATA_DIRECTORY: data, PORT: "0" });
+    await said(/^Listening/);
+    child.kill("SIGTERM");
+    expect(await ended).toMatchObject({ code: 0, fatal: undefined, errors: "" });
+    expect(messages.at(-1)).toBe("Stopped");
+  }, 120_000);
+
+  test("to `npm start` ends the service too", async () => {
+    const data = join(await makeDirectory(), "data");
+    const { child, messages, said, ended } = start(
+      { DATA_DIRECTORY: data, PORT: "0", PATH: String(process.env["PATH"]) },
+      { command: ["npm", "start"] },
+    );
+    await said(/^Listening/);
+    child.kill("SIGTERM");
+    // Its output ends with the last process that has it.
+    await ended;
+    expect(messages.at(-1)).toBe("Stopped");
+  }, 120_000);
 });
