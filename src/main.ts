@@ -5,9 +5,11 @@ import { readConfig, readLogConfig, type Config } from "./config.ts";
 import { openConfigured } from "./postgres/open.ts";
 import { messageOf } from "./errors.ts";
 import { createLogger } from "./log/logger.ts";
+import { findMisspelled } from "./misspelled.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
+import { findSilence } from "./models/reach.ts";
 import { hintFor } from "./postgres/errors.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { onSignal } from "./signals.ts";
@@ -20,6 +22,8 @@ const stopping = new AbortController();
 let stop: ((signal: NodeJS.Signals) => Promise<void>) | undefined;
 
 async function main(): Promise<void> {
+  for (const { name, meant } of findMisspelled(process.env))
+    log.warn(`The variable ${name} is not read: did you mean ${meant}?`);
   const config = readConfig(process.env);
   const report = (message: string) => log.info(message);
   const database = await openConfigured(config.database, report);
@@ -42,6 +46,7 @@ async function main(): Promise<void> {
   const address = await listen(application.server, config);
   log.info({ table: describeStart({ address, database, embedder, config }) }, "Ready");
   for (const advice of advise(config)) log.warn(advice);
+  if (config.embedding !== undefined) void checkProvider(config.embedding.baseUrl);
 }
 
 function createEmbedder(config: Config): Embedder {
@@ -75,6 +80,15 @@ function advise(config: Config): string[] {
       : []),
     ...(config.listen.isRestricted ? ["HOST is ignored until SERVER_API_KEY is set."] : []),
   ];
+}
+
+/** Warns of an embedding provider that does not answer. Nothing waits for the result. */
+async function checkProvider(baseUrl: string): Promise<void> {
+  const fault = await findSilence(baseUrl, stopping.signal);
+  if (fault === undefined || stopping.signal.aborted) return;
+  log.warn(
+    `EMBEDDING__BASE_URL: ${baseUrl} does not answer (${fault}). Texts cannot be embedded until it does.`,
+  );
 }
 
 async function end(signal: NodeJS.Signals): Promise<void> {

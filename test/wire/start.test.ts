@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { ROOT, start } from "../support/process.ts";
+import { freePort, ROOT, start } from "../support/process.ts";
 
 /** A directory that is gone after the test. */
 async function makeDirectory(): Promise<string> {
@@ -94,6 +94,34 @@ describe("the log", () => {
       /"err":\{"type":"TypeError","message":"out of order","stack":"TypeError: out of/,
     );
   });
+});
+
+describe("what is probably a mistake is a warning", () => {
+  test("a variable that looks like one of the service's, even where the rest is invalid, without its value", async () => {
+    const { output, messages, ended } = start({
+      EMBEDDING_BASE_URL: "secret",
+      EMBEDDING__MODEL: "m",
+      PATH: "/bin",
+    });
+    expect((await ended).fatal).toContain("EMBEDDING__BASE_URL: needed with EMBEDDING__MODEL");
+    expect(messages[0]).toBe(
+      "The variable EMBEDDING_BASE_URL is not read: did you mean EMBEDDING__BASE_URL?",
+    );
+    expect(output.join()).not.toContain("secret");
+  });
+
+  test("an embedding provider that does not answer, once the service listens", async () => {
+    const { messages, said } = start({
+      DATA_DIRECTORY: join(await makeDirectory(), "data"),
+      PORT: "0",
+      EMBEDDING__BASE_URL: `http://127.0.0.1:${await freePort()}/v1`,
+    });
+    const warning = await said(/^EMBEDDING__BASE_URL: /);
+    expect(warning).toMatch(
+      /127\.0\.0\.1:\d+\/v1 does not answer \(connect ECONNREFUSED 127\.0\.0\.1:\d+\)\./,
+    );
+    expect(messages.indexOf(warning)).toBeGreaterThan(messages.indexOf("Ready"));
+  }, 120_000);
 });
 
 describe("src/start.mjs", () => {
