@@ -85,10 +85,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, log),
     // No hook runs before these.
     frameworkErrors: (error, request, reply) =>
-      void sendError(reply.header("x-request-id", request.id), fromFastify(error)),
+      void sendError(reply.header("x-request-id", request.id), fromFastify(error, requestBytesMax)),
   });
   app.setErrorHandler<FastifyError>((error, request, reply) => {
-    const failure = handled(error, request);
+    const failure = handled(error, request, requestBytesMax);
     if (failure.status === 413) {
       // Fastify would close the connection with the answer, and what is still on its way would reset it.
       reply.removeHeader("connection");
@@ -211,18 +211,21 @@ function parseJson(app: FastifyInstance): void {
   );
 }
 
-function handled(error: FastifyError, request: FastifyRequest): HttpError {
+function handled(error: FastifyError, request: FastifyRequest, bytesMax: number): HttpError {
   if (error instanceof ConnectError) return toHttpError(error);
   if (error.code?.startsWith("FST_") && error.statusCode !== undefined && error.statusCode < 500)
-    return fromFastify(error);
+    return fromFastify(error, bytesMax);
   request.log.error({ err: error }, "failed");
   return toHttpError(toConnectError(error));
 }
 
 /** Fastify's own refusals: too large, unknown content type, a URL that cannot be decoded. */
-function fromFastify(error: FastifyError): HttpError {
+function fromFastify(error: FastifyError, bytesMax: number): HttpError {
   const status = error.statusCode ?? 400;
-  if (status === 413) return httpError(413, "The request body is too large.", { code: "request_too_large" });
+  if (status === 413) {
+    const message = `The request body is larger than ${bytesMax} bytes, the limit that REQUEST_BYTES_MAX sets.`;
+    return httpError(413, message, { code: "request_too_large" });
+  }
   if (status === 415) return unsupportedType("application/json");
   return httpError(status, error.message, { code: "invalid_request" });
 }

@@ -123,6 +123,9 @@ test("a message that is too large is refused before it is sent, and its stream i
     stream.write(frame(Buffer.alloc(1000), 0, requestBytesMax + 1));
     const { head } = await answer;
     expect(head["grpc-status"]).toBe(RESOURCE_EXHAUSTED);
+    expect(head["grpc-message"]).toBe(
+      `The message has ${requestBytesMax + 1} bytes; REQUEST_BYTES_MAX allows ${requestBytesMax}.`,
+    );
   }
 });
 

@@ -154,7 +154,7 @@ function collectBody(
       const messageBytes = (chunks.length === 1 ? chunk : Buffer.concat(chunks)).readUInt32BE(1);
       frameBytes = PREFIX_BYTES + messageBytes;
       if (messageBytes > bytesMax) {
-        reject(tooLarge(`The message has ${messageBytes} bytes; the service takes ${bytesMax} at most.`));
+        reject(tooLarge(`The message has ${messageBytes} bytes; REQUEST_BYTES_MAX allows ${bytesMax}.`));
       }
     }
     if (frameBytes !== undefined && bytes > frameBytes) finish();
