@@ -1,0 +1,53 @@
+/**
+ * Writes the proto files with everything they import into one folder, and an archive of that folder beside it:
+ * `npm run export-protos` or `node scripts/export-protos.ts [folder]`; default dist/proto. See docs/protos.md.
+ */
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { basename, dirname, join, resolve } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+
+/** Where Google publishes code for its own files: the npm package that carries these leaves the options out. */
+const GOOGLE_API = [
+  { file: "annotations", outerClass: "AnnotationsProto" },
+  { file: "http", outerClass: "HttpProto" },
+];
+
+function exportProtos(folder: string): string {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const buf = createRequire(import.meta.url).resolve("@bufbuild/buf/bin/buf");
+  const paths = ["--path", "proto/pgquiver", "--path", "proto/google"];
+  execFileSync(process.execPath, [buf, "export", ".", ...paths, "--output", folder], {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  for (const { file, outerClass } of GOOGLE_API)
+    addOptions(join(folder, `google/api/${file}.proto`), outerClass);
+  copyFileSync(join(root, "node_modules/protobufjs/google/LICENSE"), join(folder, "google/api/LICENSE"));
+  copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"));
+  // Makes the folder a workspace of its own, also while it lies within this repository.
+  writeFileSync(join(folder, "buf.yaml"), "version: v2\n");
+  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+  const archive = join(dirname(folder), `pgquiver-protos-${version}.tar.gz`);
+  execFileSync("tar", ["-czf", archive, "-C", dirname(folder), basename(folder)]);
+  return archive;
+}
+
+function addOptions(path: string, outerClass: string): void {
+  const packageLine = "package google.api;\n";
+  const text = readFileSync(path, "utf8");
+  if (!text.includes(packageLine)) throw new Error(`${path} has no line "package google.api;"`);
+  const options = [
+    'option go_package = "google.golang.org/genproto/googleapis/api/annotations;annotations";',
+    "option java_multiple_files = true;",
+    `option java_outer_classname = "${outerClass}";`,
+    'option java_package = "com.google.api";',
+  ];
+  writeFileSync(path, text.replace(packageLine, `${packageLine}\n${options.join("\n")}\n`));
+}
+
+const folder = resolve(process.argv[2] ?? join(root, "dist/proto"));
+process.stdout.write(`${folder}\n${exportProtos(folder)}\n`);
