@@ -70,7 +70,7 @@ export function decodeBatch({ buffer: memory, byteOffset, length }: Uint8Array):
   const batch: BatchBytes = { seq: 0n, buffer, rows: [] };
   const cursor = new ProtobufCursor(buffer, 0, buffer.length);
   while (cursor.next()) {
-    if (cursor.is(1, WireType.Varint)) batch.seq = cursor.uint64();
+    if (cursor.is(1, WireType.Varint)) batch.seq = BigInt.asIntN(64, cursor.uint64());
     else if (cursor.is(2, WireType.LengthDelimited)) {
       const end = cursor.startMessage();
       batch.rows.push({ start: cursor.position, end });

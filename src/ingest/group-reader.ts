@@ -1,10 +1,10 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { IngestFinish, IngestRow } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { ByteBudget, Reservation } from "../api/byte-budget.ts";
-import { UnreadableRow, type ReceivedBatch, type ReceivedIngest } from "../api/received-ingest.ts";
-import { checkLength } from "../api/checks.ts";
+import { checkLength, checkRange } from "../api/checks.ts";
 import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
 import type { Messages } from "../api/message-reader.ts";
+import { UnreadableRow, type ReceivedBatch, type ReceivedIngest } from "../api/received-ingest.ts";
 import { checkContent, checkJson, writeMetadata } from "../embeddings/row.ts";
 import { checkDimensions, checkFloats, type Vector } from "../embeddings/vector.ts";
 import { describeError, failedPrecondition, invalidArgument, missingParameter } from "../errors.ts";
@@ -124,6 +124,7 @@ export class GroupReader {
     const { seq, rows } = message;
     const { key, ingest } = this.#session;
     if (seq === 0n) throw missingParameter("batch.seq");
+    checkRange("batch.seq", Number(seq), 1, Infinity);
     if (seq <= BigInt(this.#seq)) return undefined;
     if (seq !== BigInt(this.#seq) + 1n) {
       throw invalidArgument(

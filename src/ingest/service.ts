@@ -13,8 +13,9 @@ import {
   type IngestSummary,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { ByteBudget } from "../api/byte-budget.ts";
-import type { ReceivedIngest } from "../api/received-ingest.ts";
+import { checkRange } from "../api/checks.ts";
 import { Messages } from "../api/message-reader.ts";
+import type { ReceivedIngest } from "../api/received-ingest.ts";
 import { toSeconds } from "../api/time.ts";
 import {
   failedPrecondition,
@@ -266,6 +267,7 @@ function readAhead(reader: GroupReader): Promise<Group> {
 
 function checkFinish(finish: IngestFinish | undefined, rows: number): void {
   if (finish?.rows === undefined || finish.rows === BigInt(rows)) return;
+  checkRange("finish.rows", Number(finish.rows), 0, Infinity);
   throw invalidArgument(
     "finish.rows",
     `Invalid 'finish.rows': the client sent ${finish.rows} rows, but the service counted ${rows}.`,

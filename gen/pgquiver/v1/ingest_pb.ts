@@ -12,7 +12,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/ingest.proto.
  */
 export const file_pgquiver_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UiiQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQFCDQoLX2RpbWVuc2lvbnNCEQoPX21heF9yb3dfZXJyb3JzIkAKC0luZ2VzdEJhdGNoEgsKA3NlcRgBIAEoBBIkCgRyb3dzGAIgAygLMhYucGdxdWl2ZXIudjEuSW5nZXN0Um93Io4BCglJbmdlc3RSb3cSCgoCaWQYASABKAkSDwoHY29udGVudBgCIAEoCRIRCgllbWJlZGRpbmcYAyADKAISKQoIbWV0YWRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKCmNyZWF0ZWRfYXQYBSABKANIAIgBAUINCgtfY3JlYXRlZF9hdCIqCgxJbmdlc3RGaW5pc2gSEQoEcm93cxgBIAEoBEgAiAEBQgcKBV9yb3dzItYBCgtJbmdlc3RFdmVudBIrCgZvcGVuZWQYASABKAsyGS5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuZWRIABIxCgljb21taXR0ZWQYAiABKAsyHC5wZ3F1aXZlci52MS5Jbmdlc3RDb21taXR0ZWRIABIvCghkcmFpbmluZxgDIAEoCzIbLnBncXVpdmVyLnYxLkluZ2VzdERyYWluaW5nSAASLQoHc3VtbWFyeRgEIAEoCzIaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnlIAEIHCgVldmVudCJWCgxJbmdlc3RPcGVuZWQSEQoJaW5nZXN0X2lkGAEgASgJEhgKEHJlc3VtZV9hZnRlcl9zZXEYAiABKAQSGQoRbWVzc2FnZV9ieXRlc19tYXgYAyABKAQikAEKD0luZ2VzdENvbW1pdHRlZBITCgt0aHJvdWdoX3NlcRgBIAEoBBIUCgxyb3dzX3dyaXR0ZW4YAiABKAQSFAoMcm93c19za2lwcGVkGAMgASgEEhUKDXJvd3NfcmVqZWN0ZWQYBCABKAQSJQoGZXJyb3JzGAUgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3IiJQoOSW5nZXN0RHJhaW5pbmcSEwoLdGhyb3VnaF9zZXEYASABKAQiYAoIUm93RXJyb3ISCwoDc2VxGAEgASgEEg0KBWluZGV4GAIgASgNEgoKAmlkGAMgASgJEgwKBGNvZGUYBCABKAkSDQoFZmllbGQYBSABKAkSDwoHbWVzc2FnZRgGIAEoCSKHAgoNSW5nZXN0U3VtbWFyeRIOCgZvYmplY3QYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRInCgVzdGF0ZRgEIAEoDjIYLnBncXVpdmVyLnYxLkluZ2VzdFN0YXRlEhMKC3Rocm91Z2hfc2VxGAUgASgEEhQKDHJvd3Nfd3JpdHRlbhgGIAEoBBIUCgxyb3dzX3NraXBwZWQYByABKAQSFQoNcm93c19yZWplY3RlZBgIIAEoBBIlCgZlcnJvcnMYCSADKAsyFS5wZ3F1aXZlci52MS5Sb3dFcnJvchISCgpjcmVhdGVkX2F0GAogASgDIj4KEEdldEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJBYm9ydEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJQChdFeHBvcnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFYWZ0ZXIYAiABKAlIAIgBAUIICgZfYWZ0ZXIiggEKEUV4cG9ydGVkRW1iZWRkaW5nEgoKAmlkGAEgASgJEg8KB2NvbnRlbnQYAiABKAkSEQoJZW1iZWRkaW5nGAMgASgMEikKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgpjcmVhdGVkX2F0GAUgASgDKnMKCVdyaXRlTW9kZRIaChZXUklURV9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRV1JJVEVfTU9ERV9JTlNFUlQQARIVChFXUklURV9NT0RFX1VQU0VSVBACEhwKGFdSSVRFX01PREVfU0tJUF9FWElTVElORxADKlEKCUF0b21pY2l0eRIZChVBVE9NSUNJVFlfVU5TUEVDSUZJRUQQABITCg9BVE9NSUNJVFlfQkFUQ0gQARIUChBBVE9NSUNJVFlfU1RSRUFNEAIqaAoHT25FcnJvchIYChRPTl9FUlJPUl9VTlNQRUNJRklFRBAAEhgKFE9OX0VSUk9SX0FCT1JUX0JBVENIEAESFQoRT05fRVJST1JfU0tJUF9ST1cQAhISCg5PTl9FUlJPUl9BQk9SVBADKngKC0luZ2VzdFN0YXRlEhwKGElOR0VTVF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOR0VTVF9TVEFURV9PUEVOEAESGgoWSU5HRVNUX1NUQVRFX0NPTVBMRVRFRBACEhgKFElOR0VTVF9TVEFURV9BQk9SVEVEEAMy1wUKDUluZ2VzdFNlcnZpY2USwAEKBkluZ2VzdBIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5InyC0+STAnY6ASpaOjoBKho1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9pbmdlc3QiNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvaW5nZXN0KAESSQoNSW5nZXN0U2Vzc2lvbhIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGC5wZ3F1aXZlci52MS5Jbmdlc3RFdmVudCgBMAEShwEKCUdldEluZ2VzdBIdLnBncXVpdmVyLnYxLkdldEluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5Ij+C0+STAjkSNy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0SkQEKC0Fib3J0SW5nZXN0Eh8ucGdxdWl2ZXIudjEuQWJvcnRJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJFgtPkkwI/Ij0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9L2Fib3J0EpkBChBFeHBvcnRFbWJlZGRpbmdzEiQucGdxdWl2ZXIudjEuRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QaHi5wZ3F1aXZlci52MS5FeHBvcnRlZEVtYmVkZGluZyI9gtPkkwI3EjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2V4cG9ydDABQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct]);
+  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UiiQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQFCDQoLX2RpbWVuc2lvbnNCEQoPX21heF9yb3dfZXJyb3JzIkAKC0luZ2VzdEJhdGNoEgsKA3NlcRgBIAEoAxIkCgRyb3dzGAIgAygLMhYucGdxdWl2ZXIudjEuSW5nZXN0Um93Io4BCglJbmdlc3RSb3cSCgoCaWQYASABKAkSDwoHY29udGVudBgCIAEoCRIRCgllbWJlZGRpbmcYAyADKAISKQoIbWV0YWRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKCmNyZWF0ZWRfYXQYBSABKANIAIgBAUINCgtfY3JlYXRlZF9hdCIqCgxJbmdlc3RGaW5pc2gSEQoEcm93cxgBIAEoA0gAiAEBQgcKBV9yb3dzItYBCgtJbmdlc3RFdmVudBIrCgZvcGVuZWQYASABKAsyGS5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuZWRIABIxCgljb21taXR0ZWQYAiABKAsyHC5wZ3F1aXZlci52MS5Jbmdlc3RDb21taXR0ZWRIABIvCghkcmFpbmluZxgDIAEoCzIbLnBncXVpdmVyLnYxLkluZ2VzdERyYWluaW5nSAASLQoHc3VtbWFyeRgEIAEoCzIaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnlIAEIHCgVldmVudCJWCgxJbmdlc3RPcGVuZWQSEQoJaW5nZXN0X2lkGAEgASgJEhgKEHJlc3VtZV9hZnRlcl9zZXEYAiABKAMSGQoRbWVzc2FnZV9ieXRlc19tYXgYAyABKAMikAEKD0luZ2VzdENvbW1pdHRlZBITCgt0aHJvdWdoX3NlcRgBIAEoAxIUCgxyb3dzX3dyaXR0ZW4YAiABKAMSFAoMcm93c19za2lwcGVkGAMgASgDEhUKDXJvd3NfcmVqZWN0ZWQYBCABKAMSJQoGZXJyb3JzGAUgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3IiJQoOSW5nZXN0RHJhaW5pbmcSEwoLdGhyb3VnaF9zZXEYASABKAMiYAoIUm93RXJyb3ISCwoDc2VxGAEgASgDEg0KBWluZGV4GAIgASgFEgoKAmlkGAMgASgJEgwKBGNvZGUYBCABKAkSDQoFZmllbGQYBSABKAkSDwoHbWVzc2FnZRgGIAEoCSKHAgoNSW5nZXN0U3VtbWFyeRIOCgZvYmplY3QYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRInCgVzdGF0ZRgEIAEoDjIYLnBncXVpdmVyLnYxLkluZ2VzdFN0YXRlEhMKC3Rocm91Z2hfc2VxGAUgASgDEhQKDHJvd3Nfd3JpdHRlbhgGIAEoAxIUCgxyb3dzX3NraXBwZWQYByABKAMSFQoNcm93c19yZWplY3RlZBgIIAEoAxIlCgZlcnJvcnMYCSADKAsyFS5wZ3F1aXZlci52MS5Sb3dFcnJvchISCgpjcmVhdGVkX2F0GAogASgDIj4KEEdldEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJBYm9ydEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJQChdFeHBvcnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFYWZ0ZXIYAiABKAlIAIgBAUIICgZfYWZ0ZXIiggEKEUV4cG9ydGVkRW1iZWRkaW5nEgoKAmlkGAEgASgJEg8KB2NvbnRlbnQYAiABKAkSEQoJZW1iZWRkaW5nGAMgASgMEikKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgpjcmVhdGVkX2F0GAUgASgDKnMKCVdyaXRlTW9kZRIaChZXUklURV9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRV1JJVEVfTU9ERV9JTlNFUlQQARIVChFXUklURV9NT0RFX1VQU0VSVBACEhwKGFdSSVRFX01PREVfU0tJUF9FWElTVElORxADKlEKCUF0b21pY2l0eRIZChVBVE9NSUNJVFlfVU5TUEVDSUZJRUQQABITCg9BVE9NSUNJVFlfQkFUQ0gQARIUChBBVE9NSUNJVFlfU1RSRUFNEAIqaAoHT25FcnJvchIYChRPTl9FUlJPUl9VTlNQRUNJRklFRBAAEhgKFE9OX0VSUk9SX0FCT1JUX0JBVENIEAESFQoRT05fRVJST1JfU0tJUF9ST1cQAhISCg5PTl9FUlJPUl9BQk9SVBADKngKC0luZ2VzdFN0YXRlEhwKGElOR0VTVF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOR0VTVF9TVEFURV9PUEVOEAESGgoWSU5HRVNUX1NUQVRFX0NPTVBMRVRFRBACEhgKFElOR0VTVF9TVEFURV9BQk9SVEVEEAMy1wUKDUluZ2VzdFNlcnZpY2USwAEKBkluZ2VzdBIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5InyC0+STAnY6ASpaOjoBKho1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9pbmdlc3QiNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvaW5nZXN0KAESSQoNSW5nZXN0U2Vzc2lvbhIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGC5wZ3F1aXZlci52MS5Jbmdlc3RFdmVudCgBMAEShwEKCUdldEluZ2VzdBIdLnBncXVpdmVyLnYxLkdldEluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5Ij+C0+STAjkSNy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0SkQEKC0Fib3J0SW5nZXN0Eh8ucGdxdWl2ZXIudjEuQWJvcnRJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJFgtPkkwI/Ij0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9L2Fib3J0EpkBChBFeHBvcnRFbWJlZGRpbmdzEiQucGdxdWl2ZXIudjEuRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QaHi5wZ3F1aXZlci52MS5FeHBvcnRlZEVtYmVkZGluZyI9gtPkkwI3EjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2V4cG9ydDABQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct]);
 
 /**
  * One message of an ingest stream: first `open`, then any number of `batch`, then `finish`.
@@ -134,7 +134,7 @@ export type IngestBatch = Message<"pgquiver.v1.IngestBatch"> & {
    * Number of the batch in its ingest: 1, 2, 3, … without gaps. After a resume, batches that were
    * committed are skipped, so a client may send them again or not.
    *
-   * @generated from field: uint64 seq = 1;
+   * @generated from field: int64 seq = 1;
    */
   seq: bigint;
 
@@ -214,7 +214,7 @@ export type IngestFinish = Message<"pgquiver.v1.IngestFinish"> & {
    * Rows sent in the whole ingest, all batches together; another number than the service counted
    * is INVALID_ARGUMENT. Unset: not checked, except with `atomicity` stream, where it is required.
    *
-   * @generated from field: optional uint64 rows = 1;
+   * @generated from field: optional int64 rows = 1;
    */
   rows?: bigint | undefined;
 };
@@ -295,14 +295,14 @@ export type IngestOpened = Message<"pgquiver.v1.IngestOpened"> & {
   /**
    * The last batch that is durable; send the next one. 0: begin with 1.
    *
-   * @generated from field: uint64 resume_after_seq = 2;
+   * @generated from field: int64 resume_after_seq = 2;
    */
   resumeAfterSeq: bigint;
 
   /**
    * Largest message accepted, in bytes.
    *
-   * @generated from field: uint64 message_bytes_max = 3;
+   * @generated from field: int64 message_bytes_max = 3;
    */
   messageBytesMax: bigint;
 };
@@ -323,28 +323,28 @@ export type IngestCommitted = Message<"pgquiver.v1.IngestCommitted"> & {
   /**
    * Every batch up to this one is durable, or refused for good.
    *
-   * @generated from field: uint64 through_seq = 1;
+   * @generated from field: int64 through_seq = 1;
    */
   throughSeq: bigint;
 
   /**
    * Rows stored by these batches.
    *
-   * @generated from field: uint64 rows_written = 2;
+   * @generated from field: int64 rows_written = 2;
    */
   rowsWritten: bigint;
 
   /**
    * Rows of these batches skipped because their id was taken.
    *
-   * @generated from field: uint64 rows_skipped = 3;
+   * @generated from field: int64 rows_skipped = 3;
    */
   rowsSkipped: bigint;
 
   /**
    * Rows of these batches refused, those included that a refused batch took with it.
    *
-   * @generated from field: uint64 rows_rejected = 4;
+   * @generated from field: int64 rows_rejected = 4;
    */
   rowsRejected: bigint;
 
@@ -372,7 +372,7 @@ export type IngestDraining = Message<"pgquiver.v1.IngestDraining"> & {
   /**
    * The last batch that is durable.
    *
-   * @generated from field: uint64 through_seq = 1;
+   * @generated from field: int64 through_seq = 1;
    */
   throughSeq: bigint;
 };
@@ -393,14 +393,14 @@ export type RowError = Message<"pgquiver.v1.RowError"> & {
   /**
    * The row's batch.
    *
-   * @generated from field: uint64 seq = 1;
+   * @generated from field: int64 seq = 1;
    */
   seq: bigint;
 
   /**
    * The row's place in the batch, from 0.
    *
-   * @generated from field: uint32 index = 2;
+   * @generated from field: int32 index = 2;
    */
   index: number;
 
@@ -477,28 +477,28 @@ export type IngestSummary = Message<"pgquiver.v1.IngestSummary"> & {
   /**
    * The last batch that is durable, or refused for good.
    *
-   * @generated from field: uint64 through_seq = 5;
+   * @generated from field: int64 through_seq = 5;
    */
   throughSeq: bigint;
 
   /**
    * Rows stored: inserted or replaced.
    *
-   * @generated from field: uint64 rows_written = 6;
+   * @generated from field: int64 rows_written = 6;
    */
   rowsWritten: bigint;
 
   /**
    * Rows skipped because their id was taken.
    *
-   * @generated from field: uint64 rows_skipped = 7;
+   * @generated from field: int64 rows_skipped = 7;
    */
   rowsSkipped: bigint;
 
   /**
    * Rows refused, those included that a refused batch took with it.
    *
-   * @generated from field: uint64 rows_rejected = 8;
+   * @generated from field: int64 rows_rejected = 8;
    */
   rowsRejected: bigint;
 

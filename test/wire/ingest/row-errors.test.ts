@@ -291,7 +291,11 @@ test.each([
   expect(summary.errors).toHaveLength(listed);
 });
 
-const broken: [string, (storeId: string) => IngestMessage[], { code: string; param: string }][] = [
+const broken: [
+  string,
+  (storeId: string) => IngestMessage[],
+  { code: string; param: string; reason?: string },
+][] = [
   ["no open", () => [batch(1, makeRows(1))], { code: "invalid_argument", param: "open" }],
   ["nothing at all", () => [], { code: "invalid_argument", param: "open" }],
   ["two opens", (id) => [open(id), open(id)], { code: "invalid_argument", param: "message" }],
@@ -336,6 +340,21 @@ const broken: [string, (storeId: string) => IngestMessage[], { code: string; par
     "a batch without seq",
     (id) => [open(id), batch(0, makeRows(1))],
     { code: "invalid_argument", param: "batch.seq" },
+  ],
+  [
+    "a negative seq",
+    (id) => [open(id), batch(-1, makeRows(1))],
+    { code: "invalid_argument", param: "batch.seq", reason: "INTEGER_BELOW_MIN_VALUE" },
+  ],
+  [
+    "a negative number of rows",
+    (id) => [open(id), { finish: { rows: -1 } }],
+    { code: "invalid_argument", param: "finish.rows", reason: "INTEGER_BELOW_MIN_VALUE" },
+  ],
+  [
+    "a negative number of listed errors",
+    (id) => [open(id, { max_row_errors: -1 })],
+    { code: "invalid_argument", param: "open.max_row_errors", reason: "INTEGER_BELOW_MIN_VALUE" },
   ],
   [
     "a batch without rows",
