@@ -1,6 +1,7 @@
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import {
+  AppliedChunkingStrategyType,
   ListVectorStoreFilesResponseSchema,
   VectorStoreFileStatus,
   type ListVectorStoreFilesRequest,
@@ -93,6 +94,9 @@ export function toAppliedChunking({
   sizeMax,
   overlap,
 }: Chunking): MessageInitShape<typeof AppliedChunkingStrategySchema> {
-  if (unit === "characters") return { type: "other" };
-  return { type: "static", static: { maxChunkSizeTokens: sizeMax, chunkOverlapTokens: overlap } };
+  if (unit === "characters") return { type: AppliedChunkingStrategyType.OTHER };
+  return {
+    type: AppliedChunkingStrategyType.STATIC,
+    static: { maxChunkSizeTokens: sizeMax, chunkOverlapTokens: overlap },
+  };
 }

@@ -1,6 +1,7 @@
 import { createContextValues, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
+import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { searchResultsMax } from "../../src/api/search-results-max.ts";
 import { describeError } from "../../src/errors.ts";
@@ -16,9 +17,14 @@ function readSearch(body: Json) {
   };
 }
 
-function refusal(body: Json) {
+function readBatch(body: Json) {
+  const { createVectorStoreFileBatch: method } = VectorStoreFileService.method;
+  return readLegacy(method, body, createContextValues());
+}
+
+function refusal(body: Json, read: (body: Json) => unknown = readSearch) {
   try {
-    readSearch(body);
+    read(body);
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
     return describeError(error);
@@ -87,6 +93,47 @@ describe("limit", () => {
     [{ limit: 5, max_num_results: 5 }, "INVALID_VALUE"],
   ])("is refused in %j", (body, reason) => {
     expect(refusal(body)).toMatchObject({ param: "limit", reason });
+  });
+});
+
+describe("chunk_size", () => {
+  const characters = (size: number, overlap: number) => ({
+    type: "characters",
+    characters: { max_chunk_size_characters: size, chunk_overlap_characters: overlap },
+  });
+
+  test("asks for sizes in characters, for all files and for each", () => {
+    const { json } = readBatch({
+      chunking_strategy: { chunk_size: 100, chunk_overlap: 20, separators: ["\n"] },
+      files: [{ file_id: "a", chunking_strategy: { chunk_size: 7 } }, { file_id: "b" }, "c"],
+    });
+    expect(json).toEqual({
+      chunking_strategy: characters(100, 20),
+      files: [{ file_id: "a", chunking_strategy: characters(7, 0) }, { file_id: "b" }, "c"],
+    });
+  });
+
+  test("leaves OpenAI's strategies alone", () => {
+    const sizes = { max_chunk_size_tokens: 100, chunk_overlap_tokens: 0 };
+    for (const strategy of [null, "auto", { type: "auto" }, { type: "static", static: sizes }])
+      expect(readBatch({ chunking_strategy: strategy }).json).toEqual({ chunking_strategy: strategy });
+    expect(readBatch({ file_ids: ["a"] }).json).toEqual({ file_ids: ["a"] });
+  });
+
+  test.each([
+    [{ chunk_size: "5" }, "chunk_size", "INVALID_TYPE"],
+    [{ chunk_size: 0 }, "chunk_size", "INTEGER_BELOW_MIN_VALUE"],
+    [{ chunk_size: 100_001 }, "chunk_size", "INTEGER_ABOVE_MAX_VALUE"],
+    [{ chunk_size: 10, chunk_overlap: 6 }, "chunk_overlap", "INTEGER_ABOVE_MAX_VALUE"],
+    [{ chunk_size: 10, chunk_overlap: 1.5 }, "chunk_overlap", "INVALID_TYPE"],
+    [{ chunk_size: 10, type: "auto" }, "chunk_size", "INVALID_VALUE"],
+    [{ chunk_size: 10, static: {} }, "type", "MISSING_REQUIRED_PARAMETER"],
+  ])("is refused in %j", (strategy, field, reason) => {
+    for (const [body, path] of [
+      [{ chunking_strategy: strategy }, "chunking_strategy"],
+      [{ files: [{}, { chunking_strategy: strategy }] }, "files[1].chunking_strategy"],
+    ] as const)
+      expect(refusal(body, readBatch)).toMatchObject({ param: `${path}.${field}`, reason });
   });
 });
 

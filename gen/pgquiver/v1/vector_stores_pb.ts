@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/vector_stores.proto.
  */
 export const file_pgquiver_v1_vector_stores: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSLzBQoLVmVjdG9yU3RvcmUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSEQoEbmFtZRgEIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAUgASgJSAGIAQESEwoLdXNhZ2VfYnl0ZXMYBiABKAMSLAoLZmlsZV9jb3VudHMYByABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzEi4KBnN0YXR1cxgIIAEoDjIeLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlU3RhdHVzEjUKDWV4cGlyZXNfYWZ0ZXIYCSABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARIXCgpleHBpcmVzX2F0GAogASgDSAOIAQESGwoObGFzdF9hY3RpdmVfYXQYCyABKANIBIgBARI4CghtZXRhZGF0YRgMIAMoCzImLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlLk1ldGFkYXRhRW50cnkSFwoKZGltZW5zaW9ucxgNIAEoBUgFiAEBEhwKD2VtYmVkZGluZ19tb2RlbBgOIAEoCUgGiAEBEhcKD2VtYmVkZGluZ19jb3VudBgPIAEoAxIuCglwcmVjaXNpb24YECABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IB4gBARIQCghsYW5ndWFnZRgRIAEoCRIsCgtpbmRleF9zdGF0ZRgSIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uImYKCkZpbGVDb3VudHMSEwoLaW5fcHJvZ3Jlc3MYASABKAMSEQoJY29tcGxldGVkGAIgASgDEg4KBmZhaWxlZBgDIAEoAxIRCgljYW5jZWxsZWQYBCABKAMSDQoFdG90YWwYBSABKAMiOgoMRXhwaXJlc0FmdGVyEg4KBmFuY2hvchgBIAEoCRIRCgRkYXlzGAIgASgFSACIAQFCBwoFX2RheXMixwEKEENodW5raW5nU3RyYXRlZ3kSDAoEdHlwZRgBIAEoCRIwCgZzdGF0aWMYAiABKAsyGy5wZ3F1aXZlci52MS5TdGF0aWNDaHVua2luZ0gAiAEBEhcKCmNodW5rX3NpemUYAyABKAVIAYgBARIaCg1jaHVua19vdmVybGFwGAQgASgFSAKIAQESEgoKc2VwYXJhdG9ycxgFIAMoCUIJCgdfc3RhdGljQg0KC19jaHVua19zaXplQhAKDl9jaHVua19vdmVybGFwIk0KDlN0YXRpY0NodW5raW5nEh0KFW1heF9jaHVua19zaXplX3Rva2VucxgBIAEoBRIcChRjaHVua19vdmVybGFwX3Rva2VucxgCIAEoBSKqBAoYQ3JlYXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhEKBG5hbWUYASABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgCIAEoCUgBiAEBEhAKCGZpbGVfaWRzGAMgAygJEjUKDWV4cGlyZXNfYWZ0ZXIYBCABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARI9ChFjaHVua2luZ19zdHJhdGVneRgFIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIA4gBARJFCghtZXRhZGF0YRgGIAMoCzIzLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdC5NZXRhZGF0YUVudHJ5Eg8KAmlkGAcgASgJSASIAQESFwoKZGltZW5zaW9ucxgIIAEoBUgFiAEBEi4KCXByZWNpc2lvbhgJIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgGiAEBEhUKCGxhbmd1YWdlGAogASgJSAeIAQEaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckIUChJfY2h1bmtpbmdfc3RyYXRlZ3lCBQoDX2lkQg0KC19kaW1lbnNpb25zQgwKCl9wcmVjaXNpb25CCwoJX2xhbmd1YWdlIjAKFUdldFZlY3RvclN0b3JlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkipwEKF0xpc3RWZWN0b3JTdG9yZXNSZXF1ZXN0EhIKBWxpbWl0GAEgASgFSACIAQESEgoFYWZ0ZXIYAiABKAlIAYgBARITCgZiZWZvcmUYAyABKAlIAogBARImCgVvcmRlchgEIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAOIAQFCCAoGX2xpbWl0QggKBl9hZnRlckIJCgdfYmVmb3JlQggKBl9vcmRlciKqAQoYTGlzdFZlY3RvclN0b3Jlc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRImCgRkYXRhGAIgAygLMhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIsECChhVcGRhdGVWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKBG5hbWUYAiABKAlIAIgBARI1Cg1leHBpcmVzX2FmdGVyGAMgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAGIAQESRQoIbWV0YWRhdGEYBCADKAsyMy5wZ3F1aXZlci52MS5VcGRhdGVWZWN0b3JTdG9yZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRIvCgt1cGRhdGVfbWFzaxgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2saLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQhAKDl9leHBpcmVzX2FmdGVyIjMKGERlbGV0ZVZlY3RvclN0b3JlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkiSAoZRGVsZXRlVmVjdG9yU3RvcmVSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCCpqCglQcmVjaXNpb24SGQoVUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASFQoRUFJFQ0lTSU9OX0ZMT0FUMzIQARIVChFQUkVDSVNJT05fRkxPQVQxNhACEhQKEFBSRUNJU0lPTl9CSU5BUlkQAyq5AQoKSW5kZXhTdGF0ZRIbChdJTkRFWF9TVEFURV9VTlNQRUNJRklFRBAAEhQKEElOREVYX1NUQVRFX05PTkUQARIXChNJTkRFWF9TVEFURV9XQUlUSU5HEAISFgoSSU5ERVhfU1RBVEVfTU9WSU5HEAMSGAoUSU5ERVhfU1RBVEVfQlVJTERJTkcQBBIVChFJTkRFWF9TVEFURV9SRUFEWRAFEhYKEklOREVYX1NUQVRFX0ZBSUxFRBAGKqEBChFWZWN0b3JTdG9yZVN0YXR1cxIjCh9WRUNUT1JfU1RPUkVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHwobVkVDVE9SX1NUT1JFX1NUQVRVU19FWFBJUkVEEAESIwofVkVDVE9SX1NUT1JFX1NUQVRVU19JTl9QUk9HUkVTUxACEiEKHVZFQ1RPUl9TVE9SRV9TVEFUVVNfQ09NUExFVEVEEAMqPQoFT3JkZXISFQoRT1JERVJfVU5TUEVDSUZJRUQQABINCglPUkRFUl9BU0MQARIOCgpPUkRFUl9ERVNDEAIymgUKElZlY3RvclN0b3JlU2VydmljZRJyChFDcmVhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIhyC0+STAhY6ASoiES92MS92ZWN0b3Jfc3RvcmVzEnsKDkdldFZlY3RvclN0b3JlEiIucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiK4LT5JMCJRIjL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0SegoQTGlzdFZlY3RvclN0b3JlcxIkLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZXNSZXF1ZXN0GiUucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3Jlc1Jlc3BvbnNlIhmC0+STAhMSES92MS92ZWN0b3Jfc3RvcmVzEoQBChFVcGRhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIi6C0+STAig6ASoiIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9Eo8BChFEZWxldGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVxdWVzdBomLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2UiK4LT5JMCJSojL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH1CXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask]);
+  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSLzBQoLVmVjdG9yU3RvcmUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSEQoEbmFtZRgEIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAUgASgJSAGIAQESEwoLdXNhZ2VfYnl0ZXMYBiABKAMSLAoLZmlsZV9jb3VudHMYByABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzEi4KBnN0YXR1cxgIIAEoDjIeLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlU3RhdHVzEjUKDWV4cGlyZXNfYWZ0ZXIYCSABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARIXCgpleHBpcmVzX2F0GAogASgDSAOIAQESGwoObGFzdF9hY3RpdmVfYXQYCyABKANIBIgBARI4CghtZXRhZGF0YRgMIAMoCzImLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlLk1ldGFkYXRhRW50cnkSFwoKZGltZW5zaW9ucxgNIAEoBUgFiAEBEhwKD2VtYmVkZGluZ19tb2RlbBgOIAEoCUgGiAEBEhcKD2VtYmVkZGluZ19jb3VudBgPIAEoAxIuCglwcmVjaXNpb24YECABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IB4gBARIQCghsYW5ndWFnZRgRIAEoCRIsCgtpbmRleF9zdGF0ZRgSIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uImYKCkZpbGVDb3VudHMSEwoLaW5fcHJvZ3Jlc3MYASABKAMSEQoJY29tcGxldGVkGAIgASgDEg4KBmZhaWxlZBgDIAEoAxIRCgljYW5jZWxsZWQYBCABKAMSDQoFdG90YWwYBSABKAMiOgoMRXhwaXJlc0FmdGVyEg4KBmFuY2hvchgBIAEoCRIRCgRkYXlzGAIgASgFSACIAQFCBwoFX2RheXMiyAEKEENodW5raW5nU3RyYXRlZ3kSLwoEdHlwZRgBIAEoDjIhLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lUeXBlEjAKBnN0YXRpYxgCIAEoCzIbLnBncXVpdmVyLnYxLlN0YXRpY0NodW5raW5nSACIAQESNwoKY2hhcmFjdGVycxgDIAEoCzIeLnBncXVpdmVyLnYxLkNoYXJhY3RlckNodW5raW5nSAGIAQFCCQoHX3N0YXRpY0INCgtfY2hhcmFjdGVycyJNCg5TdGF0aWNDaHVua2luZxIdChVtYXhfY2h1bmtfc2l6ZV90b2tlbnMYASABKAUSHAoUY2h1bmtfb3ZlcmxhcF90b2tlbnMYAiABKAUiWAoRQ2hhcmFjdGVyQ2h1bmtpbmcSIQoZbWF4X2NodW5rX3NpemVfY2hhcmFjdGVycxgBIAEoBRIgChhjaHVua19vdmVybGFwX2NoYXJhY3RlcnMYAiABKAUiqgQKGENyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBIRCgRuYW1lGAEgASgJSACIAQESGAoLZGVzY3JpcHRpb24YAiABKAlIAYgBARIQCghmaWxlX2lkcxgDIAMoCRI1Cg1leHBpcmVzX2FmdGVyGAQgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAKIAQESPQoRY2h1bmtpbmdfc3RyYXRlZ3kYBSABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SAOIAQESRQoIbWV0YWRhdGEYBiADKAsyMy5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRIPCgJpZBgHIAEoCUgEiAEBEhcKCmRpbWVuc2lvbnMYCCABKAVIBYgBARIuCglwcmVjaXNpb24YCSABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IBogBARIVCghsYW5ndWFnZRgKIAEoCUgHiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIOCgxfZGVzY3JpcHRpb25CEAoOX2V4cGlyZXNfYWZ0ZXJCFAoSX2NodW5raW5nX3N0cmF0ZWd5QgUKA19pZEINCgtfZGltZW5zaW9uc0IMCgpfcHJlY2lzaW9uQgsKCV9sYW5ndWFnZSIwChVHZXRWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIqcBChdMaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESEwoGYmVmb3JlGAMgASgJSAKIAQESJgoFb3JkZXIYBCABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXIiqgEKGExpc3RWZWN0b3JTdG9yZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJgoEZGF0YRgCIAMoCzIYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCLBAgoYVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESNQoNZXhwaXJlc19hZnRlchgDIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgBiAEBEkUKCG1ldGFkYXRhGAQgAygLMjMucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnkSLwoLdXBkYXRlX21hc2sYBSABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIQCg5fZXhwaXJlc19hZnRlciIzChhEZWxldGVWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIkgKGURlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgqagoJUHJlY2lzaW9uEhkKFVBSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhUKEVBSRUNJU0lPTl9GTE9BVDMyEAESFQoRUFJFQ0lTSU9OX0ZMT0FUMTYQAhIUChBQUkVDSVNJT05fQklOQVJZEAMquQEKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBJTkRFWF9TVEFURV9OT05FEAESFwoTSU5ERVhfU1RBVEVfV0FJVElORxACEhYKEklOREVYX1NUQVRFX01PVklORxADEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAQSFQoRSU5ERVhfU1RBVEVfUkVBRFkQBRIWChJJTkRFWF9TVEFURV9GQUlMRUQQBiqhAQoRVmVjdG9yU3RvcmVTdGF0dXMSIwofVkVDVE9SX1NUT1JFX1NUQVRVU19VTlNQRUNJRklFRBAAEh8KG1ZFQ1RPUl9TVE9SRV9TVEFUVVNfRVhQSVJFRBABEiMKH1ZFQ1RPUl9TVE9SRV9TVEFUVVNfSU5fUFJPR1JFU1MQAhIhCh1WRUNUT1JfU1RPUkVfU1RBVFVTX0NPTVBMRVRFRBADKqkBChRDaHVua2luZ1N0cmF0ZWd5VHlwZRImCiJDSFVOS0lOR19TVFJBVEVHWV9UWVBFX1VOU1BFQ0lGSUVEEAASHwobQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9BVVRPEAESIQodQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9TVEFUSUMQAhIlCiFDSFVOS0lOR19TVFJBVEVHWV9UWVBFX0NIQVJBQ1RFUlMQAyo9CgVPcmRlchIVChFPUkRFUl9VTlNQRUNJRklFRBAAEg0KCU9SREVSX0FTQxABEg4KCk9SREVSX0RFU0MQAjKaBQoSVmVjdG9yU3RvcmVTZXJ2aWNlEnIKEUNyZWF0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiHILT5JMCFjoBKiIRL3YxL3ZlY3Rvcl9zdG9yZXMSewoOR2V0VmVjdG9yU3RvcmUSIi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSIrgtPkkwIlEiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRJ6ChBMaXN0VmVjdG9yU3RvcmVzEiQucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3Jlc1JlcXVlc3QaJS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVzUmVzcG9uc2UiGYLT5JMCExIRL3YxL3ZlY3Rvcl9zdG9yZXMShAEKEVVwZGF0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiLoLT5JMCKDoBKiIjL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0SjwEKEURlbGV0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVSZXF1ZXN0GiYucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVSZXNwb25zZSIrgtPkkwIlKiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask]);
 
 /**
  * A collection of embeddings that are searched together.
@@ -245,39 +245,25 @@ export const ExpiresAfterSchema: GenMessage<ExpiresAfter> = /*@__PURE__*/
  */
 export type ChunkingStrategy = Message<"pgquiver.v1.ChunkingStrategy"> & {
   /**
-   * "auto" (800 tokens, overlapping by 400) or "static". Required, but for LiteLLM's form.
+   * The way. Required.
    *
-   * @generated from field: string type = 1;
+   * @generated from field: pgquiver.v1.ChunkingStrategyType type = 1;
    */
-  type: string;
+  type: ChunkingStrategyType;
 
   /**
-   * The sizes; required with "static", refused with "auto".
+   * Sizes in tokens; required with STATIC, refused with another type.
    *
    * @generated from field: optional pgquiver.v1.StaticChunking static = 2;
    */
   static?: StaticChunking | undefined;
 
   /**
-   * LiteLLM's form, without `type`: most characters in a chunk, 1 to 100,000.
+   * Sizes in characters; required with CHARACTERS, refused with another type.
    *
-   * @generated from field: optional int32 chunk_size = 3;
+   * @generated from field: optional pgquiver.v1.CharacterChunking characters = 3;
    */
-  chunkSize?: number | undefined;
-
-  /**
-   * With `chunk_size`: characters shared by neighbouring chunks, 0 to half of it; default 0.
-   *
-   * @generated from field: optional int32 chunk_overlap = 4;
-   */
-  chunkOverlap?: number | undefined;
-
-  /**
-   * Part of LiteLLM's form; without effect.
-   *
-   * @generated from field: repeated string separators = 5;
-   */
-  separators: string[];
+  characters?: CharacterChunking | undefined;
 };
 
 /**
@@ -288,7 +274,7 @@ export const ChunkingStrategySchema: GenMessage<ChunkingStrategy> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_vector_stores, 3);
 
 /**
- * Fixed chunk sizes, in tokens.
+ * Chunk sizes in tokens.
  *
  * @generated from message pgquiver.v1.StaticChunking
  */
@@ -314,6 +300,34 @@ export type StaticChunking = Message<"pgquiver.v1.StaticChunking"> & {
  */
 export const StaticChunkingSchema: GenMessage<StaticChunking> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_vector_stores, 4);
+
+/**
+ * Chunk sizes in characters.
+ *
+ * @generated from message pgquiver.v1.CharacterChunking
+ */
+export type CharacterChunking = Message<"pgquiver.v1.CharacterChunking"> & {
+  /**
+   * Most characters in a chunk, 1 to 100,000.
+   *
+   * @generated from field: int32 max_chunk_size_characters = 1;
+   */
+  maxChunkSizeCharacters: number;
+
+  /**
+   * Characters shared by neighbouring chunks, 0 to half of `max_chunk_size_characters`; default 0.
+   *
+   * @generated from field: int32 chunk_overlap_characters = 2;
+   */
+  chunkOverlapCharacters: number;
+};
+
+/**
+ * Describes the message pgquiver.v1.CharacterChunking.
+ * Use `create(CharacterChunkingSchema)` to create a new message.
+ */
+export const CharacterChunkingSchema: GenMessage<CharacterChunking> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 5);
 
 /**
  * Asks for a new store.
@@ -399,7 +413,7 @@ export type CreateVectorStoreRequest = Message<"pgquiver.v1.CreateVectorStoreReq
  * Use `create(CreateVectorStoreRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreRequestSchema: GenMessage<CreateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 5);
+  messageDesc(file_pgquiver_v1_vector_stores, 6);
 
 /**
  * Asks for one store.
@@ -420,7 +434,7 @@ export type GetVectorStoreRequest = Message<"pgquiver.v1.GetVectorStoreRequest">
  * Use `create(GetVectorStoreRequestSchema)` to create a new message.
  */
 export const GetVectorStoreRequestSchema: GenMessage<GetVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 6);
+  messageDesc(file_pgquiver_v1_vector_stores, 7);
 
 /**
  * Asks for a page of stores.
@@ -462,7 +476,7 @@ export type ListVectorStoresRequest = Message<"pgquiver.v1.ListVectorStoresReque
  * Use `create(ListVectorStoresRequestSchema)` to create a new message.
  */
 export const ListVectorStoresRequestSchema: GenMessage<ListVectorStoresRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 7);
+  messageDesc(file_pgquiver_v1_vector_stores, 8);
 
 /**
  * A page of stores.
@@ -511,7 +525,7 @@ export type ListVectorStoresResponse = Message<"pgquiver.v1.ListVectorStoresResp
  * Use `create(ListVectorStoresResponseSchema)` to create a new message.
  */
 export const ListVectorStoresResponseSchema: GenMessage<ListVectorStoresResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 8);
+  messageDesc(file_pgquiver_v1_vector_stores, 9);
 
 /**
  * Changes a store. Over JSON, `update_mask` is made from the keys of the body.
@@ -560,7 +574,7 @@ export type UpdateVectorStoreRequest = Message<"pgquiver.v1.UpdateVectorStoreReq
  * Use `create(UpdateVectorStoreRequestSchema)` to create a new message.
  */
 export const UpdateVectorStoreRequestSchema: GenMessage<UpdateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 9);
+  messageDesc(file_pgquiver_v1_vector_stores, 10);
 
 /**
  * Deletes a store.
@@ -581,7 +595,7 @@ export type DeleteVectorStoreRequest = Message<"pgquiver.v1.DeleteVectorStoreReq
  * Use `create(DeleteVectorStoreRequestSchema)` to create a new message.
  */
 export const DeleteVectorStoreRequestSchema: GenMessage<DeleteVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 10);
+  messageDesc(file_pgquiver_v1_vector_stores, 11);
 
 /**
  * Says that a store is gone.
@@ -616,7 +630,7 @@ export type DeleteVectorStoreResponse = Message<"pgquiver.v1.DeleteVectorStoreRe
  * Use `create(DeleteVectorStoreResponseSchema)` to create a new message.
  */
 export const DeleteVectorStoreResponseSchema: GenMessage<DeleteVectorStoreResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 11);
+  messageDesc(file_pgquiver_v1_vector_stores, 12);
 
 /**
  * What a vector index keeps of each vector. The stored vectors themselves always stay float32, and
@@ -786,6 +800,54 @@ export const VectorStoreStatusSchema: GenEnum<VectorStoreStatus> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_vector_stores, 2);
 
 /**
+ * A way to cut a text.
+ *
+ * @generated from enum pgquiver.v1.ChunkingStrategyType
+ */
+export const ChunkingStrategyType = {
+  /**
+   * Not given; refused.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * 800 tokens, of which 400 repeat the end of the chunk before.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_AUTO = 1;
+   */
+  AUTO: 1,
+
+  /**
+   * Sizes in tokens, given in `static`.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_STATIC = 2;
+   */
+  STATIC: 2,
+
+  /**
+   * Sizes in characters, given in `characters`. OpenAI has no such type.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_CHARACTERS = 3;
+   */
+  CHARACTERS: 3,
+} as const;
+
+/**
+ * A way to cut a text.
+ *
+ * @generated from enum pgquiver.v1.ChunkingStrategyType
+ */
+export type ChunkingStrategyType = (typeof ChunkingStrategyType)[keyof typeof ChunkingStrategyType] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.ChunkingStrategyType.
+ */
+export const ChunkingStrategyTypeSchema: GenEnum<ChunkingStrategyType> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_vector_stores, 3);
+
+/**
  * The direction of a list.
  *
  * @generated from enum pgquiver.v1.Order
@@ -824,7 +886,7 @@ export type Order = (typeof Order)[keyof typeof Order] | UnknownEnum;
  * Describes the enum pgquiver.v1.Order.
  */
 export const OrderSchema: GenEnum<Order> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 3);
+  enumDesc(file_pgquiver_v1_vector_stores, 4);
 
 /**
  * Manages vector stores: named collections of embeddings that are searched together.

@@ -1,13 +1,16 @@
 /**
- * Everything litellm-pgvector spells differently from OpenAI, and nothing else. Its users keep
- * their requests: un-prefixed paths, `limit`, flat `filters`, `return_metadata`, and on request
- * the reply its README documents.
+ * Everything litellm-pgvector and LiteLLM spell differently from OpenAI, and nothing else. Their users keep
+ * their requests: un-prefixed paths, `limit`, flat `filters`, `return_metadata`, `chunk_size`, and on request
+ * the reply litellm-pgvector's README documents.
  */
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
 import { SearchService } from "../../../gen/pgquiver/v1/search_pb.ts";
+import { ChunkingStrategySchema } from "../../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { checkRange } from "../../api/checks.ts";
 import { searchResultsMax } from "../../api/search-results-max.ts";
-import { invalidArgument } from "../../errors.ts";
+import { invalidArgument, missingParameter } from "../../errors.ts";
+import { limits } from "../../limits.ts";
 
 type Json = Record<string, unknown>;
 
@@ -35,7 +38,55 @@ export interface LegacyRequest {
 /** Rewrites the legacy keys of a request. One without them comes back as it was. */
 export function readLegacy(method: DescMethod, json: Json, values: ContextValues): LegacyRequest {
   if (method === SearchService.method.search) return readSearch(json, values);
-  return { json, reshape: (reply) => reply };
+  const takesChunking = method.input.fields.some(
+    ({ message }) => message?.typeName === ChunkingStrategySchema.typeName,
+  );
+  return { json: takesChunking ? readChunking(json) : json, reshape: (reply) => reply };
+}
+
+/** Rewrites the chunking strategy of a request, and of each of its `files`. */
+function readChunking(json: Json): Json {
+  const files = json["files"];
+  return {
+    ...json,
+    ...("chunking_strategy" in json && {
+      chunking_strategy: fromCharacters(json["chunking_strategy"], "chunking_strategy"),
+    }),
+    ...(Array.isArray(files) && {
+      files: files.map((file: unknown, index) => {
+        if (!isObject(file) || !("chunking_strategy" in file)) return file;
+        const strategy = fromCharacters(file["chunking_strategy"], `files[${index}].chunking_strategy`);
+        return { ...file, chunking_strategy: strategy };
+      }),
+    }),
+  };
+}
+
+/** LiteLLM's strategy has no type, sizes in characters, and `separators`, which are without effect. */
+function fromCharacters(strategy: unknown, param: string): unknown {
+  if (!isObject(strategy)) return strategy;
+  const { chunk_size: size, chunk_overlap: overlap = null, separators: _, ...rest } = strategy;
+  if (size === undefined || size === null) return rest;
+  if (rest["type"] !== undefined && rest["type"] !== null) {
+    const message = `Invalid '${param}.chunk_size': only allowed without 'type'.`;
+    throw invalidArgument(`${param}.chunk_size`, message);
+  }
+  if (rest["static"] !== undefined && rest["static"] !== null) throw missingParameter(`${param}.type`);
+  const sizeMax = readInteger(size, `${param}.chunk_size`);
+  const shared = overlap === null ? 0 : readInteger(overlap, `${param}.chunk_overlap`);
+  checkRange(`${param}.chunk_size`, sizeMax, 1, limits.chunk_chars_max);
+  checkRange(`${param}.chunk_overlap`, shared, 0, Math.floor(sizeMax / 2));
+  const characters = { max_chunk_size_characters: sizeMax, chunk_overlap_characters: shared };
+  return { ...rest, type: "characters", characters };
+}
+
+function readInteger(value: unknown, param: string): number {
+  if (typeof value === "number" && Number.isInteger(value)) return value;
+  throw invalidArgument(param, `Invalid type for '${param}': expected an integer.`, "INVALID_TYPE");
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function readSearch(body: Json, values: ContextValues): LegacyRequest {
@@ -44,14 +95,9 @@ function readSearch(body: Json, values: ContextValues): LegacyRequest {
     if (rest["max_num_results"] !== undefined && rest["max_num_results"] !== null) {
       throw invalidArgument("limit", "'limit' is another name of 'max_num_results': send one of them.");
     }
-    if (typeof limit !== "number" || !Number.isInteger(limit)) {
-      throw invalidArgument("limit", "Invalid type for 'limit': expected an integer.", "INVALID_TYPE");
-    }
-    if (limit < 1) {
-      const message = `Invalid 'limit': integer below minimum value. Expected a value >= 1, but got ${limit} instead.`;
-      throw invalidArgument("limit", message, "INTEGER_BELOW_MIN_VALUE");
-    }
-    rest["max_num_results"] = Math.min(limit, LEGACY_LIMIT_MAX);
+    const results = readInteger(limit, "limit");
+    checkRange("limit", results, 1, Infinity);
+    rest["max_num_results"] = Math.min(results, LEGACY_LIMIT_MAX);
     values.set(searchResultsMax, LEGACY_LIMIT_MAX);
   }
   if (returnMetadata !== null && typeof returnMetadata !== "boolean") {
@@ -79,14 +125,7 @@ function readSearch(body: Json, values: ContextValues): LegacyRequest {
 
 /** A flat map has neither of the keys of OpenAI's filters, and is none of them that lacks one. */
 function isFlatFilter(filters: unknown): filters is Json {
-  return (
-    typeof filters === "object" &&
-    filters !== null &&
-    !Array.isArray(filters) &&
-    !("key" in filters) &&
-    !("filters" in filters) &&
-    !isIncomplete(filters)
-  );
+  return isObject(filters) && !("key" in filters) && !("filters" in filters) && !isIncomplete(filters);
 }
 
 /** Whether a filter is meant as one of OpenAI's: taken for a map, it would find nothing. */

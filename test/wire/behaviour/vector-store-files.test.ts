@@ -69,6 +69,20 @@ describe.each(protocols)("over $name", (protocol) => {
     expect(kept).toEqual(counted);
   });
 
+  test("files are cut by characters", async () => {
+    const { id: vector_store_id } = await call("VectorStoreService/CreateVectorStore");
+    const file_id = await uploadText(openai, "abcdefghij ".repeat(10));
+    const place = { vector_store_id, file_id };
+    const characters = { max_chunk_size_characters: 40, chunk_overlap_characters: 10 };
+    const chunking_strategy = { type: "characters", characters };
+    const attached = await files("CreateVectorStoreFile", { ...place, chunking_strategy });
+    expect(attached.chunking_strategy).toMatchObject({ type: "other", static: null });
+    expect((await done(place)).status).toBe("completed");
+    const { data } = await files("GetVectorStoreFileContent", place);
+    expect(data.length).toBeGreaterThan(2);
+    for (const { text } of data) expect(text.length).toBeLessThanOrEqual(40);
+  });
+
   test("batches are made, shown, cancelled and listed", async () => {
     const { id: vector_store_id } = await call("VectorStoreService/CreateVectorStore");
     const file_ids = [await uploadText(openai, "One."), await uploadText(openai, "Two.")];

@@ -128,7 +128,17 @@ describe.each(protocols)("over $name", (protocol) => {
         "expires_after.days",
       ],
       ["another anchor", { expires_after: { anchor: "created_at", days: 1 } }, "expires_after.anchor"],
-      ["an unknown chunking", { chunking_strategy: { type: "random" } }, "chunking_strategy.type"],
+      [
+        "sizes in characters for auto",
+        { chunking_strategy: { type: "auto", characters: {} } },
+        "chunking_strategy.characters",
+      ],
+      [
+        "chunks of no characters",
+        { chunking_strategy: { type: "characters", characters: {} } },
+        "chunking_strategy.characters.max_chunk_size_characters",
+      ],
+      ["an unknown chunking", { chunking_strategy: { type: 99 } }, "chunking_strategy.type"],
       [
         "an overlap of more than half",
         {
