@@ -1,4 +1,8 @@
-import type { FileExpiresAfter, UploadFileMetadata } from "../../gen/pgquiver/v1/files_pb.ts";
+import {
+  FileExpiryAnchor,
+  type FileExpiresAfter,
+  type UploadFileMetadata,
+} from "../../gen/pgquiver/v1/files_pb.ts";
 import { checkRange, checkText } from "../api/checks.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -35,11 +39,11 @@ function cleanFilename(filename: string): string {
 }
 
 function readExpiry({ anchor, seconds }: FileExpiresAfter): number {
-  if (anchor === "") throw missingParameter("expires_after.anchor");
-  if (anchor !== "created_at") {
+  if (anchor === FileExpiryAnchor.UNSPECIFIED) throw missingParameter("expires_after.anchor");
+  if (anchor !== FileExpiryAnchor.CREATED_AT) {
     throw invalidArgument(
       "expires_after.anchor",
-      `Invalid value: '${anchor}'. Supported values are: 'created_at'.`,
+      `Invalid value: '${anchor as number}'. Supported values are: 'created_at'.`,
     );
   }
   if (seconds === undefined) throw missingParameter("expires_after.seconds");

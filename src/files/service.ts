@@ -4,6 +4,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import {
   DeleteFileResponseSchema,
   FileSchema,
+  FileStatus,
   GetFileContentResponseSchema,
   ListFilesResponseSchema,
   type File,
@@ -207,6 +208,6 @@ function toFile(row: FileRow): File {
     ...(row.expires_at !== null && { expiresAt: toSeconds(row.expires_at) }),
     filename: row.filename,
     purpose: row.purpose,
-    status: "processed",
+    status: FileStatus.PROCESSED,
   });
 }

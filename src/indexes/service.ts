@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
+  IndexMethod,
   IndexPolicy,
   IndexSchema,
   type Index,
@@ -119,7 +120,7 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
     tableBytes: BigInt(status.table_bytes),
     ...(table !== null && { table }),
     ...(index !== null && {
-      method: "hnsw",
+      method: IndexMethod.HNSW,
       precision: PRECISIONS[index.precision],
       m: index.m,
       efConstruction: index.ef_construction,

@@ -3,6 +3,7 @@ import type { Value } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
   EmbedResponseSchema,
+  EncodingFormat,
   ListModelsResponseSchema,
   ModelSchema,
   type EmbedRequest,
@@ -63,11 +64,11 @@ function checkModelName(embedder: Embedder, model: string): void {
   if (model.replace(/^(?:openai|litellm_proxy)\//, "") !== embedder.model) throw modelNotFound(model);
 }
 
-function checkFormat(format: string | undefined): void {
-  if (format === undefined || format === "float" || format === "base64") return;
+function checkFormat(format: EncodingFormat | undefined): void {
+  if (format === undefined || Object.values<EncodingFormat>(EncodingFormat).includes(format)) return;
   throw invalidArgument(
     "encoding_format",
-    `Invalid value: '${format}'. Supported values are: 'float' and 'base64'.`,
+    `Invalid value: '${format}'. Supported values are: 'float', 'base64'.`,
   );
 }
 

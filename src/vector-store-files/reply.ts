@@ -3,6 +3,7 @@ import type { HandlerContext } from "@connectrpc/connect";
 import {
   AppliedChunkingStrategyType,
   ListVectorStoreFilesResponseSchema,
+  VectorStoreFileErrorCode,
   VectorStoreFileStatus,
   type ListVectorStoreFilesRequest,
   type ListVectorStoreFilesResponse,
@@ -15,7 +16,7 @@ import { invalidArgument, notFound } from "../errors.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { findPosition, listAttachments } from "./list.ts";
-import type { AttachmentRow, AttachmentStatus, Chunking } from "./rows.ts";
+import type { AttachmentErrorCode, AttachmentRow, AttachmentStatus, Chunking } from "./rows.ts";
 
 /** Reads a page of a store's files, or of those of them that are given. */
 export async function listFiles(
@@ -45,6 +46,12 @@ const STATUSES: Record<AttachmentStatus, VectorStoreFileStatus> = {
   completed: VectorStoreFileStatus.COMPLETED,
   cancelled: VectorStoreFileStatus.CANCELLED,
   failed: VectorStoreFileStatus.FAILED,
+};
+
+const ERROR_CODES: Record<AttachmentErrorCode, VectorStoreFileErrorCode> = {
+  server_error: VectorStoreFileErrorCode.SERVER_ERROR,
+  unsupported_file: VectorStoreFileErrorCode.UNSUPPORTED_FILE,
+  invalid_file: VectorStoreFileErrorCode.INVALID_FILE,
 };
 
 function readFilter(filter: VectorStoreFileStatus | undefined): AttachmentStatus | undefined {
@@ -81,7 +88,7 @@ export function toStoreFile(
     vectorStoreId: row.vector_store_id,
     status: STATUSES[row.status],
     ...(row.error_code !== null && {
-      lastError: { code: row.error_code, message: row.error_message ?? "" },
+      lastError: { code: ERROR_CODES[row.error_code], message: row.error_message ?? "" },
     }),
     chunkingStrategy: toAppliedChunking(row.chunking),
     ...(row.attributes !== null && { attributes: row.attributes as JsonObject }),

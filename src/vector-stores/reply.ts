@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import {
+  ExpiryAnchor,
   VectorStoreSchema,
   VectorStoreStatus,
   type VectorStore,
@@ -25,7 +26,9 @@ export function toVectorStore(row: VectorStoreRow, language: string): VectorStor
       total: BigInt(row.file_counts.total),
     },
     status: toStatus(row),
-    ...(row.expires_after !== null && { expiresAfter: row.expires_after }),
+    ...(row.expires_after !== null && {
+      expiresAfter: { anchor: ExpiryAnchor.LAST_ACTIVE_AT, days: row.expires_after.days },
+    }),
     ...(row.expires_at !== null && { expiresAt: toSeconds(row.expires_at) }),
     ...(row.last_active_at !== null && { lastActiveAt: toSeconds(row.last_active_at) }),
     metadata: toStrings(row.metadata),

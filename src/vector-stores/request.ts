@@ -1,4 +1,5 @@
 import {
+  ExpiryAnchor,
   type CreateVectorStoreRequest,
   type ExpiresAfter,
   type UpdateVectorStoreRequest,
@@ -70,16 +71,16 @@ function readLanguage(language: string): string {
 
 function readExpiry(expiry: ExpiresAfter | undefined): Expiry | null {
   if (expiry === undefined) return null;
-  if (expiry.anchor === "") throw missingParameter("expires_after.anchor");
-  if (expiry.anchor !== "last_active_at") {
+  if (expiry.anchor === ExpiryAnchor.UNSPECIFIED) throw missingParameter("expires_after.anchor");
+  if (expiry.anchor !== ExpiryAnchor.LAST_ACTIVE_AT) {
     throw invalidArgument(
       "expires_after.anchor",
-      `Invalid value: '${expiry.anchor}'. Supported values are: 'last_active_at'.`,
+      `Invalid value: '${expiry.anchor as number}'. Supported values are: 'last_active_at'.`,
     );
   }
   if (expiry.days === undefined) throw missingParameter("expires_after.days");
   checkRange("expires_after.days", expiry.days, 1, limits.expiry_days_max);
-  return { anchor: expiry.anchor, days: expiry.days };
+  return { anchor: "last_active_at", days: expiry.days };
 }
 
 function readMetadata(metadata: Record<string, string>): Record<string, string> {

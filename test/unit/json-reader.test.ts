@@ -11,6 +11,7 @@ import { FilterType } from "../../gen/pgquiver/v1/filters_pb.ts";
 import { SearchRequestSchema } from "../../gen/pgquiver/v1/search_pb.ts";
 import {
   CreateVectorStoreRequestSchema,
+  ExpiryAnchor,
   Order,
   UpdateVectorStoreRequestSchema,
   VectorStoreSchema,
@@ -40,7 +41,7 @@ test("reads every kind of field", () => {
     create(CreateVectorStoreRequestSchema, {
       name: "a",
       fileIds: ["f"],
-      expiresAfter: { anchor: "last_active_at", days: 7 },
+      expiresAfter: { anchor: ExpiryAnchor.LAST_ACTIVE_AT, days: 7 },
       metadata: { k: "v" },
       dimensions: 3,
     }),

@@ -2,18 +2,18 @@
 // @generated from file pgquiver/v1/files.proto (package pgquiver.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import type { Order } from "./vector_stores_pb.ts";
 import { file_pgquiver_v1_vector_stores } from "./vector_stores_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/files.proto.
  */
 export const file_pgquiver_v1_files: GenFile = /*@__PURE__*/
-  fileDesc("ChdwZ3F1aXZlci92MS9maWxlcy5wcm90bxILcGdxdWl2ZXIudjEi0AEKBEZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg0KBWJ5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoKZXhwaXJlc19hdBgFIAEoA0gAiAEBEhAKCGZpbGVuYW1lGAYgASgJEg8KB3B1cnBvc2UYByABKAkSDgoGc3RhdHVzGAggASgJEhsKDnN0YXR1c19kZXRhaWxzGAkgASgJSAGIAQFCDQoLX2V4cGlyZXNfYXRCEQoPX3N0YXR1c19kZXRhaWxzIkQKEEZpbGVFeHBpcmVzQWZ0ZXISDgoGYW5jaG9yGAEgASgJEhQKB3NlY29uZHMYAiABKANIAIgBAUIKCghfc2Vjb25kcyKiAQoSVXBsb2FkRmlsZU1ldGFkYXRhEhAKCGZpbGVuYW1lGAEgASgJEg8KB3B1cnBvc2UYAiABKAkSOQoNZXhwaXJlc19hZnRlchgDIAEoCzIdLnBncXVpdmVyLnYxLkZpbGVFeHBpcmVzQWZ0ZXJIAIgBARISCgVieXRlcxgEIAEoA0gBiAEBQhAKDl9leHBpcmVzX2FmdGVyQggKBl9ieXRlcyJgChFVcGxvYWRGaWxlUmVxdWVzdBIzCghtZXRhZGF0YRgBIAEoCzIfLnBncXVpdmVyLnYxLlVwbG9hZEZpbGVNZXRhZGF0YUgAEg4KBGRhdGEYAiABKAxIAEIGCgRwYXJ0IiEKDkdldEZpbGVSZXF1ZXN0Eg8KB2ZpbGVfaWQYASABKAkiogEKEExpc3RGaWxlc1JlcXVlc3QSEgoFbGltaXQYASABKAVIAIgBARISCgVhZnRlchgCIAEoCUgBiAEBEiYKBW9yZGVyGAMgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIAogBARIUCgdwdXJwb3NlGAQgASgJSAOIAQFCCAoGX2xpbWl0QggKBl9hZnRlckIICgZfb3JkZXJCCgoIX3B1cnBvc2UinAEKEUxpc3RGaWxlc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIfCgRkYXRhGAIgAygLMhEucGdxdWl2ZXIudjEuRmlsZRIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiJAoRRGVsZXRlRmlsZVJlcXVlc3QSDwoHZmlsZV9pZBgBIAEoCSJBChJEZWxldGVGaWxlUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgiaAoVR2V0RmlsZUNvbnRlbnRSZXF1ZXN0Eg8KB2ZpbGVfaWQYASABKAkSEwoGb2Zmc2V0GAIgASgDSACIAQESEwoGbGVuZ3RoGAMgASgDSAGIAQFCCQoHX29mZnNldEIJCgdfbGVuZ3RoIlUKFkdldEZpbGVDb250ZW50UmVzcG9uc2USDAoEZGF0YRgBIAEoDBIkCgRmaWxlGAIgASgLMhEucGdxdWl2ZXIudjEuRmlsZUgAiAEBQgcKBV9maWxlMowECgtGaWxlU2VydmljZRJXCgpVcGxvYWRGaWxlEh4ucGdxdWl2ZXIudjEuVXBsb2FkRmlsZVJlcXVlc3QaES5wZ3F1aXZlci52MS5GaWxlIhSC0+STAg46ASoiCS92MS9maWxlcygBElYKB0dldEZpbGUSGy5wZ3F1aXZlci52MS5HZXRGaWxlUmVxdWVzdBoRLnBncXVpdmVyLnYxLkZpbGUiG4LT5JMCFRITL3YxL2ZpbGVzL3tmaWxlX2lkfRJdCglMaXN0RmlsZXMSHS5wZ3F1aXZlci52MS5MaXN0RmlsZXNSZXF1ZXN0Gh4ucGdxdWl2ZXIudjEuTGlzdEZpbGVzUmVzcG9uc2UiEYLT5JMCCxIJL3YxL2ZpbGVzEmoKCkRlbGV0ZUZpbGUSHi5wZ3F1aXZlci52MS5EZWxldGVGaWxlUmVxdWVzdBofLnBncXVpdmVyLnYxLkRlbGV0ZUZpbGVSZXNwb25zZSIbgtPkkwIVKhMvdjEvZmlsZXMve2ZpbGVfaWR9EoABCg5HZXRGaWxlQ29udGVudBIiLnBncXVpdmVyLnYxLkdldEZpbGVDb250ZW50UmVxdWVzdBojLnBncXVpdmVyLnYxLkdldEZpbGVDb250ZW50UmVzcG9uc2UiI4LT5JMCHRIbL3YxL2ZpbGVzL3tmaWxlX2lkfS9jb250ZW50MAFCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_pgquiver_v1_vector_stores]);
+  fileDesc("ChdwZ3F1aXZlci92MS9maWxlcy5wcm90bxILcGdxdWl2ZXIudjEi6QEKBEZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg0KBWJ5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoKZXhwaXJlc19hdBgFIAEoA0gAiAEBEhAKCGZpbGVuYW1lGAYgASgJEg8KB3B1cnBvc2UYByABKAkSJwoGc3RhdHVzGAggASgOMhcucGdxdWl2ZXIudjEuRmlsZVN0YXR1cxIbCg5zdGF0dXNfZGV0YWlscxgJIAEoCUgBiAEBQg0KC19leHBpcmVzX2F0QhEKD19zdGF0dXNfZGV0YWlscyJjChBGaWxlRXhwaXJlc0FmdGVyEi0KBmFuY2hvchgBIAEoDjIdLnBncXVpdmVyLnYxLkZpbGVFeHBpcnlBbmNob3ISFAoHc2Vjb25kcxgCIAEoA0gAiAEBQgoKCF9zZWNvbmRzIqIBChJVcGxvYWRGaWxlTWV0YWRhdGESEAoIZmlsZW5hbWUYASABKAkSDwoHcHVycG9zZRgCIAEoCRI5Cg1leHBpcmVzX2FmdGVyGAMgASgLMh0ucGdxdWl2ZXIudjEuRmlsZUV4cGlyZXNBZnRlckgAiAEBEhIKBWJ5dGVzGAQgASgDSAGIAQFCEAoOX2V4cGlyZXNfYWZ0ZXJCCAoGX2J5dGVzImAKEVVwbG9hZEZpbGVSZXF1ZXN0EjMKCG1ldGFkYXRhGAEgASgLMh8ucGdxdWl2ZXIudjEuVXBsb2FkRmlsZU1ldGFkYXRhSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiIQoOR2V0RmlsZVJlcXVlc3QSDwoHZmlsZV9pZBgBIAEoCSKiAQoQTGlzdEZpbGVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESJgoFb3JkZXIYAyABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgCiAEBEhQKB3B1cnBvc2UYBCABKAlIA4gBAUIICgZfbGltaXRCCAoGX2FmdGVyQggKBl9vcmRlckIKCghfcHVycG9zZSKcAQoRTGlzdEZpbGVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEh8KBGRhdGEYAiADKAsyES5wZ3F1aXZlci52MS5GaWxlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCIkChFEZWxldGVGaWxlUmVxdWVzdBIPCgdmaWxlX2lkGAEgASgJIkEKEkRlbGV0ZUZpbGVSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCCJoChVHZXRGaWxlQ29udGVudFJlcXVlc3QSDwoHZmlsZV9pZBgBIAEoCRITCgZvZmZzZXQYAiABKANIAIgBARITCgZsZW5ndGgYAyABKANIAYgBAUIJCgdfb2Zmc2V0QgkKB19sZW5ndGgiVQoWR2V0RmlsZUNvbnRlbnRSZXNwb25zZRIMCgRkYXRhGAEgASgMEiQKBGZpbGUYAiABKAsyES5wZ3F1aXZlci52MS5GaWxlSACIAQFCBwoFX2ZpbGUqRAoKRmlsZVN0YXR1cxIbChdGSUxFX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUZJTEVfU1RBVFVTX1BST0NFU1NFRBABKlkKEEZpbGVFeHBpcnlBbmNob3ISIgoeRklMRV9FWFBJUllfQU5DSE9SX1VOU1BFQ0lGSUVEEAASIQodRklMRV9FWFBJUllfQU5DSE9SX0NSRUFURURfQVQQATKMBAoLRmlsZVNlcnZpY2USVwoKVXBsb2FkRmlsZRIeLnBncXVpdmVyLnYxLlVwbG9hZEZpbGVSZXF1ZXN0GhEucGdxdWl2ZXIudjEuRmlsZSIUgtPkkwIOOgEqIgkvdjEvZmlsZXMoARJWCgdHZXRGaWxlEhsucGdxdWl2ZXIudjEuR2V0RmlsZVJlcXVlc3QaES5wZ3F1aXZlci52MS5GaWxlIhuC0+STAhUSEy92MS9maWxlcy97ZmlsZV9pZH0SXQoJTGlzdEZpbGVzEh0ucGdxdWl2ZXIudjEuTGlzdEZpbGVzUmVxdWVzdBoeLnBncXVpdmVyLnYxLkxpc3RGaWxlc1Jlc3BvbnNlIhGC0+STAgsSCS92MS9maWxlcxJqCgpEZWxldGVGaWxlEh4ucGdxdWl2ZXIudjEuRGVsZXRlRmlsZVJlcXVlc3QaHy5wZ3F1aXZlci52MS5EZWxldGVGaWxlUmVzcG9uc2UiG4LT5JMCFSoTL3YxL2ZpbGVzL3tmaWxlX2lkfRKAAQoOR2V0RmlsZUNvbnRlbnQSIi5wZ3F1aXZlci52MS5HZXRGaWxlQ29udGVudFJlcXVlc3QaIy5wZ3F1aXZlci52MS5HZXRGaWxlQ29udGVudFJlc3BvbnNlIiOC0+STAh0SGy92MS9maWxlcy97ZmlsZV9pZH0vY29udGVudDABQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_pgquiver_v1_vector_stores]);
 
 /**
  * A file.
@@ -64,18 +64,19 @@ export type File = Message<"pgquiver.v1.File"> & {
   filename: string;
 
   /**
-   * What it is for: assistants, batch, fine-tune, vision, user_data or evals. Without effect.
+   * What it is for: assistants, batch, fine-tune, vision, user_data or evals. Without effect. A string, since
+   * OpenAI adds words, and no name of an enum value can have the hyphen of "fine-tune".
    *
    * @generated from field: string purpose = 7;
    */
   purpose: string;
 
   /**
-   * Always "processed": an upload is done when it is answered.
+   * Whether the file can be used.
    *
-   * @generated from field: string status = 8;
+   * @generated from field: pgquiver.v1.FileStatus status = 8;
    */
-  status: string;
+  status: FileStatus;
 
   /**
    * Never set.
@@ -99,11 +100,11 @@ export const FileSchema: GenMessage<File> = /*@__PURE__*/
  */
 export type FileExpiresAfter = Message<"pgquiver.v1.FileExpiresAfter"> & {
   /**
-   * What the seconds are counted from: only "created_at".
+   * What the seconds are counted from. Required.
    *
-   * @generated from field: string anchor = 1;
+   * @generated from field: pgquiver.v1.FileExpiryAnchor anchor = 1;
    */
-  anchor: string;
+  anchor: FileExpiryAnchor;
 
   /**
    * Seconds, 3,600 to 2,592,000 (30 days). Required.
@@ -430,6 +431,74 @@ export type GetFileContentResponse = Message<"pgquiver.v1.GetFileContentResponse
  */
 export const GetFileContentResponseSchema: GenMessage<GetFileContentResponse> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_files, 10);
+
+/**
+ * Whether a file can be used.
+ *
+ * @generated from enum pgquiver.v1.FileStatus
+ */
+export const FileStatus = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: FILE_STATUS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Ready. Every file is, since an upload is answered when all of it is committed.
+   *
+   * @generated from enum value: FILE_STATUS_PROCESSED = 1;
+   */
+  PROCESSED: 1,
+} as const;
+
+/**
+ * Whether a file can be used.
+ *
+ * @generated from enum pgquiver.v1.FileStatus
+ */
+export type FileStatus = (typeof FileStatus)[keyof typeof FileStatus] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.FileStatus.
+ */
+export const FileStatusSchema: GenEnum<FileStatus> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_files, 0);
+
+/**
+ * The time from which a file's expiry is counted.
+ *
+ * @generated from enum pgquiver.v1.FileExpiryAnchor
+ */
+export const FileExpiryAnchor = {
+  /**
+   * Not given; refused.
+   *
+   * @generated from enum value: FILE_EXPIRY_ANCHOR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The creation of the file.
+   *
+   * @generated from enum value: FILE_EXPIRY_ANCHOR_CREATED_AT = 1;
+   */
+  CREATED_AT: 1,
+} as const;
+
+/**
+ * The time from which a file's expiry is counted.
+ *
+ * @generated from enum pgquiver.v1.FileExpiryAnchor
+ */
+export type FileExpiryAnchor = (typeof FileExpiryAnchor)[keyof typeof FileExpiryAnchor] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.FileExpiryAnchor.
+ */
+export const FileExpiryAnchorSchema: GenEnum<FileExpiryAnchor> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_files, 1);
 
 /**
  * Keeps files: their bytes, as they were uploaded.

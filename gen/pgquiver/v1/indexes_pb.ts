@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSLuAwoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESEwoGbWV0aG9kGAogASgJSAKIAQESLgoJcHJlY2lzaW9uGAsgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAOIAQESDgoBbRgMIAEoBUgEiAEBEhwKD2VmX2NvbnN0cnVjdGlvbhgNIAEoBUgFiAEBEhUKCGJ1aWx0X2F0GA4gASgDSAaIAQESFwoKbGFzdF9lcnJvchgPIAEoCUgHiAEBQgsKCV9wcm9ncmVzc0IICgZfdGFibGVCCQoHX21ldGhvZEIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb25CCwoJX2J1aWx0X2F0Qg0KC19sYXN0X2Vycm9yIioKD0dldEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAki7QEKElVwZGF0ZUluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSLQoGcG9saWN5GAIgASgOMhgucGdxdWl2ZXIudjEuSW5kZXhQb2xpY3lIAIgBARIuCglwcmVjaXNpb24YAyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IAYgBARIOCgFtGAQgASgFSAKIAQESHAoPZWZfY29uc3RydWN0aW9uGAUgASgFSAOIAQFCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqcwoLSW5kZXhQb2xpY3kSHAoYSU5ERVhfUE9MSUNZX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfUE9MSUNZX0FVVE8QARIXChNJTkRFWF9QT0xJQ1lfQUxXQVlTEAISFgoSSU5ERVhfUE9MSUNZX05FVkVSEAMy/gIKDEluZGV4U2VydmljZRJvCghHZXRJbmRleBIcLnBncXVpdmVyLnYxLkdldEluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjGC0+STAisSKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EngKC1VwZGF0ZUluZGV4Eh8ucGdxdWl2ZXIudjEuVXBkYXRlSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiNILT5JMCLjoBKiIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgSggEKDFJlYnVpbGRJbmRleBIgLnBncXVpdmVyLnYxLlJlYnVpbGRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCI8gtPkkwI2OgEqIjEvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleC9yZWJ1aWxkQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_pgquiver_v1_vector_stores]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSKIBAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQFCCwoJX3Byb2dyZXNzQggKBl90YWJsZUIJCgdfbWV0aG9kQgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkILCglfYnVpbHRfYXRCDQoLX2xhc3RfZXJyb3IiKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSLtAQoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBAUIJCgdfcG9saWN5QgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbiIuChNSZWJ1aWxkSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSpCCgtJbmRleE1ldGhvZBIcChhJTkRFWF9NRVRIT0RfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9NRVRIT0RfSE5TVxABKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_pgquiver_v1_vector_stores]);
 
 /**
  * The vector index of a store.
@@ -86,11 +86,11 @@ export type Index = Message<"pgquiver.v1.Index"> & {
   table?: string | undefined;
 
   /**
-   * The kind of index: "hnsw"; unset without one.
+   * The kind of index; unset without one.
    *
-   * @generated from field: optional string method = 10;
+   * @generated from field: optional pgquiver.v1.IndexMethod method = 10;
    */
-  method?: string | undefined;
+  method?: IndexMethod | undefined;
 
   /**
    * What the index keeps of each vector; unset without one.
@@ -228,6 +228,40 @@ export const RebuildIndexRequestSchema: GenMessage<RebuildIndexRequest> = /*@__P
   messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
+ * A kind of vector index.
+ *
+ * @generated from enum pgquiver.v1.IndexMethod
+ */
+export const IndexMethod = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: INDEX_METHOD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Hierarchical navigable small world, as pgvector builds it.
+   *
+   * @generated from enum value: INDEX_METHOD_HNSW = 1;
+   */
+  HNSW: 1,
+} as const;
+
+/**
+ * A kind of vector index.
+ *
+ * @generated from enum pgquiver.v1.IndexMethod
+ */
+export type IndexMethod = (typeof IndexMethod)[keyof typeof IndexMethod] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.IndexMethod.
+ */
+export const IndexMethodSchema: GenEnum<IndexMethod> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_indexes, 0);
+
+/**
  * Whether a store is to have a vector index.
  *
  * @generated from enum pgquiver.v1.IndexPolicy
@@ -274,7 +308,7 @@ export type IndexPolicy = (typeof IndexPolicy)[keyof typeof IndexPolicy] | Unkno
  * Describes the enum pgquiver.v1.IndexPolicy.
  */
 export const IndexPolicySchema: GenEnum<IndexPolicy> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 0);
+  enumDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * Shows and governs the vector indexes of stores. Small stores share a table and are searched exactly.

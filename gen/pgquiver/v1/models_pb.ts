@@ -2,18 +2,18 @@
 // @generated from file pgquiver/v1/models.proto (package pgquiver.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import type { Value } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/models.proto.
  */
 export const file_pgquiver_v1_models: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9tb2RlbHMucHJvdG8SC3BncXVpdmVyLnYxIroBCgxFbWJlZFJlcXVlc3QSJQoFaW5wdXQYASABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSDQoFbW9kZWwYAiABKAkSFwoKZGltZW5zaW9ucxgDIAEoBUgAiAEBEhwKD2VuY29kaW5nX2Zvcm1hdBgEIAEoCUgBiAEBEhEKBHVzZXIYBSABKAlIAogBAUINCgtfZGltZW5zaW9uc0ISChBfZW5jb2RpbmdfZm9ybWF0QgcKBV91c2VyIoEBCg1FbWJlZFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuTW9kZWxFbWJlZGRpbmcSDQoFbW9kZWwYAyABKAkSJgoFdXNhZ2UYBCABKAsyFy5wZ3F1aXZlci52MS5FbWJlZFVzYWdlIkIKDk1vZGVsRW1iZWRkaW5nEg4KBm9iamVjdBgBIAEoCRINCgVpbmRleBgCIAEoBRIRCgllbWJlZGRpbmcYAyADKAIiOQoKRW1iZWRVc2FnZRIVCg1wcm9tcHRfdG9rZW5zGAEgASgDEhQKDHRvdGFsX3Rva2VucxgCIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJGChJMaXN0TW9kZWxzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiAKBGRhdGEYAiADKAsyEi5wZ3F1aXZlci52MS5Nb2RlbCIgCg9HZXRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkiRgoFTW9kZWwSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2NyZWF0ZWQYAyABKAMSEAoIb3duZWRfYnkYBCABKAkypgIKDE1vZGVsU2VydmljZRJZCgVFbWJlZBIZLnBncXVpdmVyLnYxLkVtYmVkUmVxdWVzdBoaLnBncXVpdmVyLnYxLkVtYmVkUmVzcG9uc2UiGYLT5JMCEzoBKiIOL3YxL2VtYmVkZGluZ3MSYQoKTGlzdE1vZGVscxIeLnBncXVpdmVyLnYxLkxpc3RNb2RlbHNSZXF1ZXN0Gh8ucGdxdWl2ZXIudjEuTGlzdE1vZGVsc1Jlc3BvbnNlIhKC0+STAgwSCi92MS9tb2RlbHMSWAoIR2V0TW9kZWwSHC5wZ3F1aXZlci52MS5HZXRNb2RlbFJlcXVlc3QaEi5wZ3F1aXZlci52MS5Nb2RlbCIagtPkkwIUEhIvdjEvbW9kZWxzL3ttb2RlbH1CXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct]);
+  fileDesc("ChhwZ3F1aXZlci92MS9tb2RlbHMucHJvdG8SC3BncXVpdmVyLnYxItcBCgxFbWJlZFJlcXVlc3QSJQoFaW5wdXQYASABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSDQoFbW9kZWwYAiABKAkSFwoKZGltZW5zaW9ucxgDIAEoBUgAiAEBEjkKD2VuY29kaW5nX2Zvcm1hdBgEIAEoDjIbLnBncXVpdmVyLnYxLkVuY29kaW5nRm9ybWF0SAGIAQESEQoEdXNlchgFIAEoCUgCiAEBQg0KC19kaW1lbnNpb25zQhIKEF9lbmNvZGluZ19mb3JtYXRCBwoFX3VzZXIigQEKDUVtYmVkUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5Nb2RlbEVtYmVkZGluZxINCgVtb2RlbBgDIAEoCRImCgV1c2FnZRgEIAEoCzIXLnBncXVpdmVyLnYxLkVtYmVkVXNhZ2UiQgoOTW9kZWxFbWJlZGRpbmcSDgoGb2JqZWN0GAEgASgJEg0KBWluZGV4GAIgASgFEhEKCWVtYmVkZGluZxgDIAMoAiI5CgpFbWJlZFVzYWdlEhUKDXByb21wdF90b2tlbnMYASABKAMSFAoMdG90YWxfdG9rZW5zGAIgASgDIhMKEUxpc3RNb2RlbHNSZXF1ZXN0IkYKEkxpc3RNb2RlbHNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSIAoEZGF0YRgCIAMoCzISLnBncXVpdmVyLnYxLk1vZGVsIiAKD0dldE1vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJGCgVNb2RlbBIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHY3JlYXRlZBgDIAEoAxIQCghvd25lZF9ieRgEIAEoCSpoCg5FbmNvZGluZ0Zvcm1hdBIfChtFTkNPRElOR19GT1JNQVRfVU5TUEVDSUZJRUQQABIZChVFTkNPRElOR19GT1JNQVRfRkxPQVQQARIaChZFTkNPRElOR19GT1JNQVRfQkFTRTY0EAIypgIKDE1vZGVsU2VydmljZRJZCgVFbWJlZBIZLnBncXVpdmVyLnYxLkVtYmVkUmVxdWVzdBoaLnBncXVpdmVyLnYxLkVtYmVkUmVzcG9uc2UiGYLT5JMCEzoBKiIOL3YxL2VtYmVkZGluZ3MSYQoKTGlzdE1vZGVscxIeLnBncXVpdmVyLnYxLkxpc3RNb2RlbHNSZXF1ZXN0Gh8ucGdxdWl2ZXIudjEuTGlzdE1vZGVsc1Jlc3BvbnNlIhKC0+STAgwSCi92MS9tb2RlbHMSWAoIR2V0TW9kZWwSHC5wZ3F1aXZlci52MS5HZXRNb2RlbFJlcXVlc3QaEi5wZ3F1aXZlci52MS5Nb2RlbCIagtPkkwIUEhIvdjEvbW9kZWxzL3ttb2RlbH1CXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct]);
 
 /**
  * Asks for embeddings.
@@ -43,11 +43,11 @@ export type EmbedRequest = Message<"pgquiver.v1.EmbedRequest"> & {
   dimensions?: number | undefined;
 
   /**
-   * "float" (default) or "base64", little-endian float32; over gRPC without effect.
+   * How JSON writes the vectors; over gRPC without effect.
    *
-   * @generated from field: optional string encoding_format = 4;
+   * @generated from field: optional pgquiver.v1.EncodingFormat encoding_format = 4;
    */
-  encodingFormat?: string | undefined;
+  encodingFormat?: EncodingFormat | undefined;
 
   /**
    * Accepted for compatibility.
@@ -274,6 +274,47 @@ export type Model = Message<"pgquiver.v1.Model"> & {
  */
 export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_models, 7);
+
+/**
+ * How JSON writes vectors.
+ *
+ * @generated from enum pgquiver.v1.EncodingFormat
+ */
+export const EncodingFormat = {
+  /**
+   * Not given: FLOAT.
+   *
+   * @generated from enum value: ENCODING_FORMAT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * An array of numbers.
+   *
+   * @generated from enum value: ENCODING_FORMAT_FLOAT = 1;
+   */
+  FLOAT: 1,
+
+  /**
+   * Base64 of little-endian float32.
+   *
+   * @generated from enum value: ENCODING_FORMAT_BASE64 = 2;
+   */
+  BASE64: 2,
+} as const;
+
+/**
+ * How JSON writes vectors.
+ *
+ * @generated from enum pgquiver.v1.EncodingFormat
+ */
+export type EncodingFormat = (typeof EncodingFormat)[keyof typeof EncodingFormat] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.EncodingFormat.
+ */
+export const EncodingFormatSchema: GenEnum<EncodingFormat> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_models, 0);
 
 /**
  * Makes embeddings with the model the service is set to, so that one base URL serves a whole program.

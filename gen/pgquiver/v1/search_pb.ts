@@ -167,7 +167,8 @@ export const BatchSearchResponseSchema: GenMessage<BatchSearchResponse> = /*@__P
  */
 export type RankingOptions = Message<"pgquiver.v1.RankingOptions"> & {
   /**
-   * "auto" (default), "none", "default-2024-11-15" or "default_2024_08_21"; all rank alike.
+   * "auto" (default), "none", "default-2024-11-15" or "default_2024_08_21"; all rank alike. A string, since
+   * OpenAI adds words, and no name of an enum value can have the hyphens of "default-2024-11-15".
    *
    * @generated from field: optional string ranker = 1;
    */

@@ -6,6 +6,7 @@ import { createHandlerContext, type ContextValues, type HandlerContext } from "@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
+import { EncodingFormat } from "../../../gen/pgquiver/v1/models_pb.ts";
 import { estimateJsonLength } from "../../api/json-length.ts";
 import { cancelled, invalidArgument, rateLimited } from "../../errors.ts";
 import { callValues } from "../call.ts";
@@ -110,7 +111,7 @@ async function answer(binding: Binding, request: FastifyRequest, reply: FastifyR
   const { message, reshape } = readRequest(binding, request, context.values);
   const output = (await run(message as never, context)) as Message;
   for (const [name, value] of context.responseHeader) void reply.header(name, value);
-  const form = (message as Message & Json)["encodingFormat"] === "base64" ? "base64" : "numbers";
+  const form = (message as Message & Json)["encodingFormat"] === EncodingFormat.BASE64 ? "base64" : "numbers";
   return sendJson(reply, reshape(writeMessage(method.output, output, form)));
 }
 

@@ -127,7 +127,7 @@ describe.each(protocols)("over $name", (protocol) => {
         { expires_after: { anchor: "last_active_at", days: 366 } },
         "expires_after.days",
       ],
-      ["another anchor", { expires_after: { anchor: "created_at", days: 1 } }, "expires_after.anchor"],
+      ["another anchor", { expires_after: { anchor: 99, days: 1 } }, "expires_after.anchor"],
       [
         "sizes in characters for auto",
         { chunking_strategy: { type: "auto", characters: {} } },

@@ -143,6 +143,18 @@ test.each<[string, object[], number, RegExp]>([
   ["no name", [{ metadata: { purpose: "batch" } }], status.INVALID_ARGUMENT, /'filename'/],
   ["no purpose", [{ metadata: { filename: "a" } }], status.INVALID_ARGUMENT, /'purpose'/],
   [
+    "no anchor of its expiry",
+    [{ metadata: { ...metadata, expires_after: { seconds: 3600 } } }],
+    status.INVALID_ARGUMENT,
+    /'expires_after.anchor'/,
+  ],
+  [
+    "an unknown anchor of its expiry",
+    [{ metadata: { ...metadata, expires_after: { anchor: 99, seconds: 3600 } } }],
+    status.INVALID_ARGUMENT,
+    /Supported values are: 'created_at'/,
+  ],
+  [
     "fewer bytes than announced",
     [{ metadata: { ...metadata, bytes: 2 } }, { data: Buffer.from("x") }],
     status.INVALID_ARGUMENT,
