@@ -16,10 +16,13 @@ cp "$root"/node_modules/protobufjs/google/api/*.proto "$out/google/api"
 # values as little-endian float32, so `bytes` under the same field number is the same message, and Python
 # need not handle 1,536 numbers a row. And `optional` is dropped for the old compiler that Debian ships:
 # this client never needs to tell 0 from nothing.
-sed -e 's/repeated float embedding = 3;/bytes embedding = 3;/' -e 's/^\( *\)optional /\1/' \
-  "$root/proto/pgquiver/v1/ingest.proto" >"$out/pgquiver/v1/ingest.proto"
+protos=(pgquiver/v1/{ingest,embeddings,filters,vector_stores}.proto)
+for proto in "${protos[@]}"; do
+  sed -e 's/repeated float embedding = 3;/bytes embedding = 3;/' -e 's/^\( *\)optional /\1/' \
+    "$root/proto/$proto" >"$out/$proto"
+done
 
 "${PYTHON:-python3}" -m grpc_tools.protoc -I "$out" -I "$here" -I "$root/proto" \
   --python_out="$out" --grpc_python_out="$out" \
-  pgquiver/v1/ingest.proto google/api/annotations.proto google/api/http.proto \
+  "${protos[@]}" google/api/annotations.proto google/api/http.proto \
   google/rpc/error_details.proto status.proto

@@ -50,7 +50,7 @@ export async function* readBatches(file: string): AsyncGenerator<Batch> {
   if (rows.length > 0) yield cut();
 }
 
-/** `pgquiver.v1.IngestRow` with its vector as bytes. */
+/** `pgquiver.v1.EmbeddingInput` with its vector as bytes. */
 interface Row {
   id: string;
   content: string;

@@ -31,7 +31,7 @@ export interface Summary {
 }
 
 const ROOT = join(import.meta.dirname, "../..");
-const INGEST = "pgquiver/v1/ingest.proto";
+const EMBEDDINGS = "pgquiver/v1/embeddings.proto";
 const types = loadProtos();
 
 /**
@@ -42,13 +42,13 @@ const types = loadProtos();
 function loadProtos() {
   const directory = mkdtempSync(join(tmpdir(), "ingest-"));
   try {
-    const proto = readFileSync(join(ROOT, "proto", INGEST), "utf8");
+    const proto = readFileSync(join(ROOT, "proto", EMBEDDINGS), "utf8");
     mkdirSync(join(directory, "pgquiver/v1"), { recursive: true });
     writeFileSync(
-      join(directory, INGEST),
+      join(directory, EMBEDDINGS),
       proto.replace("repeated float embedding = 3;", "bytes embedding = 3;"),
     );
-    return loadSync([INGEST, "google/rpc/error_details.proto"], {
+    return loadSync(["pgquiver/v1/ingest.proto", "google/rpc/error_details.proto"], {
       // google/api comes with protobufjs, on which proto-loader depends.
       includeDirs: [directory, join(ROOT, "proto"), join(ROOT, "node_modules/protobufjs")],
       keepCase: true,

@@ -1,5 +1,6 @@
 import type { ConnectError } from "@connectrpc/connect";
-import type { IngestRequest, IngestRow } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import type { IngestRequest } from "../../gen/pgquiver/v1/ingest_pb.ts";
 
 /**
  * A message of an ingest's stream as its implementation receives it: as in the proto file, but a batch that came in
@@ -15,7 +16,7 @@ export interface ReceivedIngest {
 /** A batch that came as JSON. */
 export interface ReceivedBatch {
   seq: bigint;
-  rows: readonly (IngestRow | UnreadableRow)[];
+  rows: readonly (EmbeddingInput | UnreadableRow)[];
 }
 
 /** Stands in a batch for a row that could not be read, with the error to report for the row. */

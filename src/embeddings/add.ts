@@ -12,7 +12,7 @@ import type { VectorStoreRow } from "../storage/stores.ts";
 import { recordOrRefuse } from "./count.ts";
 import { insertRows } from "./insert.ts";
 import { findEarlier } from "./repeated-request.ts";
-import { checkContent, checkMetadata, type Row } from "./row.ts";
+import { checkContent, checkMetadata, checkTime, type Row } from "./row.ts";
 import { checkDimensions, checkVector } from "./vector.ts";
 
 /** An embedding to be added, as the request has it. */
@@ -22,6 +22,8 @@ interface Input {
   /** Empty: the service embeds the content. */
   embedding: readonly number[];
   metadata?: Record<string, unknown> | undefined;
+  /** Seconds since 1970; undefined: now. */
+  createdAt?: bigint | undefined;
 }
 
 /** Where the fields of an input stand in the request, such as `embeddings[3].`. */
@@ -101,15 +103,17 @@ function readInput(
   input: Input,
   prefix: string,
   derivedId: string | undefined,
-): Omit<Row, "vector"> & { vector: Float32Array | undefined } {
+): Omit<Row, "vector"> & { vector: Float32Array | undefined; isDated: boolean } {
   const made = makeIdentifier("emb");
+  const { createdAt } = input;
   return {
     id: input.id ?? derivedId ?? made.id,
     content: input.content,
     contentBytes: checkContent(input.content, `${prefix}content`),
     metadata: checkMetadata(input.metadata, `${prefix}metadata`),
     vector: input.embedding.length === 0 ? undefined : checkVector(input.embedding, `${prefix}embedding`),
-    createdAt: made.createdAt,
+    createdAt: createdAt === undefined ? made.createdAt : checkTime(createdAt, `${prefix}created_at`),
+    isDated: createdAt !== undefined,
   };
 }
 

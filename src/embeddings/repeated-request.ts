@@ -16,6 +16,9 @@ interface RepeatedRow {
   metadata: string;
   /** Undefined where the service makes it of the text. */
   vector: Vector | undefined;
+  createdAt: Date;
+  /** Whether the caller gave `createdAt`. */
+  isDated: boolean;
 }
 
 /**
@@ -42,6 +45,7 @@ export async function findEarlier(
 
 function isSame(row: RepeatedRow, earlier: Fingerprint): boolean {
   return (
+    (!row.isDated || row.createdAt.getTime() === earlier.created_at.getTime()) &&
     earlier.content_hash.equals(hash(row.content)) &&
     isDeepStrictEqual(JSON.parse(row.metadata), earlier.metadata ?? {}) &&
     (row.vector === undefined || earlier.embedding_hash.equals(hash(encodeVector(row.vector))))

@@ -58,6 +58,17 @@ export function checkJson(json: string, param: string): string {
   return json;
 }
 
+/** The last second of the year 9999, which every client can read; Postgres could hold more. */
+const TIME_MAX_SECONDS = 253_402_300_799n;
+
+/** Checks a time of creation, in seconds since 1970. */
+export function checkTime(seconds: bigint, param: string): Date {
+  if (seconds < 0n || seconds > TIME_MAX_SECONDS) {
+    throw invalidArgument(param, `Invalid '${param}': expected seconds since 1970, up to the year 9999.`);
+  }
+  return new Date(Number(seconds) * 1000);
+}
+
 function checkDepth(root: object, param: string): void {
   let level: object[] = [root];
   for (let depth = 1; level.length > 0; depth++) {

@@ -48,10 +48,11 @@ function creation(
 ): Pick<Methods, "createEmbedding" | "batchCreateEmbeddings"> {
   return {
     async createEmbedding(request, { signal, values }) {
-      const id = request.vectorStoreId;
+      const { vectorStoreId: id, embedding } = request;
+      if (embedding === undefined) throw missingParameter("embedding");
       const key = readIdempotencyKey(values);
-      const [row] = await addEmbeddings(database, embedder, id, [request], () => "", key, signal);
-      return toCreated(id, request, row as Pick<Row, "id" | "createdAt">);
+      const [row] = await addEmbeddings(database, embedder, id, [embedding], () => "", key, signal);
+      return toCreated(id, embedding, row as Pick<Row, "id" | "createdAt">);
     },
 
     async batchCreateEmbeddings({ vectorStoreId, embeddings }, { signal, values }) {

@@ -99,7 +99,7 @@ export function emptyRow(): RowBytes {
 }
 
 /**
- * Decodes an IngestRow into an empty row, its vector left as it is and its metadata made JSON text at
+ * Decodes an EmbeddingInput into an empty row, its vector left as it is and its metadata made JSON text at
  * once. When it throws, the row has what came before the fault.
  */
 export function decodeRow(buffer: Buffer, { start, end }: RowPlace, row: RowBytes): void {

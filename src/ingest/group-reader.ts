@@ -1,11 +1,12 @@
 import { ConnectError } from "@connectrpc/connect";
-import type { IngestFinish, IngestRow } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import type { IngestFinish } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { ByteBudget, Reservation } from "../api/byte-budget.ts";
 import { checkLength, checkRange } from "../api/checks.ts";
 import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
 import type { Messages } from "../api/message-reader.ts";
 import { UnreadableRow, type ReceivedBatch, type ReceivedIngest } from "../api/received-ingest.ts";
-import { checkContent, checkJson, writeMetadata } from "../embeddings/row.ts";
+import { checkContent, checkJson, checkTime, writeMetadata } from "../embeddings/row.ts";
 import { checkDimensions, checkFloats, type Vector } from "../embeddings/vector.ts";
 import { describeError, failedPrecondition, invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -182,7 +183,7 @@ export class GroupReader {
       metadata: checkJson(source.metadata, "metadata"),
       vector: isGiven ? vector : undefined,
       isEmbedded: false,
-      createdAt: source.createdAt === undefined ? new Date() : checkTime(source.createdAt),
+      createdAt: source.createdAt === undefined ? new Date() : checkTime(source.createdAt, "created_at"),
     };
     if (isGiven) this.#dimensions ??= vector.byteLength / 4;
     return placed;
@@ -195,26 +196,13 @@ const DIMENSIONS_TYPICAL = 1536;
 /** A row as it came, in binary or in JSON. */
 type Source = Omit<RowBytes, "vector"> & { vector: Vector };
 
-function readMessage(row: IngestRow | UnreadableRow, source: Source): void {
+function readMessage(row: EmbeddingInput | UnreadableRow, source: Source): void {
   if (row instanceof UnreadableRow) throw row.error;
-  source.id = row.id;
+  source.id = row.id ?? "";
   source.content = row.content;
   source.vector = new Float32Array(row.embedding);
   source.metadata = writeMetadata(row.metadata, "metadata");
   source.createdAt = row.createdAt;
-}
-
-/** The last second of the year 9999, which every client can read; Postgres could hold more. */
-const TIME_MAX_SECONDS = 253_402_300_799n;
-
-function checkTime(seconds: bigint): Date {
-  if (seconds < 0n || seconds > TIME_MAX_SECONDS) {
-    throw invalidArgument(
-      "created_at",
-      "Invalid 'created_at': expected seconds since 1970, up to the year 9999.",
-    );
-  }
-  return new Date(Number(seconds) * 1000);
 }
 
 function toFault(error: unknown, seq: number, index: number, id: string): RowFault {

@@ -10,7 +10,7 @@ import {
 import { createGrpcWebTransport as createFetchTransport } from "@connectrpc/connect-web";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { callError, headersOf, type Client, type Json, type Protocol } from "./client.ts";
-import { findMethod, fromPlain, toPlain, type WellKnownForms } from "./dialect.ts";
+import { findMethod, fromPlain, toPlainRequest, type WellKnownForms } from "./dialect.ts";
 
 export const grpcByConnect: Protocol = overHttp2("gRPC by connect-node", (options) =>
   createGrpcTransport(options),
@@ -69,7 +69,7 @@ function connectClient(transport: Transport, close: () => void): Client {
   return {
     async call(rpc, json = {}, options = {}) {
       const method = findMethod(rpc);
-      const message = fromJson(method.input, toPlain(method.input, json, forms) as JsonObject);
+      const message = fromJson(method.input, toPlainRequest(method, json, forms) as JsonObject);
       try {
         const reply = await transport.unary(
           method,

@@ -1,10 +1,13 @@
 import {
+  getOption,
+  hasOption,
   ScalarType,
   type DescField,
   type DescMessage,
   type DescMethodUnary,
   type DescService,
 } from "@bufbuild/protobuf";
+import { http } from "../../gen/google/api/annotations_pb.ts";
 import { DiagnosticsService } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { IndexService } from "../../gen/pgquiver/v1/indexes_pb.ts";
@@ -43,6 +46,16 @@ export interface WellKnownForms {
   readStruct(form: unknown): unknown;
 }
 
+/** Turns a request as REST has it, path and body in one, into a plain object of protobuf's names and values. */
+export function toPlainRequest(method: DescMethodUnary, json: Json, forms: WellKnownForms): Json {
+  const body = hasOption(method, http) ? getOption(method, http).body : "";
+  const field = method.input.fields.find(({ name }) => name === body);
+  if (field?.message === undefined) return toPlain(method.input, json, forms);
+  const bound = Object.entries(json).filter(([name]) => PATH_FIELDS.includes(name));
+  const rest = Object.entries(json).filter(([name]) => !PATH_FIELDS.includes(name));
+  return { ...Object.fromEntries(bound), [body]: toPlain(field.message, Object.fromEntries(rest), forms) };
+}
+
 /** Fields bound by the path, which are no part of a body. */
 const PATH_FIELDS = ["vector_store_id", "embedding_id", "file_id"];
 
@@ -50,7 +63,7 @@ const PATH_FIELDS = ["vector_store_id", "embedding_id", "file_id"];
  * Turns OpenAI's JSON into a plain object of protobuf's names and values: enum words into names, one text into a
  * list of one, and null into absent. An `update_mask` that is not given is made of the keys, as REST does.
  */
-export function toPlain(desc: DescMessage, json: Json, forms: WellKnownForms): Json {
+function toPlain(desc: DescMessage, json: Json, forms: WellKnownForms): Json {
   const plain: Json = {};
   for (const field of desc.fields) {
     const value = json[field.name];

@@ -10,7 +10,7 @@ import {
   type Json,
   type Protocol,
 } from "./client.ts";
-import { findMethod, fromPlain, toPlain, type WellKnownForms } from "./dialect.ts";
+import { findMethod, fromPlain, toPlainRequest, type WellKnownForms } from "./dialect.ts";
 
 /** A gRPC client that also sends what no well-behaved client would. */
 export interface RawGrpcClient extends Client {
@@ -28,10 +28,8 @@ export const grpcByGrpcJs: RawGrpcProtocol = {
   connect({ address }) {
     const client = new GrpcClient(address, credentials.createInsecure());
     return {
-      call: (rpc, json = {}, options = {}) => {
-        const { input } = findMethod(rpc);
-        return unary(client, rpc, requestOf(rpc, toPlain(input, json, forms)), options);
-      },
+      call: (rpc, json = {}, options = {}) =>
+        unary(client, rpc, requestOf(rpc, toPlainRequest(findMethod(rpc), json, forms)), options),
       callBytes: (rpc, request, options = {}) => unary(client, rpc, request, options),
       async [Symbol.asyncDispose]() {
         client.close();

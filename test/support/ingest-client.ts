@@ -125,11 +125,11 @@ const bytes = definitionsOf("bytes embedding = 3;");
 /** The service as protobufjs reads it, with the field `embedding` declared in this way. */
 function definitionsOf(field: string): Record<string, ServiceDefinition[string]> {
   const directory = mkdtempSync(join(tmpdir(), "pgquiver-proto-"));
-  const source = readFileSync(join(root, "proto/pgquiver/v1/ingest.proto"), "utf8");
+  const source = readFileSync(join(root, "proto/pgquiver/v1/embeddings.proto"), "utf8");
   const changed = source.replace("repeated float embedding = 3;", field);
   if (!changed.includes(field)) throw new Error("the field `embedding` is not where it was");
   mkdirSync(join(directory, "pgquiver/v1"), { recursive: true });
-  writeFileSync(join(directory, "pgquiver/v1/ingest.proto"), changed);
+  writeFileSync(join(directory, "pgquiver/v1/embeddings.proto"), changed);
   const definitions = loadSync("pgquiver/v1/ingest.proto", {
     includeDirs: [directory, join(root, "proto"), join(root, "node_modules/protobufjs")],
     keepCase: true,

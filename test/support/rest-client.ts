@@ -76,7 +76,7 @@ export function routesOf(method: DescMethod): { verb: string; template: string; 
   const rule = getOption(method, http);
   return [rule, ...rule.additionalBindings].map(({ pattern, body }) => {
     if (pattern.case === undefined || pattern.case === "custom") throw new Error(`no route: ${method.name}`);
-    return { verb: pattern.case.toUpperCase(), template: pattern.value, hasBody: body === "*" };
+    return { verb: pattern.case.toUpperCase(), template: pattern.value, hasBody: body !== "" };
   });
 }
 

@@ -2,7 +2,8 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { IngestBatchSchema, IngestRowSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { EmbeddingInputSchema } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { IngestBatchSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { decodeBatch, decodeRow, emptyRow } from "../../src/ingest/binary-batch.ts";
 
 function decode(bytes: Uint8Array) {
@@ -28,7 +29,7 @@ test("reads what protobuf-es writes", () => {
       (given, seq) => {
         const message = create(IngestBatchSchema, {
           seq,
-          rows: given.map((row) => create(IngestRowSchema, row as never)),
+          rows: given.map((row) => create(EmbeddingInputSchema, row as never)),
         });
         const batch = decodeBatch(Buffer.from(toBinary(IngestBatchSchema, message)));
         expect(batch.seq).toBe(seq);
@@ -79,14 +80,14 @@ test("refuses texts that are not UTF-8, rather than change them", () => {
 });
 
 test("refuses what ends too early, wherever it is cut, or reads less of it", () => {
-  const row = create(IngestRowSchema, {
+  const row = create(EmbeddingInputSchema, {
     id: "id",
     content: "content",
     embedding: [1, 2],
     metadata: { a: { b: [1, "x", true, null] } },
     createdAt: 1_700_000_000n,
   });
-  const bytes = toBinary(IngestRowSchema, row);
+  const bytes = toBinary(EmbeddingInputSchema, row);
   const whole = decode(bytes);
   let refused = 0;
   for (let end = 0; end < bytes.length; end++) {
@@ -103,7 +104,9 @@ test("refuses what ends too early, wherever it is cut, or reads less of it", () 
 
 test("keeps what came before the fault", () => {
   const deep = JSON.parse(`${'{"a":'.repeat(40)}1${"}".repeat(40)}`) as Record<string, never>;
-  const bytes = Buffer.from(toBinary(IngestRowSchema, create(IngestRowSchema, { id: "id", metadata: deep })));
+  const bytes = Buffer.from(
+    toBinary(EmbeddingInputSchema, create(EmbeddingInputSchema, { id: "id", metadata: deep })),
+  );
   const row = emptyRow();
   expect(() => decodeRow(bytes, { start: 0, end: bytes.length }, row)).toThrow("nested deeper");
   expect(row.id).toBe("id");

@@ -3,9 +3,9 @@ import { ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import {
   BatchCreateEmbeddingsRequestSchema,
-  CreateEmbeddingRequestSchema,
+  EmbeddingInputSchema,
   ListEmbeddingsRequestSchema,
-  type CreateEmbeddingRequest,
+  type EmbeddingInput,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FilterType } from "../../gen/pgquiver/v1/filters_pb.ts";
 import { SearchRequestSchema } from "../../gen/pgquiver/v1/search_pb.ts";
@@ -94,7 +94,7 @@ describe("vectors", () => {
   const embedding = [0.5, -1, 1e-3, 3.4e38];
 
   const read = (value: unknown) => [
-    ...(readMessage(CreateEmbeddingRequestSchema, { embedding: value }) as CreateEmbeddingRequest).embedding,
+    ...(readMessage(EmbeddingInputSchema, { embedding: value }) as EmbeddingInput).embedding,
   ];
 
   test("are arrays of numbers", () => {
@@ -115,7 +115,7 @@ describe("vectors", () => {
   test.each(["AACAPw", "AACAPw=", "AA-_Pw==", "AACA Pw==", "AACAPw==\n", "A===", "AACA"])(
     "are not %j",
     (text) => {
-      expect(refusal(CreateEmbeddingRequestSchema, { embedding: text })).toMatchObject({
+      expect(refusal(EmbeddingInputSchema, { embedding: text })).toMatchObject({
         reason: "INVALID_VALUE",
         param: "embedding",
       });
@@ -123,7 +123,7 @@ describe("vectors", () => {
   );
 
   test("are refused at the first number that is none", () => {
-    expect(refusal(CreateEmbeddingRequestSchema, { embedding: [1, "2", null] })).toMatchObject({
+    expect(refusal(EmbeddingInputSchema, { embedding: [1, "2", null] })).toMatchObject({
       param: "embedding[1]",
       message: "Invalid type for 'embedding[1]': expected a number, but got a string instead.",
     });

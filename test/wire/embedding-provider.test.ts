@@ -75,7 +75,7 @@ function restCalls({ send }: Setting, id = STORE) {
 /** The same over gRPC; each gives its error. */
 function grpcCalls({ embeddings, search }: Setting, id = STORE) {
   const calls = [
-    () => embeddings.createEmbedding({ vectorStoreId: id, content: "one" }),
+    () => embeddings.createEmbedding({ vectorStoreId: id, embedding: { content: "one" } }),
     () => embeddings.batchCreateEmbeddings({ vectorStoreId: id, ...BATCH }),
     () => search.search({ vectorStoreId: id, query: ["one"] }),
   ];

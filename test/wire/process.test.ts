@@ -238,7 +238,10 @@ describe("stop", () => {
   test("cuts what is in flight after the grace period, stores none of it, and ends with 0", async () => {
     const { url, child, ended, provider, inFlight, path } = await serveWithCallInFlight(1);
     const embeddings = createClient(EmbeddingService, createGrpcTransport({ baseUrl: url }));
-    const request = { vectorStoreId: String(path.split("/").at(-1)), content: "in flight, too" };
+    const request = {
+      vectorStoreId: String(path.split("/").at(-1)),
+      embedding: { content: "in flight, too" },
+    };
     const overGrpc = embeddings.createEmbedding(request).catch((error: unknown) => error);
     await provider.received(2);
     child.kill("SIGTERM");

@@ -140,9 +140,12 @@ describe.each(["v1", "v1alpha"])("grpc-js over %s", (version) => {
       "google/api/annotations.proto",
       "google/api/http.proto",
       "google/protobuf/descriptor.proto",
+      "google/protobuf/field_mask.proto",
       "google/protobuf/struct.proto",
+      "pgquiver/v1/embeddings.proto",
       "pgquiver/v1/filters.proto",
       "pgquiver/v1/search.proto",
+      "pgquiver/v1/vector_stores.proto",
     ]);
     const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: filesOf(answer).reverse() }));
     const search = registry.getService("pgquiver.v1.SearchService")?.method["search"];

@@ -16,7 +16,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/embeddings.proto.
  */
 export const file_pgquiver_v1_embeddings: GenFile = /*@__PURE__*/
-  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSKjAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAIimAEKFkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2NvbnRlbnQYAiABKAkSEQoJZW1iZWRkaW5nGAMgAygCEikKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIPCgJpZBgFIAEoCUgAiAEBQgUKA19pZCJ3Cg5FbWJlZGRpbmdJbnB1dBIPCgdjb250ZW50GAEgASgJEhEKCWVtYmVkZGluZxgCIAMoAhIpCghtZXRhZGF0YRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDwoCaWQYBCABKAlIAIgBAUIFCgNfaWQiaAocQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSLwoKZW1iZWRkaW5ncxgCIAMoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0ImYKHUJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEg8KB2NyZWF0ZWQYAyABKAMiRAoTR2V0RW1iZWRkaW5nUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSFAoMZW1iZWRkaW5nX2lkGAIgASgJIvQBChVMaXN0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhIKBWxpbWl0GAIgASgFSACIAQESEgoFYWZ0ZXIYAyABKAlIAYgBARITCgZiZWZvcmUYBCABKAlIAogBARImCgVvcmRlchgFIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAOIAQESHgoRaW5jbHVkZV9lbWJlZGRpbmcYBiABKAhIBIgBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyQhQKEl9pbmNsdWRlX2VtYmVkZGluZyKmAQoWTGlzdEVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJAoEZGF0YRgCIAMoCzIWLnBncXVpdmVyLnYxLkVtYmVkZGluZxIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiRwoWRGVsZXRlRW1iZWRkaW5nUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSFAoMZW1iZWRkaW5nX2lkGAIgASgJIkYKF0RlbGV0ZUVtYmVkZGluZ1Jlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIIlcKFlB1cmdlRW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXIiQAoXUHVyZ2VFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhUKDWRlbGV0ZWRfY291bnQYAiABKAMyvAcKEEVtYmVkZGluZ1NlcnZpY2USiQEKD0NyZWF0ZUVtYmVkZGluZxIjLnBncXVpdmVyLnYxLkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciOYLT5JMCMzoBKiIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxKvAQoVQmF0Y2hDcmVhdGVFbWJlZGRpbmdzEikucGdxdWl2ZXIudjEuQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBoqLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlIj+C0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2gSjwEKDEdldEVtYmVkZGluZxIgLnBncXVpdmVyLnYxLkdldEVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciRYLT5JMCPxI9L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy97ZW1iZWRkaW5nX2lkfRKRAQoOTGlzdEVtYmVkZGluZ3MSIi5wZ3F1aXZlci52MS5MaXN0RW1iZWRkaW5nc1JlcXVlc3QaIy5wZ3F1aXZlci52MS5MaXN0RW1iZWRkaW5nc1Jlc3BvbnNlIjaC0+STAjASLi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MSowEKD0RlbGV0ZUVtYmVkZGluZxIjLnBncXVpdmVyLnYxLkRlbGV0ZUVtYmVkZGluZ1JlcXVlc3QaJC5wZ3F1aXZlci52MS5EZWxldGVFbWJlZGRpbmdSZXNwb25zZSJFgtPkkwI/Kj0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9Ep0BCg9QdXJnZUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUHVyZ2VFbWJlZGRpbmdzUmVzcG9uc2UiP4LT5JMCOToBKiI0L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9wdXJnZUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_vector_stores]);
+  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSKjAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAIinwEKDkVtYmVkZGluZ0lucHV0Eg8KAmlkGAEgASgJSACIAQESDwoHY29udGVudBgCIAEoCRIRCgllbWJlZGRpbmcYAyADKAISKQoIbWV0YWRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKCmNyZWF0ZWRfYXQYBSABKANIAYgBAUIFCgNfaWRCDQoLX2NyZWF0ZWRfYXQiKQoLVGV4dENvbnRlbnQSDAoEdHlwZRgBIAEoCRIMCgR0ZXh0GAIgASgJImEKFkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi4KCWVtYmVkZGluZxgCIAEoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0ImgKHEJhdGNoQ3JlYXRlRW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi8KCmVtYmVkZGluZ3MYAiADKAsyGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdJbnB1dCJmCh1CYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJAoEZGF0YRgCIAMoCzIWLnBncXVpdmVyLnYxLkVtYmVkZGluZxIPCgdjcmVhdGVkGAMgASgDIkQKE0dldEVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhQKDGVtYmVkZGluZ19pZBgCIAEoCSL0AQoVTGlzdEVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRISCgVsaW1pdBgCIAEoBUgAiAEBEhIKBWFmdGVyGAMgASgJSAGIAQESEwoGYmVmb3JlGAQgASgJSAKIAQESJgoFb3JkZXIYBSABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBEh4KEWluY2x1ZGVfZW1iZWRkaW5nGAYgASgISASIAQFCCAoGX2xpbWl0QggKBl9hZnRlckIJCgdfYmVmb3JlQggKBl9vcmRlckIUChJfaW5jbHVkZV9lbWJlZGRpbmcipgEKFkxpc3RFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiQKBGRhdGEYAiADKAsyFi5wZ3F1aXZlci52MS5FbWJlZGRpbmcSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIkcKFkRlbGV0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhQKDGVtYmVkZGluZ19pZBgCIAEoCSJGChdEZWxldGVFbWJlZGRpbmdSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCCJXChZQdXJnZUVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIkCgdmaWx0ZXJzGAIgASgLMhMucGdxdWl2ZXIudjEuRmlsdGVyIkAKF1B1cmdlRW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIVCg1kZWxldGVkX2NvdW50GAIgASgDMsQHChBFbWJlZGRpbmdTZXJ2aWNlEpEBCg9DcmVhdGVFbWJlZGRpbmcSIy5wZ3F1aXZlci52MS5DcmVhdGVFbWJlZGRpbmdSZXF1ZXN0GhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nIkGC0+STAjs6CWVtYmVkZGluZyIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxKvAQoVQmF0Y2hDcmVhdGVFbWJlZGRpbmdzEikucGdxdWl2ZXIudjEuQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBoqLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlIj+C0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2gSjwEKDEdldEVtYmVkZGluZxIgLnBncXVpdmVyLnYxLkdldEVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciRYLT5JMCPxI9L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy97ZW1iZWRkaW5nX2lkfRKRAQoOTGlzdEVtYmVkZGluZ3MSIi5wZ3F1aXZlci52MS5MaXN0RW1iZWRkaW5nc1JlcXVlc3QaIy5wZ3F1aXZlci52MS5MaXN0RW1iZWRkaW5nc1Jlc3BvbnNlIjaC0+STAjASLi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MSowEKD0RlbGV0ZUVtYmVkZGluZxIjLnBncXVpdmVyLnYxLkRlbGV0ZUVtYmVkZGluZ1JlcXVlc3QaJC5wZ3F1aXZlci52MS5EZWxldGVFbWJlZGRpbmdSZXNwb25zZSJFgtPkkwI/Kj0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9Ep0BCg9QdXJnZUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUHVyZ2VFbWJlZGRpbmdzUmVzcG9uc2UiP4LT5JMCOToBKiI0L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9wdXJnZUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_vector_stores]);
 
 /**
  * A text with its vector.
@@ -82,17 +82,17 @@ export const EmbeddingSchema: GenMessage<Embedding> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_embeddings, 0);
 
 /**
- * Adds one embedding.
+ * An embedding to be stored.
  *
- * @generated from message pgquiver.v1.CreateEmbeddingRequest
+ * @generated from message pgquiver.v1.EmbeddingInput
  */
-export type CreateEmbeddingRequest = Message<"pgquiver.v1.CreateEmbeddingRequest"> & {
+export type EmbeddingInput = Message<"pgquiver.v1.EmbeddingInput"> & {
   /**
-   * The store. Required.
+   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
    *
-   * @generated from field: string vector_store_id = 1;
+   * @generated from field: optional string id = 1;
    */
-  vectorStoreId: string;
+  id?: string | undefined;
 
   /**
    * The text, 1 byte to 1 MiB of UTF-8 without NUL. Required.
@@ -102,8 +102,9 @@ export type CreateEmbeddingRequest = Message<"pgquiver.v1.CreateEmbeddingRequest
   content: string;
 
   /**
-   * The vector: finite, not all zeros, as long as the store's others. In JSON an array of
-   * numbers or base64 of little-endian float32. Default: the service embeds `content`.
+   * The vector: finite, not all zeros, as long as the store's others. On the wire it is packed
+   * little-endian float32, so a client may compile the field as `bytes`, which is faster. In JSON an
+   * array of numbers or base64 of these bytes. Default: the service embeds `content`.
    *
    * @generated from field: repeated float embedding = 3;
    */
@@ -117,54 +118,11 @@ export type CreateEmbeddingRequest = Message<"pgquiver.v1.CreateEmbeddingRequest
   metadata?: JsonObject | undefined;
 
   /**
-   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
+   * Time of creation, in seconds since 1970 (UTC); default now.
    *
-   * @generated from field: optional string id = 5;
+   * @generated from field: optional int64 created_at = 5;
    */
-  id?: string | undefined;
-};
-
-/**
- * Describes the message pgquiver.v1.CreateEmbeddingRequest.
- * Use `create(CreateEmbeddingRequestSchema)` to create a new message.
- */
-export const CreateEmbeddingRequestSchema: GenMessage<CreateEmbeddingRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 1);
-
-/**
- * One embedding of a batch.
- *
- * @generated from message pgquiver.v1.EmbeddingInput
- */
-export type EmbeddingInput = Message<"pgquiver.v1.EmbeddingInput"> & {
-  /**
-   * The text, 1 byte to 1 MiB of UTF-8 without NUL. Required.
-   *
-   * @generated from field: string content = 1;
-   */
-  content: string;
-
-  /**
-   * The vector: finite, not all zeros, as long as the store's others. In JSON an array of
-   * numbers or base64 of little-endian float32. Default: the service embeds `content`.
-   *
-   * @generated from field: repeated float embedding = 2;
-   */
-  embedding: number[];
-
-  /**
-   * Any JSON object of up to 64 KiB, at most 32 levels deep; default empty.
-   *
-   * @generated from field: google.protobuf.Struct metadata = 3;
-   */
-  metadata?: JsonObject | undefined;
-
-  /**
-   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
-   *
-   * @generated from field: optional string id = 4;
-   */
-  id?: string | undefined;
+  createdAt?: bigint | undefined;
 };
 
 /**
@@ -172,7 +130,63 @@ export type EmbeddingInput = Message<"pgquiver.v1.EmbeddingInput"> & {
  * Use `create(EmbeddingInputSchema)` to create a new message.
  */
 export const EmbeddingInputSchema: GenMessage<EmbeddingInput> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 1);
+
+/**
+ * A piece of text in a reply.
+ *
+ * @generated from message pgquiver.v1.TextContent
+ */
+export type TextContent = Message<"pgquiver.v1.TextContent"> & {
+  /**
+   * Always "text".
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * The text.
+   *
+   * @generated from field: string text = 2;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.TextContent.
+ * Use `create(TextContentSchema)` to create a new message.
+ */
+export const TextContentSchema: GenMessage<TextContent> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_embeddings, 2);
+
+/**
+ * Adds one embedding.
+ *
+ * @generated from message pgquiver.v1.CreateEmbeddingRequest
+ */
+export type CreateEmbeddingRequest = Message<"pgquiver.v1.CreateEmbeddingRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * The embedding. Required. Over REST it is the body, and errors name its fields as if it were the request.
+   *
+   * @generated from field: pgquiver.v1.EmbeddingInput embedding = 2;
+   */
+  embedding?: EmbeddingInput | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.CreateEmbeddingRequest.
+ * Use `create(CreateEmbeddingRequestSchema)` to create a new message.
+ */
+export const CreateEmbeddingRequestSchema: GenMessage<CreateEmbeddingRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 3);
 
 /**
  * Adds several embeddings, all or none.
@@ -200,7 +214,7 @@ export type BatchCreateEmbeddingsRequest = Message<"pgquiver.v1.BatchCreateEmbed
  * Use `create(BatchCreateEmbeddingsRequestSchema)` to create a new message.
  */
 export const BatchCreateEmbeddingsRequestSchema: GenMessage<BatchCreateEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 3);
+  messageDesc(file_pgquiver_v1_embeddings, 4);
 
 /**
  * The embeddings that were added.
@@ -235,7 +249,7 @@ export type BatchCreateEmbeddingsResponse = Message<"pgquiver.v1.BatchCreateEmbe
  * Use `create(BatchCreateEmbeddingsResponseSchema)` to create a new message.
  */
 export const BatchCreateEmbeddingsResponseSchema: GenMessage<BatchCreateEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 4);
+  messageDesc(file_pgquiver_v1_embeddings, 5);
 
 /**
  * Asks for one embedding.
@@ -263,7 +277,7 @@ export type GetEmbeddingRequest = Message<"pgquiver.v1.GetEmbeddingRequest"> & {
  * Use `create(GetEmbeddingRequestSchema)` to create a new message.
  */
 export const GetEmbeddingRequestSchema: GenMessage<GetEmbeddingRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 5);
+  messageDesc(file_pgquiver_v1_embeddings, 6);
 
 /**
  * Asks for a page of embeddings.
@@ -319,7 +333,7 @@ export type ListEmbeddingsRequest = Message<"pgquiver.v1.ListEmbeddingsRequest">
  * Use `create(ListEmbeddingsRequestSchema)` to create a new message.
  */
 export const ListEmbeddingsRequestSchema: GenMessage<ListEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 6);
+  messageDesc(file_pgquiver_v1_embeddings, 7);
 
 /**
  * A page of embeddings.
@@ -368,7 +382,7 @@ export type ListEmbeddingsResponse = Message<"pgquiver.v1.ListEmbeddingsResponse
  * Use `create(ListEmbeddingsResponseSchema)` to create a new message.
  */
 export const ListEmbeddingsResponseSchema: GenMessage<ListEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 7);
+  messageDesc(file_pgquiver_v1_embeddings, 8);
 
 /**
  * Deletes one embedding.
@@ -396,7 +410,7 @@ export type DeleteEmbeddingRequest = Message<"pgquiver.v1.DeleteEmbeddingRequest
  * Use `create(DeleteEmbeddingRequestSchema)` to create a new message.
  */
 export const DeleteEmbeddingRequestSchema: GenMessage<DeleteEmbeddingRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 8);
+  messageDesc(file_pgquiver_v1_embeddings, 9);
 
 /**
  * Says that an embedding is gone.
@@ -431,7 +445,7 @@ export type DeleteEmbeddingResponse = Message<"pgquiver.v1.DeleteEmbeddingRespon
  * Use `create(DeleteEmbeddingResponseSchema)` to create a new message.
  */
 export const DeleteEmbeddingResponseSchema: GenMessage<DeleteEmbeddingResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 9);
+  messageDesc(file_pgquiver_v1_embeddings, 10);
 
 /**
  * Deletes the embeddings that match a filter.
@@ -459,7 +473,7 @@ export type PurgeEmbeddingsRequest = Message<"pgquiver.v1.PurgeEmbeddingsRequest
  * Use `create(PurgeEmbeddingsRequestSchema)` to create a new message.
  */
 export const PurgeEmbeddingsRequestSchema: GenMessage<PurgeEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 10);
+  messageDesc(file_pgquiver_v1_embeddings, 11);
 
 /**
  * Says how many embeddings are gone.
@@ -487,7 +501,7 @@ export type PurgeEmbeddingsResponse = Message<"pgquiver.v1.PurgeEmbeddingsRespon
  * Use `create(PurgeEmbeddingsResponseSchema)` to create a new message.
  */
 export const PurgeEmbeddingsResponseSchema: GenMessage<PurgeEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 11);
+  messageDesc(file_pgquiver_v1_embeddings, 12);
 
 /**
  * Adds, reads and removes single embeddings and small batches. Bulk loading is by stream, in

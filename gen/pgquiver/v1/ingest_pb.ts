@@ -6,13 +6,15 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { EmbeddingInput } from "./embeddings_pb.ts";
+import { file_pgquiver_v1_embeddings } from "./embeddings_pb.ts";
 import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/ingest.proto.
  */
 export const file_pgquiver_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UiiQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQFCDQoLX2RpbWVuc2lvbnNCEQoPX21heF9yb3dfZXJyb3JzIkAKC0luZ2VzdEJhdGNoEgsKA3NlcRgBIAEoAxIkCgRyb3dzGAIgAygLMhYucGdxdWl2ZXIudjEuSW5nZXN0Um93Io4BCglJbmdlc3RSb3cSCgoCaWQYASABKAkSDwoHY29udGVudBgCIAEoCRIRCgllbWJlZGRpbmcYAyADKAISKQoIbWV0YWRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKCmNyZWF0ZWRfYXQYBSABKANIAIgBAUINCgtfY3JlYXRlZF9hdCIqCgxJbmdlc3RGaW5pc2gSEQoEcm93cxgBIAEoA0gAiAEBQgcKBV9yb3dzItYBCgtJbmdlc3RFdmVudBIrCgZvcGVuZWQYASABKAsyGS5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuZWRIABIxCgljb21taXR0ZWQYAiABKAsyHC5wZ3F1aXZlci52MS5Jbmdlc3RDb21taXR0ZWRIABIvCghkcmFpbmluZxgDIAEoCzIbLnBncXVpdmVyLnYxLkluZ2VzdERyYWluaW5nSAASLQoHc3VtbWFyeRgEIAEoCzIaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnlIAEIHCgVldmVudCJWCgxJbmdlc3RPcGVuZWQSEQoJaW5nZXN0X2lkGAEgASgJEhgKEHJlc3VtZV9hZnRlcl9zZXEYAiABKAMSGQoRbWVzc2FnZV9ieXRlc19tYXgYAyABKAMikAEKD0luZ2VzdENvbW1pdHRlZBITCgt0aHJvdWdoX3NlcRgBIAEoAxIUCgxyb3dzX3dyaXR0ZW4YAiABKAMSFAoMcm93c19za2lwcGVkGAMgASgDEhUKDXJvd3NfcmVqZWN0ZWQYBCABKAMSJQoGZXJyb3JzGAUgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3IiJQoOSW5nZXN0RHJhaW5pbmcSEwoLdGhyb3VnaF9zZXEYASABKAMiYAoIUm93RXJyb3ISCwoDc2VxGAEgASgDEg0KBWluZGV4GAIgASgFEgoKAmlkGAMgASgJEgwKBGNvZGUYBCABKAkSDQoFZmllbGQYBSABKAkSDwoHbWVzc2FnZRgGIAEoCSKHAgoNSW5nZXN0U3VtbWFyeRIOCgZvYmplY3QYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRInCgVzdGF0ZRgEIAEoDjIYLnBncXVpdmVyLnYxLkluZ2VzdFN0YXRlEhMKC3Rocm91Z2hfc2VxGAUgASgDEhQKDHJvd3Nfd3JpdHRlbhgGIAEoAxIUCgxyb3dzX3NraXBwZWQYByABKAMSFQoNcm93c19yZWplY3RlZBgIIAEoAxIlCgZlcnJvcnMYCSADKAsyFS5wZ3F1aXZlci52MS5Sb3dFcnJvchISCgpjcmVhdGVkX2F0GAogASgDIj4KEEdldEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJBYm9ydEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJQChdFeHBvcnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFYWZ0ZXIYAiABKAlIAIgBAUIICgZfYWZ0ZXIiggEKEUV4cG9ydGVkRW1iZWRkaW5nEgoKAmlkGAEgASgJEg8KB2NvbnRlbnQYAiABKAkSEQoJZW1iZWRkaW5nGAMgASgMEikKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgpjcmVhdGVkX2F0GAUgASgDKnMKCVdyaXRlTW9kZRIaChZXUklURV9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRV1JJVEVfTU9ERV9JTlNFUlQQARIVChFXUklURV9NT0RFX1VQU0VSVBACEhwKGFdSSVRFX01PREVfU0tJUF9FWElTVElORxADKlEKCUF0b21pY2l0eRIZChVBVE9NSUNJVFlfVU5TUEVDSUZJRUQQABITCg9BVE9NSUNJVFlfQkFUQ0gQARIUChBBVE9NSUNJVFlfU1RSRUFNEAIqaAoHT25FcnJvchIYChRPTl9FUlJPUl9VTlNQRUNJRklFRBAAEhgKFE9OX0VSUk9SX0FCT1JUX0JBVENIEAESFQoRT05fRVJST1JfU0tJUF9ST1cQAhISCg5PTl9FUlJPUl9BQk9SVBADKngKC0luZ2VzdFN0YXRlEhwKGElOR0VTVF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOR0VTVF9TVEFURV9PUEVOEAESGgoWSU5HRVNUX1NUQVRFX0NPTVBMRVRFRBACEhgKFElOR0VTVF9TVEFURV9BQk9SVEVEEAMy1wUKDUluZ2VzdFNlcnZpY2USwAEKBkluZ2VzdBIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5InyC0+STAnY6ASpaOjoBKho1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9pbmdlc3QiNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvaW5nZXN0KAESSQoNSW5nZXN0U2Vzc2lvbhIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGC5wZ3F1aXZlci52MS5Jbmdlc3RFdmVudCgBMAEShwEKCUdldEluZ2VzdBIdLnBncXVpdmVyLnYxLkdldEluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5Ij+C0+STAjkSNy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0SkQEKC0Fib3J0SW5nZXN0Eh8ucGdxdWl2ZXIudjEuQWJvcnRJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJFgtPkkwI/Ij0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9L2Fib3J0EpkBChBFeHBvcnRFbWJlZGRpbmdzEiQucGdxdWl2ZXIudjEuRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QaHi5wZ3F1aXZlci52MS5FeHBvcnRlZEVtYmVkZGluZyI9gtPkkwI3EjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2V4cG9ydDABQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct]);
+  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UiiQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQFCDQoLX2RpbWVuc2lvbnNCEQoPX21heF9yb3dfZXJyb3JzIkUKC0luZ2VzdEJhdGNoEgsKA3NlcRgBIAEoAxIpCgRyb3dzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXQiKgoMSW5nZXN0RmluaXNoEhEKBHJvd3MYASABKANIAIgBAUIHCgVfcm93cyLWAQoLSW5nZXN0RXZlbnQSKwoGb3BlbmVkGAEgASgLMhkucGdxdWl2ZXIudjEuSW5nZXN0T3BlbmVkSAASMQoJY29tbWl0dGVkGAIgASgLMhwucGdxdWl2ZXIudjEuSW5nZXN0Q29tbWl0dGVkSAASLwoIZHJhaW5pbmcYAyABKAsyGy5wZ3F1aXZlci52MS5Jbmdlc3REcmFpbmluZ0gAEi0KB3N1bW1hcnkYBCABKAsyGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5SABCBwoFZXZlbnQiVgoMSW5nZXN0T3BlbmVkEhEKCWluZ2VzdF9pZBgBIAEoCRIYChByZXN1bWVfYWZ0ZXJfc2VxGAIgASgDEhkKEW1lc3NhZ2VfYnl0ZXNfbWF4GAMgASgDIpABCg9Jbmdlc3RDb21taXR0ZWQSEwoLdGhyb3VnaF9zZXEYASABKAMSFAoMcm93c193cml0dGVuGAIgASgDEhQKDHJvd3Nfc2tpcHBlZBgDIAEoAxIVCg1yb3dzX3JlamVjdGVkGAQgASgDEiUKBmVycm9ycxgFIAMoCzIVLnBncXVpdmVyLnYxLlJvd0Vycm9yIiUKDkluZ2VzdERyYWluaW5nEhMKC3Rocm91Z2hfc2VxGAEgASgDImAKCFJvd0Vycm9yEgsKA3NlcRgBIAEoAxINCgVpbmRleBgCIAEoBRIKCgJpZBgDIAEoCRIMCgRjb2RlGAQgASgJEg0KBWZpZWxkGAUgASgJEg8KB21lc3NhZ2UYBiABKAkihwIKDUluZ2VzdFN1bW1hcnkSDgoGb2JqZWN0GAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSJwoFc3RhdGUYBCABKA4yGC5wZ3F1aXZlci52MS5Jbmdlc3RTdGF0ZRITCgt0aHJvdWdoX3NlcRgFIAEoAxIUCgxyb3dzX3dyaXR0ZW4YBiABKAMSFAoMcm93c19za2lwcGVkGAcgASgDEhUKDXJvd3NfcmVqZWN0ZWQYCCABKAMSJQoGZXJyb3JzGAkgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3ISEgoKY3JlYXRlZF9hdBgKIAEoAyI+ChBHZXRJbmdlc3RSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCglpbmdlc3RfaWQYAiABKAkiQAoSQWJvcnRJbmdlc3RSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCglpbmdlc3RfaWQYAiABKAkiUAoXRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhIKBWFmdGVyGAIgASgJSACIAQFCCAoGX2FmdGVyIoIBChFFeHBvcnRlZEVtYmVkZGluZxIKCgJpZBgBIAEoCRIPCgdjb250ZW50GAIgASgJEhEKCWVtYmVkZGluZxgDIAEoDBIpCghtZXRhZGF0YRgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgFIAEoAypzCglXcml0ZU1vZGUSGgoWV1JJVEVfTU9ERV9VTlNQRUNJRklFRBAAEhUKEVdSSVRFX01PREVfSU5TRVJUEAESFQoRV1JJVEVfTU9ERV9VUFNFUlQQAhIcChhXUklURV9NT0RFX1NLSVBfRVhJU1RJTkcQAypRCglBdG9taWNpdHkSGQoVQVRPTUlDSVRZX1VOU1BFQ0lGSUVEEAASEwoPQVRPTUlDSVRZX0JBVENIEAESFAoQQVRPTUlDSVRZX1NUUkVBTRACKmgKB09uRXJyb3ISGAoUT05fRVJST1JfVU5TUEVDSUZJRUQQABIYChRPTl9FUlJPUl9BQk9SVF9CQVRDSBABEhUKEU9OX0VSUk9SX1NLSVBfUk9XEAISEgoOT05fRVJST1JfQUJPUlQQAyp4CgtJbmdlc3RTdGF0ZRIcChhJTkdFU1RfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFJTkdFU1RfU1RBVEVfT1BFThABEhoKFklOR0VTVF9TVEFURV9DT01QTEVURUQQAhIYChRJTkdFU1RfU1RBVEVfQUJPUlRFRBADMtcFCg1Jbmdlc3RTZXJ2aWNlEsABCgZJbmdlc3QSGi5wZ3F1aXZlci52MS5Jbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJ8gtPkkwJ2OgEqWjo6ASoaNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvaW5nZXN0IjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2luZ2VzdCgBEkkKDUluZ2VzdFNlc3Npb24SGi5wZ3F1aXZlci52MS5Jbmdlc3RSZXF1ZXN0GhgucGdxdWl2ZXIudjEuSW5nZXN0RXZlbnQoATABEocBCglHZXRJbmdlc3QSHS5wZ3F1aXZlci52MS5HZXRJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSI/gtPkkwI5EjcvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9EpEBCgtBYm9ydEluZ2VzdBIfLnBncXVpdmVyLnYxLkFib3J0SW5nZXN0UmVxdWVzdBoaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnkiRYLT5JMCPyI9L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5nZXN0cy97aW5nZXN0X2lkfS9hYm9ydBKZAQoQRXhwb3J0RW1iZWRkaW5ncxIkLnBncXVpdmVyLnYxLkV4cG9ydEVtYmVkZGluZ3NSZXF1ZXN0Gh4ucGdxdWl2ZXIudjEuRXhwb3J0ZWRFbWJlZGRpbmciPYLT5JMCNxI1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9leHBvcnQwAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings]);
 
 /**
  * One message of an ingest stream: first `open`, then any number of `batch`, then `finish`.
@@ -141,9 +143,9 @@ export type IngestBatch = Message<"pgquiver.v1.IngestBatch"> & {
   /**
    * 1 to 10,000 rows.
    *
-   * @generated from field: repeated pgquiver.v1.IngestRow rows = 2;
+   * @generated from field: repeated pgquiver.v1.EmbeddingInput rows = 2;
    */
-  rows: IngestRow[];
+  rows: EmbeddingInput[];
 };
 
 /**
@@ -152,57 +154,6 @@ export type IngestBatch = Message<"pgquiver.v1.IngestBatch"> & {
  */
 export const IngestBatchSchema: GenMessage<IngestBatch> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 2);
-
-/**
- * One row.
- *
- * @generated from message pgquiver.v1.IngestRow
- */
-export type IngestRow = Message<"pgquiver.v1.IngestRow"> & {
-  /**
-   * Name of the embedding in its store, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
-   *
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * The text, 1 byte to 1 MiB of UTF-8 without NUL. Required.
-   *
-   * @generated from field: string content = 2;
-   */
-  content: string;
-
-  /**
-   * The vector: finite, not all zeros, as long as the store's others. On the wire it is packed
-   * little-endian float32, so a client may compile the field as `bytes`, which is faster. In JSON an
-   * array of numbers or base64 of these bytes. Default: the service embeds `content`.
-   *
-   * @generated from field: repeated float embedding = 3;
-   */
-  embedding: number[];
-
-  /**
-   * Any JSON object of up to 64 KiB, at most 32 levels deep; default empty.
-   *
-   * @generated from field: google.protobuf.Struct metadata = 4;
-   */
-  metadata?: JsonObject | undefined;
-
-  /**
-   * Time of creation, in seconds since 1970 (UTC); default now.
-   *
-   * @generated from field: optional int64 created_at = 5;
-   */
-  createdAt?: bigint | undefined;
-};
-
-/**
- * Describes the message pgquiver.v1.IngestRow.
- * Use `create(IngestRowSchema)` to create a new message.
- */
-export const IngestRowSchema: GenMessage<IngestRow> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 3);
 
 /**
  * Ends a stream. Without it nothing of an `atomicity` stream is stored.
@@ -224,7 +175,7 @@ export type IngestFinish = Message<"pgquiver.v1.IngestFinish"> & {
  * Use `create(IngestFinishSchema)` to create a new message.
  */
 export const IngestFinishSchema: GenMessage<IngestFinish> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 4);
+  messageDesc(file_pgquiver_v1_ingest, 3);
 
 /**
  * What happened in an ingest session.
@@ -277,7 +228,7 @@ export type IngestEvent = Message<"pgquiver.v1.IngestEvent"> & {
  * Use `create(IngestEventSchema)` to create a new message.
  */
 export const IngestEventSchema: GenMessage<IngestEvent> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 5);
+  messageDesc(file_pgquiver_v1_ingest, 4);
 
 /**
  * Tells where a stream begins.
@@ -312,7 +263,7 @@ export type IngestOpened = Message<"pgquiver.v1.IngestOpened"> & {
  * Use `create(IngestOpenedSchema)` to create a new message.
  */
 export const IngestOpenedSchema: GenMessage<IngestOpened> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 6);
+  messageDesc(file_pgquiver_v1_ingest, 5);
 
 /**
  * Tells what is durable.
@@ -361,7 +312,7 @@ export type IngestCommitted = Message<"pgquiver.v1.IngestCommitted"> & {
  * Use `create(IngestCommittedSchema)` to create a new message.
  */
 export const IngestCommittedSchema: GenMessage<IngestCommitted> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 7);
+  messageDesc(file_pgquiver_v1_ingest, 6);
 
 /**
  * Tells that the service is about to end.
@@ -382,7 +333,7 @@ export type IngestDraining = Message<"pgquiver.v1.IngestDraining"> & {
  * Use `create(IngestDrainingSchema)` to create a new message.
  */
 export const IngestDrainingSchema: GenMessage<IngestDraining> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 8);
+  messageDesc(file_pgquiver_v1_ingest, 7);
 
 /**
  * Why a row was refused.
@@ -438,7 +389,7 @@ export type RowError = Message<"pgquiver.v1.RowError"> & {
  * Use `create(RowErrorSchema)` to create a new message.
  */
 export const RowErrorSchema: GenMessage<RowError> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 9);
+  messageDesc(file_pgquiver_v1_ingest, 8);
 
 /**
  * How far an ingest has come.
@@ -522,7 +473,7 @@ export type IngestSummary = Message<"pgquiver.v1.IngestSummary"> & {
  * Use `create(IngestSummarySchema)` to create a new message.
  */
 export const IngestSummarySchema: GenMessage<IngestSummary> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 10);
+  messageDesc(file_pgquiver_v1_ingest, 9);
 
 /**
  * Asks how far an ingest has come.
@@ -550,7 +501,7 @@ export type GetIngestRequest = Message<"pgquiver.v1.GetIngestRequest"> & {
  * Use `create(GetIngestRequestSchema)` to create a new message.
  */
 export const GetIngestRequestSchema: GenMessage<GetIngestRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 11);
+  messageDesc(file_pgquiver_v1_ingest, 10);
 
 /**
  * Ends an ingest for good.
@@ -578,7 +529,7 @@ export type AbortIngestRequest = Message<"pgquiver.v1.AbortIngestRequest"> & {
  * Use `create(AbortIngestRequestSchema)` to create a new message.
  */
 export const AbortIngestRequestSchema: GenMessage<AbortIngestRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 12);
+  messageDesc(file_pgquiver_v1_ingest, 11);
 
 /**
  * Reads a whole store.
@@ -606,7 +557,7 @@ export type ExportEmbeddingsRequest = Message<"pgquiver.v1.ExportEmbeddingsReque
  * Use `create(ExportEmbeddingsRequestSchema)` to create a new message.
  */
 export const ExportEmbeddingsRequestSchema: GenMessage<ExportEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 13);
+  messageDesc(file_pgquiver_v1_ingest, 12);
 
 /**
  * One embedding of an export.
@@ -655,7 +606,7 @@ export type ExportedEmbedding = Message<"pgquiver.v1.ExportedEmbedding"> & {
  * Use `create(ExportedEmbeddingSchema)` to create a new message.
  */
 export const ExportedEmbeddingSchema: GenMessage<ExportedEmbedding> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 14);
+  messageDesc(file_pgquiver_v1_ingest, 13);
 
 /**
  * What happens to a row whose id is taken.

@@ -6,6 +6,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { TextContent } from "./embeddings_pb.ts";
+import { file_pgquiver_v1_embeddings } from "./embeddings_pb.ts";
 import type { Filter } from "./filters_pb.ts";
 import { file_pgquiver_v1_filters } from "./filters_pb.ts";
 import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
@@ -14,7 +16,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/search.proto.
  */
 export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIuMCCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRINCgVxdWVyeRgCIAMoCRIRCgllbWJlZGRpbmcYAyADKAISHAoPbWF4X251bV9yZXN1bHRzGAQgASgFSACIAQESJAoHZmlsdGVycxgFIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchI5Cg9yYW5raW5nX29wdGlvbnMYBiABKAsyGy5wZ3F1aXZlci52MS5SYW5raW5nT3B0aW9uc0gBiAEBEhoKDXJld3JpdGVfcXVlcnkYByABKAhIAogBARIWCgllZl9zZWFyY2gYCCABKAVIA4gBARISCgVleGFjdBgJIAEoCEgEiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdCJbChJCYXRjaFNlYXJjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiwKCHNlYXJjaGVzGAIgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdCJ5ChNCYXRjaFNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2USJwoFdXNhZ2UYAyABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZSKrAQoOUmFua2luZ09wdGlvbnMSEwoGcmFua2VyGAEgASgJSACIAQESHAoPc2NvcmVfdGhyZXNob2xkGAIgASgBSAGIAQESNQoNaHlicmlkX3NlYXJjaBgDIAEoCzIZLnBncXVpdmVyLnYxLkh5YnJpZFNlYXJjaEgCiAEBQgkKB19yYW5rZXJCEgoQX3Njb3JlX3RocmVzaG9sZEIQCg5faHlicmlkX3NlYXJjaCJsCgxIeWJyaWRTZWFyY2gSHQoQZW1iZWRkaW5nX3dlaWdodBgBIAEoAUgAiAEBEhgKC3RleHRfd2VpZ2h0GAIgASgBSAGIAQFCEwoRX2VtYmVkZGluZ193ZWlnaHRCDgoMX3RleHRfd2VpZ2h0IvMBCg5TZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEicKBGRhdGEYAyADKAsyGS5wZ3F1aXZlci52MS5TZWFyY2hSZXN1bHQSEAoIaGFzX21vcmUYBCABKAgSFgoJbmV4dF9wYWdlGAUgASgJSACIAQESJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljc0IMCgpfbmV4dF9wYWdlIk8KEFNlYXJjaFN0YXRpc3RpY3MSKQoGbWV0aG9kGAEgASgOMhkucGdxdWl2ZXIudjEuU2VhcmNoTWV0aG9kEhAKCGNvbXBsZXRlGAIgASgIItEBCgxTZWFyY2hSZXN1bHQSDwoHZmlsZV9pZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoARIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIrCgdjb250ZW50GAUgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoQ29udGVudBIKCgJpZBgGIAEoCRIpCghtZXRhZGF0YRgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiKwoNU2VhcmNoQ29udGVudBIMCgR0eXBlGAEgASgJEgwKBHRleHQYAiABKAkiIwoLU2VhcmNoVXNhZ2USFAoMdG90YWxfdG9rZW5zGAEgASgDKnoKDFNlYXJjaE1ldGhvZBIdChlTRUFSQ0hfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFwoTU0VBUkNIX01FVEhPRF9FWEFDVBABEhcKE1NFQVJDSF9NRVRIT0RfSU5ERVgQAhIZChVTRUFSQ0hfTUVUSE9EX0tFWVdPUkQQAzKZAgoNU2VhcmNoU2VydmljZRJ4CgZTZWFyY2gSGi5wZ3F1aXZlci52MS5TZWFyY2hSZXF1ZXN0GhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2UiNYLT5JMCLzoBKiIqL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoEo0BCgtCYXRjaFNlYXJjaBIfLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVxdWVzdBogLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2UiO4LT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoL2JhdGNoQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters]);
+  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIuMCCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRINCgVxdWVyeRgCIAMoCRIRCgllbWJlZGRpbmcYAyADKAISHAoPbWF4X251bV9yZXN1bHRzGAQgASgFSACIAQESJAoHZmlsdGVycxgFIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchI5Cg9yYW5raW5nX29wdGlvbnMYBiABKAsyGy5wZ3F1aXZlci52MS5SYW5raW5nT3B0aW9uc0gBiAEBEhoKDXJld3JpdGVfcXVlcnkYByABKAhIAogBARIWCgllZl9zZWFyY2gYCCABKAVIA4gBARISCgVleGFjdBgJIAEoCEgEiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdCJbChJCYXRjaFNlYXJjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiwKCHNlYXJjaGVzGAIgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdCJ5ChNCYXRjaFNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2USJwoFdXNhZ2UYAyABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZSKrAQoOUmFua2luZ09wdGlvbnMSEwoGcmFua2VyGAEgASgJSACIAQESHAoPc2NvcmVfdGhyZXNob2xkGAIgASgBSAGIAQESNQoNaHlicmlkX3NlYXJjaBgDIAEoCzIZLnBncXVpdmVyLnYxLkh5YnJpZFNlYXJjaEgCiAEBQgkKB19yYW5rZXJCEgoQX3Njb3JlX3RocmVzaG9sZEIQCg5faHlicmlkX3NlYXJjaCJsCgxIeWJyaWRTZWFyY2gSHQoQZW1iZWRkaW5nX3dlaWdodBgBIAEoAUgAiAEBEhgKC3RleHRfd2VpZ2h0GAIgASgBSAGIAQFCEwoRX2VtYmVkZGluZ193ZWlnaHRCDgoMX3RleHRfd2VpZ2h0IvMBCg5TZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEicKBGRhdGEYAyADKAsyGS5wZ3F1aXZlci52MS5TZWFyY2hSZXN1bHQSEAoIaGFzX21vcmUYBCABKAgSFgoJbmV4dF9wYWdlGAUgASgJSACIAQESJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljc0IMCgpfbmV4dF9wYWdlIk8KEFNlYXJjaFN0YXRpc3RpY3MSKQoGbWV0aG9kGAEgASgOMhkucGdxdWl2ZXIudjEuU2VhcmNoTWV0aG9kEhAKCGNvbXBsZXRlGAIgASgIIs8BCgxTZWFyY2hSZXN1bHQSDwoHZmlsZV9pZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoARIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIpCgdjb250ZW50GAUgAygLMhgucGdxdWl2ZXIudjEuVGV4dENvbnRlbnQSCgoCaWQYBiABKAkSKQoIbWV0YWRhdGEYByABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0IiMKC1NlYXJjaFVzYWdlEhQKDHRvdGFsX3Rva2VucxgBIAEoAyp6CgxTZWFyY2hNZXRob2QSHQoZU0VBUkNIX01FVEhPRF9VTlNQRUNJRklFRBAAEhcKE1NFQVJDSF9NRVRIT0RfRVhBQ1QQARIXChNTRUFSQ0hfTUVUSE9EX0lOREVYEAISGQoVU0VBUkNIX01FVEhPRF9LRVlXT1JEEAMymQIKDVNlYXJjaFNlcnZpY2USeAoGU2VhcmNoEhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdBobLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlIjWC0+STAi86ASoiKi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaBKNAQoLQmF0Y2hTZWFyY2gSHy5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIC5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlc3BvbnNlIjuC0+STAjU6ASoiMC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaC9iYXRjaEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters]);
 
 /**
  * A search of one store. Either `query` or `embedding` is required; both only for a hybrid search, whose
@@ -363,9 +365,9 @@ export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
   /**
    * The text found.
    *
-   * @generated from field: repeated pgquiver.v1.SearchContent content = 5;
+   * @generated from field: repeated pgquiver.v1.TextContent content = 5;
    */
-  content: SearchContent[];
+  content: TextContent[];
 
   /**
    * Id of the embedding.
@@ -390,34 +392,6 @@ export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 7);
 
 /**
- * A piece of text.
- *
- * @generated from message pgquiver.v1.SearchContent
- */
-export type SearchContent = Message<"pgquiver.v1.SearchContent"> & {
-  /**
-   * Always "text".
-   *
-   * @generated from field: string type = 1;
-   */
-  type: string;
-
-  /**
-   * The text.
-   *
-   * @generated from field: string text = 2;
-   */
-  text: string;
-};
-
-/**
- * Describes the message pgquiver.v1.SearchContent.
- * Use `create(SearchContentSchema)` to create a new message.
- */
-export const SearchContentSchema: GenMessage<SearchContent> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 8);
-
-/**
  * What embedding the texts cost.
  *
  * @generated from message pgquiver.v1.SearchUsage
@@ -436,7 +410,7 @@ export type SearchUsage = Message<"pgquiver.v1.SearchUsage"> & {
  * Use `create(SearchUsageSchema)` to create a new message.
  */
 export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 9);
+  messageDesc(file_pgquiver_v1_search, 8);
 
 /**
  * How the vectors were compared.

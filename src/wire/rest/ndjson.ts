@@ -5,12 +5,8 @@ import { createGunzip } from "node:zlib";
 import { create, type DescMessage, type Message } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import type { FastifyRequest } from "fastify";
-import {
-  IngestRequestSchema,
-  IngestRowSchema,
-  type IngestRequest,
-  type IngestRow,
-} from "../../../gen/pgquiver/v1/ingest_pb.ts";
+import { EmbeddingInputSchema, type EmbeddingInput } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
+import { IngestRequestSchema, type IngestRequest } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import { cancelled, invalidArgument, tooLarge } from "../../errors.ts";
 import { UnreadableRow, type ReceivedIngest } from "../../api/received-ingest.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
@@ -40,7 +36,7 @@ const LINE_BYTES_MAX = 4 * 1024 * 1024;
 export async function* readIngest(request: FastifyRequest): AsyncGenerator<ReceivedIngest> {
   const { vector_store_id: storeId = "" } = request.params as { vector_store_id?: string };
   yield readOpen(request, storeId);
-  let rows: (IngestRow | UnreadableRow)[] = [];
+  let rows: (EmbeddingInput | UnreadableRow)[] = [];
   let bytes = 0;
   let seq = 0n;
   let total = 0n;
@@ -98,16 +94,16 @@ function readOpen(request: FastifyRequest, storeId: string): IngestRequest {
   });
 }
 
-function isClosing(row: IngestRow | UnreadableRow | Json): row is Json {
+function isClosing(row: EmbeddingInput | UnreadableRow | Json): row is Json {
   return !("$typeName" in row || row instanceof UnreadableRow);
 }
 
 /** A row, or the closing line as it is. */
-function readRow(line: Buffer, number: bigint): IngestRow | UnreadableRow | Json {
+function readRow(line: Buffer, number: bigint): EmbeddingInput | UnreadableRow | Json {
   try {
     const json = parseLine(line, `Line ${number}`);
     if (typeof json === "object" && json !== null && "finish" in json) return json as Json;
-    return readMessage(IngestRowSchema, json) as IngestRow;
+    return readMessage(EmbeddingInputSchema, json) as EmbeddingInput;
   } catch (error) {
     if (error instanceof ConnectError) return new UnreadableRow(error);
     throw error;

@@ -1,7 +1,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
-import { getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
+import { create, getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
 import { createHandlerContext, type ContextValues, type HandlerContext } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../../gen/google/api/annotations_pb.ts";
@@ -43,7 +43,7 @@ export function registerRest(app: FastifyInstance, services: readonly Service[])
       const run = implementation[method.localName];
       if (run === undefined) throw new Error(`${method.toString()} is not implemented`);
       for (const binding of [rule, ...rule.additionalBindings]) {
-        const route = bind(binding);
+        const route = bind(method, binding);
         routes.push(route);
         registerRoute(
           app,
@@ -98,10 +98,11 @@ function registerUpload(app: FastifyInstance, binding: Binding, method: HTTPMeth
   });
 }
 
-function bind(rule: HttpRule): RestRoute {
+function bind(method: DescMethod, rule: HttpRule): RestRoute {
   const { case: verb, value } = rule.pattern;
   if (verb === undefined || verb === "custom") throw new Error("an http rule needs a verb and a path");
-  if (rule.body !== "" && rule.body !== "*") throw new Error(`unsupported body: ${rule.body}`);
+  if (!["", "*"].includes(rule.body) && findBody(method, rule) === undefined)
+    throw new Error(`${method.toString()} has no message field '${rule.body}' for its body`);
   return { verb: verb.toUpperCase(), path: parsePath(value) };
 }
 
@@ -203,13 +204,22 @@ export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: F
   });
 }
 
+/** The field of the request that is the body; undefined when the body is the whole request, or there is none. */
+function findBody({ input }: DescMethod, { body }: HttpRule) {
+  const field = input.fields.find(({ name }) => name === body);
+  return field?.fieldKind === "message" ? field : undefined;
+}
+
 function readRequest({ method, rule, path }: Binding, request: FastifyRequest, values: ContextValues) {
-  const sent = rule.body === "*" ? readBody(request.body) : readQuery(method, request.query as Json);
+  const sent = rule.body === "" ? readQuery(method, request.query as Json) : readBody(request.body);
   const { json, reshape } = readLegacy(method, sent, values);
   for (const field of path.fields) {
     if (field in json) throw invalidArgument(field, `Unknown parameter: '${field}'.`, "UNKNOWN_PARAMETER");
   }
-  const message = readMessage(method.input, json) as Message & Json;
+  const body = findBody(method, rule);
+  const message = (body === undefined ? readMessage(method.input, json) : create(method.input)) as Message &
+    Json;
+  if (body !== undefined) message[body.localName] = readMessage(body.message, json);
   bindPath(method, path, message, request);
   return { message, reshape };
 }

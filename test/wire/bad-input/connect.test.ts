@@ -17,7 +17,8 @@ beforeEach(async () => void (before = await content()));
 afterEach(async () => expect(await content()).toEqual(before));
 
 const create = "EmbeddingService/CreateEmbedding";
-const row = (fields: string) => `{"vector_store_id": "s", "content": "a", "embedding": [1, 2], ${fields}}`;
+const row = (fields: string) =>
+  `{"vector_store_id": "s", "embedding": {"content": "a", "embedding": [1, 2], ${fields}}}`;
 const nested = (open: string, core: string, close: string) =>
   open.repeat(10_000) + core + close.repeat(10_000);
 
@@ -25,11 +26,16 @@ describe("Connect's own JSON", () => {
   test.each([
     ["that is none", create, "{"],
     ["that is no object", create, "[]"],
+    ["without an embedding", create, '{"vector_store_id": "s"}'],
     ["of a wrong type", create, '{"vector_store_id": 1}'],
-    ["with half a surrogate pair in a text", create, '{"vector_store_id": "s", "content": "\\ud83d"}'],
+    [
+      "with half a surrogate pair in a text",
+      create,
+      '{"vector_store_id": "s", "embedding": {"content": "\\ud83d"}}',
+    ],
     ["with half a surrogate pair in metadata", create, row('"metadata": {"k": "\\ud83d"}')],
     ["with NUL", create, row('"metadata": {"k": "\\u0000"}')],
-    ["with NaN", create, '{"vector_store_id": "s", "content": "a", "embedding": ["NaN", 1]}'],
+    ["with NaN", create, '{"vector_store_id": "s", "embedding": {"content": "a", "embedding": ["NaN", 1]}}'],
     ["with a number that is none", create, row('"metadata": {"k": 1e999}')],
     ["with metadata 10,000 deep", create, row(`"metadata": ${nested('{"a":', "1", "}")}`)],
     [

@@ -126,12 +126,12 @@ describe("a message", () => {
     const metadata = nest(depth, (inner) =>
       field(1, Buffer.concat([field(1, Buffer.from("a")), field(2, field(5, inner))])),
     );
-    const bytes = Buffer.concat([
-      storeId,
+    const embedding = Buffer.concat([
       field(2, Buffer.from("a")),
       field(3, Buffer.alloc(8, 1)),
       field(4, metadata),
     ]);
+    const bytes = Buffer.concat([storeId, field(2, embedding)]);
     await expect(callBytes(create, bytes)).rejects.toMatchObject(refused);
   });
 

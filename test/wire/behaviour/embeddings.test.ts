@@ -59,6 +59,19 @@ describe.each(protocols)("over $name", (protocol) => {
       expect(await store()).toMatchObject({ dimensions: 3, embedding_model: null });
     });
 
+    test("keeps the caller's time of creation, alone and in a batch", async () => {
+      const dated = { embedding: [1], created_at: 1_700_000_000 };
+      expect(await create({ ...dated, id: "a", content: "x" })).toMatchObject({ created_at: 1_700_000_000 });
+      const { data } = await batch({ ...dated, id: "b", content: "y" }, { content: "z", embedding: [2] });
+      expect(data[0].created_at).toBe(1_700_000_000);
+      expect(data[1].created_at).toBeGreaterThan(1_700_000_000);
+      for (const id of ["a", "b"]) expect((await get(id)).created_at).toBe(1_700_000_000);
+      for (const created_at of [-1, 253_402_300_800]) {
+        const refused = create({ ...dated, content: "x", created_at });
+        await expect(refused).rejects.toMatchObject({ code: "invalid_argument", param: "created_at" });
+      }
+    });
+
     test("keeps keys of metadata that mean something in JavaScript", async () => {
       const metadata = JSON.parse(
         '{"__proto__": {"polluted": true}, "constructor": {"prototype": {"polluted": true}}, "toString": "a"}',

@@ -76,7 +76,12 @@ describe.each(protocols)("over $name", (protocol) => {
 
   test("a key used for something else is refused, and stores nothing", async () => {
     await addOne({ content: "one", metadata: { k: 1 }, embedding: [1, 2] });
-    for (const change of [{ content: "two" }, { metadata: { k: "1" } }, { embedding: [1, 2.5] }]) {
+    for (const change of [
+      { content: "two" },
+      { metadata: { k: "1" } },
+      { embedding: [1, 2.5] },
+      { created_at: 5 },
+    ]) {
       const row = { content: "one", metadata: { k: 1 }, embedding: [1, 2], ...change };
       await expect(addOne(row)).rejects.toMatchObject(REFUSAL);
     }
