@@ -52,6 +52,5 @@ function toSearchResult(hit: SearchHit): MessageInitShape<typeof SearchResultSch
     attributes: metadata,
     content: [{ type: "text", text: hit.content }],
     id: hit.id,
-    metadata,
   };
 }

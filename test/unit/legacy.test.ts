@@ -58,8 +58,17 @@ test("leaves other requests and OpenAI's own spelling alone", () => {
   const { json, reshape, resultsMax } = readSearch(body);
   expect(json).toEqual(body);
   expect(resultsMax).toBe(50);
-  const reply = { data: [{ id: "a", metadata: { k: 1 } }] };
-  expect(reshape(reply)).toEqual(reply);
+  expect(reshape({ data: [{ id: "a", attributes: { k: 1 } }] })).toEqual({
+    data: [{ id: "a", attributes: { k: 1 }, metadata: { k: 1 } }],
+  });
+});
+
+test("shows the attributes of each result of a batch as metadata, too", () => {
+  const { reshape } = readLegacy(SearchService.method.batchSearch, {}, createContextValues());
+  expect(reshape({ object: "list", data: [{ data: [{ attributes: { k: 1 } }] }, { data: [] }] })).toEqual({
+    object: "list",
+    data: [{ data: [{ attributes: { k: 1 }, metadata: { k: 1 } }] }, { data: [] }],
+  });
 });
 
 describe("limit", () => {

@@ -38,6 +38,7 @@ export interface LegacyRequest {
 /** Rewrites the legacy keys of a request. One without them comes back as it was. */
 export function readLegacy(method: DescMethod, json: Json, values: ContextValues): LegacyRequest {
   if (method === SearchService.method.search) return readSearch(json, values);
+  if (method === SearchService.method.batchSearch) return { json, reshape: withMetadataOfAll };
   const takesChunking = method.input.fields.some(
     ({ message }) => message?.typeName === ChunkingStrategySchema.typeName,
   );
@@ -117,7 +118,7 @@ function readSearch(body: Json, values: ContextValues): LegacyRequest {
   return {
     json: rest,
     reshape: (reply) => {
-      const bare = returnMetadata === false ? withoutMetadata(reply) : reply;
+      const bare = returnMetadata === false ? withoutMetadata(reply) : withMetadata(reply);
       return format === "flat" ? flatten(bare) : bare;
     },
   };
@@ -150,6 +151,18 @@ function fromFlatFilter(filters: Json): Json | null {
     return { type: "eq", key, value };
   });
   return equals.length === 0 ? null : { type: "and", filters: equals };
+}
+
+/** litellm-pgvector calls the attributes of a result its metadata. */
+function withMetadata(reply: Json): Json {
+  return {
+    ...reply,
+    data: (reply["data"] as Json[]).map((item) => ({ ...item, metadata: item["attributes"] })),
+  };
+}
+
+function withMetadataOfAll(reply: Json): Json {
+  return { ...reply, data: (reply["data"] as Json[]).map(withMetadata) };
 }
 
 function withoutMetadata(reply: Json): Json {
