@@ -86,8 +86,10 @@ export const limits = {
   /** What a vector index may be built with: pgvector's ranges for m and ef_construction (src/hnsw.h). */
   index_m_min: 2,
   index_m_max: 100,
+  index_m_default: 16,
   index_ef_construction_min: 4,
   index_ef_construction_max: 1_000,
+  index_ef_construction_default: 128,
   /** Bytes of the name of a text search configuration: those Postgres keeps of an identifier. */
   language_chars_max: 63,
   /** Days of disuse after which a store may expire: OpenAI's range. */

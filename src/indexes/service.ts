@@ -8,6 +8,7 @@ import {
   type IndexService,
   type UpdateIndexRequest,
 } from "../../gen/pgquiver/v1/indexes_pb.ts";
+import { Precision } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { checkRange } from "../api/checks.ts";
 import { toSeconds } from "../api/time.ts";
 import { failedPrecondition, invalidArgument, vectorStoreNotFound } from "../errors.ts";
@@ -76,25 +77,51 @@ const POLICIES = {
   never: IndexPolicy.NEVER,
 } as const;
 
-/** Checks what is to be changed; a key that is absent is kept. */
-function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
-  const { m, efConstruction } = message;
-  const precision = readPrecision(message.precision);
-  const policy = readPolicy(message.policy);
-  if (m !== undefined) checkRange("m", m, limits.index_m_min, limits.index_m_max);
-  if (efConstruction !== undefined) {
-    checkRange(
-      "ef_construction",
-      efConstruction,
-      limits.index_ef_construction_min,
-      limits.index_ef_construction_max,
-    );
+const CHANGEABLE = ["policy", "precision", "m", "ef_construction"] as const;
+
+/** The fields to change: those the mask names or, when it is empty, those that are set. */
+function readMask(message: UpdateIndexRequest): readonly string[] {
+  const paths = message.updateMask?.paths ?? [];
+  for (const path of paths) {
+    if (!(CHANGEABLE as readonly string[]).includes(path)) {
+      throw invalidArgument(
+        "update_mask",
+        `Invalid 'update_mask': '${path}' cannot be changed. Supported values are: ${CHANGEABLE.join(", ")}.`,
+      );
+    }
   }
+  if (paths.length > 0) return paths;
+  const { policy, precision, m, efConstruction } = message;
+  const isSet = {
+    policy: policy !== undefined && policy !== IndexPolicy.UNSPECIFIED,
+    precision: precision !== undefined && precision !== Precision.UNSPECIFIED,
+    m: m !== undefined,
+    ef_construction: efConstruction !== undefined,
+  };
+  return CHANGEABLE.filter((field) => isSet[field]);
+}
+
+/** Checks the fields to change. One that is unset returns to its default. */
+function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
+  const fields = readMask(message);
+  const {
+    index_m_default: mDefault,
+    index_m_min: mMin,
+    index_m_max: mMax,
+    index_ef_construction_default: efDefault,
+    index_ef_construction_min: efMin,
+    index_ef_construction_max: efMax,
+  } = limits;
+  const { m = mDefault, efConstruction = efDefault } = message;
+  const precision = readPrecision(message.precision) ?? null;
+  const policy = readPolicy(message.policy) ?? "auto";
+  if (fields.includes("m")) checkRange("m", m, mMin, mMax);
+  if (fields.includes("ef_construction")) checkRange("ef_construction", efConstruction, efMin, efMax);
   return {
-    ...(policy !== undefined && { index_policy: policy }),
-    ...(precision !== undefined && { precision }),
-    ...(m !== undefined && { m }),
-    ...(efConstruction !== undefined && { ef_construction: efConstruction }),
+    ...(fields.includes("policy") && { index_policy: policy }),
+    ...(fields.includes("precision") && { precision }),
+    ...(fields.includes("m") && { m }),
+    ...(fields.includes("ef_construction") && { ef_construction: efConstruction }),
   };
 }
 
@@ -127,5 +154,10 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
     }),
     ...(index?.built_at !== undefined && { builtAt: toSeconds(new Date(index.built_at)) }),
     ...(lastError !== null && { lastError }),
+    requested: {
+      ...(status.requested_precision !== null && { precision: PRECISIONS[status.requested_precision] }),
+      m: status.requested_m,
+      efConstruction: status.requested_ef_construction,
+    },
   });
 }

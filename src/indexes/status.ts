@@ -1,5 +1,7 @@
+import { limits } from "../limits.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
+import type { Precision } from "../postgres/vector-index.ts";
 import type { Plan, VectorIndex } from "./plan.ts";
 
 /** What there is to know of a store's index. */
@@ -17,6 +19,10 @@ export interface IndexStatus {
   /** The one in use; null when there is none. */
   current_index: VectorIndex | null;
   last_error: string | null;
+  /** The settings of the index to be built next; without a precision it follows from the dimensions. */
+  requested_precision: Precision | null;
+  requested_m: number;
+  requested_ef_construction: number;
 }
 
 /** Reads the state of a store's index; undefined when there is no such store. */
@@ -32,14 +38,15 @@ export async function findStatus(
        case when plan.phase = 'copying' then least(1, plan.copied_rows / nullif(store.embedding_count, 0)::float8)
          when building.phase like 'building index%' then building.blocks_done / nullif(building.blocks_total, 0)::float8
        end as progress,
-       plan.last_error
+       plan.last_error, store.precision as requested_precision,
+       coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction
      from ${tables.vectorStores} as store
      left join ${tables.indexes} as plan on plan.vector_store_id = store.id
      left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))
      left join pg_class as index on index.oid = to_regclass(quote_ident(plan.current_index ->> 'name'))
      left join pg_stat_progress_create_index as building on building.relid = own.oid and building.datname = current_database()
      where store.id = $1`,
-    [storeId],
+    [storeId, limits.index_m_default, limits.index_ef_construction_default],
   );
   return result.rows[0];
 }

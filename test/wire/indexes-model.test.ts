@@ -144,7 +144,7 @@ async function operate(random: Random, round: number): Promise<string> {
     check: () => check(store),
     promote: () => ask({ policy: random.pick(["always", "always", "auto"]) }),
     forbid: () => ask({ policy: "never" }),
-    redesign: () => ask({ precision: random.pick(["float32", "float16"]), m: random.pick([8, 16]) }),
+    redesign: () => ask({ precision: random.pick(["float32", "float16", null]), m: random.pick([8, 16]) }),
     rebuild: () => call("IndexService/RebuildIndex", { vector_store_id: store }).catch(() => {}),
     async recreate() {
       await call("VectorStoreService/DeleteVectorStore", { vector_store_id: store });

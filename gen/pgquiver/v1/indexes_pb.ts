@@ -5,6 +5,8 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
+import type { FieldMask } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
 import type { IndexState, Precision } from "./vector_stores_pb.ts";
 import { file_pgquiver_v1_vector_stores } from "./vector_stores_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
@@ -13,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSKIBAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQFCCwoJX3Byb2dyZXNzQggKBl90YWJsZUIJCgdfbWV0aG9kQgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkILCglfYnVpbHRfYXRCDQoLX2xhc3RfZXJyb3IiKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSLtAQoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBAUIJCgdfcG9saWN5QgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbiIuChNSZWJ1aWxkSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSpCCgtJbmRleE1ldGhvZBIcChhJTkRFWF9NRVRIT0RfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9NRVRIT0RfSE5TVxABKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_pgquiver_v1_vector_stores]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSK3BAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5nc0ILCglfcHJvZ3Jlc3NCCAoGX3RhYmxlQgkKB19tZXRob2RCDAoKX3ByZWNpc2lvbkIECgJfbUISChBfZWZfY29uc3RydWN0aW9uQgsKCV9idWlsdF9hdEINCgtfbGFzdF9lcnJvciJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKeAgoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBARIvCgt1cGRhdGVfbWFzaxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpzCgtJbmRleFBvbGljeRIcChhJTkRFWF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9QT0xJQ1lfQVVUTxABEhcKE0lOREVYX1BPTElDWV9BTFdBWVMQAhIWChJJTkRFWF9QT0xJQ1lfTkVWRVIQAzL+AgoMSW5kZXhTZXJ2aWNlEm8KCEdldEluZGV4EhwucGdxdWl2ZXIudjEuR2V0SW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiMYLT5JMCKxIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgSeAoLVXBkYXRlSW5kZXgSHy5wZ3F1aXZlci52MS5VcGRhdGVJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCI0gtPkkwIuOgEqIikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBKCAQoMUmVidWlsZEluZGV4EiAucGdxdWl2ZXIudjEuUmVidWlsZEluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjyC0+STAjY6ASoiMS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4L3JlYnVpbGRCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_vector_stores]);
 
 /**
  * The vector index of a store.
@@ -93,28 +95,29 @@ export type Index = Message<"pgquiver.v1.Index"> & {
   method?: IndexMethod | undefined;
 
   /**
-   * What the index keeps of each vector; unset without one.
+   * The part of each vector that the index in use keeps; unset without one.
    *
    * @generated from field: optional pgquiver.v1.Precision precision = 11;
    */
   precision?: Precision | undefined;
 
   /**
-   * Neighbours of each vector in the index (HNSW's m).
+   * Neighbours of each vector in the index in use (HNSW's m); unset without one.
    *
    * @generated from field: optional int32 m = 12;
    */
   m?: number | undefined;
 
   /**
-   * Candidates looked at for each vector when the index was built (HNSW's ef_construction).
+   * Candidates looked at for each vector when the index in use was built (HNSW's ef_construction); unset without
+   * one.
    *
    * @generated from field: optional int32 ef_construction = 13;
    */
   efConstruction?: number | undefined;
 
   /**
-   * When it was built, in seconds since 1970.
+   * When the index in use was built, in seconds since 1970.
    *
    * @generated from field: optional int64 built_at = 14;
    */
@@ -126,6 +129,13 @@ export type Index = Message<"pgquiver.v1.Index"> & {
    * @generated from field: optional string last_error = 15;
    */
   lastError?: string | undefined;
+
+  /**
+   * The settings of the index to be built next. They differ from those of the index in use until it is replaced.
+   *
+   * @generated from field: pgquiver.v1.IndexSettings requested = 16;
+   */
+  requested?: IndexSettings | undefined;
 };
 
 /**
@@ -134,6 +144,41 @@ export type Index = Message<"pgquiver.v1.Index"> & {
  */
 export const IndexSchema: GenMessage<Index> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 0);
+
+/**
+ * The settings of a vector index.
+ *
+ * @generated from message pgquiver.v1.IndexSettings
+ */
+export type IndexSettings = Message<"pgquiver.v1.IndexSettings"> & {
+  /**
+   * The part of each vector that the index keeps; unset: automatic, FLOAT16 up to 4,000 dimensions, BINARY above.
+   *
+   * @generated from field: optional pgquiver.v1.Precision precision = 1;
+   */
+  precision?: Precision | undefined;
+
+  /**
+   * Neighbours of each vector in the index (HNSW's m).
+   *
+   * @generated from field: int32 m = 2;
+   */
+  m: number;
+
+  /**
+   * Candidates looked at for each vector when the index is built (HNSW's ef_construction).
+   *
+   * @generated from field: int32 ef_construction = 3;
+   */
+  efConstruction: number;
+};
+
+/**
+ * Describes the message pgquiver.v1.IndexSettings.
+ * Use `create(IndexSettingsSchema)` to create a new message.
+ */
+export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * Asks for the state of a store's index.
@@ -154,10 +199,10 @@ export type GetIndexRequest = Message<"pgquiver.v1.GetIndexRequest"> & {
  * Use `create(GetIndexRequestSchema)` to create a new message.
  */
 export const GetIndexRequestSchema: GenMessage<GetIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 1);
+  messageDesc(file_pgquiver_v1_indexes, 2);
 
 /**
- * Changes what a store's index is to be. What is unset is kept.
+ * Changes the settings of a store's index. Over JSON, `update_mask` is made from the keys of the body.
  *
  * @generated from message pgquiver.v1.UpdateIndexRequest
  */
@@ -170,14 +215,15 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
   vectorStoreId: string;
 
   /**
-   * Whether there is to be an index.
+   * Whether there is to be an index; default AUTO.
    *
    * @generated from field: optional pgquiver.v1.IndexPolicy policy = 2;
    */
   policy?: IndexPolicy | undefined;
 
   /**
-   * What it keeps of each vector. One that the store's dimensions do not allow is INVALID_ARGUMENT.
+   * The part of each vector that the index keeps; default automatic. A precision that the store's dimensions do
+   * not allow is INVALID_ARGUMENT.
    *
    * @generated from field: optional pgquiver.v1.Precision precision = 3;
    */
@@ -197,6 +243,14 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
    * @generated from field: optional int32 ef_construction = 5;
    */
   efConstruction?: number | undefined;
+
+  /**
+   * The fields to change, of the four above; a field that is named here and unset returns to its default. When
+   * empty, the fields that are set.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 6;
+   */
+  updateMask?: FieldMask | undefined;
 };
 
 /**
@@ -204,7 +258,7 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
  * Use `create(UpdateIndexRequestSchema)` to create a new message.
  */
 export const UpdateIndexRequestSchema: GenMessage<UpdateIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 2);
+  messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * Asks for an index to be built anew.
@@ -225,7 +279,7 @@ export type RebuildIndexRequest = Message<"pgquiver.v1.RebuildIndexRequest"> & {
  * Use `create(RebuildIndexRequestSchema)` to create a new message.
  */
 export const RebuildIndexRequestSchema: GenMessage<RebuildIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 3);
+  messageDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * A kind of vector index.
@@ -329,8 +383,10 @@ export const IndexService: GenService<{
     output: typeof IndexSchema;
   },
   /**
-   * Asks for an index, forbids it, or changes what it is made of. The work is done in the
-   * background. An index that is in use is replaced only when the new one is ready.
+   * Asks for an index, forbids it, or changes its settings, which the reply shows as `requested`. The work is
+   * done in the background. An index that is in use is replaced only when the new one is ready. Over JSON a key
+   * that is absent is kept and one that is null returns to its default; over gRPC `update_mask` says which fields
+   * count.
    *
    * @generated from rpc pgquiver.v1.IndexService.UpdateIndex
    */

@@ -55,7 +55,26 @@ describe.each(protocols)("over $name", (protocol) => {
       ef_construction: null,
       built_at: null,
       last_error: null,
+      requested: { precision: null, m: 16, ef_construction: 128 },
     });
+  });
+
+  test("what is requested is shown before there is an index, kept when absent, and cleared by null", async () => {
+    const id = await createStore();
+    const requested = async (change: Json) => {
+      const index = await update(id, change);
+      expect(index).toMatchObject({ precision: null, m: null, ef_construction: null });
+      expect((await get(id)).requested).toEqual(index.requested);
+      return [index.policy, index.requested] as unknown;
+    };
+    const settings = { precision: "binary", m: 32, ef_construction: 64 };
+    expect(await requested({ policy: "never", ...settings })).toEqual(["never", settings]);
+    expect(await requested({ m: 8 })).toEqual(["never", { ...settings, m: 8 }]);
+    expect(await requested({ precision: null })).toEqual(["never", { ...settings, precision: null, m: 8 }]);
+    expect(await requested({ policy: null, m: null, ef_construction: null })).toEqual([
+      "auto",
+      { precision: null, m: 16, ef_construction: 128 },
+    ]);
   });
 
   test("an index that is asked for is made, and a store says so", async () => {
@@ -79,6 +98,7 @@ describe.each(protocols)("over $name", (protocol) => {
       precision: "binary",
       m: 8,
       ef_construction: 32,
+      requested: { precision: "binary", m: 8, ef_construction: 32 },
       table: expect.stringMatching(/^embeddings_\d+$/),
       last_error: null,
     });
@@ -139,6 +159,25 @@ describe.each(protocols)("over $name", (protocol) => {
   });
 });
 
+describe("over gRPC, where the mask is the caller's", () => {
+  const { createStore, update } = connect(grpcByGrpcJs);
+
+  test("an empty mask changes the fields that are set, another one those that it names", async () => {
+    const id = await createStore();
+    const asked = { precision: "binary", m: 8, ef_construction: 64 };
+    expect((await update(id, { ...asked, update_mask: [] })).requested).toEqual(asked);
+    expect((await update(id, { m: 9, update_mask: ["precision"] })).requested).toEqual({
+      ...asked,
+      precision: null,
+    });
+  });
+
+  test("a mask with another field is refused", async () => {
+    const refused = update(await createStore(), { m: 8, update_mask: ["m", "rows"] });
+    await expect(refused).rejects.toMatchObject({ code: "invalid_argument", param: "update_mask" });
+  });
+});
+
 describe.each([restOverHttp1, grpcByGrpcJs])("over $name", (protocol) => {
   const { call, createStore, update, get, untilState } = connect(protocol);
 
@@ -171,6 +210,8 @@ describe.each([restOverHttp1, grpcByGrpcJs])("over $name", (protocol) => {
     await update(id, { precision: "float32" });
     await vi.waitFor(async () => expect((await get(id)).precision).toBe("float32"), { timeout: 15_000 });
     await add("b");
+    expect((await update(id, { precision: null })).requested.precision).toBeNull();
+    await vi.waitFor(async () => expect((await get(id)).precision).toBe("float16"), { timeout: 15_000 });
     expect((await call("IndexService/RebuildIndex", { vector_store_id: id })).state).toBe("ready");
     await add("c");
     await update(id, { policy: "never" });
