@@ -16,7 +16,7 @@ cp "$root"/node_modules/protobufjs/google/api/*.proto "$out/google/api"
 # values as little-endian float32, so `bytes` under the same field number is the same message, and Python
 # need not handle 1,536 numbers a row. And `optional` is dropped for the old compiler that Debian ships:
 # this client never needs to tell 0 from nothing.
-protos=(pgquiver/v1/{ingest,embeddings,filters,vector_stores}.proto)
+protos=(pgquiver/v1/{ingest,embeddings,filters,paging}.proto)
 for proto in "${protos[@]}"; do
   sed -e 's/repeated float embedding = 3;/bytes embedding = 3;/' -e 's/^\( *\)optional /\1/' \
     "$root/proto/$proto" >"$out/$proto"

@@ -1,4 +1,4 @@
-import { Order } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { Order } from "../../gen/pgquiver/v1/paging_pb.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { isStorable } from "../postgres/text.ts";

@@ -1,4 +1,4 @@
-import { IndexState, Precision as PrecisionMessage } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { IndexState, Precision as PrecisionMessage } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { invalidArgument } from "../errors.ts";
 import { INDEX_DIMENSIONS_MAX, type Precision } from "../postgres/vector-index.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";

@@ -4,11 +4,11 @@ import {
   IndexMethod,
   IndexPolicy,
   IndexSchema,
+  Precision,
   type Index,
   type IndexService,
   type UpdateIndexRequest,
 } from "../../gen/pgquiver/v1/indexes_pb.ts";
-import { Precision } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { checkRange } from "../api/checks.ts";
 import { toSeconds } from "../api/time.ts";
 import { failedPrecondition, invalidArgument, vectorStoreNotFound } from "../errors.ts";

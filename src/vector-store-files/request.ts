@@ -3,7 +3,7 @@ import {
   type CharacterChunking,
   type ChunkingStrategy,
   type StaticChunking,
-} from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+} from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { checkRange } from "../api/checks.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";

@@ -8,11 +8,11 @@ import {
   type EmbeddingInput,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FilterType } from "../../gen/pgquiver/v1/filters_pb.ts";
+import { Order } from "../../gen/pgquiver/v1/paging_pb.ts";
 import { SearchRequestSchema } from "../../gen/pgquiver/v1/search_pb.ts";
 import {
   CreateVectorStoreRequestSchema,
   ExpiryAnchor,
-  Order,
   UpdateVectorStoreRequestSchema,
   VectorStoreSchema,
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";

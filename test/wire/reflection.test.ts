@@ -140,12 +140,11 @@ describe.each(["v1", "v1alpha"])("grpc-js over %s", (version) => {
       "google/api/annotations.proto",
       "google/api/http.proto",
       "google/protobuf/descriptor.proto",
-      "google/protobuf/field_mask.proto",
       "google/protobuf/struct.proto",
       "pgquiver/v1/embeddings.proto",
       "pgquiver/v1/filters.proto",
+      "pgquiver/v1/paging.proto",
       "pgquiver/v1/search.proto",
-      "pgquiver/v1/vector_stores.proto",
     ]);
     const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: filesOf(answer).reverse() }));
     const search = registry.getService("pgquiver.v1.SearchService")?.method["search"];
@@ -166,8 +165,8 @@ describe.each(["v1", "v1alpha"])("grpc-js over %s", (version) => {
     ],
     ["a field", "pgquiver.v1.VectorStore.name", "pgquiver/v1/vector_stores.proto"],
     ["a oneof", "google.protobuf.Value.kind", "google/protobuf/struct.proto"],
-    ["an enum", "pgquiver.v1.Order", "pgquiver/v1/vector_stores.proto"],
-    ["an enum value", "pgquiver.v1.ORDER_DESC", "pgquiver/v1/vector_stores.proto"],
+    ["an enum", "pgquiver.v1.Order", "pgquiver/v1/paging.proto"],
+    ["an enum value", "pgquiver.v1.ORDER_DESC", "pgquiver/v1/paging.proto"],
     ["a nested enum", "grpc.health.v1.HealthCheckResponse.ServingStatus", "health/v1/health.proto"],
     ["a nested enum value", "grpc.health.v1.HealthCheckResponse.SERVING", "health/v1/health.proto"],
     ["an extension", "google.api.http", "google/api/annotations.proto"],

@@ -7,15 +7,13 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
-import type { IndexState, Precision } from "./vector_stores_pb.ts";
-import { file_pgquiver_v1_vector_stores } from "./vector_stores_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSK3BAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5nc0ILCglfcHJvZ3Jlc3NCCAoGX3RhYmxlQgkKB19tZXRob2RCDAoKX3ByZWNpc2lvbkIECgJfbUISChBfZWZfY29uc3RydWN0aW9uQgsKCV9idWlsdF9hdEINCgtfbGFzdF9lcnJvciJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKeAgoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBARIvCgt1cGRhdGVfbWFzaxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpzCgtJbmRleFBvbGljeRIcChhJTkRFWF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9QT0xJQ1lfQVVUTxABEhcKE0lOREVYX1BPTElDWV9BTFdBWVMQAhIWChJJTkRFWF9QT0xJQ1lfTkVWRVIQAzL+AgoMSW5kZXhTZXJ2aWNlEm8KCEdldEluZGV4EhwucGdxdWl2ZXIudjEuR2V0SW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiMYLT5JMCKxIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgSeAoLVXBkYXRlSW5kZXgSHy5wZ3F1aXZlci52MS5VcGRhdGVJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCI0gtPkkwIuOgEqIikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBKCAQoMUmVidWlsZEluZGV4EiAucGdxdWl2ZXIudjEuUmVidWlsZEluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjyC0+STAjY6ASoiMS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4L3JlYnVpbGRCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_vector_stores]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSK3BAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5nc0ILCglfcHJvZ3Jlc3NCCAoGX3RhYmxlQgkKB19tZXRob2RCDAoKX3ByZWNpc2lvbkIECgJfbUISChBfZWZfY29uc3RydWN0aW9uQgsKCV9idWlsdF9hdEINCgtfbGFzdF9lcnJvciJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKeAgoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBARIvCgt1cGRhdGVfbWFzaxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpqCglQcmVjaXNpb24SGQoVUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASFQoRUFJFQ0lTSU9OX0ZMT0FUMzIQARIVChFQUkVDSVNJT05fRkxPQVQxNhACEhQKEFBSRUNJU0lPTl9CSU5BUlkQAyq5AQoKSW5kZXhTdGF0ZRIbChdJTkRFWF9TVEFURV9VTlNQRUNJRklFRBAAEhQKEElOREVYX1NUQVRFX05PTkUQARIXChNJTkRFWF9TVEFURV9XQUlUSU5HEAISFgoSSU5ERVhfU1RBVEVfTU9WSU5HEAMSGAoUSU5ERVhfU1RBVEVfQlVJTERJTkcQBBIVChFJTkRFWF9TVEFURV9SRUFEWRAFEhYKEklOREVYX1NUQVRFX0ZBSUxFRBAGKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask]);
 
 /**
  * The vector index of a store.
@@ -316,6 +314,125 @@ export const IndexMethodSchema: GenEnum<IndexMethod> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_indexes, 0);
 
 /**
+ * The part of each vector that a vector index keeps. The stored vectors themselves always stay float32, and the
+ * results of an index of less precision are ranked by them.
+ *
+ * @generated from enum pgquiver.v1.Precision
+ */
+export const Precision = {
+  /**
+   * Not given: chosen by dimensions.
+   *
+   * @generated from enum value: PRECISION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * All of it; up to 2,000 dimensions.
+   *
+   * @generated from enum value: PRECISION_FLOAT32 = 1;
+   */
+  FLOAT32: 1,
+
+  /**
+   * Half of its bits; up to 4,000 dimensions.
+   *
+   * @generated from enum value: PRECISION_FLOAT16 = 2;
+   */
+  FLOAT16: 2,
+
+  /**
+   * The sign of each number; up to 16,000 dimensions.
+   *
+   * @generated from enum value: PRECISION_BINARY = 3;
+   */
+  BINARY: 3,
+} as const;
+
+/**
+ * The part of each vector that a vector index keeps. The stored vectors themselves always stay float32, and the
+ * results of an index of less precision are ranked by them.
+ *
+ * @generated from enum pgquiver.v1.Precision
+ */
+export type Precision = (typeof Precision)[keyof typeof Precision] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.Precision.
+ */
+export const PrecisionSchema: GenEnum<Precision> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_indexes, 1);
+
+/**
+ * The progress of a store's own table and vector index. Search is exact in every state but READY.
+ *
+ * @generated from enum pgquiver.v1.IndexState
+ */
+export const IndexState = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: INDEX_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * None, and none is due: the store is small, or an index is forbidden.
+   *
+   * @generated from enum value: INDEX_STATE_NONE = 1;
+   */
+  NONE: 1,
+
+  /**
+   * Due, and waiting for its turn.
+   *
+   * @generated from enum value: INDEX_STATE_WAITING = 2;
+   */
+  WAITING: 2,
+
+  /**
+   * The rows are being copied into the store's own table.
+   *
+   * @generated from enum value: INDEX_STATE_MOVING = 3;
+   */
+  MOVING: 3,
+
+  /**
+   * The rows are in the store's own table; the index is being built.
+   *
+   * @generated from enum value: INDEX_STATE_BUILDING = 4;
+   */
+  BUILDING: 4,
+
+  /**
+   * In use.
+   *
+   * @generated from enum value: INDEX_STATE_READY = 5;
+   */
+  READY: 5,
+
+  /**
+   * The last attempt failed; another follows.
+   *
+   * @generated from enum value: INDEX_STATE_FAILED = 6;
+   */
+  FAILED: 6,
+} as const;
+
+/**
+ * The progress of a store's own table and vector index. Search is exact in every state but READY.
+ *
+ * @generated from enum pgquiver.v1.IndexState
+ */
+export type IndexState = (typeof IndexState)[keyof typeof IndexState] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.IndexState.
+ */
+export const IndexStateSchema: GenEnum<IndexState> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_indexes, 2);
+
+/**
  * Whether a store is to have a vector index.
  *
  * @generated from enum pgquiver.v1.IndexPolicy
@@ -362,7 +479,7 @@ export type IndexPolicy = (typeof IndexPolicy)[keyof typeof IndexPolicy] | Unkno
  * Describes the enum pgquiver.v1.IndexPolicy.
  */
 export const IndexPolicySchema: GenEnum<IndexPolicy> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 1);
+  enumDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * Shows and governs the vector indexes of stores. Small stores share a table and are searched exactly.

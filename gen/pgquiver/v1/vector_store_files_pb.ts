@@ -9,15 +9,15 @@ import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_field_mask, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 import type { TextContent } from "./embeddings_pb.ts";
 import { file_pgquiver_v1_embeddings } from "./embeddings_pb.ts";
-import type { ChunkingStrategy, FileCounts, Order, StaticChunking } from "./vector_stores_pb.ts";
-import { file_pgquiver_v1_vector_stores } from "./vector_stores_pb.ts";
+import type { Order } from "./paging_pb.ts";
+import { file_pgquiver_v1_paging } from "./paging_pb.ts";
 import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/vector_store_files.proto.
  */
 export const file_pgquiver_v1_vector_store_files: GenFile = /*@__PURE__*/
-  fileDesc("CiRwZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVfZmlsZXMucHJvdG8SC3BncXVpdmVyLnYxItwCCg9WZWN0b3JTdG9yZUZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhMKC3VzYWdlX2J5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoPdmVjdG9yX3N0b3JlX2lkGAUgASgJEjIKBnN0YXR1cxgGIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1cxI6CgpsYXN0X2Vycm9yGAcgASgLMiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlRXJyb3JIAIgBARI/ChFjaHVua2luZ19zdHJhdGVneRgIIAEoCzIkLnBncXVpdmVyLnYxLkFwcGxpZWRDaHVua2luZ1N0cmF0ZWd5EisKCmF0dHJpYnV0ZXMYCSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Qg0KC19sYXN0X2Vycm9yIo4BChdBcHBsaWVkQ2h1bmtpbmdTdHJhdGVneRI2CgR0eXBlGAEgASgOMigucGdxdWl2ZXIudjEuQXBwbGllZENodW5raW5nU3RyYXRlZ3lUeXBlEjAKBnN0YXRpYxgCIAEoCzIbLnBncXVpdmVyLnYxLlN0YXRpY0NodW5raW5nSACIAQFCCQoHX3N0YXRpYyJcChRWZWN0b3JTdG9yZUZpbGVFcnJvchIzCgRjb2RlGAEgASgOMiUucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlRXJyb3JDb2RlEg8KB21lc3NhZ2UYAiABKAkiygEKHENyZWF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkSKwoKYXR0cmlidXRlcxgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSPQoRY2h1bmtpbmdfc3RyYXRlZ3kYBCABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SACIAQFCFAoSX2NodW5raW5nX3N0cmF0ZWd5IkUKGUdldFZlY3RvclN0b3JlRmlsZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkiiAIKG0xpc3RWZWN0b3JTdG9yZUZpbGVzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARISCgVhZnRlchgDIAEoCUgBiAEBEhMKBmJlZm9yZRgEIAEoCUgCiAEBEiYKBW9yZGVyGAUgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARI3CgZmaWx0ZXIYBiABKA4yIi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGVTdGF0dXNIBIgBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyQgkKB19maWx0ZXIisgEKHExpc3RWZWN0b3JTdG9yZUZpbGVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEioKBGRhdGEYAiADKAsyHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIqYBChxVcGRhdGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJEisKCmF0dHJpYnV0ZXMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ei8KC3VwZGF0ZV9tYXNrGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJIChxEZWxldGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJIkwKHURlbGV0ZVZlY3RvclN0b3JlRmlsZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIIkwKIEdldFZlY3RvclN0b3JlRmlsZUNvbnRlbnRSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJIpMBCiFHZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50UmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiYKBGRhdGEYAiADKAsyGC5wZ3F1aXZlci52MS5UZXh0Q29udGVudBIQCghoYXNfbW9yZRgDIAEoCBIWCgluZXh0X3BhZ2UYBCABKAlIAIgBAUIMCgpfbmV4dF9wYWdlIsEBChRWZWN0b3JTdG9yZUZpbGVCYXRjaBIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSEgoKY3JlYXRlZF9hdBgDIAEoAxIXCg92ZWN0b3Jfc3RvcmVfaWQYBCABKAkSMgoGc3RhdHVzGAUgASgOMiIucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlU3RhdHVzEiwKC2ZpbGVfY291bnRzGAYgASgLMhcucGdxdWl2ZXIudjEuRmlsZUNvdW50cyKGAgohQ3JlYXRlVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghmaWxlX2lkcxgCIAMoCRI0CgVmaWxlcxgDIAMoCzIlLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoSXRlbRIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBI9ChFjaHVua2luZ19zdHJhdGVneRgFIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIAIgBAUIUChJfY2h1bmtpbmdfc3RyYXRlZ3kirQEKGFZlY3RvclN0b3JlRmlsZUJhdGNoSXRlbRIPCgdmaWxlX2lkGAEgASgJEisKCmF0dHJpYnV0ZXMYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ej0KEWNodW5raW5nX3N0cmF0ZWd5GAMgASgLMh0ucGdxdWl2ZXIudjEuQ2h1bmtpbmdTdHJhdGVneUgAiAEBQhQKEl9jaHVua2luZ19zdHJhdGVneSJLCh5HZXRWZWN0b3JTdG9yZUZpbGVCYXRjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhAKCGJhdGNoX2lkGAIgASgJIk4KIUNhbmNlbFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEAoIYmF0Y2hfaWQYAiABKAkiowIKJExpc3RWZWN0b3JTdG9yZUZpbGVCYXRjaEZpbGVzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEAoIYmF0Y2hfaWQYAiABKAkSEgoFbGltaXQYAyABKAVIAIgBARISCgVhZnRlchgEIAEoCUgBiAEBEhMKBmJlZm9yZRgFIAEoCUgCiAEBEiYKBW9yZGVyGAYgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARI3CgZmaWx0ZXIYByABKA4yIi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGVTdGF0dXNIBIgBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyQgkKB19maWx0ZXIqogEKG0FwcGxpZWRDaHVua2luZ1N0cmF0ZWd5VHlwZRIuCipBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfVU5TUEVDSUZJRUQQABIpCiVBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfU1RBVElDEAESKAokQVBQTElFRF9DSFVOS0lOR19TVFJBVEVHWV9UWVBFX09USEVSEAIq4AEKFVZlY3RvclN0b3JlRmlsZVN0YXR1cxIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfSU5fUFJPR1JFU1MQARImCiJWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfQ09NUExFVEVEEAISJgoiVkVDVE9SX1NUT1JFX0ZJTEVfU1RBVFVTX0NBTkNFTExFRBADEiMKH1ZFQ1RPUl9TVE9SRV9GSUxFX1NUQVRVU19GQUlMRUQQBCrZAQoYVmVjdG9yU3RvcmVGaWxlRXJyb3JDb2RlEiwKKFZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TUEVDSUZJRUQQABItCilWRUNUT1JfU1RPUkVfRklMRV9FUlJPUl9DT0RFX1NFUlZFUl9FUlJPUhABEjEKLVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TVVBQT1JURURfRklMRRACEi0KKVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfSU5WQUxJRF9GSUxFEAMy6A0KFlZlY3RvclN0b3JlRmlsZVNlcnZpY2USlgEKFUNyZWF0ZVZlY3RvclN0b3JlRmlsZRIpLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiNILT5JMCLjoBKiIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMSlwEKEkdldFZlY3RvclN0b3JlRmlsZRImLnBncXVpdmVyLnYxLkdldFZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiO4LT5JMCNRIzL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9Ep4BChRMaXN0VmVjdG9yU3RvcmVGaWxlcxIoLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZUZpbGVzUmVxdWVzdBopLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZUZpbGVzUmVzcG9uc2UiMYLT5JMCKxIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMSoAEKFVVwZGF0ZVZlY3RvclN0b3JlRmlsZRIpLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiPoLT5JMCODoBKiIzL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9EqsBChVEZWxldGVWZWN0b3JTdG9yZUZpbGUSKS5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0GioucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVGaWxlUmVzcG9uc2UiO4LT5JMCNSozL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9Er8BChlHZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50Ei0ucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVGaWxlQ29udGVudFJlcXVlc3QaLi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50UmVzcG9uc2UiQ4LT5JMCPRI7L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9L2NvbnRlbnQSrAEKGkNyZWF0ZVZlY3RvclN0b3JlRmlsZUJhdGNoEi4ucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0GiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlQmF0Y2giO4LT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZV9iYXRjaGVzEq4BChdHZXRWZWN0b3JTdG9yZUZpbGVCYXRjaBIrLnBncXVpdmVyLnYxLkdldFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBohLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoIkOC0+STAj0SOy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVfYmF0Y2hlcy97YmF0Y2hfaWR9ErsBChpDYW5jZWxWZWN0b3JTdG9yZUZpbGVCYXRjaBIuLnBncXVpdmVyLnYxLkNhbmNlbFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBohLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoIkqC0+STAkQiQi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVfYmF0Y2hlcy97YmF0Y2hfaWR9L2NhbmNlbBLIAQodTGlzdFZlY3RvclN0b3JlRmlsZUJhdGNoRmlsZXMSMS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVGaWxlQmF0Y2hGaWxlc1JlcXVlc3QaKS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVGaWxlc1Jlc3BvbnNlIkmC0+STAkMSQS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVfYmF0Y2hlcy97YmF0Y2hfaWR9L2ZpbGVzQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_field_mask, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_vector_stores]);
+  fileDesc("CiRwZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVfZmlsZXMucHJvdG8SC3BncXVpdmVyLnYxItwCCg9WZWN0b3JTdG9yZUZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhMKC3VzYWdlX2J5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoPdmVjdG9yX3N0b3JlX2lkGAUgASgJEjIKBnN0YXR1cxgGIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1cxI6CgpsYXN0X2Vycm9yGAcgASgLMiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlRXJyb3JIAIgBARI/ChFjaHVua2luZ19zdHJhdGVneRgIIAEoCzIkLnBncXVpdmVyLnYxLkFwcGxpZWRDaHVua2luZ1N0cmF0ZWd5EisKCmF0dHJpYnV0ZXMYCSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Qg0KC19sYXN0X2Vycm9yIsgBChBDaHVua2luZ1N0cmF0ZWd5Ei8KBHR5cGUYASABKA4yIS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5VHlwZRIwCgZzdGF0aWMYAiABKAsyGy5wZ3F1aXZlci52MS5TdGF0aWNDaHVua2luZ0gAiAEBEjcKCmNoYXJhY3RlcnMYAyABKAsyHi5wZ3F1aXZlci52MS5DaGFyYWN0ZXJDaHVua2luZ0gBiAEBQgkKB19zdGF0aWNCDQoLX2NoYXJhY3RlcnMiTQoOU3RhdGljQ2h1bmtpbmcSHQoVbWF4X2NodW5rX3NpemVfdG9rZW5zGAEgASgFEhwKFGNodW5rX292ZXJsYXBfdG9rZW5zGAIgASgFIlgKEUNoYXJhY3RlckNodW5raW5nEiEKGW1heF9jaHVua19zaXplX2NoYXJhY3RlcnMYASABKAUSIAoYY2h1bmtfb3ZlcmxhcF9jaGFyYWN0ZXJzGAIgASgFIo4BChdBcHBsaWVkQ2h1bmtpbmdTdHJhdGVneRI2CgR0eXBlGAEgASgOMigucGdxdWl2ZXIudjEuQXBwbGllZENodW5raW5nU3RyYXRlZ3lUeXBlEjAKBnN0YXRpYxgCIAEoCzIbLnBncXVpdmVyLnYxLlN0YXRpY0NodW5raW5nSACIAQFCCQoHX3N0YXRpYyJcChRWZWN0b3JTdG9yZUZpbGVFcnJvchIzCgRjb2RlGAEgASgOMiUucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlRXJyb3JDb2RlEg8KB21lc3NhZ2UYAiABKAkiygEKHENyZWF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkSKwoKYXR0cmlidXRlcxgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSPQoRY2h1bmtpbmdfc3RyYXRlZ3kYBCABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SACIAQFCFAoSX2NodW5raW5nX3N0cmF0ZWd5IkUKGUdldFZlY3RvclN0b3JlRmlsZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkiiAIKG0xpc3RWZWN0b3JTdG9yZUZpbGVzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARISCgVhZnRlchgDIAEoCUgBiAEBEhMKBmJlZm9yZRgEIAEoCUgCiAEBEiYKBW9yZGVyGAUgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARI3CgZmaWx0ZXIYBiABKA4yIi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGVTdGF0dXNIBIgBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyQgkKB19maWx0ZXIisgEKHExpc3RWZWN0b3JTdG9yZUZpbGVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEioKBGRhdGEYAiADKAsyHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIqYBChxVcGRhdGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJEisKCmF0dHJpYnV0ZXMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ei8KC3VwZGF0ZV9tYXNrGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJIChxEZWxldGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJIkwKHURlbGV0ZVZlY3RvclN0b3JlRmlsZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIIkwKIEdldFZlY3RvclN0b3JlRmlsZUNvbnRlbnRSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJIpMBCiFHZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50UmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiYKBGRhdGEYAiADKAsyGC5wZ3F1aXZlci52MS5UZXh0Q29udGVudBIQCghoYXNfbW9yZRgDIAEoCBIWCgluZXh0X3BhZ2UYBCABKAlIAIgBAUIMCgpfbmV4dF9wYWdlIsEBChRWZWN0b3JTdG9yZUZpbGVCYXRjaBIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSEgoKY3JlYXRlZF9hdBgDIAEoAxIXCg92ZWN0b3Jfc3RvcmVfaWQYBCABKAkSMgoGc3RhdHVzGAUgASgOMiIucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlU3RhdHVzEiwKC2ZpbGVfY291bnRzGAYgASgLMhcucGdxdWl2ZXIudjEuRmlsZUNvdW50cyJmCgpGaWxlQ291bnRzEhMKC2luX3Byb2dyZXNzGAEgASgDEhEKCWNvbXBsZXRlZBgCIAEoAxIOCgZmYWlsZWQYAyABKAMSEQoJY2FuY2VsbGVkGAQgASgDEg0KBXRvdGFsGAUgASgDIoYCCiFDcmVhdGVWZWN0b3JTdG9yZUZpbGVCYXRjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhAKCGZpbGVfaWRzGAIgAygJEjQKBWZpbGVzGAMgAygLMiUucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlQmF0Y2hJdGVtEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ej0KEWNodW5raW5nX3N0cmF0ZWd5GAUgASgLMh0ucGdxdWl2ZXIudjEuQ2h1bmtpbmdTdHJhdGVneUgAiAEBQhQKEl9jaHVua2luZ19zdHJhdGVneSKtAQoYVmVjdG9yU3RvcmVGaWxlQmF0Y2hJdGVtEg8KB2ZpbGVfaWQYASABKAkSKwoKYXR0cmlidXRlcxgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSPQoRY2h1bmtpbmdfc3RyYXRlZ3kYAyABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SACIAQFCFAoSX2NodW5raW5nX3N0cmF0ZWd5IksKHkdldFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEAoIYmF0Y2hfaWQYAiABKAkiTgohQ2FuY2VsVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghiYXRjaF9pZBgCIAEoCSKjAgokTGlzdFZlY3RvclN0b3JlRmlsZUJhdGNoRmlsZXNSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghiYXRjaF9pZBgCIAEoCRISCgVsaW1pdBgDIAEoBUgAiAEBEhIKBWFmdGVyGAQgASgJSAGIAQESEwoGYmVmb3JlGAUgASgJSAKIAQESJgoFb3JkZXIYBiABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBEjcKBmZpbHRlchgHIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1c0gEiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXJCCQoHX2ZpbHRlciqpAQoUQ2h1bmtpbmdTdHJhdGVneVR5cGUSJgoiQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9VTlNQRUNJRklFRBAAEh8KG0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfQVVUTxABEiEKHUNIVU5LSU5HX1NUUkFURUdZX1RZUEVfU1RBVElDEAISJQohQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9DSEFSQUNURVJTEAMqogEKG0FwcGxpZWRDaHVua2luZ1N0cmF0ZWd5VHlwZRIuCipBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfVU5TUEVDSUZJRUQQABIpCiVBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfU1RBVElDEAESKAokQVBQTElFRF9DSFVOS0lOR19TVFJBVEVHWV9UWVBFX09USEVSEAIq4AEKFVZlY3RvclN0b3JlRmlsZVN0YXR1cxIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfSU5fUFJPR1JFU1MQARImCiJWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfQ09NUExFVEVEEAISJgoiVkVDVE9SX1NUT1JFX0ZJTEVfU1RBVFVTX0NBTkNFTExFRBADEiMKH1ZFQ1RPUl9TVE9SRV9GSUxFX1NUQVRVU19GQUlMRUQQBCrZAQoYVmVjdG9yU3RvcmVGaWxlRXJyb3JDb2RlEiwKKFZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TUEVDSUZJRUQQABItCilWRUNUT1JfU1RPUkVfRklMRV9FUlJPUl9DT0RFX1NFUlZFUl9FUlJPUhABEjEKLVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TVVBQT1JURURfRklMRRACEi0KKVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfSU5WQUxJRF9GSUxFEAMy6A0KFlZlY3RvclN0b3JlRmlsZVNlcnZpY2USlgEKFUNyZWF0ZVZlY3RvclN0b3JlRmlsZRIpLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiNILT5JMCLjoBKiIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMSlwEKEkdldFZlY3RvclN0b3JlRmlsZRImLnBncXVpdmVyLnYxLkdldFZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiO4LT5JMCNRIzL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9Ep4BChRMaXN0VmVjdG9yU3RvcmVGaWxlcxIoLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZUZpbGVzUmVxdWVzdBopLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZUZpbGVzUmVzcG9uc2UiMYLT5JMCKxIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMSoAEKFVVwZGF0ZVZlY3RvclN0b3JlRmlsZRIpLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiPoLT5JMCODoBKiIzL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9EqsBChVEZWxldGVWZWN0b3JTdG9yZUZpbGUSKS5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0GioucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVGaWxlUmVzcG9uc2UiO4LT5JMCNSozL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9Er8BChlHZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50Ei0ucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVGaWxlQ29udGVudFJlcXVlc3QaLi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50UmVzcG9uc2UiQ4LT5JMCPRI7L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9L2NvbnRlbnQSrAEKGkNyZWF0ZVZlY3RvclN0b3JlRmlsZUJhdGNoEi4ucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0GiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlQmF0Y2giO4LT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZV9iYXRjaGVzEq4BChdHZXRWZWN0b3JTdG9yZUZpbGVCYXRjaBIrLnBncXVpdmVyLnYxLkdldFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBohLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoIkOC0+STAj0SOy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVfYmF0Y2hlcy97YmF0Y2hfaWR9ErsBChpDYW5jZWxWZWN0b3JTdG9yZUZpbGVCYXRjaBIuLnBncXVpdmVyLnYxLkNhbmNlbFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBohLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoIkqC0+STAkQiQi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVfYmF0Y2hlcy97YmF0Y2hfaWR9L2NhbmNlbBLIAQodTGlzdFZlY3RvclN0b3JlRmlsZUJhdGNoRmlsZXMSMS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVGaWxlQmF0Y2hGaWxlc1JlcXVlc3QaKS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVGaWxlc1Jlc3BvbnNlIkmC0+STAkMSQS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVfYmF0Y2hlcy97YmF0Y2hfaWR9L2ZpbGVzQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_field_mask, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_paging]);
 
 /**
  * A file attached to a store.
@@ -97,6 +97,97 @@ export const VectorStoreFileSchema: GenMessage<VectorStoreFile> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_vector_store_files, 0);
 
 /**
+ * How a file's text is cut into chunks.
+ *
+ * @generated from message pgquiver.v1.ChunkingStrategy
+ */
+export type ChunkingStrategy = Message<"pgquiver.v1.ChunkingStrategy"> & {
+  /**
+   * The way. Required.
+   *
+   * @generated from field: pgquiver.v1.ChunkingStrategyType type = 1;
+   */
+  type: ChunkingStrategyType;
+
+  /**
+   * Sizes in tokens; required with STATIC, refused with another type.
+   *
+   * @generated from field: optional pgquiver.v1.StaticChunking static = 2;
+   */
+  static?: StaticChunking | undefined;
+
+  /**
+   * Sizes in characters; required with CHARACTERS, refused with another type.
+   *
+   * @generated from field: optional pgquiver.v1.CharacterChunking characters = 3;
+   */
+  characters?: CharacterChunking | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.ChunkingStrategy.
+ * Use `create(ChunkingStrategySchema)` to create a new message.
+ */
+export const ChunkingStrategySchema: GenMessage<ChunkingStrategy> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_store_files, 1);
+
+/**
+ * Chunk sizes in tokens.
+ *
+ * @generated from message pgquiver.v1.StaticChunking
+ */
+export type StaticChunking = Message<"pgquiver.v1.StaticChunking"> & {
+  /**
+   * Most tokens in a chunk, 100 to 4,096.
+   *
+   * @generated from field: int32 max_chunk_size_tokens = 1;
+   */
+  maxChunkSizeTokens: number;
+
+  /**
+   * Tokens shared by neighbouring chunks, 0 to half of `max_chunk_size_tokens`.
+   *
+   * @generated from field: int32 chunk_overlap_tokens = 2;
+   */
+  chunkOverlapTokens: number;
+};
+
+/**
+ * Describes the message pgquiver.v1.StaticChunking.
+ * Use `create(StaticChunkingSchema)` to create a new message.
+ */
+export const StaticChunkingSchema: GenMessage<StaticChunking> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_store_files, 2);
+
+/**
+ * Chunk sizes in characters.
+ *
+ * @generated from message pgquiver.v1.CharacterChunking
+ */
+export type CharacterChunking = Message<"pgquiver.v1.CharacterChunking"> & {
+  /**
+   * Most characters in a chunk, 1 to 100,000.
+   *
+   * @generated from field: int32 max_chunk_size_characters = 1;
+   */
+  maxChunkSizeCharacters: number;
+
+  /**
+   * Characters shared by neighbouring chunks, 0 to half of `max_chunk_size_characters`; default 0.
+   *
+   * @generated from field: int32 chunk_overlap_characters = 2;
+   */
+  chunkOverlapCharacters: number;
+};
+
+/**
+ * Describes the message pgquiver.v1.CharacterChunking.
+ * Use `create(CharacterChunkingSchema)` to create a new message.
+ */
+export const CharacterChunkingSchema: GenMessage<CharacterChunking> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_store_files, 3);
+
+/**
  * How an attached file is cut into chunks.
  *
  * @generated from message pgquiver.v1.AppliedChunkingStrategy
@@ -122,7 +213,7 @@ export type AppliedChunkingStrategy = Message<"pgquiver.v1.AppliedChunkingStrate
  * Use `create(AppliedChunkingStrategySchema)` to create a new message.
  */
 export const AppliedChunkingStrategySchema: GenMessage<AppliedChunkingStrategy> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 1);
+  messageDesc(file_pgquiver_v1_vector_store_files, 4);
 
 /**
  * Why a file failed.
@@ -150,7 +241,7 @@ export type VectorStoreFileError = Message<"pgquiver.v1.VectorStoreFileError"> &
  * Use `create(VectorStoreFileErrorSchema)` to create a new message.
  */
 export const VectorStoreFileErrorSchema: GenMessage<VectorStoreFileError> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 2);
+  messageDesc(file_pgquiver_v1_vector_store_files, 5);
 
 /**
  * Attaches a file.
@@ -192,7 +283,7 @@ export type CreateVectorStoreFileRequest = Message<"pgquiver.v1.CreateVectorStor
  * Use `create(CreateVectorStoreFileRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreFileRequestSchema: GenMessage<CreateVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 3);
+  messageDesc(file_pgquiver_v1_vector_store_files, 6);
 
 /**
  * Asks for an attached file.
@@ -220,7 +311,7 @@ export type GetVectorStoreFileRequest = Message<"pgquiver.v1.GetVectorStoreFileR
  * Use `create(GetVectorStoreFileRequestSchema)` to create a new message.
  */
 export const GetVectorStoreFileRequestSchema: GenMessage<GetVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 4);
+  messageDesc(file_pgquiver_v1_vector_store_files, 7);
 
 /**
  * Asks for a page of attached files.
@@ -276,7 +367,7 @@ export type ListVectorStoreFilesRequest = Message<"pgquiver.v1.ListVectorStoreFi
  * Use `create(ListVectorStoreFilesRequestSchema)` to create a new message.
  */
 export const ListVectorStoreFilesRequestSchema: GenMessage<ListVectorStoreFilesRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 5);
+  messageDesc(file_pgquiver_v1_vector_store_files, 8);
 
 /**
  * A page of attached files.
@@ -325,7 +416,7 @@ export type ListVectorStoreFilesResponse = Message<"pgquiver.v1.ListVectorStoreF
  * Use `create(ListVectorStoreFilesResponseSchema)` to create a new message.
  */
 export const ListVectorStoreFilesResponseSchema: GenMessage<ListVectorStoreFilesResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 6);
+  messageDesc(file_pgquiver_v1_vector_store_files, 9);
 
 /**
  * Changes an attached file.
@@ -368,7 +459,7 @@ export type UpdateVectorStoreFileRequest = Message<"pgquiver.v1.UpdateVectorStor
  * Use `create(UpdateVectorStoreFileRequestSchema)` to create a new message.
  */
 export const UpdateVectorStoreFileRequestSchema: GenMessage<UpdateVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 7);
+  messageDesc(file_pgquiver_v1_vector_store_files, 10);
 
 /**
  * Removes a file from a store.
@@ -396,7 +487,7 @@ export type DeleteVectorStoreFileRequest = Message<"pgquiver.v1.DeleteVectorStor
  * Use `create(DeleteVectorStoreFileRequestSchema)` to create a new message.
  */
 export const DeleteVectorStoreFileRequestSchema: GenMessage<DeleteVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 8);
+  messageDesc(file_pgquiver_v1_vector_store_files, 11);
 
 /**
  * Says that a file is removed from a store.
@@ -431,7 +522,7 @@ export type DeleteVectorStoreFileResponse = Message<"pgquiver.v1.DeleteVectorSto
  * Use `create(DeleteVectorStoreFileResponseSchema)` to create a new message.
  */
 export const DeleteVectorStoreFileResponseSchema: GenMessage<DeleteVectorStoreFileResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 9);
+  messageDesc(file_pgquiver_v1_vector_store_files, 12);
 
 /**
  * Asks for the text of an attached file.
@@ -459,7 +550,7 @@ export type GetVectorStoreFileContentRequest = Message<"pgquiver.v1.GetVectorSto
  * Use `create(GetVectorStoreFileContentRequestSchema)` to create a new message.
  */
 export const GetVectorStoreFileContentRequestSchema: GenMessage<GetVectorStoreFileContentRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 10);
+  messageDesc(file_pgquiver_v1_vector_store_files, 13);
 
 /**
  * The text of an attached file.
@@ -501,7 +592,7 @@ export type GetVectorStoreFileContentResponse = Message<"pgquiver.v1.GetVectorSt
  * Use `create(GetVectorStoreFileContentResponseSchema)` to create a new message.
  */
 export const GetVectorStoreFileContentResponseSchema: GenMessage<GetVectorStoreFileContentResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 11);
+  messageDesc(file_pgquiver_v1_vector_store_files, 14);
 
 /**
  * Files attached together.
@@ -559,7 +650,56 @@ export type VectorStoreFileBatch = Message<"pgquiver.v1.VectorStoreFileBatch"> &
  * Use `create(VectorStoreFileBatchSchema)` to create a new message.
  */
 export const VectorStoreFileBatchSchema: GenMessage<VectorStoreFileBatch> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 12);
+  messageDesc(file_pgquiver_v1_vector_store_files, 15);
+
+/**
+ * How many files a store holds, by state.
+ *
+ * @generated from message pgquiver.v1.FileCounts
+ */
+export type FileCounts = Message<"pgquiver.v1.FileCounts"> & {
+  /**
+   * Being processed.
+   *
+   * @generated from field: int64 in_progress = 1;
+   */
+  inProgress: bigint;
+
+  /**
+   * Ready to be found.
+   *
+   * @generated from field: int64 completed = 2;
+   */
+  completed: bigint;
+
+  /**
+   * Refused or broken.
+   *
+   * @generated from field: int64 failed = 3;
+   */
+  failed: bigint;
+
+  /**
+   * Given up on request.
+   *
+   * @generated from field: int64 cancelled = 4;
+   */
+  cancelled: bigint;
+
+  /**
+   * All of them.
+   *
+   * @generated from field: int64 total = 5;
+   */
+  total: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.FileCounts.
+ * Use `create(FileCountsSchema)` to create a new message.
+ */
+export const FileCountsSchema: GenMessage<FileCounts> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_store_files, 16);
 
 /**
  * Attaches many files.
@@ -608,7 +748,7 @@ export type CreateVectorStoreFileBatchRequest = Message<"pgquiver.v1.CreateVecto
  * Use `create(CreateVectorStoreFileBatchRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreFileBatchRequestSchema: GenMessage<CreateVectorStoreFileBatchRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 13);
+  messageDesc(file_pgquiver_v1_vector_store_files, 17);
 
 /**
  * A file of a batch.
@@ -643,7 +783,7 @@ export type VectorStoreFileBatchItem = Message<"pgquiver.v1.VectorStoreFileBatch
  * Use `create(VectorStoreFileBatchItemSchema)` to create a new message.
  */
 export const VectorStoreFileBatchItemSchema: GenMessage<VectorStoreFileBatchItem> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 14);
+  messageDesc(file_pgquiver_v1_vector_store_files, 18);
 
 /**
  * Asks for a batch.
@@ -671,7 +811,7 @@ export type GetVectorStoreFileBatchRequest = Message<"pgquiver.v1.GetVectorStore
  * Use `create(GetVectorStoreFileBatchRequestSchema)` to create a new message.
  */
 export const GetVectorStoreFileBatchRequestSchema: GenMessage<GetVectorStoreFileBatchRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 15);
+  messageDesc(file_pgquiver_v1_vector_store_files, 19);
 
 /**
  * Cancels a batch.
@@ -699,7 +839,7 @@ export type CancelVectorStoreFileBatchRequest = Message<"pgquiver.v1.CancelVecto
  * Use `create(CancelVectorStoreFileBatchRequestSchema)` to create a new message.
  */
 export const CancelVectorStoreFileBatchRequestSchema: GenMessage<CancelVectorStoreFileBatchRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 16);
+  messageDesc(file_pgquiver_v1_vector_store_files, 20);
 
 /**
  * Asks for a page of a batch's files.
@@ -762,7 +902,55 @@ export type ListVectorStoreFileBatchFilesRequest = Message<"pgquiver.v1.ListVect
  * Use `create(ListVectorStoreFileBatchFilesRequestSchema)` to create a new message.
  */
 export const ListVectorStoreFileBatchFilesRequestSchema: GenMessage<ListVectorStoreFileBatchFilesRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 17);
+  messageDesc(file_pgquiver_v1_vector_store_files, 21);
+
+/**
+ * A way to cut a text.
+ *
+ * @generated from enum pgquiver.v1.ChunkingStrategyType
+ */
+export const ChunkingStrategyType = {
+  /**
+   * Not given; refused.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * 800 tokens, of which 400 repeat the end of the chunk before.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_AUTO = 1;
+   */
+  AUTO: 1,
+
+  /**
+   * Sizes in tokens, given in `static`.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_STATIC = 2;
+   */
+  STATIC: 2,
+
+  /**
+   * Sizes in characters, given in `characters`. OpenAI has no such type.
+   *
+   * @generated from enum value: CHUNKING_STRATEGY_TYPE_CHARACTERS = 3;
+   */
+  CHARACTERS: 3,
+} as const;
+
+/**
+ * A way to cut a text.
+ *
+ * @generated from enum pgquiver.v1.ChunkingStrategyType
+ */
+export type ChunkingStrategyType = (typeof ChunkingStrategyType)[keyof typeof ChunkingStrategyType] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.ChunkingStrategyType.
+ */
+export const ChunkingStrategyTypeSchema: GenEnum<ChunkingStrategyType> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_vector_store_files, 0);
 
 /**
  * A way in which a text is cut, in the words that OpenAI's replies have for it.
@@ -803,7 +991,7 @@ export type AppliedChunkingStrategyType = (typeof AppliedChunkingStrategyType)[k
  * Describes the enum pgquiver.v1.AppliedChunkingStrategyType.
  */
 export const AppliedChunkingStrategyTypeSchema: GenEnum<AppliedChunkingStrategyType> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_store_files, 0);
+  enumDesc(file_pgquiver_v1_vector_store_files, 1);
 
 /**
  * How far an attached file is.
@@ -858,7 +1046,7 @@ export type VectorStoreFileStatus = (typeof VectorStoreFileStatus)[keyof typeof 
  * Describes the enum pgquiver.v1.VectorStoreFileStatus.
  */
 export const VectorStoreFileStatusSchema: GenEnum<VectorStoreFileStatus> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_store_files, 1);
+  enumDesc(file_pgquiver_v1_vector_store_files, 2);
 
 /**
  * The cause of a file's failure.
@@ -906,7 +1094,7 @@ export type VectorStoreFileErrorCode = (typeof VectorStoreFileErrorCode)[keyof t
  * Describes the enum pgquiver.v1.VectorStoreFileErrorCode.
  */
 export const VectorStoreFileErrorCodeSchema: GenEnum<VectorStoreFileErrorCode> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_store_files, 2);
+  enumDesc(file_pgquiver_v1_vector_store_files, 3);
 
 /**
  * Attaches files to vector stores. An attached file is read, cut into chunks, embedded and made

@@ -11,13 +11,19 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
+import type { IndexState, Precision } from "./indexes_pb.ts";
+import { file_pgquiver_v1_indexes } from "./indexes_pb.ts";
+import type { Order } from "./paging_pb.ts";
+import { file_pgquiver_v1_paging } from "./paging_pb.ts";
+import type { ChunkingStrategy, FileCounts } from "./vector_store_files_pb.ts";
+import { file_pgquiver_v1_vector_store_files } from "./vector_store_files_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/vector_stores.proto.
  */
 export const file_pgquiver_v1_vector_stores: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSLzBQoLVmVjdG9yU3RvcmUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSEQoEbmFtZRgEIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAUgASgJSAGIAQESEwoLdXNhZ2VfYnl0ZXMYBiABKAMSLAoLZmlsZV9jb3VudHMYByABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzEi4KBnN0YXR1cxgIIAEoDjIeLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlU3RhdHVzEjUKDWV4cGlyZXNfYWZ0ZXIYCSABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARIXCgpleHBpcmVzX2F0GAogASgDSAOIAQESGwoObGFzdF9hY3RpdmVfYXQYCyABKANIBIgBARI4CghtZXRhZGF0YRgMIAMoCzImLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlLk1ldGFkYXRhRW50cnkSFwoKZGltZW5zaW9ucxgNIAEoBUgFiAEBEhwKD2VtYmVkZGluZ19tb2RlbBgOIAEoCUgGiAEBEhcKD2VtYmVkZGluZ19jb3VudBgPIAEoAxIuCglwcmVjaXNpb24YECABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IB4gBARIQCghsYW5ndWFnZRgRIAEoCRIsCgtpbmRleF9zdGF0ZRgSIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uImYKCkZpbGVDb3VudHMSEwoLaW5fcHJvZ3Jlc3MYASABKAMSEQoJY29tcGxldGVkGAIgASgDEg4KBmZhaWxlZBgDIAEoAxIRCgljYW5jZWxsZWQYBCABKAMSDQoFdG90YWwYBSABKAMiVQoMRXhwaXJlc0FmdGVyEikKBmFuY2hvchgBIAEoDjIZLnBncXVpdmVyLnYxLkV4cGlyeUFuY2hvchIRCgRkYXlzGAIgASgFSACIAQFCBwoFX2RheXMiyAEKEENodW5raW5nU3RyYXRlZ3kSLwoEdHlwZRgBIAEoDjIhLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lUeXBlEjAKBnN0YXRpYxgCIAEoCzIbLnBncXVpdmVyLnYxLlN0YXRpY0NodW5raW5nSACIAQESNwoKY2hhcmFjdGVycxgDIAEoCzIeLnBncXVpdmVyLnYxLkNoYXJhY3RlckNodW5raW5nSAGIAQFCCQoHX3N0YXRpY0INCgtfY2hhcmFjdGVycyJNCg5TdGF0aWNDaHVua2luZxIdChVtYXhfY2h1bmtfc2l6ZV90b2tlbnMYASABKAUSHAoUY2h1bmtfb3ZlcmxhcF90b2tlbnMYAiABKAUiWAoRQ2hhcmFjdGVyQ2h1bmtpbmcSIQoZbWF4X2NodW5rX3NpemVfY2hhcmFjdGVycxgBIAEoBRIgChhjaHVua19vdmVybGFwX2NoYXJhY3RlcnMYAiABKAUiqgQKGENyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBIRCgRuYW1lGAEgASgJSACIAQESGAoLZGVzY3JpcHRpb24YAiABKAlIAYgBARIQCghmaWxlX2lkcxgDIAMoCRI1Cg1leHBpcmVzX2FmdGVyGAQgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAKIAQESPQoRY2h1bmtpbmdfc3RyYXRlZ3kYBSABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SAOIAQESRQoIbWV0YWRhdGEYBiADKAsyMy5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRIPCgJpZBgHIAEoCUgEiAEBEhcKCmRpbWVuc2lvbnMYCCABKAVIBYgBARIuCglwcmVjaXNpb24YCSABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IBogBARIVCghsYW5ndWFnZRgKIAEoCUgHiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIOCgxfZGVzY3JpcHRpb25CEAoOX2V4cGlyZXNfYWZ0ZXJCFAoSX2NodW5raW5nX3N0cmF0ZWd5QgUKA19pZEINCgtfZGltZW5zaW9uc0IMCgpfcHJlY2lzaW9uQgsKCV9sYW5ndWFnZSIwChVHZXRWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIqcBChdMaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESEwoGYmVmb3JlGAMgASgJSAKIAQESJgoFb3JkZXIYBCABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXIiqgEKGExpc3RWZWN0b3JTdG9yZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJgoEZGF0YRgCIAMoCzIYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCLBAgoYVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESNQoNZXhwaXJlc19hZnRlchgDIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgBiAEBEkUKCG1ldGFkYXRhGAQgAygLMjMucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnkSLwoLdXBkYXRlX21hc2sYBSABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIQCg5fZXhwaXJlc19hZnRlciIzChhEZWxldGVWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIkgKGURlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgqagoJUHJlY2lzaW9uEhkKFVBSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhUKEVBSRUNJU0lPTl9GTE9BVDMyEAESFQoRUFJFQ0lTSU9OX0ZMT0FUMTYQAhIUChBQUkVDSVNJT05fQklOQVJZEAMquQEKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBJTkRFWF9TVEFURV9OT05FEAESFwoTSU5ERVhfU1RBVEVfV0FJVElORxACEhYKEklOREVYX1NUQVRFX01PVklORxADEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAQSFQoRSU5ERVhfU1RBVEVfUkVBRFkQBRIWChJJTkRFWF9TVEFURV9GQUlMRUQQBiqhAQoRVmVjdG9yU3RvcmVTdGF0dXMSIwofVkVDVE9SX1NUT1JFX1NUQVRVU19VTlNQRUNJRklFRBAAEh8KG1ZFQ1RPUl9TVE9SRV9TVEFUVVNfRVhQSVJFRBABEiMKH1ZFQ1RPUl9TVE9SRV9TVEFUVVNfSU5fUFJPR1JFU1MQAhIhCh1WRUNUT1JfU1RPUkVfU1RBVFVTX0NPTVBMRVRFRBADKk8KDEV4cGlyeUFuY2hvchIdChlFWFBJUllfQU5DSE9SX1VOU1BFQ0lGSUVEEAASIAocRVhQSVJZX0FOQ0hPUl9MQVNUX0FDVElWRV9BVBABKqkBChRDaHVua2luZ1N0cmF0ZWd5VHlwZRImCiJDSFVOS0lOR19TVFJBVEVHWV9UWVBFX1VOU1BFQ0lGSUVEEAASHwobQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9BVVRPEAESIQodQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9TVEFUSUMQAhIlCiFDSFVOS0lOR19TVFJBVEVHWV9UWVBFX0NIQVJBQ1RFUlMQAyo9CgVPcmRlchIVChFPUkRFUl9VTlNQRUNJRklFRBAAEg0KCU9SREVSX0FTQxABEg4KCk9SREVSX0RFU0MQAjKaBQoSVmVjdG9yU3RvcmVTZXJ2aWNlEnIKEUNyZWF0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiHILT5JMCFjoBKiIRL3YxL3ZlY3Rvcl9zdG9yZXMSewoOR2V0VmVjdG9yU3RvcmUSIi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSIrgtPkkwIlEiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRJ6ChBMaXN0VmVjdG9yU3RvcmVzEiQucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3Jlc1JlcXVlc3QaJS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVzUmVzcG9uc2UiGYLT5JMCExIRL3YxL3ZlY3Rvcl9zdG9yZXMShAEKEVVwZGF0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiLoLT5JMCKDoBKiIjL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0SjwEKEURlbGV0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVSZXF1ZXN0GiYucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVSZXNwb25zZSIrgtPkkwIlKiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask]);
+  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSLzBQoLVmVjdG9yU3RvcmUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSEQoEbmFtZRgEIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAUgASgJSAGIAQESEwoLdXNhZ2VfYnl0ZXMYBiABKAMSLAoLZmlsZV9jb3VudHMYByABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzEi4KBnN0YXR1cxgIIAEoDjIeLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlU3RhdHVzEjUKDWV4cGlyZXNfYWZ0ZXIYCSABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARIXCgpleHBpcmVzX2F0GAogASgDSAOIAQESGwoObGFzdF9hY3RpdmVfYXQYCyABKANIBIgBARI4CghtZXRhZGF0YRgMIAMoCzImLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlLk1ldGFkYXRhRW50cnkSFwoKZGltZW5zaW9ucxgNIAEoBUgFiAEBEhwKD2VtYmVkZGluZ19tb2RlbBgOIAEoCUgGiAEBEhcKD2VtYmVkZGluZ19jb3VudBgPIAEoAxIuCglwcmVjaXNpb24YECABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IB4gBARIQCghsYW5ndWFnZRgRIAEoCRIsCgtpbmRleF9zdGF0ZRgSIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uIlUKDEV4cGlyZXNBZnRlchIpCgZhbmNob3IYASABKA4yGS5wZ3F1aXZlci52MS5FeHBpcnlBbmNob3ISEQoEZGF5cxgCIAEoBUgAiAEBQgcKBV9kYXlzIqoEChhDcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QSEQoEbmFtZRgBIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAIgASgJSAGIAQESEAoIZmlsZV9pZHMYAyADKAkSNQoNZXhwaXJlc19hZnRlchgEIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgCiAEBEj0KEWNodW5raW5nX3N0cmF0ZWd5GAUgASgLMh0ucGdxdWl2ZXIudjEuQ2h1bmtpbmdTdHJhdGVneUgDiAEBEkUKCG1ldGFkYXRhGAYgAygLMjMucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnkSDwoCaWQYByABKAlIBIgBARIXCgpkaW1lbnNpb25zGAggASgFSAWIAQESLgoJcHJlY2lzaW9uGAkgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAaIAQESFQoIbGFuZ3VhZ2UYCiABKAlIB4gBARovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCDgoMX2Rlc2NyaXB0aW9uQhAKDl9leHBpcmVzX2FmdGVyQhQKEl9jaHVua2luZ19zdHJhdGVneUIFCgNfaWRCDQoLX2RpbWVuc2lvbnNCDAoKX3ByZWNpc2lvbkILCglfbGFuZ3VhZ2UiMAoVR2V0VmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKnAQoXTGlzdFZlY3RvclN0b3Jlc1JlcXVlc3QSEgoFbGltaXQYASABKAVIAIgBARISCgVhZnRlchgCIAEoCUgBiAEBEhMKBmJlZm9yZRgDIAEoCUgCiAEBEiYKBW9yZGVyGAQgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyIqoBChhMaXN0VmVjdG9yU3RvcmVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiYKBGRhdGEYAiADKAsyGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZRIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiwQIKGFVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEQoEbmFtZRgCIAEoCUgAiAEBEjUKDWV4cGlyZXNfYWZ0ZXIYAyABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAYgBARJFCghtZXRhZGF0YRgEIAMoCzIzLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdC5NZXRhZGF0YUVudHJ5Ei8KC3VwZGF0ZV9tYXNrGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCEAoOX2V4cGlyZXNfYWZ0ZXIiMwoYRGVsZXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSJIChlEZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIKqEBChFWZWN0b3JTdG9yZVN0YXR1cxIjCh9WRUNUT1JfU1RPUkVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHwobVkVDVE9SX1NUT1JFX1NUQVRVU19FWFBJUkVEEAESIwofVkVDVE9SX1NUT1JFX1NUQVRVU19JTl9QUk9HUkVTUxACEiEKHVZFQ1RPUl9TVE9SRV9TVEFUVVNfQ09NUExFVEVEEAMqTwoMRXhwaXJ5QW5jaG9yEh0KGUVYUElSWV9BTkNIT1JfVU5TUEVDSUZJRUQQABIgChxFWFBJUllfQU5DSE9SX0xBU1RfQUNUSVZFX0FUEAEymgUKElZlY3RvclN0b3JlU2VydmljZRJyChFDcmVhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIhyC0+STAhY6ASoiES92MS92ZWN0b3Jfc3RvcmVzEnsKDkdldFZlY3RvclN0b3JlEiIucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiK4LT5JMCJRIjL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0SegoQTGlzdFZlY3RvclN0b3JlcxIkLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZXNSZXF1ZXN0GiUucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3Jlc1Jlc3BvbnNlIhmC0+STAhMSES92MS92ZWN0b3Jfc3RvcmVzEoQBChFVcGRhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIi6C0+STAig6ASoiIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9Eo8BChFEZWxldGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVxdWVzdBomLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2UiK4LT5JMCJSojL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH1CXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_indexes, file_pgquiver_v1_paging, file_pgquiver_v1_vector_store_files]);
 
 /**
  * A collection of embeddings that are searched together.
@@ -162,55 +168,6 @@ export const VectorStoreSchema: GenMessage<VectorStore> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_vector_stores, 0);
 
 /**
- * How many files a store holds, by state.
- *
- * @generated from message pgquiver.v1.FileCounts
- */
-export type FileCounts = Message<"pgquiver.v1.FileCounts"> & {
-  /**
-   * Being processed.
-   *
-   * @generated from field: int64 in_progress = 1;
-   */
-  inProgress: bigint;
-
-  /**
-   * Ready to be found.
-   *
-   * @generated from field: int64 completed = 2;
-   */
-  completed: bigint;
-
-  /**
-   * Refused or broken.
-   *
-   * @generated from field: int64 failed = 3;
-   */
-  failed: bigint;
-
-  /**
-   * Given up on request.
-   *
-   * @generated from field: int64 cancelled = 4;
-   */
-  cancelled: bigint;
-
-  /**
-   * All of them.
-   *
-   * @generated from field: int64 total = 5;
-   */
-  total: bigint;
-};
-
-/**
- * Describes the message pgquiver.v1.FileCounts.
- * Use `create(FileCountsSchema)` to create a new message.
- */
-export const FileCountsSchema: GenMessage<FileCounts> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 1);
-
-/**
  * An expiry by disuse.
  *
  * @generated from message pgquiver.v1.ExpiresAfter
@@ -236,98 +193,7 @@ export type ExpiresAfter = Message<"pgquiver.v1.ExpiresAfter"> & {
  * Use `create(ExpiresAfterSchema)` to create a new message.
  */
 export const ExpiresAfterSchema: GenMessage<ExpiresAfter> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 2);
-
-/**
- * How a file's text is cut into chunks.
- *
- * @generated from message pgquiver.v1.ChunkingStrategy
- */
-export type ChunkingStrategy = Message<"pgquiver.v1.ChunkingStrategy"> & {
-  /**
-   * The way. Required.
-   *
-   * @generated from field: pgquiver.v1.ChunkingStrategyType type = 1;
-   */
-  type: ChunkingStrategyType;
-
-  /**
-   * Sizes in tokens; required with STATIC, refused with another type.
-   *
-   * @generated from field: optional pgquiver.v1.StaticChunking static = 2;
-   */
-  static?: StaticChunking | undefined;
-
-  /**
-   * Sizes in characters; required with CHARACTERS, refused with another type.
-   *
-   * @generated from field: optional pgquiver.v1.CharacterChunking characters = 3;
-   */
-  characters?: CharacterChunking | undefined;
-};
-
-/**
- * Describes the message pgquiver.v1.ChunkingStrategy.
- * Use `create(ChunkingStrategySchema)` to create a new message.
- */
-export const ChunkingStrategySchema: GenMessage<ChunkingStrategy> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 3);
-
-/**
- * Chunk sizes in tokens.
- *
- * @generated from message pgquiver.v1.StaticChunking
- */
-export type StaticChunking = Message<"pgquiver.v1.StaticChunking"> & {
-  /**
-   * Most tokens in a chunk, 100 to 4,096.
-   *
-   * @generated from field: int32 max_chunk_size_tokens = 1;
-   */
-  maxChunkSizeTokens: number;
-
-  /**
-   * Tokens shared by neighbouring chunks, 0 to half of `max_chunk_size_tokens`.
-   *
-   * @generated from field: int32 chunk_overlap_tokens = 2;
-   */
-  chunkOverlapTokens: number;
-};
-
-/**
- * Describes the message pgquiver.v1.StaticChunking.
- * Use `create(StaticChunkingSchema)` to create a new message.
- */
-export const StaticChunkingSchema: GenMessage<StaticChunking> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 4);
-
-/**
- * Chunk sizes in characters.
- *
- * @generated from message pgquiver.v1.CharacterChunking
- */
-export type CharacterChunking = Message<"pgquiver.v1.CharacterChunking"> & {
-  /**
-   * Most characters in a chunk, 1 to 100,000.
-   *
-   * @generated from field: int32 max_chunk_size_characters = 1;
-   */
-  maxChunkSizeCharacters: number;
-
-  /**
-   * Characters shared by neighbouring chunks, 0 to half of `max_chunk_size_characters`; default 0.
-   *
-   * @generated from field: int32 chunk_overlap_characters = 2;
-   */
-  chunkOverlapCharacters: number;
-};
-
-/**
- * Describes the message pgquiver.v1.CharacterChunking.
- * Use `create(CharacterChunkingSchema)` to create a new message.
- */
-export const CharacterChunkingSchema: GenMessage<CharacterChunking> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 5);
+  messageDesc(file_pgquiver_v1_vector_stores, 1);
 
 /**
  * Asks for a new store.
@@ -413,7 +279,7 @@ export type CreateVectorStoreRequest = Message<"pgquiver.v1.CreateVectorStoreReq
  * Use `create(CreateVectorStoreRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreRequestSchema: GenMessage<CreateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 6);
+  messageDesc(file_pgquiver_v1_vector_stores, 2);
 
 /**
  * Asks for one store.
@@ -434,7 +300,7 @@ export type GetVectorStoreRequest = Message<"pgquiver.v1.GetVectorStoreRequest">
  * Use `create(GetVectorStoreRequestSchema)` to create a new message.
  */
 export const GetVectorStoreRequestSchema: GenMessage<GetVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 7);
+  messageDesc(file_pgquiver_v1_vector_stores, 3);
 
 /**
  * Asks for a page of stores.
@@ -476,7 +342,7 @@ export type ListVectorStoresRequest = Message<"pgquiver.v1.ListVectorStoresReque
  * Use `create(ListVectorStoresRequestSchema)` to create a new message.
  */
 export const ListVectorStoresRequestSchema: GenMessage<ListVectorStoresRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 8);
+  messageDesc(file_pgquiver_v1_vector_stores, 4);
 
 /**
  * A page of stores.
@@ -525,7 +391,7 @@ export type ListVectorStoresResponse = Message<"pgquiver.v1.ListVectorStoresResp
  * Use `create(ListVectorStoresResponseSchema)` to create a new message.
  */
 export const ListVectorStoresResponseSchema: GenMessage<ListVectorStoresResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 9);
+  messageDesc(file_pgquiver_v1_vector_stores, 5);
 
 /**
  * Changes a store. Over JSON, `update_mask` is made from the keys of the body.
@@ -574,7 +440,7 @@ export type UpdateVectorStoreRequest = Message<"pgquiver.v1.UpdateVectorStoreReq
  * Use `create(UpdateVectorStoreRequestSchema)` to create a new message.
  */
 export const UpdateVectorStoreRequestSchema: GenMessage<UpdateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 10);
+  messageDesc(file_pgquiver_v1_vector_stores, 6);
 
 /**
  * Deletes a store.
@@ -595,7 +461,7 @@ export type DeleteVectorStoreRequest = Message<"pgquiver.v1.DeleteVectorStoreReq
  * Use `create(DeleteVectorStoreRequestSchema)` to create a new message.
  */
 export const DeleteVectorStoreRequestSchema: GenMessage<DeleteVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 11);
+  messageDesc(file_pgquiver_v1_vector_stores, 7);
 
 /**
  * Says that a store is gone.
@@ -630,126 +496,7 @@ export type DeleteVectorStoreResponse = Message<"pgquiver.v1.DeleteVectorStoreRe
  * Use `create(DeleteVectorStoreResponseSchema)` to create a new message.
  */
 export const DeleteVectorStoreResponseSchema: GenMessage<DeleteVectorStoreResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 12);
-
-/**
- * What a vector index keeps of each vector. The stored vectors themselves always stay float32, and
- * what an index of less precision finds is ranked by them.
- *
- * @generated from enum pgquiver.v1.Precision
- */
-export const Precision = {
-  /**
-   * Not given: chosen by dimensions.
-   *
-   * @generated from enum value: PRECISION_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-
-  /**
-   * All of it; up to 2,000 dimensions.
-   *
-   * @generated from enum value: PRECISION_FLOAT32 = 1;
-   */
-  FLOAT32: 1,
-
-  /**
-   * Half of its bits; up to 4,000 dimensions.
-   *
-   * @generated from enum value: PRECISION_FLOAT16 = 2;
-   */
-  FLOAT16: 2,
-
-  /**
-   * The sign of each number; up to 16,000 dimensions.
-   *
-   * @generated from enum value: PRECISION_BINARY = 3;
-   */
-  BINARY: 3,
-} as const;
-
-/**
- * What a vector index keeps of each vector. The stored vectors themselves always stay float32, and
- * what an index of less precision finds is ranked by them.
- *
- * @generated from enum pgquiver.v1.Precision
- */
-export type Precision = (typeof Precision)[keyof typeof Precision] | UnknownEnum;
-
-/**
- * Describes the enum pgquiver.v1.Precision.
- */
-export const PrecisionSchema: GenEnum<Precision> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 0);
-
-/**
- * How far a store's own table and vector index are. Search is exact in every state but READY.
- *
- * @generated from enum pgquiver.v1.IndexState
- */
-export const IndexState = {
-  /**
-   * Never sent.
-   *
-   * @generated from enum value: INDEX_STATE_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-
-  /**
-   * None, and none is due: the store is small, or an index is forbidden.
-   *
-   * @generated from enum value: INDEX_STATE_NONE = 1;
-   */
-  NONE: 1,
-
-  /**
-   * Due; waiting for its turn.
-   *
-   * @generated from enum value: INDEX_STATE_WAITING = 2;
-   */
-  WAITING: 2,
-
-  /**
-   * The rows are being copied into the store's own table.
-   *
-   * @generated from enum value: INDEX_STATE_MOVING = 3;
-   */
-  MOVING: 3,
-
-  /**
-   * The rows are in the store's own table; the index is being built.
-   *
-   * @generated from enum value: INDEX_STATE_BUILDING = 4;
-   */
-  BUILDING: 4,
-
-  /**
-   * In use.
-   *
-   * @generated from enum value: INDEX_STATE_READY = 5;
-   */
-  READY: 5,
-
-  /**
-   * The last attempt failed; another follows.
-   *
-   * @generated from enum value: INDEX_STATE_FAILED = 6;
-   */
-  FAILED: 6,
-} as const;
-
-/**
- * How far a store's own table and vector index are. Search is exact in every state but READY.
- *
- * @generated from enum pgquiver.v1.IndexState
- */
-export type IndexState = (typeof IndexState)[keyof typeof IndexState] | UnknownEnum;
-
-/**
- * Describes the enum pgquiver.v1.IndexState.
- */
-export const IndexStateSchema: GenEnum<IndexState> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 1);
+  messageDesc(file_pgquiver_v1_vector_stores, 8);
 
 /**
  * Whether a store can be used.
@@ -797,7 +544,7 @@ export type VectorStoreStatus = (typeof VectorStoreStatus)[keyof typeof VectorSt
  * Describes the enum pgquiver.v1.VectorStoreStatus.
  */
 export const VectorStoreStatusSchema: GenEnum<VectorStoreStatus> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 2);
+  enumDesc(file_pgquiver_v1_vector_stores, 0);
 
 /**
  * The time from which a store's expiry is counted.
@@ -831,96 +578,7 @@ export type ExpiryAnchor = (typeof ExpiryAnchor)[keyof typeof ExpiryAnchor] | Un
  * Describes the enum pgquiver.v1.ExpiryAnchor.
  */
 export const ExpiryAnchorSchema: GenEnum<ExpiryAnchor> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 3);
-
-/**
- * A way to cut a text.
- *
- * @generated from enum pgquiver.v1.ChunkingStrategyType
- */
-export const ChunkingStrategyType = {
-  /**
-   * Not given; refused.
-   *
-   * @generated from enum value: CHUNKING_STRATEGY_TYPE_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-
-  /**
-   * 800 tokens, of which 400 repeat the end of the chunk before.
-   *
-   * @generated from enum value: CHUNKING_STRATEGY_TYPE_AUTO = 1;
-   */
-  AUTO: 1,
-
-  /**
-   * Sizes in tokens, given in `static`.
-   *
-   * @generated from enum value: CHUNKING_STRATEGY_TYPE_STATIC = 2;
-   */
-  STATIC: 2,
-
-  /**
-   * Sizes in characters, given in `characters`. OpenAI has no such type.
-   *
-   * @generated from enum value: CHUNKING_STRATEGY_TYPE_CHARACTERS = 3;
-   */
-  CHARACTERS: 3,
-} as const;
-
-/**
- * A way to cut a text.
- *
- * @generated from enum pgquiver.v1.ChunkingStrategyType
- */
-export type ChunkingStrategyType = (typeof ChunkingStrategyType)[keyof typeof ChunkingStrategyType] | UnknownEnum;
-
-/**
- * Describes the enum pgquiver.v1.ChunkingStrategyType.
- */
-export const ChunkingStrategyTypeSchema: GenEnum<ChunkingStrategyType> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 4);
-
-/**
- * The direction of a list.
- *
- * @generated from enum pgquiver.v1.Order
- */
-export const Order = {
-  /**
-   * Not given: the list's default.
-   *
-   * @generated from enum value: ORDER_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-
-  /**
-   * Ascending.
-   *
-   * @generated from enum value: ORDER_ASC = 1;
-   */
-  ASC: 1,
-
-  /**
-   * Descending.
-   *
-   * @generated from enum value: ORDER_DESC = 2;
-   */
-  DESC: 2,
-} as const;
-
-/**
- * The direction of a list.
- *
- * @generated from enum pgquiver.v1.Order
- */
-export type Order = (typeof Order)[keyof typeof Order] | UnknownEnum;
-
-/**
- * Describes the enum pgquiver.v1.Order.
- */
-export const OrderSchema: GenEnum<Order> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 5);
+  enumDesc(file_pgquiver_v1_vector_stores, 1);
 
 /**
  * Manages vector stores: named collections of embeddings that are searched together.

@@ -6,7 +6,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
 import { SearchService } from "../../../gen/pgquiver/v1/search_pb.ts";
-import { ChunkingStrategySchema } from "../../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { ChunkingStrategySchema } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { checkRange } from "../../api/checks.ts";
 import { searchResultsMax } from "../../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../../errors.ts";
