@@ -16,18 +16,22 @@ import {
   type VectorIndex,
 } from "./plan.ts";
 
-/** What a build may use of the server. */
+/** The server's resources that one index build may use. */
 export interface BuildOptions {
-  /** Most memory for the graph while it is built; beyond it a build becomes slow. */
+  /** Upper bound of `maintenance_work_mem`. A graph that outgrows it is built on disk, many times slower. */
   memoryBytes: number;
-  /** Parallel workers beside the session itself. */
+  /** `max_parallel_maintenance_workers`: parallel workers in addition to the session itself. */
   workers: number;
 }
 
-/** How often a build looks whether its index is still wanted. */
+/** Polling interval at which a running build checks that the store's policy still wants an index. */
 const WATCH_MS = 1_000;
 
-/** Names the index to be built, so that what a crash leaves of it is known, in place of one that was not built. */
+/**
+ * Stores the name and the parameters of the next index before the build starts, so that a build cut off by a
+ * crash can be found by its name. Drops leftovers of earlier builds. Throws when the precision does not allow
+ * the store's dimensions.
+ */
 export async function designIndex(bench: Bench, plan: Plan): Promise<void> {
   const { database, pool, signal } = bench;
   const { tables } = database;
@@ -55,12 +59,15 @@ export async function designIndex(bench: Bench, plan: Plan): Promise<void> {
   );
 }
 
-/** What the names of an own table's vector indexes begin with. */
+/** The prefix of the names of an own table's vector indexes. */
 function namePrefix(plan: Plan): string {
   return `${plan.own_table}_hnsw_`;
 }
 
-/** Builds the index beside the one in use, if any, and takes it into use. */
+/**
+ * Builds the next index beside the current one, if any, then makes searches use it. Does nothing but the last
+ * part when a valid index of that name exists, so the step is idempotent.
+ */
 export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions): Promise<void> {
   const { database, pool, signal } = bench;
   const { tables } = database;
@@ -91,7 +98,10 @@ export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions
   );
 }
 
-/** The vector indexes of a store's own table; `identifier` is for SQL, in whichever schema they are. */
+/**
+ * The vector indexes of a store's own table, invalid ones included; `identifier` is schema-qualified and
+ * quoted.
+ */
 async function findIndexes(
   { pool, signal }: Bench,
   plan: Plan,
@@ -123,7 +133,8 @@ async function createIndex(
       {
         maintenance_work_mem: `${Math.ceil(memoryBytes / 1024)}kB`,
         max_parallel_maintenance_workers: workers,
-        // It waits for all who began before it; nobody waits for it.
+        // CREATE INDEX CONCURRENTLY waits for older transactions but blocks nobody, so it needs no lock
+        // timeout.
         lock_timeout: 0,
       },
       () =>
@@ -153,14 +164,15 @@ async function createIndex(
 }
 
 /**
- * Parallel workers share the graph in shared memory, of which a container has 64 MiB unless told otherwise; Postgres
- * then fails in this file of its source, in whatever language it says so.
+ * Parallel workers share the graph in dynamic shared memory (/dev/shm), which is 64 MiB in a container by
+ * default. When it runs out, the error comes from dsm_impl.c; the source file is matched because the message
+ * is translated.
  */
 function lacksSharedMemory(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.file === "dsm_impl.c";
 }
 
-/** Runs `work` under settings of the session, which has others before and after. */
+/** Runs `work` with session settings (SET), and resets them afterwards. */
 async function withSettings<T>(
   client: Client,
   settings: Record<string, string | number>,
@@ -175,8 +187,9 @@ async function withSettings<T>(
 }
 
 /**
- * Memory for the whole graph, with a quarter to spare: for each row its vector as the index keeps it, the element
- * itself and 2 m neighbours of 24 bytes at the lowest level, an m-th more at those above (pgvector's src/hnsw.h).
+ * Bytes to build the whole HNSW graph in memory, with a margin of a quarter and 64 MiB: per row the vector at
+ * the index's precision, 256 bytes for the element, and 2 m neighbours of 24 bytes at the lowest level, 1/m
+ * more for the levels above (pgvector's src/hnsw.h).
  */
 function estimateBytes(plan: Plan, { precision, m }: Design): number {
   const dimensions = plan.dimensions ?? 0;
@@ -185,12 +198,15 @@ function estimateBytes(plan: Plan, { precision, m }: Design): number {
   return 64 * 1024 * 1024 + 1.25 * rowBytes * Number(plan.embedding_count);
 }
 
-/** Stops the build when an index is no longer wanted. A deletion of the store stops it by itself. */
+/**
+ * Cancels the running build once the store's policy is `never`. Deleting the store cancels the build from its
+ * own side.
+ */
 async function watch({ pool, tables }: Database, plan: Plan, built: AbortSignal): Promise<void> {
   while (!built.aborted) {
     await delay(WATCH_MS, undefined, { signal: built }).catch(() => {});
     if (built.aborted) return;
-    // Should this fail, the next look will do.
+    // A failed poll is ignored: the next one sees the same.
     await pool
       .query(
         `select pg_cancel_backend(progress.pid) from ${tables.vectorStores} as store
@@ -203,7 +219,7 @@ async function watch({ pool, tables }: Database, plan: Plan, built: AbortSignal)
   }
 }
 
-/** Drops the indexes that are not the one in use, whatever they were meant for. */
+/** Drops every vector index of the store except the current one. */
 export async function replaceIndex(bench: Bench, plan: Plan): Promise<void> {
   await dropIndexes(bench, plan, plan.current_index?.name);
   await forgetNext(bench, plan);
@@ -215,7 +231,10 @@ async function forgetNext({ database, pool, signal }: Bench, plan: Plan): Promis
   );
 }
 
-/** Takes the index out of use and drops it. */
+/**
+ * Makes searches exact again, then drops every vector index of the store. Does nothing unless the policy is
+ * `never`.
+ */
 export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
   const { database, pool, signal } = bench;
   const { tables } = database;
@@ -225,7 +244,7 @@ export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
       const locked = await lockPlan(client, tables, plan);
       if (locked?.index_policy !== "never") return false;
       await updateStore(client, tables, plan, { index_precision: null, index_state: "none" });
-      // As if it was still to be built: should it be wanted again before it is dropped, that is what happens.
+      // Recorded as not yet built: if the policy changes back before the DROP, the existing index is reused.
       await updatePlan(client, tables, plan, {
         current_index: null,
         next_index: locked.next_index ?? locked.current_index,
@@ -240,7 +259,10 @@ export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
   await forgetNext(bench, plan);
 }
 
-/** Drops a store's vector indexes but one, without keeping readers or writers waiting. */
+/**
+ * Drops a store's vector indexes except `kept`; on Postgres by DROP INDEX CONCURRENTLY, which blocks neither
+ * readers nor writers.
+ */
 async function dropIndexes(bench: Bench, plan: Plan, kept: string | undefined): Promise<void> {
   const { database, pool, signal } = bench;
   const concurrently = database.kind === "embedded" ? "" : "concurrently";

@@ -3,7 +3,7 @@ import { invalidArgument } from "../errors.ts";
 import { INDEX_DIMENSIONS_MAX, type Precision } from "../postgres/vector-index.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 
-/** The states of an index as messages have them. */
+/** `index_state` in the database -> its protobuf enum value. */
 export const INDEX_STATES: Record<VectorStoreRow["index_state"], IndexState> = {
   none: IndexState.NONE,
   waiting: IndexState.WAITING,
@@ -13,14 +13,17 @@ export const INDEX_STATES: Record<VectorStoreRow["index_state"], IndexState> = {
   failed: IndexState.FAILED,
 };
 
-/** The precisions as messages have them. */
+/** `precision` in the database -> its protobuf enum value. */
 export const PRECISIONS: Record<Precision, PrecisionMessage> = {
   float32: PrecisionMessage.FLOAT32,
   float16: PrecisionMessage.FLOAT16,
   binary: PrecisionMessage.BINARY,
 };
 
-/** Reads a precision; undefined when none was given. Whether it suits the dimensions is up to `checkPrecision`. */
+/**
+ * Converts a precision from protobuf; undefined when it is unset or UNSPECIFIED, `invalid_argument` for a
+ * number that is no value of the enum. `checkPrecision` checks the precision against the dimensions.
+ */
 export function readPrecision(value: PrecisionMessage | undefined): Precision | undefined {
   if (value === undefined || value === PrecisionMessage.UNSPECIFIED) return undefined;
   for (const [precision, message] of Object.entries(PRECISIONS))
@@ -28,7 +31,10 @@ export function readPrecision(value: PrecisionMessage | undefined): Precision | 
   throw invalidArgument("precision", `Invalid 'precision': ${value} is no precision.`);
 }
 
-/** Refuses a precision that no index on vectors of so many dimensions can have. */
+/**
+ * Throws `invalid_argument` when an HNSW index of this precision does not allow so many dimensions; null:
+ * unknown yet.
+ */
 export function checkPrecision(precision: Precision | null, dimensions: number | null): void {
   if (precision === null || dimensions === null || dimensions <= INDEX_DIMENSIONS_MAX[precision]) return;
   throw invalidArgument(

@@ -8,32 +8,55 @@ import { textVector } from "../postgres/text-index.ts";
 import { cancellable, savepoint, transaction } from "../postgres/transaction.ts";
 import { lockPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
 
-/** What a step works with. */
+/** The resources of one step. */
 export interface Bench {
   database: Database;
-  /** The connection for work in the background. Its own `query` would close it where a statement fails, lock and all. */
+  /**
+   * A pool of one connection, whose session holds the worker's advisory lock. Only `connect` is offered:
+   * `Pool.query` closes the connection when a statement fails, and the lock would be released with the
+   * session.
+   */
   pool: Pick<pg.Pool, "connect">;
   signal: AbortSignal;
 }
 
-/** How long the switch waits for the writers, who meanwhile wait behind it; then it is tried again later. */
+/**
+ * Lock timeout of the switch to the own table. New writers of the store queue behind the waiting exclusive
+ * lock, so the switch gives up after this time and is tried again later.
+ */
 const SWITCH_WAIT_MS = 1_000;
-/** How long the shared table's lock is waited for. An autovacuum that has it gives way after `deadlock_timeout`, a second. */
+/**
+ * Lock timeout for SHARE UPDATE EXCLUSIVE on the shared table. An autovacuum holds the same lock and is
+ * cancelled by Postgres after `deadlock_timeout` (1 s), so the timeout must be longer.
+ */
 const CLEAN_WAIT_MS = 5_000;
-/** How long a lock is waited for that keeps readers of one store waiting, and how long they are then let through. */
+/**
+ * ALTER TABLE … INHERIT needs ACCESS EXCLUSIVE on the own table: while the statement waits, new readers of
+ * the store queue behind it. So it waits this long, then pauses to let the queue drain, and gives up after so
+ * many tries.
+ */
 const BRIEF_WAIT_MS = 200;
 const BRIEF_PAUSE_MS = 300;
 const BRIEF_WAITS_MAX = 20;
-/** Bytes of one transaction of the copy, and its rows. */
+/** Bounds of one transaction of the copy: estimated bytes, and rows. */
 const BATCH_BYTES = 16 * 1024 * 1024;
 const BATCH_ROWS_MAX = 10_000;
-/** A row's text, metadata and the rest, by a guess. */
+/**
+ * Assumed bytes of a row besides its vector (text, metadata, timestamps): a guess, used only to size batches.
+ */
 const ROW_BYTES = 1_024;
-/** Rounds of copying what has changed meanwhile, and how few changes make another round needless. */
+/**
+ * Catch-up before the switch repeats until a round copies no more than `ROUND_ROWS_MIN` changes, at most so
+ * often.
+ */
 const ROUNDS_MAX = 10;
 const ROUND_ROWS_MIN = 1_000;
 
-/** Makes the table, empty, with the same columns and indexes as the shared one. */
+/**
+ * Creates the store's own table, empty, with the shared table's columns, indexes and grants, and a
+ * generated tsvector column for keyword search. `fallback` is the text search configuration of stores that
+ * name none.
+ */
 export async function createTable(
   { database, pool, signal }: Bench,
   plan: Plan,
@@ -57,7 +80,8 @@ export async function createTable(
          ) with (toast_tuple_target = 8160)`,
       );
       await grantAlike(client, tables, own);
-      // What transactions of lower numbers wrote is committed or gone: the copy, which begins later, sees it.
+      // The xmin horizon: transactions below it have ended, so the copy, which starts later, sees all they
+      // committed. Rows written at or above it may be missing from the copy and are what catch-up looks for.
       const { rows } = await client.query<{ xmin: string; oid: string }>(
         `${SNAPSHOT_XMIN}, $1::regclass::oid as oid`,
         [own],
@@ -78,7 +102,10 @@ export async function createTable(
 
 const SNAPSHOT_XMIN = "select pg_snapshot_xmin(pg_current_snapshot())::text as xmin";
 
-/** Better found out before anything is copied: only the owner of the shared table may give it a child. */
+/**
+ * Throws InsufficientPrivilege, with the GRANTs that are missing, before anything is copied: ALTER TABLE …
+ * INHERIT, the last statement of the move, is allowed only to the owner of the shared table.
+ */
 async function requirePrivileges(client: Client, { embeddings, indexes }: Tables): Promise<void> {
   const { rows } = await client.query<{ remedies: string | null }>(
     `with shared as (select * from pg_class where oid = $1::regclass),
@@ -97,10 +124,10 @@ async function requirePrivileges(client: Client, { embeddings, indexes }: Tables
     throw new InsufficientPrivilege(`The role may not give a store a table of its own: ${remedies}`);
 }
 
-/** What only an administrator can help against. */
+/** The role lacks a privilege: only an administrator can fix the cause, so retries are rare. */
 export class InsufficientPrivilege extends Error {}
 
-/** Lets everybody do with the table what they may do with the shared one. */
+/** Copies the shared table's GRANTs to the new table. */
 async function grantAlike(client: Client, { embeddings }: Tables, own: string): Promise<void> {
   const { rows } = await client.query<{ statements: string | null }>(
     `select string_agg(format('grant %s on %s to %s%s', privilege_type, $2::text,
@@ -112,7 +139,9 @@ async function grantAlike(client: Client, { embeddings }: Tables, own: string): 
   if (typeof rows[0]?.statements === "string") await client.query(rows[0].statements);
 }
 
-/** A name that nobody has, in the schema of the shared table: that one's and a number. */
+/**
+ * A free name in the shared table's schema: the shared table's name and a number from the catalog's sequence.
+ */
 async function chooseName(client: Client, tables: Tables): Promise<{ schema: string; name: string }> {
   for (;;) {
     const { rows } = await client.query<{ schema: string; name: string; taken: boolean }>(
@@ -128,7 +157,10 @@ async function chooseName(client: Client, tables: Tables): Promise<{ schema: str
   }
 }
 
-/** Copies the store's rows in order of id, batch by batch. */
+/**
+ * Copies the store's rows in order of id, one transaction per batch. Each batch commits its last id
+ * (`copied_through`), so a copy that was interrupted resumes there.
+ */
 export async function copyRows({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
   const { tables } = database;
   const own = placeTables(tables, plan);
@@ -164,7 +196,7 @@ export async function copyRows({ database, pool, signal }: Bench, plan: Plan): P
   }
 }
 
-/** The columns of a table that are written, also those an operator has added. */
+/** The quoted names of a table's columns that are not generated, those that an operator added included. */
 async function findColumns(client: Client, table: string): Promise<string> {
   const { rows } = await client.query<{ columns: string }>(
     `select string_agg(quote_ident(attname), ', ' order by attnum) as columns from pg_attribute
@@ -175,8 +207,9 @@ async function findColumns(client: Client, table: string): Promise<string> {
 }
 
 /**
- * Brings the copy up to date and makes it the store's table. The last changes are copied while no writer is at work;
- * searches never wait.
+ * Catches the copy up and switches the store to its own table. The last round of catch-up and the switch run
+ * under the store's exclusive placement lock, which blocks the store's writers; searches take no such lock
+ * and never wait.
  */
 export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
   const { database, pool, signal } = bench;
@@ -184,7 +217,7 @@ export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
   const own = placeTables(tables, plan).embeddings;
   const columns = await cancellable(pool, signal, (client) => findColumns(client, own));
   const areCurrent = async (client: Client) => (await findColumns(client, tables.embeddings)) === columns;
-  // Where one was added meanwhile, the copy is of no use.
+  // A column added to the shared table since the copy began is missing from the own table: discard the copy.
   if (!(await cancellable(pool, signal, areCurrent))) return withdraw(bench, plan);
   await finishTable(bench, plan);
   for (let round = 0, changes = Infinity; round < ROUNDS_MAX && changes > ROUND_ROWS_MIN; round++) {
@@ -213,7 +246,10 @@ export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
   );
 }
 
-/** Makes the indexes for filters and keywords, and tells the planner about the table. */
+/**
+ * Creates the GIN indexes for metadata filters and keyword search, then VACUUM ANALYZE for the planner's
+ * statistics.
+ */
 async function finishTable({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
   const { embeddings, metadata } = placeTables(database.tables, plan);
   const name = plan.own_table ?? "";
@@ -229,23 +265,26 @@ async function finishTable({ database, pool, signal }: Bench, plan: Plan): Promi
   await cancellable(pool, signal, (client) => client.query(`vacuum (analyze) ${embeddings}`));
 }
 
-/** What a round of catching up found. */
+/** The result of one round of catch-up. */
 interface Round {
   /** The store's rows in the shared table. */
   rows: number;
+  /** Rows deleted from the copy and rows copied again. */
   changes: number;
 }
 
 /**
- * Makes the copy what the shared table is at this moment but for what is not yet committed. Rows written since the copy
- * began are known by `xmin`, the transaction that wrote them: one that had not ended by then has at least the number
- * `changed_since`. Numbers of 32 bits come round, so they are compared by their age; a row so old that it seems young
- * is only copied once more. The shared table is read once, and of the copy only its key.
+ * Applies to the copy what was committed to the shared table since the last round. Changed rows are found by
+ * their system column `xmin`, the id of the transaction that wrote them: a transaction still running at the
+ * last round's horizon has at least the id `changed_since`. Ids are 32 bits and wrap around, so the query
+ * compares `age()`; a row old enough to look young by wraparound is only copied once more. Deleted rows are
+ * found by comparing keys. The shared table is scanned once; of the copy only the key is read.
  */
 async function catchUp(client: Client, tables: Tables, plan: Plan, columns: string): Promise<Round> {
   const { embeddings: own } = placeTables(tables, plan);
   const { embeddings: shared, id, vectorStoreId } = tables;
-  // Before the statement below takes its snapshot: what that does not see has at least this number.
+  // Read the horizon before the statement below takes its snapshot: whatever that snapshot does not see was
+  // written by a transaction with at least this id, and the next round copies it.
   const { rows: horizon } = await client.query<{ xmin: string }>(SNAPSHOT_XMIN);
   const { rows } = await client.query<Round>(
     `with current as materialized (
@@ -270,30 +309,34 @@ async function catchUp(client: Client, tables: Tables, plan: Plan, columns: stri
   return rows[0] as Round;
 }
 
-/** Throws unless the copy has as many rows as the store. */
+/** Throws unless the copy has `expected` rows: a last safeguard before searches read the copy. */
 async function checkCount(client: Client, tables: Tables, plan: Plan, expected: number): Promise<void> {
   const { rows } = await client.query<{ count: number }>(
     `select count(*)::int as count from ${placeTables(tables, plan).embeddings}`,
   );
   if (rows[0]?.count !== expected)
-    throw new Error(`The copy has ${rows[0]?.count} rows instead of ${expected}: it is not used.`);
+    throw new Error(`The copy has ${rows[0]?.count} rows instead of ${expected}: the copy is not used.`);
 }
 
-/** Deletes the old rows and makes the table a child of the shared one: to SQL over that, both at the same moment. */
+/**
+ * Deletes the store's rows from the shared table and makes the own table its child (INHERIT), in one
+ * transaction: SQL that selects from the shared table sees every row exactly once, before and after.
+ */
 export async function cleanShared({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
   const { tables } = database;
   const own = placeTables(tables, plan).embeddings;
   await transaction(
     pool,
     async (client) => {
-      // What INHERIT will ask for, which no reader or writer minds, before there is anything to be undone.
+      // INHERIT needs SHARE UPDATE EXCLUSIVE on the parent, which conflicts with no reader or writer. Taken
+      // before the DELETE, so that a lock timeout wastes no work.
       await client.query(`set local lock_timeout = ${CLEAN_WAIT_MS}`);
       await client.query(`lock table only ${tables.embeddings} in share update exclusive mode`);
       if ((await lockPlan(client, tables, plan)) === undefined) return;
       await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
         plan.id,
       ]);
-      // Whoever reads the store, new ones behind those who are at it, waits for the change, so it may not wait long.
+      // INHERIT needs ACCESS EXCLUSIVE on the own table: while it waits, every new reader queues behind it.
       await client.query(`set local lock_timeout = ${BRIEF_WAIT_MS}`);
       for (let wait = 1; ; wait++) {
         try {
@@ -310,7 +353,10 @@ export async function cleanShared({ database, pool, signal }: Bench, plan: Plan)
   );
 }
 
-/** Drops the copy, which is not in use: what is left is as if nothing had been begun. */
+/**
+ * Drops the unfinished copy and resets the plan to its first phase: the store's rows never left the shared
+ * table.
+ */
 export async function withdraw({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
   const { tables } = database;
   await transaction(

@@ -2,23 +2,28 @@ import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { defaultPrecision, type Precision } from "../postgres/vector-index.ts";
 
-/** What a vector index is made of. */
+/** Build parameters of a vector index. */
 export interface Design {
   precision: Precision;
-  /** HNSW's m and ef_construction. */
+  /**
+   * HNSW's m (links per node) and ef_construction (candidate list during the build); ranges in `limits.ts`.
+   */
   m: number;
   ef_construction: number;
 }
 
-/** A vector index that is there or being built. */
+/** A vector index that exists or is being built. */
 export interface VectorIndex extends Design {
-  /** Its name, not quoted. */
+  /** Name of the index in Postgres, not quoted. */
   name: string;
-  /** ISO 8601; once it is in use. */
+  /** ISO 8601 time at which searches began to use the index; absent while it is being built. */
   built_at?: string;
 }
 
-/** Everything that decides what is to be done for a store: its row in the catalog joined to its own. */
+/**
+ * Everything that decides the next step for a store: its row in the catalog (`indexes`) joined to its
+ * `vector_stores` row.
+ */
 export interface Plan {
   number: string;
   vector_store_id: string | null;
@@ -27,8 +32,10 @@ export interface Plan {
   copied_through: string | null;
   changed_since: string | null;
   /**
-   * Whether the changes since the copy began can no longer be told: so many transactions have passed, or they are
-   * another server's, from whose dump the copy was restored.
+   * Whether `changed_since` no longer tells which rows have changed, so that the copy must be made again:
+   * more than `TRANSACTIONS_MAX` transaction ids were used since (xid wraparound), or the database was
+   * restored from a dump and the id is another server's (the own table's oid differs from `table_oid`, or the
+   * id lies in the future).
    */
   is_stale: boolean;
   m: number;
@@ -36,11 +43,11 @@ export interface Plan {
   current_index: VectorIndex | null;
   next_index: VectorIndex | null;
   rebuild: boolean;
-  /** Milliseconds since it fell due. */
+  /** Milliseconds since the store became due for work. */
   due_ms: number;
-  /** Milliseconds since a bulk ingest into the store that is not complete was last moved on; null: there is none. */
+  /** Milliseconds since an open bulk ingest into the store last made progress; null: no ingest is open. */
   ingest_ms: number | null;
-  /** These are the store's; all null when it is gone. */
+  /** From here on columns of `vector_stores`; all null once the store is deleted. */
   id: string | null;
   dimensions: number | null;
   /** A bigint, as text. */
@@ -51,10 +58,13 @@ export interface Plan {
   index_state: "none" | "waiting" | "moving" | "building" | "ready" | "failed" | null;
 }
 
-/** Half of what 32 bits tell apart, with room to spare: two numbers of transactions further apart compare wrongly. */
+/**
+ * A row's xmin is a 32-bit transaction id, and two ids that are 2^31 or more apart compare in the wrong
+ * order. Half of 2^31, rounded down, leaves a margin.
+ */
 const TRANSACTIONS_MAX = 1_000_000_000;
 
-/** Reads what is to be decided about; undefined when it is no longer in the catalog. */
+/** Reads a plan by its catalog number; undefined when the catalog has no such row. */
 export async function findPlan(client: Queryable, tables: Tables, number: string): Promise<Plan | undefined> {
   const result = await client.query<Plan>(
     `select plan.number, plan.vector_store_id, plan.own_table, plan.phase, plan.copied_through,
@@ -74,9 +84,10 @@ export async function findPlan(client: Queryable, tables: Tables, number: string
 }
 
 /**
- * Reads a plan for a transaction that acts on it: the store cannot be deleted until its end. Undefined when the store
- * is gone or has come to another phase, so that there is something else to do. The plan's row is locked before the
- * store's, here and everywhere.
+ * Reads a plan again under row locks, for a transaction that acts on the plan: the store cannot be deleted
+ * before the transaction ends. Undefined when the store was deleted or its phase has changed since, so that
+ * another step is due. Lock order, here and everywhere, to avoid deadlocks: the plan's row first, then the
+ * store's.
  */
 export async function lockPlan(client: Queryable, tables: Tables, plan: Plan): Promise<Plan | undefined> {
   await client.query(`select 1 from ${tables.indexes} where number = $1 for update`, [plan.number]);
@@ -85,7 +96,7 @@ export async function lockPlan(client: Queryable, tables: Tables, plan: Plan): P
   return locked?.id === plan.id && locked.phase === plan.phase ? locked : undefined;
 }
 
-/** What may be changed in the catalog. */
+/** The catalog columns that `updatePlan` may set. */
 type Change = Partial<
   Pick<
     Plan,
@@ -93,7 +104,7 @@ type Change = Partial<
   > & { attempts: number; last_error: string | null; due: boolean; copied_rows: number; table_oid: string }
 >;
 
-/** Changes a plan. */
+/** Sets columns of a plan's catalog row; absent keys stay as they are. */
 export async function updatePlan(
   client: Queryable,
   tables: Tables,
@@ -108,7 +119,9 @@ export async function updatePlan(
   );
 }
 
-/** Changes what a store's own row says of its index. */
+/**
+ * Sets the columns of the `vector_stores` row that describe the store's index; absent keys stay as they are.
+ */
 export async function updateStore(
   client: Queryable,
   tables: Tables,
@@ -128,13 +141,13 @@ export async function updateStore(
   );
 }
 
-/** What the index of a store is to be made of. Only for a store that has dimensions. */
+/** The build parameters requested for a store's index. Requires that the store's `dimensions` are set. */
 export function designOf(plan: Pick<Plan, "m" | "ef_construction" | "dimensions" | "precision">): Design {
   const { m, ef_construction, dimensions } = plan;
   return { precision: plan.precision ?? defaultPrecision(dimensions ?? 0), m, ef_construction };
 }
 
-/** Whether two designs are the same. */
+/** Whether two designs are equal. */
 export function isSameDesign(a: Design, b: Design): boolean {
   return a.precision === b.precision && a.m === b.m && a.ef_construction === b.ef_construction;
 }

@@ -3,21 +3,22 @@ import { isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
 
-/** How long the deletion of a store waits for those who read or write its table. */
+/** Lock timeout of DROP TABLE in the deletion of a store, in all, divided among so many attempts. */
 const DROP_WAIT_MS = 1_000;
 const DROP_ATTEMPTS = 5;
 
 /**
- * Locks what the catalog has of a store until the end of the transaction: to be called before the store's row is
- * locked or deleted, because the worker locks in this order.
+ * Locks a store's catalog row until the transaction ends. Call it before the store's own row is locked or
+ * deleted: the index worker locks in that order, and the reverse order would deadlock.
  */
 export async function lockIndex(client: Client, tables: Tables, storeId: string): Promise<void> {
   await client.query(`select 1 from ${tables.indexes} where vector_store_id = $1 for update`, [storeId]);
 }
 
 /**
- * Drops a deleted store's own table, in the transaction that deletes the store, after `lockIndex`. When somebody is
- * using the table for longer than a second, the worker drops it later; the rows can no longer be found meanwhile.
+ * Drops a deleted store's own table, in the transaction that deletes the store, after `lockIndex`. When
+ * another session keeps the table locked for `DROP_WAIT_MS`, the table is left to the index worker, which
+ * drops it later; its rows are unreachable from the commit on.
  */
 export async function dropOwnTable(client: Client, tables: Tables, storeId: string): Promise<void> {
   const { rows } = await client.query<{ own_table: string | null }>(
@@ -54,7 +55,11 @@ async function tryDrop(client: Client, tables: Tables, name: string): Promise<bo
   return false;
 }
 
-/** Who builds an index or vacuums holds this lock, may do so for hours, and may wait for this very transaction. */
+/**
+ * Cancels client sessions with SHARE UPDATE EXCLUSIVE on the table (CREATE INDEX CONCURRENTLY, VACUUM): they
+ * hold the lock for up to hours, and CREATE INDEX CONCURRENTLY may itself wait for this transaction, which
+ * would be a deadlock.
+ */
 async function cancelHolders(client: Client, name: string): Promise<void> {
   const holders = `from pg_locks join pg_stat_activity using (pid)
     where pg_locks.database = pg_stat_activity.datid and datname = current_database()
@@ -63,7 +68,8 @@ async function cancelHolders(client: Client, name: string): Promise<void> {
   try {
     await savepoint(client, () => client.query(`select pg_cancel_backend(pid) ${holders}`, [name]));
   } catch (error) {
-    // Who may not cancel them leaves the table to the worker.
+    // Without the privilege to cancel (pg_signal_backend) the DROP times out, and the table is left to the
+    // worker.
     if (!isInsufficientPrivilege(error)) throw error;
   }
 }

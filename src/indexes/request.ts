@@ -2,15 +2,16 @@ import type { Client } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { designOf, isSameDesign, type Plan } from "./plan.ts";
 
-/** What a store's index is to be. */
+/** The requested policy and build parameters of a store's index, and the index in use. */
 export type IndexRequest = Pick<
   Plan,
   "dimensions" | "precision" | "m" | "ef_construction" | "current_index"
 > & { index_policy: NonNullable<Plan["index_policy"]> };
 
 /**
- * Reads what was asked for so far, entering the store into the catalog if it is not there, and locks it until the end of
- * the transaction. Undefined when there is no such store, or it has expired.
+ * Reads what has been requested for a store's index and locks its catalog and store rows until the
+ * transaction ends. Creates the catalog row if it is missing. Undefined when the store does not exist or has
+ * expired.
  */
 export async function lockRequest(
   client: Client,
@@ -32,8 +33,8 @@ export async function lockRequest(
 }
 
 /**
- * Sets what a store's index is to be, after `lockRequest`, and has the worker see to it at once. One in use is built
- * anew when it is made otherwise, or when `rebuild` says so.
+ * Stores the request for a store's index, after `lockRequest`, and makes the store due for the worker. An
+ * index in use is rebuilt when its parameters differ from the request, or when `rebuild` is true.
  */
 export async function setRequest(
   client: Client,

@@ -20,7 +20,7 @@ import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
 import { findStatus } from "./status.ts";
 
-/** Shows and governs the vector indexes of stores. `wake` has the worker look for work at once. */
+/** Implements IndexService. `wake` makes the index worker poll at once after a change. */
 export function indexService(database: Database, wake: () => void): ServiceImpl<typeof IndexService> {
   const { pool, tables } = database;
   const change = async (

@@ -4,19 +4,25 @@ import type { Tables } from "../postgres/tables.ts";
 import type { Precision } from "../postgres/vector-index.ts";
 import type { Plan, VectorIndex } from "./plan.ts";
 
-/** What there is to know of a store's index. */
+/** The state of a store's index, as the API reports it. */
 export interface IndexStatus {
   index_policy: NonNullable<Plan["index_policy"]>;
   index_state: NonNullable<Plan["index_state"]>;
-  /** The part of the current step that is done, 0 to 1; null when nothing is being done or it is not known. */
+  /**
+   * The part of the copy or of the index build that is done, 0 to 1; null when neither runs or the total is
+   * unknown.
+   */
   progress: number | null;
-  /** Bigints, as text. */
+  /**
+   * Bigints, as decimal text: rows of the store, bytes of the current index, bytes of the own table without
+   * that index.
+   */
   rows: string;
   index_bytes: string;
   table_bytes: string;
-  /** The store's own table; null while its rows are in the shared one. */
+  /** The store's own table, not quoted; null while its rows are in the shared one. */
   own_table: string | null;
-  /** The one in use; null when there is none. */
+  /** The index that searches use; null when there is none. */
   current_index: VectorIndex | null;
   last_error: string | null;
   /** The settings of the index to be built next; without a precision it follows from the dimensions. */
@@ -25,7 +31,7 @@ export interface IndexStatus {
   requested_ef_construction: number;
 }
 
-/** Reads the state of a store's index; undefined when there is no such store. */
+/** Reads the state of a store's index; undefined when the store does not exist. */
 export async function findStatus(
   client: Queryable,
   tables: Tables,

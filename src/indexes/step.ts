@@ -1,40 +1,49 @@
 import { designOf, isSameDesign, type Plan } from "./plan.ts";
 
-/** The one thing to do next for a store. */
+/** The next step for a store. */
 export type Step =
-  /** The store is gone: its table has to go too. */
+  /** The store was deleted: drop its own table and the catalog row. */
   | "drop"
-  /** Nothing is wanted any more: the table that is not in use has to go. */
+  /** No index is wanted any more, or the copy is stale: drop the unfinished copy. */
   | "withdraw"
+  /** Create the own table. */
   | "create"
+  /** Copy the rows. */
   | "copy"
+  /** Catch up and switch reads and writes to the own table. */
   | "switch"
+  /** Delete the rows from the shared table and make the own table its child. */
   | "clean"
-  /** Names the index to be built. */
+  /** Choose the name and the parameters of the index to be built. */
   | "design"
+  /** Build the index and use it. */
   | "build"
-  /** Drops the indexes that the new one replaces. */
+  /** Drop the indexes that the new one replaces. */
   | "replace"
-  /** An index is forbidden: the one that is there has to go. */
+  /** The policy is `never`: drop the index. */
   | "remove_index"
-  /** What the store's row says is to be nothing again. */
+  /** Reset the store's `index_state` to `none`. */
   | "rest"
-  /** It is put off while rows are being loaded. */
+  /** Postpone: a bulk ingest is running. */
   | "wait";
 
-/** When a store is to have a table and an index of its own, and how long this is put off. */
+/** When a store gets a table and an index, and how long a running ingest may postpone them. */
 export interface StepOptions {
-  /** Bytes of vectors from which on it is automatic; 0: never. */
+  /** Bytes of vectors (rows x dimensions x 4) from which policy `auto` gives a store an index; 0: never. */
   thresholdBytes: number;
-  /** A bulk ingest counts as going on for this long after it last moved; an index built meanwhile would slow it. */
+  /**
+   * Milliseconds after its last write for which an open bulk ingest still counts as running: an index slows
+   * inserts.
+   */
   quietMs: number;
-  /** Nothing is put off for longer. */
+  /** Milliseconds after which work that is due is no longer postponed. */
   patienceMs: number;
 }
 
 /**
- * Says what to do next for a store, by what is there and not by what was done last: so any step may be cut off at any
- * time, and is done again. Undefined when all is as it should be.
+ * Chooses the next step for a store from the recorded state alone, not from the step done last. So every step
+ * is idempotent: one that was interrupted, by a crash as well, is chosen again. Undefined when nothing is
+ * left to do.
  */
 export function nextStep(plan: Plan, options: StepOptions): Step | undefined {
   if (plan.id === null) return "drop";
@@ -55,7 +64,7 @@ export function nextStep(plan: Plan, options: StepOptions): Step | undefined {
       if (!wanted) return nextRemoval(plan);
       if (plan.next_index === null) return plan.current_index === null || plan.rebuild ? "design" : undefined;
       if (plan.next_index.name === plan.current_index?.name) return "replace";
-      // What was asked for has changed, perhaps because it cannot be built.
+      // The request changed before the build, perhaps because the first one cannot be built.
       if (!isSameDesign(designOf(plan), plan.next_index)) return "design";
       return isLoading ? "wait" : "build";
   }
@@ -63,7 +72,8 @@ export function nextStep(plan: Plan, options: StepOptions): Step | undefined {
 
 function isWanted(plan: Plan, { thresholdBytes }: StepOptions): boolean {
   if (plan.dimensions === null || plan.index_policy === "never") return false;
-  // What was begun is brought to its end, and what was loaded into a table of its own stays there.
+  // Hysteresis: a move that has begun is finished, and a store that has its own table keeps it, even if it
+  // has shrunk below the threshold since.
   if (plan.index_policy === "always" || plan.phase !== "shared") return true;
   return thresholdBytes > 0 && Number(plan.embedding_count) * plan.dimensions * 4 >= thresholdBytes;
 }

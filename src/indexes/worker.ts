@@ -17,29 +17,38 @@ import {
 import { findPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
 import { nextStep, type Step, type StepOptions } from "./step.ts";
 
-/** How indexes are made. */
+/** Options of the index worker. */
 export interface IndexOptions extends StepOptions, BuildOptions {
   /** Text search configuration of stores that name none. */
   language: string;
-  /** How often work is looked for, and whether another process has left it. */
+  /**
+   * Polling interval in milliseconds: for due work, and for the worker's lock while another process holds it.
+   */
   pollMs: number;
 }
 
-/** The work on the indexes of all stores. */
+/** The background worker that moves stores to their own tables and builds their indexes. */
 export interface IndexWorker {
-  /** Has it look for work at once, where this process is the one that does it. */
+  /** Makes the worker poll at once; no effect in a process that does not hold the worker's lock. */
   wake: () => void;
-  /** Ends it; what was begun goes on with the next process. */
+  /** Aborts the worker and waits until it has ended. The process that gets the lock next resumes the step. */
   stop: () => Promise<void>;
 }
 
-/** How long a store waits, in looks for work, whose writers held on to it or into which rows are being loaded. */
+/** Postponement of a store, in polling intervals, after a lock timeout or during a bulk ingest. */
 const WAIT_POLLS = 2;
-/** The same after a failure, doubled each time; and the most, at once where only an administrator can help. */
+/**
+ * Exponential backoff after a failure: the first delay in polling intervals, doubled per attempt, up to an
+ * hour. Where the role lacks a privilege the first delay is an hour: only an administrator can help.
+ */
 const RETRY_POLLS = 6;
 const RETRY_MS_MAX = 3_600_000;
 
-/** Makes indexes in the background, in one process at a time. `report` gets what failed. */
+/**
+ * Starts the index worker. On Postgres a session-level advisory lock lets it run in one process at a time
+ * over all that use the database. `report` gets the errors of failed steps and of a lost session; the worker
+ * goes on after them.
+ */
 export function startIndexWorker(
   database: Database,
   options: IndexOptions,
@@ -71,15 +80,18 @@ export function startIndexWorker(
   return { wake: () => awake.abort(), stop };
 }
 
-/** Who holds up or stops a note of the worker's own is soon gone, and what is to be done is seen again at the next look. */
+/**
+ * Swallows lock timeouts and cancellations of the worker's own bookkeeping statements: the next poll repeats
+ * them.
+ */
 function passHindrance(error: unknown): void {
   if (!isLockTimeout(error) && !isCancelled(error)) throw error;
 }
 
 /**
- * Gives a store a table and an index of its own, now and in this process, whatever its size: sets its policy to
- * `always`, and resolves when the index is in use. Not while an index worker is at it, nor for a store without
- * dimensions.
+ * Gives a store its own table and index now and in this process, whatever its size: sets its policy to
+ * `always`, and resolves when searches use the index. Takes no worker lock: call it only while no index
+ * worker runs, and for a store whose dimensions are set.
  */
 export async function promoteStore(
   database: Database,
@@ -99,11 +111,14 @@ export async function promoteStore(
   await work(bench, rows[0]?.number ?? "", { ...options, quietMs: 0 });
 }
 
-/** Enters the stores into the catalog that have grown so large, or have got dimensions, that an index is due. */
+/**
+ * Marks stores as due whose vectors have passed the threshold, or whose policy is `always` and whose
+ * dimensions are set.
+ */
 async function flagDue({ database, pool, signal }: Bench, { thresholdBytes }: IndexOptions): Promise<void> {
   const { tables } = database;
-  // A store that is locked, by an upload that may take long, is seen at the next look.
-  // Reads every store's row, 100,000 of them in some 20 ms; an index on their sizes would cost each write more.
+  // SKIP LOCKED: a store whose row a long upload has locked is picked up at a later poll. The scan reads
+  // every store's row, about 20 ms for 100,000; an index on the sizes would cost every write more than that.
   await cancellable(pool, signal, (client) =>
     client.query(
       `with large as (
@@ -132,7 +147,7 @@ async function pickDue({ database, pool, signal }: Bench): Promise<string | unde
   return rows[0]?.number;
 }
 
-/** Takes a store as far as it goes. */
+/** Runs steps for one store until none is left or the store must wait. */
 async function work(bench: Bench, number: string, options: IndexOptions): Promise<void> {
   const { database, pool } = bench;
   for (;;) {
@@ -146,7 +161,7 @@ async function work(bench: Bench, number: string, options: IndexOptions): Promis
   }
 }
 
-/** Marks a plan as done unless there is something to do after all. */
+/** Marks a plan as no longer due, unless a step became due since the last look; then returns false. */
 async function settle(
   { database, pool, signal }: Bench,
   plan: Plan,
@@ -166,7 +181,7 @@ async function settle(
   );
 }
 
-/** What a store's row says during a step; where an index is in use, that stays so. */
+/** The store's `index_state` during a step. A store with an index in use stays `ready` throughout. */
 const STATES: Partial<Record<Step, "moving" | "building" | "none">> = {
   create: "moving",
   copy: "moving",
@@ -215,7 +230,7 @@ async function take(
   }
 }
 
-/** Drops what a deleted store has left. */
+/** Drops the own table of a deleted store, then its catalog row. */
 async function drop({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
   await transaction(
     pool,
@@ -228,7 +243,7 @@ async function drop({ database, pool, signal }: Bench, plan: Plan): Promise<void
   );
 }
 
-/** Has a store wait because others are using it. */
+/** Postpones a store by `WAIT_POLLS` polling intervals: its locks are held, or a bulk ingest is running. */
 async function postpone(
   { database, pool, signal }: Bench,
   number: string,
@@ -242,7 +257,10 @@ async function postpone(
   );
 }
 
-/** Notes a failure with the store, or passes it on when it is the end of the connection. */
+/**
+ * Records a failed step in the catalog and schedules its retry. Rethrows when the session was lost or the
+ * worker stopped: the connection is no longer usable.
+ */
 async function fail(
   bench: Bench,
   number: string,
@@ -254,13 +272,14 @@ async function fail(
   const { tables } = database;
   if (signal.aborted) throw error;
   if (isLockTimeout(error)) return postpone(bench, number, options);
-  // Who deletes the store, and stops what is being done to its table, has locked this until the commit.
+  // A deletion locks this row, then cancels the worker's statement: wait for its commit, to see that the
+  // store is gone.
   const plan = await cancellable(pool, signal, async (client) => {
     await client.query(`select 1 from ${tables.indexes} where number = $1 for update`, [number]);
     return findPlan(client, tables, number);
   });
   if (plan === undefined) return;
-  // A build is stopped when its index is no longer wanted.
+  // Cancelled on purpose, by the deletion of the store or by `watch` in build.ts: no failure.
   if (isCancelled(error) && (plan.id === null || plan.index_policy === "never")) return;
   report(error);
   const isHopeless = error instanceof InsufficientPrivilege || isInsufficientPrivilege(error);
