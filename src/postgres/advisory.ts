@@ -2,25 +2,29 @@ import type { Queryable } from "./database.ts";
 import type { Tables } from "./tables.ts";
 
 /**
- * SQL for the key of an advisory lock: a hash of its name, given as `parameter`, and of the stores' table itself. The
- * locks of a database are shared by every installation in it, and the table is the same for every role and search path.
- * Two names with the same hash wait for each other needlessly.
+ * SQL for the key of an advisory lock: a 64-bit hash of the lock's name, given as the SQL expression
+ * `parameter`, and the oid of the `vector_stores` table. Advisory locks are shared by all installations in a
+ * database; the oid tells installations apart whatever role or search_path they use. Two names with the same
+ * hash only wait for each other.
  */
 export function lockKey(tables: Tables, parameter: string): string {
   return `hashtextextended('${tables.vectorStores}'::regclass::oid || ' ' || ${parameter}, 0)`;
 }
 
-/** The name of the lock on where a store's rows are: shared by its writers, exclusive for the switch to another table. */
+/**
+ * Name of a store's placement lock: writers of its rows hold it shared, the switch to another table
+ * exclusively.
+ */
 export function placementLock(storeId: string): string {
   return `pgquiver placement ${storeId}`;
 }
 
-/** The name of the lock on which files a store has: shared by those who attach some, exclusive for its end. */
+/** Name of a store's attachment lock: attaching files holds it shared, deleting the store exclusively. */
 export function attachmentLock(storeId: string): string {
   return `pgquiver attachments ${storeId}`;
 }
 
-/** Waits for a lock, held until the end of the transaction together with others that share it. */
+/** Waits for a transaction-level advisory lock in shared mode. */
 export async function lockShared(client: Queryable, tables: Tables, name: string): Promise<void> {
   await client.query({
     name: "lock_shared",
@@ -29,7 +33,10 @@ export async function lockShared(client: Queryable, tables: Tables, name: string
   });
 }
 
-/** Takes a lock until the end of the transaction if nobody holds it; false when somebody does. */
+/**
+ * Takes a transaction-level advisory lock in exclusive mode without waiting; false when another session holds
+ * the lock.
+ */
 export async function tryLock(client: Queryable, tables: Tables, name: string): Promise<boolean> {
   const result = await client.query<{ taken: boolean }>(
     `select pg_try_advisory_xact_lock(${lockKey(tables, "$1::text")}) as taken`,
@@ -38,7 +45,7 @@ export async function tryLock(client: Queryable, tables: Tables, name: string): 
   return result.rows[0]?.taken === true;
 }
 
-/** Waits for a lock, held until the end of the transaction by this one alone. The session's `lock_timeout` applies. */
+/** Waits for a transaction-level advisory lock in exclusive mode. The session's `lock_timeout` applies. */
 export async function lockExclusive(client: Queryable, tables: Tables, name: string): Promise<void> {
   await client.query(`select pg_advisory_xact_lock(${lockKey(tables, "$1::text")})`, [name]);
 }

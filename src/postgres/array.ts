@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 
-/** Type OIDs of Postgres' own types (src/include/catalog/pg_type.dat), which never change. */
+/** OIDs of built-in Postgres types (src/include/catalog/pg_type.dat); the same in every version. */
 export const OID = { text: 25, jsonb: 3802, timestamptz: 1184 } as const;
 
 /**
@@ -24,7 +24,10 @@ export function encodeArray(elementOid: number, elements: readonly Uint8Array[])
   return array;
 }
 
-/** The binary form of a jsonb: version 1, then the text. */
+/**
+ * The binary form of a jsonb (jsonb_recv in src/backend/utils/adt/jsonb.c): the version byte 1, then the JSON
+ * text.
+ */
 export function encodeJsonb(json: string): Buffer {
   return Buffer.from(`\u0001${json}`);
 }

@@ -3,7 +3,10 @@ import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 
-/** Chunks of 64 to 256 KiB all copy at the same speed; many small ones, or a few huge ones, are slower. */
+/**
+ * Chunk size, measured: chunks of 64 to 256 KiB all copy at the same speed, smaller and much larger ones more
+ * slowly.
+ */
 const chunkBytes = 256 * 1024;
 
 // "Binary Format" in https://www.postgresql.org/docs/17/sql-copy.html
@@ -15,11 +18,12 @@ const vectorHeaderBytes = 4;
 const postgresEpochMs = Date.UTC(2000, 0, 1);
 
 /**
- * Encodes rows for `copy … from stdin (format binary)`. A row is `startRow` and then its columns in the order
- * of the statement's column list. The rows since the last `takeSegment` form a segment: what one COPY takes.
+ * Encodes rows for `copy … from stdin (format binary)`. Call `startRow`, then one writer per column in the
+ * order of the statement's column list. The rows since the last `takeSegment` form a segment: the input of
+ * one COPY.
  *
- * Nothing is validated that Postgres validates itself: dimensions, NaN, NUL in texts, JSON syntax.
- * An encoder whose column writer has thrown holds half a row and is of no further use.
+ * Does not validate what Postgres validates: dimensions, NaN, NUL in texts, JSON syntax. Discard an encoder
+ * after a column writer has thrown: its buffer ends in half a row.
  */
 export class CopyEncoder {
   #full: Buffer[] = [];
@@ -28,12 +32,12 @@ export class CopyEncoder {
   #position = 0;
   #rows = 0;
 
-  /** Rows in the segment. */
+  /** Rows in the current segment. */
   get rows(): number {
     return this.#rows;
   }
 
-  /** Bytes of the rows in the segment; header and trailer, 21 bytes, come on top. */
+  /** Bytes of the rows in the current segment, without the header and the trailer (21 bytes together). */
   get bytes(): number {
     return this.#fullBytes + this.#position;
   }
@@ -56,7 +60,7 @@ export class CopyEncoder {
     this.#position = this.#chunk.writeInt32BE(value, this.#position);
   }
 
-  /** A column of type text. Half a surrogate pair becomes U+FFFD. */
+  /** A column of type text, as UTF-8. A lone surrogate becomes U+FFFD. */
   text(value: string): void {
     this.#string(value, 0);
   }
@@ -80,7 +84,7 @@ export class CopyEncoder {
     this.#position += bytes;
   }
 
-  /** The segment, header and trailer included, to be given to `copyRows`. The encoder begins the next one. */
+  /** Returns the segment with header and trailer, ready for `copyRows`, and starts the next one. */
   takeSegment(): Buffer[] {
     this.#reserve(trailerBytes);
     this.#position = this.#chunk.writeInt16BE(-1, this.#position);
@@ -99,7 +103,8 @@ export class CopyEncoder {
 
   /** A string after `versionBytes` bytes of value 1. */
   #string(value: string, versionBytes: 0 | 1): void {
-    // A UTF-16 unit becomes three bytes at most. Only where so many do not fit are they counted first.
+    // A UTF-16 unit takes at most three UTF-8 bytes. Counting the exact length costs a pass over the string,
+    // so it is counted only when three bytes per unit do not fit into the chunk.
     const bytesMax = 3 * value.length;
     const fits = this.#position + 4 + versionBytes + bytesMax <= this.#chunk.length;
     this.#reserve(4 + versionBytes + (fits ? bytesMax : Buffer.byteLength(value)));
@@ -122,11 +127,17 @@ export class CopyEncoder {
   }
 }
 
-/** Chunks to be used again: new ones cost page faults and garbage collection, a fifth of the time of a bulk load. */
+/**
+ * Free list of chunks: allocating each anew costs page faults and garbage collection, a fifth of a bulk
+ * load's time.
+ */
 const spareChunks: Buffer<ArrayBuffer>[] = [];
 const spareChunksMax = 32;
 
-/** Takes back the memory of a segment that Postgres has acknowledged; nobody may look at it any more. */
+/**
+ * Returns a segment's chunks to the free list. Call it after Postgres has acknowledged the COPY: they are
+ * overwritten.
+ */
 export function recycle(segment: readonly Buffer[]): void {
   for (const { buffer } of segment) {
     if (buffer.byteLength === chunkBytes && spareChunks.length < spareChunksMax)
@@ -135,24 +146,26 @@ export function recycle(segment: readonly Buffer[]): void {
 }
 
 /**
- * Sends `chunks` to `sql`, a COPY … FROM STDIN, no faster than Postgres takes them, and resolves to the number of
- * rows copied. On failure nothing of them is; the error is the source's own where the source threw, else what
- * Postgres or the connection said. The client is then usable, inside a failed transaction if it was in one,
- * unless the connection itself is lost. The source should have its chunks at hand: the COPY waits for them.
+ * Streams `chunks` into `sql`, a COPY … FROM STDIN, with backpressure, and resolves to the number of rows
+ * copied. On failure no row is copied; rejects with the source's error where the source threw, else with the
+ * error of Postgres or of the connection. The client stays usable (in a failed transaction, if it was in one)
+ * unless the connection is lost. The COPY holds its locks while it waits for the source, so the source should
+ * have its chunks in memory.
  */
 export async function copyRows(
   client: pg.PoolClient,
   sql: string,
   chunks: Iterable<Buffer> | AsyncIterable<Buffer>,
 ): Promise<number> {
-  // Without a listener the loss of a connection that is checked out would end the process.
+  // EventEmitter throws an `error` event that has no listener: a connection lost while checked out would end
+  // the process.
   client.on("error", ignore);
   const copy = client.query(copyFrom(sql));
   try {
     await pipeline(chunks, copy);
   } catch (error) {
-    // An empty query is answered once the COPY is over, and refused only where the connection is lost.
-    // A lost one may report it more than once, so that client keeps its listener.
+    // The reply to an empty query shows that the COPY has ended; the query fails only when the connection is
+    // lost. A lost connection may emit `error` more than once, so its client keeps the listener.
     await client.query("").then(() => client.off("error", ignore), ignore);
     throw error;
   }
@@ -171,7 +184,7 @@ export function encodeVector(values: Float32Array | Uint8Array): Buffer {
   return wire;
 }
 
-/** A timestamptz in binary form, as a query parameter or an array's element. */
+/** Encodes a timestamptz in binary form, for a query parameter or an array element. */
 export function encodeTimestamp(value: Date): Buffer {
   const wire = Buffer.allocUnsafe(8);
   writeTimestamp(value, wire, 0);
@@ -191,7 +204,9 @@ export function decodeVector(wire: Buffer): Float32Array {
   return values;
 }
 
-/** int64 microseconds since 2000-01-01, big-endian (timestamptz_recv in src/backend/utils/adt/timestamp.c). */
+/**
+ * Int64 microseconds since 2000-01-01, big-endian (timestamptz_recv in src/backend/utils/adt/timestamp.c).
+ */
 function writeTimestamp(value: Date, target: Buffer, start: number): number {
   return target.writeBigInt64BE(BigInt(value.getTime() - postgresEpochMs) * 1000n, start);
 }
@@ -200,7 +215,9 @@ function wireBytes(values: Float32Array | Uint8Array): number {
   return vectorHeaderBytes + values.byteLength;
 }
 
-/** int16 dimensions, int16 zero, then each float32, all big-endian (vector_recv in pgvector's src/vector.c). */
+/**
+ * Int16 dimensions, int16 zero, then each float32, all big-endian (vector_recv in pgvector's src/vector.c).
+ */
 function writeVector(values: Float32Array | Uint8Array, target: Buffer, start: number): void {
   target.writeInt16BE(values.byteLength / 4, start);
   target.writeInt16BE(0, start + 2);

@@ -1,69 +1,82 @@
 import type pg from "pg";
 import type { Tables } from "./tables.ts";
 
-/** One connection, for as long as several statements belong together. */
+/** One checked-out connection, for statements that belong together: a transaction, session settings. */
 export type Client = pg.PoolClient;
 
-/** What a statement can be sent to: the pool for one statement, a client for several that belong together. */
+/** Where a statement can run: the pool (any connection) or a client (one particular connection). */
 export type Queryable = pg.Pool | Client;
 
-/** An open database: what the capabilities get as their first argument. */
+/** An open database: the first argument of every capability. */
 export interface Database {
   pool: pg.Pool;
   /**
-   * Two more connections, for what must not wait for others: a pool that is merely busy is no reason to take the
-   * service out, or to lose the files it processes.
+   * A pool of two connections for health checks and lease renewal, so that neither waits for a connection of
+   * the exhausted main pool: readiness would fail, and files in processing would lose their leases.
    */
   probe: pg.Pool;
-  /** Where searches may go as well; undefined: nowhere. */
+  /** Read replicas for searches; undefined: none is configured. */
   replicas?: Replicas | undefined;
   tables: Tables;
   kind: "postgres" | "embedded";
-  /** How to connect for work in the background, past a PgBouncer; undefined where that is not possible or needless. */
+  /**
+   * How background work connects, past a PgBouncer, whose transaction pooling cannot hold session locks.
+   * Undefined for the embedded database and when only a PgBouncer's URL is known.
+   */
   direct?: pg.ClientConfig | undefined;
   /** Whether the URL says `pgbouncer=true`: sessions have no settings, and statements no names. */
   isBehindBouncer?: boolean | undefined;
   /** Settings that searches need and that connections do not have by themselves: none, or `SEARCH_SETTINGS` behind a PgBouncer. */
   searchSettings?: Record<string, string | number> | undefined;
-  /** Which database it is, for the log; without the password. */
+  /** Names the database in the log, without the password. */
   description: string;
-  /** The schema named by `?schema=` of the URL, to be created if it is missing. */
+  /**
+   * The schema from `?schema=` of the URL; `migrate` creates it if it is missing. Undefined: the role's
+   * default schema.
+   */
   schema: string | undefined;
   /** Waits for the clients in use to be released, then closes every connection. */
   close(): Promise<void>;
 }
 
-/** The replicas of a database. */
+/** The read replicas of a database. */
 export interface Replicas {
-  /** What is known of each, in the order of their URLs. */
+  /** The state of each replica, in the order of the URLs. */
   states(): ReplicaState[];
-  /** The replica with the fewest reads in flight, in turn where there are several; undefined: none is fit for use. */
+  /**
+   * The healthy replica with the fewest reads in flight, round robin among equals; undefined: no replica is
+   * healthy.
+   */
   choose(): Replica | undefined;
-  /** Has `listener` told how each replica is, as soon as that is known, and when it becomes fit for use or no longer is. */
+  /**
+   * Calls `listener` with each replica's state after its first check, and whenever it becomes healthy or
+   * unhealthy.
+   */
   watch(listener: (state: ReplicaState) => void): void;
-  /** Looks at every replica now. */
+  /** Checks every replica now. */
   check(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** What is known of a replica. */
+/** The state of a read replica by its last check. */
 export interface ReplicaState {
   /** Such as `PostgreSQL at db-2:5432, database vectors`; without the password. */
   description: string;
-  /** Why it is not used, such as "is 7.2 s behind"; undefined: it is. */
+  /** Why searches do not use the replica, such as "is 7.2 s behind"; undefined: they do. */
   problem: string | undefined;
-  /** How old its state is at most; undefined: unknown. */
+  /** Upper bound of the replication lag in milliseconds; undefined: unknown. */
   lagMs: number | undefined;
-  /** Reads that run on it. */
+  /** Reads that run on the replica. */
   inFlight: number;
 }
 
-/** A replica that reads can be sent to. */
+/** A read replica that searches can use. */
 export interface Replica {
   /**
-   * Runs `read` on the replica. Undefined: the replica failed where the primary may not, so that the primary should
-   * be asked; other errors are passed on. The signal that `read` gets aborts with the caller's, and when the replica
-   * is lost meanwhile.
+   * Runs `read` on the replica. Resolves to undefined when the read failed for a reason of the replica
+   * (connection lost, recovery conflict, a table not yet replicated), so that the caller falls back to the
+   * primary; other errors are rethrown. The signal passed to `read` aborts when the caller's signal does or a
+   * check loses the replica.
    */
   run<T>(
     read: (replica: Database, signal: AbortSignal) => Promise<T>,

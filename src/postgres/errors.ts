@@ -2,10 +2,12 @@ import pg from "pg";
 import { conflict, deadlineExceeded, invalidArgument, rateLimited, unavailable } from "../errors.ts";
 import { FullDiskError } from "./embedded/disk.ts";
 
-/** Long enough for a restarted server or a fail-over's first moments, short enough not to be noticed. */
+/**
+ * Suggested delay before a retry: covers a server's restart or a fail-over without delaying users noticeably.
+ */
 const RETRY_AFTER_MS = 1000;
 
-/** Errors of the operating system by which a server is away; ENOENT is a Unix socket that is not there. */
+/** Operating system errors that mean the server is unreachable; ENOENT: the Unix socket does not exist. */
 const NETWORK_CODES = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
@@ -18,10 +20,13 @@ const NETWORK_CODES = new Set([
   "ENOENT",
 ]);
 
-/** pg-pool gives an exhausted pool no code, only this text (pg-pool/index.js, `connect`). */
+/** The only mark of pg-pool's error for an exhausted pool: it has no code (pg-pool/index.js, `connect`). */
 const POOL_EXHAUSTED = "timeout exceeded when trying to connect";
 
-/** Nor do node-postgres and its pool give these a code (pg/lib/client.js, pg-pool/index.js). */
+/**
+ * Messages of node-postgres and pg-pool for a lost connection, which have no code (pg/lib/client.js,
+ * pg-pool/index.js).
+ */
 const CONNECTION_LOST = new Set([
   "Connection terminated",
   "Connection terminated unexpectedly",
@@ -33,9 +38,8 @@ const CONNECTION_LOST = new Set([
 ]);
 
 /**
- * Turns what Postgres, node-postgres or the network threw into an error fit for the caller. What has no meaning for
- * the caller comes back unchanged, and so do errors that are fit already.
- * Reference: PostgreSQL manual, appendix A, "PostgreSQL Error Codes".
+ * Maps an error of Postgres, node-postgres or the network to an error of errors.ts that callers may see.
+ * Returns every other error unchanged. Reference: PostgreSQL manual, appendix A, "PostgreSQL Error Codes".
  */
 export function toServiceError(error: unknown): unknown {
   if (isAway(error)) return passing("The database cannot be reached.", error);
@@ -44,7 +48,9 @@ export function toServiceError(error: unknown): unknown {
   return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
 }
 
-/** read_only_sql_transaction: what a server says that was demoted, or that was told so because its disk is full. */
+/**
+ * read_only_sql_transaction: the server was demoted to a replica, or set read-only because its disk is full.
+ */
 const READ_ONLY = "25006";
 
 const FULL_DISK = "The database has no room on its disk at the moment.";
@@ -94,7 +100,7 @@ function passing(message: string, cause: unknown): unknown {
   return unavailable("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
 }
 
-/** SQLSTATEs by which a server turns connections away or ends them. */
+/** SQLSTATEs with which a server refuses or terminates connections. */
 const AWAY_STATES = new Set([
   "57P01", // admin_shutdown
   "57P02", // crash_shutdown
@@ -103,11 +109,12 @@ const AWAY_STATES = new Set([
   "53300", // too_many_connections
 ]);
 
-/** Whether the connection broke or could not be made. */
+/** Whether the connection was lost or could not be established. */
 export function isAway(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) {
     const { code = "" } = error;
-    // 08P01 is a malformed message: a fault of ours, not of the connection.
+    // Class 08 is connection_exception, but 08P01 (protocol_violation) means that this service sent a
+    // malformed message.
     return AWAY_STATES.has(code) || (code.startsWith("08") && code !== "08P01");
   }
   if (!(error instanceof Error)) return false;
@@ -115,12 +122,12 @@ export function isAway(error: unknown): boolean {
   return (code !== undefined && NETWORK_CODES.has(code)) || CONNECTION_LOST.has(error.message);
 }
 
-/** Whether no connection of the pool became free in time. */
+/** Whether the pool was exhausted until the connect timeout. */
 function isExhausted(error: unknown): boolean {
   return error instanceof Error && error.message === POOL_EXHAUSTED;
 }
 
-/** SQLSTATEs that a reading statement may end with on a replica and not on the primary. */
+/** SQLSTATEs with which a read may fail on a replica although it would succeed on the primary. */
 const REPLICA_STATES = new Set([
   "40001", // serialization_failure: it was in the way of what is replayed
   "40P01", // deadlock_detected: the same
@@ -130,43 +137,49 @@ const REPLICA_STATES = new Set([
   "42703", // undefined_column: not there yet
 ]);
 
-/** Whether a reading statement that failed on a replica is worth another try on the primary. */
+/** Whether a read that failed on a replica should be retried on the primary. */
 export function isReplicaFault(error: unknown): boolean {
   if (isAway(error) || isExhausted(error)) return true;
   return error instanceof pg.DatabaseError && REPLICA_STATES.has(error.code ?? "");
 }
 
-/** Whether a statement failed because the server takes no writes (25006). */
+/** Whether a statement failed because the server is read-only (25006, read_only_sql_transaction). */
 export function isReadOnly(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === READ_ONLY;
 }
 
-/** Whether a statement failed because a key was taken (23505). */
+/** Whether a statement violated a unique constraint (23505, unique_violation). */
 export function isUniqueViolation(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "23505";
 }
 
-/** Whether a transaction failed only because another one was in its way; the same again may succeed. */
+/**
+ * Whether a transaction hit a serialization failure (40001) or a deadlock (40P01): the same transaction may
+ * be retried.
+ */
 export function isConflict(error: unknown): boolean {
   return error instanceof pg.DatabaseError && (error.code === "40001" || error.code === "40P01");
 }
 
-/** Whether a statement failed because a lock was not to be had in the time allowed (55P03). */
+/** Whether a statement hit `lock_timeout` (55P03, lock_not_available). */
 export function isLockTimeout(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "55P03";
 }
 
-/** Whether a statement named a table that is not there (42P01). */
+/** Whether a statement named a table that does not exist (42P01, undefined_table). */
 export function isUndefinedTable(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "42P01";
 }
 
-/** Whether the role may not do what a statement asks for (42501). */
+/** Whether the role lacks a privilege that a statement needs (42501, insufficient_privilege). */
 export function isInsufficientPrivilege(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "42501";
 }
 
-/** Whether a statement was stopped on request or by its time limit (57014). */
+/**
+ * Whether a statement was cancelled, by `pg_cancel_backend` or by `statement_timeout` (57014,
+ * query_canceled).
+ */
 export function isCancelled(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "57014";
 }

@@ -1,24 +1,30 @@
-/** Where a list in order of (created_at, id) goes on: after this position in the direction of walking. */
+/**
+ * A cursor of keyset pagination in a list ordered by (created_at, id): the row before or after which a page
+ * starts.
+ */
 export interface Position {
-  /** A timestamp as Postgres writes it, which keeps its microseconds. */
+  /**
+   * A timestamp in Postgres' text form: a JavaScript Date would drop the microseconds and skip or repeat
+   * rows.
+   */
   created_at: string;
   id: string;
 }
 
-/** A page of a list in order of (created_at, id). */
+/** A page of a list ordered by (created_at, id). */
 export interface KeysetPage {
   rowsMax: number;
   descending: boolean;
-  /** Whether to walk from the list's end. */
+  /** Whether to take the last rows of the range instead of the first; they then come in reverse order. */
   backward: boolean;
-  /** Only what comes strictly after this position in the list's order, and before that one. */
+  /** Exclusive bounds, in the list's order: only rows after `after` and before `before`. */
   after?: Position | undefined;
   before?: Position | undefined;
 }
 
 /**
- * SQL of a page: the conditions that its rows must meet, and the clauses at the statement's end. `id` is the column
- * that tells apart what was created at the same time. Values are pushed onto `params`.
+ * Composes the SQL of a page: conditions for WHERE, and ORDER BY with LIMIT as `ending`. `id` is the column
+ * that breaks ties between rows created at the same time. Parameter values are pushed onto `params`.
  */
 export function composePage(
   page: KeysetPage,

@@ -5,9 +5,12 @@ import type { Tables } from "./tables.ts";
 import { transaction } from "./transaction.ts";
 import { registerVectorTypes } from "./vector-types.ts";
 
-/** Key of the advisory lock under which one process at a time migrates; any number nobody else uses. */
+/** Key of the advisory lock that serializes migrations; an arbitrary number, the same in every version. */
 const LOCK_KEY = 7_074_110_310;
-/** How long to wait for a table that others use. They wait behind us meanwhile. */
+/**
+ * Lock timeout of a migration: while ALTER TABLE waits for its ACCESS EXCLUSIVE lock, new statements queue
+ * behind it.
+ */
 const LOCK_TIMEOUT_MS = 60_000;
 
 interface Migration {
@@ -53,15 +56,18 @@ export async function migrate(
 }
 
 /**
- * The names of the files that the database has not had. Throws an Error fit for an operator when the database is
- * ahead of this program.
+ * Returns the names of the pending migration files. Throws an Error with a message for operators when the
+ * database has migrations that this version does not know.
  */
 export async function listPending(queryable: Queryable, database: Database): Promise<string[]> {
   const pending = await findPending(queryable, database, await readMigrations(database.tables));
   return pending.map(({ name }) => name);
 }
 
-/** The files in order, each with the names of the tables in the place of psql's variables. */
+/**
+ * Reads the migration files in order, and replaces psql's variables by the configured names of tables and
+ * columns.
+ */
 async function readMigrations(tables: Tables): Promise<Migration[]> {
   const directory = new URL("migrations/", import.meta.url);
   const names = (await readdir(directory)).filter((name) => name.endsWith(".sql")).toSorted();
@@ -74,7 +80,7 @@ async function readMigrations(tables: Tables): Promise<Migration[]> {
   );
 }
 
-/** Replaces `:"name"` by the identifier and `:'name'` by the literal, as psql does. */
+/** Replaces `:"name"` by a quoted identifier and `:'name'` by a quoted literal, like psql. */
 function interpolate(sql: string, tables: Tables): string {
   const identifiers: Record<string, string> = {
     vector_stores: tables.vectorStores,
@@ -108,7 +114,8 @@ async function findPending(
   migrations: Migration[],
 ): Promise<Migration[]> {
   const { schema, tables } = database;
-  // Not to_regclass: what a session has not found it remembers, even when another has made it meanwhile.
+  // Not to_regclass: a session caches that a name does not exist, and would miss a table that another process
+  // has just created.
   const { rows: found } = await queryable.query<{ name: string }>(
     `select format('%I.%I', nspname, relname) as name
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace
@@ -151,7 +158,8 @@ async function prepare(client: pg.PoolClient, database: Database): Promise<void>
           `Add ?options=-c%20search_path%3Dpublic,${extension.schema} to the database's URL.`,
       );
     }
-    // Where every schema of the database sees it.
+    // In public, which is on the search_path of every session here: with ?schema= the extension would
+    // otherwise land in that schema, out of reach of other installations in the database.
     await createOrRefuse(client, `create extension vector${schema === undefined ? "" : " schema public"}`);
   }
   const { rows: grants } = await client.query<{ statement: string }>(
@@ -188,7 +196,7 @@ async function createOrRefuse(client: pg.PoolClient, statement: string): Promise
   });
 }
 
-/** What a database administrator is to do. */
+/** An error that tells a database administrator which statements to run. */
 function refusal(statements: string, cause?: unknown): Error {
   const reason = cause instanceof Error ? ` (${cause.message})` : "";
   return new Error(

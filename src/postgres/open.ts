@@ -4,17 +4,17 @@ import { openDatabase, type DatabaseOptions } from "./pool.ts";
 import { openReplicas } from "./replicas.ts";
 import { quoteTables, type TableNames } from "./tables.ts";
 
-/** How long a call waits for a connection of the pool, and a connection for Postgres. */
+/** Timeout for checking a connection out of the pool, and for establishing one. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** The database and its replicas as an operator names them. */
+/** The configuration of the database and its read replicas. */
 export interface DatabaseSettings extends Omit<DatabaseOptions, "tables" | "connectTimeoutMs"> {
   /** Directory of the embedded database. */
   directory: string;
   names: TableNames;
   /** Postgres URLs of read replicas. */
   replicaUrls: readonly string[];
-  /** How far behind the primary a replica may be, in milliseconds, to be searched. */
+  /** Maximum replication lag, in milliseconds, of a replica that searches use. */
   replicaLagMaxMs: number;
 }
 

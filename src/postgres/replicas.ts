@@ -6,25 +6,28 @@ import { openDatabase, type DatabaseOptions } from "./pool.ts";
 import { cancellable } from "./transaction.ts";
 import { WalClock } from "./wal-clock.ts";
 
-/** How the replicas are reached and when they are fit for use. */
+/** How to connect to the replicas, and when they are healthy. */
 export interface ReplicaOptions extends Pick<DatabaseOptions, "tables" | "poolMax" | "statementTimeoutMs"> {
-  /** Postgres URLs, as `DatabaseOptions.url`. */
+  /** Postgres URLs, in the form of `DatabaseOptions.url`. */
   urls: readonly string[];
-  /** A replica whose state is older is not used. */
+  /** Maximum replication lag in milliseconds; a replica further behind is not used. */
   lagMaxMs: number;
 }
 
-/** A read should not wait long for one replica when there are others, and the primary. */
+/** Short, so that a read soon falls back to another replica or the primary. */
 const CONNECT_TIMEOUT_MS = 2_000;
-/** A replica that does not answer a check within this time is lost. */
+/**
+ * A replica that does not answer a health check within this time is unhealthy, and its running reads are
+ * aborted.
+ */
 const CHECK_TIMEOUT_MS = 2_000;
-/** Checks are this far apart at most, and four of them fit into the lag that is allowed. */
+/** Upper bound of the health check interval, which is otherwise a quarter of the allowed lag. */
 const CHECK_INTERVAL_MAX_MS = 1_000;
 
 /**
- * Opens replicas of a database and checks them from then on; none is fit for use before its first check. How far
- * one is behind is measured without any privilege: positions of the primary's log are kept with the time at which
- * they were read, and the newest that a replica has replayed tells how old its state is at most.
+ * Opens read replicas and checks their health periodically; none is used before its first check. Replication
+ * lag is measured without any privilege: a history of the primary's WAL positions (LSN) is kept with the time
+ * each was read, and the newest position that a replica has replayed bounds how old its data is.
  */
 export async function openReplicas(
   primary: Pick<Database, "probe" | "schema">,
@@ -40,7 +43,8 @@ export async function openReplicas(
   const replicas = await Promise.all(urls.map(open));
   const check = async () => {
     const takenAt = performance.now();
-    // Without a new position the replicas merely seem to fall behind.
+    // Primary unreachable: without a new WAL position the measured lag grows, and the replicas become
+    // unhealthy.
     await ask(primary, readWritten).then(
       (position) => clock.record(position, takenAt),
       () => {},
@@ -71,14 +75,14 @@ export async function openReplicas(
   };
 }
 
-/** A replica with what is known of it. */
+/** A read replica and its health. */
 class WatchedReplica implements Replica {
   readonly state: ReplicaState;
   readonly #database: Database;
   readonly #lagMaxMs: number;
   readonly #clock: WalClock;
   readonly #changed: (state: ReplicaState) => void;
-  /** Aborted when the replica is lost; another one when it is back. */
+  /** Aborts running reads when a check fails; replaced by a new controller when a check succeeds again. */
   #lost = new AbortController();
   #checking: Promise<void> | undefined;
 
@@ -101,7 +105,7 @@ class WatchedReplica implements Replica {
       return { value: await read(this.#database, AbortSignal.any([signal, lost])) };
     } catch (error) {
       if (signal.aborted || !(lost.aborted || isReplicaFault(error))) throw error;
-      // Until the next check.
+      // Marks the replica unhealthy until the next check.
       if (isAway(error)) this.#settle(`failed: ${messageOf(error)}`);
       return undefined;
     } finally {
@@ -109,7 +113,7 @@ class WatchedReplica implements Replica {
     }
   }
 
-  /** Looks at the replica now; callers share the check under way. */
+  /** Checks the replica now; concurrent callers share one check. */
   check(): Promise<void> {
     return (this.#checking ??= this.#look().finally(() => (this.#checking = undefined)));
   }
@@ -155,7 +159,7 @@ async function ask<T>(
   return cancellable(probe, AbortSignal.timeout(CHECK_TIMEOUT_MS), read);
 }
 
-/** Where the primary's log ends, in bytes. */
+/** The primary's current WAL position (LSN), as a number of bytes. */
 async function readWritten(client: pg.PoolClient): Promise<bigint> {
   const result = await client.query<{ position: string }>(
     "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') as position",
@@ -163,7 +167,10 @@ async function readWritten(client: pg.PoolClient): Promise<bigint> {
   return BigInt(result.rows[0]?.position ?? 0);
 }
 
-/** How far a replica has replayed that log; undefined when it is none. */
+/**
+ * The WAL position that a replica has replayed, as a number of bytes; undefined when the server is not in
+ * recovery.
+ */
 async function readReplayed(client: pg.PoolClient): Promise<bigint | undefined> {
   const result = await client.query<{ position: string | null }>(
     `select case when pg_is_in_recovery() then coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0) end

@@ -1,24 +1,26 @@
-/** The SQL identifiers of the tables and of the columns that may be renamed: every value is already quoted. */
+/** The SQL identifiers of the tables and of the columns that may be renamed, all quoted. */
 export interface Tables {
   vectorStores: string;
   embeddings: string;
-  /** Which migrations were applied. */
+  /** The applied migrations. */
   migrations: string;
-  /** How far each bulk ingest has come. */
+  /** Bulk ingests with their progress, for resuming. */
   ingests: string;
-  /** The stores that have, or are to have, a table and an index of their own. */
+  /**
+   * The catalog of own tables and vector indexes: one row per store that has, or is due for, an own table.
+   */
   indexes: string;
   /** Uploaded files, and their bytes in parts. */
   files: string;
   fileParts: string;
-  /** Files attached to stores, and those attached together. */
+  /** Files attached to stores, and the batches they were attached in. */
   vectorStoreFiles: string;
   fileBatches: string;
-  /** Where files that were removed from a store stood in its list. */
+  /** List positions of files removed from a store, so that a pagination cursor that names one stays valid. */
   removedFiles: string;
-  /** Chunks of large files until the files are complete. */
+  /** Staging area: chunks of large files that are still being processed. */
   stagedChunks: string;
-  /** These six are columns of the embeddings table; those of the stores' table have fixed names. */
+  /** From here on columns of the embeddings table; the columns of the other tables have fixed names. */
   id: string;
   vectorStoreId: string;
   content: string;
@@ -27,7 +29,7 @@ export interface Tables {
   createdAt: string;
 }
 
-/** The names to use instead of the defaults. */
+/** Configured names that replace the defaults. */
 export interface TableNames {
   /** Default `vector_stores`. */
   vectorStores?: string | undefined;
@@ -39,13 +41,13 @@ export interface TableNames {
 
 type Field = "id" | "vectorStoreId" | "content" | "embedding" | "metadata" | "createdAt";
 
-/** Postgres keeps 63 bytes of an identifier (NAMEDATALEN - 1) and drops the rest without an error. */
+/** Postgres silently truncates identifiers to 63 bytes (NAMEDATALEN - 1). */
 const IDENTIFIER_BYTES_MAX = 63;
 
 /**
- * Checks the names and quotes them. A name is taken as it is written: litellm-pgvector did not quote, so that
- * Postgres folded its `DB_FIELDS__ID_FIELD=ChunkId` to `chunkid`; here that column is named `chunkid`.
- * Throws an Error that names the setting at fault.
+ * Validates and quotes the names, which keeps their case. litellm-pgvector does not quote, so Postgres folds
+ * its `DB_FIELDS__ID_FIELD=ChunkId` to `chunkid`: to adopt such a database, configure `chunkid`. Throws an
+ * Error that names the invalid setting.
  */
 export function quoteTables(names: TableNames): Tables {
   const { vectorStores = "vector_stores", embeddings = "embeddings", fields = {} } = names;
@@ -76,14 +78,15 @@ export function quoteTables(names: TableNames): Tables {
 }
 
 /**
- * The tables as one store sees them: those of its rows may be in a table of its own. A statement on
- * `embeddings` that reads, updates or deletes says `only`, for the shared table has the others as children.
+ * Returns the tables with `embeddings` replaced by the store's own table, if the store has one. A statement
+ * that reads, updates or deletes must say `only ${embeddings}`: the own tables are children (INHERITS) of the
+ * shared table, and without ONLY a statement on the shared table includes all of them.
  */
 export function placeTables(tables: Tables, store: { own_table: string | null }): Tables {
   return store.own_table === null ? tables : { ...tables, embeddings: `"${store.own_table}"` };
 }
 
-/** Installations that share a schema under different table names keep tables of their own. */
+/** Appends a configured name of `vector_stores`: installations that share a schema get separate tables. */
 function ownName(name: string, vectorStores: string): string {
   const suffix = vectorStores === "vector_stores" ? "" : `_${vectorStores}`;
   return `${name}${suffix}`.slice(0, IDENTIFIER_BYTES_MAX);

@@ -1,12 +1,16 @@
 import pg from "pg";
 
 /**
- * Characters of a text that keyword search looks at. A tsvector holds at most 1 MiB (MAXSTRPOS in ts_type.h) and a
- * longer one is an error; the worst of texts, of short words joined by hyphens, takes less than 5 bytes a character.
+ * Keyword search indexes this many characters from the start of a text. A tsvector larger than 1 MiB is an
+ * error (MAXSTRPOS in ts_type.h) and would make the row impossible to store; in the worst case, short words
+ * joined by hyphens, a character takes less than 5 bytes of tsvector.
  */
 const TEXT_CHARS_MAX = 100_000;
 
-/** SQL for the words of a text, as the generated column of an own table has them; `language` need not be quoted. */
+/**
+ * SQL expression for the tsvector of a text, the same as in an own table's generated column. `content` is a
+ * quoted identifier; `language`, the name of a text search configuration, is quoted here.
+ */
 export function textVector(content: string, language: string): string {
   return `to_tsvector(${pg.escapeLiteral(pg.escapeIdentifier(language))}::regconfig, left(${content}, ${TEXT_CHARS_MAX}))`;
 }

@@ -1,6 +1,6 @@
 /**
- * Whether Postgres can hold a text. Postgres refuses NUL (U+0000) in `text` and `jsonb`, even as a parameter of a
- * search for an id, so that no row can have such an id.
+ * Whether Postgres can store a text. Postgres rejects NUL (U+0000) in `text` and `jsonb`, in query parameters
+ * as well: an id that contains NUL matches no row, and a query for such an id must not be sent.
  */
 export function isStorable(text: string): boolean {
   return !text.includes("\0");

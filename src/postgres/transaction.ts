@@ -2,10 +2,10 @@ import type pg from "pg";
 import { isReadOnly } from "./errors.ts";
 
 /**
- * Runs `work` between BEGIN and COMMIT on one connection. When `work` throws, the transaction is rolled back and
- * the error passed on, whatever becomes of the rollback. A COMMIT that Postgres answers with ROLLBACK, as it does
- * after a failed statement whose error `work` swallowed, is an error.
- * With a signal: see `cancellable`; an abort seen before COMMIT rolls back.
+ * Runs `work` between BEGIN and COMMIT on one connection. When `work` throws, the transaction is rolled back
+ * and the error is rethrown, even if the ROLLBACK fails as well. Throws when Postgres answers COMMIT with
+ * ROLLBACK, which happens after a failed statement whose error `work` has swallowed. With a signal: as
+ * `cancellable`; an abort before COMMIT rolls back.
  */
 export async function transaction<T>(
   pool: Pick<pg.Pool, "connect">,
@@ -22,14 +22,17 @@ export async function transaction<T>(
         throw new Error("The transaction was rolled back: one of its statements had failed.");
       return result;
     } catch (error) {
-      // Should this fail as well, `withClient` closes the connection, for it is still inside the transaction.
+      // If ROLLBACK fails, the connection is still inside the transaction, and `withClient` closes it.
       await client.query("rollback").catch(() => {});
       throw error;
     }
   });
 }
 
-/** Runs `work` inside a transaction so that its failure undoes its own statements only. */
+/**
+ * Runs `work` inside a transaction under a SAVEPOINT: when `work` throws, only its own statements are rolled
+ * back.
+ */
 export async function savepoint<T>(client: pg.PoolClient, work: () => Promise<T>): Promise<T> {
   await client.query("savepoint work");
   try {
@@ -43,11 +46,11 @@ export async function savepoint<T>(client: pg.PoolClient, work: () => Promise<T>
 }
 
 /**
- * Runs `work` on one connection and gives up as soon as `signal` aborts, with the signal's reason. The connection
- * is then closed, never reused, and the server itself stops the statement that ran on it: within
- * `client_connection_check_interval`, which the pool sets. So an abort cannot reach a statement of somebody
- * else, needs no second connection when the pool is exhausted, and works behind a proxy. On the embedded database
- * a statement cannot be interrupted; its answer is dropped.
+ * Runs `work` on one connection, and rejects with the signal's reason as soon as `signal` aborts. An abort
+ * closes the connection, and the server cancels the statement within `client_connection_check_interval`,
+ * which the pool sets. Compared to a cancel request, closing cannot hit another caller's statement, needs no
+ * second connection when the pool is exhausted, and works behind a proxy. The embedded database cannot cancel
+ * a statement: its result is discarded.
  */
 export async function cancellable<T>(
   pool: Pick<pg.Pool, "connect">,
@@ -76,9 +79,10 @@ async function withClient<T>(
       isDemoted = isReadOnly(error);
       throw error;
     } finally {
-      // Closed, not reused: a connection whose statement was abandoned, one to a server that takes no writes, since
-      // another may by now, and one still inside a transaction, which it is too when it broke there. Outside of one,
-      // the pool itself notices that it is broken, and it closes those of its own statements that fail.
+      // Close the connection instead of returning it to the pool when 1. its statement was abandoned by an
+      // abort, 2. its server is read-only: after a fail-over a new connection may reach the new primary, or
+      // 3. it is still inside a transaction, which includes a connection lost inside one. The pool itself
+      // removes connections that break outside of a transaction.
       client.release(isDemoted || signal?.aborted === true || client.getTransactionStatus() !== "I");
     }
   } finally {
@@ -86,7 +90,10 @@ async function withClient<T>(
   }
 }
 
-/** A client of the pool; one that comes after the abort goes straight back, for nobody waits for it. */
+/**
+ * Checks a client out of the pool. After an abort nobody waits for the client any more, so it is released at
+ * once.
+ */
 async function checkOut(
   pool: Pick<pg.Pool, "connect">,
   signal: AbortSignal | undefined,

@@ -1,33 +1,40 @@
-/** What a vector index keeps of each vector. */
+/** The precision at which a vector index keeps each vector. */
 export type Precision = "float32" | "float16" | "binary";
 
-/** Most dimensions HNSW takes for each precision (pgvector 0.8, src/hnsw.h: HNSW_MAX_DIM and twice that for halfvec). */
+/**
+ * Maximum dimensions of an HNSW index per precision (pgvector 0.8, src/hnsw.h: HNSW_MAX_DIM, and twice that
+ * for halfvec). `binary` is bounded by the type `vector` itself, 16,000; an index of bits would take 64,000.
+ */
 export const INDEX_DIMENSIONS_MAX: Record<Precision, number> = {
   float32: 2_000,
   float16: 4_000,
   binary: 16_000,
 };
 
-/** What an index keeps of vectors of so many dimensions unless told otherwise. */
+/** The precision of an index when the store names none: float16 as far as HNSW allows it, then binary. */
 export function defaultPrecision(dimensions: number): Precision {
   return dimensions <= INDEX_DIMENSIONS_MAX.float16 ? "float16" : "binary";
 }
 
-/** How an index of some precision is written in SQL. */
+/** The SQL of a vector index: for CREATE INDEX, and for queries that the planner matches to the index. */
 export interface VectorExpression {
-  /** The indexed expression over the embedding column; a query uses the index only when it orders by the very same. */
+  /**
+   * The indexed expression over the embedding column; a query uses the index only when it orders by the same
+   * expression.
+   */
   indexed: string;
-  /** The same of a vector given as a parameter, such as `$2`. */
+  /** The same expression over a query vector given as a parameter, such as `$2`. */
   query: (parameter: string) => string;
-  /** The operator to order by. */
+  /** The distance operator for ORDER BY: cosine distance, or Hamming distance of bits. */
   operator: "<=>" | "<~>";
-  /** The operator class to build the index with. */
+  /** The operator class for CREATE INDEX. */
   operatorClass: string;
 }
 
 /**
- * The expression that an index is on, for building it and for using it. The column itself has no length, which an
- * index needs, because it must have the type of the shared table's, of which an own table is a child.
+ * Composes the SQL of a vector index on `column`, a quoted identifier. The index is on a cast expression,
+ * because HNSW needs a type with a fixed number of dimensions, and the column must be a plain `vector`: an
+ * own table inherits from the shared table, which holds stores of all dimensions.
  */
 export function vectorExpression(column: string, precision: Precision, dimensions: number): VectorExpression {
   if (precision === "binary") {
@@ -40,7 +47,8 @@ export function vectorExpression(column: string, precision: Precision, dimension
   }
   if (precision === "float16") {
     return {
-      // A float16 is at most 65,504 and at least 6e-8. The cosine takes no notice of length.
+      // Normalized, to avoid overflow and underflow: a float16 ranges from 6e-8 to 65,504. Cosine distance
+      // does not depend on the length.
       indexed: `(l2_normalize(${column})::halfvec(${dimensions}))`,
       query: (parameter) => `l2_normalize(${parameter}::vector)::halfvec(${dimensions})`,
       operator: "<=>",

@@ -1,20 +1,26 @@
-/** How many positions are kept: ten minutes of one a second, an age beyond which nobody asks for its number. */
+/** Length of the history: ten minutes at one position a second. A replica further behind has unknown lag. */
 const POSITIONS_MAX = 600;
 
-/** Remembers when the primary's log had reached which position, to tell how old a replica's state is. */
+/** A history of the primary's WAL positions with the time each was read, to measure replication lag. */
 export class WalClock {
-  /** In order of time, and so of position. */
+  /** Ascending in time and position. */
   readonly #seen: { position: bigint; at: number }[] = [];
 
-  /** Notes that the log had reached `position`, in bytes, at least by the time `at` of `performance.now()`. */
+  /**
+   * Records that the WAL had reached `position` (bytes) by the time `at`, in milliseconds of
+   * `performance.now()`.
+   */
   record(position: bigint, at: number): void {
-    // The log of a primary that was replaced may be shorter.
+    // After a fail-over the new primary's WAL may end earlier: drop positions that it has not reached.
     while ((this.#seen.at(-1)?.position ?? position) > position) this.#seen.pop();
     this.#seen.push({ position, at });
     if (this.#seen.length > POSITIONS_MAX) this.#seen.shift();
   }
 
-  /** Milliseconds since a database that has replayed up to `position` had all there was; undefined when unknown. */
+  /**
+   * Upper bound, in milliseconds, of the lag of a replica that has replayed the WAL up to `position`.
+   * Undefined when the position is older than the history.
+   */
   age(position: bigint, now = performance.now()): number | undefined {
     const newest = this.#seen.findLast((seen) => seen.position <= position);
     return newest === undefined ? undefined : now - newest.at;
