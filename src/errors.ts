@@ -1,7 +1,9 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 
-/** Every reason an error can carry, with what it means. README's table is held to this one by a test. */
+/**
+ * Every reason an error can carry, with its meaning. A test holds the table in docs/errors.md to this one.
+ */
 export const REASONS = {
   MISSING_REQUIRED_PARAMETER: "A field that is required is absent or empty.",
   UNKNOWN_PARAMETER: "The request has a field that does not exist.",
@@ -41,22 +43,26 @@ export const REASONS = {
   INTERNAL: "A fault of the service; its log has the details under the request id.",
 } as const;
 
-/** The cause of an error, in a form a program can act on. */
+/** The machine-readable cause of an error. */
 export type Reason = keyof typeof REASONS;
 
 interface ErrorOptions {
-  /** The request field at fault. */
+  /** The invalid request field. */
   param?: string;
-  /** Wait this long before the same call is tried again. Without it the failure is final. */
+  /** Milliseconds after which the client may retry the same call. Absent: a retry fails again. */
   retryAfterMs?: number;
-  /** What caused it; logged, never sent. */
+  /** The underlying error: logged, never sent to the client. */
   cause?: unknown;
 }
 
-/** The one currency of failure: a code, a reason, perhaps a field, and a message fit for the caller. */
+/**
+ * Creates the one kind of error that callers see: a ConnectError with google.rpc details (ErrorInfo with the
+ * reason, BadRequest with the field, RetryInfo with the delay). The message must not reveal internals.
+ */
 function failure(code: Code, reason: Reason, message: string, options: ErrorOptions = {}): ConnectError {
   const { param, retryAfterMs, cause } = options;
-  // What others said may have lone surrogates, which no header can hold.
+  // Text of other parties (request, embedding provider) may contain lone surrogates, which an HTTP header
+  // cannot encode.
   const error = new ConnectError(message.toWellFormed(), code, undefined, undefined, cause);
   const metadata: Record<string, string> = param === undefined ? {} : { param };
   error.details.push({ desc: ErrorInfoSchema, value: { reason, domain: "pgquiver", metadata } });
@@ -78,7 +84,10 @@ function failure(code: Code, reason: Reason, message: string, options: ErrorOpti
   return error;
 }
 
-/** A field is wrong. `param` is its path as the caller wrote it, such as `embeddings[3].content`. */
+/**
+ * INVALID_ARGUMENT: a field is invalid. `param`: its path in the request's spelling, such as
+ * `embeddings[3].content`.
+ */
 export function invalidArgument(
   param: string | undefined,
   message: string,
@@ -87,48 +96,48 @@ export function invalidArgument(
   return failure(Code.InvalidArgument, reason, message, param === undefined ? {} : { param });
 }
 
-/** A required field is absent or empty; the wording is OpenAI's. */
+/** INVALID_ARGUMENT: a required field is absent or empty. OpenAI's wording. */
 export function missingParameter(param: string): ConnectError {
   return invalidArgument(param, `Missing required parameter: '${param}'.`, "MISSING_REQUIRED_PARAMETER");
 }
 
-/** There is no such store; clients match OpenAI's wording. */
+/** NOT_FOUND: the store does not exist. OpenAI's wording, which clients match. */
 export function vectorStoreNotFound(id: string): ConnectError {
   return notFound(`No vector store found with id '${id}'.`, "vector_store_id");
 }
 
-/** The store has expired; clients match OpenAI's wording. */
+/** FAILED_PRECONDITION: the store has expired. OpenAI's wording, which clients match. */
 export function vectorStoreExpired(id: string): ConnectError {
   return failedPrecondition("VECTOR_STORE_EXPIRED", `Vector store '${id}' has expired.`, "vector_store_id");
 }
 
-/** There is no such file; clients match OpenAI's wording. */
+/** NOT_FOUND: the file does not exist. OpenAI's wording, which clients match. */
 export function fileNotFound(id: string, param = "file_id"): ConnectError {
   return notFound(`No such File object: ${id}`, param);
 }
 
-/** The bytes asked for are not within the file. */
+/** OUT_OF_RANGE: the requested byte range lies outside of the file. */
 export function outOfRange(message: string, param: string): ConnectError {
   return failure(Code.OutOfRange, "RANGE_NOT_SATISFIABLE", message, { param });
 }
 
-/** There is no such resource. */
+/** NOT_FOUND: the resource does not exist. */
 export function notFound(message: string, param?: string): ConnectError {
   return failure(Code.NotFound, "NOT_FOUND", message, param === undefined ? {} : { param });
 }
 
-/** The service is set to another model; the wording and the code are OpenAI's. */
+/** NOT_FOUND: the service is configured for another model. OpenAI's wording and code. */
 export function modelNotFound(model: string): ConnectError {
   const message = `The model '${model}' does not exist or you do not have access to it.`;
   return failure(Code.NotFound, "MODEL_NOT_FOUND", message, { param: "model" });
 }
 
-/** The id is taken. Final: the same call will fail again. */
+/** ALREADY_EXISTS: the id is taken. Final: a retry fails again. */
 export function alreadyExists(message: string, param: string): ConnectError {
   return failure(Code.AlreadyExists, "ALREADY_EXISTS", message, { param });
 }
 
-/** A key that stands for another request. Final. */
+/** ALREADY_EXISTS: the Idempotency-Key belongs to a different request. Final: a retry fails again. */
 export function idempotencyConflict(): ConnectError {
   return failure(
     Code.AlreadyExists,
@@ -138,17 +147,25 @@ export function idempotencyConflict(): ConnectError {
   );
 }
 
-/** The request is well formed, but the state of the service or the store forbids it. */
+/**
+ * FAILED_PRECONDITION: the request is valid, but the state of the service or of the store does not allow it.
+ */
 export function failedPrecondition(reason: Reason, message: string, param?: string): ConnectError {
   return failure(Code.FailedPrecondition, reason, message, param === undefined ? {} : { param });
 }
 
-/** Something else was done meanwhile: the caller must look where things stand, and may then go on. */
+/**
+ * ABORTED: a concurrent operation changed the state. The caller must read the state again (GetIngest) before
+ * retrying.
+ */
 export function aborted(reason: Reason, message: string, param: string): ConnectError {
   return failure(Code.Aborted, reason, message, { param, retryAfterMs: 1000 });
 }
 
-/** Another change came in between each time; the same call may succeed. */
+/**
+ * UNAVAILABLE: a concurrent change interfered (serialization failure, deadlock, retries used up). The same
+ * call may be retried.
+ */
 export function conflict(cause?: unknown): ConnectError {
   return unavailable("DATABASE_UNAVAILABLE", "Another change came in between; try again.", {
     retryAfterMs: 1000,
@@ -156,52 +173,57 @@ export function conflict(cause?: unknown): ConnectError {
   });
 }
 
-/** The bearer key is missing or wrong. */
+/** UNAUTHENTICATED: the bearer key is missing or wrong. */
 export function unauthenticated(message: string): ConnectError {
   return failure(Code.Unauthenticated, "INVALID_API_KEY", message);
 }
 
-/** Too large: final. */
+/** RESOURCE_EXHAUSTED: the request exceeds a size limit. Final: a retry fails again. */
 export function tooLarge(message: string, param?: string): ConnectError {
   return failure(Code.ResourceExhausted, "REQUEST_TOO_LARGE", message, param === undefined ? {} : { param });
 }
 
-/** Too much at once: may be tried again after `retryAfterMs`. */
+/**
+ * RESOURCE_EXHAUSTED: too many calls or bytes at the same time. The client may retry after `retryAfterMs`.
+ */
 export function rateLimited(message: string, retryAfterMs: number): ConnectError {
   return failure(Code.ResourceExhausted, "RATE_LIMIT_EXCEEDED", message, { retryAfterMs });
 }
 
-/** Something this service depends on is away. Give `retryAfterMs` where trying again can help. */
+/**
+ * UNAVAILABLE: a dependency (database, embedding provider, bucket) fails. Pass `retryAfterMs` where a retry
+ * can help.
+ */
 export function unavailable(reason: Reason, message: string, options: ErrorOptions = {}): ConnectError {
   return failure(Code.Unavailable, reason, message, options);
 }
 
-/** The call took longer than allowed. */
+/** DEADLINE_EXCEEDED: the call took longer than allowed. */
 export function deadlineExceeded(message: string, cause?: unknown): ConnectError {
   return failure(Code.DeadlineExceeded, "DEADLINE_EXCEEDED", message, { cause });
 }
 
-/** The caller gave up. */
+/** CANCELLED: the client cancelled the call or disconnected. */
 export function cancelled(cause?: unknown): ConnectError {
   return failure(Code.Canceled, "CANCELLED", "The call was cancelled.", { cause });
 }
 
-/** This version does not offer it. */
+/** UNIMPLEMENTED: this version does not support the operation or the field. */
 export function unimplemented(message: string, param?: string): ConnectError {
   return failure(Code.Unimplemented, "UNIMPLEMENTED", message, param === undefined ? {} : { param });
 }
 
-/** A fault of ours. The message says nothing of the inside; `cause` is for the log. */
+/** INTERNAL: a bug or an unexpected failure. The message reveals nothing; `cause` is logged. */
 export function internal(cause: unknown): ConnectError {
   return failure(Code.Internal, "INTERNAL", "The service failed to process the request.", { cause });
 }
 
-/** The message cannot be read. INTERNAL is what the documentation of gRPC gives for it. */
+/** INTERNAL, the code that gRPC's documentation gives for it: a request message cannot be decoded. */
 export function unreadable(message: string): ConnectError {
   return failure(Code.Internal, "INVALID_REQUEST", message);
 }
 
-/** What the details of an error say; undefined where it is not one of ours. */
+/** Reads the details of an error made here; undefined for any other error. `retryAfterMs` null: final. */
 export function describeError(
   error: ConnectError,
 ): { reason: Reason; param: string | null; retryAfterMs: number | null } | undefined {
@@ -215,12 +237,15 @@ export function describeError(
   };
 }
 
-/** The reason of an error; undefined where it is not one of ours. */
+/** Reads the reason of an error made here; undefined for anything else. */
 export function reasonOf(error: unknown): Reason | undefined {
   return error instanceof ConnectError ? describeError(error)?.reason : undefined;
 }
 
-/** The message of anything thrown. A host with several addresses fails with one error for each and no message of its own. */
+/**
+ * The message of any thrown value. A failed connection to a host with several addresses is an AggregateError
+ * without a message: then the messages of its errors are joined.
+ */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(messageOf).join(", ");
   return error instanceof Error ? error.message : String(error);

@@ -1,36 +1,47 @@
 /**
- * Every number that bounds a request, in one place. Those an operator may need to change are in
- * `config.ts`; these are part of the contract and stand in the proto comments too.
+ * All fixed limits on requests. They are part of the API contract and repeated in the proto comments; limits
+ * that an operator can change are in `config.ts`.
  */
 export const limits = {
-  /** Stores or embeddings in one page of a list. OpenAI's range. */
+  /** Stores or embeddings in one page of a list: OpenAI's maximum. */
   page_limit_max: 100,
-  /** The same, when the request gives none. */
+  /** Default of the same: OpenAI's. */
   page_limit_default: 20,
-  /** Results of one search: OpenAI's range. */
+  /** Results of one search: OpenAI's maximum. */
   search_results_max: 50,
-  /** The same, when the request gives none. */
+  /** Default of the same: OpenAI's. */
   search_results_default: 10,
   /** Texts in one search. */
   search_queries_max: 16,
-  /** Searches in one batch, and how many of a call's searches run side by side, if the pool of connections allows. */
+  /**
+   * Searches in one batch, and how many searches of one call run concurrently, as far as the connection pool
+   * allows.
+   */
   batch_searches_max: 100,
   search_concurrency_max: 4,
-  /** Characters of text and metadata that the results of one call may have: more than those of one search ever do. */
+  /**
+   * Characters of text and metadata in the results of one call; bounds the memory of batch searches. One
+   * search never reaches it: 50 results of at most 1 MiB of text and 64 KiB of metadata each.
+   */
   search_chars_max: 134_217_728,
-  /** `hnsw.ef_search`: pgvector's range (src/hnsw.h). */
+  /** `hnsw.ef_search`: pgvector's maximum (src/hnsw.h). */
   ef_search_max: 1_000,
-  /** A weight of a hybrid search. */
+  /** Weight of a list in a hybrid search. */
   search_weight_max: 1_000_000,
-  /** Stores a process remembers, some hundred bytes each, to search them without reading their rows first. */
+  /**
+   * Entries of the store cache, a few hundred bytes each: a search of a cached store skips reading the
+   * store's row.
+   */
   known_stores_max: 10_000,
   /** Characters (UTF-16 units) of one search text: four times the 8,192 tokens OpenAI's models read. */
   query_chars_max: 32_768,
-  /** Texts in one request to embed them: OpenAI's limit; UTF-8 bytes of them together; numbers in the reply. */
+  /**
+   * One embeddings request: texts (OpenAI's limit), UTF-8 bytes of all texts together, numbers in the reply.
+   */
   embed_texts_max: 2_048,
   embed_bytes_max: 8_388_608,
   embed_numbers_max: 8_388_608,
-  /** Files in one page of a list: OpenAI's limit and default. */
+  /** Files in one page of a list: OpenAI's maximum, and default. */
   files_page_max: 10_000,
   /** Characters of a file's name. */
   filename_chars_max: 1_024,
@@ -41,7 +52,7 @@ export const limits = {
   dimensions_max: 16_000,
   /** Embeddings in one batch request. */
   batch_rows_max: 10_000,
-  /** Refused rows an ingest lists, at most and when the request gives no number. */
+  /** Rejected rows that an ingest's summary lists: maximum and default. */
   row_errors_max: 1_000,
   row_errors_default: 100,
   /** UTF-8 bytes of one embedding's text. */
@@ -70,20 +81,23 @@ export const limits = {
   chunk_tokens_min: 100,
   chunk_tokens_max: 4_096,
   chunk_chars_max: 100_000,
-  /** Bytes of a file that is read whole: PDF and Office, and HTML. */
+  /** Bytes of a file that must be read into memory whole: PDF and Office; HTML. */
   document_bytes_max: 67_108_864,
   document_html_bytes_max: 16_777_216,
-  /** Entries of an Office file, which is an archive, and the bytes that those read may expand to. */
+  /**
+   * An Office file is a ZIP archive: its entries, and bytes that the entries may expand to, against ZIP
+   * bombs.
+   */
   document_entries_max: 10_000,
   document_expanded_bytes_max: 536_870_912,
-  /** UTF-8 bytes of text, and chunks, that one file may give. */
+  /** UTF-8 bytes of text, and chunks, extracted from one file. */
   file_text_bytes_max: 536_870_912,
   file_chunks_max: 1_000_000,
-  /** UTF-8 bytes of a file's chunks that one reply may hold. */
+  /** UTF-8 bytes of a file's chunks in one reply. */
   file_content_bytes_max: 33_554_432,
   /** Characters of an `Idempotency-Key`. */
   idempotency_key_chars_max: 255,
-  /** What a vector index may be built with: pgvector's ranges for m and ef_construction (src/hnsw.h). */
+  /** HNSW build parameters: pgvector's ranges for m and ef_construction (src/hnsw.h). */
   index_m_min: 2,
   index_m_max: 100,
   index_m_default: 16,
@@ -92,9 +106,9 @@ export const limits = {
   index_ef_construction_default: 128,
   /** Bytes of the name of a text search configuration: those Postgres keeps of an identifier. */
   language_chars_max: 63,
-  /** Days of disuse after which a store may expire: OpenAI's range. */
+  /** Days of inactivity after which a store may expire: OpenAI's maximum. */
   expiry_days_max: 365,
-  /** Nested levels, conditions, list items and key characters of a filter. */
+  /** A filter: nesting levels, conditions, items of a list, characters of a key. */
   filter_depth_max: 16,
   filter_conditions_max: 256,
   filter_list_items_max: 1_000,

@@ -5,14 +5,17 @@ import { cancellable } from "../postgres/transaction.ts";
 import type { Metrics } from "../wire/metrics.ts";
 import { takeCensus } from "./totals.ts";
 
-/** How long the database may take to tell what it holds, and how long that is believed. */
+/** Timeout of the totals query, and how long its result is cached: a scrape must not load the database. */
 const CENSUS_TIMEOUT_MS = 2_000;
 const CENSUS_AGE_MS = 10_000;
 
-/** The states of an index, for each of which there is a number even when no store is in it. */
+/**
+ * Every label value of the gauge by index state, so that a state without stores is exported as 0 and not
+ * absent.
+ */
 const INDEX_STATES = { none: 0, waiting: 0, moving: 0, building: 0, ready: 0, failed: 0 };
 
-/** Adds the metrics of the database: of the pool, and of what is stored. */
+/** Registers the gauges of the database: connection pool, totals of the stored data, replicas. */
 export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Database): void {
   metrics.addGauge(
     "pgquiver_database_connections",
@@ -22,7 +25,7 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
   );
   metrics.addGauge(
     "pgquiver_database_waiting",
-    "Calls that wait for a connection of the pool.",
+    "Calls waiting for a connection from the pool.",
     () => pool.waitingCount,
   );
   const census = remember(CENSUS_AGE_MS, () =>
@@ -30,7 +33,7 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
   );
   metrics.addGauge(
     "pgquiver_database_up",
-    "1 if Postgres told within 2 seconds, at most 10 seconds ago, what it holds; else 0, and those numbers are absent.",
+    "1 if the totals query (timeout 2 s, result cached 10 s) succeeded; else 0, and the gauges it feeds are absent.",
     () =>
       census().then(
         () => 1,
@@ -65,7 +68,7 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
   );
   metrics.addGauge(
     "pgquiver_index_build_progress",
-    "The part, 0 to 1, that is done of the build that is least far; absent when there is none.",
+    "Progress, 0 to 1, of the index build that is least far; absent when no build is running.",
     async () => (await census()).indexProgress,
   );
   if (replicas !== undefined) monitorReplicas(metrics, replicas);
@@ -84,7 +87,7 @@ function monitorReplicas(metrics: Metrics, replicas: NonNullable<Database["repli
   );
   metrics.addGauge(
     "pgquiver_replica_lag_seconds",
-    "How old the state of a read replica is at most, by its place in DATABASE_REPLICA_URLS; absent when unknown.",
+    "Upper bound of a read replica's lag, by its index in DATABASE_REPLICA_URLS; absent when unknown.",
     () =>
       Object.fromEntries(
         replicas.states().flatMap(({ lagMs }, place) => (lagMs === undefined ? [] : [[place, lagMs / 1000]])),
@@ -93,17 +96,20 @@ function monitorReplicas(metrics: Metrics, replicas: NonNullable<Database["repli
   );
 }
 
-/** Adds the metrics of bulk ingest; the returned function is to be told of rows that are committed. */
+/**
+ * Registers the metrics of bulk ingest. Returns the counter of committed rows: call it with each commit's
+ * rows.
+ */
 export function monitorIngest(metrics: Metrics, budget: ByteBudget): (rows: number) => void {
   metrics.addGauge(
     "pgquiver_ingest_memory_bytes",
-    "Bytes that bulk ingest holds, of INGEST_MEMORY_BYTES.",
+    "Bytes of INGEST_MEMORY_BYTES that bulk ingest uses.",
     () => budget.used,
   );
   return metrics.addCounter("pgquiver_ingest_rows_total", "Rows that bulk ingest has written and committed.");
 }
 
-/** Adds the metrics of the embedder. Returns the embedder that counts. */
+/** Registers the metrics of the embedder. Returns a wrapper of `embedder` that updates them. */
 export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder {
   const countTexts = metrics.addCounter("pgquiver_embedding_texts_total", "Texts that were embedded.");
   const countTokens = metrics.addCounter(
@@ -112,7 +118,7 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
   );
   const countFailure = metrics.addCounter(
     "pgquiver_embedding_failures_total",
-    "Times that texts could not be embedded, or were given up by the caller.",
+    "Embedding calls that failed or were cancelled by the caller.",
   );
   const observe = metrics.addDurations(
     "pgquiver_embedding_duration_seconds",
@@ -139,7 +145,9 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
   };
 }
 
-/** Makes callers share one answer until it is `ageMs` old; an error is shared by those who wait for it. */
+/**
+ * Caches the result of `ask` for `ageMs` and shares one call among concurrent callers. Errors are not cached.
+ */
 function remember<T>(ageMs: number, ask: () => Promise<T>): () => Promise<T> {
   let answer: Promise<T> | undefined;
   let askedAt = -Infinity;

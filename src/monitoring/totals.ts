@@ -1,7 +1,7 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
-/** What the database holds as a whole. */
+/** Totals over all stores of the database. */
 export interface Census {
   /** Stores, by the state of their index. */
   stores: Record<string, number>;
@@ -13,7 +13,10 @@ export interface Census {
   filesInProgress: number;
   /** Builds of vector indexes under way. */
   indexBuilds: number;
-  /** The part that is done of the one that is least far, 0 to 1; undefined: none is under way, or it is not known. */
+  /**
+   * Progress, 0 to 1, of the build that is least far; undefined: no build is running, or its total is unknown
+   * yet.
+   */
   indexProgress: number | undefined;
 }
 
@@ -27,8 +30,8 @@ interface CensusRow {
 }
 
 /**
- * Takes the census. It reads the rows of stores, some milliseconds for 10,000 of them, and of the files in progress,
- * but none of the embeddings.
+ * Queries the totals. Scans the stores' rows (some milliseconds for 10,000) and the files in progress, but no
+ * embeddings: their number comes from the stores' counters.
  */
 export async function takeCensus(client: Queryable, tables: Tables): Promise<Census> {
   const { rows } = await client.query<CensusRow>(

@@ -5,7 +5,7 @@ import type { FileCounts } from "./stores.ts";
 
 const ACTIVE_NOW = `last_active_at = now(), expires_at = now() + (expires_after ->> 'days')::int * interval '1 day'`;
 
-/** By how much each count of files changes; those not named stay, and the total follows. */
+/** Increments of the file counts by status, negative to decrement; `total` is their sum. */
 export type FileChange = Partial<Record<Exclude<keyof FileCounts, "total">, number>>;
 
 const COUNTS = `
@@ -19,16 +19,16 @@ const COUNTS = `
     'cancelled', (file_counts ->> 'cancelled')::bigint + $7::bigint,
     'total', (file_counts ->> 'total')::bigint + $4::bigint + $5::bigint + $6::bigint + $7::bigint)`;
 
-/** The parameters of `COUNTS`, from $1, the store, on. */
+/** The parameters $1 (the store's id) to $7 of `COUNTS`. */
 function countValues(id: string, rows: number, bytes: number, files: FileChange): unknown[] {
   const { in_progress = 0, completed = 0, failed = 0, cancelled = 0 } = files;
   return [id, bytes, rows, in_progress, completed, failed, cancelled];
 }
 
 /**
- * Moves `last_active_at` of stores and with it the expiry. The API shows seconds, so a store that was active within
- * the same second is not written again. Nor is one that has expired, or that somebody else is writing to at this
- * moment: nobody shall wait for a long ingest.
+ * Sets `last_active_at` of stores to now, and moves `expires_at` along. Skips stores that were already
+ * updated within the current second (the API shows seconds), stores that have expired, and stores whose row
+ * is locked (SKIP LOCKED): a search must not wait for an ingest.
  */
 export async function touchStores(client: Queryable, tables: Tables, ids: readonly string[]): Promise<void> {
   await client.query({
@@ -41,23 +41,24 @@ export async function touchStores(client: Queryable, tables: Tables, ids: readon
   });
 }
 
-/** What rows added to a store mean for its own row. */
+/** Rows added to a store, as far as they change the store's own row. */
 export interface Addition {
   rows: number;
   /** UTF-8 bytes of the rows' text. */
   bytes: number;
-  /** How the counts of files change; default: each row is a completed file. */
+  /** Increments of the file counts; default: each row counts as a completed file. */
   files?: FileChange;
-  /** Length of the rows' vectors. */
+  /** Dimensions of the rows' vectors. */
   dimensions: number;
-  /** The model the service embedded with; null when every vector came from the caller. */
+  /** The model that the service embedded the texts with; null when every vector came from the caller. */
   embeddingModel: string | null;
 }
 
 /**
- * Counts added rows in the store's row, in the transaction of the rows themselves and last in it,
- * since it locks the row until the commit. False when the store is gone, has expired, or was
- * meanwhile fixed to other dimensions or another model: then the transaction must be rolled back.
+ * Adds inserted rows to the store's counters, and fixes the store's dimensions and model if they are unset.
+ * Call it in the transaction that inserts the rows, as its last statement, because the UPDATE locks the
+ * store's row until the commit. False when the store was deleted, has expired, or has meanwhile been fixed to
+ * other dimensions or another model: then the caller must roll back.
  */
 export async function recordAddition(
   client: Queryable,
@@ -81,8 +82,9 @@ export async function recordAddition(
 }
 
 /**
- * Locks a store's row until the end of the transaction, before rows are taken out of it: the order
- * in which deleting the store locks, so that the two never wait for each other. False when it is gone.
+ * Locks a store's row until the transaction ends. Call it before deleting embeddings of the store: the
+ * deletion of a store locks in that order too (store, then embeddings), and the reverse order would deadlock.
+ * False when the store is gone.
  */
 export async function lockStore(client: Queryable, tables: Tables, id: string): Promise<boolean> {
   const result = await client.query(`select 1 from ${tables.vectorStores} where id = $1 for no key update`, [
@@ -92,8 +94,9 @@ export async function lockStore(client: Queryable, tables: Tables, id: string): 
 }
 
 /**
- * Counts rows taken out of a store, in the transaction of the rows themselves. `files` says how the counts of files
- * change; default: each row that is no chunk of a file was a completed file.
+ * Subtracts deleted rows from the store's counters; call it in the transaction that deletes the rows.
+ * `files`: increments of the file counts; by default each deleted row that is no chunk of a file counted as a
+ * completed file.
  */
 export async function recordRemoval(
   client: Queryable,
@@ -108,7 +111,10 @@ export async function recordRemoval(
   );
 }
 
-/** Counts files that were attached, in the transaction of their rows. False when the store is gone or has expired. */
+/**
+ * Adds attached files to the store's file counts; call it in the transaction that inserts their rows. False
+ * when the store was deleted or has expired: then the caller must roll back.
+ */
 export async function recordAttachment(
   client: Queryable,
   tables: Tables,
@@ -123,8 +129,9 @@ export async function recordAttachment(
 }
 
 /**
- * Counts files that have come to another state, in the transaction of their rows. With no count to change it notes
- * that rows of the store were changed.
+ * Moves files from one status to another in the store's file counts; call it in the transaction that updates
+ * their rows. With an empty `files` only `row_changes` is incremented, which tells replicas and caches that
+ * the store's rows changed.
  */
 export async function recordTransition(
   client: Queryable,

@@ -1,7 +1,10 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
-/** An embedding as its row has it; `embedding` is pgvector's binary form, or null when not asked for. */
+/**
+ * A row of an embeddings table; `embedding` is in pgvector's binary form, or null when the caller did not
+ * request it.
+ */
 export interface EmbeddingRow {
   id: string;
   content: string;
@@ -10,16 +13,16 @@ export interface EmbeddingRow {
   embedding: Buffer | null;
 }
 
-/** What a deletion took away. */
+/** The rows that a deletion removed. */
 export interface Removed {
   rows: number;
-  /** How many of them were chunks of files. */
+  /** How many of the rows were chunks of files. */
   chunks: number;
   /** UTF-8 bytes of the rows' text. */
   bytes: number;
 }
 
-/** Reads one embedding with its vector; undefined when there is none. */
+/** Reads one embedding with its vector; undefined when the store has no such id. */
 export async function findEmbedding(
   client: Queryable,
   tables: Tables,
@@ -33,7 +36,7 @@ export async function findEmbedding(
   return result.rows[0];
 }
 
-/** Says which of the ids a store holds already, in order. */
+/** Returns those of the ids that exist in a store, in ascending order. */
 export async function findTakenIds(
   client: Queryable,
   tables: Tables,
@@ -48,7 +51,10 @@ export async function findTakenIds(
   return result.rows.map((row) => row.id);
 }
 
-/** Reads at most `rowsMax` embeddings in order of id, between `after` and `before` in the list's order. */
+/**
+ * Reads a page of embeddings by keyset pagination on the id: at most `rowsMax`, strictly after `after` and
+ * before `before` in the list's order. `backward` takes the last rows of the range, in reverse order.
+ */
 export async function listEmbeddings(
   client: Queryable,
   tables: Tables,
@@ -78,8 +84,8 @@ export async function listEmbeddings(
 }
 
 /**
- * Deletes the embeddings of a store that meet a condition: SQL over the embeddings table whose
- * parameters follow $1, the store. All of the store's when there is none.
+ * Deletes the embeddings of a store that match `condition`, a SQL expression over the embeddings table whose
+ * parameters start at $2 ($1 is the store's id). Default: all of the store's embeddings.
  */
 export async function deleteEmbeddings(
   client: Queryable,

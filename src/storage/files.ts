@@ -1,12 +1,15 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
-/** A file that is complete, not deleted and not expired. */
+/**
+ * SQL condition over the files table: the upload is complete, and the file is neither deleted nor expired.
+ */
 export const FILE_EXISTS = "state = 'ready' and coalesce(expires_at > now(), true)";
 
 /**
- * Keeps files from being deleted until the end of the transaction, and says which of the ids there are. To be called
- * before anything else is locked: a deletion locks the file, then its stores.
+ * Locks files FOR SHARE, so that they cannot be deleted before the transaction ends, and returns the ids that
+ * exist. Call it before locking anything else: a deletion locks the file first, then its stores, and another
+ * order would deadlock.
  */
 export async function lockFiles(
   client: Queryable,

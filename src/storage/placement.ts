@@ -6,15 +6,16 @@ import { isUndefinedTable } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 
-/** Where a store's rows are. */
+/** The table that holds a store's rows: its own table, or the shared one when `own_table` is null. */
 interface Placement {
   own_table: string | null;
 }
 
 /**
- * Joins the writers of a store until the end of the transaction, before any row of it is written: while there are
- * any, the store's rows are not switched to another table. Returns the tables as the store sees them; undefined
- * when there is no such store.
+ * Takes the store's placement lock in shared mode until the transaction ends; call it before writing rows of
+ * the store. While a writer holds the lock, the index worker cannot switch the store to another table, where
+ * the written rows would be missing. Returns the tables, with `embeddings` being the one that holds the
+ * store's rows; undefined when the store does not exist.
  */
 export async function openForWriting(
   client: Client,
@@ -22,12 +23,15 @@ export async function openForWriting(
   storeId: string,
 ): Promise<Tables | undefined> {
   await lockShared(client, tables, placementLock(storeId));
-  // A statement of its own, whose snapshot is taken when the lock is held.
+  // A separate statement, because its snapshot must be taken after the lock is granted.
   const store = await findPlacement(client, tables, storeId);
   return store === undefined ? undefined : placeTables(tables, store);
 }
 
-/** Runs a transaction that writes rows of a store, in the tables as the store sees them; NOT_FOUND when there is none. */
+/**
+ * Runs a transaction that writes rows of a store, under the store's placement lock. `work` gets the tables of
+ * `openForWriting`. Throws NOT_FOUND when the store does not exist or is deleted meanwhile.
+ */
 export async function writeStore<T>(
   pool: pg.Pool,
   tables: Tables,
@@ -48,8 +52,9 @@ export async function writeStore<T>(
 }
 
 /**
- * Reads rows of a store from the table that holds them, again when they were switched to another one meanwhile, so
- * that what is read is never half of a store. `read` may run several times.
+ * Reads rows of a store from the table that holds them. Optimistic concurrency, no lock: when the store was
+ * switched to another table during the read, the read is repeated there, so a result is never half of a
+ * store. `read` must be repeatable. Throws NOT_FOUND when the store was deleted and its table dropped.
  */
 export async function readPlaced<T>(
   client: Queryable,
@@ -87,7 +92,10 @@ async function findPlacement(
   return result.rows[0];
 }
 
-/** NOT_FOUND where a table was missing because the store was deleted meanwhile, and its table with it. */
+/**
+ * Turns undefined_table into NOT_FOUND when the store, and its own table with it, was deleted during the
+ * statement.
+ */
 async function explainMissing(
   client: Queryable,
   tables: Tables,

@@ -3,13 +3,13 @@ import { composePage, type KeysetPage, type Position } from "../postgres/keyset.
 import type { Tables } from "../postgres/tables.ts";
 import type { Precision } from "../postgres/vector-index.ts";
 
-/** A store as its row has it. */
+/** A row of `vector_stores`. */
 export interface VectorStoreRow {
   id: string;
   name: string | null;
   description: string | null;
   metadata: Record<string, unknown> | null;
-  /** A bigint, as text. */
+  /** UTF-8 bytes of the store's texts: a bigint, as decimal text. */
   usage_bytes: string;
   file_counts: FileCounts;
   created_at: Date;
@@ -18,19 +18,19 @@ export interface VectorStoreRow {
   last_active_at: Date | null;
   dimensions: number | null;
   embedding_model: string | null;
-  /** A bigint, as text. */
+  /** Rows of the store: a bigint, as decimal text. */
   embedding_count: string;
-  /** What the store's index is to keep of each vector; null: chosen by dimensions. */
+  /** The requested precision of the store's index; null: chosen by the dimensions (`defaultPrecision`). */
   precision: Precision | null;
-  /** Text search configuration; null: the service's own. */
+  /** Text search configuration; null: the service's default. */
   language: string | null;
   index_policy: "auto" | "always" | "never";
   index_state: "none" | "waiting" | "moving" | "building" | "ready" | "failed";
   /** The table that holds the store's rows, not quoted; null: the shared one. */
   own_table: string | null;
-  /** What the index in use keeps of each vector; null: there is none, so that searches are exact. */
+  /** Precision of the index that searches use; null: no index, searches are exact. */
   index_precision: Precision | null;
-  /** Whether `expires_at` has passed by the database's clock. */
+  /** Whether `expires_at` has passed on the database's clock. */
   expired: boolean;
 }
 
@@ -47,7 +47,7 @@ export interface ExpiresAfter {
   days: number;
 }
 
-/** What a new store starts with. */
+/** The values of a store to be inserted. */
 export interface NewVectorStore {
   id: string;
   createdAt: Date;
@@ -60,7 +60,7 @@ export interface NewVectorStore {
   language: string | null;
 }
 
-/** The fields an update may change; a key that is absent is kept. */
+/** The fields an update may change; absent keys stay as they are, null clears. */
 export interface VectorStoreChange {
   name?: string | null;
   metadata?: Record<string, string>;
@@ -97,7 +97,7 @@ export async function insertStore(
   return result.rows[0];
 }
 
-/** Reads a store; undefined when there is none. */
+/** Reads a store; undefined when it does not exist. */
 export async function findStore(
   client: Queryable,
   tables: Tables,
@@ -111,7 +111,7 @@ export async function findStore(
   return result.rows[0];
 }
 
-/** Reads a store's position in the list; undefined when there is none. */
+/** Reads a store's pagination cursor in the list of stores; undefined when the store does not exist. */
 export async function findPosition(
   client: Queryable,
   tables: Tables,
@@ -124,7 +124,7 @@ export async function findPosition(
   return result.rows[0];
 }
 
-/** Reads a page of the stores, walking from the list's end when it is `backward`. */
+/** Reads a page of stores by keyset pagination; a `backward` page comes in reverse order. */
 export async function listStores(
   client: Queryable,
   tables: Tables,
@@ -140,7 +140,10 @@ export async function listStores(
   return result.rows;
 }
 
-/** Changes a store that has not expired and returns its row; undefined when there is none. */
+/**
+ * Updates a store and returns its row; undefined when it does not exist or has expired. A new `expiresAfter`
+ * recomputes `expires_at` from `last_active_at`; the update itself does not count as activity.
+ */
 export async function updateStore(
   client: Queryable,
   tables: Tables,
@@ -169,7 +172,7 @@ export async function updateStore(
   return result.rows[0];
 }
 
-/** Deletes a store's row, before its embeddings; false when there is none. */
+/** Deletes a store's row, before its embeddings (lock order: store first); false when it does not exist. */
 export async function deleteStore(client: Queryable, tables: Tables, id: string): Promise<boolean> {
   const result = await client.query(`delete from ${tables.vectorStores} where id = $1`, [id]);
   return result.rowCount === 1;
