@@ -17,29 +17,29 @@ export const REASONS = {
   INVALID_JSON: "The body is not JSON.",
   INVALID_REQUEST: "The request cannot be read: wrong content type, encoding or framing.",
   DIMENSION_MISMATCH: "A vector's length differs from its store's.",
-  EMBEDDING_MODEL_MISMATCH: "The store's vectors were made by another model than the one configured.",
-  VECTOR_STORE_EXPIRED: "The store has expired by disuse.",
+  EMBEDDING_MODEL_MISMATCH: "The store's vectors were made by a different model than the configured one.",
+  VECTOR_STORE_EXPIRED: "The store has expired after a period without use.",
   INDEX_MISSING: "The store has no vector index.",
   INGEST_CONFLICT:
     "The ingest was opened with other settings, moved on by another stream, finished or aborted.",
-  INGEST_DRAINING: "The service is about to end; resume the ingest.",
+  INGEST_DRAINING: "The service is shutting down; resume the ingest.",
   INVALID_API_KEY: "The bearer key is missing or wrong.",
   NOT_FOUND: "There is no such resource or route.",
-  MODEL_NOT_FOUND: "The service is set to another model.",
+  MODEL_NOT_FOUND: "The service is configured for another model.",
   ALREADY_EXISTS: "The id is taken.",
   IDEMPOTENCY_CONFLICT:
-    "The Idempotency-Key was used for another request, or what that one stored has changed.",
+    "The Idempotency-Key was used for a different request, or the rows stored by its first request have changed.",
   REQUEST_TOO_LARGE: "The request is larger than the service accepts.",
-  RATE_LIMIT_EXCEEDED: "Too much at once; try again after the time given.",
+  RATE_LIMIT_EXCEEDED: "Too many calls or bytes at the same time; retry after the given delay.",
   EMBEDDING_PROVIDER_REFUSED: "The embedding provider refused the texts.",
-  EMBEDDING_PROVIDER_UNAVAILABLE: "The embedding provider cannot be reached or misbehaves.",
-  RANGE_NOT_SATISFIABLE: "The bytes asked for are not within the file.",
-  FILE_STORAGE_UNAVAILABLE: "The bucket that holds the files cannot be reached or refuses.",
+  EMBEDDING_PROVIDER_UNAVAILABLE: "The embedding provider cannot be reached, or its response is invalid.",
+  RANGE_NOT_SATISFIABLE: "The requested byte range is not within the file.",
+  FILE_STORAGE_UNAVAILABLE: "The bucket that holds the files cannot be reached or denies access.",
   DATABASE_UNAVAILABLE: "The database cannot be reached, or takes no writes at the moment.",
   SCHEMA_MISSING: "The database lacks the tables or the extension, and the role may not create them.",
   DEADLINE_EXCEEDED: "The call took longer than allowed.",
-  CANCELLED: "The caller gave up.",
-  UNIMPLEMENTED: "This version does not offer it.",
+  CANCELLED: "The client cancelled the call or disconnected.",
+  UNIMPLEMENTED: "This version does not support the operation or the field.",
   INTERNAL: "A fault of the service; its log has the details under the request id.",
 } as const;
 
@@ -142,7 +142,7 @@ export function idempotencyConflict(): ConnectError {
   return failure(
     Code.AlreadyExists,
     "IDEMPOTENCY_CONFLICT",
-    "This Idempotency-Key was used for another request, or what that one stored has changed: use a new key for each request.",
+    "This Idempotency-Key was used for a different request, or the rows stored by its first request have changed: use a new key for each request.",
     { param: "Idempotency-Key" },
   );
 }
@@ -167,7 +167,7 @@ export function aborted(reason: Reason, message: string, param: string): Connect
  * call may be retried.
  */
 export function conflict(cause?: unknown): ConnectError {
-  return unavailable("DATABASE_UNAVAILABLE", "Another change came in between; try again.", {
+  return unavailable("DATABASE_UNAVAILABLE", "A concurrent change interfered; try again.", {
     retryAfterMs: 1000,
     cause,
   });
