@@ -1,6 +1,7 @@
 /**
- * The program of a reading process. It reads one file at a time, asks for the file's bytes as it goes, and goes on
- * only when a batch of chunks was taken. It ends with the process that started it.
+ * Entry point of a reading process (`process.ts` forks it). The process reads one file at a time.
+ * Backpressure in both directions: it requests the file's bytes piece by piece, and waits after each batch of
+ * chunks until the parent has taken the batch. The process ends when the parent does.
  */
 import { on } from "node:events";
 import { inspect } from "node:util";
@@ -9,7 +10,7 @@ import { readDocument } from "./document.ts";
 import { DocumentError } from "./error.ts";
 import type { Answer, Request } from "./messages.ts";
 
-/** How often the memory is looked at: it grows by tens of megabytes meanwhile. */
+/** Interval of the memory check; a hostile file can make the process grow by tens of megabytes in between. */
 const WATCH_INTERVAL_MS = 50;
 
 const requests: AsyncIterator<Request[]> = on(process, "message");
@@ -40,7 +41,10 @@ async function read(request: Request): Promise<Answer> {
   }
 }
 
-/** A library that stumbles over a file will do so again: the file is at fault. */
+/**
+ * Classifies a failure. An unexpected exception of a parser is deterministic, so a retry would fail again: it
+ * is reported as `invalid_file`, which is final.
+ */
 function describe(error: unknown): Pick<Answer & { kind: "failed" }, "code" | "message" | "cause"> {
   if (error instanceof DocumentError) {
     return { code: error.code, message: error.message, cause: inspect(error.cause) };
@@ -53,7 +57,7 @@ function describe(error: unknown): Pick<Answer & { kind: "failed" }, "code" | "m
 }
 
 process.on("disconnect", () => process.exit());
-// The terminal sends these to all processes; the one that started this one decides when it ends.
+// Ctrl-C in a terminal signals the whole process group; the parent decides when its reading processes end.
 process.on("SIGINT", () => {}).on("SIGTERM", () => {});
 
 const rssBytesMax = Number(process.argv[2]);

@@ -1,38 +1,45 @@
 import { BORDER, characters, tokens, WordSplitter, type Word } from "./words.ts";
 
-/** How long a chunk may be, and how much of it the next one repeats. */
+/** Maximum size of a chunk, and its overlap with the next one. */
 export interface Chunking {
-  /** Tokens of cl100k_base, or UTF-16 units. */
+  /** Unit of the sizes: tokens of cl100k_base, or UTF-16 units. */
   unit: "tokens" | "characters";
   /** 100 to 4,096 tokens, or any positive number of characters. */
   sizeMax: number;
-  /** 0 to half of `sizeMax`. */
+  /** Size of the end of a chunk that the next chunk repeats, approximately; 0 to half of `sizeMax`. */
   overlap: number;
 }
 
-/** The part of a chunk, at its end, in which the best border is looked for. */
+/** A chunk's end is the best border within this last part of `sizeMax`. */
 const END_RANGE = 0.25;
-/** The same around the start of the next chunk, as a part of the overlap. */
+/**
+ * The next chunk's start is the best border whose distance from that end is `overlap`, plus or minus this
+ * part of it.
+ */
 const START_RANGE = 0.25;
-/** What a word may take of a chunk. With the ranges above, each chunk ends further on than the one before. */
+/**
+ * Maximum size of a word as a part of `sizeMax`; longer words are split. Together with the ranges above this
+ * guarantees progress: each chunk ends further on than the previous one.
+ */
 const WORD_RANGE = 0.125;
 
 /**
- * Cuts a text, given piece by piece, into chunks of at most `sizeMax` that overlap by about `overlap`. A chunk is
- * a part of the text without the white space around it; all else is in some chunk, in order.
+ * Streaming chunker: cuts a text, pushed piece by piece, into chunks of at most `sizeMax` that overlap by
+ * about `overlap`. A chunk is a contiguous part of the text, trimmed; no text is lost except the trimmed
+ * white space, and chunks are in order.
  *
- * A chunk ends where a paragraph does, or else a sentence, a line or a word, as far as one ends in its last
- * quarter; with `prefersLines` a line counts for more than a sentence.
+ * A chunk ends at the best border within its last quarter: the end of a paragraph, else of a sentence, a
+ * line, a word. With `prefersLines` (code, CSV, logs) the end of a line ranks above the end of a sentence.
  */
 export class Cutter {
   readonly #chunking: Chunking;
   readonly #prefersLines: boolean;
   readonly #splitter: WordSplitter;
   readonly #size: (text: string) => number;
-  /** The words of the next chunk, so far. */
+  /** Words collected for the next chunk. */
   #words: Word[] = [];
   #wordsSize = 0;
-  /** How many of them the last chunk had too. */
+  /** How many of these words, at the start, are the overlap with the last chunk. */
   #repeated = 0;
 
   constructor(chunking: Chunking, prefersLines: boolean) {
@@ -43,12 +50,12 @@ export class Cutter {
     this.#splitter = new WordSplitter(measure, Math.max(1, Math.floor(chunking.sizeMax * WORD_RANGE)));
   }
 
-  /** The chunks that are complete once this text is known. */
+  /** Adds text, and yields the chunks that it completes. */
   *push(text: string): Generator<string> {
     for (const word of this.#splitter.push(text)) yield* this.#take(word);
   }
 
-  /** The last chunks. */
+  /** Ends the text, and yields the remaining chunks. */
   *finish(): Generator<string> {
     for (const word of this.#splitter.finish()) yield* this.#take(word);
     yield* this.#give(this.#words.length);
@@ -58,7 +65,8 @@ export class Cutter {
     this.#add(word);
     while (this.#wordsSize > this.#chunking.sizeMax && this.#words.length > 1) {
       if (this.#words.length === this.#repeated + 1) {
-        // A word that needs the room of what is repeated: for chunks of a few characters only.
+        // The overlap leaves no room for even one new word, which happens only with chunks of a few
+        // characters: drop the overlap's first word.
         this.#startAt(1, this.#repeated);
         continue;
       }
@@ -68,13 +76,16 @@ export class Cutter {
     }
   }
 
-  /** The words before `end`, unless all that was not in the chunk before is white space. */
+  /**
+   * Yields the words before `end` as a chunk, unless all words that are new since the last chunk are white
+   * space.
+   */
   *#give(end: number): Generator<string> {
     const isNew = this.#words.slice(this.#repeated, end).some(({ text }) => text.trim() !== "");
     if (isNew) yield textOf(this.#words.slice(0, end));
   }
 
-  /** White space in front of a chunk is left out, and so is the space of its first word. */
+  /** Adds a word; leading white space of a chunk is trimmed, and its size not counted. */
   #add(word: Word): void {
     let added = word;
     if (this.#words.length === 0 && /^\s/.test(word.text)) {
@@ -86,7 +97,9 @@ export class Cutter {
     this.#wordsSize += added.size;
   }
 
-  /** Where the chunk ends, of which the last word is the first that does not fit. */
+  /**
+   * Index of the word after the chunk's last one. The last word in `#words` is the first that did not fit.
+   */
   #findEnd(): number {
     const { sizeMax } = this.#chunking;
     let best = this.#words.length - 1;
@@ -99,7 +112,7 @@ export class Cutter {
     return best;
   }
 
-  /** Where the chunk after one that ends at `end` starts. */
+  /** Index of the word with which the next chunk starts, when the current one ends at `end`. */
   #findStart(end: number): number {
     const { overlap } = this.#chunking;
     let best = end;
@@ -124,7 +137,7 @@ export class Cutter {
     return this.#prefersLines && border === BORDER.line ? BORDER.sentence + 0.5 : border;
   }
 
-  /** Goes on with the words from `start` on, of which those before `end` have been in a chunk. */
+  /** Starts the next chunk with the words from `start` on; those before `end` are the overlap. */
   #startAt(start: number, end: number): void {
     const words = this.#words;
     this.#words = [];

@@ -5,30 +5,34 @@ import { detectFormat, HEAD_BYTES, type Format } from "./format.ts";
 import { breakJson } from "./json.ts";
 import { cleanText, decodeText, tidyText } from "./text.ts";
 
-/** A file to be read. */
+/** A file to be read: its name helps to detect the format. */
 export interface Document {
   filename: string;
   chunking: Chunking;
 }
 
-/** What one file may need and give. */
+/** Limits on one file; a file beyond them is an `invalid_file`. */
 export interface DocumentLimits {
-  /** Bytes of a file that has to be read whole: PDF and Office, and HTML. */
+  /** Bytes of a PDF or Office file, which must be read into memory whole. */
   wholeBytesMax: number;
+  /** Bytes of an HTML file, which must be read into memory whole. */
   htmlBytesMax: number;
-  /** Entries of an Office file, and the bytes they may expand to. */
+  /** Entries of an Office file (a ZIP archive), and bytes that the entries may expand to. */
   archiveEntriesMax: number;
   archiveBytesMax: number;
-  /** UTF-8 bytes of text. */
+  /** UTF-8 bytes of extracted text. */
   textBytesMax: number;
   chunksMax: number;
 }
 
-/** A batch is given out when it has so many chunks, or so many characters. */
+/** A batch is yielded once it has so many chunks or so many UTF-16 units. */
 const BATCH_CHUNKS = 64;
 const BATCH_CHARS = 131_072;
 
-/** The text of a file, cut into chunks, in batches, in order. Throws a DocumentError. */
+/**
+ * Extracts the text of a file and yields its chunks in order, in batches. Streams plain text; reads other
+ * formats into memory whole. Throws a DocumentError, also after batches were yielded.
+ */
 export async function* readDocument(
   { filename, chunking }: Document,
   input: AsyncIterable<Uint8Array>,
@@ -53,7 +57,7 @@ export async function* readDocument(
   );
 }
 
-/** The first bytes, and all bytes from the start. */
+/** Reads the first `HEAD_BYTES` bytes, and returns them with a stream of all bytes from the start. */
 async function peek(
   input: AsyncIterable<Uint8Array>,
 ): Promise<{ head: Buffer; bytes: AsyncIterable<Uint8Array> }> {

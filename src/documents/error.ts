@@ -1,9 +1,9 @@
-/** Why a file gives no text, in OpenAI's words for the `last_error` of a vector store's file. */
+/** Why a file cannot be read: OpenAI's codes for the `last_error` of a vector store's file. */
 export type DocumentErrorCode = "unsupported_file" | "invalid_file" | "server_error";
 
 /**
- * A file cannot be read. The message is fit for the user. `unsupported_file` and `invalid_file` are final: the
- * file is at fault. `server_error` says that the reader was, and that another attempt may succeed.
+ * A file cannot be read; the message is shown to the user. `unsupported_file` and `invalid_file` are final:
+ * the cause is in the file. `server_error`: the reader failed, and a retry may succeed.
  */
 export class DocumentError extends Error {
   readonly code: DocumentErrorCode;
@@ -15,17 +15,17 @@ export class DocumentError extends Error {
   }
 }
 
-/** The file's kind is one that gives no text, such as an image. */
+/** The file's format has no text, such as an image. Final. */
 export function unsupportedFile(message: string): DocumentError {
   return new DocumentError("unsupported_file", message);
 }
 
-/** The file is of a kind that gives text, but broken, locked, empty or too large. */
+/** The file's format is supported, but the file is damaged, encrypted, empty or too large. Final. */
 export function invalidFile(message: string, cause?: unknown): DocumentError {
   return new DocumentError("invalid_file", message, { cause });
 }
 
-/** The reader failed. */
+/** The reader failed; a retry may succeed. */
 export function readerFailed(message: string, cause?: unknown): DocumentError {
   return new DocumentError("server_error", message, { cause });
 }

@@ -2,18 +2,19 @@ import { isAscii } from "node:buffer";
 import { extname } from "node:path";
 import { invalidFile, unsupportedFile } from "./error.ts";
 
-/** How a file gives its text. */
+/** A file's format, which decides how its text is extracted. */
 export type Format =
   | { kind: "text"; encoding: string; prefersLines: boolean; isDenseJson: boolean }
   | { kind: "html"; encoding: string }
   | { kind: "pdf" | "office" };
 
-/** Bytes at the start of a file that tell what it is. */
+/** Bytes from the start of a file that format detection looks at. */
 export const HEAD_BYTES = 4096;
 
 /**
- * The first bytes of binary files: where they stand, what they are (as Latin-1), and of what. A text may begin with the
- * same letters, but has no control characters near them.
+ * Magic numbers of binary formats: offset, bytes (as Latin-1), name for the error message. They count only in
+ * a file that is not valid text or contains control characters, since a text may begin with the same letters
+ * ("BZh", "ID3").
  */
 const BINARIES: [number, string, string][] = [
   [0, "\x89PNG", "a PNG image"],
@@ -49,7 +50,7 @@ const BINARIES: [number, string, string][] = [
   [0, "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of an Office before 2007"],
 ];
 
-/** The first characters of text that is not for reading. */
+/** First characters of markup that is text but not readable without an interpreter. */
 const CODED: [string, string][] = [
   ["{\\rtf", "an RTF document"],
   ["%!PS", "a PostScript document"],
@@ -57,7 +58,10 @@ const CODED: [string, string][] = [
 
 const OFFICE = new Set([".docx", ".docm", ".pptx", ".pptm", ".xlsx", ".xlsm"]);
 const HTML = new Set([".html", ".htm", ".xhtml"]);
-/** Text whose sentences say less than its lines. Everything else that is text is taken for prose. */
+/**
+ * Extensions of line-oriented text (data, code, logs), cut at lines rather than at sentences. Other text is
+ * prose.
+ */
 const LINES = new Set(
   (
     ".csv .tsv .log .json .jsonl .ndjson .xml .yaml .yml .toml .ini .conf .properties .env .sql .sh .bash .ps1 .bat " +
@@ -66,16 +70,17 @@ const LINES = new Set(
   ).split(" "),
 );
 
-/** The start of a page, perhaps after comments. */
+/** The start of an HTML page, possibly after comments. */
 const HTML_START = /^\s*(?:<!--(?:(?!-->)[^])*-->\s*)*<(?:!doctype html|html)\b/i;
 
-/** Shares of control characters that text does not have: where it is valid UTF-8, and where it is not. */
+/** Share of control characters above which a file is binary: for valid UTF-8, and for anything else. */
 const CONTROLS_MAX = 0.1;
 const CONTROLS_MAX_INVALID = 0.02;
 
 /**
- * What a file is: by its first bytes, and by its name where they leave it open. Throws unsupported_file for what
- * holds no text, and invalid_file for what is not what its name says.
+ * Detects a file's format from its first bytes, and from its name where the bytes are ambiguous. Throws
+ * `unsupported_file` for a format without text, and `invalid_file` when the content contradicts the name or
+ * the encoding is unknown.
  */
 export function detectFormat(head: Buffer, filename: string): Format {
   const extension = extname(filename).toLowerCase();
@@ -108,7 +113,7 @@ export function detectFormat(head: Buffer, filename: string): Format {
   };
 }
 
-/** The file is not text: what it is then, as far as its name and its bytes say. */
+/** Throws the error for a file that is not text, as specific as its name and its bytes allow. */
 function refuse(latin1: string, extension: string): never {
   if (extension === ".pdf") throw invalidFile("The file is named as a PDF, but is not one.");
   if (OFFICE.has(extension)) throw invalidFile("The file is named as an Office document, but is not one.");
@@ -118,7 +123,10 @@ function refuse(latin1: string, extension: string): never {
   throw invalidFile("The file is text in an encoding other than UTF-8 and UTF-16. Save it as UTF-8.");
 }
 
-/** UTF-16 by its mark or by the zeros of its Latin letters, or UTF-8; undefined for what is neither. */
+/**
+ * Detects UTF-16 by its byte order mark, or by zero bytes at only even or only odd offsets (the high bytes of
+ * Latin letters); else UTF-8 if the bytes are valid; else undefined.
+ */
 function detectEncoding(head: Buffer): string | undefined {
   if (head[0] === 0xff && head[1] === 0xfe) return "utf-16le";
   if (head[0] === 0xfe && head[1] === 0xff) return "utf-16be";
@@ -135,7 +143,10 @@ function detectEncoding(head: Buffer): string | undefined {
   }
 }
 
-/** What a page says of its encoding; undefined for none, one that is not known, and Unicode. */
+/**
+ * The encoding that a page declares in a meta tag; undefined when it is missing, unknown, or a form of
+ * Unicode.
+ */
 function declaredEncoding(html: string): string | undefined {
   const label = /<meta\s[^>]*charset\s*=\s*["']?\s*([\w-]+)/i.exec(html.slice(0, 1024))?.[1];
   try {
@@ -146,7 +157,7 @@ function declaredEncoding(html: string): string | undefined {
   }
 }
 
-/** How much of a text are control characters other than white space and escape. */
+/** The share, 0 to 1, of control characters other than white space and ESC (terminal colours in logs). */
 function shareOfControls(text: string): number {
   let controls = 0;
   for (let index = 0; index < text.length; index++) {

@@ -2,7 +2,7 @@ import { compile } from "html-to-text";
 
 const convert = compile({
   wordwrap: false,
-  // None, which is the whole document: `html` and `body` may be left out, and what is outside of them is seen as well.
+  // No base element, so the whole document is converted: HTML allows pages without `html` and `body` tags.
   baseElements: { selectors: [] },
   selectors: [
     { selector: "a", options: { ignoreHref: true } },
@@ -18,7 +18,7 @@ const convert = compile({
   ],
 });
 
-/** The text a reader of the page sees, with its title: no links, pictures or scripts. */
+/** Converts an HTML page to its visible text and its title, without link targets, images and scripts. */
 export async function* readHtml(texts: AsyncIterable<string>): AsyncGenerator<string> {
   let html = "";
   for await (const text of texts) html += text;

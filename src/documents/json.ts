@@ -1,4 +1,7 @@
-/** JSON on one line, with a line end after each member or item that ends in a quote or a bracket. */
+/**
+ * Breaks one-line JSON into lines, so that the chunker finds borders: inserts a newline after each comma that
+ * follows a string, an object or an array. Streaming: strings may span pieces.
+ */
 export async function* breakJson(texts: AsyncIterable<string>): AsyncGenerator<string> {
   let isString = false;
   let isEscaped = false;

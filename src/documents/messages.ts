@@ -1,23 +1,29 @@
 import type { Document, DocumentLimits } from "./document.ts";
 import type { DocumentErrorCode } from "./error.ts";
 
-/** What the reader says to a reading process: one message for each answer. */
+/** Messages from the parent to a reading process; each gets exactly one `Answer`. */
 export type Request =
+  /** Start reading a file. */
   | { kind: "read"; document: Document; limits: DocumentLimits }
-  /** Answers `need`. */
+  /** The next bytes of the file, in reply to `need`. */
   | { kind: "bytes"; bytes: Uint8Array }
+  /** The file has no more bytes, in reply to `need`. */
   | { kind: "end" }
-  /** Answers `chunks`. */
+  /** The batch was taken, in reply to `chunks`. */
   | { kind: "more" };
 
-/** What a reading process answers, and `ready` when it has started. */
+/** Messages from a reading process to the parent; `ready` comes unasked, once the process has started. */
 export type Answer =
   | { kind: "ready" }
+  /** The process needs more bytes of the file. */
   | { kind: "need" }
   | { kind: "chunks"; chunks: string[] }
-  /** The file is read. `rssBytes` is the memory the process holds. */
+  /** The file was read to its end. `rssBytes`: resident memory of the process. */
   | { kind: "done"; rssBytes: number }
   | { kind: "failed"; code: DocumentErrorCode; message: string; cause: string; rssBytes: number };
 
-/** The signal by which a reading process ends itself when it takes too much memory. V8 ends one by SIGABRT. */
+/**
+ * The signal with which a reading process kills itself when its resident memory exceeds the limit. V8 ends a
+ * process whose heap is exhausted with SIGABRT.
+ */
 export const TOO_MUCH_MEMORY = "SIGUSR2";

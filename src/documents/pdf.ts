@@ -1,13 +1,13 @@
 import { getDocumentProxy } from "unpdf";
 import { invalidFile } from "./error.ts";
 
-/** A gap between two lines that begins a paragraph, in heights of a line. */
+/** A vertical gap of more line heights than this between two lines starts a new paragraph. */
 const PARAGRAPH_GAP = 1.8;
 
-/** The text of a PDF, page by page. Throws invalid_file for one that is damaged or locked. */
+/** Extracts the text of a PDF, page by page. Throws `invalid_file` for a damaged or encrypted PDF. */
 export async function* readPdf(bytes: Buffer): AsyncGenerator<string> {
   const pdf = await getDocumentProxy(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length), {
-    // Only errors, and nothing from outside of the file.
+    // Log errors only; load no fonts and fetch nothing from outside of the file.
     verbosity: 0,
     useSystemFonts: false,
     disableFontFace: true,
@@ -22,12 +22,12 @@ export async function* readPdf(bytes: Buffer): AsyncGenerator<string> {
   }
 }
 
-/** Pieces of a line, in reading order. */
+/** A run of text in a line, as pdf.js yields runs: in reading order. */
 interface TextItem {
   str: string;
   hasEOL: boolean;
   height: number;
-  /** A matrix; the last number is the distance from the page's lower edge. */
+  /** Affine matrix of six numbers; the last is the distance from the page's lower edge. */
   transform: number[];
 }
 

@@ -2,20 +2,21 @@ import { Semaphore } from "../api/concurrency.ts";
 import { readerFailed } from "./error.ts";
 import { ReadingProcess } from "./process.ts";
 
-/** After this time without a file a process is ended. */
+/** Idle timeout of a process, which frees its memory. */
 const IDLE_MS = 60_000;
 
 const ENDING = "The service is ending.";
 
 export interface PoolOptions {
-  /** Processes at most. */
+  /** Maximum number of processes. */
   workers: number;
-  /** Memory of each, and the time it may work on one file. */
+  /** Maximum resident memory of a process. */
   memoryBytes: number;
+  /** Milliseconds that a process may work on one file. */
   timeoutMs: number;
 }
 
-/** Reading processes, each with one file at a time, started when there are files to read. */
+/** A pool of reading processes, started on demand. A process reads one file at a time. */
 export class ProcessPool {
   readonly #options: PoolOptions;
   readonly #busy = new Map<ReadingProcess, Disposable>();
@@ -28,7 +29,10 @@ export class ProcessPool {
     this.#places = new Semaphore(options.workers);
   }
 
-  /** A process of one's own until it is given back. Throws the signal's reason, or a DocumentError after `close`. */
+  /**
+   * Checks out a process; waits while all are busy. Throws the signal's reason, or a DocumentError after
+   * `close`. The caller must return the process with `give`.
+   */
   async take(signal: AbortSignal): Promise<ReadingProcess> {
     if (this.#isClosed) throw readerFailed(ENDING);
     const place = await this.#places.acquire(signal);
@@ -44,7 +48,10 @@ export class ProcessPool {
     }
   }
 
-  /** Takes a process back: one that did not end its file is ended itself. */
+  /**
+   * Returns a process to the pool. A process that is still busy with its file, or has grown too large, is
+   * killed.
+   */
   give(process: ReadingProcess): void {
     const place = this.#busy.get(process);
     this.#busy.delete(process);
@@ -56,7 +63,7 @@ export class ProcessPool {
     place?.[Symbol.dispose]();
   }
 
-  /** Ends all processes, and waits until they are gone. */
+  /** Kills all processes and waits until they have exited. Reads in progress fail with `server_error`. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#places.rejectWaiting(readerFailed(ENDING));
@@ -66,7 +73,7 @@ export class ProcessPool {
     await Promise.all(processes.map(({ ended }) => ended));
   }
 
-  /** The process that has been idle for longest. */
+  /** Removes and returns the process that has been idle the longest. */
   #takeIdle(): ReadingProcess | undefined {
     for (const [process, timer] of this.#idle) {
       clearTimeout(timer);

@@ -5,10 +5,13 @@ import { fileURLToPath } from "node:url";
 import { invalidFile, readerFailed, type DocumentError } from "./error.ts";
 import { TOO_MUCH_MEMORY, type Answer, type Request } from "./messages.ts";
 
-/** Time for a process to start, on a machine that is very busy. */
+/** Start timeout of a process; generous, for a machine under heavy load. */
 const START_TIMEOUT_MS = 60_000;
 
-/** It may read this program and the packages it uses, wherever they are, and start the thread that watches it. */
+/**
+ * Node's permission model: the process may read this program and its packages (node_modules may be outside of
+ * the program's directory), and start the watchdog thread. It may write no file and start no process.
+ */
 const PERMISSIONS = [
   "--permission",
   "--allow-worker",
@@ -19,41 +22,44 @@ const PERMISSIONS = [
 ];
 
 /**
- * KiB of stack: pages of old tools nest their elements thousands deep, which the reader of HTML follows by recursion.
- * Four times Node's default, half of what Linux gives a process.
+ * Stack size in KiB. The HTML converter is recursive, and some generated pages nest elements thousands deep,
+ * which overflows Node's default stack. Four times that default, half of Linux' limit for a process (8 MiB).
  */
 const STACK_KIB = 4_000;
 
-/** What a process takes before it reads anything: Node, the tokenizer and a PDF reader. */
+/** Memory of a process before it reads a file: Node, the tokenizer and the PDF library. */
 const BASE_BYTES = 134_217_728;
 
-/** The part of its memory that a process may still hold after a file to get another one. */
+/**
+ * A process that still holds more than this part of its memory limit after a file is replaced, not reused.
+ */
 const REUSE_MEMORY_MAX = 0.5;
 
-/** What is kept of the last words of a process. */
+/** Characters kept from the end of a process's stderr, for the log. */
 const STDERR_CHARS_MAX = 2_000;
 
 /**
- * A process that reads files, one at a time: without an environment, and under Node's permission model.
+ * A sandboxed child process that reads files, one at a time: empty environment, Node's permission model,
+ * limits on memory and time.
  *
- * It is a process and not a thread because of what a hostile file can do: with Node 24 a thread whose Map or array
- * grows beyond its limit ends the whole service (SIGABRT), and no limit of a thread counts its buffers.
+ * Not a worker thread, because a hostile file could end the whole service: in Node 24 a thread whose Map or
+ * array exceeds the thread's heap limit aborts the process (SIGABRT), and no thread limit counts buffers.
  */
 export class ReadingProcess {
-  /** Resolves when it is gone. */
+  /** Resolves when the process has exited and its pipes are closed. */
   readonly ended: Promise<void>;
   readonly #child: ChildProcess;
   readonly #memoryBytes: number;
   readonly #timeoutMs: number;
   readonly #ready: Promise<Answer>;
   #asked: PromiseWithResolvers<Answer> | undefined;
-  /** Time that the start or the file in hand may still take. */
+  /** Milliseconds left for the start, or for the file in progress. */
   #timeLeftMs = START_TIMEOUT_MS;
   #failure: { error: unknown } | undefined;
   #isReusable = true;
   #stderr = "";
 
-  /** Starts a process that may hold `memoryBytes`, and may work on a file for `timeoutMs`. */
+  /** Starts a process with a limit on its resident memory, and on its working time per file. */
   constructor(memoryBytes: number, timeoutMs: number) {
     this.#memoryBytes = memoryBytes;
     this.#timeoutMs = timeoutMs;
@@ -83,16 +89,19 @@ export class ReadingProcess {
       });
     });
     this.#ready = this.#waitForAnswer(() => readerFailed("The reader of files did not start in time."));
-    // It is told to whoever asks first.
+    // Prevents an unhandled rejection: the first `ask` awaits this promise and reports the failure.
     this.#ready.catch(() => {});
   }
 
-  /** Whether it has ended its last file, and may read another one. */
+  /** Whether the process has finished its file and may read another one. */
   get isReusable(): boolean {
     return this.#isReusable && this.#failure === undefined;
   }
 
-  /** The answer to a request, of which there may be one at a time. Throws a DocumentError, or what it was killed for. */
+  /**
+   * Sends a request and resolves to its answer; one request at a time. Throws a DocumentError, or the error
+   * passed to `kill`. Running out of time is an `invalid_file`: a retry would take as long.
+   */
   async ask(request: Request): Promise<Answer> {
     await this.#ready;
     if (this.#failure !== undefined) throw this.#failure.error;
@@ -105,7 +114,10 @@ export class ReadingProcess {
     return answer;
   }
 
-  /** Ends it at once, whatever it does. Whoever waits for an answer is told `error`. The first one counts. */
+  /**
+   * Kills the process (SIGKILL). The pending `ask` and every later one rejects with `error`, that of the
+   * first `kill`.
+   */
   kill(error: unknown = readerFailed("The file was given up.")): void {
     this.#failure ??= { error };
     this.#asked?.reject(this.#failure.error);
@@ -118,7 +130,10 @@ export class ReadingProcess {
     this.#asked?.resolve(answer);
   }
 
-  /** Keeps this process running meanwhile, which an idle one does not. */
+  /**
+   * Waits for an answer. Refs the child and its channel meanwhile: an idle child must not keep this process
+   * alive.
+   */
   async #waitForAnswer(explainLate: () => DocumentError): Promise<Answer> {
     const startedAt = performance.now();
     const timer = setTimeout(() => this.kill(explainLate()), this.#timeLeftMs);

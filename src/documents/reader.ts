@@ -8,44 +8,55 @@ import type { ReadingProcess } from "./process.ts";
 export type { Chunking } from "./cutter.ts";
 export { DocumentError } from "./error.ts";
 
-/** Bytes sent to a reading process at a time. */
+/** Maximum bytes of one message to a reading process. */
 const PART_BYTES = 262_144;
 
-/** A file as it is stored. */
+/** A stored file to be read. */
 export interface DocumentSource {
   filename: string;
-  /** How many bytes it has. */
+  /** Size of the file; fewer or more bytes from `open` are a `server_error`. */
   bytes: number;
-  /** Its bytes, from the start. The signal fires when no more are wanted. */
+  /** Streams the file's bytes from the start. The signal aborts when the read is cancelled. */
   open(signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
 export interface DocumentReaderOptions {
-  /** Processes, which is the number of files read at a time. Each takes some 100 MB, until it was idle for a minute. */
+  /**
+   * Maximum number of reading processes, one file each. A process takes about 100 MB until it has been idle
+   * for a minute.
+   */
   workers: number;
-  /** Memory of a process, of which a file may use all but those 100 MB. 256 MiB at least. */
+  /**
+   * Maximum resident memory of a process, 256 MiB or more; a file may use what exceeds the base of about 100
+   * MB.
+   */
   memoryBytes: number;
-  /** Time one file may take, waiting for its bytes and for the taker of its chunks left out. */
+  /**
+   * Milliseconds of work on one file, without the time spent waiting for its bytes and for the consumer of
+   * its chunks.
+   */
   timeoutMs: number;
-  /** UTF-8 bytes of text one file may give. */
+  /** Maximum UTF-8 bytes of text extracted from one file. */
   textBytesMax: number;
-  /** Chunks one file may give. */
+  /** Maximum number of chunks of one file. */
   chunksMax: number;
 }
 
-/** Reads files in processes of its own, so that no file can stop or bloat this one. */
+/**
+ * Extracts text in sandboxed child processes, so that no file can block this process or exhaust its memory.
+ */
 export interface DocumentReader {
   /**
-   * The text of a file, cut into chunks, in batches of up to some 64, in order. Two batches are ahead of the taker
-   * at most. Throws a DocumentError, what the source throws, or the signal's reason; a file that is refused late has
-   * given chunks before.
+   * Extracts the text of a file and yields its chunks in order, in batches of up to 64. Backpressure: at most
+   * two batches are read ahead of the consumer. Throws a DocumentError, the source's error, or the signal's
+   * reason; a failure may come after chunks were yielded.
    */
   read(source: DocumentSource, chunking: Chunking, signal: AbortSignal): AsyncIterable<string[]>;
-  /** Ends the processes. Reads under way fail with a `server_error`. */
+  /** Kills the processes. Reads in progress fail with `server_error`. */
   close(): Promise<void>;
 }
 
-/** Starts nothing before the first file comes. */
+/** Creates a document reader. Processes are started on demand. */
 export function createDocumentReader(options: DocumentReaderOptions): DocumentReader {
   const pool = new ProcessPool(options);
   return {
@@ -87,7 +98,7 @@ function toRequest(
   };
 }
 
-/** Gives the process a file's bytes as it asks for them, and gives out its chunks. */
+/** Runs the protocol of messages.ts for one file: sends bytes on request, yields batches of chunks. */
 async function* converse(
   process: ReadingProcess,
   source: DocumentSource,
@@ -109,7 +120,8 @@ async function* converse(
         }
         case "chunks":
           next = process.ask({ kind: "more" });
-          // Its failure is told below, when the taker comes back.
+          // Prevents an unhandled rejection while the consumer holds the generator; the next turn awaits the
+          // promise.
           next.catch(() => {});
           yield answer.chunks;
           break;
@@ -127,7 +139,7 @@ async function* converse(
   }
 }
 
-/** The same bytes in pieces that a message may hold. */
+/** Splits the bytes into pieces of at most `PART_BYTES`. */
 async function* splitParts(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   for await (const part of bytes) {
     for (let start = 0; start < part.length; start += PART_BYTES) {

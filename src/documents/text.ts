@@ -1,6 +1,9 @@
 import { invalidFile } from "./error.ts";
 
-/** The characters of bytes in an encoding named as in the web's Encoding standard, such as `utf-8`. */
+/**
+ * Decodes bytes as a stream. `encoding` is a label of the WHATWG Encoding standard, such as `utf-8`. Throws
+ * `invalid_file` for bytes that are invalid in the encoding.
+ */
 export async function* decodeText(
   input: AsyncIterable<Uint8Array>,
   encoding: string,
@@ -15,12 +18,15 @@ export async function* decodeText(
   }
 }
 
-/** Splits what later text decides about off the end: half a surrogate pair, or half a line end. */
+/**
+ * A last character that can only be judged with the next piece: a high surrogate, or the CR of a possible CR
+ * LF.
+ */
 const UNDECIDED = /[\r\ud800-\udbff]$/;
-/** What Postgres does not take as text: NUL, and halves of surrogate pairs. */
+/** What Postgres rejects in text: NUL and lone surrogates. */
 const FORBIDDEN = /[\0\p{Surrogate}]/gu;
 
-/** The same text with `\n` as line end and without what Postgres refuses. */
+/** Normalizes line ends to `\n`, and removes NUL and lone surrogates, which Postgres rejects. */
 export async function* cleanText(texts: AsyncIterable<string>): AsyncGenerator<string> {
   let rest = "";
   for await (const text of texts) {
@@ -35,12 +41,13 @@ function clean(text: string): string {
   return text.replaceAll(/\r\n?/g, "\n").replaceAll(FORBIDDEN, "");
 }
 
-/** White space that is kept at the end of what is known, until more is. */
+/** Maximum trailing white space held back until the next piece decides whether it is at the end of a line. */
 const REST_CHARS_MAX = 64;
 
 /**
- * The same text without white space at the ends of lines and before tabs, and with one empty line in a row at most.
- * No expression here looks at a character more than twice, however the file was made.
+ * Removes white space at the ends of lines and around tabs, and collapses runs of empty lines into one. The
+ * regular expressions are linear (each character is visited at most twice), so a hostile file cannot cause
+ * quadratic time (ReDoS).
  */
 export async function* tidyText(texts: AsyncIterable<string>): AsyncGenerator<string> {
   let rest = "";

@@ -1,6 +1,6 @@
 /**
- * The thread that ends a reading process which takes too much memory, or whose parent is gone. The other thread may
- * be busy for as long as a hostile file likes, and sees neither.
+ * Watchdog thread of a reading process: kills the process when its resident memory exceeds the limit or its
+ * parent has ended. A separate thread, because a hostile file can keep the main thread's event loop blocked.
  */
 import { workerData } from "node:worker_threads";
 import { TOO_MUCH_MEMORY } from "./messages.ts";

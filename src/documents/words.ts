@@ -1,37 +1,46 @@
 import { countTokens, setMergeCacheSize } from "gpt-tokenizer/encoding/cl100k_base";
 
-/** How good a place for a cut is: the higher, the better. */
+/** Rank of a border between two words as a place to cut: higher is better. */
 export const BORDER = { inside: 0, word: 1, line: 2, sentence: 3, paragraph: 4 } as const;
 
-/** The smallest piece of text a chunk is made of. */
+/** The unit a chunk is made of. */
 export interface Word {
-  /** With the space before it, or white space alone. */
+  /** A word with the space before it, or white space alone. */
   text: string;
-  /** Its length, in the unit of the chunks. */
+  /** Size of the text in the unit of the chunks. */
   size: number;
-  /** The border in front of it: a value of BORDER. */
+  /** Rank of the border before the word: a value of BORDER. */
   border: number;
 }
 
-/** How a text's length is taken, in the unit of the chunks. */
+/** Measures text in the unit of the chunks. */
 export interface Measure {
   size: (text: string) => number;
-  /** What a text may grow by when its parts are put together: the parts of a word may be merged otherwise. */
+  /**
+   * Added to the size of a part of a split word: BPE may merge the bytes of a whole word differently from
+   * those of its parts, so the whole may have more tokens than the parts' sum.
+   */
   cut: number;
 }
 
-/** Characters of a word. Longer ones are cut, since the tokenizer takes the square of a word's length. */
+/**
+ * Maximum characters of a word; longer runs are split, because BPE tokenization is quadratic in a word's
+ * length.
+ */
 const WORD_CHARS_MAX = 63;
 
-/** UTF-16 units after which nothing matters to where a word ends: two for a character, and three repetitions. */
+/**
+ * UTF-16 units of text after a word's start that can influence where the word ends: at most three bounded
+ * repetitions in WORD, of characters of up to two units each.
+ */
 const LOOKAHEAD = 6 * WORD_CHARS_MAX;
 
-/** What ends sentences in scripts that do without spaces. */
+/** Characters that end sentences in scripts without spaces between words. */
 const UNSPACED_ENDS = "。！？｡";
 
 /**
- * How cl100k_base splits a text before it merges bytes (tiktoken_ext/openai_public.py), with a bound on each run, and
- * without the ends of sentences at the start of words.
+ * The pre-tokenization pattern of cl100k_base (tiktoken_ext/openai_public.py), with two changes: each
+ * repetition is bounded, and a word does not start with the sentence end of a script without spaces.
  */
 const WORD = new RegExp(
   [
@@ -46,21 +55,22 @@ const WORD = new RegExp(
   "giu",
 );
 
-/** The end of a sentence where white space follows, and in scripts that do without. */
+/** The end of a sentence, if white space follows; and in scripts without spaces, unconditionally. */
 const SENTENCE_END = /[.!?…][\p{Pe}\p{Pf}"'*_]*$/u;
 const UNSPACED_SENTENCE_END = new RegExp(String.raw`[${UNSPACED_ENDS}][\p{Pe}\p{Pf}"']*$`, "u");
 
 /**
- * Splits a text, given piece by piece, into words of at most `sizeMax`. How the text is cut into pieces makes no
- * difference, and no piece of more than a few hundred characters is kept.
+ * Streaming splitter: splits a text, pushed piece by piece, into words of at most `sizeMax`. The result does
+ * not depend on how the text is divided into pieces; at most a few hundred characters are buffered.
  *
- * The sizes of words in a row add up to at least the size of their text: words end where the tokenizer's do, and
- * for a longer one that had to be cut a token is added at each cut.
+ * Invariant: the sizes of consecutive words add up to at least the size of their joined text, so a chunk
+ * never exceeds its limit. Words end where the tokenizer's pre-tokens end, and each cut inside a longer run
+ * adds a token (`Measure.cut`).
  */
 export class WordSplitter {
   readonly #measure: Measure;
   readonly #sizeMax: number;
-  /** The text not yet split. */
+  /** Buffered text that is not split yet. */
   #rest = "";
   #end: WordEnd = { newlines: 2, isSpaced: true, sentence: "no" };
 
@@ -69,18 +79,18 @@ export class WordSplitter {
     this.#sizeMax = sizeMax;
   }
 
-  /** The words that are certain once this text is known. */
+  /** Adds text, and yields the words that later text can no longer change. */
   *push(text: string): Generator<Word> {
     this.#rest += text;
     yield* this.#split(this.#rest.length - LOOKAHEAD);
   }
 
-  /** The last words. */
+  /** Ends the text, and yields the remaining words. */
   *finish(): Generator<Word> {
     yield* this.#split(this.#rest.length);
   }
 
-  /** The words that start before `limit`. */
+  /** Yields the words that start before the index `limit` of the buffer. */
   *#split(limit: number): Generator<Word> {
     let start = 0;
     while (start < limit) {
@@ -96,7 +106,7 @@ export class WordSplitter {
     this.#rest = this.#rest.slice(start);
   }
 
-  /** A word in halves, until they are small enough. */
+  /** Halves a word recursively until each part is at most `sizeMax`; never inside a surrogate pair. */
   *#cut(word: Word): Generator<Word> {
     const characters = word.size > this.#sizeMax ? Array.from(word.text) : [];
     if (characters.length < 2) {
@@ -111,12 +121,13 @@ export class WordSplitter {
   }
 }
 
-/** What the end of a word says of the border behind it. */
+/** Properties of a word's end that decide the border after the word. */
 interface WordEnd {
-  /** Line ends since the last character that is not white space. */
+  /** Newlines since the last character that is not white space. */
   newlines: number;
+  /** Whether the word ends in white space. */
   isSpaced: boolean;
-  /** Whether a sentence ends, for certain or if white space follows. */
+  /** Whether a sentence ends here: unconditionally, or if white space follows. */
   sentence: "yes" | "if spaced" | "no";
 }
 
@@ -133,7 +144,7 @@ function endOf(text: string, before: WordEnd): WordEnd {
   return { newlines, isSpaced, sentence: SENTENCE_END.test(visible) ? "if spaced" : "no" };
 }
 
-/** Line ends from `start` on. The end of a page counts as two. */
+/** Counts newlines from `start` on; a form feed (end of a page) counts as two, which makes a paragraph. */
 function countNewlines(text: string, start: number): number {
   let count = 0;
   for (let i = start; i < text.length; i++) {
@@ -151,15 +162,22 @@ function borderBetween(end: WordEnd, text: string): number {
   return isSpaced ? BORDER.word : BORDER.inside;
 }
 
-/** Sizes of short words, which are most of them. The tokenizer's own cache would keep the whole text each word is of. */
+/**
+ * Cache of token counts of short words, which are most words; emptied when full. Replaces the tokenizer's own
+ * cache, whose keys are sliced strings: each would keep the whole text alive that its word was cut from.
+ */
 const sizes = new Map<string, number>();
 const SIZES_MAX = 50_000;
-/** From this length on V8 gives a part of a string as a reference to the whole. */
+/**
+ * V8 represents substrings of at least this length as sliced strings, which reference their parent string.
+ */
 const SHARED_CHARS_MIN = 13;
 
 setMergeCacheSize(0);
 
-/** Tokens of cl100k_base. Text that looks like a special token is text. */
+/**
+ * Counts tokens of cl100k_base. Special tokens such as `<|endoftext|>` in a text are counted as plain text.
+ */
 export const tokens: Measure = {
   size: (text) => {
     if (text.length >= SHARED_CHARS_MIN) return countTokens(text, ANY_TEXT);
@@ -176,5 +194,5 @@ export const tokens: Measure = {
 
 const ANY_TEXT = { disallowedSpecial: new Set<string>() };
 
-/** UTF-16 units, as JavaScript counts. */
+/** Counts UTF-16 units (`String.length`). */
 export const characters: Measure = { size: (text) => text.length, cut: 0 };

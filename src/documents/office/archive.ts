@@ -1,26 +1,29 @@
 import { fromBufferPromise, type Entry } from "yauzl";
 import { DocumentError, invalidFile } from "../error.ts";
 
-/** Bounds on what an archive may hold. */
+/** Limits on a ZIP archive, against ZIP bombs. */
 export interface ArchiveLimits {
   entriesMax: number;
-  /** Bytes that all entries read may expand to. */
+  /** Uncompressed bytes, over all entries that are read. */
   bytesMax: number;
 }
 
-/** How many times larger than stored an entry may be; those of Office files are 10 to 60 times larger. */
+/** Maximum compression ratio of an entry; entries of real Office files have ratios of 10 to 60. */
 const RATIO_MAX = 200;
-/** From this size on it matters. */
+/** Uncompressed size above which the ratio is checked. */
 const RATIO_BYTES_MIN = 8_388_608;
 
-/** The entries of a zip archive. */
+/** The entries of a ZIP archive. */
 export interface Archive {
   has(name: string): boolean;
-  /** The bytes of an entry, expanded as they are taken; none if there is no such entry. */
+  /** Streams the uncompressed bytes of an entry; empty if the entry does not exist. */
   read(name: string): AsyncIterable<Uint8Array>;
 }
 
-/** Reads the directory of an archive. Throws invalid_file for one that is damaged, locked or a bomb. */
+/**
+ * Reads the central directory of a ZIP archive. Throws `invalid_file`, here or from `read`, when the archive
+ * is damaged, encrypted or a ZIP bomb.
+ */
 export async function openArchive(bytes: Buffer, limits: ArchiveLimits): Promise<Archive> {
   const entries = new Map<string, Entry>();
   const zip = await fromBufferPromise(bytes, { lazyEntries: true }).catch(refuse);
@@ -44,7 +47,8 @@ export async function openArchive(bytes: Buffer, limits: ArchiveLimits): Promise
         throw invalidFile("The file is a small archive that expands to a very large one.");
       }
       try {
-        // Fails at the first byte beyond the size that the directory tells.
+        // yauzl fails at the first byte beyond the declared size, so a false size cannot bypass the checks
+        // above.
         for await (const part of await zip.openReadStreamPromise(entry)) {
           const data: Uint8Array = part;
           bytesLeft -= data.length;

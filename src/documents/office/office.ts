@@ -7,7 +7,10 @@ import { visitSharedTexts, visitSheet, visitStyles, type CellContext } from "./s
 import { visitWord } from "./word.ts";
 import { readXml, visitXml } from "./xml.ts";
 
-/** The text of a DOCX, PPTX or XLSX file. What it is is told by its parts, not by its name. */
+/**
+ * Extracts the text of a DOCX, PPTX or XLSX file. The kind is detected from the archive's main part, not from
+ * the name.
+ */
 export async function* readOffice(
   bytes: Buffer,
   filename: string,
@@ -28,7 +31,7 @@ export async function* readOffice(
 
 const NOT_OFFICE = "The file is a ZIP archive other than DOCX, PPTX or XLSX, which cannot be read as text.";
 
-/** The body, then what stands at the foot or the end of its pages. */
+/** Yields the body, then footnotes and endnotes. */
 async function* readWord(archive: Archive, main: string): AsyncGenerator<string> {
   const relations = await readRelations(archive, main);
   const notes = relations.filter(({ type }) => type === "footnotes" || type === "endnotes");
@@ -37,7 +40,7 @@ async function* readWord(archive: Archive, main: string): AsyncGenerator<string>
   }
 }
 
-/** Slide by slide, each with its notes. */
+/** Yields slide by slide, each followed by its speaker notes. */
 async function* readPresentation(archive: Archive, main: string): AsyncGenerator<string> {
   const relations = await readRelations(archive, main);
   const slides: (string | undefined)[] = [];
@@ -56,7 +59,7 @@ async function* readPresentation(archive: Archive, main: string): AsyncGenerator
   }
 }
 
-/** Sheet by sheet, each with its name above. */
+/** Yields sheet by sheet, each below its name. */
 async function* readSpreadsheet(archive: Archive, main: string): AsyncGenerator<string> {
   const relations = await readRelations(archive, main);
   const context: CellContext = { texts: [], dates: [], isFrom1904: false };

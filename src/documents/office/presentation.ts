@@ -1,6 +1,9 @@
 import type { XmlVisitor } from "./xml.ts";
 
-/** Takes the text of a slide or of its notes: a paragraph is a line, a table's row one with tabs between cells. */
+/**
+ * Visitor for a slide or its notes: each paragraph becomes a line, each table row a line with tabs between
+ * the cells.
+ */
 export function visitSlide(): XmlVisitor {
   let text = "";
   let cells = 0;

@@ -2,16 +2,18 @@ import { posix } from "node:path";
 import type { Archive } from "./archive.ts";
 import { readXml } from "./xml.ts";
 
-/** How one part of an Office file refers to another. */
+/** A relationship between two parts of an Office file (Open Packaging Conventions, ECMA-376 part 2). */
 export interface Relation {
   id: string;
-  /** The last word of its type, such as `slide`. */
+  /** The last path segment of the relationship's type URI, such as `slide`. */
   type: string;
-  /** The name of the other part in the archive. */
+  /** Name of the target part in the archive. */
   target: string;
 }
 
-/** The relations of a part; those of the whole file for the empty name. */
+/**
+ * Reads the relationships of a part; of the package itself for the empty name. External targets are left out.
+ */
 export async function readRelations(archive: Archive, part: string): Promise<Relation[]> {
   const relations: Relation[] = [];
   const folder = posix.dirname(part);
@@ -25,7 +27,7 @@ export async function readRelations(archive: Archive, part: string): Promise<Rel
   return relations;
 }
 
-/** The id of the relation that a tag names: the attribute `r:id`, whatever its prefix. */
+/** The relationship id in a tag's attributes: `r:id`, with whatever namespace prefix the file uses. */
 export function relationId(attributes: Record<string, string>): string | undefined {
   return Object.entries(attributes).find(([name]) => name.endsWith(":id"))?.[1];
 }

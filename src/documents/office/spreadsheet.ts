@@ -1,24 +1,24 @@
 import type { XmlVisitor } from "./xml.ts";
 
-/** What the cells of all sheets refer to. */
+/** Data of the workbook that the cells of all sheets refer to. */
 export interface CellContext {
-  /** Texts, by number. */
+  /** Shared strings, by index. */
   texts: string[];
-  /** Whether a style shows numbers as dates, by number. */
+  /** Whether a cell style formats numbers as dates, by style index. */
   dates: boolean[];
-  /** Whether days are counted from 1904 on. */
+  /** Whether the workbook uses the 1904 date system. */
   isFrom1904: boolean;
 }
 
 const DAY_MS = 86_400_000;
-/** The days zero of the two ways to count. */
+/** Day 0 of the 1900 and of the 1904 date system. */
 const EPOCH_MS = Date.UTC(1899, 11, 30);
 const EPOCH_1904_MS = Date.UTC(1904, 0, 1);
 
-/** Built-in formats that show dates and times (ECMA-376 part 1, 18.8.30). */
+/** Ids of the built-in number formats for dates and times (ECMA-376 part 1, 18.8.30). */
 const DATE_FORMATS = new Set([14, 15, 16, 17, 18, 19, 20, 21, 22, 45, 46, 47]);
 
-/** Takes the texts that cells share, without the readings of Japanese ones. */
+/** Visitor that collects the shared strings, without phonetic readings (furigana, `rPh`). */
 export function visitSharedTexts(texts: string[]): XmlVisitor {
   let text = "";
   let isText = false;
@@ -40,14 +40,14 @@ export function visitSharedTexts(texts: string[]): XmlVisitor {
   };
 }
 
-/** Takes which styles of cells show dates. */
+/** Visitor that collects which cell styles format numbers as dates. */
 export function visitStyles(dates: boolean[]): XmlVisitor {
   const formats = new Set(DATE_FORMATS);
   let isCellStyle = false;
   return {
     open(name, { numFmtId, formatCode }) {
       const id = Number(numFmtId);
-      // Quoted texts and colours aside, only dates have these letters.
+      // Without quoted literals, [colours] and escaped characters, only date formats contain these letters.
       const code = formatCode?.replaceAll(/"[^"]*"|\[[^\]]*\]|\\./g, "");
       if (name === "numFmt" && /[dmyhs]/i.test(code ?? "")) formats.add(id);
       else if (name === "cellXfs") isCellStyle = true;
@@ -59,7 +59,7 @@ export function visitStyles(dates: boolean[]): XmlVisitor {
   };
 }
 
-/** Takes the text of a sheet: a row is a line, with tabs between the cells that are not empty. */
+/** Visitor for a sheet: each row becomes a line, with tabs between the cells that are not empty. */
 export function visitSheet(context: CellContext): XmlVisitor {
   let text = "";
   let row: string[] = [];
@@ -98,7 +98,7 @@ function oneLine(text: string): string {
   return text.replaceAll(/\s+/g, (run) => (run.includes("\n") ? " " : run));
 }
 
-/** A number of days as a date, with the time if there is one; a time alone for less than a day. */
+/** Formats a serial date: date, with the time if it has a fraction; the time alone for less than one day. */
 function showDate(days: number, { isFrom1904 }: CellContext): string {
   const ms = Math.round((days * DAY_MS) / 1000) * 1000 + (isFrom1904 ? EPOCH_1904_MS : EPOCH_MS);
   if (!(Math.abs(ms) < 8.64e15)) return String(days);

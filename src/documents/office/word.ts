@@ -1,6 +1,9 @@
 import type { XmlVisitor } from "./xml.ts";
 
-/** Takes the text of a DOCX's part: a paragraph is a block, a table's row a line with tabs between its cells. */
+/**
+ * Visitor for a part of a DOCX: each paragraph becomes a block, each table row a line with tabs between the
+ * cells.
+ */
 export function visitWord(): XmlVisitor {
   let text = "";
   let cells = 0;
@@ -28,7 +31,8 @@ export function visitWord(): XmlVisitor {
         text += "\t";
       }
     },
-    // A fallback says once more what is said before it, for programs that do not know newer shapes.
+    // mc:Fallback repeats the content of the mc:Choice before it, for programs that do not support newer
+    // shapes.
     text(part) {
       if (isText && skipped === 0) text += part;
     },

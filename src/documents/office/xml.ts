@@ -1,16 +1,20 @@
 import { SaxesParser } from "saxes";
 import { invalidFile } from "../error.ts";
 
-/** What a reader of one kind of XML does at each tag and text. Names of tags come without their prefix. */
+/** Callbacks of the streaming (SAX) XML parser. Tag names come without their namespace prefix. */
 export interface XmlVisitor {
   open?(name: string, attributes: Record<string, string>): void;
   close?(name: string): void;
   text?(text: string): void;
-  /** The text found since the last call. */
+  /** Returns the text extracted since the last call. */
   take?(): string;
 }
 
-/** Gives a visitor the tags and texts of an XML file as it is read, and yields the text it makes of them. */
+/**
+ * Parses XML as a stream, calls the visitor, and yields the text that the visitor extracts. Throws
+ * `invalid_file` for malformed XML, and for a DOCTYPE, which no Office file has and which allows entity
+ * expansion attacks.
+ */
 export async function* visitXml(
   bytes: AsyncIterable<Uint8Array>,
   visitor: XmlVisitor,
@@ -39,7 +43,7 @@ export async function* visitXml(
   if (text !== "") yield text;
 }
 
-/** Reads an XML file that a visitor makes no text of. */
+/** Parses XML for a visitor that collects data instead of extracting text. */
 export async function readXml(bytes: AsyncIterable<Uint8Array>, visitor: XmlVisitor): Promise<void> {
   for await (const _ of visitXml(bytes, visitor));
 }
