@@ -1,10 +1,16 @@
 import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
 import { numberOf, readRole, readSettings } from "./settings.ts";
 
-/** Connections of a process besides its pool: for health and leases, for the worker that builds indexes, and for a build. */
+/**
+ * Connections of a process besides its pool: two for health checks and leases, one for the index worker, one for
+ * an index build.
+ */
 const OTHER_CONNECTIONS = 4;
 
-/** Whether the server takes as many connections as the service may open. */
+/**
+ * Checks the connection limits of server, role and database against the connections that the service may
+ * open.
+ */
 export async function checkConnections(subject: Subject): Promise<Finding[]> {
   const { client, database } = subject;
   const server = await readSettings(subject, [
@@ -28,18 +34,21 @@ export async function checkConnections(subject: Subject): Promise<Finding[]> {
   return [
     {
       severity: max < needed ? "warning" : "notice",
-      message: `${numbers}: ${max < needed ? "calls can fail for want of one" : "a second process does not fit, not even during a restart"}.`,
+      message: `${numbers}: ${max < needed ? "calls can fail because no connection is free" : "a second process does not fit, not even during a rolling restart"}.`,
       remedy: `Lower DATABASE_POOL_MAX, put PgBouncer in between, or: alter system set max_connections = ${4 * needed + reserved}; and a restart of the server.`,
     },
   ];
 }
 
-/** Whether sessions start with the time limits the service asks for, which a PgBouncer in between drops. */
+/**
+ * Checks that sessions have the timeouts that the service requests at start-up; a PgBouncer in between drops
+ * them.
+ */
 export async function checkSessions(subject: Subject): Promise<Finding[]> {
   const wanted = {
     statement_timeout: ["60s", "a statement may run for ever"],
     idle_in_transaction_session_timeout: ["60s", "a transaction left open holds its locks for ever"],
-    client_connection_check_interval: ["500ms", "the statement of a caller who gave up runs on"],
+    client_connection_check_interval: ["500ms", "the statement of a cancelled call runs to its end"],
   } as const;
   const settings = await readSettings(subject, Object.keys(wanted));
   const role = await readRole(subject);

@@ -27,9 +27,9 @@ export interface Diagnosis extends Finding {
 
 interface Registered {
   run: Check;
-  /** Whether it is about the settings of a server, which the embedded database does not have. */
+  /** The check is about settings of a server: skipped on the embedded database. */
   onServer?: true;
-  /** Whether it reads the tables, which must be those of this version. */
+  /** The check reads the service's tables: skipped while migrations are pending. */
   onTables?: true;
 }
 
@@ -58,19 +58,21 @@ const CHECKS: Record<string, Registered> = {
   files: { run: checkFiles, onTables: true },
 };
 
-/** The names of all checks, in the order in which they run. docs/doctor.md is held to them by a test. */
+/**
+ * The names of all checks, in the order in which they run. A test holds the table in docs/doctor.md to them.
+ */
 export const CHECK_NAMES: readonly string[] = ["connection", ...Object.keys(CHECKS)];
 
-/** How long one statement of a check may take, and wait for a lock. */
+/** Statement and lock timeout of a check, so that diagnostics never hang on a busy database. */
 const STATEMENT_TIMEOUT_MS = 5_000;
 const LOCK_TIMEOUT_MS = 1_000;
 
 const ORDER: readonly Severity[] = ["error", "warning", "notice", "ok"];
 
 /**
- * Looks a database over, whatever state it is in, without changing anything: one finding a check at least, the worst
- * first. A check that fails is a finding too, and so is a database that cannot be reached. Throws only when `signal`
- * aborts.
+ * Runs every check in read-only transactions, whatever state the database is in. Returns at least one finding
+ * per check, the most severe first. A check that throws becomes a warning, an unreachable database an error.
+ * Throws only when `signal` aborts.
  */
 export async function diagnose(
   database: Database,
@@ -87,7 +89,8 @@ export async function diagnose(
       const findings = await transaction(
         database.pool,
         async (client) => {
-          // One snapshot, so that numbers which are compared are of the same moment.
+          // REPEATABLE READ: one snapshot per check, so that counters and rows are compared as of the same
+          // moment.
           await client.query("set transaction isolation level repeatable read, read only");
           await client.query(`set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
           await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
@@ -98,7 +101,7 @@ export async function diagnose(
       found.push(...findings.map((finding) => ({ check, ...finding })));
     } catch (error) {
       signal.throwIfAborted();
-      found.push({ check, severity: "warning", message: `This could not be checked: ${messageOf(error)}.` });
+      found.push({ check, severity: "warning", message: `The check failed: ${messageOf(error)}.` });
     }
   }
   return found.toSorted((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));
@@ -119,10 +122,10 @@ async function checkConnection(database: Database, signal: AbortSignal): Promise
 
 const REMEDY =
   "Check that the server runs, that its address in DATABASE_URL is right, and that no firewall is in between.";
-/** By SQLSTATE, when there is a server and it refuses. */
+/** Remedies by SQLSTATE, for a server that answers and refuses the connection. */
 const REMEDIES: Record<string, string> = {
   "28P01": "Set the right password in DATABASE_URL.",
   "28000": "Allow the role, the database and this machine's address in the server's pg_hba.conf.",
-  "3D000": "Make the database: create database …; or name another in DATABASE_URL.",
-  "53300": "Raise max_connections, or lower DATABASE_POOL_MAX of what uses the server.",
+  "3D000": "Create the database (create database …;) or name another one in DATABASE_URL.",
+  "53300": "Raise max_connections, or lower DATABASE_POOL_MAX of the services that use the server.",
 };

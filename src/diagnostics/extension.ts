@@ -1,16 +1,16 @@
 import { ok, type Finding, type Subject } from "./finding.ts";
 
-/** What is wrong in versions of pgvector before the one that mended it. Source: pgvector's CHANGELOG.md. */
+/** Known defects of pgvector, by the version that fixed each. Source: pgvector's CHANGELOG.md. */
 const DEFECTS: { fixedIn: string; severity: "warning" | "error"; defect: string }[] = [
   {
     fixedIn: "0.8.0",
     severity: "error",
-    defect: "no iterative scans, so that filtered searches find too few rows",
+    defect: "no iterative index scans, so filtered searches return too few rows",
   },
   {
     fixedIn: "0.8.2",
     severity: "warning",
-    defect: "a buffer overflow in parallel builds of HNSW indexes, which is a hole in security",
+    defect: "a buffer overflow in parallel builds of HNSW indexes, which is a security vulnerability",
   },
   { fixedIn: "0.8.3", severity: "warning", defect: "possible corruption of HNSW indexes by vacuum" },
   {
@@ -27,7 +27,7 @@ interface Extension {
   available: string | null;
 }
 
-/** Whether pgvector is there, can be seen, and is free of known defects. */
+/** Checks that pgvector is installed, is on the search_path, and has no known defects. */
 export async function checkPgvector({ client }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<Extension>(
     `select (select default_version from pg_available_extensions where name = 'vector') as available,
@@ -39,7 +39,7 @@ export async function checkPgvector({ client }: Subject): Promise<Finding[]> {
   const { installed, available, schema } = extension;
   if (installed === null) return [explainAbsence(available)];
   if (!extension.visible) {
-    const message = `pgvector ${installed} is in the schema ${schema}, which the service does not see.`;
+    const message = `pgvector ${installed} is in the schema ${schema}, which is not on the service's search_path.`;
     const remedy = `Add ?options=-c%20search_path%3Dpublic,${schema} to DATABASE_URL.`;
     return [{ severity: "error", message, remedy }];
   }
@@ -66,11 +66,11 @@ function explainAbsence(available: string | null): Finding {
     remedy:
       available === null
         ? "Install pgvector on the server, or use an image such as pgvector/pgvector:pg17, then run: create extension vector;"
-        : "As a role that may, run: create extension vector;",
+        : "As a role with the privilege, run: create extension vector;",
   };
 }
 
-/** Whether a version such as "0.8.0" comes before another. */
+/** Whether a version such as "0.8.0" is older than another; missing parts count as 0. */
 function isOlder(version: string, than: string): boolean {
   const [numbers, others] = [version, than].map((text) => text.split(".").map(Number)) as [
     number[],

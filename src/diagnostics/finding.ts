@@ -1,51 +1,55 @@
 import type { Client, Database } from "../postgres/database.ts";
 
-/** How bad a finding is: as it should be, worth knowing, to be changed soon, broken or dangerous. */
+/**
+ * ok: as it should be; notice: worth knowing; warning: should be changed soon; error: broken or dangerous.
+ */
 export type Severity = "ok" | "notice" | "warning" | "error";
 
-/** What one check found. */
+/** A finding of a check. */
 export interface Finding {
   severity: Severity;
-  /** A sentence with the number it is about. */
+  /** A sentence that includes the measured value. */
   message: string;
-  /** What to do about it, such as the SQL to run; absent when nothing is to be done. */
+  /** What to do, such as the SQL to run; absent when nothing needs to be done. */
   remedy?: string;
-  /** The store it is about; absent when it is about the whole database. */
+  /** The affected store; absent when the finding concerns the whole database. */
   storeId?: string;
 }
 
-/** What a check looks at: a connection inside a transaction that only reads, and what the service was told. */
+/** The input of a check. */
 export interface Subject {
+  /** A connection inside a read-only transaction. */
   client: Client;
   database: Database;
   settings: DiagnosticSettings;
 }
 
-/** How the service makes the indexes of large stores. */
+/** The configuration of index building, which some checks compare with the database. */
 export interface DiagnosticSettings {
-  /** Whether this service builds the indexes of large stores. */
+  /** Whether this process runs the index worker. */
   isWorking: boolean;
-  /** Bytes of vectors from which a store is to have an index of its own; 0: none is. */
+  /** Bytes of vectors from which a store gets its own index; 0: never. */
   thresholdBytes: number;
-  /** Memory and processes for the build of one index. */
+  /** Memory limit of one index build. */
   memoryBytes: number;
+  /** Parallel workers of one index build. */
   workers: number;
 }
 
-/** Finds one thing at least. */
+/** A check returns at least one finding. */
 export type Check = (subject: Subject) => Promise<Finding[]>;
 
-/** That all is as it should be. */
+/** The single finding of a check that found no problem. */
 export function ok(message: string): Finding[] {
   return [{ severity: "ok", message }];
 }
 
-/** What was found wrong; else that all is as it should be. */
+/** The findings, or the single `ok` finding `message` when there are none. */
 export function findingsOr(findings: Finding[], message: string): Finding[] {
   return findings.length > 0 ? findings : ok(message);
 }
 
-/** Bytes for a reader, such as "1.5 GiB". */
+/** Formats bytes for people, such as "1.5 GiB". */
 export function formatBytes(bytes: number): string {
   const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
   const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));

@@ -1,7 +1,7 @@
 import { findingsOr, formatBytes, type Finding, type Subject } from "./finding.ts";
 import { tableNames, WITH_OURS } from "./relations.ts";
 
-/** Whether every index can be used. */
+/** Finds invalid indexes, except those being built at this moment. */
 export async function checkInvalidIndexes({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ name: string; table: string }>(
     `${WITH_OURS} select indexrelid::regclass::text as name, indrelid::regclass::text as table
@@ -12,29 +12,32 @@ export async function checkInvalidIndexes({ client, database }: Subject): Promis
     [tableNames(database.tables)],
   );
   const findings = rows.map(({ name, table }): Finding => {
-    const message = `The index ${name} of ${table} is invalid, as a build that failed leaves it: it slows down writes and serves nothing.`;
+    const message = `The index ${name} of ${table} is invalid, left by a failed build: it slows down writes, and no query uses it.`;
     return { severity: "warning", message, remedy: `drop index concurrently ${name};` };
   });
   return findingsOr(findings, "Every index is valid.");
 }
 
-/** An index is worth rebuilding from this size, and when it is this many times as large as a new one would be. */
+/**
+ * A rebuild is suggested for an index of at least this size that is this many times as large as a new one
+ * would be.
+ */
 const BLOAT_BYTES_MIN = 16 * 1024 * 1024;
 const BLOAT_FACTOR = 2;
-/** Bytes of a page that elements may fill: 8,192 less its header and the special space of HNSW. */
+/** Usable bytes of an 8,192-byte page: without the page header and the special space of HNSW. */
 const PAGE_BYTES = 8_160;
 
 interface HnswIndex {
   name: string;
   bytes: number;
-  /** By the last ANALYZE or VACUUM; -1: unknown. */
+  /** Estimate of the last ANALYZE or VACUUM (pg_class.reltuples); -1: unknown. */
   rows: number;
   dimensions: number;
   type: string;
   m: number;
 }
 
-/** Whether the vector indexes are about as large as their rows need, and fit into memory. */
+/** Checks vector indexes for bloat, and whether all of them together fit into shared_buffers. */
 export async function checkIndexSizes({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<HnswIndex>(
     `${WITH_OURS} select index.oid::regclass::text as name, pg_relation_size(index.oid)::float8 as bytes,
@@ -48,7 +51,7 @@ export async function checkIndexSizes({ client, database }: Subject): Promise<Fi
   const findings = rows.flatMap((index): Finding[] => {
     const expected = expectedBytes(index);
     if (index.rows < 0 || index.bytes < BLOAT_BYTES_MIN || index.bytes < BLOAT_FACTOR * expected) return [];
-    const message = `The index ${index.name} takes ${formatBytes(index.bytes)}, where its ${index.rows.toLocaleString("en")} rows need ${formatBytes(expected)}: deleted vectors leave it large and slow.`;
+    const message = `The index ${index.name} takes ${formatBytes(index.bytes)}, where its ${index.rows.toLocaleString("en")} rows need ${formatBytes(expected)}: bloat left by deleted vectors, which slows searches.`;
     return [{ severity: "warning", message, remedy: `reindex index concurrently ${index.name};` }];
   });
   const total = rows.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -56,15 +59,15 @@ export async function checkIndexSizes({ client, database }: Subject): Promise<Fi
 }
 
 /**
- * What a new HNSW index takes. Each vector is an element, of the vector and some 84 bytes, and the list of its
- * neighbours, 6 bytes each, 2 m of them and m for each level above, of which there are 1 / (m - 1) on average.
- * Source: pgvector 0.8, src/hnsw.h.
+ * Estimated size of a newly built HNSW index. Per row: an element tuple (the vector and about 84 bytes) and a
+ * neighbour tuple of 6 bytes per neighbour, 2 m at the lowest level and m at each higher level, of which a
+ * row has 1 / (m - 1) on average. Source: pgvector 0.8, src/hnsw.h.
  */
 function expectedBytes({ rows, dimensions, type, m }: HnswIndex): number {
   const vectorBytes =
     type === "vector" ? dimensions * 4 : type === "halfvec" ? dimensions * 2 : dimensions / 8;
   const elementBytes = vectorBytes + 84 + 8 + 6 * (2 * m + m / (m - 1));
-  // An element and its neighbours share a page where both fit; they are not split.
+  // The element and the neighbour tuple share a page if both fit; neither is split across pages.
   return elementBytes > PAGE_BYTES ? rows * 8192 * 2 : (rows / Math.floor(PAGE_BYTES / elementBytes)) * 8192;
 }
 
@@ -80,11 +83,11 @@ async function compareToMemory({ client }: Pick<Subject, "client">, indexBytes: 
   return [{ severity: "notice", message, remedy }];
 }
 
-/** Dead rows are worth a word from this number, and from this part of all. */
+/** Dead rows are reported from this number, if they are also at least this share of all rows. */
 const DEAD_ROWS_MIN = 10_000;
 const DEAD_SHARE = 0.2;
 
-/** Whether vacuum keeps up with rows that were deleted or replaced. */
+/** Checks that vacuum keeps up with dead rows, left by deletes and updates. */
 export async function checkDeadRows({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ name: string; dead: number; share: number; vacuumed: Date | null }>(
     `${WITH_OURS} select relid::regclass::text as name, n_dead_tup::float8 as dead,
@@ -97,7 +100,7 @@ export async function checkDeadRows({ client, database }: Subject): Promise<Find
   const findings = rows.map(({ name, dead, share, vacuumed }): Finding => {
     const last = vacuumed === null ? "never vacuumed" : `last vacuumed at ${vacuumed.toISOString()}`;
     const message = `${Math.round(share * 100)} % of the rows of ${name} are dead (${dead.toLocaleString("en")}), ${last}.`;
-    const remedy = `vacuum (analyze) ${name}; should it help little, an old transaction is in the way: select pid, xact_start, query from pg_stat_activity order by xact_start nulls last limit 5;`;
+    const remedy = `vacuum (analyze) ${name}; if few rows are removed, an old transaction holds back the xmin horizon: select pid, xact_start, query from pg_stat_activity order by xact_start nulls last limit 5;`;
     return { severity: "warning", message, remedy };
   });
   return findingsOr(findings, "Vacuum keeps up with deleted rows.");

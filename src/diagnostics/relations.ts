@@ -1,8 +1,8 @@
 import type { Tables } from "../postgres/tables.ts";
 
 /**
- * The beginning of a statement that selects from `ours`, the tables of this service, those of large stores among
- * them: nothing before the first start. Its parameter $1 is `tableNames`.
+ * A WITH clause that defines `ours`: this service's tables in the current schema, own tables of stores
+ * included; empty before the first migration. Parameter $1 is `tableNames`.
  */
 export const WITH_OURS = `with ours as (
     select oid, relname, reltuples from pg_class
@@ -21,7 +21,7 @@ const COLUMNS: ReadonlySet<string> = new Set<keyof Tables>([
   "createdAt",
 ]);
 
-/** The names of the tables that are there for every store, not quoted; the first has the rows. */
+/** The names of the tables that migrations create, not quoted; the shared embeddings table is the first. */
 export function tableNames(tables: Tables): string[] {
   const others = Object.entries(tables).filter(([key]) => key !== "embeddings" && !COLUMNS.has(key));
   return [tables.embeddings, ...others.map(([, name]) => name as string)].map((name) => name.slice(1, -1));

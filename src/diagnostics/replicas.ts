@@ -1,15 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ok, type Finding, type Subject } from "./finding.ts";
 
-/** How long a replica may take to show how far behind it is, and how often to look. */
+/** How long to wait until the lag of every replica is known, and the interval between checks. */
 const SETTLE_MS = 1_000;
 const RECHECK_MS = 100;
 
-/** Whether each replica is fit for searches. */
+/** Checks that every configured read replica is healthy. */
 export async function checkReplicas({ database }: Subject): Promise<Finding[]> {
   const { replicas } = database;
   if (replicas === undefined) return ok("Searches run on the primary: there are no replicas.");
-  // One that was opened just now has yet to reach what the primary had then.
+  // The lag of a replica is unknown until it has replayed the WAL position that was recorded first.
   for (
     const startedAt = performance.now();
     performance.now() - startedAt < SETTLE_MS;
@@ -25,7 +25,7 @@ export async function checkReplicas({ database }: Subject): Promise<Finding[]> {
       severity: "warning",
       message: `${description} ${problem}: searches do not use it.`,
       remedy:
-        "On the primary: select application_name, state, replay_lag from pg_stat_replication; on the replica its log says why.",
+        "On the primary, run: select application_name, state, replay_lag from pg_stat_replication; and read the replica's log.",
     };
   });
 }

@@ -2,7 +2,7 @@ import { listPending } from "../postgres/migrate.ts";
 import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
 import { tableNames } from "./relations.ts";
 
-/** Whether the tables are those of this version. */
+/** Checks that no migration is pending, and that the database is not newer than this version. */
 export async function checkMigrations({ client, database }: Subject): Promise<Finding[]> {
   try {
     const pending = await listPending(client, database);
@@ -14,20 +14,23 @@ export async function checkMigrations({ client, database }: Subject): Promise<Fi
   }
 }
 
-/** Whether the role may do what the service does. */
+/**
+ * Checks the privileges of the service's role: on its tables (error), and for upgrades and own tables
+ * (warning).
+ */
 export async function checkPrivileges({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ message: string; remedy: string; fatal: boolean }>(
     `select format('The role may not create tables in the schema %I: large stores get no index of their own, and upgrades fail.', current_schema()) as message,
        format('grant create on schema %I to %I;', current_schema(), current_user) as remedy, false as fatal
      where not has_schema_privilege(current_schema(), 'create')
      union all
-     select format('The role does not own the table %s: it cannot be upgraded, nor have tables of large stores beside it.', oid::regclass),
+     select format('The role does not own the table %s: upgrades fail, and large stores get no own table.', oid::regclass),
        format('alter table %s owner to %I;', oid::regclass, current_user), false
      from pg_class
      where relnamespace = quote_ident(current_schema())::regnamespace and relname = any($1)
        and not pg_has_role(relowner, 'usage')
      union all
-     select format('The role may not %s in the table %s.', lower(privilege), oid::regclass),
+     select format('The role lacks the privilege to %s in the table %s.', lower(privilege), oid::regclass),
        format('grant %s on %s to %I;', lower(privilege), oid::regclass, current_user), true
      from pg_class, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) as privilege
      where relnamespace = quote_ident(current_schema())::regnamespace and relname = any($1)
@@ -43,5 +46,5 @@ export async function checkPrivileges({ client, database }: Subject): Promise<Fi
     message,
     remedy,
   }));
-  return findingsOr(findings, "The role may do all that the service does.");
+  return findingsOr(findings, "The role has all privileges that the service needs.");
 }

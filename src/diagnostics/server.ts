@@ -1,10 +1,10 @@
 import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
 import { alterSystem, readRole, readSettings } from "./settings.ts";
 
-/** The oldest Postgres with all that the service uses. */
+/** The oldest supported Postgres: 14 added client_connection_check_interval. */
 const SERVER_VERSION_MIN = 140_000;
 
-/** Whether Postgres is recent enough. */
+/** Checks that Postgres is recent enough. */
 export async function checkServerVersion({ client }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ number: number; version: string }>(
     `select current_setting('server_version_num')::int as number, current_setting('server_version') as version`,
@@ -15,7 +15,7 @@ export async function checkServerVersion({ client }: Subject): Promise<Finding[]
   return [{ severity: "error", message, remedy: "Upgrade PostgreSQL." }];
 }
 
-/** Whether the database takes writes. */
+/** Checks that the server is a primary and not read-only. */
 export async function checkWritable({ client }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ replica: boolean; read_only: string }>(
     `select pg_is_in_recovery() as replica, reset_val as read_only
@@ -28,25 +28,25 @@ export async function checkWritable({ client }: Subject): Promise<Finding[]> {
     return [{ severity: "error", message, remedy }];
   }
   if (state?.read_only === "on") {
-    const message = "Transactions only read (default_transaction_read_only), so that every write fails.";
+    const message = "default_transaction_read_only is on: transactions are read-only, and every write fails.";
     return [{ severity: "error", message, remedy: alterSystem("default_transaction_read_only", "off") }];
   }
   return ok("The database takes writes.");
 }
 
-/** Whether every text can be stored. */
+/** Checks that the database's encoding is UTF8, so that every text can be stored. */
 export async function checkEncoding({ client }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ encoding: string }>(
     "select pg_encoding_to_char(encoding) as encoding from pg_database where datname = current_database()",
   );
   const encoding = String(rows[0]?.encoding);
-  if (encoding === "UTF8") return ok("Texts are kept as UTF8.");
-  const message = `The database keeps texts as ${encoding}, which lacks most characters: writes of others fail.`;
-  const remedy = "Move to a database made by: create database … encoding 'UTF8' template template0;";
+  if (encoding === "UTF8") return ok("The database's encoding is UTF8.");
+  const message = `The database's encoding is ${encoding}, which lacks most characters: texts that contain them are refused.`;
+  const remedy = "Move to a database created by: create database … encoding 'UTF8' template template0;";
   return [{ severity: "error", message, remedy }];
 }
 
-/** Whether what was acknowledged survives a crash of the server. */
+/** Checks the settings that acknowledged writes need to survive a crash of the server. */
 export async function checkDurability(subject: Subject): Promise<Finding[]> {
   const settings = await readSettings(subject, ["fsync", "full_page_writes", "synchronous_commit"]);
   const isOff = (name: string) => settings.get(name)?.value === "off";
@@ -63,18 +63,21 @@ export async function checkDurability(subject: Subject): Promise<Finding[]> {
   if (isOff("synchronous_commit")) {
     const message =
       "synchronous_commit is off: rows acknowledged within the last second before a crash can be lost.";
-    // The setting may come from the server, the database or the role: the last wins.
+    // Set for the role: of server, database and role the role's setting takes precedence.
     const remedy = `alter role ${await readRole(subject)} set synchronous_commit = on; and a restart of the service.`;
     findings.push({ severity: "warning", message, remedy });
   }
-  return findingsOr(findings, "What was acknowledged survives a crash.");
+  return findingsOr(findings, "Acknowledged writes survive a crash.");
 }
 
-/** Transaction ids are 32 bits; with some 2^31 - 3,000,000 in use Postgres refuses all writes. */
+/**
+ * Ages that are reported. Transaction ids are 32 bits: about 3 million before 2^31 in use (wraparound),
+ * Postgres refuses all writes.
+ */
 const TRANSACTIONS_WARNING = 500_000_000;
 const TRANSACTIONS_ERROR = 1_500_000_000;
 
-/** Whether vacuum keeps up with the ids of transactions. */
+/** Checks that vacuum freezes old rows in time, far from transaction id wraparound. */
 export async function checkTransactionIds({ client }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ age: number; multixacts: number }>(
     `select age(datfrozenxid) as age, mxid_age(datminmxid) as multixacts
@@ -88,15 +91,15 @@ export async function checkTransactionIds({ client }: Subject): Promise<Finding[
       severity: age < TRANSACTIONS_ERROR ? "warning" : "error",
       message: `The oldest transaction id is ${number} transactions old; at 2,100 million all writes are refused.`,
       remedy:
-        "End what hinders vacuum (old transactions, prepared transactions, replication slots), then run: vacuum (freeze);",
+        "End what holds back vacuum (old transactions, prepared transactions, replication slots), then run: vacuum (freeze);",
     },
   ];
 }
 
-/** Clocks that differ by more show in expiry, and in the times of rows. */
+/** A larger clock skew shows in expiry times and in the timestamps of rows. */
 const CLOCK_SKEW_MAX_MS = 2_000;
 
-/** Whether the server's clock and this process's agree. */
+/** Compares the server's clock with this process's clock, allowing for half of the round trip. */
 export async function checkClock({ client }: Subject): Promise<Finding[]> {
   const askedAt = Date.now();
   const { rows } = await client.query<{ ms: string }>(

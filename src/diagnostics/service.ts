@@ -16,7 +16,7 @@ const SEVERITIES = {
   error: Severity.ERROR,
 } as const;
 
-/** Looks the database over for an operator. */
+/** Implements DiagnosticsService: runs the checks of the doctor in a running service. */
 export function diagnosticsService(
   database: Database,
   settings: DiagnosticSettings,

@@ -3,7 +3,7 @@ import { placeTables } from "../postgres/tables.ts";
 import { findingsOr, formatBytes, ok, type Finding, type Subject } from "./finding.ts";
 import { tableNames, WITH_OURS } from "./relations.ts";
 
-/** Stores named for one reason, at most. */
+/** Maximum number of stores listed per check. */
 const STORES_MAX = 20;
 
 interface Waiting {
@@ -14,10 +14,10 @@ interface Waiting {
   due_seconds: number | null;
 }
 
-/** A store that waits longer for a table and an index of its own deserves a word. */
+/** A store that has been due for longer than this is a warning. */
 const WAIT_MAX_SECONDS = 3_600;
 
-/** Whether stores get the indexes they are to have. */
+/** Checks for stores that wait for an index, failed to get one, or need one that nobody builds. */
 export async function checkPromotions({ client, database, settings }: Subject): Promise<Finding[]> {
   const { vectorStores, indexes } = database.tables;
   const { rows } = await client.query<Waiting>(
@@ -49,7 +49,7 @@ function explainWaiting(store: Waiting, isWorking: boolean): Finding[] {
   if (state === "failed" || error !== null) {
     const message = `Store ${id} has no index: ${error ?? "the build failed"} (${attempts} attempts). Searches in it are exact and slow.`;
     return [
-      { severity: "warning", message, remedy: "Mend the cause; it is tried again by itself.", storeId: id },
+      { severity: "warning", message, remedy: "Fix the cause; the build is retried automatically.", storeId: id },
     ];
   }
   if ((seconds ?? 0) < WAIT_MAX_SECONDS) {
@@ -57,12 +57,12 @@ function explainWaiting(store: Waiting, isWorking: boolean): Finding[] {
   }
   const message = `Store ${id} has been ${state} for its index for ${Math.round((seconds ?? 0) / 60)} minutes.`;
   const remedy = isWorking
-    ? "Look into the log for the worker that builds indexes, and whether its connection is refused."
+    ? "Check the log for errors of the index worker, for example that its connection is refused."
     : "Set INDEX_WORKER=auto, here or in another process of the service.";
   return [{ severity: "warning", message, remedy, storeId: id }];
 }
 
-/** Whether every store has its table, and every such table its store. */
+/** Checks that every own table exists, and that every such table belongs to a store. */
 export async function checkOwnTables({ client, database }: Subject): Promise<Finding[]> {
   const { tables } = database;
   const { rows: orphans } = await client.query<{ name: string; bytes: number }>(
@@ -95,7 +95,7 @@ export async function checkOwnTables({ client, database }: Subject): Promise<Fin
   return findingsOr(findings, "Every table of a large store has its store.");
 }
 
-/** How many stores are counted, and of how many rows at most. */
+/** Sample of `checkCounts`: number of stores, and maximum rows of a store. */
 const SAMPLE_STORES = 20;
 const SAMPLE_ROWS_MAX = 10_000;
 
@@ -105,7 +105,7 @@ interface Counted {
   embedding_count: string;
 }
 
-/** Whether stores have as many rows as they say, by a sample of small ones. */
+/** Compares the counters of a random sample of small stores with their rows. */
 export async function checkCounts({ client, database }: Subject): Promise<Finding[]> {
   const { tables } = database;
   const { rows: stores } = await client.query<Counted>(
@@ -123,21 +123,21 @@ export async function checkCounts({ client, database }: Subject): Promise<Findin
     if (count === store.embedding_count) continue;
     findings.push({
       severity: "error",
-      message: `Store ${store.id} says that it has ${store.embedding_count} embeddings, and has ${count}.`,
-      remedy: `update ${tables.vectorStores} set embedding_count = ${count} where id = ${pg.escapeLiteral(store.id)}; and tell us how it came about.`,
+      message: `The counter of store ${store.id} says ${store.embedding_count} embeddings, but the store has ${count}.`,
+      remedy: `update ${tables.vectorStores} set embedding_count = ${count} where id = ${pg.escapeLiteral(store.id)}; and report how the counter came to be wrong.`,
       storeId: store.id,
     });
   }
   return findingsOr(
     findings,
-    `${stores.length} stores, drawn at random, have as many embeddings as they say.`,
+    `The counters of ${stores.length} stores, drawn at random, match their rows.`,
   );
 }
 
-/** A file that nobody has taken up for longer is stuck. */
+/** A file that no worker has claimed for longer than this is stuck. */
 const FILE_WAIT_MAX_MINUTES = 10;
 
-/** Whether the files attached to stores are worked on. */
+/** Checks that attached files are claimed by workers soon after they are due. */
 export async function checkFiles({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ count: number; minutes: number | null }>(
     `select count(*)::int as count, extract(epoch from now() - min(due_at))::float8 / 60 as minutes
@@ -145,9 +145,9 @@ export async function checkFiles({ client, database }: Subject): Promise<Finding
      where status = 'in_progress' and due_at < now() - interval '${FILE_WAIT_MAX_MINUTES} minutes'`,
   );
   const { count = 0, minutes } = rows[0] ?? {};
-  if (count === 0) return ok("No file waits to be taken up.");
+  if (count === 0) return ok("No file waits for a worker.");
   const message = `${count} files wait to be read into their stores, one for ${Math.round(minutes ?? 0)} minutes.`;
   const remedy =
-    "Look into the log of the service for what keeps its workers from it, or start more processes of it.";
+    "Check the service's log for why its workers do not process them, or start more processes of the service.";
   return [{ severity: "warning", message, remedy }];
 }

@@ -59,7 +59,7 @@ describe("a database in order", () => {
       expect.arrayContaining(["connection", "server_version", "pgvector", "migrations", "counts", "files"]),
     );
     expect(found.filter(({ severity }) => severity === "error")).toEqual([]);
-    expect(found.filter(({ message }) => message.includes("could not be checked"))).toEqual([]);
+    expect(found.filter(({ message }) => message.startsWith("The check failed: "))).toEqual([]);
     for (const { severity, remedy } of found) if (severity === "ok") expect(remedy).toBeUndefined();
     const bad = found.filter(({ severity }) => severity !== "ok");
     expect(found.slice(0, bad.length)).toEqual(bad);
@@ -85,7 +85,7 @@ describe("a database that is not set up", () => {
     ]);
     expect(found.find(({ check }) => check === "pgvector")?.remedy).toContain("create extension vector;");
     expect(found.find(({ check }) => check === "migrations")?.message).toContain("001_tables.sql");
-    expect(found.filter(({ message }) => message.includes("could not be checked"))).toEqual([]);
+    expect(found.filter(({ message }) => message.startsWith("The check failed: "))).toEqual([]);
   });
 
   test("of another version says so", async () => {
@@ -122,7 +122,7 @@ test("a check that fails is a finding, and the others go on", async () => {
   await sql("alter table pgquiver_indexes rename to elsewhere");
   onTestFinished(() => sql("alter table elsewhere rename to pgquiver_indexes"));
   const found = await look();
-  expect(found.filter(({ message }) => message.startsWith("This could not be checked: "))).toEqual([
+  expect(found.filter(({ message }) => message.startsWith("The check failed: "))).toEqual([
     expect.objectContaining({ check: "promotions", severity: "warning" }),
     expect.objectContaining({ check: "own_tables", severity: "warning" }),
   ]);
@@ -140,7 +140,7 @@ describe("stores", () => {
     const [finding] = await find("counts");
     expect(finding).toMatchObject({
       severity: "error",
-      message: `Store ${id} says that it has 5 embeddings, and has 0.`,
+      message: `The counter of store ${id} says 5 embeddings, but the store has 0.`,
       storeId: id,
     });
     await sql(String(finding?.remedy?.split(";")[0]));
@@ -298,7 +298,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server", () => {
     expect(await find("privileges", service)).toContainEqual(
       expect.objectContaining({
         severity: "error",
-        message: "The role may not delete in the table vector_stores.",
+        message: "The role lacks the privilege to delete in the table vector_stores.",
         remedy: `grant delete on vector_stores to ${service.role};`,
       }),
     );
@@ -316,7 +316,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server", () => {
         remedy: expect.stringContaining(`alter role ${service.role} set synchronous_commit = on;`),
       }),
     ]);
-    expect(await find("durability")).toEqual(asItShouldBe("What was acknowledged survives a crash."));
+    expect(await find("durability")).toEqual(asItShouldBe("Acknowledged writes survive a crash."));
   });
 
   test("limits that a PgBouncer drops are told of, with what sets them for the role", async () => {

@@ -18,7 +18,7 @@ describe.each(protocols)("over $name", (protocol) => {
     expect(data[0]).toEqual({
       check: "counts",
       severity: "error",
-      message: "Store vs says that it has 7 embeddings, and has 0.",
+      message: "The counter of store vs says 7 embeddings, but the store has 0.",
       remedy: expect.stringContaining("set embedding_count = 0 where id = 'vs';"),
       vector_store_id: "vs",
     });
