@@ -16,14 +16,15 @@ import {
   type NewAttachment,
 } from "./rows.ts";
 
-/** A file to be attached, with the request's field that names it. */
+/** A file to attach, with the request field that holds its id, such as `files[2].file_id`. */
 export interface Attachable extends NewAttachment {
   param: string;
 }
 
 /**
- * Attaches files to a store, in the caller's transaction: all of them, or an error that names the first that does not
- * exist. False when the store is gone or has expired, which must roll back. Of several with one id the first counts.
+ * Attaches files to a store, in the caller's transaction. Throws NOT_FOUND for the first file that does not
+ * exist. Returns false when the store is deleted or expired; the caller must then roll back. If a file id
+ * occurs more than once, the first entry is used.
  */
 export async function attachFiles(
   client: Client,
@@ -36,7 +37,8 @@ export async function attachFiles(
   const found = await lockFiles(client, tables, [...unique.keys()]);
   const missing = files.find((file) => !found.has(file.fileId));
   if (missing !== undefined) throw fileNotFound(missing.fileId, missing.param);
-  // Else a deletion of the store that is under way, and has removed its files, would not see these.
+  // Advisory lock, held exclusively by a deletion of the store: a deletion that has already removed the
+  // store's attachments would otherwise not see the rows inserted here and would leave them orphaned.
   await lockShared(client, tables, attachmentLock(storeId));
   const { added, failed, cancelled } = await insertAttachments(client, tables, storeId, [...unique.values()]);
   return recordAttachment(client, tables, storeId, {
@@ -46,13 +48,16 @@ export async function attachFiles(
   });
 }
 
-/** How long a statement over the chunks of a file may take: each may have to be entered into a vector index. */
+/**
+ * `statement_timeout` in ms for statements over a file's chunks: an update inserts each chunk into the HNSW
+ * index.
+ */
 export const CHUNKS_TIMEOUT_MS = 600_000;
 
 /**
- * Removes a file from a store with its chunks, in a transaction of the caller's that has not written to the store
- * before. The locks are taken in the order of everybody: the file's row, the store's, the chunks. False when the file
- * is not attached.
+ * Removes a file and its chunks from a store. The caller's transaction must not have written to the store
+ * before: the row locks are taken in the common order (attachment, store, chunks), which prevents deadlocks.
+ * Returns false when the file is not attached.
  */
 export async function removeAttachment(
   client: Client,
@@ -84,21 +89,23 @@ export async function removeAttachment(
 }
 
 /**
- * Removes a file from every store, in the transaction in which its own row was deleted before: whoever attaches it
- * waits for that.
+ * Removes a file from every store. Call this in the transaction that has already marked the file's row as
+ * deleted: a concurrent `attachFiles` waits for the lock on the file's row, so no attachment can be missed.
  */
 export async function detachFile(client: Client, tables: Tables, fileId: string): Promise<void> {
   for (const storeId of await findStoresOfFile(client, tables, fileId))
     await removeAttachment(client, tables, storeId, fileId);
 }
 
-/** Checks the form of a file's id; the wording is OpenAI's. */
+/**
+ * Checks that a file id is present and begins with `file-`. Throws INVALID_ARGUMENT with OpenAI's wording.
+ */
 export function checkFileId(id: string, param: string): void {
   if (id === "") throw missingParameter(param);
   checkPrefix(id, "file-", param);
 }
 
-/** Refuses an id of another kind of resource, in OpenAI's words. */
+/** Throws INVALID_ARGUMENT, with OpenAI's wording, when an id lacks the resource's prefix or contains NUL. */
 export function checkPrefix(id: string, prefix: string, param: string): void {
   if (id.startsWith(prefix) && isStorable(id)) return;
   throw invalidArgument(param, `Invalid '${param}': '${id}'. Expected an ID that begins with '${prefix}'.`);

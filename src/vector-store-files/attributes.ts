@@ -4,7 +4,10 @@ import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { checkText } from "../api/checks.ts";
 
-/** Reads a file's attributes: up to 16, each a string of up to 512 characters, a finite number or a boolean. */
+/**
+ * Checks a file's attributes: up to 16, each a string of up to 512 characters, a finite number or a boolean.
+ * Returns null when the request has none. Throws INVALID_ARGUMENT.
+ */
 export function readAttributes(attributes: JsonObject | undefined, param = "attributes"): Attributes | null {
   if (attributes === undefined) return null;
   const pairs = Object.entries(attributes);

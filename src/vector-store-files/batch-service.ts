@@ -32,7 +32,10 @@ type BatchMethods = Pick<
   | "listVectorStoreFileBatchFiles"
 >;
 
-/** Attaches files together, and shows how far they are. */
+/**
+ * The RPCs of file batches. `wake` makes this process's pipeline look for files to process, or to abandon,
+ * without waiting for its next tick.
+ */
 export function fileBatchMethods({ pool, tables }: Database, wake: () => void): BatchMethods {
   return {
     async createVectorStoreFileBatch(request, context) {
@@ -133,7 +136,7 @@ async function requireBatch(
   throw notFound(`No file batch found with id '${batchId}' in vector store '${storeId}'.`, "batch_id");
 }
 
-/** A cancelled batch stays so, even when one of its files is attached anew. */
+/** A cancelled batch stays cancelled, even when one of its files is attached again and processed. */
 function toStatus(batch: BatchRow, counts: Record<AttachmentStatus, number>): VectorStoreFileStatus {
   if (batch.cancelled) return VectorStoreFileStatus.CANCELLED;
   return counts.in_progress > 0 ? VectorStoreFileStatus.IN_PROGRESS : VectorStoreFileStatus.COMPLETED;

@@ -3,19 +3,19 @@ import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { AttachmentStatus } from "./rows.ts";
 
-/** Files attached together, as their row has them. */
+/** A row of the table of file batches: files attached by one request. */
 export interface BatchRow {
   id: string;
   vector_store_id: string;
   created_at: Date;
   file_ids: string[];
-  /** Whether a cancellation stopped any of them. */
+  /** Whether a cancellation stopped the processing of at least one of the files. */
   cancelled: boolean;
 }
 
 const COLUMNS = "id, vector_store_id, created_at, file_ids, cancelled";
 
-/** Records which files were attached together. */
+/** Inserts a batch and returns its row. */
 export async function insertBatch(
   client: Queryable,
   tables: Tables,
@@ -29,7 +29,7 @@ export async function insertBatch(
   return result.rows[0] as BatchRow;
 }
 
-/** Reads a batch of a store; undefined when there is none. */
+/** Reads a batch; undefined when the store has no batch with this id. */
 export async function findBatch(
   client: Queryable,
   tables: Tables,
@@ -43,7 +43,7 @@ export async function findBatch(
   return result.rows[0];
 }
 
-/** How many files of a batch are attached, by status. */
+/** Counts the files of a batch that are still attached, by status. */
 export async function countFiles(
   client: Queryable,
   tables: Tables,
@@ -59,14 +59,15 @@ export async function countFiles(
   return counts;
 }
 
-/** How often, and how long after each other, a cancellation looks for files whose rows were locked. */
+/** How often, and with what pause between attempts, a cancellation retries files whose rows were locked. */
 const CANCEL_ATTEMPTS = 5;
 const CANCEL_PAUSE_MS = 20;
 
 /**
- * Takes those files of a batch that are in progress out of it. Returns how many they were; their part of the store's
- * counts is the caller's to change. A file whose chunks are being made rows of the store, for as long as that takes,
- * comes to its end: its row is locked, and for longer than that of one whose lease is renewed.
+ * Cancels the files of a batch that are in progress, and returns how many; the caller must update the store's
+ * counts. Rows locked by another transaction are skipped (SKIP LOCKED) and retried four times, 20 ms apart. A
+ * lease renewal ends within that time; a transaction that publishes a file's chunks usually does not, so such
+ * a file completes.
  */
 export async function cancelBatch(client: Queryable, tables: Tables, batch: BatchRow): Promise<number> {
   let count = 0;
@@ -84,7 +85,7 @@ export async function cancelBatch(client: Queryable, tables: Tables, batch: Batc
   return count;
 }
 
-/** Cancels those files in progress whose rows nobody has locked. */
+/** Cancels the files in progress whose rows are not locked. */
 async function cancelFree(client: Queryable, tables: Tables, batch: BatchRow): Promise<number> {
   const result = await client.query(
     `with free as (

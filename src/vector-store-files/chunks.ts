@@ -3,9 +3,9 @@ import type { Client, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Attributes } from "./rows.ts";
 
-/** A piece of a file's text with its vector. */
+/** A chunk: a piece of a file's text, with its vector. */
 export interface Chunk {
-  /** Its place in the file, from 0. */
+  /** Number of the chunk within the file, from 0. */
   index: number;
   content: string;
   vector: Float32Array;
@@ -18,17 +18,24 @@ export interface Chunked {
   attributes: Attributes | null;
 }
 
-/** Bytes after which a COPY is ended and the next begun: the embedded database holds a whole COPY in memory. */
+/**
+ * Bytes after which a COPY ends and the next one begins: the embedded database buffers a whole COPY in
+ * memory.
+ */
 const SEGMENT_BYTES = 1024 * 1024;
 
 /**
- * Chunks that one statement changes or deletes. Where a bitmap of rows outgrows work_mem, Postgres compares each row
- * with all ids again: that of 200,000 chunks did not end within a minute, in slices they take 0.3 s. A join with the
- * ids is worse where the planner knows nothing of the table: it reads the whole store, for 1,000 ids as often.
+ * Chunks changed or deleted by one statement. When the bitmap of a bitmap heap scan outgrows work_mem, the
+ * bitmap becomes lossy and Postgres rechecks every row against the whole id array: 200,000 chunks in one
+ * statement did not finish within a minute, in slices of this size they take 0.3 s. A join with the ids is no
+ * alternative: on a table without statistics the planner chose to read the whole store for every 1,000 ids.
  */
 const SLICE_CHUNKS = 10_000;
 
-/** Keeps chunks of an attempt aside until the file is complete; nobody sees them. */
+/**
+ * Copies chunks of an unfinished file into the staging table, invisible to searches, under the attempt's
+ * claim.
+ */
 export async function stageChunks(
   client: Client,
   tables: Tables,
@@ -45,7 +52,10 @@ export async function stageChunks(
   });
 }
 
-/** Makes the staged chunks of an attempt rows of the store, in the caller's transaction. Returns how many they were. */
+/**
+ * Inserts the staged chunks of a claim into the store, in the caller's transaction. Returns the number of
+ * chunks.
+ */
 export async function publishChunks(
   client: Client,
   tables: Tables,
@@ -61,12 +71,12 @@ export async function publishChunks(
   return result.rowCount ?? 0;
 }
 
-/** Removes the staged chunks of an attempt. */
+/** Deletes the staged chunks of a claim. */
 export async function unstageChunks(client: Queryable, tables: Tables, claim: string): Promise<void> {
   await client.query(`delete from ${tables.stagedChunks} where claim = $1`, [claim]);
 }
 
-/** Stores chunks as rows of the store, in the caller's transaction. */
+/** Inserts chunks into the store by binary COPY, in the caller's transaction. */
 export async function insertChunks(
   client: Client,
   tables: Tables,
@@ -90,7 +100,7 @@ export async function insertChunks(
   });
 }
 
-/** Reads the text of a file's chunks, in order. */
+/** Reads the texts of a file's chunks, in order; chunks deleted since are left out. */
 export async function readChunks(
   client: Queryable,
   tables: Tables,
@@ -98,7 +108,9 @@ export async function readChunks(
   fileId: string,
   chunkCount: number,
 ): Promise<string[]> {
-  // Each chunk is looked up by its key, whatever the planner knows of the table; in one snapshot, so not in slices.
+  // The lateral subquery with `offset 0` forces one primary-key lookup per chunk, even on a table without
+  // statistics. One statement instead of slices gives one snapshot, so a concurrent change of the file is
+  // seen whole or not at all.
   const result = await client.query<{ content: string }>(
     `select chunk.content from generate_series(0, $3::int - 1) as place
      cross join lateral (
@@ -111,7 +123,7 @@ export async function readChunks(
   return result.rows.map((row) => row.content);
 }
 
-/** Replaces the attributes of a file's chunks. */
+/** Replaces the metadata of all chunks of a file with the file's attributes. */
 export async function updateChunks(
   client: Queryable,
   tables: Tables,
@@ -129,14 +141,16 @@ export async function updateChunks(
 }
 
 /**
- * The condition that a row is one of the chunks $3 to $4 of the file $2. It names the ids, so that the rows are found
- * through the primary key and no other index is needed.
+ * SQL condition: the row is a chunk of file $2 with a number from $3 to $4. The condition lists the chunks'
+ * ids, so that the primary key serves it and no index on `file_id` is needed.
  */
 export function chunksOfSlice(tables: Tables): string {
   return `${tables.id} = any(array(select $2::text || '_' || place from generate_series($3::int, $4::int) as place)) and file_id = $2::text`;
 }
 
-/** The parameters $2 to $4 of `chunksOfSlice`, for one statement after the other to take all chunks of a file. */
+/**
+ * Splits a file's chunks into slices: yields the parameters $2 to $4 of `chunksOfSlice`, one statement each.
+ */
 export function* sliceChunks(
   fileId: string,
   chunkCount: number,

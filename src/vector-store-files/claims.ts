@@ -4,24 +4,28 @@ import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import type { AttachmentErrorCode, Attributes, Chunking } from "./rows.ts";
 
-/** A file that a worker holds. */
+/** A file leased to a worker of this process. */
 export interface Claim {
-  /** Names this attempt. */
+  /** UUID of this attempt: the lease's fencing token. */
   claim: string;
   vector_store_id: string;
   file_id: string;
   chunking: Chunking;
-  /** How often it was taken and not given back, this time included. */
+  /**
+   * How often the file was claimed without being released, this claim included: each was a crash or a
+   * failure.
+   */
   attempts: number;
-  /** How often it was given back because something else was away. */
+  /** How often the file was released because a provider or the database was unavailable. */
   retries: number;
-  /** How long ago that was for the first time, when it was taken. */
+  /** Seconds between the first such release and this claim; 0 when there was none. */
   waited_seconds: number;
 }
 
 /**
- * Takes the file whose turn it is, for `leaseMs` or as long as the lease is renewed; undefined when none is
- * due. `held` are the claims of this process, whose files it does not take from itself when a renewal is late.
+ * Leases the next file that is due, for `leaseMs` or until `renewClaims` extends the lease; undefined when no
+ * file is due. `held` are the claims of this process: their files are excluded, so that the process does not
+ * steal a file from itself when a renewal is late.
  */
 export async function claimFile(
   client: Queryable,
@@ -46,8 +50,9 @@ export async function claimFile(
 }
 
 /**
- * Renews the leases of `held` and returns those that are still held: the others were cancelled, removed or taken over.
- * Never waits for one whose row is locked; that is no longer in danger.
+ * Renews the leases of `held` and returns the claims that are still valid: the others were cancelled, deleted
+ * or taken over after their lease had expired. Locked rows are skipped (SKIP LOCKED): such a file is being
+ * completed, released or cancelled, and no other process can claim it meanwhile.
  */
 export async function renewClaims(
   client: Queryable,
@@ -68,7 +73,7 @@ export async function renewClaims(
   return result.rows.map((row) => row.claim);
 }
 
-/** Gives a file back, to be taken again after `delayMs`. */
+/** Ends a lease and makes the file due again after `delayMs`. */
 export async function releaseClaim(
   client: Queryable,
   tables: Tables,
@@ -85,8 +90,8 @@ export async function releaseClaim(
 }
 
 /**
- * Locks the row of a claim until the end of the transaction, and returns the attributes it has by now; undefined when
- * the claim is no longer held.
+ * Locks the attachment row of a claim until the end of the transaction and returns the file's current
+ * attributes; undefined when the claim is no longer valid.
  */
 export async function lockClaim(
   client: Queryable,
@@ -101,7 +106,10 @@ export async function lockClaim(
   return result.rows[0];
 }
 
-/** Ends a claim whose file is complete, in the transaction of its chunks. */
+/**
+ * Ends a claim and marks its file completed, in the transaction that inserts the file's chunks. `bytes`:
+ * UTF-8 text.
+ */
 export async function completeClaim(
   client: Queryable,
   tables: Tables,
@@ -116,7 +124,7 @@ export async function completeClaim(
   });
 }
 
-/** Ends a claim whose file cannot be processed; false when it is no longer held. */
+/** Ends a claim and marks its file failed; returns false when the claim is no longer valid. */
 export async function failClaim(
   client: Queryable,
   tables: Tables,
@@ -131,13 +139,13 @@ export async function failClaim(
   return result.rowCount === 1;
 }
 
-/** Rows deleted in one transaction: as many as of expired stores. */
+/** Rows deleted in one transaction, as for expired stores (expiry-sweeper.ts). */
 const SWEEP_ROWS = 5_000;
 
 /**
- * Removes what attempts that are over have left behind, and the places of files removed more than an hour ago. Every
- * transaction is short, waits for no row, and holds the lock that lets one process at a time do this; ends when another
- * is at it.
+ * Deletes staged chunks whose claim is no longer valid, and the remembered list positions of files removed
+ * more than an hour ago. Transactions are short and skip locked rows. An advisory lock lets one process at a
+ * time sweep; returns early when another process holds the lock.
  */
 export async function sweepAttachments({ pool, tables }: Database, signal: AbortSignal): Promise<void> {
   for (const sweep of [deleteStaged, deleteRemoved]) {

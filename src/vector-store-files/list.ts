@@ -3,15 +3,18 @@ import { composePage, type KeysetPage, type Position } from "../postgres/keyset.
 import type { Tables } from "../postgres/tables.ts";
 import type { AttachmentRow, AttachmentStatus } from "./rows.ts";
 
-/** A page of a store's files. */
+/** Which page of a store's files to read. */
 export interface AttachmentPage extends KeysetPage {
-  /** Only files with this status. */
+  /** Returns only files with this status; default: all. */
   status?: AttachmentStatus | undefined;
-  /** Only these files. */
+  /** Returns only files with these ids; default: all. */
   fileIds?: readonly string[] | undefined;
 }
 
-/** Where a file stands, or not long ago stood, in the list of a store; undefined when it is not known there. */
+/**
+ * The list position of a file in a store, also for an hour after the file was removed, so that a loop which
+ * deletes what it lists can continue; undefined when neither is known.
+ */
 export async function findPosition(
   client: Queryable,
   tables: Tables,

@@ -6,44 +6,54 @@ import { recordTransition } from "../storage/counts.ts";
 import { judge } from "./retry-policy.ts";
 import { processFile, SupersededError, type Workshop } from "./process-file.ts";
 
-/** Where the pipeline reports what nobody else sees. */
+/** The logger of the pipeline, whose events belong to no request. */
 export interface PipelineLog {
   info: (details: object, message: string) => void;
   warn: (details: object, message: string) => void;
   error: (details: object, message: string) => void;
 }
 
-/** How long a file stays with a process that is not heard of any more. */
+/** Duration of a lease: after a crash of its process, a file is claimed by another one this much later. */
 const LEASE_MS = 5_000;
 
-/** How often leases are renewed and the queue is looked at, and so how soon a cancelled file is let go. */
+/**
+ * Interval at which leases are renewed and the queue is polled; also the delay until a cancelled file is
+ * aborted.
+ */
 const TICK_MS = 500;
 
-/** How often what attempts have left behind is removed. */
+/** Interval at which staged chunks of ended attempts are deleted. */
 const SWEEP_MS = 60_000;
 
-/** How often an ending is written again when the database is away; then the lease has ended anyway. */
+/**
+ * How often writing a file's result is tried while the database is unavailable; by then the lease has
+ * expired.
+ */
 const ENDING_ATTEMPTS_MAX = 5;
 const ENDING_PAUSE_MS = 1_000;
 
-/** How long giving back the files may take when the process ends. */
+/** How long a shutdown waits for the leases to be released. */
 const STOP_MS = 5_000;
 
 /**
- * Processes attached files, up to `workers` at a time. Which file is whose stands in the database, so that any number
- * of processes share the work, and take over from each other.
+ * Processes attached files, up to `workers` at a time; 0 workers: none. The work queue is the table of
+ * attachments, with a lease per file, so that any number of processes share the work and take over the files
+ * of a crashed one.
  */
 export class Pipeline {
   readonly #workshop: Workshop;
   readonly #workers: number;
-  /** The files being processed, by claim. */
+  /** The files being processed by this process, by claim. */
   readonly #held = new Map<string, { controller: AbortController; ended: Promise<void> }>();
   readonly #log: PipelineLog;
   readonly #timer: NodeJS.Timeout | undefined;
   #ticking: Promise<void> | undefined;
   #isWanted = false;
   #isDatabaseAway = false;
-  /** A sweep under way, beside the ticks: leases are renewed however long it takes. */
+  /**
+   * The sweep under way. It runs concurrently with the ticks: a long sweep must not delay the renewal of
+   * leases.
+   */
   #sweeping: Promise<void> | undefined;
   #sweptAt = 0;
   readonly #stopped = new AbortController();
@@ -58,14 +68,20 @@ export class Pipeline {
     this.wake();
   }
 
-  /** Looks at once whether there are files to process, or to let go. */
+  /**
+   * Polls now instead of at the next tick, for new files and for cancelled ones. Concurrent calls are
+   * coalesced.
+   */
   wake(): void {
     if (this.#timer === undefined || this.#stopped.signal.aborted) return;
     this.#isWanted = true;
     this.#ticking ??= this.#tick();
   }
 
-  /** Ends all work and gives the files back, so that another process goes on at once; a database that is away is not waited for. */
+  /**
+   * Aborts all work and releases the leases, so that another process continues at once. Gives up after 5 s
+   * when the database does not answer; the leases then expire by themselves.
+   */
   async stop(): Promise<void> {
     this.#stopped.abort(new StoppedError());
     clearInterval(this.#timer);
@@ -81,7 +97,10 @@ export class Pipeline {
     await this.#sweeping;
   }
 
-  /** Waits for no connection of the pool: one that is busy for longer than a lease would cost the files. */
+  /**
+   * Uses the `probe` connection, not the pool: waiting for a pooled one longer than a lease would lose the
+   * files.
+   */
   async #tick(): Promise<void> {
     while (this.#isWanted && !this.#stopped.signal.aborted) {
       this.#isWanted = false;
@@ -166,7 +185,7 @@ export class Pipeline {
     }
   }
 
-  /** Writes what becomes of a file that was not completed. */
+  /** Records the result of a file that was not completed: released at shutdown, retried later, or failed. */
   async #end(claim: Claim, error: unknown, signal: AbortSignal): Promise<void> {
     const { pool, tables } = this.#workshop.database;
     if (signal.aborted) {
@@ -192,7 +211,7 @@ function describe({ file_id: fileId, vector_store_id: vectorStoreId }: Claim) {
   return { fileId, vectorStoreId };
 }
 
-/** The process ends. */
+/** Abort reason: the process shuts down. */
 class StoppedError extends Error {
   override name = "StoppedError";
 }

@@ -20,7 +20,7 @@ import {
 import { completeClaim, lockClaim, type Claim } from "./claims.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
 
-/** What files are processed with. */
+/** The dependencies of file processing. */
 export interface Workshop {
   database: Database;
   embedder: Embedder;
@@ -29,32 +29,38 @@ export interface Workshop {
   findDocument: (fileId: string) => Promise<DocumentSource | undefined>;
 }
 
-/** Somebody else holds the file by now, or nobody wants it any more. */
+/** The claim is no longer valid: the file was cancelled or removed, or another process has claimed it. */
 export class SupersededError extends Error {
   override name = "SupersededError";
 }
 
-/** Texts embedded together, and their UTF-8 bytes: with their vectors, what a file has in memory is a few MiB. */
+/**
+ * Texts per group, which is embedded by one call, and their UTF-8 bytes; bounds a file's memory to a few MiB.
+ */
 const GROUP_TEXTS_MAX = 512;
 const GROUP_BYTES_MAX = 1024 * 1024;
 
-/** How long the statement may run that makes a large file's chunks rows; a vector index takes a millisecond for each. */
+/**
+ * `statement_timeout` for publishing a large file's chunks: inserting into an HNSW index takes 1 ms per
+ * chunk.
+ */
 const PUBLISH_TIMEOUT_MS = 3_600_000;
 
 /**
- * Reads a file, cuts it, embeds the chunks, and makes them rows of the store in one transaction with the file's status
- * and the store's counts: before that nothing of the file is found. Returns how many they are. Throws a
- * SupersededError where the claim is no longer held.
+ * Parses a file, splits its text into chunks, embeds them, and inserts all of them in one transaction
+ * together with the file's status and the store's counts: no search finds part of a file. Returns the number
+ * of chunks. Throws a SupersededError when the claim is no longer valid, and a DocumentError when the file
+ * cannot be read.
  */
 export async function processFile(workshop: Workshop, claim: Claim, signal: AbortSignal): Promise<number> {
   const { database, embedder, reader } = workshop;
   if (claim.attempts > ATTEMPTS_MAX)
-    throw new DocumentError("server_error", `Processing broke off ${ATTEMPTS_MAX} times.`);
+    throw new DocumentError("server_error", `Processing the file ended unexpectedly ${ATTEMPTS_MAX} times.`);
   const store = await requireActiveStore(database.pool, database.tables, claim.vector_store_id);
   checkModel(embedder, store);
   checkLength(embedder, store, embedder.dimensions);
   const document = await workshop.findDocument(claim.file_id);
-  if (document === undefined) throw new DocumentError("invalid_file", "The file does not exist any more.");
+  if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
   const writer = new ChunkWriter(workshop, claim, store, signal);
   try {
     for await (const texts of reader.read(document, claim.chunking, signal)) await writer.add(texts);
@@ -64,18 +70,21 @@ export async function processFile(workshop: Workshop, claim: Claim, signal: Abor
   }
 }
 
-/** Embeds the chunks of one file in groups. What does not fit into one is staged. */
+/**
+ * Embeds the chunks of one file in groups. A file of one group is inserted from memory; the chunks of a
+ * larger file go through the staging table, which bounds the memory.
+ */
 class ChunkWriter {
   readonly #workshop: Workshop;
   readonly #claim: Claim;
   readonly #store: VectorStoreRow;
   readonly #signal: AbortSignal;
-  /** Texts that have been read since the last group. */
+  /** Texts of the next group, not embedded yet. */
   #texts: string[] = [];
   #textBytes = 0;
-  /** Ends when the last group is embedded, and those before it are staged. */
+  /** Resolves when the latest full group is embedded and the groups before it are staged. */
   #writing = Promise.resolve();
-  /** Chunks that are not written yet, of one group. */
+  /** Embedded chunks of at most one group, neither staged nor inserted yet. */
   #chunks: Chunk[] = [];
   #staged = 0;
   #count = 0;
@@ -94,7 +103,8 @@ class ChunkWriter {
       this.#texts.push(text);
       this.#textBytes += Buffer.byteLength(text);
       if (this.#texts.length < GROUP_TEXTS_MAX && this.#textBytes < GROUP_BYTES_MAX) continue;
-      // One group is embedded and staged while the next is read.
+      // Pipelining: one group is embedded and staged while the next is parsed. Waiting here gives
+      // backpressure.
       await this.#writing;
       this.#writing = this.#write(this.#texts, this.#textBytes);
       this.#writing.catch(() => {});
@@ -108,14 +118,17 @@ class ChunkWriter {
     await this.#embed(texts, bytes);
   }
 
-  /** Makes all chunks rows of the store, and returns how many they are. */
+  /**
+   * Inserts all chunks into the store and completes the claim, in one transaction. Returns the number of
+   * chunks.
+   */
   async finish(): Promise<number> {
     await this.#writing;
     if (this.#texts.length > 0) {
       if (this.#staged > 0) await this.#stage();
       await this.#embed(this.#texts, this.#textBytes);
     }
-    if (this.#count === 0) throw new DocumentError("invalid_file", "The file has no text.");
+    if (this.#count === 0) throw new DocumentError("invalid_file", "The file contains no text.");
     if (this.#staged > 0) await this.#stage();
     const { database, embedder } = this.#workshop;
     const { pool, tables } = database;
@@ -129,7 +142,8 @@ class ChunkWriter {
         if (placed === undefined || held === undefined) throw new SupersededError();
         const file: Chunked = { storeId, fileId, attributes: held.attributes };
         if (this.#staged === 0) await insertChunks(client, placed, file, this.#chunks);
-        // A crash of Postgres empties the staging table.
+        // The staging table is UNLOGGED: a crash of Postgres truncates it, so some staged chunks may be
+        // missing.
         else if ((await publishChunks(client, placed, claim, file).catch(explainSlow)) !== this.#count)
           throw unavailable("DATABASE_UNAVAILABLE", "The database was restarted.", { retryAfterMs: 0 });
         await completeClaim(client, tables, claim, { chunks: this.#count, bytes: this.#bytes });
@@ -147,7 +161,7 @@ class ChunkWriter {
     return this.#count;
   }
 
-  /** Removes what was staged. What cannot be removed just now is swept later. */
+  /** Deletes the staged chunks. Errors are ignored: `sweepAttachments` deletes them later. */
   async clear(): Promise<void> {
     const { pool, tables } = this.#workshop.database;
     await this.#writing.catch(() => {});
@@ -186,7 +200,7 @@ function checkLength(embedder: Embedder, store: VectorStoreRow, length: number |
   throw failedPrecondition(
     "DIMENSION_MISMATCH",
     `Vector store '${store.id}' holds vectors of ${store.dimensions} dimensions, but the embedding model '${embedder.model}' makes ${length}. ` +
-      "Use a store of its own for this model.",
+      "Use a separate vector store for this model.",
     "vector_store_id",
   );
 }

@@ -18,7 +18,7 @@ import type { Tables } from "../postgres/tables.ts";
 import { findPosition, listAttachments } from "./list.ts";
 import type { AttachmentErrorCode, AttachmentRow, AttachmentStatus, Chunking } from "./rows.ts";
 
-/** Reads a page of a store's files, or of those of them that are given. */
+/** Answers a list request with a page of a store's files; with `fileIds`, only of these. */
 export async function listFiles(
   client: Queryable,
   tables: Tables,
@@ -36,7 +36,7 @@ export async function listFiles(
   return create(ListVectorStoreFilesResponseSchema, toPage(page, rows, toStoreFile));
 }
 
-/** The file is not attached; clients match OpenAI's wording. */
+/** NOT_FOUND for a file that is not attached, with OpenAI's wording, which clients match on. */
 export function attachmentNotFound(storeId: string, fileId: string) {
   return notFound(`No file found with id '${fileId}' in vector store '${storeId}'.`, "file_id");
 }
@@ -65,18 +65,21 @@ function readFilter(filter: VectorStoreFileStatus | undefined): AttachmentStatus
   );
 }
 
-/** The shortest and the longest time after which a client is told to ask again. */
+/** Bounds of the polling interval proposed to clients. */
 const POLL_MIN_MS = 100;
 const POLL_MAX_MS = 1_000;
 
-/** Tells a polling client when to ask again about something in progress since `startedAt`: soon, while it is young. */
+/**
+ * Sets the response header `openai-poll-after-ms`, which the OpenAI SDKs use as their polling interval: a
+ * fifth of the time since `startedAt`, from 100 ms to 1 s.
+ */
 export function suggestPoll(context: HandlerContext, startedAt: Date): void {
   const ageMs = Date.now() - startedAt.getTime();
   const delayMs = Math.round(Math.min(Math.max(ageMs / 5, POLL_MIN_MS), POLL_MAX_MS));
   context.responseHeader.set("openai-poll-after-ms", String(delayMs));
 }
 
-/** An attached file as replies show it. */
+/** Converts an attachment row to the API's message. */
 export function toStoreFile(
   row: AttachmentRow,
 ): MessageInitShape<typeof VectorStoreFileSchema> & { id: string } {
@@ -95,7 +98,9 @@ export function toStoreFile(
   };
 }
 
-/** How a file is cut, as replies say it. */
+/**
+ * Converts a chunking strategy to the API's message. OpenAI's only type for chunks in characters is "other".
+ */
 export function toAppliedChunking({
   unit,
   sizeMax,

@@ -9,7 +9,7 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Chunking } from "./rows.ts";
 
-/** OpenAI's default. */
+/** OpenAI's default chunking strategy. */
 const AUTO: Chunking = { unit: "tokens", sizeMax: 800, overlap: 400 };
 
 /** Reads how files are to be cut. The sizes must be those of the type, and no others. */

@@ -5,34 +5,46 @@ import { DocumentError } from "../documents/error.ts";
 import { describeError } from "../errors.ts";
 import { isUniqueViolation, toServiceError } from "../postgres/errors.ts";
 
-/** How often a file may bring down what processes it, take too long to be published, or meet a fault of the service. */
+/** Attempts per file that may end in a crash of the reader process, a slow publish or an internal error. */
 export const ATTEMPTS_MAX = 5;
 
-/** How long a file waits for a provider or a database that is away; in a long queue it is tried some times nevertheless. */
+/**
+ * How long a file is retried while a provider or the database is unavailable, but at least `RETRIES_MIN`
+ * times.
+ */
 const WAIT_MAX_SECONDS = 86_400;
 const RETRIES_MIN = 10;
 
 const PAUSE_MIN_MS = 1_000;
 const PAUSE_MAX_MS = 60_000;
 
-/** What becomes of a file whose processing ended with an error. */
+/** The decision on a file whose processing ended with an error. */
 export type Verdict =
   | { kind: "failed"; code: AttachmentErrorCode; message: string }
-  /** It is given back, with these counts, to be taken again after the pause. */
+  /**
+   * Release the claim, with these counts, and retry after `delayMs`; `isFault`: a fault of the service, to be
+   * logged.
+   */
   | { kind: "again"; claim: Claim; delayMs: number; isFault: boolean };
 
-/** The chunks of a large file could not be made rows in the time allowed. As many will hardly be when all is done again. */
+/**
+ * Publishing a large file's chunks hit the statement timeout. A retry repeats all the work and will probably
+ * time out again, so this error counts towards ATTEMPTS_MAX.
+ */
 export class SlowPublishError extends Error {
   override name = "SlowPublishError";
 }
 
-/** Failures of something else, that pass: the file has no part in them. */
+/** Codes of transient errors of a provider or the database; they do not count as attempts of the file. */
 const PASSING: readonly Code[] = [Code.Unavailable, Code.ResourceExhausted, Code.DeadlineExceeded];
 
-/** Decides what becomes of a file, by the error its processing ended with and by how often it was tried. */
+/**
+ * Decides whether a file is retried or fails, by the error its processing ended with and its number of
+ * attempts.
+ */
 export function judge(thrown: unknown, claim: Claim): Verdict {
   if (isUniqueViolation(thrown))
-    return failed("server_error", "The vector store has an embedding with the id of a chunk of this file.");
+    return failed("server_error", "The store already has an embedding with the id of a chunk of this file.");
   const error = toServiceError(thrown);
   if (error instanceof DocumentError) {
     const isFinal = error.code !== "server_error" || claim.attempts >= ATTEMPTS_MAX;
@@ -55,7 +67,7 @@ function failed(code: AttachmentErrorCode, message: string): Verdict {
   return { kind: "failed", code, message };
 }
 
-/** Pauses of 1, 2, 4, ... up to 60 seconds, or longer where the provider asks for it. */
+/** Exponential backoff of 1, 2, 4, … up to 60 seconds, or longer if the provider's Retry-After says so. */
 function again(claim: Claim, times: number, isFault: boolean, proposedMs = 0): Verdict {
   const backoffMs = Math.min(PAUSE_MIN_MS * 2 ** (times - 1), PAUSE_MAX_MS);
   return { kind: "again", claim, delayMs: Math.ceil(Math.max(backoffMs, proposedMs)), isFault };

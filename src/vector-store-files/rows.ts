@@ -1,23 +1,23 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
-/** How far an attached file is. */
+/** Processing state of an attached file. */
 export type AttachmentStatus = "in_progress" | "completed" | "cancelled" | "failed";
 
-/** Why a file failed, in OpenAI's words. */
+/** Why a file failed: OpenAI's codes. */
 export type AttachmentErrorCode = "server_error" | "unsupported_file" | "invalid_file";
 
-/** How a file is cut. */
+/** A chunking strategy. `sizeMax` and `overlap` are counted in `unit`. */
 export interface Chunking {
   unit: "tokens" | "characters";
   sizeMax: number;
   overlap: number;
 }
 
-/** The caller's own attributes of a file. */
+/** The attributes that the caller gave a file: at most 16 pairs. */
 export type Attributes = Record<string, string | number | boolean>;
 
-/** A file attached to a store, as its row has it. */
+/** A row of the table of attachments: a file attached to a store. */
 export interface AttachmentRow {
   vector_store_id: string;
   file_id: string;
@@ -32,31 +32,32 @@ export interface AttachmentRow {
   error_message: string | null;
 }
 
-/** A file to be attached. */
+/** A file to attach. */
 export interface NewAttachment {
   fileId: string;
   attributes: Attributes | null;
   chunking: Chunking;
 }
 
-/** What attaching came to. */
+/** Numbers of files that `insertAttachments` has set in progress, by their status before. */
 export interface Attached {
-  /** Files that were not attached before. */
+  /** Files that were not attached. */
   added: number;
-  /** Files that had failed or been cancelled, and are processed anew. */
+  /** Files that were attached but failed or cancelled, and are processed again. */
   failed: number;
   cancelled: number;
 }
 
 const COLUMNS = `vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message`;
 
-/** What a row in progress begins with. */
+/** Assignments that reset an existing row to be processed from the beginning. */
 const BEGINNING = `status = 'in_progress', error_code = null, error_message = null, due_at = now(), claim = null, attempts = 0, retries = 0, waiting_since = null`;
 
 /**
- * Attaches files to a store, to be processed: a file that is attached already stays as it is, unless it failed or was
- * cancelled. The file ids must differ. Rows are locked in order of file id, those that are new before all others, so
- * that two such calls never wait for each other.
+ * Inserts attachments, to be processed by the pipeline. A file that is already attached is left unchanged,
+ * unless its status is failed or cancelled: then it is processed again. The file ids must be distinct. To
+ * prevent deadlocks between two such calls, rows are locked in order of file id: first all new rows, then the
+ * existing ones.
  */
 export async function insertAttachments(
   client: Queryable,
@@ -98,7 +99,7 @@ export async function insertAttachments(
   return { added, failed: Number(old?.failed), cancelled: Number(old?.cancelled) };
 }
 
-/** Reads an attached file; undefined when it is not attached. */
+/** Reads an attachment; undefined when the file is not attached. */
 export async function findAttachment(
   client: Queryable,
   tables: Tables,
@@ -112,7 +113,10 @@ export async function findAttachment(
   return result.rows[0];
 }
 
-/** The same, and locks the row until the end of the transaction: the first lock of all that remove or change it. */
+/**
+ * Reads an attachment and locks its row until the end of the transaction. Every change or removal of an
+ * attachment takes this row lock before that of the store, which prevents deadlocks.
+ */
 export async function lockAttachment(
   client: Queryable,
   tables: Tables,
@@ -126,7 +130,7 @@ export async function lockAttachment(
   return result.rows[0];
 }
 
-/** Replaces a file's attributes; those of its chunks are the caller's to replace. */
+/** Replaces a file's attributes; the caller must also update the metadata of the file's chunks. */
 export async function updateAttributes(
   client: Queryable,
   tables: Tables,
@@ -140,7 +144,7 @@ export async function updateAttributes(
   );
 }
 
-/** Removes a file's row, and remembers for an hour where it stood in the list. */
+/** Deletes an attachment and remembers its list position for an hour, so that paging can continue from it. */
 export async function deleteAttachment(
   client: Queryable,
   tables: Tables,
@@ -159,8 +163,8 @@ export async function deleteAttachment(
 }
 
 /**
- * Removes every file and batch of a store, before the store itself: their rows are locked before the store's, as
- * everybody does. Nothing is counted.
+ * Deletes every attachment and file batch of a store. Call this before the store's row is locked: the common
+ * lock order is attachments, then store. The store's counts are not changed.
  */
 export async function deleteAttachments(client: Queryable, tables: Tables, storeId: string): Promise<void> {
   await client.query(
@@ -171,7 +175,7 @@ export async function deleteAttachments(client: Queryable, tables: Tables, store
     await client.query(`delete from ${table} where vector_store_id = $1`, [storeId]);
 }
 
-/** The stores a file is attached to, in order of id. */
+/** Ids of the stores a file is attached to, in order of id. */
 export async function findStoresOfFile(client: Queryable, tables: Tables, fileId: string): Promise<string[]> {
   const result = await client.query<{ vector_store_id: string }>(
     `select vector_store_id from ${tables.vectorStoreFiles} where file_id = $1 order by vector_store_id`,

@@ -25,7 +25,10 @@ import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } 
 
 type Methods = ServiceImpl<typeof VectorStoreFileService>;
 
-/** Attaches files to stores, alone and in batches, and shows how far they are. */
+/**
+ * Implements VectorStoreFileService. `wake` makes this process's pipeline poll for files without waiting for
+ * a tick.
+ */
 export function vectorStoreFileService(database: Database, wake: () => void): Methods {
   return {
     ...creation(database, wake),
@@ -52,7 +55,8 @@ function creation({ pool, tables }: Database, wake: () => void): Pick<Methods, "
           }
           return findAttachment(client, tables, storeId, fileId);
         });
-      // One that was attached before may be removed while it is looked at.
+      // A file that was already attached is not locked, so a concurrent removal may delete the attachment
+      // before it is read: then attach the file again.
       const row = (await attach()) ?? (await attach());
       if (row === undefined) throw conflict();
       wake();
@@ -116,7 +120,8 @@ function change(
           if (placed === undefined || file === undefined) throw attachmentNotFound(storeId, fileId);
           await updateAttributes(client, tables, storeId, fileId, attributes);
           if (file.chunk_count > 0) {
-            // Before its rows, as everybody does, so that a purge does not meet this half-way.
+            // Locks the store's row before its embeddings: the common lock order, else a concurrent
+            // PurgeEmbeddings could deadlock with this update.
             await recordTransition(client, tables, storeId, {});
             await updateChunks(client, placed, { storeId, fileId, attributes }, file.chunk_count);
           }
