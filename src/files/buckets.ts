@@ -3,23 +3,28 @@ import type { S3Client } from "@aws-sdk/client-s3";
 import type { ByteRange } from "../api/byte-range.ts";
 import { unavailable } from "../errors.ts";
 
-/** How long a bucket may take to accept a connection. */
+/** Connection timeout of a bucket's endpoint. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** How patient to be with a bucket. */
+/** Timeouts of calls to a bucket. */
 export interface BucketTimeouts {
-  /** Milliseconds it may take to answer a call, retries included, and to send more of an object. */
+  /** Milliseconds for a call, retries included, and for the next bytes of an object that is being read. */
   answerMs: number;
-  /** Milliseconds the removal of an object may take: many are removed one after another, and tried again later. */
+  /**
+   * Milliseconds for removing an object. Shorter: removals run one after another, and failed ones are
+   * retried.
+   */
   removeMs: number;
 }
 
 const TIMEOUTS: BucketTimeouts = { answerMs: 60_000, removeMs: 10_000 };
 
-/** Bytes of a part of a multipart upload, S3's least; up to 10,000 of them make an object. One is in memory at a time. */
+/**
+ * Part size of a multipart upload: S3's minimum, with at most 10,000 parts. One part per upload is in memory.
+ */
 const PART_BYTES = 5 * 1024 * 1024;
 
-/** An object's address, taken apart. */
+/** The components of an object's address; undefined: AWS's own default. */
 interface Place {
   bucket: string;
   key: string;
@@ -28,24 +33,32 @@ interface Place {
 }
 
 /**
- * S3-compatible buckets. An object's address is `s3://bucket/key`, with the query parameters `endpoint` and `region`
- * where they are not AWS's own: it stands with the file, so that a file is found however the setting changes.
- * Credentials are those of AWS's own variables, files and instance roles.
+ * Objects in S3-compatible buckets. An object's address is `s3://bucket/key`, with the query parameters
+ * `endpoint` and `region` where they differ from AWS's defaults. Each file's row holds its object's full
+ * address, so existing files stay readable when the setting changes. Credentials come from the AWS SDK's
+ * default chain: environment variables, shared files, instance roles. Errors are UNAVAILABLE with reason
+ * FILE_STORAGE_UNAVAILABLE.
  */
 export class Buckets {
   readonly #url: string | undefined;
-  /** One for each endpoint and region. The library is loaded with the first: it takes as long as all the rest. */
+  /**
+   * S3 clients by endpoint and region. The AWS SDK is imported on first use: it would double the start-up
+   * time.
+   */
   readonly #clients = new Map<string, Promise<S3Client>>();
   readonly #timeouts: BucketTimeouts;
   readonly #closed = new AbortController();
 
-  /** `url` is where new files go, such as `s3://bucket/prefix?endpoint=http://minio:9000`; undefined: into the database. */
+  /**
+   * `url` says where new files are stored, for example `s3://bucket/prefix?endpoint=http://minio:9000`;
+   * undefined: in the database.
+   */
   constructor(url: string | undefined, timeouts = TIMEOUTS) {
     this.#url = url;
     this.#timeouts = timeouts;
   }
 
-  /** The address of a new file's object; null when new files go into the database. */
+  /** Returns the object address for a new file; null when new files are stored in the database. */
   placeObject(id: string): string | null {
     if (this.#url === undefined) return null;
     const [path = "", query] = this.#url.split("?", 2);
@@ -53,7 +66,10 @@ export class Buckets {
     return query === undefined ? address : `${address}?${query}`;
   }
 
-  /** Writes an object; nothing remains of it when `content` throws. */
+  /**
+   * Uploads an object. When `content` throws, the upload is aborted, no object is created, and its error is
+   * rethrown.
+   */
   async write(objectUrl: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const { bucket, key, ...place } = parseAddress(objectUrl);
     const { Upload } = await import("@aws-sdk/lib-storage");
@@ -85,7 +101,7 @@ export class Buckets {
     }
   }
 
-  /** Reads bytes of an object. */
+  /** Reads a byte range of an object, with backpressure. Fewer bytes than asked for are an error. */
   async *read(
     objectUrl: string,
     { offset, length }: ByteRange,
@@ -96,7 +112,8 @@ export class Buckets {
     const client = await this.#client(place);
     const stalled = new AbortController();
     const abortSignal = AbortSignal.any([signal, this.#closed.signal, stalled.signal]);
-    // Not a timeout of the socket, on which nothing comes either while who asked for the bytes is slow to take them.
+    // Not a socket idle timeout: under backpressure from a slow client the socket is idle as well. This timer
+    // runs only while the bucket is being waited for.
     const wait = async <T>(answer: Promise<T>): Promise<T> => {
       const timer = setTimeout(() => stalled.abort(), this.#timeouts.answerMs);
       return answer.finally(() => clearTimeout(timer));
@@ -114,10 +131,13 @@ export class Buckets {
       signal.throwIfAborted();
       throw away(error);
     }
-    if (got !== length) throw away(new Error(`${objectUrl}: ${got} bytes came instead of ${length}`));
+    if (got !== length) throw away(new Error(`${objectUrl}: ${got} bytes received instead of ${length}`));
   }
 
-  /** Removes an object, and what broken uploads to it have left; no error when there is nothing, not even the bucket. */
+  /**
+   * Deletes an object and aborts unfinished multipart uploads to its key. Idempotent: a missing object or
+   * bucket is no error.
+   */
   async remove(objectUrl: string, signal?: AbortSignal): Promise<void> {
     const { bucket: Bucket, key: Key, ...place } = parseAddress(objectUrl);
     const { AbortMultipartUploadCommand, DeleteObjectCommand, ListMultipartUploadsCommand } =
@@ -135,20 +155,23 @@ export class Buckets {
     }
   }
 
-  /** Ends the calls under way, and closes the connections. */
+  /** Aborts all calls in flight and closes the connections. */
   async close(): Promise<void> {
     this.#closed.abort();
     for (const client of this.#clients.values()) (await client).destroy();
     this.#clients.clear();
   }
 
-  /** Aborts with `signal`, when the time is up, and with `close`. */
+  /** A signal that aborts with `signal`, after `timeoutMs`, and on `close`. */
   #limit(timeoutMs: number, signal?: AbortSignal): AbortSignal {
     const signals = [this.#closed.signal, AbortSignal.timeout(timeoutMs)];
     return AbortSignal.any(signal === undefined ? signals : [...signals, signal]);
   }
 
-  /** The same client, with a limit to each call: lib-storage sets none, and leaves those under way when it is aborted. */
+  /**
+   * Derives a client whose calls have a timeout and an abort signal: lib-storage sets none, and an aborted
+   * upload would leave its calls in flight running.
+   */
   #limitCalls(client: S3Client, signal: AbortSignal): S3Client {
     const send = (command: Parameters<S3Client["send"]>[0]) =>
       client.send(command, { abortSignal: this.#limit(this.#timeouts.answerMs, signal) });
@@ -169,17 +192,18 @@ export class Buckets {
 async function createClient(endpoint: string | undefined, region: string | undefined): Promise<S3Client> {
   const { S3Client } = await import("@aws-sdk/client-s3");
   return new S3Client({
-    // Others than AWS mostly have one region, whose name does not matter, and no host name for each bucket.
+    // S3-compatible servers mostly ignore the region's name and need path-style URLs: no host name per
+    // bucket.
     ...(endpoint !== undefined && { endpoint, forcePathStyle: true, region: "us-east-1" }),
     ...(region !== undefined && { region }),
-    // Older servers refuse the checksums that AWS's clients send by default.
+    // Older S3-compatible servers reject the CRC checksums that the AWS SDK sends by default.
     requestChecksumCalculation: "WHEN_REQUIRED",
     responseChecksumValidation: "WHEN_REQUIRED",
     requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS },
   });
 }
 
-/** Gives out the pieces of a body, having waited for each by `wait`. */
+/** Iterates over a body, passing each pending read to `wait`. */
 async function* takeEach(
   body: AsyncIterable<Uint8Array>,
   wait: <T>(answer: Promise<T>) => Promise<T>,
@@ -204,7 +228,7 @@ function parseAddress(objectUrl: string): Place {
 }
 
 function away(cause: unknown) {
-  return unavailable("FILE_STORAGE_UNAVAILABLE", "The bucket of the files cannot be reached or refuses.", {
+  return unavailable("FILE_STORAGE_UNAVAILABLE", "The bucket of the files is unreachable or denies access.", {
     retryAfterMs: 1000,
     cause,
   });

@@ -5,9 +5,9 @@ import { readParts } from "./parts.ts";
 import type { FileRow } from "./rows.ts";
 
 /**
- * Reads a file's bytes, all or a range that lies within it, in pieces of some KiB, none larger than a part. Between
- * pieces no connection to the database is held. A file that is deleted meanwhile, and one that cannot be read to its
- * end, is an error.
+ * Reads a file's bytes, all or a range within the file, in pieces of at most PART_BYTES. No database
+ * connection is held between pieces. Throws NOT_FOUND when a file in the database is deleted during the read,
+ * and UNAVAILABLE when an object in a bucket cannot be read to its end.
  */
 export async function* openFile(
   database: Database,

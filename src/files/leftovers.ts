@@ -2,12 +2,18 @@ import type { Database } from "../postgres/database.ts";
 import type { Buckets } from "./buckets.ts";
 import type { FileRow } from "./rows.ts";
 
-/** Hours without a new part after which an upload counts as one whose process died. */
+/** Hours without a new part or heartbeat after which an upload counts as abandoned by a crashed process. */
 const UPLOAD_IDLE_HOURS = 2;
-/** A deletion that is under way is left to the process that does it. */
+/**
+ * Minutes before a deleted file's bytes count as left behind: until then, the process that deleted it removes
+ * them.
+ */
 const DELETION_IDLE_MINUTES = 1;
 
-/** Removes the bytes of a file that is deleted, then its row. An abort leaves those in a bucket where they are. */
+/**
+ * Removes the bytes of a deleted file, then its row. When the bucket fails or `signal` aborts, the object and
+ * the row stay, for `removeLeftovers` to retry.
+ */
 export async function removeBytes(
   { pool, tables }: Database,
   buckets: Buckets,
@@ -23,9 +29,10 @@ export async function removeBytes(
 }
 
 /**
- * Removes what dying processes have left: the bytes of files that were deleted, and uploads without a sign of life for
- * two hours. At most `rowsMax` of them; returns how many there were, so that fewer than `rowsMax` mean there are no
- * more. Those that cannot be removed are passed over until the others have been tried; then the first error is thrown.
+ * Removes what crashed processes have left behind: the bytes of deleted files, and uploads without a
+ * heartbeat for two hours. Takes at most `rowsMax` files, least recently tried first, and returns how many it
+ * took: fewer than `rowsMax` means that no more are left. A failed removal does not stop the others; the
+ * first error is thrown at the end.
  */
 export async function removeLeftovers(
   database: Database,

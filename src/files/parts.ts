@@ -6,12 +6,13 @@ import { readBytea } from "../postgres/bytea.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
 
-/** Bytes of one part of a file, all but its last: see 006_files.sql for the choice. */
+/** Bytes of each part of a file except the last; 006_files.sql has the measurements behind the choice. */
 export const PART_BYTES = 256 * 1024;
 
 /**
- * Cuts bytes into parts; nothing comes of no bytes. A part is good until the next but one is asked for: with a new
- * buffer for each, the garbage collector took most of an upload's time.
+ * Splits a stream into parts of PART_BYTES; an empty stream yields no part. Double buffering: a part's memory
+ * is reused once the part after the next is requested. With a new buffer per part, garbage collection took
+ * most of an upload's time.
  */
 export async function* cutParts(content: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
   let part = Buffer.allocUnsafe(PART_BYTES);
@@ -33,8 +34,8 @@ export async function* cutParts(content: AsyncIterable<Uint8Array>): AsyncGenera
 }
 
 /**
- * Reads bytes of a file that is in the database, one part at a time, so that no connection is held while whoever asked
- * for them takes them in. NOT_FOUND when the file is deleted meanwhile.
+ * Reads a byte range of a file in the database with one query per part, so that a slow client holds no
+ * connection between parts. Throws NOT_FOUND when the file is deleted during the read.
  */
 export async function* readParts(
   { pool, tables }: Database,

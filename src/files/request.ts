@@ -8,10 +8,10 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { FileDescription } from "./upload.ts";
 
-/** What a file may be for: OpenAI's words for uploads. */
+/** The purposes that OpenAI accepts for uploads. */
 const PURPOSES = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"];
 
-/** Checks what an upload says about its file. */
+/** Checks the metadata of an upload. Throws INVALID_ARGUMENT, with OpenAI's wording. */
 export function readDescription({ filename, purpose, expiresAfter }: UploadFileMetadata): FileDescription {
   if (filename === "") throw missingParameter("filename");
   if (purpose === "") throw missingParameter("purpose");
@@ -26,7 +26,9 @@ export function readDescription({ filename, purpose, expiresAfter }: UploadFileM
   };
 }
 
-/** The name without the folders in front of it, of Windows too, and without control characters and half characters. */
+/**
+ * Strips directories (`/` and `\`), control characters, line separators and lone surrogates from a file name.
+ */
 function cleanFilename(filename: string): string {
   const name = filename
     .slice(Math.max(filename.lastIndexOf("/"), filename.lastIndexOf("\\")) + 1)

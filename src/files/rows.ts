@@ -3,7 +3,7 @@ import { composePage, type KeysetPage, type Position } from "../postgres/keyset.
 import type { Tables } from "../postgres/tables.ts";
 import { FILE_EXISTS } from "../storage/files.ts";
 
-/** A file as its row has it. */
+/** A row of the table of files. */
 export interface FileRow {
   id: string;
   filename: string;
@@ -12,14 +12,14 @@ export interface FileRow {
   bytes: string;
   created_at: Date;
   expires_at: Date | null;
-  /** Where the bytes are, see buckets.ts; null: in the database. */
+  /** The address of the object with the bytes, see buckets.ts; null: the bytes are in the database. */
   object_url: string | null;
 }
 
-/** What a statement selects or returns for a `FileRow`. */
+/** The columns of a `FileRow`, for SELECT and RETURNING. */
 export const FILE_COLUMNS = "id, filename, purpose, bytes, created_at, expires_at, object_url";
 
-/** Reads a file; undefined when there is none, or it has expired. */
+/** Reads a file; undefined when the file does not exist, is still being uploaded, or has expired. */
 export async function findFile(client: Queryable, tables: Tables, id: string): Promise<FileRow | undefined> {
   const result = await client.query<FileRow>(
     `select ${FILE_COLUMNS} from ${tables.files} where id = $1 and ${FILE_EXISTS}`,
@@ -28,7 +28,7 @@ export async function findFile(client: Queryable, tables: Tables, id: string): P
   return result.rows[0];
 }
 
-/** Reads a file's position in the list; undefined when there is none. */
+/** Reads a file's list position; undefined when the file does not exist. */
 export async function findPosition(
   client: Queryable,
   tables: Tables,
@@ -41,7 +41,7 @@ export async function findPosition(
   return result.rows[0];
 }
 
-/** Reads a page of the files, all or with one purpose. */
+/** Reads a page of the files, optionally only those with one purpose. */
 export async function listFiles(
   client: Queryable,
   tables: Tables,
@@ -57,7 +57,7 @@ export async function listFiles(
   return result.rows;
 }
 
-/** Ids of at most `rowsMax` files that have expired, the oldest first. */
+/** Ids of at most `rowsMax` expired files without those of `except`, in order of expiry. */
 export async function findExpiredFiles(
   client: Queryable,
   tables: Tables,
@@ -73,8 +73,9 @@ export async function findExpiredFiles(
 }
 
 /**
- * Deletes a file for everybody, in the caller's transaction and first in it; its bytes remain for `removeBytes`, after
- * the commit. Only an expired one with `expired`. Undefined when there is none.
+ * Marks a file as deleted and returns its row; undefined when the file does not exist. Call this first in a
+ * transaction, because the lock order is file, then stores; call `removeBytes` after the commit. With
+ * `expired`, only a file whose expiry has passed is deleted.
  */
 export async function deleteFile(
   client: Queryable,

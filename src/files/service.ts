@@ -31,36 +31,42 @@ import { removeBytes } from "./leftovers.ts";
 import { deleteFile, findExpiredFiles, findFile, findPosition, listFiles, type FileRow } from "./rows.ts";
 import { storeFile, type FileDescription } from "./upload.ts";
 
-/** What bounds uploads in this process. */
+/** Limits of uploads in this process. */
 export interface FileOptions {
-  /** Bytes of the largest file. */
+  /** Maximum size of a file, in bytes. */
   bytesMax: number;
-  /** Milliseconds a client may be silent during an upload. */
+  /** Idle timeout of an upload: milliseconds without a message from the client. */
   idleMs: number;
 }
 
-/** What the uploads under way may have in memory together: 32 of them, or 5 to a bucket. */
+/** Memory budget of all concurrent uploads: enough for 32 into the database, or 5 into a bucket. */
 const UPLOADS_BYTES = 64 * 1024 * 1024;
-/** The window HTTP/2 may fill for an upload, and its parts: one being filled, one being written. */
+/**
+ * Memory reserved per upload: the HTTP/2 flow-control window and two parts, one being filled, one being
+ * written.
+ */
 const UPLOAD_BYTES = 2 * 1024 * 1024;
 const BUCKET_UPLOAD_BYTES = 12 * 1024 * 1024;
-/** How long an upload waits until others have ended. */
+/** How long an upload waits for the memory budget before RATE_LIMIT_EXCEEDED. */
 const UPLOAD_WAIT_MS = 10_000;
-const UPLOADS_FULL = "The service takes no more uploads at the moment.";
+const UPLOADS_FULL = "Too many uploads at the moment: try again later.";
 
 /**
- * How long after the end of an upload of unknown length its cancellation is waited for. Node's clients send the one
- * first: of 150 cancelled uploads 147 were taken for complete without a wait, 2 with 20 ms, on a busy machine.
+ * How long to wait for a RST_STREAM after the END_STREAM of an upload whose length was not announced: Node's
+ * HTTP/2 clients send END_STREAM before the reset when a call is cancelled. On a busy machine, 147 of 150
+ * cancelled uploads were taken for complete without a wait, and 2 with a wait of 20 ms.
  */
 const END_DOUBT_MS = 50;
 
-/** Bytes in one message of a file's content. */
+/** Bytes of file content per response message. */
 const MESSAGE_BYTES = 64 * 1024;
 
-/** Uploads end by themselves within the grace of a shutdown, or are cut. */
+/**
+ * Uploads do not react to draining: an upload either ends within the shutdown's grace period or is cut off.
+ */
 const NEVER = new AbortController().signal;
 
-/** Keeps files and gives them out again. */
+/** Implements FileService: upload, metadata, content and deletion of files. */
 export function fileService(
   database: Database,
   buckets: Buckets,
@@ -76,7 +82,7 @@ export function fileService(
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
       const upload = { ...made, ...readUpload(messages, options.bytesMax, signal) };
       const file = await storeFile(database, buckets, upload, signal);
-      // Nobody will learn the id.
+      // The client was gone before the reply, so nobody knows the id and the file would be orphaned.
       if (signal.aborted) await removeFile(database, buckets, file.id);
       signal.throwIfAborted();
       return toFile(file);
@@ -112,13 +118,13 @@ export function fileService(
   };
 }
 
-/** How long the bytes of files are removed at once when they expire. */
+/** How long a sweep removes expired files' bytes immediately; later ones are left to `removeLeftovers`. */
 const EXPIRED_BYTES_MS = 60_000;
 
 /**
- * Deletes the files that have expired, the oldest first, and removes them from every store; looks for `rowsMax` at a
- * time. Those that cannot be removed are passed over, unless they are as many; then the first error is thrown. Bytes
- * that are in a bucket which is away are left to `removeLeftovers`.
+ * Deletes expired files, in order of expiry and `rowsMax` per query, and removes them from every store. A
+ * failure skips the file; after `rowsMax` failures the sweep ends. The first error is thrown at the end.
+ * Objects in an unreachable bucket are left to `removeLeftovers`.
  */
 export async function deleteExpiredFiles(
   database: Database,
@@ -139,7 +145,10 @@ export async function deleteExpiredFiles(
   for (const error of errors.values()) throw error;
 }
 
-/** Deletes a file and removes it from every store; false when there is none. Only an expired one with `expired`. */
+/**
+ * Deletes a file and removes it from every store; false when the file does not exist. With `expired`, deletes
+ * only a file whose expiry has passed.
+ */
 async function removeFile(
   database: Database,
   buckets: Buckets,
@@ -154,7 +163,7 @@ async function removeFile(
     return deleted;
   });
   if (file === undefined) return false;
-  // The file is gone for everybody. Where its bytes cannot be removed now, `removeLeftovers` does it later.
+  // The deletion is committed, so an error here must not fail the call: `removeLeftovers` retries.
   await removeBytes(database, buckets, file, options?.signal).catch(() => {});
   return true;
 }
@@ -165,7 +174,10 @@ async function requireFile(client: Queryable, tables: Tables, id: string): Promi
   return file;
 }
 
-/** Takes the messages of an upload apart: the bytes, and what the file is. */
+/**
+ * Splits the messages of an upload into the bytes and the metadata, which may come in any order. `describe`
+ * is valid after `content` has been read to its end.
+ */
 function readUpload(messages: Messages<UploadFileRequest>, bytesMax: number, signal: AbortSignal) {
   let description: FileDescription | undefined;
   let announced: bigint | undefined;

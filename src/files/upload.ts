@@ -5,31 +5,31 @@ import { removeBytes } from "./leftovers.ts";
 import { cutParts } from "./parts.ts";
 import { FILE_COLUMNS, type FileRow } from "./rows.ts";
 
-/** What a file is, besides its bytes. */
+/** A file's metadata, given by the caller. */
 export interface FileDescription {
   filename: string;
   purpose: string;
-  /** Seconds after `createdAt` at which it expires; null: never. */
+  /** Seconds from `createdAt` to the file's expiry; null: the file never expires. */
   expiresAfterSeconds: number | null;
 }
 
-/** A file that is about to come in. */
+/** An upload: the new file's id, and where its bytes and metadata come from. */
 export interface Upload {
   id: string;
   createdAt: Date;
   content: AsyncIterable<Uint8Array>;
-  /** What it is; asked for when the content is at its end. What it throws fails the upload. */
+  /** Returns the metadata; called after the content has been read to its end. An error fails the upload. */
   describe: () => FileDescription;
 }
 
-/** How often an upload to a bucket, which writes nothing to the database, says that it is alive. */
+/** Heartbeat interval of an upload to a bucket, whose parts do not update the file's row. */
 const SIGN_OF_LIFE_MS = 60_000;
 
 /**
- * Stores a file in the bucket, or in the database when there is none. Holds no transaction open at the pace of who
- * sends the content: a file larger than a part is written part by part under a row that nobody sees, which becomes the
- * file's with the last statement. Leaves nothing when the content or `describe` throws; what a dying process leaves is
- * for `removeLeftovers`.
+ * Stores a file in the bucket, or in the database when no bucket is configured. No transaction stays open at
+ * the pace of a slow client: a file of several parts is written with one transaction per part, under a row in
+ * state `uploading`, which readers ignore; the last statement makes the row `ready`. When the content or
+ * `describe` throws, everything is removed; after a crash, `removeLeftovers` does so.
  */
 export async function storeFile(
   database: Database,
@@ -66,7 +66,7 @@ async function storeParts(database: Database, buckets: Buckets, upload: Upload):
   });
 }
 
-/** Runs the steps of an upload; when one fails, nothing of it remains. */
+/** Runs the steps of an upload; when a step throws, removes what the steps have written and rethrows. */
 async function orNothing(
   database: Database,
   buckets: Buckets,
@@ -76,7 +76,7 @@ async function orNothing(
   try {
     return await steps();
   } catch (error) {
-    // Where this fails as well, `removeLeftovers` comes across the row.
+    // The first error is the one to report; if the removal fails too, `removeLeftovers` retries.
     await giveUp(database, buckets, id).catch(() => {});
     throw error;
   }
@@ -92,7 +92,7 @@ async function giveUp(database: Database, buckets: Buckets, id: string): Promise
   if (leftover !== undefined) await removeBytes(database, buckets, leftover);
 }
 
-/** A file of one part, or none, at once. */
+/** Inserts a file of at most one part with a single statement. */
 async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buffer): Promise<FileRow> {
   const { filename, purpose, expiresAfterSeconds } = upload.describe();
   const result = await pool.query<FileRow>(
@@ -142,7 +142,7 @@ async function completeUpload({ pool, tables }: Database, upload: Upload, bytes:
   return file;
 }
 
-/** Passes the content on and counts it. */
+/** Passes the content on, counts its bytes, and updates `updated_at` of the file's row as a heartbeat. */
 async function* withSignsOfLife(
   { pool, tables }: Database,
   { id, content }: Upload,
@@ -159,5 +159,5 @@ async function* withSignsOfLife(
 }
 
 function givenUp() {
-  return deadlineExceeded("The upload made no headway for hours and was given up.");
+  return deadlineExceeded("The upload made no progress for hours and was removed.");
 }

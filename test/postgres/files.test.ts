@@ -86,7 +86,7 @@ test("an upload that was given up meanwhile fails and leaves nothing", async () 
     await age("3 hours");
     expect(await removeLeftovers(database, buckets, 10)).toBe(1);
   });
-  await expect(upload).rejects.toMatchObject({ message: expect.stringContaining("given up") });
+  await expect(upload).rejects.toMatchObject({ message: expect.stringContaining("no progress") });
   expect(await countRows()).toEqual({ files: 0, parts: 0 });
 });
 
