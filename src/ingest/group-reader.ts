@@ -15,7 +15,10 @@ import type { RowFault } from "./ingests.ts";
 import type { IngestSession } from "./session.ts";
 import type { Batch, PlacedRow } from "./settle.ts";
 
-/** Some batches to be written together, and what comes after them. */
+/**
+ * Batches to write in one transaction, and the reason why the group ended. Disposing of a group frees its
+ * memory.
+ */
 export interface Group extends Disposable {
   batches: Batch[];
   after:
@@ -24,16 +27,24 @@ export interface Group extends Disposable {
     | { kind: "failed"; error: unknown };
 }
 
-/** Bytes of rows after which a group is written: some hundred rows of 1,536 dimensions, which COPY takes at full speed. */
+/**
+ * Bytes of rows that complete a group: some hundred rows of 1,536 dimensions, enough for COPY's full speed.
+ */
 const GROUP_BYTES = 4 * 1024 * 1024;
 
-/** How long to wait for more before a group is written: a client that awaits each acknowledgement pays it once a batch. */
+/**
+ * How long to wait for another batch before writing the group: added latency per batch for a stop-and-wait
+ * client.
+ */
 const LINGER_MS = 2;
 
-/** Bytes a row costs in memory besides its text, metadata and vector: objects and headers, estimated. */
+/** Estimated memory overhead per row in bytes: objects and headers, without text, metadata and vector. */
 const ROW_OVERHEAD_BYTES = 500;
 
-/** Reads a stream's batches, checks their rows, and gives them out in groups, within the byte budget. */
+/**
+ * Reads a stream's batches, validates their rows and combines batches into groups. Each batch reserves memory
+ * from the byte budget; while the budget is exhausted, no further batch is read (backpressure).
+ */
 export class GroupReader {
   readonly #messages: Messages<ReceivedIngest>;
   readonly #session: IngestSession;
@@ -60,8 +71,9 @@ export class GroupReader {
   }
 
   /**
-   * The next group; one without batches when the stream is at its end. Dispose of it when it is
-   * written. A stream that breaks still gives out the batches that came before.
+   * Returns the next group; at the stream's end it may have no batches. The caller disposes of the group once
+   * it is written. When the stream fails, the group has the batches received before the error, and `after`
+   * has the error.
    */
   async next(): Promise<Group> {
     const batches: Batch[] = [];
@@ -96,7 +108,7 @@ export class GroupReader {
         if (read === undefined) continue;
         const reservation = this.#budget.tryReserve(read.bytes);
         if (reservation === undefined && batches.length > 0) {
-          // Writing what is at hand frees memory; waiting with it would not.
+          // Waiting for memory while holding unwritten batches could deadlock the budget: write these first.
           this.#held = read;
           return group({ kind: "more" });
         }
@@ -109,7 +121,7 @@ export class GroupReader {
     return group({ kind: "end" });
   }
 
-  /** Gives back all memory, that of groups not yet disposed of too. */
+  /** Returns all memory to the byte budget, also that of groups that are not disposed of yet. */
   close(): void {
     this.#isClosed = true;
     this.#reservations.forEach((reservation) => this.#giveBack(reservation));
@@ -120,7 +132,9 @@ export class GroupReader {
     this.#reservations.delete(reservation);
   }
 
-  /** Checks a batch; undefined when it was committed before. */
+  /**
+   * Validates a batch; undefined when a batch with this `seq` is already committed: a client may resend it.
+   */
   #read(message: ReceivedBatch | BatchBytes): { batch: Batch; bytes: number } | undefined {
     const { seq, rows } = message;
     const { key, ingest } = this.#session;
@@ -161,7 +175,9 @@ export class GroupReader {
     return { batch, bytes };
   }
 
-  /** What the row's vector takes; one that the service is yet to make has the length of the others. */
+  /**
+   * Bytes of the row's vector; estimated from the stream's dimensions when the text is still to be embedded.
+   */
   #vectorBytes({ vector }: PlacedRow): number {
     return vector?.byteLength ?? 4 * (this.#dimensions ?? DIMENSIONS_TYPICAL);
   }
@@ -190,10 +206,13 @@ export class GroupReader {
   }
 }
 
-/** Length of a vector that the service is yet to make for a store without any: that of OpenAI's small models. */
+/**
+ * Assumed dimensions of a text still to be embedded for an empty store: those of OpenAI's
+ * text-embedding-3-small.
+ */
 const DIMENSIONS_TYPICAL = 1536;
 
-/** A row as it came, in binary or in JSON. */
+/** A row before validation, decoded from binary protobuf or from JSON. */
 type Source = Omit<RowBytes, "vector"> & { vector: Vector };
 
 function readMessage(row: EmbeddingInput | UnreadableRow, source: Source): void {
@@ -218,7 +237,9 @@ function toFault(error: unknown, seq: number, index: number, id: string): RowFau
   };
 }
 
-/** A fault tells of texts that Postgres may not hold, and is itself kept there. */
+/**
+ * Replaces NUL and lone surrogates: a fault may quote them, and jsonb, where faults are stored, rejects both.
+ */
 function storable(text: string): string {
   return text.replaceAll("\0", "\uFFFD").toWellFormed();
 }

@@ -17,40 +17,45 @@ import { recordProgress, type RowFault } from "./ingests.ts";
 import { explainLoss, type IngestSession } from "./session.ts";
 import { settle, type Batch, type Settled } from "./settle.ts";
 
-/** How often a group is tried when concurrent transactions get in its way. */
+/**
+ * Attempts per group when concurrent transactions cause conflicts, such as deadlocks or unique violations.
+ */
 const ATTEMPTS_MAX = 10;
 
 /**
- * How long a transaction that spans a stream may wait between statements: longer than a client may
- * be silent and than embedding may take, since either ends the stream by itself.
+ * `idle_in_transaction_session_timeout` of a transaction that spans a stream. Longer than the client's idle
+ * timeout and than the embedder's timeout: these end the stream first, with a specific error.
  */
 const STREAM_IDLE_TIMEOUT_MS = 600_000;
 
-/** What some batches came to. */
+/** The result of writing some batches. */
 export interface Outcome {
   throughSeq: number;
   rowsWritten: number;
   rowsSkipped: number;
   rowsRejected: number;
-  /** The faults to be listed. */
+  /** The faults to report, cut off at the ingest's `max_row_errors`. */
   errors: RowFault[];
-  /** The fault that ends the stream. */
+  /** The fault that ends the stream, with `on_error` abort. */
   fatal: RowFault | undefined;
 }
 
-/** What a stream has added and not yet counted in its store. */
+/** Totals of a stream that are not yet added to the store's counts. */
 interface Uncounted {
   rows: number;
   bytes: number;
-  /** Length of its vectors; undefined while it has none. */
+  /** Dimensions of the vectors; undefined when no row was added. */
   dimensions: number | undefined;
   isEmbedded: boolean;
 }
 
-/** Says which of some ids are taken. */
+/** Returns those of the ids that exist in the store. */
 type FindTaken = (ids: readonly string[]) => Promise<string[]>;
 
-/** Writes the groups of one stream, and counts them in the store and in the ingest. */
+/**
+ * Writes the groups of one stream, and updates the store's counts and the ingest's progress in the same
+ * transaction.
+ */
 export class GroupWriter {
   readonly #database: Database;
   readonly #embedder: Embedder;
@@ -58,7 +63,7 @@ export class GroupWriter {
   readonly #signal: AbortSignal;
   #throughSeq: number;
   #errorsLeft: number;
-  /** Length of the vectors; null until there is one. */
+  /** Dimensions of the stream's vectors; null until the first vector. */
   #dimensions: number | null;
 
   constructor(database: Database, embedder: Embedder, session: IngestSession, signal: AbortSignal) {
@@ -71,7 +76,10 @@ export class GroupWriter {
     this.#dimensions = session.settings.dimensions ?? session.store.dimensions;
   }
 
-  /** Writes batches and commits them with their place in the stream. */
+  /**
+   * Writes batches in one transaction together with the ingest's `through_seq`, which makes resuming
+   * exactly-once.
+   */
   async commit(batches: readonly Batch[]): Promise<Outcome> {
     await this.#embedMissing(batches);
     const { pool, tables } = this.#database;
@@ -96,8 +104,9 @@ export class GroupWriter {
   }
 
   /**
-   * Writes all groups of a stream in one transaction, whose end counts them, and runs `finish` before
-   * it commits. Returns what `finish` does.
+   * Writes all groups of a stream in one transaction. The store's counts are updated at the end of the
+   * transaction, so that the store's row is locked only briefly; then `finish` runs, and its result is
+   * returned after the commit.
    */
   async commitAll<T>(
     groups: AsyncIterable<readonly Batch[]>,
@@ -146,7 +155,7 @@ export class GroupWriter {
     );
   }
 
-  /** Embeds the texts that came without a vector, but for those of batches that are refused anyway. */
+  /** Embeds the texts that have no vector, except those of batches that will be refused anyway. */
   async #embedMissing(batches: readonly Batch[]): Promise<void> {
     const { store, settings } = this.#session;
     const rows = batches
@@ -162,7 +171,8 @@ export class GroupWriter {
         row.isEmbedded = true;
       }
     }
-    // The reader has compared callers' vectors with each other, but knows nothing of the service's.
+    // The reader has compared the dimensions of the callers' vectors; those of embedded texts are known only
+    // now.
     for (const row of rows) {
       const vector = row.vector as Vector;
       this.#dimensions ??= vector.byteLength / 4;
@@ -171,8 +181,8 @@ export class GroupWriter {
   }
 
   /**
-   * Settles and writes batches, again when an id proves taken, which is then known, or when a
-   * concurrent transaction got in the way.
+   * Settles and writes batches. Retries after a unique violation, with the taken ids looked up for `settle`,
+   * and after a conflict with a concurrent transaction.
    */
   async #attempt(
     find: FindTaken,
@@ -189,7 +199,7 @@ export class GroupWriter {
     for (let conflicts = 0; ;) {
       const settled = settle(batches, mode, onError, taken, this.#throughSeq);
       if (!isComplete && (settled.faults.length > 0 || settled.fatal !== undefined)) {
-        // Of a batch that is refused no row is written, so that Postgres would not tell which ids are taken.
+        // A refused batch is not written, so no unique violation would report its taken ids: look them up.
         await findTaken();
         isComplete = true;
         continue;
@@ -204,7 +214,7 @@ export class GroupWriter {
         if (!(isTaken || isConflict(error))) throw error;
         const takenBefore = taken.size;
         if (isTaken) await findTaken();
-        // Another id known to be taken is progress, and they are finite.
+        // Each newly found taken id is progress, and the ids are finite: such retries need no limit.
         if (taken.size > takenBefore) continue;
         if (++conflicts === ATTEMPTS_MAX) throw isTaken ? conflict(error) : error;
       }
@@ -255,7 +265,7 @@ export class GroupWriter {
   }
 }
 
-/** The error with which a refused row ends its stream. */
+/** The INVALID_ARGUMENT error that ends a stream because of a refused row. */
 export function refusal(fault: RowFault) {
   const place = `batch ${fault.seq}, row ${fault.index}`;
   const field = fault.field === "" ? "" : `.${fault.field}`;

@@ -1,7 +1,7 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
-/** An ingest as its row has it. */
+/** A row of the table of ingests. */
 export interface IngestRow {
   vector_store_id: string;
   ingest_id: string;
@@ -15,7 +15,7 @@ export interface IngestRow {
   created_at: Date;
 }
 
-/** Why a row was refused, as kept with the ingest. */
+/** Why a row was refused, as stored in the ingest's `errors`. */
 export interface RowFault {
   seq: number;
   index: number;
@@ -25,7 +25,7 @@ export interface RowFault {
   message: string;
 }
 
-/** What a commit adds to its ingest. */
+/** What a commit adds to the ingest; `throughSeq` replaces the old value. */
 export interface Progress {
   throughSeq: number;
   rowsWritten: number;
@@ -34,20 +34,21 @@ export interface Progress {
   errors: readonly RowFault[];
 }
 
-/** Names an ingest. */
+/** Identifies an ingest: ids are unique within a store. */
 export interface IngestKey {
   storeId: string;
   ingestId: string;
 }
 
-/** Days after which an ingest that nobody touched is forgotten. */
+/** Days after its last update after which an ingest is deleted. */
 const RETENTION_DAYS = 30;
 
 const COLUMNS = `vector_store_id, ingest_id, state, through_seq, rows_written, rows_skipped, rows_rejected, errors, created_at`;
 
 /**
- * Opens an ingest, new or known, and says whether its settings are those it was first opened with.
- * Undefined when the store is gone. Forgets the store's ingests of more than 30 days ago.
+ * Creates an ingest, or reads the existing one with this id; `is_same` says whether its settings equal
+ * `parameters`. Undefined when the store does not exist. Also deletes the store's ingests not updated for 30
+ * days.
  */
 export async function openIngest(
   client: Queryable,
@@ -61,7 +62,8 @@ export async function openIngest(
     [storeId, ingestId],
   );
   const json = JSON.stringify(parameters);
-  // The lock on the store's row keeps a deletion of the store from missing the new row.
+  // FOR KEY SHARE blocks a concurrent deletion of the store, which would not see the new row and leave it
+  // orphaned.
   await client.query(
     `insert into ${tables.ingests} (vector_store_id, ingest_id, parameters)
      select id, $2, $3::jsonb from ${tables.vectorStores} where id = $1 for key share
@@ -76,7 +78,7 @@ export async function openIngest(
   return result.rows[0];
 }
 
-/** Reads an ingest; undefined when there is none. */
+/** Reads an ingest; undefined when the ingest does not exist. */
 export async function findIngest(
   client: Queryable,
   tables: Tables,
@@ -90,9 +92,9 @@ export async function findIngest(
 }
 
 /**
- * Moves an ingest on, in the transaction of its rows. False when it does not stand at `fromSeq`
- * any more: another stream of the same ingest has moved it, or it was aborted or deleted. Then the
- * transaction must be rolled back.
+ * Advances an ingest in the transaction of its rows, by compare-and-set on `through_seq`. Returns false when
+ * the ingest is no longer open at `fromSeq`: another stream of the same ingest has advanced it, or it was
+ * aborted or deleted. The transaction must then be rolled back, otherwise rows could be stored twice.
  */
 export async function recordProgress(
   client: Queryable,
@@ -120,7 +122,10 @@ export async function recordProgress(
   return result.rowCount === 1;
 }
 
-/** Ends an open ingest that stands at `atSeq`; undefined when there is none. */
+/**
+ * Sets the final state of an ingest that is open, at `atSeq` if given; undefined when there is no such
+ * ingest.
+ */
 export async function endIngest(
   client: Queryable,
   tables: Tables,
@@ -137,7 +142,10 @@ export async function endIngest(
   return result.rows[0];
 }
 
-/** Forgets at most `rowsMax` ingests, of any store, that nobody touched for 30 days. */
+/**
+ * Deletes at most `rowsMax` ingests, of any store, not updated for 30 days. Returns the number of deleted
+ * ingests.
+ */
 export async function deleteOldIngests(client: Queryable, tables: Tables, rowsMax: number): Promise<number> {
   const result = await client.query(
     `delete from ${tables.ingests} where (vector_store_id, ingest_id) in (
@@ -148,7 +156,7 @@ export async function deleteOldIngests(client: Queryable, tables: Tables, rowsMa
   return result.rowCount ?? 0;
 }
 
-/** Forgets the ingests of a store, with the store. */
+/** Deletes the ingests of a store that is being deleted. */
 export async function deleteIngests(client: Queryable, tables: Tables, storeId: string): Promise<void> {
   await client.query(`delete from ${tables.ingests} where vector_store_id = $1`, [storeId]);
 }

@@ -3,9 +3,9 @@ import { WireType } from "@bufbuild/protobuf/wire";
 import { invalidArgument } from "../errors.ts";
 
 /**
- * Reads the protobuf encoding (https://protobuf.dev/programming-guides/encoding) in place: no view and
- * no object is made for a nested message, which for small ones costs more than their reading. What is
- * not well formed is INVALID_ARGUMENT.
+ * A pull parser of the protobuf wire format (https://protobuf.dev/programming-guides/encoding). Nested
+ * messages are read in place, without an object or view per message: for small messages the allocation costs
+ * more than the parsing. Malformed input throws INVALID_ARGUMENT.
  */
 export class ProtobufCursor {
   readonly buffer: Buffer;
@@ -20,7 +20,7 @@ export class ProtobufCursor {
     this.#end = end;
   }
 
-  /** Moves to the next field of the message; false at its end. */
+  /** Reads the tag of the message's next field; false at the end of the message. */
   next(): boolean {
     if (this.position >= this.#end) return false;
     const tag = this.#uint32();
@@ -30,12 +30,12 @@ export class ProtobufCursor {
     return true;
   }
 
-  /** Whether the field is this one, in this form. */
+  /** Whether the current field has this number and wire type. */
   is(field: number, wireType: WireType): boolean {
     return this.#field === field && this.#wireType === (wireType as number);
   }
 
-  /** Runs `read` for each field of the message that begins here, and moves behind it. */
+  /** Reads a nested message: calls `read`, which must consume the field, for each of the message's fields. */
   within(read: () => void): void {
     const outer = this.#end;
     this.#end = this.startMessage();
@@ -43,7 +43,7 @@ export class ProtobufCursor {
     this.#end = outer;
   }
 
-  /** Reads the length of the message or bytes that begin here and returns where they end. */
+  /** Reads the length prefix of a length-delimited field and returns the end position. */
   startMessage(): number {
     const length = this.#uint32();
     return this.#checked(this.position + length);
@@ -52,7 +52,7 @@ export class ProtobufCursor {
   text(): string {
     const end = this.startMessage();
     const text = this.buffer.toString("utf8", this.position, end);
-    // Node puts it in place of what is not UTF-8, but it may also be meant.
+    // Node decodes invalid UTF-8 to U+FFFD, but a valid text may contain U+FFFD: only then check the bytes.
     if (text.includes("\uFFFD") && !isUtf8(this.buffer.subarray(this.position, end))) throw malformed();
     this.position = end;
     return text;
@@ -62,7 +62,7 @@ export class ProtobufCursor {
     return this.fixed(this.startMessage() - this.position);
   }
 
-  /** So many bytes, as a view. */
+  /** Reads `length` bytes as a view, without a copy. */
   fixed(length: number): Buffer {
     const start = this.position;
     this.position = this.#checked(start + length);
@@ -85,7 +85,7 @@ export class ProtobufCursor {
     throw malformed();
   }
 
-  /** Moves behind a field nobody knows. */
+  /** Skips the current field: protobuf requires readers to ignore unknown fields. */
   skip(): void {
     switch (this.#wireType) {
       case WireType.Varint:
@@ -101,7 +101,7 @@ export class ProtobufCursor {
         this.position = this.#checked(this.position + 4);
         return;
       default:
-        // Groups are not part of proto3.
+        // Wire types 3 and 4, groups, are not part of proto3; 6 and 7 are undefined.
         throw malformed();
     }
   }
@@ -127,7 +127,7 @@ export class ProtobufCursor {
   }
 }
 
-/** The bytes are not what the proto file says. */
+/** INVALID_ARGUMENT for bytes that are not a valid protobuf encoding. */
 export function malformed() {
   return invalidArgument("batch", "Invalid 'batch': the protobuf encoding is malformed.", "INVALID_REQUEST");
 }

@@ -10,7 +10,7 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { OnError } from "./settle.ts";
 
-/** The settings of a stream, as checked and as kept with its ingest. */
+/** The validated settings of a stream; stored with the ingest, to be compared when the ingest is resumed. */
 export interface IngestSettings {
   mode: "insert" | "upsert" | "skip_existing";
   atomicity: "batch" | "stream";
@@ -38,15 +38,15 @@ const ON_ERRORS = new Map<OnErrorMessage, OnError>([
   [OnErrorMessage.ABORT, "abort"],
 ]);
 
-/** What a stream's `open` message asks for. */
+/** A stream's validated `open` message. */
 export interface OpenRequest {
   storeId: string;
-  /** Undefined: the service makes one. */
+  /** Undefined: the service generates an id. */
   ingestId: string | undefined;
   settings: IngestSettings;
 }
 
-/** Checks an `open` message. */
+/** Validates an `open` message and applies the defaults. Throws INVALID_ARGUMENT. */
 export function readOpen(open: IngestOpen): OpenRequest {
   const settings = readSettings(open);
   if (open.vectorStoreId === "") throw missingParameter("open.vector_store_id");
@@ -61,7 +61,7 @@ export function readOpen(open: IngestOpen): OpenRequest {
 function readSettings(open: IngestOpen): IngestSettings {
   const mode = MODES.get(open.mode);
   if (mode === undefined)
-    throw invalidArgument("open.mode", `Invalid 'open.mode': ${open.mode} is no write mode.`);
+    throw invalidArgument("open.mode", `Invalid 'open.mode': ${open.mode} is not a write mode.`);
   const atomicity = ATOMICITIES.get(open.atomicity);
   if (atomicity === undefined)
     throw invalidArgument("open.atomicity", `Invalid 'open.atomicity': ${open.atomicity} is unknown.`);

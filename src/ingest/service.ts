@@ -40,28 +40,32 @@ import { readOpen } from "./request.ts";
 import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
 import type { Batch } from "./settle.ts";
 
-/** What bounds bulk ingest in this process. */
+/** Limits and hooks of bulk ingest in this process. */
 export interface IngestOptions {
   budget: ByteBudget;
-  /** Is told how many rows were written, once they are committed. */
+  /** Called with the number of rows written, after each commit. */
   onCommitted: (rows: number) => void;
-  /** Streams that hold a transaction open at the same time, for `atomicity` stream. */
+  /**
+   * Concurrent streams with `atomicity` stream, each of which holds a connection with an open transaction.
+   */
   atomicStreamsMax: number;
-  /** Milliseconds a client may be silent. */
+  /** Idle timeout of a stream: milliseconds without a message from the client. */
   idleMs: number;
-  /** Bytes of the largest message. */
+  /** Maximum size of a request message, in bytes; announced to clients. */
   messageBytesMax: number;
-  /** Aborts when the service is about to end. */
+  /** Aborts when the shutdown begins: open streams then end after their current group. */
   draining: AbortSignal;
 }
 
-/** Bytes each stream reserves for what HTTP/2 may buffer for it: its window, see wire/port.ts. */
+/**
+ * Bytes reserved per open stream for HTTP/2's buffering: the stream's flow-control window, see wire/port.ts.
+ */
 const STREAM_BYTES = 1024 * 1024;
 
-/** Rows of one page of an export: at 1,536 dimensions some hundred KiB. */
+/** Rows per page of an export: some hundred KiB at 1,536 dimensions. */
 const EXPORT_ROWS = 100;
 
-/** Loads embeddings in bulk, and reads them out again. */
+/** Implements IngestService: bulk loading of embeddings, and their export. */
 export function ingestService(
   database: Database,
   embedder: Embedder,
@@ -129,12 +133,12 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
   let atomicStreams = 0;
   const openAtomic = (): Disposable => {
     if (atomicStreams >= options.atomicStreamsMax)
-      refuse("The service takes no more all-or-nothing streams at the moment.");
+      refuse("Too many all-or-nothing streams are open: try again later.");
     atomicStreams++;
     return { [Symbol.dispose]: () => void atomicStreams-- };
   };
   return async function* (requests, signal) {
-    // See keepBatchesEncoded and readIngest, which make such messages.
+    // keepBatchesEncoded (binary protobuf) and readIngest (NDJSON) produce messages of this type.
     const received = requests as AsyncIterable<ReceivedIngest>;
     const messages = new Messages(received, { idleMs, draining }, signal);
     const first = await messages.next();
@@ -143,7 +147,7 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     const open = first.message.message.value;
     const isAtomic = open.atomicity === Atomicity.STREAM;
     using _memory =
-      budget.tryOpen(STREAM_BYTES) ?? refuse("The service takes no more ingest streams at the moment.");
+      budget.tryOpen(STREAM_BYTES) ?? refuse("Too many ingest streams are open: try again later.");
     using _connection = isAtomic ? openAtomic() : undefined;
     const session = await openIngestSession(database, readOpen(open));
     const reader = new GroupReader(messages, session, budget, signal);
@@ -164,7 +168,7 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
   };
 }
 
-/** A stream that is being ingested. */
+/** The parts of one open stream. */
 interface Stream {
   session: IngestSession;
   messages: Messages<ReceivedIngest>;
@@ -174,7 +178,9 @@ interface Stream {
   signal: AbortSignal;
 }
 
-/** Commits group by group, reading the next one meanwhile. Returns what the ingest came to. */
+/**
+ * Commits group by group, and reads the next group during a commit (pipelining). Returns the ingest's row.
+ */
 async function* ingestByGroup(
   database: Database,
   { session, messages, reader, writer, onCommitted, signal }: Stream,
@@ -204,14 +210,15 @@ async function* ingestByGroup(
     if (after.kind === "finish") {
       checkFinish(after.finish, rows);
       if (session.ingest.state === "completed") return session.ingest;
-      // Over HTTP the end of an upload is its finish, and a cancelled one can look like one that ended.
+      // Over HTTP the end of the body counts as `finish`, and a cancelled upload may send END_STREAM before
+      // the reset: without this check it would be recorded as complete.
       signal.throwIfAborted();
       return await complete(database.pool, database, session.key, throughSeq);
     }
   }
 }
 
-/** Commits everything at the stream's `finish`, or nothing. Returns what the ingest came to. */
+/** Commits the whole stream at its `finish`, or rolls back. Returns the ingest's row. */
 async function ingestWhole(
   database: Database,
   { session, reader, writer, onCommitted }: Stream,
@@ -224,7 +231,8 @@ async function ingestWhole(
       if (group.batches.length > 0) yield group.batches;
       if (group.after.kind === "more") continue;
       if (group.after.kind === "draining") throw isDraining();
-      // A cancelled upload can look like one that ended: only the client's word counts.
+      // A cancelled upload may send END_STREAM before the reset, so only an explicit `finish` proves
+      // completeness.
       if (group.after.kind !== "finish") throw missingParameter("finish");
       finish = group.after.finish;
       if (finish.rows === undefined) throw missingParameter("finish.rows");
@@ -232,7 +240,8 @@ async function ingestWhole(
     }
   }
   if (session.ingest.state === "completed") {
-    // The answer to the first time was lost; there is nothing to write again.
+    // Idempotent retry after a lost reply: the reader skips the batches that are committed; others are a
+    // conflict.
     for await (const batches of groups()) if (batches.length > 0) throw ingestConflict(session.key);
     checkFinish(finish as IngestFinish | undefined, rowsOf(session.ingest));
     return session.ingest;
@@ -260,7 +269,7 @@ async function complete(
 
 function readAhead(reader: GroupReader): Promise<Group> {
   const next = reader.next();
-  // It is awaited later, or not at all when the commit before it fails.
+  // Prevents an unhandled rejection: when the commit of the previous group fails, nobody awaits `next`.
   next.catch(() => {});
   return next;
 }
@@ -293,7 +302,7 @@ function refuse(message: string): never {
 }
 
 function isDraining() {
-  return unavailable("INGEST_DRAINING", "The service is about to end: open the ingest again to go on.", {
+  return unavailable("INGEST_DRAINING", "The service is shutting down: open the ingest again to resume.", {
     retryAfterMs: 1000,
   });
 }

@@ -6,17 +6,20 @@ import type { VectorStoreRow } from "../storage/stores.ts";
 import { findIngest, openIngest, type IngestKey, type IngestRow } from "./ingests.ts";
 import type { IngestSettings, OpenRequest } from "./request.ts";
 
-/** An open stream. */
+/** A stream's store and ingest, read when the stream was opened. */
 export interface IngestSession {
   key: IngestKey;
   settings: IngestSettings;
   store: VectorStoreRow;
   ingest: IngestRow;
-  /** Type OID of `vector` in this database. */
+  /** OID of pgvector's type `vector` in this database, needed for binary parameters. */
   vectorOid: number;
 }
 
-/** Opens the ingest a stream is for, new or known. */
+/**
+ * Opens the ingest of a stream, new or existing. Throws NOT_FOUND, VECTOR_STORE_EXPIRED, DIMENSION_MISMATCH,
+ * or INGEST_CONFLICT when the ingest was opened with other settings or aborted.
+ */
 export async function openIngestSession(
   { pool, tables }: Database,
   { storeId, ingestId, settings }: OpenRequest,
@@ -47,7 +50,9 @@ export async function openIngestSession(
   return { key, settings, store, ingest, vectorOid };
 }
 
-/** Somebody else has moved the ingest on: the client must ask where it stands. */
+/**
+ * ABORTED: another stream has advanced the ingest, so the client must reopen it to learn its `through_seq`.
+ */
 export function ingestConflict(key: IngestKey) {
   return aborted(
     "INGEST_CONFLICT",
@@ -56,7 +61,10 @@ export function ingestConflict(key: IngestKey) {
   );
 }
 
-/** Why an ingest does not stand where its stream left it: its store is gone, it was given up, or moved on. */
+/**
+ * The error for a failed compare-and-set: the store is deleted or expired, or the ingest was aborted or
+ * advanced.
+ */
 export async function explainLoss(client: Queryable, { tables }: Database, key: IngestKey): Promise<Error> {
   await requireActiveStore(client, tables, key.storeId);
   const current = await findIngest(client, tables, key);

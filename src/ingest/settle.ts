@@ -2,16 +2,16 @@ import type { Row } from "../embeddings/row.ts";
 import type { Vector } from "../embeddings/vector.ts";
 import type { RowFault } from "./ingests.ts";
 
-/** A row with its place in the stream; without a vector until its text is embedded. */
+/** A validated row with its position in the stream; `vector` is undefined until the text is embedded. */
 export interface PlacedRow extends Omit<Row, "vector"> {
   seq: number;
   index: number;
   vector: Vector | undefined;
-  /** Whether the service made the vector. */
+  /** Whether the service embedded the text; false for a caller's vector. */
   isEmbedded: boolean;
 }
 
-/** A batch as it came: its good rows and the faults of its bad ones. */
+/** A validated batch: its valid rows, and the faults of the invalid ones. */
 export interface Batch {
   seq: number;
   rowsSeen: number;
@@ -19,31 +19,32 @@ export interface Batch {
   faults: RowFault[];
 }
 
-/** What happens to a row whose id is taken. */
+/** What happens to a row whose id exists in the store: refused, replaces the old row, or skipped. */
 export type WriteMode = "insert" | "upsert" | "skip_existing";
 
-/** What happens to the rest when a row is refused. */
+/** What happens when a row is refused: its batch is refused, only the row is refused, or the stream ends. */
 export type OnError = "abort_batch" | "skip_row" | "abort";
 
-/** What is left of some batches to be written, with no id twice. */
+/** The rows of some batches to write, with distinct ids, and the counts of the others. */
 export interface Settled {
   rows: PlacedRow[];
-  /** The last batch that is dealt with. */
+  /** `seq` of the last batch that is settled. */
   throughSeq: number;
   faults: RowFault[];
   rowsRejected: number;
-  /** Rows that count as written although a later one of the group replaced them. */
+  /** Rows replaced by a later row of the same group; reported as written. */
   rowsReplaced: number;
-  /** Rows that count as skipped because an earlier one of the group has their id. */
+  /** Rows skipped because an earlier row of the same group has their id. */
   rowsSkipped: number;
-  /** The fault that ends the stream, with `abort`; the batches before its own are dealt with. */
+  /** The fault that ends the stream, with `abort`; only the batches before the fault's batch are settled. */
   fatal: RowFault | undefined;
 }
 
 /**
- * Decides which rows of a group are written, batch by batch as if each were alone: refused rows, and
- * with `abort_batch` their batches, are left out; of several rows with one id the last, the first, or
- * only the first stays, by mode. `taken` are ids known to be in the store, which matter to `insert`.
+ * Decides which rows of a group are written, with the same result as if each batch were written by itself.
+ * Refused rows, and with `abort_batch` their whole batches, are left out. Of several rows with the same id,
+ * upsert keeps the last, skip_existing keeps the first, and insert keeps the first and refuses the others.
+ * `taken` are ids known to exist in the store; only insert uses them.
  */
 export function settle(
   batches: readonly Batch[],
@@ -91,7 +92,7 @@ export function settle(
   return { ...settled, rows: [...kept.values()] };
 }
 
-/** The rows whose id an earlier row of the batch has. */
+/** The rows whose id occurs in an earlier row of the batch. */
 function findRepeats(rows: readonly PlacedRow[]): Set<PlacedRow> {
   const seen = new Set<string>();
   return new Set(rows.filter((row) => seen.size === seen.add(row.id).size));

@@ -99,7 +99,7 @@ for (const { name, command, isInstalled } of CLIENTS) {
       proxy.target = server;
       await first.stop(10_000);
       const { code, output, errors } = await ended;
-      const wait = /The service is about to end: .* Trying again in ([\d.]+) s/.exec(errors)?.[1];
+      const wait = /The service is shutting down: .* Trying again in ([\d.]+) s/.exec(errors)?.[1];
       expect(Number(wait), errors).toBeGreaterThanOrEqual(1);
       expect({ code, output }).toEqual({ code: 0, output: "4000 rows written, 0 skipped, 0 refused\n" });
       await expectRows(storeId, rows);
