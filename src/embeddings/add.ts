@@ -15,7 +15,7 @@ import { findEarlier } from "./repeated-request.ts";
 import { checkContent, checkMetadata, checkTime, type Row } from "./row.ts";
 import { checkDimensions, checkVector } from "./vector.ts";
 
-/** An embedding to be added, as the request has it. */
+/** An embedding to add, as in the request. */
 interface Input {
   id?: string | undefined;
   content: string;
@@ -26,13 +26,15 @@ interface Input {
   createdAt?: bigint | undefined;
 }
 
-/** Where the fields of an input stand in the request, such as `embeddings[3].`. */
+/** Path of an input's fields in the request, such as `embeddings[3].`, for error messages. */
 type Path = (index: number) => string;
 
 /**
- * Adds embeddings to a store, all or none: checks every row, embeds the texts that came without a
- * vector, and stores rows and counts in one transaction. The rows come back in order; by then they
- * are committed. With an idempotency key, rows that an earlier request has stored come back as they are.
+ * Adds embeddings to a store atomically: validates all rows, embeds the texts without a vector, and inserts
+ * rows and counts in one transaction. Returns the rows in the order of the inputs, after the commit. With an
+ * idempotency key, a repeated request returns the rows stored by the first one. Throws INVALID_ARGUMENT,
+ * NOT_FOUND, ALREADY_EXISTS, VECTOR_STORE_EXPIRED, DIMENSION_MISMATCH, EMBEDDING_MODEL_MISMATCH or
+ * IDEMPOTENCY_CONFLICT.
  */
 export async function addEmbeddings(
   database: Database,
@@ -79,7 +81,7 @@ export async function addEmbeddings(
     );
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
-    // The first of two requests at the same time.
+    // Two requests with the same key at the same time: the other one has committed first.
     const first = isRepeatable ? await findEarlier(database, store, checked) : undefined;
     if (first !== undefined) return first;
     throw await explainTaken(database, store, inputs, path);
@@ -117,7 +119,10 @@ function readInput(
   };
 }
 
-/** Refuses rows whose vectors differ in length from the store's, or from each other. Returns the length. */
+/**
+ * Throws DIMENSION_MISMATCH unless all vectors have the store's dimensions, or the first row's. Returns
+ * these.
+ */
 function checkAllDimensions(
   rows: readonly Row[],
   inputs: readonly Input[],
@@ -131,13 +136,16 @@ function checkAllDimensions(
   return expected;
 }
 
-/** The field a row's vector came from: given, or made of the text. */
+/** The request field that determines a row's vector: `embedding`, or `content` when the text is embedded. */
 function vectorParam(inputs: readonly Input[], index: number, path: Path): string {
   const isGiven = (inputs[index] as Input).embedding.length > 0;
   return `${path(index)}${isGiven ? "embedding" : "content"}`;
 }
 
-/** Names the id that is taken: Postgres says it only in a text. */
+/**
+ * ALREADY_EXISTS with the id that is taken: Postgres' error has the id only in a localized text, so look it
+ * up.
+ */
 async function explainTaken(
   { pool, tables }: Database,
   store: VectorStoreRow,

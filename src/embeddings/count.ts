@@ -8,10 +8,11 @@ import { requireActiveStore } from "../storage/require.ts";
 import { checkDimensions } from "./vector.ts";
 
 /**
- * Counts added rows in their store, in the transaction of the rows, or throws why the store refuses
- * them, which must roll it back: it is gone or expired, or was meanwhile fixed to other dimensions (an
- * error of the field `param`) or another model. When a second look finds nothing wrong, the call may
- * be tried again.
+ * Adds new rows to the store's counts, in the transaction of the rows. When the store does not accept the
+ * rows, throws the reason, and the transaction must be rolled back: NOT_FOUND, VECTOR_STORE_EXPIRED, or
+ * DIMENSION_MISMATCH (naming the field `param`) or EMBEDDING_MODEL_MISMATCH when a concurrent write has set
+ * the store's dimensions or model. When reading the store again shows no reason, throws a conflict that the
+ * caller may retry.
  */
 export async function recordOrRefuse(
   client: Client,

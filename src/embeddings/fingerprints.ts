@@ -1,17 +1,20 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
-/** What tells whether a row holds what a caller sends again. */
+/**
+ * Hashes of a stored row, to compare the row with a repeated request without reading the whole text and
+ * vector.
+ */
 export interface Fingerprint {
   id: string;
   created_at: Date;
   metadata: Record<string, unknown> | null;
-  /** SHA-256 of the text in UTF-8, and of the vector in pgvector's binary form. */
+  /** SHA-256 of the text in UTF-8, and of the vector in pgvector's binary format. */
   content_hash: Buffer;
   embedding_hash: Buffer;
 }
 
-/** Reads the fingerprints of those of the ids that a store holds, in any order. */
+/** Reads the fingerprints of those of the ids that exist in a store, in any order. */
 export async function findFingerprints(
   client: Queryable,
   tables: Tables,

@@ -4,14 +4,14 @@ import type { Tables } from "../postgres/tables.ts";
 import type { Row } from "./row.ts";
 
 /**
- * Bytes after which a COPY is ended and the next begun: the embedded database holds a whole COPY
- * in memory, and on Postgres one COPY of everything is no faster than one per some hundred rows.
+ * Bytes after which a COPY ends and the next one begins. The embedded database buffers a whole COPY in
+ * memory, and on Postgres a single COPY is not faster than one per some hundred rows.
  */
 const SEGMENT_BYTES = 1024 * 1024;
 
 /**
- * Stores new rows by binary COPY, inside the caller's transaction. An id that is taken fails with
- * Postgres's unique violation.
+ * Inserts rows by binary COPY, in the caller's transaction. Throws Postgres' unique violation for an existing
+ * id.
  */
 export async function insertRows(
   client: pg.PoolClient,

@@ -8,13 +8,13 @@ import type { VectorStoreRow } from "../storage/stores.ts";
 import { findFingerprints, type Fingerprint } from "./fingerprints.ts";
 import type { Vector } from "./vector.ts";
 
-/** A row of a request that may be a repetition. */
+/** A row of a request with an idempotency key. */
 interface RepeatedRow {
   id: string;
   content: string;
   /** A JSON object, as text. */
   metadata: string;
-  /** Undefined where the service makes it of the text. */
+  /** Undefined when the service embeds the text. */
   vector: Vector | undefined;
   createdAt: Date;
   /** Whether the caller gave `createdAt`. */
@@ -22,8 +22,9 @@ interface RepeatedRow {
 }
 
 /**
- * Finds the rows an earlier request with the same key has stored, in the order of `rows`; undefined when there are
- * none. IDEMPOTENCY_CONFLICT when they are not the same, or not all there any more.
+ * Finds the rows stored by an earlier request with the same idempotency key, in the order of `rows`;
+ * undefined when none exist. Throws IDEMPOTENCY_CONFLICT when a stored row differs from the request's, or
+ * when some were deleted since.
  */
 export async function findEarlier(
   { pool, tables }: Database,

@@ -3,7 +3,7 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Vector } from "./vector.ts";
 
-/** A row ready to be stored. */
+/** A validated row, ready to insert. */
 export interface Row {
   id: string;
   content: string;
@@ -16,7 +16,7 @@ export interface Row {
   createdAt: Date;
 }
 
-/** Checks the text of a row: 1 byte to 1 MiB of UTF-8 without NUL. Returns its length in bytes. */
+/** Checks a row's text: 1 byte to 1 MiB of UTF-8, without NUL. Returns the bytes. Throws INVALID_ARGUMENT. */
 export function checkContent(content: string, param: string): number {
   if (content === "") throw missingParameter(param);
   checkStorable(content, param);
@@ -28,28 +28,34 @@ export function checkContent(content: string, param: string): number {
   return bytes;
 }
 
-/** Checks the metadata of a row and returns it as JSON text: up to 64 KiB, 32 levels deep. */
+/**
+ * Checks a row's metadata, at most 64 KiB and 32 levels, and returns the JSON text. Throws INVALID_ARGUMENT.
+ */
 export function checkMetadata(metadata: Record<string, unknown> | undefined, param: string): string {
   return checkJson(writeMetadata(metadata, param), param);
 }
 
-/** Writes metadata of at most 32 levels as JSON text, whose characters and length `checkJson` is to check. */
+/** Converts metadata of at most 32 levels to JSON text. The caller must pass the text to `checkJson`. */
 export function writeMetadata(metadata: Record<string, unknown> | undefined, param: string): string {
   if (metadata === undefined) return "{}";
   checkDepth(metadata, param);
   return JSON.stringify(metadata);
 }
 
-/** The same for metadata that is JSON text already. */
+/**
+ * Checks the length and the characters of metadata in JSON text, and returns the text. Throws
+ * INVALID_ARGUMENT.
+ */
 export function checkJson(json: string, param: string): string {
-  // Escaped, as JSON writes both; a backslash of the text itself is doubled and so passes by.
+  // JSON.stringify escapes NUL and lone surrogates as \u…; an odd number of backslashes tells such an escape
+  // from a literal backslash in the text, which JSON doubles.
   if (/(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/.test(json)) {
     throw invalidArgument(
       param,
       `Invalid '${param}': Postgres JSON can hold neither NUL (U+0000) nor a lone surrogate.`,
     );
   }
-  // A UTF-16 unit is three bytes at most: the short ones need no counting.
+  // Fast path: a UTF-16 unit becomes at most three bytes of UTF-8, so short texts need no count.
   const bytes = json.length * 3 <= limits.metadata_bytes_max ? 0 : Buffer.byteLength(json);
   if (bytes > limits.metadata_bytes_max) {
     const message = `Invalid '${param}': too large. Expected at most ${limits.metadata_bytes_max} bytes of JSON, but got ${bytes} instead.`;
@@ -79,7 +85,7 @@ function checkDepth(root: object, param: string): void {
       );
     }
     const values = level.flatMap((node) => Object.values(node) as unknown[]);
-    // JSON would turn them into null.
+    // JSON.stringify would silently write null.
     if (values.some((value) => typeof value === "number" && !Number.isFinite(value))) {
       throw invalidArgument(param, `Invalid '${param}': JSON has no NaN and no infinities.`);
     }

@@ -37,7 +37,7 @@ import type { Row } from "./row.ts";
 
 type Methods = ServiceImpl<typeof EmbeddingService>;
 
-/** Adds, reads and removes single embeddings and small batches. */
+/** Implements EmbeddingService: adding, reading and removing embeddings by unary calls. */
 export function embeddingService(database: Database, embedder: Embedder): Methods {
   return { ...creation(database, embedder), ...reading(database), ...removal(database) };
 }
@@ -131,7 +131,7 @@ function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEm
   };
 }
 
-/** Deletes rows and their part of the counts in one transaction. */
+/** Deletes rows and subtracts them from the store's counts, in one transaction. */
 async function remove(
   { pool, tables }: Database,
   storeId: string,
@@ -146,7 +146,7 @@ async function remove(
   });
 }
 
-/** Postgres text cannot hold NUL, so no embedding has such an id. */
+/** Throws NOT_FOUND for an id with NUL: Postgres would reject the id as a parameter, with another error. */
 function checkFindable(storeId: string, id: string): void {
   if (!isStorable(id)) throw embeddingNotFound(storeId, id);
 }
@@ -155,7 +155,7 @@ function embeddingNotFound(storeId: string, id: string) {
   return notFound(`No embedding found with id '${id}' in vector store '${storeId}'.`, "embedding_id");
 }
 
-/** The reply to a creation, which does not echo the vector. */
+/** The reply to a creation, without the vector. */
 function toCreated(
   storeId: string,
   input: Pick<EmbeddingInput, "content" | "metadata">,

@@ -4,24 +4,25 @@ import { encodeTimestamp, encodeVector } from "../postgres/copy.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Row } from "./row.ts";
 
-/** What a write did. */
+/** The result of a write. */
 export interface Written {
   /** Rows inserted or replaced. */
   written: number;
-  /** Rows left alone because their id was taken. */
+  /** Rows not written because their id exists. */
   skipped: number;
-  /** By how many rows the store has grown. */
+  /** Change of the store's number of rows. */
   rowsAdded: number;
-  /** By how many bytes of text it has grown; less than zero when shorter texts replace longer ones. */
+  /** Change of the store's bytes of text; negative when shorter texts replace longer ones. */
   bytesAdded: number;
 }
 
 /**
- * Writes rows whose ids may be taken: replaces the old rows, or skips the new ones. The ids must
- * differ. Rows go in order of id, so that two such writes wait for each other rather than deadlock.
- * For replacing, the caller must hold the store's lock: otherwise a row that is inserted meanwhile
- * would be counted twice. One array parameter a column spares a staging table. The statement has no
- * name: a connection would keep it for every store with a table of its own.
+ * Writes rows whose ids may exist, by INSERT … ON CONFLICT: "replace" updates the old rows, "skip" keeps
+ * them. The ids must be distinct. Rows are sorted by id, so that two concurrent writes lock rows in the same
+ * order and cannot deadlock. For "replace" the caller must hold the lock on the store's row: otherwise a row
+ * inserted concurrently would be counted twice. One array parameter per column avoids a staging table. The
+ * statement is not named: each connection would keep a prepared statement for every store that has a table of
+ * its own.
  */
 export async function mergeRows(
   client: pg.PoolClient,

@@ -2,38 +2,49 @@ import { checkLength } from "../api/checks.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
 
-/** Numbers of a vector, or the bytes of them in little-endian float32; either has `byteLength / 4` dimensions. */
+/** A vector as numbers, or as bytes of little-endian float32; both have `byteLength / 4` dimensions. */
 export type Vector = Float32Array | Uint8Array;
 
-/** Checks a caller's vector: 1 to 16,000 finite float32 numbers, not all of them zero. */
+/**
+ * Converts a caller's vector to float32 and checks it: 1 to 16,000 finite numbers, not all zero. Throws
+ * INVALID_ARGUMENT, naming `param` or its first element that is not finite.
+ */
 export function checkVector(values: ArrayLike<number>, param: string): Float32Array {
   const vector = values instanceof Float32Array ? values : toFloats(values);
   checkFloats(vector, param);
   return vector;
 }
 
-/** The constructor of Float32Array takes five times as long: 26 microseconds for 1,536 numbers. */
+/**
+ * Converts by a loop: `new Float32Array(values)` takes five times as long, 26 microseconds for 1,536 numbers.
+ */
 function toFloats(values: ArrayLike<number>): Float32Array {
   const floats = new Float32Array(values.length);
   for (let index = 0; index < values.length; index++) floats[index] = values[index] as number;
   return floats;
 }
 
-/** The exponent bits of a float32 (IEEE 754), all of them one in NaN and the infinities. */
+/** The exponent bits of an IEEE 754 float32; all are set in NaN and the infinities. */
 const EXPONENT = 0x7f800000;
 const LOWEST_EXPONENT_BIT = 0x00800000;
 const ALL_BUT_SIGN = 0x7fffffff;
 
 const scratch = new Int32Array(limits.dimensions_max);
 
-/** The bits of a vector that may lie anywhere in a message; valid until the next call. */
+/**
+ * Copies a vector, which may be unaligned in a message, to a shared aligned buffer; valid until the next
+ * call.
+ */
 function alignedBits(vector: Vector): Int32Array {
   const bytes = new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength);
   new Uint8Array(scratch.buffer).set(bytes);
   return scratch.subarray(0, vector.byteLength / 4);
 }
 
-/** The same for a vector that is float32 already. It looks at bits, in a microsecond for 1,536 of them. */
+/**
+ * Like `checkVector`, for a vector that is float32 already. Tests the bits: 1 microsecond for 1,536
+ * dimensions.
+ */
 export function checkFloats(vector: Vector, param: string): void {
   const dimensions = vector.byteLength / 4;
   if (!Number.isInteger(dimensions)) {
@@ -47,7 +58,7 @@ export function checkFloats(vector: Vector, param: string): void {
   for (let index = 0; index < bits.length; index++) {
     const value = bits[index] as number;
     seen |= value;
-    // An exponent of all ones, and no other, carries into the sign.
+    // Adding 1 to the exponent overflows into the sign bit exactly when all exponent bits are set.
     overflows |= (value & EXPONENT) + LOWEST_EXPONENT_BIT;
   }
   if (overflows < 0) {
@@ -62,7 +73,7 @@ export function checkFloats(vector: Vector, param: string): void {
   }
 }
 
-/** Refuses a vector whose length differs from its store's. */
+/** Throws DIMENSION_MISMATCH when a vector's length differs from `expected`; null accepts every length. */
 export function checkDimensions(
   vector: { byteLength: number },
   expected: number | null,
