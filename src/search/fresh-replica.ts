@@ -3,9 +3,9 @@ import { cancellable } from "../postgres/transaction.ts";
 import { findVersion } from "./version.ts";
 
 /**
- * Runs `read`, which reads the rows of a store, on a replica that has every write to the store acknowledged so far;
- * on the primary when there is no such replica, when it fails, and when what it gave will not do. So a caller finds
- * what was written before, by whomever, wherever the search runs. `read` may run twice.
+ * Runs `read` on a replica that has replayed every acknowledged write to the store, which gives
+ * read-after-write consistency. Falls back to the primary when no replica is that fresh, when the replica
+ * fails, or when `willDo` rejects its result; so `read` may run twice.
  */
 export async function readFresh<T>(
   primary: Database,
@@ -18,7 +18,8 @@ export async function readFresh<T>(
   if (replica === undefined) return read(primary, signal);
   const readVersion = (database: Database, until: AbortSignal) =>
     cancellable(database.pool, until, (client) => findVersion(client, database.tables, storeId));
-  // What the primary says after the call began includes all that was acknowledged before it.
+  // The primary's version is read after this call began, so it covers every write acknowledged before the
+  // call.
   const [current, copied] = await Promise.all([
     readVersion(primary, signal),
     replica.run(readVersion, signal),

@@ -2,35 +2,40 @@ import type { Tables } from "../postgres/tables.ts";
 import { textVector } from "../postgres/text-index.ts";
 import { bind } from "../filters/sql.ts";
 
-/** Rows ranked for one search, at most; where more have the words, so many of them. Ranking 5,000 takes some 15 ms. */
+/**
+ * Maximum number of rows ranked per search and tier; of more matches any 5,000. Ranking 5,000 rows takes 15
+ * ms.
+ */
 const RANKED_ROWS_MAX = 5_000;
 
-/** Words of a text that are searched for, at most: the rarest. */
+/** Maximum number of words used of a query: the rarest ones. */
 const WORDS_MAX = 32;
 
-/** A search by the words of a text. */
+/** A keyword search: full-text search by the words of a text. */
 export interface KeywordSearch {
   text: string;
-  /** Text search configuration. */
+  /** Postgres text search configuration, such as "english". */
   language: string;
-  /** SQL: which rows take part. */
+  /** SQL condition that rows must meet. */
   condition: string;
   rowsMax: number;
-  /** Whether the store has a table of its own. */
+  /** Whether the store's rows are in the store's own table, not in the shared one. */
   isOwn: boolean;
-  /** Whether nothing else finds rows, so that those which have but one common word are wanted too. */
+  /**
+   * Whether there is no vector search beside this one; then rows with a single common word are returned too.
+   */
   isAlone: boolean;
 }
 
 /**
- * Common table expressions of a search by keywords, of which the last, `matching`, has the `id` of the best rows and
- * their `position` from 1. Rows with all words of the text come first; where those are fewer than `rowsMax`, rows with
- * any that is not too common; where these are still fewer and nothing else finds rows, rows with any. Within each by
- * `ts_rank`, then by id.
+ * Composes the common table expressions of a keyword search. The last one, `matching`, has the `id` of the
+ * best rows and their `position` from 1. Rows are found in tiers: first rows with all words; if these are
+ * fewer than `rowsMax`, rows with any word that is not too common; if still fewer and `isAlone`, rows with
+ * any word. Within a tier, rows are ordered by `ts_rank`, then by id.
  *
- * In a table of its own a store's words are in the column `content_tsvector`, which has a GIN index. How common a word
- * is comes from the planner's statistics: half the store may have it, and ranking takes a visit to each row. In the
- * shared table the words are taken from the texts on the spot, some 25 microseconds for each of 280 characters.
+ * A store's own table has the column `content_tsvector` with a GIN index. Word frequencies come from the
+ * planner's statistics (pg_stats): a word of half the rows would make ranking read half the table. In the
+ * shared table the tsvector is computed per row, which takes 25 microseconds for a text of 280 characters.
  */
 export function selectMatching(tables: Tables, search: KeywordSearch, params: unknown[]): string {
   const { condition, isOwn, isAlone, language } = search;
@@ -68,10 +73,12 @@ export function selectMatching(tables: Tables, search: KeywordSearch, params: un
       order by position limit ${limit})`;
 }
 
-/** A word as a tsquery is written. */
+/** SQL expression that quotes and escapes a word for use in a tsquery. */
 const QUOTED = String.raw`'''' || replace(replace(word, '\', '\\'), '''', '''''') || ''''`;
 
-/** The most common words of a store with how many rows have them; nothing before its first ANALYZE. */
+/**
+ * SELECT of a store's most common words and their estimated numbers of rows; empty before the first ANALYZE.
+ */
 function selectFrequencies(tables: Tables, params: unknown[]): string {
   const table = `${bind(params, tables.embeddings, "text")}::regclass`;
   return `select common.word, common.share * reltuples as rows

@@ -3,14 +3,18 @@ import type { Tables } from "../postgres/tables.ts";
 import { touchStores } from "../storage/counts.ts";
 
 /**
- * Notes that stores are in use, behind the callers' backs: no search waits for it, and however many run, one
- * statement at a time does it for all of them. Should it fail, the next search of the store tries again.
+ * Updates `last_active_at` of searched stores asynchronously: no search waits, and one UPDATE at a time
+ * covers all stores searched since the last one. After a failed UPDATE, the next search of the store tries
+ * again.
  */
 export class Touches {
   readonly #client: Queryable;
   readonly #tables: Tables;
   readonly #waiting = new Set<string>();
-  /** The stores touched in `#second`; the API shows no more than seconds. */
+  /**
+   * The stores updated in the second `#second`: the API shows whole seconds, so one update per second
+   * suffices.
+   */
   readonly #touched = new Set<string>();
   #second = 0;
   #isBusy = false;

@@ -2,17 +2,18 @@ import type { Tables } from "../postgres/tables.ts";
 import { vectorExpression, type Precision } from "../postgres/vector-index.ts";
 import { bind } from "../filters/sql.ts";
 
-/** An index to search by. */
+/** The HNSW index to use for a search. */
 export interface VectorIndex {
   precision: Precision;
   dimensions: number;
 }
 
 /**
- * How many rows to fetch from an index, to be ranked by the stored vectors. Measured on 100,000 vectors of 1,536
- * dimensions in 100 clusters, recall@10: float16 finds as much as float32, and twice the rows mend the order of near
- * ties for a tenth of the time. Bits alone tell little within a cluster: 100 rows give 0.43, 200 0.64, 400 0.84, 800
- * 0.98 in 12 ms instead of 4; and of 50 results, 1,000 rows give 0.99.
+ * Number of candidate rows to fetch from an index for `rowsMax` results; candidates are re-ranked by the
+ * stored vectors in full precision. Measured on 100,000 vectors of 1,536 dimensions in 100 clusters, as
+ * recall@10: float16 equals float32, and fetching twice the rows corrects the order of near ties for 10 %
+ * more time. Binary quantisation distinguishes little within a cluster: 100 candidates give 0.43, 200 give
+ * 0.64, 400 give 0.84, 800 give 0.98 in 12 ms instead of 4; for 50 results, 1,000 candidates give 0.99.
  */
 const candidatesOf: Record<Precision, (rowsMax: number) => number> = {
   float32: (rowsMax) => rowsMax,
@@ -21,11 +22,11 @@ const candidatesOf: Record<Precision, (rowsMax: number) => number> = {
 };
 
 /**
- * SELECT of the rows of a store nearest to a vector, best first, ties by id: the given columns and the cosine distance.
- * A vector of zeros has no direction: its distance is NaN, which Postgres sorts last, and no index has it.
+ * SELECT of a store's rows nearest to a vector: `columns` and the cosine `distance`, nearest first, ties by
+ * id. A zero vector has distance NaN, which Postgres sorts last, and is in no index.
  *
- * `condition` says which rows take part. Without an index every one of them is compared. With one the planner may still
- * prefer to collect the rows by another index where few meet the condition.
+ * Rows must meet the SQL `condition`. Without an index every such row is compared (exact search). With an
+ * index the planner may still choose another one when it expects few rows to meet the condition.
  */
 export function selectNearest(
   tables: Tables,
@@ -41,7 +42,8 @@ export function selectNearest(
     return `${ranked(`only ${tables.embeddings}`)} where ${condition} order by distance, ${tables.id} limit ${limit}`;
   const { indexed, operator, query } = vectorExpression(tables.embedding, index.precision, index.dimensions);
   const candidates = bind(params, candidatesOf[index.precision](rowsMax), "int");
-  // The index serves the bare operator with a limit only; its order is approximate, hence the outer one.
+  // An HNSW index serves only ORDER BY the bare operator with LIMIT, in approximate order: the outer query
+  // re-ranks.
   return `with candidates as materialized (
       select ${columns.join(", ")}, ${tables.embedding} from only ${tables.embeddings} where ${condition}
       order by ${indexed} ${operator} ${query(vector)} limit ${candidates})

@@ -1,52 +1,57 @@
 import type { Precision } from "../postgres/vector-index.ts";
 import type { Filter } from "../filters/sql.ts";
 
-/** What of a store's row a search depends on. It may be out of date: every search compares it with the row as it is. */
+/**
+ * The fields of a store's row that a search depends on. They may be cached: each search compares them with
+ * the row.
+ */
 export interface SearchedStore {
   id: string;
   dimensions: number | null;
   embedding_model: string | null;
-  /** Text search configuration; null: the service's own. */
+  /** Postgres text search configuration; null: the service's default. */
   language: string | null;
-  /** The table that holds the store's rows, not quoted; null: the shared one. */
+  /** Name of the store's own table, not quoted; null: the rows are in the shared table. */
   own_table: string | null;
-  /** What the index in use keeps of each vector; null: there is none. */
+  /** Precision of the vectors in the store's HNSW index; null: the store has no usable index. */
   index_precision: Precision | null;
 }
 
 /** A search by vector, by keywords, or by both. */
 export interface SearchQuery {
-  /** pgvector's binary form, which spares both sides the conversion to text; undefined: by keywords alone. */
+  /** The vector in pgvector's binary format, which is faster than text; undefined: keyword search only. */
   vector: Buffer | undefined;
-  /** Undefined: ranked by distance, not by rank in two searches. */
+  /** Undefined: results are ranked by distance, without rank fusion. */
   fusion: Fusion | undefined;
   resultsMax: number;
   filter: Filter | undefined;
-  /** Whether to compare every vector though there is an index. */
+  /** Whether to compare every vector (exact search) even if the store has an index. */
   isExact: boolean;
-  /** `hnsw.ef_search`, 1 to 1,000; undefined: the session's. */
+  /** `hnsw.ef_search`, 1 to 1,000; undefined: the session's setting. */
   efSearch: number | undefined;
 }
 
-/** What is to be joined with the search by vector, if there is one, and how much each of the two counts. */
+/**
+ * Hybrid search: a keyword search to fuse with the vector search, if there is one, and the weights of both.
+ */
 export interface Fusion {
-  /** The text whose words are searched for; undefined: by vector alone. */
+  /** The text whose words are searched for; undefined: vector search only. */
   keywords: string | undefined;
-  /** Text search configuration, such as "english". */
+  /** Postgres text search configuration, such as "english". */
   language: string;
-  /** 0 or more, not both 0. */
+  /** Weights, 0 or more; one of them is more than 0. */
   vectorWeight: number;
   keywordsWeight: number;
 }
 
-/** A hit: the row and its score. */
+/** A search result: a row and its score. */
 export interface SearchHit {
   id: string;
   content: string;
   metadata: Record<string, unknown> | null;
-  /** The file the row was cut from; null where the caller added it. */
+  /** Id of the file that the row is a chunk of; null: the caller added the row. */
   file_id: string | null;
-  /** That file's name; null where the file is gone too. */
+  /** Name of that file; null when there is no file, or the file was deleted. */
   filename: string | null;
   /** 0 to 1. */
   score: number;

@@ -11,7 +11,10 @@ import type { Search } from "./request.ts";
 
 const METHODS = { exact: SearchMethod.EXACT, index: SearchMethod.INDEX, keyword: SearchMethod.KEYWORD };
 
-/** The reply to a search, of what each of its texts, or its vector, found. `tokens`: what it cost, where that is known. */
+/**
+ * Builds the reply to a search from the results of each of its texts, or of its vector. `tokens` are the
+ * tokens used by the embedding model; undefined: not reported.
+ */
 export function toSearchResponse(
   { texts, resultsMax, scoreMin }: Search,
   found: readonly Findings[],
@@ -29,7 +32,7 @@ export function toSearchResponse(
   });
 }
 
-/** Joins the hits of several searches: each row once, with its best score, best first, ties by id. */
+/** Merges the hits of several searches: each row once, with its best score, best first, ties by id. */
 function mergeBest(found: readonly Findings[], resultsMax: number): readonly SearchHit[] {
   const [only] = found;
   if (found.length === 1 && only !== undefined) return only.hits;

@@ -6,14 +6,14 @@ import { readFilter } from "../filters/message.ts";
 import type { Filter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
 
-/** A search as it was asked for, checked as far as that is possible without the store. */
+/** A validated search request. Checks that need the store, such as dimensions, come later. */
 export interface Search {
-  /** What its fields are called in errors begins with this: "" or such as "searches[2].". */
+  /** Prefix of field names in error messages: "", or for example "searches[2].". */
   path: string;
   texts: string[];
-  /** The vector to search for; undefined: those of the texts. */
+  /** The caller's vector; undefined: the texts are embedded. */
   vector: Float32Array | undefined;
-  /** Undefined: by vector alone, with its own scores. */
+  /** Weights of a hybrid search; undefined: vector search only, scored by similarity. */
   weights: Weights | undefined;
   filter: Filter | undefined;
   resultsMax: number;
@@ -22,7 +22,7 @@ export interface Search {
   isExact: boolean;
 }
 
-/** How much a search by vector and one by keywords count: 0 to 1,000,000, not both 0. */
+/** Weights of the vector search and the keyword search: 0 to 1,000,000, not both 0. */
 export interface Weights {
   vector: number;
   keywords: number;
@@ -30,7 +30,9 @@ export interface Weights {
 
 const RANKERS = ["auto", "none", "default-2024-11-15", "default_2024_08_21"];
 
-/** Checks a search. `resultsLimit` is the most results this caller may ask for. */
+/**
+ * Validates a search request. `resultsLimit` is the maximum of `max_num_results`. Throws INVALID_ARGUMENT.
+ */
 export function readSearch(request: SearchRequest, path: string, resultsLimit: number): Search {
   const { embedding, filters, rankingOptions, efSearch } = request;
   const resultsMax = request.maxNumResults ?? limits.search_results_default;
@@ -57,7 +59,9 @@ export function readSearch(request: SearchRequest, path: string, resultsLimit: n
   };
 }
 
-/** Whether the texts of a search are to be embedded. */
+/**
+ * Whether the texts of a search must be embedded: there is no vector, and the vector search has some weight.
+ */
 export function needsEmbedding({ vector, weights }: Search): boolean {
   return vector === undefined && weights?.vector !== 0;
 }

@@ -5,32 +5,41 @@ import type { VectorIndex } from "./nearest.ts";
 import type { SearchedStore, SearchHit, SearchQuery } from "./query.ts";
 import { composeSearch, type FoundRow, type Statement } from "./statement.ts";
 
-/** What a search found, and how. */
+/** The results of one query, and how they were found. */
 export interface Findings {
   hits: SearchHit[];
   method: "exact" | "index" | "keyword";
-  /** Whether there are as many hits as were asked for, or as match. */
+  /** Whether there are min(resultsMax, matching rows) hits; false when the exact search timed out. */
   isComplete: boolean;
 }
 
-/** What was found, or why nothing was: the store is not as it was taken to be, and "gone" or "expired" when it is that. */
+/**
+ * The results, or why there are none: `stale` = the cached store row is out of date (read the row again and
+ * repeat the search), `gone` = the store is deleted, `expired` = the store has expired.
+ */
 export type Outcome = Findings | "stale" | "gone" | "expired";
 
-/** Where and with what patience to search. */
+/** The connections and limits of a search. */
 export interface Searching {
   pool: pg.Pool;
-  /** Settings of the session that the pool's connections do not have by themselves; see `Database`. */
+  /** Session settings that the pool's connections lack, set per transaction; see `Database`. */
   settings: Settings;
-  /** How long an exact search may take that makes up for what an index did not give. The embedded database does not enforce it. */
+  /**
+   * `statement_timeout` in ms of the exact search that follows an index search with too few results. The
+   * embedded database does not enforce timeouts.
+   */
   exactTimeoutMs: number;
 }
 
-/** Values of Postgres's settings by name; text must be fit for SQL as it is. */
+/**
+ * Values of Postgres settings by name. Text goes into SQL unquoted, so text must never come from a caller.
+ */
 export type Settings = Record<string, string | number>;
 
 /**
- * Searches a store. Finds min(resultsMax, matching rows): where an index gives fewer, also to a fusion, every row that
- * matches is compared. When that takes too long, the hits are what there is, and not complete; without any the search fails.
+ * Searches a store. Returns min(resultsMax, matching rows) hits: when an index gives fewer, also for a hybrid
+ * search's vector part, an exact search of all matching rows follows. If the exact search times out, the
+ * index's hits are returned with `isComplete` false; without any hits the timeout is thrown.
  */
 export async function searchStore(
   { pool, settings, exactTimeoutMs }: Searching,
@@ -51,7 +60,7 @@ export async function searchStore(
   const hits = rows.map((row) => toHit(row, query));
   const method = query.vector === undefined ? "keyword" : "exact";
   if (index === undefined) return { hits, method, isComplete: true };
-  // Of a fusion the search by keywords may have given all the hits, and that by vector none.
+  // In a hybrid search the keyword part may fill the results while the vector part found too few rows.
   const isShort = query.fusion === undefined ? hits.length < query.resultsMax : (rows[0]?.is_short ?? true);
   if (!isShort) return { hits, method: "index", isComplete: true };
   try {
@@ -99,12 +108,15 @@ async function runStatement(
   }
 }
 
-/** Postgres's words for a table that is gone, and for vectors of other dimensions than there used to be. */
+/**
+ * Whether an error shows a stale cache: undefined_table (42P01), or pgvector's error for other dimensions
+ * (22000).
+ */
 function isSignOfChange(error: unknown): boolean {
   return error instanceof pg.DatabaseError && (error.code === "42P01" || error.code === "22000");
 }
 
-/** query_canceled, also by statement_timeout. */
+/** Whether a statement was cancelled (57014), which includes statement_timeout. */
 function isTimeout(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "57014";
 }
@@ -115,9 +127,8 @@ function toHit({ value, id, content, metadata, file_id, filename }: FoundRow, qu
 }
 
 /**
- * Similarity of a cosine distance (0 to 2), as litellm-pgvector defined it: 1 - d/2. Rounding can
- * put a distance just outside its range. A vector of zeros has no direction: its distance is NaN,
- * which Postgres sorts last, and its score is 0.
+ * Converts a cosine distance d (0 to 2) to a score of 1 to 0: 1 - d/2, as litellm-pgvector does. Clamps,
+ * because rounding can put a distance slightly outside 0 to 2. NaN, the distance of a zero vector, becomes 0.
  */
 export function toScore(distance: number): number {
   return Number.isNaN(distance) ? 0 : Math.min(1, Math.max(0, 1 - distance / 2));

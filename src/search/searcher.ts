@@ -16,26 +16,26 @@ import { needsEmbedding, type Search } from "./request.ts";
 import { searchStore, type Findings, type Outcome } from "./run.ts";
 import { KnownStores, type KnownStore } from "./store-cache.ts";
 
-/** How searches are run. */
+/** Settings of searches. */
 export interface SearchOptions {
-  /** How long an exact search may take that makes up for what an index did not give. */
+  /** Timeout in ms of the exact search that follows an index search with too few results. */
   exactTimeoutMs: number;
-  /** Text search configuration of stores that have none of their own. */
+  /** Postgres text search configuration of stores that name none, such as "english". */
   textSearchLanguage: string;
 }
 
-/** What was found. */
+/** The results of several searches in one store. */
 export interface SearchResults {
-  /** For each search what each of its texts, or its vector, found. */
+  /** For each search, the results of each of its texts, or of its vector. */
   found: Findings[][];
-  /** What embedding all texts cost. */
+  /** Tokens used to embed all texts; 0 when nothing was embedded. */
   tokens: number;
 }
 
-/** How often a search is begun anew because the store was changed under it. */
+/** Attempts per search when the cached store row proves stale or the store changes during the search. */
 const ATTEMPTS_MAX = 5;
 
-/** Runs searches with what it remembers of the stores. */
+/** Runs searches, with a cache of store rows. */
 export class Searcher {
   readonly #database: Database;
   readonly #embedder: Embedder;
@@ -49,14 +49,16 @@ export class Searcher {
     this.#embedder = embedder;
     this.#options = options;
     this.#touches = new Touches(database.pool, database.tables);
-    // The other half of the pool is left to everybody else.
+    // One request may use at most half of the pool's connections, so that a batch cannot starve other
+    // requests.
     const half = Math.floor((database.pool.options.max ?? 1) / 2);
     this.#concurrencyMax = Math.max(1, Math.min(limits.search_concurrency_max, half));
   }
 
   /**
-   * Searches a store: NOT_FOUND when there is none, VECTOR_STORE_EXPIRED when it has expired. One that is not known yet
-   * is read before anything is embedded; what is known is verified by the statement that searches.
+   * Runs searches in one store. Throws NOT_FOUND when the store does not exist, VECTOR_STORE_EXPIRED when it
+   * has expired, and a conflict when the store keeps changing. A store that is not cached is read before
+   * anything is embedded; a cached row is verified by the search statement itself, which saves a round trip.
    */
   async run(storeId: string, searches: readonly Search[], signal: AbortSignal): Promise<SearchResults> {
     let embeddings: Promise<Embeddings> | undefined;
@@ -71,7 +73,8 @@ export class Searcher {
           return results;
         }
       } catch (error) {
-        // It may be what is known of the store that is wrong.
+        // A stale cache may have caused the error, such as a mismatch of dimensions or model: retry if the
+        // row differs.
         if (known === undefined || signal.aborted || !(await this.#hasChanged(known))) throw error;
       }
       known = undefined;
@@ -79,7 +82,7 @@ export class Searcher {
     throw conflict();
   }
 
-  /** One try, with the store as it is taken to be; "stale" when it turns out not to be so. */
+  /** One attempt with a possibly cached store row; "stale" when the row proves to be out of date. */
   async #attempt(
     store: KnownStore & { embedding_count?: string },
     searches: readonly Search[],
@@ -126,7 +129,7 @@ export class Searcher {
       async ({ search, query }, fit) => {
         const outcome = await searchStore(searching, this.#database.tables, store, query, fit);
         if (typeof outcome !== "string") {
-          // A reply has the metadata twice.
+          // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
           for (const { content, metadata } of outcome.hits)
             chars += content.length + 2 * estimateJsonLength(metadata);
         }
@@ -140,7 +143,7 @@ export class Searcher {
     );
   }
 
-  /** One query for each vector, or for each text where that is not embedded. */
+  /** Makes one query per vector, or per text when the texts are not embedded. */
   #toQueries(
     store: KnownStore,
     searches: readonly Search[],
@@ -187,7 +190,7 @@ export class Searcher {
   async #readStore(id: string): Promise<VectorStoreRow> {
     this.#stores.delete(id);
     const store = await requireActiveStore(this.#database.pool, this.#database.tables, id);
-    // An empty one gets its dimensions with its first row.
+    // Do not cache an empty store: its dimensions and model change with the first row.
     if (store.embedding_count !== "0") this.#stores.add(store);
     return store;
   }

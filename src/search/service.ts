@@ -16,7 +16,7 @@ import { readSearch, type Search } from "./request.ts";
 import type { Findings } from "./run.ts";
 import { Searcher, type SearchOptions } from "./searcher.ts";
 
-/** Searches stores by text, vector and keywords. */
+/** Implements SearchService: search by text, by vector, by keywords, and hybrid. */
 export function searchService(
   database: Database,
   embedder: Embedder,

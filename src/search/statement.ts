@@ -4,17 +4,17 @@ import { selectMatching } from "./keywords.ts";
 import { selectNearest, type VectorIndex } from "./nearest.ts";
 import type { Fusion, SearchedStore, SearchQuery } from "./query.ts";
 
-/** A statement for node-postgres. */
+/** A query config of node-postgres. */
 export interface Statement {
   text: string;
   values: unknown[];
-  /** Prepared under this name. */
+  /** Name of the prepared statement; absent: not prepared. */
   name?: string;
 }
 
-/** A row of a search's result: of the store alone where nothing was found. */
+/** A result row of the search statement; without hits, a single row whose `id` is null. */
 export interface FoundRow {
-  /** Whether the store is as the search took it to be; what was found counts for nothing otherwise. */
+  /** Whether the cached store row equals the current one; otherwise the hits must be discarded. */
   is_current: boolean;
   has_expired: boolean;
   id: string | null;
@@ -22,22 +22,23 @@ export interface FoundRow {
   metadata: Record<string, unknown> | null;
   file_id: string | null;
   filename: string | null;
-  /** Cosine distance, 0 to 2 or NaN; or, of a fusion, the score. */
+  /** Cosine distance, 0 to 2 or NaN; for a hybrid search, the fused score. */
   value: number;
-  /** Of a fusion: whether its search by vector found fewer rows than it was to contribute. */
+  /** For a hybrid search: whether its vector part found fewer rows than its number of candidates. */
   is_short?: boolean | null;
 }
 
-/** The constant of reciprocal rank fusion, as its authors chose it. */
+/** The constant k = 60 of reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009). */
 const RANK_OFFSET = 60;
 
-/** Rows each of two searches contributes to a fusion: twice the results asked for, within these bounds. */
+/** Bounds of the candidates that each part of a hybrid search contributes: twice the results asked for. */
 const CANDIDATES_MIN = 20;
 const CANDIDATES_MAX = 100;
 
 /**
- * Composes the one statement of a search: what it finds beside what has become of the store, in one snapshot. Results
- * come best first. No rows at all: the store is gone. `tables` are as the store sees them.
+ * Composes the single statement of a search. One snapshot gives both the hits, best first, and the check of
+ * the cached store row. No result row at all means that the store is deleted. `tables` must be placed for the
+ * store.
  */
 export function composeSearch(
   tables: Tables,
@@ -48,7 +49,8 @@ export function composeSearch(
   const values: unknown[] = [];
   const { filter, fusion } = query;
   const id = bind(values, store.id, "text");
-  // A table of its own has the rows of one store only; nothing shall lure the planner to its primary key.
+  // A store's own table holds only its rows. Without a condition on the store id, the planner cannot prefer
+  // the primary key over the HNSW index.
   const conditions = store.own_table === null ? [`${tables.vectorStoreId} = ${id}`] : [];
   if (filter !== undefined) conditions.push(compileFilter(filter, tables.metadata, values));
   const rows = { condition: conditions.length === 0 ? "true" : conditions.join(" and "), index };
@@ -69,14 +71,15 @@ export function composeSearch(
       (select filename from ${tables.files} as files where files.id = hits.file_id) as filename
     from ${tables.vectorStores} as stores left join hits on true
     where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
-  // Only this one has the same text for every store: what a connection has prepared takes memory in its backend for good.
-  // And a statement that is not prepared never gets a generic plan, which might leave the index.
+  // Prepare only the statement whose text is the same for all stores: each prepared statement takes memory in
+  // its backend for the life of the connection. And a generic plan of a prepared statement might not use the
+  // HNSW index.
   const isCommon = store.own_table === null && filter === undefined && fusion === undefined;
   return isCommon ? { name: "search_exactly", text, values } : { text, values };
 }
 
 interface Rows {
-  /** SQL: which rows take part. */
+  /** SQL condition that rows must meet. */
   condition: string;
   index: VectorIndex | undefined;
 }
@@ -88,7 +91,7 @@ function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values
       from (${selectNearest(tables, columns, vector, { ...rows, rowsMax: query.resultsMax }, values)}) nearest`;
 }
 
-/** Weighted reciprocal rank fusion, scaled so that what is first in both searches has 1. */
+/** Weighted reciprocal rank fusion, scaled so that a row that is first in both searches has score 1. */
 function selectByRank(
   tables: Tables,
   store: SearchedStore,

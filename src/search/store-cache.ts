@@ -1,14 +1,15 @@
 import type { VectorStoreRow } from "../storage/stores.ts";
 
-/** What is kept of a store's row: what it is, not what it was used for. */
+/** The cached fields of a store's row: those a search depends on, without counts and times. */
 export type KnownStore = Pick<
   VectorStoreRow,
   "id" | "dimensions" | "embedding_model" | "language" | "own_table" | "index_precision"
 >;
 
 /**
- * Remembers the stores read last, so that a search need not read the row first. Other processes change and delete
- * stores: what is remembered is an assumption, good for a statement that compares it with the row itself.
+ * A FIFO cache of store rows, which saves a search one round trip. Other processes change and delete stores
+ * without invalidating the cache, so every statement that uses a cached row must compare it with the current
+ * row.
  */
 export class KnownStores {
   readonly #stores = new Map<string, KnownStore>();
@@ -22,7 +23,7 @@ export class KnownStores {
     return this.#stores.get(id);
   }
 
-  /** Remembers a store that has rows, in place of the one remembered longest. */
+  /** Adds a store that has rows; when the cache is full, evicts the entry added first. */
   add({ id, dimensions, embedding_model, language, own_table, index_precision }: KnownStore): void {
     this.delete(id);
     this.#stores.set(id, { id, dimensions, embedding_model, language, own_table, index_precision });

@@ -2,10 +2,10 @@ import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /**
- * What tells one state of a store's rows, and of where they are, from every other; undefined when there is no such
- * store. A database that gives the same version as the primary has every write to the store that the primary had
- * acknowledged by then. Searching does not change it. Two stores that had an id one after the other differ in
- * `created_at`, taken as a number because its text depends on each server's time zone.
+ * A version that changes whenever a store's rows or their table change; undefined when the store does not
+ * exist. A replica with the same version as the primary has every write to the store that the primary had
+ * acknowledged. Searches do not change the version. `created_at` tells a store from a deleted one with the
+ * same id; its epoch is used because its text depends on the server's time zone.
  */
 export async function findVersion(
   client: Queryable,
