@@ -53,7 +53,7 @@ function readBatch(requests: readonly SearchRequest[], resultsLimit: number): Se
       const param = `${path}vector_store_id`;
       throw invalidArgument(
         param,
-        `Invalid '${param}': all searches are of the one store named outside of them.`,
+        `Invalid '${param}': a batch searches a single store, named outside of 'searches'.`,
       );
     }
     return readSearch(request, path, resultsLimit);

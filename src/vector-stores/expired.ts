@@ -1,18 +1,22 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
-/** Stores that expired so many seconds ago ($1) and still hold something. Nobody can have used them since. */
+/**
+ * SQL condition: the store expired at least $1 seconds ago and is not emptied yet. Expired stores refuse all
+ * use.
+ */
 const EXPIRED = `expires_at <= now() - $1 * interval '1 second'
   and (status <> 'expired' or embedding_count > 0 or (file_counts ->> 'total')::bigint > 0)`;
 
-/** Finds stores that are to be emptied, those that expired first before all others. */
+/** Returns the ids of at most `storesMax` stores to empty, in order of expiry. */
 export async function findExpiredStores(
   client: Queryable,
   tables: Tables,
   graceSeconds: number,
   storesMax: number,
 ): Promise<string[]> {
-  // Reads every store's row, 100,000 of them in some 20 ms; an index on the time would cost each search more.
+  // Sequential scan: 100,000 stores take 20 ms. An index on expires_at would cost more: searches update the
+  // column of stores that expire, and these updates could then not be HOT.
   const result = await client.query<{ id: string }>(
     `select id from ${tables.vectorStores} where ${EXPIRED} order by expires_at, id limit $2`,
     [graceSeconds, storesMax],
@@ -20,7 +24,10 @@ export async function findExpiredStores(
   return result.rows.map((row) => row.id);
 }
 
-/** Locks a store that is to be emptied until the end of the transaction; undefined when it is not, or is locked. */
+/**
+ * Locks the row of a store to empty, until the end of the transaction. Undefined when the store is not to be
+ * emptied, or when its row is locked (SKIP LOCKED).
+ */
 export async function lockExpiredStore(
   client: Queryable,
   tables: Tables,
@@ -34,7 +41,7 @@ export async function lockExpiredStore(
   return result.rows[0];
 }
 
-/** Records that an expired store holds nothing any more, in the transaction that took out the last of it. */
+/** Marks an expired store as emptied, in the transaction that deletes the last of its contents. */
 export async function recordEmptied(client: Queryable, tables: Tables, id: string): Promise<void> {
   await client.query(
     `update ${tables.vectorStores} set status = 'expired', usage_bytes = 0, embedding_count = 0, row_changes = row_changes + 1,

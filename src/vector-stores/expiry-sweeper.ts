@@ -13,31 +13,35 @@ import { deleteEmbeddings } from "../storage/embeddings.ts";
 import { findExpiredStores, lockExpiredStore, recordEmptied } from "./expired.ts";
 import { removeContents } from "./removal.ts";
 
-/** How what has expired is removed. */
+/** Settings of the expiry sweeper. */
 export interface ExpiryOptions {
-  /** Seconds between two looks; 0: nothing is removed. */
+  /** Seconds between two sweeps; 0: the sweeper is off. */
   sweepSeconds: number;
-  /** Seconds for which the contents of an expired store are kept, at least 60. */
+  /** Seconds from a store's expiry to the removal of its contents, at least 60. */
   graceSeconds: number;
 }
 
-/** Gets what was removed, and what went wrong. */
+/** The logger of the sweeper, whose events belong to no request. */
 export interface ExpiryLog {
   info: (line: object, message: string) => void;
   warn: (line: object, message: string) => void;
 }
 
-/** Rows deleted in one transaction: some 50 ms, and as much for whoever waits on the embedded database. */
+/**
+ * Rows deleted per transaction: about 50 ms, for which the embedded database, having one session, blocks all
+ * calls.
+ */
 const BATCH_ROWS = 5_000;
-/** Stores looked for at a time, and files. */
+/** Stores and files fetched per query. */
 const STORES_MAX = 1_000;
 const FILES_MAX = 100;
-/** How long a transaction waits for a lock before its store is put off to the next look. */
+/** `lock_timeout` in ms; after it, the store is left to the next sweep. */
 const LOCK_WAIT_MS = 2_000;
 
 /**
- * Removes what has expired or was left behind, in the background. Returns how to stop it; what was begun goes on at the
- * next look, in whichever process.
+ * Starts the background sweeper, which removes the contents of expired stores, expired files, old ingests and
+ * what crashed uploads have left behind. `stop` aborts the sweep and resolves when it has ended; the next
+ * sweep, in any process, continues the work.
  */
 export function startExpirySweeper(
   database: Database,
@@ -62,7 +66,7 @@ export function startExpirySweeper(
   };
 }
 
-/** Looks once, and removes all it finds. What fails is logged, and does not keep it from the rest. */
+/** Runs one sweep. A failure of one kind of removal is logged and does not stop the others. */
 export async function sweepExpired(
   database: Database,
   buckets: Buckets,
@@ -81,21 +85,21 @@ export async function sweepExpired(
     if (signal.aborted) return;
     await remove().catch((error: unknown) => {
       if (!signal.aborted)
-        log.warn({ err: error, removed }, "Removing what has expired failed; it is tried again");
+        log.warn({ err: error, removed }, "Removing expired data failed; the next sweep retries");
     });
   }
 }
 
-/** Removes some at a time until there are no more. */
+/** Calls `remove` until it returns less than a full batch. */
 async function repeat(remove: (filesMax: number) => Promise<number>, signal: AbortSignal): Promise<void> {
   let removed = FILES_MAX;
   while (removed === FILES_MAX && !signal.aborted) removed = await remove(FILES_MAX);
 }
 
 /**
- * Removes the contents of expired stores. Every transaction is short, takes one store's rows, and holds the lock that
- * lets one process at a time do this; ends when another is at it. What fails keeps no other store from its turn; the
- * first error is thrown in the end.
+ * Removes the contents of expired stores, in short transactions that each delete rows of one store. An
+ * advisory lock lets one process at a time do so; returns early when another process holds the lock. A
+ * failure for one store does not stop the others; the first error is thrown at the end.
  */
 async function emptyStores(
   database: Database,
@@ -139,12 +143,15 @@ async function emptyStore(
   return outcome;
 }
 
-/** What became of a step: there is more of it, it is done, the store is in use, or another process sweeps. */
+/**
+ * The result of a step: `begun` = rows are left, `used` = the store is in use, `taken` = another process
+ * sweeps.
+ */
 type Outcome = "begun" | "done" | "used" | "taken";
 
 /**
- * Takes a step of emptying a store, unless it is written to, or active again by the time it is locked: a writer that
- * began before the expiry holds the placement's lock until its commit, and one that begins after it is refused.
+ * Runs a step of emptying a store, unless the store is in use. A writer that began before the expiry holds
+ * the placement lock until its commit, which may renew the expiry; a writer that begins later is refused.
  */
 async function tryExpired(
   database: Database,
@@ -164,7 +171,7 @@ async function tryExpired(
   }
 }
 
-/** Deletes some of a store's rows in the shared table, with their counts. */
+/** Deletes a batch of a store's rows in the shared table, and subtracts them from the store's counts. */
 async function deleteSome(
   client: Client,
   tables: Tables,
@@ -175,12 +182,13 @@ async function deleteSome(
   if (store === undefined) return "used";
   const some = `${tables.id} in (select ${tables.id} from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 limit $2)`;
   const removed = await deleteEmbeddings(client, tables, id, some, [BATCH_ROWS]);
-  // Beside the store's own table they are remains of its move, and not counted.
+  // If the store has its own table, rows in the shared table are leftovers of the move and not part of the
+  // counts.
   if (removed.rows > 0 && store.own_table === null) await recordRemoval(client, tables, id, removed);
   return removed.rows === BATCH_ROWS ? "begun" : "done";
 }
 
-/** Deletes all else a store holds: its files, its own table, its ingests. */
+/** Deletes everything else in a store: its attachments, its own table and its ingests. */
 async function deleteRest(
   client: Client,
   tables: Tables,
@@ -193,10 +201,10 @@ async function deleteRest(
   return "done";
 }
 
-/** Rolls back what was done before the store was seen to be in use. */
+/** Thrown inside a step's transaction to roll back when the store turns out to be in use. */
 class InUse extends Error {}
 
-/** Runs a transaction while no other process is sweeping; undefined when one is. */
+/** Runs a transaction under the sweep's advisory lock; undefined when another process holds the lock. */
 async function inTurn<T>(
   { pool, tables }: Database,
   work: (client: Client) => Promise<T>,

@@ -9,21 +9,22 @@ import { deleteStore } from "../storage/stores.ts";
 import { deleteAttachments } from "../vector-store-files/rows.ts";
 
 /**
- * Deletes a store with everything in it, in a transaction that begins with this call. False when there is no such
- * store; then the transaction has to be rolled back.
+ * Deletes a store and its contents. This must be the transaction's first call, because of the lock order.
+ * Returns false when the store does not exist; the transaction must then be rolled back.
  */
 export async function removeStore(client: Client, tables: Tables, id: string): Promise<boolean> {
-  // The shared placement lock keeps the index worker from switching the rows to another table meanwhile.
+  // Takes the shared placement lock: the index worker cannot switch the store to another table during the
+  // deletion, which would leave that table orphaned.
   if ((await openForWriting(client, tables, id)) === undefined) return false;
   return removeContents(client, tables, id, () => deleteStore(client, tables, id));
 }
 
 /**
- * Deletes all that a store holds: files, embeddings, its own table, ingests. `claim` locks or deletes the store's row
- * and says whether to go on; where it is false, so is the result, and the transaction has to be rolled back.
+ * Deletes a store's contents: attachments, embeddings, its own table, ingests. `claim` locks or deletes the
+ * store's row; when `claim` resolves to false, the result is false and the transaction must be rolled back.
  *
- * Everybody who locks more than one of these takes the locks in this order, so that no two transactions deadlock: the
- * attachments, the index catalog, the store's row, its embeddings.
+ * Lock order: attachments, index catalog, the store's row, embeddings. Every transaction that takes more than
+ * one of these locks must follow the same order, otherwise two transactions can deadlock.
  */
 export async function removeContents(
   client: Client,

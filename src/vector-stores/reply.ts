@@ -9,7 +9,10 @@ import { toSeconds } from "../api/time.ts";
 import { INDEX_STATES, PRECISIONS } from "../indexes/enums.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 
-/** Makes the message of a store's row. `language` is the service's own, for a store that names none. */
+/**
+ * Converts a store's row to the API's message. `language` is the service's default, for stores that name
+ * none.
+ */
 export function toVectorStore(row: VectorStoreRow, language: string): VectorStore {
   return create(VectorStoreSchema, {
     id: row.id,
@@ -46,7 +49,10 @@ function toStatus(row: VectorStoreRow): VectorStoreStatus {
   return row.file_counts.in_progress > 0 ? VectorStoreStatus.IN_PROGRESS : VectorStoreStatus.COMPLETED;
 }
 
-/** litellm-pgvector stored values of any type; OpenAI's are strings. */
+/**
+ * Converts metadata values to strings, OpenAI's type: litellm-pgvector's rows may hold values of any JSON
+ * type.
+ */
 function toStrings(metadata: Record<string, unknown> | null): Record<string, string> {
   const pairs = Object.entries(metadata ?? {});
   return Object.fromEntries(

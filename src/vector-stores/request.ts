@@ -13,7 +13,7 @@ import type { ExpiresAfter as Expiry, NewVectorStore, VectorStoreChange } from "
 import { checkFileId, type Attachable } from "../vector-store-files/attach.ts";
 import { readChunking } from "../vector-store-files/request.ts";
 
-/** Checks what a new store is to be like. */
+/** Validates the request for a new store. Throws INVALID_ARGUMENT. */
 export function readNewStore(request: CreateVectorStoreRequest): Omit<NewVectorStore, "id" | "createdAt"> {
   if (request.id !== undefined) checkIdentifier(request.id, "id");
   if (request.dimensions !== undefined)
@@ -33,7 +33,10 @@ export function readNewStore(request: CreateVectorStoreRequest): Omit<NewVectorS
 
 const CHANGEABLE = ["name", "expires_after", "metadata"] as const;
 
-/** Checks what an update changes: the fields of its mask, or without a mask the fields that are set. */
+/**
+ * Validates an update and returns the fields to change: those in `update_mask`, or without a mask those that
+ * are set. Throws INVALID_ARGUMENT.
+ */
 export function readChange(request: UpdateVectorStoreRequest): VectorStoreChange {
   const paths = request.updateMask?.paths ?? [];
   for (const path of paths) {
@@ -97,7 +100,7 @@ function readMetadata(metadata: Record<string, string>): Record<string, string> 
   return metadata;
 }
 
-/** Checks the files that a new store starts with. */
+/** Validates the files to attach to a new store. Throws INVALID_ARGUMENT. */
 export function readFileIds(request: CreateVectorStoreRequest): Attachable[] {
   const chunking = readChunking(request.chunkingStrategy);
   checkLength("file_ids", request.fileIds.length, limits.store_files_max);

@@ -30,7 +30,10 @@ import { removeStore } from "./removal.ts";
 import { toVectorStore } from "./reply.ts";
 import { readChange, readFileIds, readNewStore } from "./request.ts";
 
-/** Creates, reads, updates, lists and deletes vector stores. `language` is that of stores that name none. */
+/**
+ * Implements VectorStoreService. `wake` makes this process's pipeline poll for attached files; `language` is
+ * the text search configuration of stores that name none.
+ */
 export function vectorStoreService(
   database: Database,
   wake: () => void,
@@ -91,7 +94,9 @@ export function vectorStoreService(
   };
 }
 
-/** Why a write that should have met an active store met none. */
+/**
+ * The error for an update that matched no row: NOT_FOUND, or VECTOR_STORE_EXPIRED when the store has expired.
+ */
 async function explainRefusal(client: Queryable, tables: Tables, id: string): Promise<unknown> {
   return requireActiveStore(client, tables, id).then(
     () => vectorStoreNotFound(id),
@@ -99,7 +104,7 @@ async function explainRefusal(client: Queryable, tables: Tables, id: string): Pr
   );
 }
 
-/** Inserts a store together with its first files, and returns its row; undefined when the id is taken. */
+/** Inserts a store and attaches its first files, in one transaction. Undefined when the id is taken. */
 async function insertWithFiles(
   { pool, tables }: Database,
   store: NewVectorStore,
@@ -113,7 +118,10 @@ async function insertWithFiles(
   });
 }
 
-/** Whether a store is as its creator asked for it. */
+/**
+ * Whether a store equals a repeated creation request with the same idempotency key. Dimensions, precision and
+ * language match any value when the request omits them.
+ */
 function isSameStore(asked: NewVectorStore, store: VectorStoreRow): boolean {
   return (
     asked.name === store.name &&
