@@ -16,7 +16,10 @@ const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or">>([
   [FilterType.NIN, "nin"],
 ]);
 
-/** Checks a filter message, against the limits too, and gives the filter it stands for. */
+/**
+ * Validates a filter message, including its depth and size, and converts it to a Filter. Throws
+ * INVALID_ARGUMENT, naming the part of `param` that is wrong.
+ */
 export function readFilter(message: FilterMessage, param = "filters"): Filter {
   let conditions = 0;
   return read(message, param, 1);

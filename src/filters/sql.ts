@@ -1,10 +1,10 @@
 import { invalidArgument } from "../errors.ts";
 import { isStorable } from "../postgres/text.ts";
 
-/** What a metadata key is compared with: a JSON scalar other than null. */
+/** A value to compare with: a JSON scalar other than null. */
 export type FilterValue = string | number | boolean;
 
-/** A condition on metadata; `proto/pgquiver/v1/filters.proto` says what each operator means. */
+/** A condition on metadata; the operators are defined in `proto/pgquiver/v1/filters.proto`. */
 export type Filter =
   | { type: "eq" | "ne"; key: string; value: FilterValue }
   | { type: Ordering; key: string; value: string | number }
@@ -15,18 +15,18 @@ type Ordering = "gt" | "gte" | "lt" | "lte";
 
 const orderingOperators: Record<Ordering, string> = { gt: ">", gte: ">=", lt: "<", lte: "<=" };
 
-/** Values of an `in` that are looked up in an index one by one. */
+/** Maximum number of values for which `in` is compiled to equalities, which a GIN index can serve. */
 const INDEXED_VALUES_MAX = 8;
 
 /**
  * Compiles a filter to a boolean SQL expression that is true or false for every row, never null.
  *
- * `column` is a quoted expression of type jsonb, evaluated several times; where it is SQL null, or
- * no JSON object, it has no keys. Keys and values are pushed onto `params` and referred to as
- * `$n::type`, so the expression fits into a statement whose earlier parameters are already there.
+ * `column` is a quoted SQL expression of type jsonb without side effects, evaluated several times; SQL null,
+ * and JSON that is not an object, count as an object without keys. Keys and values are pushed onto `params`
+ * and referenced as `$n::type`, so `params` may already hold earlier parameters of the statement.
  *
- * `and` of nothing is true, `or` of nothing false. Throws INVALID_ARGUMENT on what jsonb cannot hold:
- * NUL, half a surrogate pair, NaN, an infinity. Depth and size are the caller's to limit.
+ * An empty `and` is true, an empty `or` is false. Throws INVALID_ARGUMENT for values that jsonb cannot hold:
+ * NUL, a lone surrogate, NaN, an infinity. The caller must limit depth and size.
  */
 export function compileFilter(filter: Filter, column: string, params: unknown[]): string {
   switch (filter.type) {
@@ -35,7 +35,7 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
     case "ne":
       return `not ${compileEquality(filter.key, filter.value, column, params)}`;
     case "in":
-      // A GIN index serves equalities, and a list is tested faster as a whole.
+      // A GIN index can serve equalities, but not `= any`; for long lists one `= any` test per row is faster.
       return filter.values.length > 0 && filter.values.length <= INDEXED_VALUES_MAX
         ? `(${filter.values.map((value) => compileEquality(filter.key, value, column, params)).join(" or ")})`
         : compileMembership(filter.key, filter.values, column, params);
@@ -54,9 +54,9 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
 }
 
 /**
- * Containment rather than `column -> key = value`, because a GIN index serves it. For an object
- * holding one scalar both mean the same: that an array contains its elements holds only at the top
- * level of jsonb, so neither `{"k": ["a"]}` nor `[{"k": "a"}]` contains `{"k": "a"}`.
+ * Compiles equality to jsonb containment (`@>`), because a GIN index can serve `@>` but not `column -> key =
+ * value`. For an object with one scalar both are equivalent: jsonb's rule that an array contains its elements
+ * applies at the top level only, so neither `{"k": ["a"]}` nor `[{"k": "a"}]` contains `{"k": "a"}`.
  */
 function compileEquality(key: string, value: FilterValue, column: string, params: unknown[]): string {
   const pair = bind(params, `{${toJson(key)}:${toJson(value)}}`, "jsonb");
@@ -69,7 +69,10 @@ function compileMembership(key: string, values: FilterValue[], column: string, p
   return `coalesce(${column} -> ${name} = any(${list}), false)`;
 }
 
-/** The cast stands inside CASE because AND may evaluate its operands in any order. */
+/**
+ * Compiles a comparison of numbers, or of strings by code point. The cast is inside CASE, because AND may
+ * evaluate its operands in any order and the cast would then fail for values of other types.
+ */
 function compileOrdering(
   type: Ordering,
   key: string,
@@ -85,12 +88,15 @@ function compileOrdering(
   return `case jsonb_typeof(${column} -> ${name}) when ${comparison} else false end`;
 }
 
-/** Adds a parameter to a statement and returns what refers to it. */
+/** Adds a parameter to a statement and returns the SQL that references it, `$n::type`. */
 export function bind(params: unknown[], value: unknown, type: string): string {
   return `$${params.push(value)}::${type}`;
 }
 
-/** JSON's spelling of a number is also one of `numeric`, exact for every double (1e+21, 5e-324). */
+/**
+ * Converts a value to JSON text. JSON's notation of a double, such as 1e+21 or 5e-324, is also valid for
+ * `numeric`.
+ */
 function toJson(value: FilterValue): string {
   if (typeof value === "number" && !Number.isFinite(value)) {
     throw invalidArgument("filters", "A number in a filter must be finite.");

@@ -1,19 +1,19 @@
-/** The vectors of some texts, in the order of the texts, all of one length. */
+/** The result of embedding texts: one vector per text, in the same order, all of the same length. */
 export interface Embeddings {
   vectors: Float32Array[];
-  /** Tokens the provider counted; 0 where it counts none. */
+  /** Tokens used, as reported by the provider; 0 when the provider reports none. */
   tokens: number;
 }
 
-/** Turns texts into vectors. */
+/** An embedding model: converts texts to vectors. */
 export interface Embedder {
-  /** The model's name, as recorded with the stores its vectors go into. */
+  /** Name of the model; recorded in each store that gets vectors of the model. */
   readonly model: string;
-  /** The length of its vectors; undefined until known from a reply. */
+  /** Dimensions of the model's vectors; undefined until the first reply shows them. */
   readonly dimensions: number | undefined;
   /**
-   * One vector for each text, all finite and of one length, or an error: never fewer.
-   * An aborted `signal` ends the work and throws the signal's reason.
+   * Embeds texts. Returns exactly one vector per text, all finite and of the same length, or throws. When
+   * `signal` aborts, throws the signal's reason.
    */
   embed(texts: readonly string[], signal: AbortSignal): Promise<Embeddings>;
 }

@@ -1,11 +1,14 @@
 import { setImmediate } from "node:timers/promises";
 import type { Embedder } from "./embedder.ts";
 
-/** A run of ideographs and kana, written without spaces between words; or a word of any other script. */
+/**
+ * Matches a run of Han, Hiragana and Katakana, whose words have no spaces between (group 1), or a word of
+ * other scripts.
+ */
 const WORD =
   /([[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}]&&[\p{L}\p{N}]]+)|[[\p{L}\p{M}\p{N}]--[[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}]&&[\p{L}\p{N}]]]+/gv;
 
-/** English words that say little of what a text is about, with the pieces an apostrophe leaves behind. */
+/** English stop words, including the fragments of contractions, such as "ll" and "ve". */
 const FUNCTION_WORDS = new Set(
   (
     "a about after all also am an and any are as at be because been before being between both but by can could d did " +
@@ -18,32 +21,34 @@ const FUNCTION_WORDS = new Set(
 
 const FUNCTION_WORD_WEIGHT = 0.1;
 
-/** The name of the model. A change of what it computes needs another. */
+/** The model's name. Any change of the computed vectors needs a new name, so that stores do not mix both. */
 export const LEXICAL_MODEL = "pgquiver-lexical-v1";
 
-/** Lengths of the character n-grams, of words with a mark at either end. */
+/** Lengths of the character n-grams of a word, which is first padded with "<" and ">". */
 const NGRAM_CHARS_MIN = 3;
 const NGRAM_CHARS_MAX = 5;
 
-/** Start values that keep words and n-grams apart. The first is FNV's. */
+/**
+ * Hash seeds; two, so that a word and an equal n-gram hash differently. The first is FNV-1a's offset basis.
+ */
 const WORD_SEED = 0x811c9dc5;
 const NGRAM_SEED = 0x9dc5811c;
 
-/** Characters embedded before the event loop gets a turn: 3 to 15 ms. */
+/** Characters embedded before yielding to the event loop: 3 to 15 ms of CPU time. */
 const TURN_CHARS = 32_768;
 
 /**
- * An embedder that needs no model and no network: texts are near one another as far as they share words, or
- * parts of words ("return", "returns"). It matches words, not meaning. The same text has the same vector always
- * and everywhere; every vector has length 1, and none is zero.
+ * An embedder without a trained model and without network access. Texts are similar if they share words, or
+ * parts of words ("return", "returns"): the embedder matches words, not meaning. Vectors are deterministic,
+ * have length 1 and are never zero. `dimensions` defaults to 1,536.
  *
- * Feature hashing with signs (Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", 2009) of
- * words and of their character n-grams (Bojanowski et al., "Enriching Word Vectors with Subword Information",
- * 2017), with log term frequency.
+ * Method: signed feature hashing (Weinberger et al., "Feature Hashing for Large Scale Multitask Learning",
+ * 2009) of words and of their character n-grams (Bojanowski et al., "Enriching Word Vectors with Subword
+ * Information", 2017), weighted by log term frequency.
  *
- * Values measured on the 298 questions of perlfaq, each to find its answer among 1,098 texts of some 1,100
- * characters, as mean reciprocal rank: words alone 0.49, with n-grams of half their weight 0.54, of the same
- * weight 0.55; 512 dimensions 0.48, 1,024 0.54, 1,536 0.55, 8,192 0.56.
+ * Mean reciprocal rank of 298 questions of perlfaq, whose answers are among 1,098 texts of 1,100 characters
+ * on average: words only 0.49, n-grams at half the words' weight 0.54, at equal weight 0.55; 512 dimensions
+ * 0.48, 1,024 0.54, 1,536 0.55, 8,192 0.56.
  */
 export function createLexicalEmbedder(dimensions = 1536): Embedder {
   return {
@@ -77,7 +82,8 @@ function embedText(text: string, dimensions: number): Float32Array {
   }
   let squares = sums.reduce((total, sum) => total + sum * sum, 0);
   if (squares === 0) {
-    // Two words met in one place with opposite signs and left nothing.
+    // Hash collision: features with opposite signs cancelled out. A zero vector would have no cosine
+    // similarity.
     addFeature(sums, hashChars(text, WORD_SEED), 1);
     squares = 1;
   }
@@ -85,7 +91,7 @@ function embedText(text: string, dimensions: number): Float32Array {
   return new Float32Array(sums.map((sum) => sum / norm));
 }
 
-/** How often each word occurs. A text without any letter or digit is one word. */
+/** Counts the words of a text. A text without letters and digits counts as one word. */
 function countWords(text: string): Map<string, number> {
   const counts = new Map<string, number>();
   const add = (word: string): void => void counts.set(word, (counts.get(word) ?? 0) + 1);
@@ -94,7 +100,7 @@ function countWords(text: string): Map<string, number> {
       add(word);
       continue;
     }
-    // Single characters and pairs stand in for the words of such a run.
+    // Word segmentation would need a dictionary: use character unigrams and bigrams as the words of the run.
     const characters = Array.from(unspaced);
     for (const [i, character] of characters.entries()) {
       add(character);
@@ -105,7 +111,9 @@ function countWords(text: string): Map<string, number> {
   return counts;
 }
 
-/** Adds the n-grams of a word, which together weigh as much as the word. */
+/**
+ * Adds the n-grams of a word. Each weighs 1/sqrt(n) of the word, so that all together have the word's norm.
+ */
 function addNgrams(sums: Float64Array, padded: string, weight: number): void {
   let ngrams = 0;
   for (let chars = NGRAM_CHARS_MIN; chars <= NGRAM_CHARS_MAX; chars += 1) {
@@ -113,7 +121,7 @@ function addNgrams(sums: Float64Array, padded: string, weight: number): void {
   }
   const ngramWeight = weight / Math.sqrt(ngrams);
   for (let start = 0; start + NGRAM_CHARS_MIN <= padded.length; start += 1) {
-    // FNV-1a goes from left to right, so that a longer n-gram costs one step more than the shorter one.
+    // FNV-1a is incremental: the hash of an n-gram extends that of the next shorter one by one step.
     let hash = NGRAM_SEED;
     const end = Math.min(start + NGRAM_CHARS_MAX, padded.length);
     for (let i = start; i < end; i += 1) {
@@ -123,16 +131,16 @@ function addNgrams(sums: Float64Array, padded: string, weight: number): void {
   }
 }
 
-/** FNV-1a with 32 bits, over UTF-16 code units. */
+/** 32-bit FNV-1a over UTF-16 code units. */
 function hashChars(text: string, seed: number): number {
   let hash = seed;
   for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
   return hash;
 }
 
-/** Adds the weight where the hash says, with the sign the hash says. */
+/** Adds the weight to the vector element chosen by the hash, with the sign of the hash's top bit. */
 function addFeature(sums: Float64Array, hash: number, weight: number): void {
-  // The finaliser of MurmurHash3 (Appleby), since FNV's high bits change little in short texts.
+  // MurmurHash3's 32-bit finaliser (Appleby) mixes the bits: for short texts FNV's high bits hardly change.
   let mixed = hash ^ (hash >>> 16);
   mixed = Math.imul(mixed, 0x85ebca6b);
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);

@@ -2,8 +2,8 @@ import type { Embedder } from "./embedder.ts";
 import { failedPrecondition } from "../errors.ts";
 
 /**
- * Refuses to embed for a store whose vectors another model made: vectors of two models cannot be
- * compared. A store filled with callers' own vectors has no model on record and passes.
+ * Throws EMBEDDING_MODEL_MISMATCH when a store's vectors come from another model: vectors of two models
+ * cannot be compared. A store that has only callers' vectors has no recorded model and accepts any.
  */
 export function checkModel(embedder: Embedder, store: { id: string; embedding_model: string | null }): void {
   if (store.embedding_model === null || store.embedding_model === embedder.model) return;
