@@ -1,6 +1,6 @@
 import { rateLimited } from "../errors.ts";
 
-/** A part of a budget, to be given back. */
+/** Reserved bytes of a budget; disposing of the reservation returns them. */
 export interface Reservation extends Disposable {
   readonly bytes: number;
 }
@@ -11,10 +11,10 @@ interface Waiter {
 }
 
 /**
- * A process-wide number of bytes that bulk ingest may hold, so that memory is bounded by intent and
- * not by hope. Streams reserve a fixed part for as long as they are open, at most half of the whole,
- * and more for rows until these are written. Reservations for rows are granted in the order they
- * were asked for. All are given back by disposing of them.
+ * A memory budget for concurrent streams: a weighted semaphore that counts bytes. It prevents the process
+ * from running out of memory when many clients send faster than the database writes. Each stream reserves a
+ * fixed number of bytes while it is open, all streams together at most half of the budget; rows reserve more
+ * until they are written. Reservations for rows are granted in FIFO order.
  */
 export class ByteBudget {
   readonly #bytesMax: number;
@@ -31,7 +31,10 @@ export class ByteBudget {
     return this.#streams + this.#rows;
   }
 
-  /** Reserves for a stream; undefined when there are too many, or the rows of others fill the memory. */
+  /**
+   * Reserves bytes for a stream. Undefined when all streams would have more than half of the budget, or when
+   * rows fill the budget; the only open stream is always granted.
+   */
   tryOpen(bytes: number): Reservation | undefined {
     const isAmple = this.#streams + bytes <= this.#bytesMax / 2 && this.used + bytes <= this.#bytesMax;
     if (this.#streams > 0 && !isAmple) return undefined;
@@ -42,12 +45,16 @@ export class ByteBudget {
     });
   }
 
-  /** Reserves for rows if that is possible at once and nobody waits. */
+  /**
+   * Reserves bytes for rows without waiting; undefined when the budget is exhausted or others wait already.
+   */
   tryReserve(bytes: number): Reservation | undefined {
     return this.#waiting.length === 0 && this.#fits(bytes) ? this.#take(bytes) : undefined;
   }
 
-  /** Reserves for rows, waiting until others have given back enough. */
+  /**
+   * Reserves bytes for rows, waiting for others to return theirs. Throws the signal's reason when it aborts.
+   */
   async reserve(bytes: number, signal: AbortSignal): Promise<Reservation> {
     const granted = this.tryReserve(bytes);
     if (granted !== undefined) return granted;
@@ -69,14 +76,14 @@ export class ByteBudget {
     }
   }
 
-  /** The same, for at most `waitMs`; then RATE_LIMIT_EXCEEDED with this message. */
+  /** Like `reserve`, but throws RATE_LIMIT_EXCEEDED with `message` after `waitMs`. */
   async reserveWithin(
     bytes: number,
     waitMs: number,
     message: string,
     signal: AbortSignal,
   ): Promise<Reservation> {
-    // A timer for every message of a stream would be work for nothing.
+    // Fast path without a timer: nearly every reservation is granted at once.
     const granted = this.tryReserve(bytes);
     if (granted !== undefined) return granted;
     const patience = AbortSignal.timeout(waitMs);
@@ -87,7 +94,10 @@ export class ByteBudget {
     }
   }
 
-  /** When no other rows are held, any number is granted: else those who wait would wait for ever. */
+  /**
+   * While no rows are reserved, any number of bytes fits: more than the whole budget would otherwise wait
+   * forever.
+   */
   #fits(bytes: number): boolean {
     return this.#rows === 0 || this.used + bytes <= this.#bytesMax;
   }
@@ -108,7 +118,7 @@ export class ByteBudget {
   }
 }
 
-/** A reservation that is given back once, however often it is disposed of. */
+/** Makes a reservation whose disposal is idempotent. */
 function reservation(bytes: number, giveBack: () => void): Reservation {
   let isHeld = true;
   return {

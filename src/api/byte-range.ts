@@ -1,15 +1,19 @@
 import { outOfRange } from "../errors.ts";
 import { checkRange } from "./checks.ts";
 
-/** Some bytes of a file. */
+/** A byte range of a file. */
 export interface ByteRange {
-  /** The first one. */
+  /** Position of the first byte, from 0. */
   offset: number;
-  /** How many, at least 1. */
+  /** Number of bytes; 0 only for an empty file. */
   length: number;
 }
 
-/** The bytes of a file that a request asks for. OUT_OF_RANGE when none of them is within the file. */
+/**
+ * Reads the byte range of a request for a file of `bytes` bytes. A negative offset counts from the end;
+ * default: the whole file. The range is cut off at the file's end. Throws OUT_OF_RANGE when the offset is at
+ * or behind the end.
+ */
 export function readRange(
   bytes: number,
   request: { offset?: bigint | undefined; length?: bigint | undefined },

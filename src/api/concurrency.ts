@@ -1,4 +1,4 @@
-/** Bounds how many do something at the same time; those beyond wait for a permit in the order they came. */
+/** A counting semaphore that grants permits in FIFO order. */
 export class Semaphore {
   #permits: number;
   readonly #waiting = new Set<PromiseWithResolvers<void>>();
@@ -7,7 +7,10 @@ export class Semaphore {
     this.#permits = permits;
   }
 
-  /** Takes a permit and returns what gives the permit back. Rejects with the signal's reason while it waits. */
+  /**
+   * Waits for a permit; disposing of the result returns the permit. Throws the signal's reason when it aborts
+   * first.
+   */
   async acquire(signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();
     if (this.#permits > 0) this.#permits--;
@@ -15,7 +18,7 @@ export class Semaphore {
     return { [Symbol.dispose]: () => this.#release() };
   }
 
-  /** Rejects all who wait, with `error`. */
+  /** Rejects all pending `acquire` calls with `error`. */
   rejectWaiting(error: Error): void {
     for (const { reject } of this.#waiting) reject(error);
     this.#waiting.clear();
@@ -23,7 +26,7 @@ export class Semaphore {
 
   async #wait(signal: AbortSignal): Promise<void> {
     const turn = Promise.withResolvers<void>();
-    // Leaves the queue at once: a permit handed to a waiter that has given up would be lost.
+    // Leave the queue on abort: a permit granted to an aborted waiter would never be returned.
     const leave = () => {
       if (this.#waiting.delete(turn)) turn.reject(signal.reason);
     };
@@ -48,9 +51,10 @@ export class Semaphore {
 }
 
 /**
- * Runs `work` on every item, on `concurrencyMax` at a time, and resolves to the results in the order of the items.
- * When one fails, no more are begun and the signal of those under way aborts. Rejects once all of them have ended: with
- * the caller's reason when `signal` is aborted, else with the first error.
+ * Runs `work` on every item, at most `concurrencyMax` at a time, and resolves to the results in the order of
+ * the items. After the first failure no further work starts, and the signal given to the running work aborts.
+ * Rejects when all running work has settled: with the reason of `signal` if aborted, else with the first
+ * error.
  */
 export async function mapConcurrently<Item, Result>(
   items: readonly Item[],
@@ -60,7 +64,7 @@ export async function mapConcurrently<Item, Result>(
 ): Promise<Result[]> {
   signal.throwIfAborted();
   const failure = new AbortController();
-  // A request with one item, which nearly all are, needs no second signal.
+  // Fast path for a single item, the usual case: no second signal is needed.
   const either = items.length === 1 ? signal : AbortSignal.any([signal, failure.signal]);
   const results: Result[] = [];
   const remaining = items.entries();

@@ -3,10 +3,16 @@ import { createContextKey, type ContextValues } from "@connectrpc/connect";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
 
-/** The header `Idempotency-Key` as it came; undefined without. */
+/**
+ * Context key: the value of the request header `Idempotency-Key`, not validated; undefined without the
+ * header.
+ */
 export const idempotencyHeader = createContextKey<string | undefined>(undefined);
 
-/** Reads the key under which a caller may repeat a request: 1 to 255 printable ASCII characters. */
+/**
+ * Reads the idempotency key, under which a caller may safely repeat a request: 1 to 255 printable ASCII
+ * characters. Undefined without the header. Throws INVALID_ARGUMENT.
+ */
 export function readIdempotencyKey(values: ContextValues): string | undefined {
   const key = values.get(idempotencyHeader);
   if (key === undefined || (/^[ -~]+$/.test(key) && key.length <= limits.idempotency_key_chars_max))
@@ -18,9 +24,10 @@ export function readIdempotencyKey(values: ContextValues): string | undefined {
 }
 
 /**
- * Makes the id a key stands for, undefined without one: the prefix and the 32 hexadecimal digits of a UUID version 8 (RFC 9562, 5.8) of the
- * first 128 bits of a SHA-256. `place` says what in which request it is for. So a repeated request meets what the
- * first one stored. Such ids do not sort by time.
+ * Derives an id from an idempotency key, so that a repeated request conflicts with the rows the first one
+ * stored. Undefined without a key. The id is the prefix and the 32 hexadecimal digits of a UUID version 8
+ * (RFC 9562, 5.8) made of the first 128 bits of a SHA-256 of prefix, key and `place`; `place` tells apart the
+ * resources of one request, and requests to different stores. Such ids do not sort by time.
  */
 export function deriveIdentifier(
   prefix: "vs" | "emb",

@@ -2,22 +2,23 @@ import { randomFillSync } from "node:crypto";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
 
-/** An id with the time it was made, which is also the resource's `created_at`. */
+/** A new id and the time in it, in whole milliseconds, which is also the resource's `created_at`. */
 export interface Identifier {
   id: string;
   createdAt: Date;
 }
 
-/** Randomness is fetched for many ids at once: a call costs the same for 8 bytes as for 4,096. */
+/** Random bytes for 512 ids: a call of `randomFillSync` takes as long for 8 bytes as for 4,096. */
 const random = Buffer.alloc(4096);
 let used = random.length;
 let lastMs = 0;
 let counter = 0;
 
 /**
- * Makes an id: the prefix and the 32 hexadecimal digits of a UUID version 7 (RFC 9562, 5.7), whose
- * leading 48 bits are milliseconds since 1970. The next 12 bits count within the millisecond
- * (method 1 of 6.2), so that the ids of one process sort in the order they were made.
+ * Makes an id: the prefix and the 32 hexadecimal digits of a UUID version 7 (RFC 9562, 5.7), which begins
+ * with 48 bits of milliseconds since 1970. The next 12 bits are a counter within the millisecond (RFC 9562,
+ * 6.2, method 1), so that the ids of one process sort in the order of creation, also when the system clock is
+ * set back.
  */
 export function makeIdentifier(prefix: "vs" | "emb" | "ing" | "vsfb" | "file"): Identifier {
   const nowMs = Date.now();
@@ -37,21 +38,25 @@ export function makeIdentifier(prefix: "vs" | "emb" | "ing" | "vsfb" | "file"): 
   const time = lastMs.toString(16).padStart(12, "0");
   const order = counter.toString(16).padStart(3, "0");
   return {
-    // OpenAI's ids of files have a hyphen.
+    // OpenAI's file ids have a hyphen after the prefix, all others an underscore.
     id: `${prefix}${prefix === "file" ? "-" : "_"}${time}7${order}${tail.toString("hex")}`,
     createdAt: new Date(lastMs),
   };
 }
 
-/** The time in an id made by `makeIdentifier`; undefined for every other id. */
+/**
+ * Returns the time in an id of a store, embedding or file made by `makeIdentifier`; undefined for all other
+ * ids.
+ */
 export function timeOfIdentifier(id: string): Date | undefined {
   const digits = /^(?:vs_|emb_|file-)([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}$/.exec(id)?.[1];
   return digits === undefined ? undefined : new Date(Number.parseInt(digits, 16));
 }
 
 /**
- * Checks an id chosen by the caller: 1 to 128 characters that need no escaping in a URL, and no "." or "..", which
- * clients take out of a path, so that it would lead to another resource.
+ * Checks an id chosen by the caller: 1 to 128 characters that need no escaping in a URL. "." and ".." are
+ * refused, because HTTP clients remove these path segments and would address another resource. Throws
+ * INVALID_ARGUMENT.
  */
 export function checkIdentifier(id: string, param: string): void {
   if (id.length > limits.id_chars_max || !/^(?!\.{1,2}$)[\w.:-]+$/.test(id)) {

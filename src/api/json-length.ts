@@ -1,6 +1,7 @@
 /**
- * About how many characters a value has as JSON, where none needs to be escaped: one that does may take six. Stops
- * counting beyond `max`.
+ * Estimates the number of characters of a value's JSON text, without building the text. Escapes are not
+ * counted, so a character that needs one may take six instead of one. Stops counting once the estimate
+ * exceeds `max`.
  */
 export function estimateJsonLength(value: unknown, max = Infinity): number {
   if (typeof value === "string") return value.length + 2;

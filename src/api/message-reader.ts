@@ -1,20 +1,20 @@
 import { deadlineExceeded } from "../errors.ts";
 
-/** The next of a stream: a message, its end, or a reason to stop reading. */
+/** The result of reading a stream: a message, the stream's end, or a shutdown of the service. */
 export type Next<Message> = { kind: "message"; message: Message } | { kind: "end" } | { kind: "draining" };
 
-/** What bounds the reading of a stream. */
+/** Limits of reading a stream. */
 export interface MessagesOptions {
-  /** Milliseconds a client may be silent. */
+  /** Idle timeout: milliseconds without a message from the client. */
   idleMs: number;
-  /** Aborts when the service is about to end. */
+  /** Aborts when the shutdown begins. */
   draining: AbortSignal;
 }
 
 /**
- * Reads a stream of messages one at a time, so that nothing is read ahead of what is asked for:
- * HTTP/2's windows then hold the client back. A client is silent from when the service has both
- * asked for its next message and nothing left to tell it.
+ * Reads a stream one message at a time, without reading ahead: HTTP/2's flow control then slows the client
+ * down (backpressure). The idle timeout runs only while the service waits for a message and owes the client
+ * no reply, so a client that waits for an acknowledgement is never idle.
  */
 export class Messages<Message> {
   readonly #iterator: AsyncIterator<Message>;
@@ -30,7 +30,7 @@ export class Messages<Message> {
     this.#signal = signal;
   }
 
-  /** Awaits work for whose outcome the client may be waiting, and so is not silent. */
+  /** Awaits work whose result the client may be waiting for, and suspends the idle timeout meanwhile. */
   async owing<T>(work: Promise<T>): Promise<T> {
     this.#isOwing = true;
     try {
@@ -41,7 +41,10 @@ export class Messages<Message> {
     }
   }
 
-  /** The next message. A client silent for too long is DEADLINE_EXCEEDED; a service that ends is no error. */
+  /**
+   * Reads the next message. Throws DEADLINE_EXCEEDED after the idle timeout, and the signal's reason when the
+   * call aborts. A shutdown is not an error but the result `draining`.
+   */
   async next(): Promise<Next<Message>> {
     const { idleMs, draining } = this.#options;
     this.#signal.throwIfAborted();
@@ -69,7 +72,7 @@ export class Messages<Message> {
     }
   }
 
-  /** Whether `next` would give something within `waitMs`. */
+  /** Whether a message, the stream's end or an error arrives within `waitMs`. */
   async isReady(waitMs: number): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const timer = setTimeout(() => resolve(false), waitMs);

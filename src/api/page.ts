@@ -6,7 +6,7 @@ import { checkRange } from "./checks.ts";
 import type { Position } from "../postgres/keyset.ts";
 import { timeOfIdentifier } from "./identifier.ts";
 
-/** What every list request has. */
+/** The paging fields that every list request has. */
 interface PageRequest {
   limit?: number | undefined;
   order?: Order | undefined;
@@ -14,25 +14,28 @@ interface PageRequest {
   before?: string | undefined;
 }
 
-/** A page to read: `rowsMax` rows of the list in the given direction. */
+/** Which page of a list to read. */
 export interface Page {
   limit: number;
-  /** Rows to read: one more than the limit, to know whether there are more. */
+  /** Rows to read: one more than `limit`, which shows whether the list goes on (`has_more`). */
   rowsMax: number;
   descending: boolean;
-  /** Whether to walk towards the list's start, from `before`. */
+  /** Whether to read backwards, from `before` towards the list's start. */
   backward: boolean;
 }
 
 const ORDERS: readonly Order[] = Object.values(Order);
 
-/** How long a page may be, and is when the request does not say. */
+/** Maximum and default of `limit`. */
 const LIMITS: { max: number; fallback: number } = {
   max: limits.page_limit_max,
   fallback: limits.page_limit_default,
 };
 
-/** Reads the paging fields of a list request: limit 1 to 100, default 20, unless told; order default descending. */
+/**
+ * Validates the paging fields of a list request. `limit` is 1 to 100 and defaults to 20, unless other
+ * `LIMITS` are given; `order` defaults to descending. Throws INVALID_ARGUMENT.
+ */
 export function readPage(request: PageRequest, { max, fallback } = LIMITS): Page {
   const limit = request.limit ?? fallback;
   checkRange("limit", limit, 1, max);
@@ -50,9 +53,9 @@ export function readPage(request: PageRequest, { max, fallback } = LIMITS): Page
 }
 
 /**
- * Reads from where a page goes on: the position of the item that the request names in `param`. `find` gives it, and is
- * not asked for an id that Postgres cannot hold. Throws INVALID_ARGUMENT, with `noun` and `place` in its message, when
- * there is none.
+ * Looks up the cursor of a page: the list position of the item whose id is in the field `param`. `find`
+ * returns the position, and is not called for an id with NUL, which Postgres would reject. Throws
+ * INVALID_ARGUMENT, with `noun` and `place` in the message, when the item does not exist.
  */
 export async function readPosition(
   id: string | undefined,
@@ -68,15 +71,17 @@ export async function readPosition(
 }
 
 /**
- * The position that an id made by the service tells of itself, for a loop that comes with the id of what it has just
- * listed and deleted; undefined for other ids.
+ * The list position encoded in an id made by the service; undefined for other ids. Lets a client that lists
+ * and deletes in a loop continue after an item that is already deleted.
  */
 export function positionOfIdentifier(id: string): Position | undefined {
   const createdAt = timeOfIdentifier(id);
   return createdAt && { created_at: createdAt.toISOString(), id };
 }
 
-/** Shapes the rows read for a page, which come in the direction of walking, into the reply's fields. */
+/**
+ * Converts the rows of a page, which are in reading direction, to the fields of a list reply, in list order.
+ */
 export function toPage<Row, Item extends { id: string }>(
   page: Page,
   rows: readonly Row[],

@@ -3,8 +3,9 @@ import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import type { IngestRequest } from "../../gen/pgquiver/v1/ingest_pb.ts";
 
 /**
- * A message of an ingest's stream as its implementation receives it: as in the proto file, but a batch that came in
- * binary is still encoded, and a batch that came as NDJSON may have rows that could not be read.
+ * A message of an ingest stream as the implementation receives it. It differs from the proto file in two
+ * cases: a batch in binary protobuf is still encoded, and a batch from NDJSON may contain rows that could not
+ * be parsed.
  */
 export interface ReceivedIngest {
   message:
@@ -13,13 +14,13 @@ export interface ReceivedIngest {
     | { case: "encodedBatch"; value: Uint8Array };
 }
 
-/** A batch that came as JSON. */
+/** A batch decoded from JSON. */
 export interface ReceivedBatch {
   seq: bigint;
   rows: readonly (EmbeddingInput | UnreadableRow)[];
 }
 
-/** Stands in a batch for a row that could not be read, with the error to report for the row. */
+/** Takes the place of a row that could not be parsed, and holds the error to report for the row. */
 export class UnreadableRow {
   readonly error: ConnectError;
 

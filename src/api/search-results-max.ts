@@ -1,5 +1,8 @@
 import { createContextKey } from "@connectrpc/connect";
 import { limits } from "../limits.ts";
 
-/** Most results a caller may ask for; litellm-pgvector's `limit` raises it. */
+/**
+ * Context key: the maximum of `max_num_results`. Requests with litellm-pgvector's `limit` have a higher
+ * maximum.
+ */
 export const searchResultsMax = createContextKey<number>(limits.search_results_max);

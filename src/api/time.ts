@@ -1,4 +1,4 @@
-/** Whole seconds since 1970, as OpenAI shows times. */
+/** Converts a time to Unix seconds, rounded down: OpenAI's format of times. */
 export function toSeconds(date: Date): bigint {
   return BigInt(Math.floor(date.getTime() / 1000));
 }
