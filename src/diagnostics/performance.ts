@@ -19,8 +19,7 @@ export async function checkPlanner(subject: Subject): Promise<Finding[]> {
     findings.push({ severity: "notice", message, remedy: `alter role ${role} set random_page_cost = 1.1;` });
   }
   if (settings.get("jit")?.value === "on") {
-    const message =
-      "jit is on: compiling exact searches of large stores takes longer than it saves.";
+    const message = "jit is on: compiling exact searches of large stores takes longer than it saves.";
     findings.push({ severity: "notice", message, remedy: `alter role ${role} set jit = off;` });
   }
   return findingsOr(findings, "The planner is set for vector indexes.");

@@ -49,7 +49,12 @@ function explainWaiting(store: Waiting, isWorking: boolean): Finding[] {
   if (state === "failed" || error !== null) {
     const message = `Store ${id} has no index: ${error ?? "the build failed"} (${attempts} attempts). Searches in it are exact and slow.`;
     return [
-      { severity: "warning", message, remedy: "Fix the cause; the build is retried automatically.", storeId: id },
+      {
+        severity: "warning",
+        message,
+        remedy: "Fix the cause; the build is retried automatically.",
+        storeId: id,
+      },
     ];
   }
   if ((seconds ?? 0) < WAIT_MAX_SECONDS) {
@@ -128,10 +133,7 @@ export async function checkCounts({ client, database }: Subject): Promise<Findin
       storeId: store.id,
     });
   }
-  return findingsOr(
-    findings,
-    `The counters of ${stores.length} stores, drawn at random, match their rows.`,
-  );
+  return findingsOr(findings, `The counters of ${stores.length} stores, drawn at random, match their rows.`);
 }
 
 /** A file that no worker has claimed for longer than this is stuck. */

@@ -61,7 +61,9 @@ test.runIf(inject("template").kind === "postgres")(
     await database.pool.query("insert into vector_stores (id, embedding_count) values ('vs', 7)");
     const bad = await runDoctor({ DATABASE_URL: String(database.url) });
     expect(bad.code).toBe(1);
-    expect(bad.lines[0]).toBe("ERROR    counts: The counter of store vs says 7 embeddings, but the store has 0.");
+    expect(bad.lines[0]).toBe(
+      "ERROR    counts: The counter of store vs says 7 embeddings, but the store has 0.",
+    );
   },
 );
 
