@@ -9,7 +9,7 @@ import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced, writeStore } from "../storage/placement.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
-import { recordOrRefuse } from "./count.ts";
+import { countOrRefuse } from "./count.ts";
 import { insertRows } from "./insert.ts";
 import { findEarlier } from "./repeated-request.ts";
 import { checkContent, checkMetadata, checkTime, type Row } from "./row.ts";
@@ -75,7 +75,7 @@ export async function addEmbeddings(
       storeId,
       async (client, placed) => {
         await insertRows(client, placed, storeId, rows);
-        await recordOrRefuse(client, tables, embedder, storeId, addition, vectorParam(inputs, 0, path));
+        await countOrRefuse(client, tables, embedder, storeId, addition, vectorParam(inputs, 0, path));
       },
       signal,
     );

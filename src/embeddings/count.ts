@@ -3,7 +3,7 @@ import type { Embedder } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
 import type { Client } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
-import { recordAddition, type Addition } from "../storage/counts.ts";
+import { countAddition, type Addition } from "../storage/counts.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import { checkDimensions } from "./vector.ts";
 
@@ -14,7 +14,7 @@ import { checkDimensions } from "./vector.ts";
  * the store's dimensions or model. When reading the store again shows no reason, throws a conflict that the
  * caller may retry.
  */
-export async function recordOrRefuse(
+export async function countOrRefuse(
   client: Client,
   tables: Tables,
   embedder: Embedder,
@@ -22,7 +22,7 @@ export async function recordOrRefuse(
   added: Addition,
   param: string,
 ): Promise<void> {
-  if (await recordAddition(client, tables, storeId, added)) return;
+  if (await countAddition(client, tables, storeId, added)) return;
   const current = await requireActiveStore(client, tables, storeId);
   checkDimensions({ byteLength: added.dimensions * 4 }, current.dimensions, storeId, param);
   checkModel(embedder, current);

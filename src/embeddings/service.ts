@@ -22,7 +22,7 @@ import type { Embedder } from "../models/embedder.ts";
 import { decodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStorable } from "../postgres/text.ts";
-import { lockStore, recordRemoval } from "../storage/counts.ts";
+import { lockStore, countRemoval } from "../storage/counts.ts";
 import {
   deleteEmbeddings,
   findEmbedding,
@@ -141,7 +141,7 @@ async function remove(
   return writeStore(pool, tables, storeId, async (client, placed) => {
     if (!(await lockStore(client, tables, storeId))) throw vectorStoreNotFound(storeId);
     const removed = await deleteEmbeddings(client, placed, storeId, condition, params);
-    if (removed.rows > 0) await recordRemoval(client, tables, storeId, removed);
+    if (removed.rows > 0) await countRemoval(client, tables, storeId, removed);
     return removed;
   });
 }

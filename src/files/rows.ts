@@ -29,7 +29,7 @@ export async function findFile(client: Queryable, tables: Tables, id: string): P
 }
 
 /** Reads a file's list position; undefined when the file does not exist. */
-export async function findPosition(
+export async function findFilePosition(
   client: Queryable,
   tables: Tables,
   id: string,

@@ -28,7 +28,7 @@ import type { Buckets } from "./buckets.ts";
 import { openFile } from "./content.ts";
 import { readDescription } from "./request.ts";
 import { removeBytes } from "./leftovers.ts";
-import { deleteFile, findExpiredFiles, findFile, findPosition, listFiles, type FileRow } from "./rows.ts";
+import { deleteFile, findExpiredFiles, findFile, findFilePosition, listFiles, type FileRow } from "./rows.ts";
 import { storeFile, type FileDescription } from "./upload.ts";
 
 /** Limits of uploads in this process. */
@@ -94,7 +94,8 @@ export function fileService(
 
     async listFiles(request) {
       const page = readPage(request, { max: limits.files_page_max, fallback: limits.files_page_max });
-      const find = async (id: string) => (await findPosition(pool, tables, id)) ?? positionOfIdentifier(id);
+      const find = async (id: string) =>
+        (await findFilePosition(pool, tables, id)) ?? positionOfIdentifier(id);
       const after = await readPosition(request.after, "after", find, "file");
       const purpose = isStorable(request.purpose ?? "") ? request.purpose : "";
       const rows = await listFiles(pool, tables, { ...page, after, purpose });

@@ -4,13 +4,13 @@ import type { Client, Database } from "../postgres/database.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import { INDEX_DIMENSIONS_MAX, vectorExpression } from "../postgres/vector-index.ts";
-import type { Bench } from "./own-table.ts";
+import type { WorkContext } from "./own-table.ts";
 import {
   designOf,
   isSameDesign,
   lockPlan,
   updatePlan,
-  updateStore,
+  updateStoreIndex,
   type Design,
   type Plan,
   type VectorIndex,
@@ -32,10 +32,10 @@ const WATCH_MS = 1_000;
  * crash can be found by its name. Drops leftovers of earlier builds. Throws when the precision does not allow
  * the store's dimensions.
  */
-export async function designIndex(bench: Bench, plan: Plan): Promise<void> {
-  const { database, pool, signal } = bench;
+export async function designIndex(context: WorkContext, plan: Plan): Promise<void> {
+  const { database, pool, signal } = context;
   const { tables } = database;
-  await dropIndexes(bench, plan, plan.current_index?.name);
+  await dropIndexes(context, plan, plan.current_index?.name);
   await transaction(
     pool,
     async (client) => {
@@ -68,15 +68,15 @@ function namePrefix(plan: Plan): string {
  * Builds the next index beside the current one, if any, then makes searches use it. Does nothing but the last
  * part when a valid index of that name exists, so the step is idempotent.
  */
-export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions): Promise<void> {
-  const { database, pool, signal } = bench;
+export async function buildIndex(context: WorkContext, plan: Plan, options: BuildOptions): Promise<void> {
+  const { database, pool, signal } = context;
   const { tables } = database;
   const next = plan.next_index;
   if (next === null) return;
-  const isBuilt = (await findIndexes(bench, plan)).some(({ name, valid }) => name === next.name && valid);
+  const isBuilt = (await findIndexes(context, plan)).some(({ name, valid }) => name === next.name && valid);
   if (!isBuilt) {
-    await dropIndexes(bench, plan, plan.current_index?.name);
-    await createIndex(bench, plan, next, options);
+    await dropIndexes(context, plan, plan.current_index?.name);
+    await createIndex(context, plan, next, options);
   }
   await cancellable(pool, signal, (client) =>
     client.query(`analyze ${placeTables(tables, plan).embeddings}`),
@@ -86,7 +86,7 @@ export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions
     async (client) => {
       const locked = await lockPlan(client, tables, plan);
       if (locked?.next_index?.name !== next.name || locked.index_policy === "never") return;
-      await updateStore(client, tables, plan, { index_precision: next.precision, index_state: "ready" });
+      await updateStoreIndex(client, tables, plan, { index_precision: next.precision, index_state: "ready" });
       await updatePlan(client, tables, plan, {
         current_index: { ...next, built_at: new Date().toISOString() },
         rebuild: !isSameDesign(designOf(locked), next),
@@ -103,7 +103,7 @@ export async function buildIndex(bench: Bench, plan: Plan, options: BuildOptions
  * quoted.
  */
 async function findIndexes(
-  { pool, signal }: Bench,
+  { pool, signal }: WorkContext,
   plan: Plan,
 ): Promise<{ name: string; identifier: string; valid: boolean }[]> {
   const result = await cancellable(pool, signal, (client) =>
@@ -118,12 +118,12 @@ async function findIndexes(
 }
 
 async function createIndex(
-  bench: Bench,
+  context: WorkContext,
   plan: Plan,
   next: VectorIndex,
   options: BuildOptions,
 ): Promise<void> {
-  const { database, pool, signal } = bench;
+  const { database, pool, signal } = context;
   const { embedding, embeddings } = placeTables(database.tables, plan);
   const { indexed, operatorClass } = vectorExpression(embedding, next.precision, plan.dimensions ?? 0);
   const memoryBytes = Math.min(options.memoryBytes, estimateBytes(plan, next));
@@ -153,7 +153,7 @@ async function createIndex(
     await cancellable(pool, signal, (client) => create(client, options.workers)).catch(
       async (error: unknown) => {
         if (!lacksSharedMemory(error)) throw error;
-        await dropIndexes(bench, plan, plan.current_index?.name);
+        await dropIndexes(context, plan, plan.current_index?.name);
         await cancellable(pool, signal, (client) => create(client, 0));
       },
     );
@@ -220,12 +220,12 @@ async function watch({ pool, tables }: Database, plan: Plan, built: AbortSignal)
 }
 
 /** Drops every vector index of the store except the current one. */
-export async function replaceIndex(bench: Bench, plan: Plan): Promise<void> {
-  await dropIndexes(bench, plan, plan.current_index?.name);
-  await forgetNext(bench, plan);
+export async function replaceIndex(context: WorkContext, plan: Plan): Promise<void> {
+  await dropIndexes(context, plan, plan.current_index?.name);
+  await forgetNext(context, plan);
 }
 
-async function forgetNext({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+async function forgetNext({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
   await cancellable(pool, signal, (client) =>
     updatePlan(client, database.tables, plan, { next_index: null }),
   );
@@ -235,15 +235,15 @@ async function forgetNext({ database, pool, signal }: Bench, plan: Plan): Promis
  * Makes searches exact again, then drops every vector index of the store. Does nothing unless the policy is
  * `never`.
  */
-export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
-  const { database, pool, signal } = bench;
+export async function removeIndex(context: WorkContext, plan: Plan): Promise<void> {
+  const { database, pool, signal } = context;
   const { tables } = database;
   const isForbidden = await transaction(
     pool,
     async (client) => {
       const locked = await lockPlan(client, tables, plan);
       if (locked?.index_policy !== "never") return false;
-      await updateStore(client, tables, plan, { index_precision: null, index_state: "none" });
+      await updateStoreIndex(client, tables, plan, { index_precision: null, index_state: "none" });
       // Recorded as not yet built: if the policy changes back before the DROP, the existing index is reused.
       await updatePlan(client, tables, plan, {
         current_index: null,
@@ -255,18 +255,18 @@ export async function removeIndex(bench: Bench, plan: Plan): Promise<void> {
     signal,
   );
   if (!isForbidden) return;
-  await dropIndexes(bench, plan, undefined);
-  await forgetNext(bench, plan);
+  await dropIndexes(context, plan, undefined);
+  await forgetNext(context, plan);
 }
 
 /**
  * Drops a store's vector indexes except `kept`; on Postgres by DROP INDEX CONCURRENTLY, which blocks neither
  * readers nor writers.
  */
-async function dropIndexes(bench: Bench, plan: Plan, kept: string | undefined): Promise<void> {
-  const { database, pool, signal } = bench;
+async function dropIndexes(context: WorkContext, plan: Plan, kept: string | undefined): Promise<void> {
+  const { database, pool, signal } = context;
   const concurrently = database.kind === "embedded" ? "" : "concurrently";
-  for (const { name, identifier } of await findIndexes(bench, plan)) {
+  for (const { name, identifier } of await findIndexes(context, plan)) {
     if (name === kept) continue;
     await cancellable(pool, signal, (client) =>
       client.query(`drop index ${concurrently} if exists ${identifier}`),

@@ -6,10 +6,10 @@ import { isLockTimeout } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { textVector } from "../postgres/text-index.ts";
 import { cancellable, savepoint, transaction } from "../postgres/transaction.ts";
-import { lockPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
+import { lockPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
 
 /** The resources of one step. */
-export interface Bench {
+export interface WorkContext {
   database: Database;
   /**
    * A pool of one connection, whose session holds the worker's advisory lock. Only `connect` is offered:
@@ -58,7 +58,7 @@ const ROUND_ROWS_MIN = 1_000;
  * name none.
  */
 export async function createTable(
-  { database, pool, signal }: Bench,
+  { database, pool, signal }: WorkContext,
   plan: Plan,
   fallback: string,
 ): Promise<void> {
@@ -94,7 +94,7 @@ export async function createTable(
         copied_rows: 0,
         changed_since: rows[0]?.xmin ?? null,
       });
-      await updateStore(client, tables, plan, { language });
+      await updateStoreIndex(client, tables, plan, { language });
     },
     signal,
   );
@@ -161,7 +161,7 @@ async function chooseName(client: Client, tables: Tables): Promise<{ schema: str
  * Copies the store's rows in order of id, one transaction per batch. Each batch commits its last id
  * (`copied_through`), so a copy that was interrupted resumes there.
  */
-export async function copyRows({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+export async function copyStoreRows({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
   const { tables } = database;
   const own = placeTables(tables, plan);
   const columns = await cancellable(pool, signal, (client) => findColumns(client, tables.embeddings));
@@ -211,15 +211,15 @@ async function findColumns(client: Client, table: string): Promise<string> {
  * under the store's exclusive placement lock, which blocks the store's writers; searches take no such lock
  * and never wait.
  */
-export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
-  const { database, pool, signal } = bench;
+export async function switchTable(context: WorkContext, plan: Plan): Promise<void> {
+  const { database, pool, signal } = context;
   const { tables } = database;
   const own = placeTables(tables, plan).embeddings;
   const columns = await cancellable(pool, signal, (client) => findColumns(client, own));
   const areCurrent = async (client: Client) => (await findColumns(client, tables.embeddings)) === columns;
   // A column added to the shared table since the copy began is missing from the own table: discard the copy.
-  if (!(await cancellable(pool, signal, areCurrent))) return withdraw(bench, plan);
-  await finishTable(bench, plan);
+  if (!(await cancellable(pool, signal, areCurrent))) return withdraw(context, plan);
+  await finishTable(context, plan);
   for (let round = 0, changes = Infinity; round < ROUNDS_MAX && changes > ROUND_ROWS_MIN; round++) {
     changes = await transaction(
       pool,
@@ -239,7 +239,10 @@ export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
       if (locked === undefined || locked.index_policy === "never" || !(await areCurrent(client))) return;
       const { rows } = await catchUp(client, tables, locked, columns);
       await checkCount(client, tables, locked, rows);
-      await updateStore(client, tables, plan, { own_table: plan.own_table ?? "", index_state: "building" });
+      await updateStoreIndex(client, tables, plan, {
+        own_table: plan.own_table ?? "",
+        index_state: "building",
+      });
       await updatePlan(client, tables, plan, { phase: "cleaning" });
     },
     signal,
@@ -250,7 +253,7 @@ export async function switchTable(bench: Bench, plan: Plan): Promise<void> {
  * Creates the GIN indexes for metadata filters and keyword search, then VACUUM ANALYZE for the planner's
  * statistics.
  */
-async function finishTable({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+async function finishTable({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
   const { embeddings, metadata } = placeTables(database.tables, plan);
   const name = plan.own_table ?? "";
   for (const [suffix, column] of [
@@ -322,7 +325,7 @@ async function checkCount(client: Client, tables: Tables, plan: Plan, expected: 
  * Deletes the store's rows from the shared table and makes the own table its child (INHERIT), in one
  * transaction: SQL that selects from the shared table sees every row exactly once, before and after.
  */
-export async function cleanShared({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+export async function cleanShared({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
   const { tables } = database;
   const own = placeTables(tables, plan).embeddings;
   await transaction(
@@ -357,7 +360,7 @@ export async function cleanShared({ database, pool, signal }: Bench, plan: Plan)
  * Drops the unfinished copy and resets the plan to its first phase: the store's rows never left the shared
  * table.
  */
-export async function withdraw({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+export async function withdraw({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
   const { tables } = database;
   await transaction(
     pool,

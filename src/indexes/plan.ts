@@ -122,7 +122,7 @@ export async function updatePlan(
 /**
  * Sets the columns of the `vector_stores` row that describe the store's index; absent keys stay as they are.
  */
-export async function updateStore(
+export async function updateStoreIndex(
   client: Queryable,
   tables: Tables,
   { id }: Plan,

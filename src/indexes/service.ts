@@ -11,6 +11,7 @@ import {
 } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { checkRange } from "../api/checks.ts";
 import { toSeconds } from "../api/time.ts";
+import { readUpdateMask } from "../api/update-mask.ts";
 import { failedPrecondition, invalidArgument, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Database } from "../postgres/database.ts";
@@ -77,33 +78,14 @@ const POLICIES = {
   never: IndexPolicy.NEVER,
 } as const;
 
-const CHANGEABLE = ["policy", "precision", "m", "ef_construction"] as const;
-
-/** The fields to change: those the mask names or, when it is empty, those that are set. */
-function readMask(message: UpdateIndexRequest): readonly string[] {
-  const paths = message.updateMask?.paths ?? [];
-  for (const path of paths) {
-    if (!(CHANGEABLE as readonly string[]).includes(path)) {
-      throw invalidArgument(
-        "update_mask",
-        `Invalid 'update_mask': '${path}' cannot be changed. Supported values are: ${CHANGEABLE.join(", ")}.`,
-      );
-    }
-  }
-  if (paths.length > 0) return paths;
-  const { policy, precision, m, efConstruction } = message;
-  const isSet = {
-    policy: policy !== undefined && policy !== IndexPolicy.UNSPECIFIED,
-    precision: precision !== undefined && precision !== Precision.UNSPECIFIED,
-    m: m !== undefined,
-    ef_construction: efConstruction !== undefined,
-  };
-  return CHANGEABLE.filter((field) => isSet[field]);
-}
-
 /** Checks the fields to change. One that is unset returns to its default. */
 function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
-  const fields = readMask(message);
+  const fields = readUpdateMask(message.updateMask, {
+    policy: (message.policy ?? IndexPolicy.UNSPECIFIED) !== IndexPolicy.UNSPECIFIED,
+    precision: (message.precision ?? Precision.UNSPECIFIED) !== Precision.UNSPECIFIED,
+    m: message.m !== undefined,
+    ef_construction: message.efConstruction !== undefined,
+  });
   const {
     index_m_default: mDefault,
     index_m_min: mMin,
@@ -115,13 +97,13 @@ function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
   const { m = mDefault, efConstruction = efDefault } = message;
   const precision = readPrecision(message.precision) ?? null;
   const policy = readPolicy(message.policy) ?? "auto";
-  if (fields.includes("m")) checkRange("m", m, mMin, mMax);
-  if (fields.includes("ef_construction")) checkRange("ef_construction", efConstruction, efMin, efMax);
+  if (fields.has("m")) checkRange("m", m, mMin, mMax);
+  if (fields.has("ef_construction")) checkRange("ef_construction", efConstruction, efMin, efMax);
   return {
-    ...(fields.includes("policy") && { index_policy: policy }),
-    ...(fields.includes("precision") && { precision }),
-    ...(fields.includes("m") && { m }),
-    ...(fields.includes("ef_construction") && { ef_construction: efConstruction }),
+    ...(fields.has("policy") && { index_policy: policy }),
+    ...(fields.has("precision") && { precision }),
+    ...(fields.has("m") && { m }),
+    ...(fields.has("ef_construction") && { ef_construction: efConstruction }),
   };
 }
 

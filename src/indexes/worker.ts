@@ -7,14 +7,14 @@ import { cancellable, transaction } from "../postgres/transaction.ts";
 import { buildIndex, designIndex, removeIndex, replaceIndex, type BuildOptions } from "./build.ts";
 import {
   cleanShared,
-  copyRows,
+  copyStoreRows,
   createTable,
   InsufficientPrivilege,
   switchTable,
   withdraw,
-  type Bench,
+  type WorkContext,
 } from "./own-table.ts";
-import { findPlan, updatePlan, updateStore, type Plan } from "./plan.ts";
+import { findPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
 import { nextStep, type Step, type StepOptions } from "./step.ts";
 
 /** Options of the index worker. */
@@ -59,19 +59,19 @@ export function startIndexWorker(
     database,
     "vector indexes",
     async (pool, signal) => {
-      const bench = { database, pool, signal };
+      const context = { database, pool, signal };
       while (!signal.aborted) {
         awake = new AbortController();
-        await flagDue(bench, options).catch(passHindrance);
-        const number = await pickDue(bench);
+        await flagDue(context, options).catch(tolerateContention);
+        const number = await pickDue(context);
         if (number === undefined) {
           await delay(options.pollMs, undefined, { signal: AbortSignal.any([signal, awake.signal]) }).catch(
             () => {},
           );
         } else {
-          await work(bench, number, options)
-            .catch((error: unknown) => fail(bench, number, error, options, report))
-            .catch(passHindrance);
+          await work(context, number, options)
+            .catch((error: unknown) => fail(context, number, error, options, report))
+            .catch(tolerateContention);
         }
       }
     },
@@ -84,7 +84,7 @@ export function startIndexWorker(
  * Swallows lock timeouts and cancellations of the worker's own bookkeeping statements: the next poll repeats
  * them.
  */
-function passHindrance(error: unknown): void {
+function tolerateContention(error: unknown): void {
   if (!isLockTimeout(error) && !isCancelled(error)) throw error;
 }
 
@@ -107,15 +107,18 @@ export async function promoteStore(
     [storeId],
   );
   await using session = openSession(database);
-  const bench = { database, pool: session.pool, signal: AbortSignal.any([signal, session.lost]) };
-  await work(bench, rows[0]?.number ?? "", { ...options, quietMs: 0 });
+  const context = { database, pool: session.pool, signal: AbortSignal.any([signal, session.lost]) };
+  await work(context, rows[0]?.number ?? "", { ...options, quietMs: 0 });
 }
 
 /**
  * Marks stores as due whose vectors have passed the threshold, or whose policy is `always` and whose
  * dimensions are set.
  */
-async function flagDue({ database, pool, signal }: Bench, { thresholdBytes }: IndexOptions): Promise<void> {
+async function flagDue(
+  { database, pool, signal }: WorkContext,
+  { thresholdBytes }: IndexOptions,
+): Promise<void> {
   const { tables } = database;
   // SKIP LOCKED: a store whose row a long upload has locked is picked up at a later poll. The scan reads
   // every store's row, about 20 ms for 100,000; an index on the sizes would cost every write more than that.
@@ -137,7 +140,7 @@ async function flagDue({ database, pool, signal }: Bench, { thresholdBytes }: In
   );
 }
 
-async function pickDue({ database, pool, signal }: Bench): Promise<string | undefined> {
+async function pickDue({ database, pool, signal }: WorkContext): Promise<string | undefined> {
   const { rows } = await cancellable(pool, signal, (client) =>
     client.query<{ number: string }>(
       `select number from ${database.tables.indexes} where due and coalesce(retry_at <= now(), true)
@@ -148,22 +151,24 @@ async function pickDue({ database, pool, signal }: Bench): Promise<string | unde
 }
 
 /** Runs steps for one store until none is left or the store must wait. */
-async function work(bench: Bench, number: string, options: IndexOptions): Promise<void> {
-  const { database, pool } = bench;
+async function work(context: WorkContext, number: string, options: IndexOptions): Promise<void> {
+  const { database, pool } = context;
   for (;;) {
-    bench.signal.throwIfAborted();
-    const plan = await cancellable(pool, bench.signal, (client) => findPlan(client, database.tables, number));
+    context.signal.throwIfAborted();
+    const plan = await cancellable(pool, context.signal, (client) =>
+      findPlan(client, database.tables, number),
+    );
     if (plan === undefined) return;
     const step = nextStep(plan, options);
-    if (step === undefined && (await settle(bench, plan, options))) return;
-    if (step === "wait") return postpone(bench, number, options);
-    if (step !== undefined) await take(step, bench, plan, options);
+    if (step === undefined && (await settle(context, plan, options))) return;
+    if (step === "wait") return postpone(context, number, options);
+    if (step !== undefined) await take(step, context, plan, options);
   }
 }
 
 /** Marks a plan as no longer due, unless a step became due since the last look; then returns false. */
 async function settle(
-  { database, pool, signal }: Bench,
+  { database, pool, signal }: WorkContext,
   plan: Plan,
   options: IndexOptions,
 ): Promise<boolean> {
@@ -195,43 +200,43 @@ const STATES: Partial<Record<Step, "moving" | "building" | "none">> = {
 
 async function take(
   step: Exclude<Step, "wait">,
-  bench: Bench,
+  context: WorkContext,
   plan: Plan,
   options: IndexOptions,
 ): Promise<void> {
-  const { database, pool } = bench;
+  const { database, pool } = context;
   const state = STATES[step];
   if (state !== undefined && plan.current_index === null && plan.index_state !== state)
-    await cancellable(pool, bench.signal, (client) =>
-      updateStore(client, database.tables, plan, { index_state: state }),
+    await cancellable(pool, context.signal, (client) =>
+      updateStoreIndex(client, database.tables, plan, { index_state: state }),
     );
   switch (step) {
     case "drop":
-      return drop(bench, plan);
+      return drop(context, plan);
     case "withdraw":
-      return withdraw(bench, plan);
+      return withdraw(context, plan);
     case "create":
-      return createTable(bench, plan, options.language);
+      return createTable(context, plan, options.language);
     case "copy":
-      return copyRows(bench, plan);
+      return copyStoreRows(context, plan);
     case "switch":
-      return switchTable(bench, plan);
+      return switchTable(context, plan);
     case "clean":
-      return cleanShared(bench, plan);
+      return cleanShared(context, plan);
     case "design":
-      return designIndex(bench, plan);
+      return designIndex(context, plan);
     case "build":
-      return buildIndex(bench, plan, options);
+      return buildIndex(context, plan, options);
     case "replace":
-      return replaceIndex(bench, plan);
+      return replaceIndex(context, plan);
     case "remove_index":
-      return removeIndex(bench, plan);
+      return removeIndex(context, plan);
     case "rest":
   }
 }
 
 /** Drops the own table of a deleted store, then its catalog row. */
-async function drop({ database, pool, signal }: Bench, plan: Plan): Promise<void> {
+async function drop({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
   await transaction(
     pool,
     async (client) => {
@@ -245,7 +250,7 @@ async function drop({ database, pool, signal }: Bench, plan: Plan): Promise<void
 
 /** Postpones a store by `WAIT_POLLS` polling intervals: its locks are held, or a bulk ingest is running. */
 async function postpone(
-  { database, pool, signal }: Bench,
+  { database, pool, signal }: WorkContext,
   number: string,
   { pollMs }: IndexOptions,
 ): Promise<void> {
@@ -262,16 +267,16 @@ async function postpone(
  * worker stopped: the connection is no longer usable.
  */
 async function fail(
-  bench: Bench,
+  context: WorkContext,
   number: string,
   error: unknown,
   options: IndexOptions,
   report: (error: unknown) => void,
 ): Promise<void> {
-  const { database, pool, signal } = bench;
+  const { database, pool, signal } = context;
   const { tables } = database;
   if (signal.aborted) throw error;
-  if (isLockTimeout(error)) return postpone(bench, number, options);
+  if (isLockTimeout(error)) return postpone(context, number, options);
   // A deletion locks this row, then cancels the worker's statement: wait for its commit, to see that the
   // store is gone.
   const plan = await cancellable(pool, signal, async (client) => {

@@ -84,7 +84,7 @@ export function decodeBatch({ buffer: memory, byteOffset, length }: Uint8Array):
   return batch;
 }
 
-/** A decoded IngestRow. */
+/** A decoded EmbeddingInput. */
 export interface RowBytes {
   id: string;
   content: string;

@@ -1,4 +1,4 @@
-import { recordOrRefuse } from "../embeddings/count.ts";
+import { countOrRefuse } from "../embeddings/count.ts";
 import { insertRows } from "../embeddings/insert.ts";
 import type { Row } from "../embeddings/row.ts";
 import { mergeRows, type Written } from "../embeddings/upsert.ts";
@@ -29,7 +29,7 @@ const ATTEMPTS_MAX = 10;
 const STREAM_IDLE_TIMEOUT_MS = 600_000;
 
 /** The result of writing some batches. */
-export interface Outcome {
+export interface GroupOutcome {
   throughSeq: number;
   rowsWritten: number;
   rowsSkipped: number;
@@ -80,7 +80,7 @@ export class GroupWriter {
    * Writes batches in one transaction together with the ingest's `through_seq`, which makes resuming
    * exactly-once.
    */
-  async commit(batches: readonly Batch[]): Promise<Outcome> {
+  async commit(batches: readonly Batch[]): Promise<GroupOutcome> {
     await this.#embedMissing(batches);
     const { pool, tables } = this.#database;
     const { store } = this.#session;
@@ -110,7 +110,7 @@ export class GroupWriter {
    */
   async commitAll<T>(
     groups: AsyncIterable<readonly Batch[]>,
-    finish: (client: Client, outcome: Outcome) => Promise<T>,
+    finish: (client: Client, outcome: GroupOutcome) => Promise<T>,
   ): Promise<T> {
     const { pool, tables } = this.#database;
     const { store } = this.#session;
@@ -187,8 +187,8 @@ export class GroupWriter {
   async #attempt(
     find: FindTaken,
     batches: readonly Batch[],
-    write: (settled: Settled) => Promise<Outcome>,
-  ): Promise<Outcome> {
+    write: (settled: Settled) => Promise<GroupOutcome>,
+  ): Promise<GroupOutcome> {
     const { mode, onError } = this.#session.settings;
     const ids = batches.flatMap((batch) => batch.rows.map((row) => row.id));
     const taken = new Set<string>();
@@ -251,14 +251,14 @@ export class GroupWriter {
     };
   }
 
-  async #record(client: Client, fromSeq: number, outcome: Outcome, added: Uncounted): Promise<void> {
+  async #record(client: Client, fromSeq: number, outcome: GroupOutcome, added: Uncounted): Promise<void> {
     const { tables } = this.#database;
     const { key, store } = this.#session;
     const { rows, bytes, dimensions } = added;
     const embeddingModel = added.isEmbedded ? this.#embedder.model : null;
     if (dimensions !== undefined) {
       const addition = { rows, bytes, dimensions, embeddingModel };
-      await recordOrRefuse(client, tables, this.#embedder, store.id, addition, "embedding");
+      await countOrRefuse(client, tables, this.#embedder, store.id, addition, "embedding");
     }
     if (!(await recordProgress(client, tables, key, fromSeq, outcome)))
       throw await explainLoss(client, this.#database, key);
@@ -280,7 +280,7 @@ function dimensionsOf(vector: Vector | undefined): number | undefined {
   return vector === undefined ? undefined : vector.byteLength / 4;
 }
 
-function toOutcome(settled: Settled, written: Written, errorsMax: number): Outcome {
+function toOutcome(settled: Settled, written: Written, errorsMax: number): GroupOutcome {
   return {
     throughSeq: settled.throughSeq,
     rowsWritten: written.written + settled.rowsReplaced,

@@ -34,7 +34,7 @@ import { listEmbeddings } from "../storage/embeddings.ts";
 import { readPlaced } from "../storage/placement.ts";
 import { requireStore } from "../storage/require.ts";
 import { GroupReader, type Group } from "./group-reader.ts";
-import { GroupWriter, refusal, type Outcome } from "./group-writer.ts";
+import { GroupWriter, refusal, type GroupOutcome } from "./group-writer.ts";
 import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
 import { readOpen } from "./request.ts";
 import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
@@ -317,7 +317,7 @@ function event<Case extends EventCase>(name: Case, value: EventValue<Case>): Ing
   return create(IngestEventSchema, { event: { case: name, value } as never });
 }
 
-function toCommitted(outcome: Outcome) {
+function toCommitted(outcome: GroupOutcome) {
   return {
     throughSeq: BigInt(outcome.throughSeq),
     rowsWritten: BigInt(outcome.rowsWritten),

@@ -3,11 +3,11 @@ import type { Embedder } from "../models/embedder.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import type { Metrics } from "../wire/metrics.ts";
-import { takeCensus } from "./totals.ts";
+import { readTotals } from "./totals.ts";
 
 /** Timeout of the totals query, and how long its result is cached: a scrape must not load the database. */
-const CENSUS_TIMEOUT_MS = 2_000;
-const CENSUS_AGE_MS = 10_000;
+const TOTALS_TIMEOUT_MS = 2_000;
+const TOTALS_AGE_MS = 10_000;
 
 /**
  * Every label value of the gauge by index state, so that a state without stores is exported as 0 and not
@@ -28,14 +28,14 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
     "Calls waiting for a connection from the pool.",
     () => pool.waitingCount,
   );
-  const census = remember(CENSUS_AGE_MS, () =>
-    cancellable(pool, AbortSignal.timeout(CENSUS_TIMEOUT_MS), (client) => takeCensus(client, tables)),
+  const totals = remember(TOTALS_AGE_MS, () =>
+    cancellable(pool, AbortSignal.timeout(TOTALS_TIMEOUT_MS), (client) => readTotals(client, tables)),
   );
   metrics.addGauge(
     "pgquiver_database_up",
     "1 if the totals query (timeout 2 s, result cached 10 s) succeeded; else 0, and the gauges it feeds are absent.",
     () =>
-      census().then(
+      totals().then(
         () => 1,
         () => 0,
       ),
@@ -43,33 +43,33 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
   metrics.addGauge(
     "pgquiver_vector_stores",
     "Stores, by the state of their index.",
-    async () => ({ ...INDEX_STATES, ...(await census()).stores }),
+    async () => ({ ...INDEX_STATES, ...(await totals()).stores }),
     "index_state",
   );
   metrics.addGauge(
     "pgquiver_embeddings",
     "Embeddings in all stores.",
-    async () => (await census()).embeddings,
+    async () => (await totals()).embeddings,
   );
   metrics.addGauge(
     "pgquiver_usage_bytes",
     "Bytes of text in all stores.",
-    async () => (await census()).usageBytes,
+    async () => (await totals()).usageBytes,
   );
   metrics.addGauge(
     "pgquiver_files_in_progress",
     "Files of stores that are still to be processed.",
-    async () => (await census()).filesInProgress,
+    async () => (await totals()).filesInProgress,
   );
   metrics.addGauge(
     "pgquiver_index_builds",
     "Builds of vector indexes under way in the database.",
-    async () => (await census()).indexBuilds,
+    async () => (await totals()).indexBuilds,
   );
   metrics.addGauge(
     "pgquiver_index_build_progress",
     "Progress, 0 to 1, of the index build that is least far; absent when no build is running.",
-    async () => (await census()).indexProgress,
+    async () => (await totals()).indexProgress,
   );
   if (replicas !== undefined) monitorReplicas(metrics, replicas);
 }

@@ -2,7 +2,7 @@ import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /** Totals over all stores of the database. */
-export interface Census {
+export interface Totals {
   /** Stores, by the state of their index. */
   stores: Record<string, number>;
   /** Embeddings in all stores. */
@@ -20,7 +20,7 @@ export interface Census {
   indexProgress: number | undefined;
 }
 
-interface CensusRow {
+interface TotalsRow {
   stores: Record<string, number>;
   embeddings: number;
   usage_bytes: number;
@@ -33,8 +33,8 @@ interface CensusRow {
  * Queries the totals. Scans the stores' rows (some milliseconds for 10,000) and the files in progress, but no
  * embeddings: their number comes from the stores' counters.
  */
-export async function takeCensus(client: Queryable, tables: Tables): Promise<Census> {
-  const { rows } = await client.query<CensusRow>(
+export async function readTotals(client: Queryable, tables: Tables): Promise<Totals> {
+  const { rows } = await client.query<TotalsRow>(
     `with states as (
        select index_state, count(*) as stores, sum(embedding_count) as embeddings, sum(usage_bytes) as usage_bytes
        from ${tables.vectorStores} group by index_state
@@ -51,7 +51,7 @@ export async function takeCensus(client: Queryable, tables: Tables): Promise<Cen
        (select count(*) from builds)::int as index_builds,
        (select min(progress) from builds) as index_progress`,
   );
-  const [row] = rows as [CensusRow];
+  const [row] = rows as [TotalsRow];
   return {
     stores: row.stores,
     embeddings: row.embeddings,

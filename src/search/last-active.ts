@@ -1,13 +1,13 @@
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
-import { touchStores } from "../storage/counts.ts";
+import { updateLastActive } from "../storage/counts.ts";
 
 /**
  * Updates `last_active_at` of searched stores asynchronously: no search waits, and one UPDATE at a time
  * covers all stores searched since the last one. After a failed UPDATE, the next search of the store tries
  * again.
  */
-export class Touches {
+export class LastActiveUpdater {
   readonly #client: Queryable;
   readonly #tables: Tables;
   readonly #waiting = new Set<string>();
@@ -41,7 +41,7 @@ export class Touches {
     while (this.#waiting.size > 0) {
       const ids = [...this.#waiting];
       this.#waiting.clear();
-      await touchStores(this.#client, this.#tables, ids).catch(() => {
+      await updateLastActive(this.#client, this.#tables, ids).catch(() => {
         for (const id of ids) this.#touched.delete(id);
       });
     }

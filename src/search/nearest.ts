@@ -3,7 +3,7 @@ import { vectorExpression, type Precision } from "../postgres/vector-index.ts";
 import { bind } from "../filters/sql.ts";
 
 /** The HNSW index to use for a search. */
-export interface VectorIndex {
+export interface SearchIndex {
   precision: Precision;
   dimensions: number;
 }
@@ -32,7 +32,7 @@ export function selectNearest(
   tables: Tables,
   columns: readonly string[],
   vector: string,
-  { condition, rowsMax, index }: { condition: string; rowsMax: number; index: VectorIndex | undefined },
+  { condition, rowsMax, index }: { condition: string; rowsMax: number; index: SearchIndex | undefined },
   params: unknown[],
 ): string {
   const limit = bind(params, rowsMax, "int");

@@ -1,7 +1,7 @@
 import pg from "pg";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
-import type { VectorIndex } from "./nearest.ts";
+import type { SearchIndex } from "./nearest.ts";
 import type { SearchedStore, SearchHit, SearchQuery } from "./query.ts";
 import { composeSearch, type FoundRow, type Statement } from "./statement.ts";
 
@@ -17,7 +17,7 @@ export interface Findings {
  * The results, or why there are none: `stale` = the cached store row is out of date (read the row again and
  * repeat the search), `gone` = the store is deleted, `expired` = the store has expired.
  */
-export type Outcome = Findings | "stale" | "gone" | "expired";
+export type SearchOutcome = Findings | "stale" | "gone" | "expired";
 
 /** The connections and limits of a search. */
 export interface Searching {
@@ -47,10 +47,10 @@ export async function searchStore(
   store: SearchedStore,
   query: SearchQuery,
   signal: AbortSignal,
-): Promise<Outcome> {
+): Promise<SearchOutcome> {
   const placed = placeTables(tables, store);
   const index = query.isExact || query.vector === undefined ? undefined : indexOf(store);
-  const run = async (by: VectorIndex | undefined, own: Settings) => {
+  const run = async (by: SearchIndex | undefined, own: Settings) => {
     const statement = composeSearch(placed, store, query, by);
     return runStatement(pool, statement, { ...settings, ...own }, signal);
   };
@@ -73,7 +73,7 @@ export async function searchStore(
   }
 }
 
-function indexOf({ own_table, index_precision, dimensions }: SearchedStore): VectorIndex | undefined {
+function indexOf({ own_table, index_precision, dimensions }: SearchedStore): SearchIndex | undefined {
   if (own_table === null || index_precision === null || dimensions === null) return undefined;
   return { precision: index_precision, dimensions };
 }
@@ -83,7 +83,7 @@ async function runStatement(
   statement: Statement,
   settings: Settings,
   signal: AbortSignal,
-): Promise<FoundRow[] | Exclude<Outcome, Findings>> {
+): Promise<FoundRow[] | Exclude<SearchOutcome, Findings>> {
   const query = async (client: pg.PoolClient) => (await client.query<FoundRow>(statement)).rows;
   const entries = Object.entries(settings);
   try {

@@ -10,11 +10,11 @@ import type { Database } from "../postgres/database.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import { readFresh } from "./fresh-replica.ts";
-import { Touches } from "./last-active.ts";
+import { LastActiveUpdater } from "./last-active.ts";
 import type { SearchQuery } from "./query.ts";
 import { needsEmbedding, type Search } from "./request.ts";
-import { searchStore, type Findings, type Outcome } from "./run.ts";
-import { KnownStores, type KnownStore } from "./store-cache.ts";
+import { searchStore, type Findings, type SearchOutcome } from "./run.ts";
+import { StoreCache, type CachedStore } from "./store-cache.ts";
 
 /** Settings of searches. */
 export interface SearchOptions {
@@ -40,15 +40,15 @@ export class Searcher {
   readonly #database: Database;
   readonly #embedder: Embedder;
   readonly #options: SearchOptions;
-  readonly #stores = new KnownStores(limits.known_stores_max);
-  readonly #touches: Touches;
+  readonly #stores = new StoreCache(limits.known_stores_max);
+  readonly #touches: LastActiveUpdater;
   readonly #concurrencyMax: number;
 
   constructor(database: Database, embedder: Embedder, options: SearchOptions) {
     this.#database = database;
     this.#embedder = embedder;
     this.#options = options;
-    this.#touches = new Touches(database.pool, database.tables);
+    this.#touches = new LastActiveUpdater(database.pool, database.tables);
     // One request may use at most half of the pool's connections, so that a batch cannot starve other
     // requests.
     const half = Math.floor((database.pool.options.max ?? 1) / 2);
@@ -84,7 +84,7 @@ export class Searcher {
 
   /** One attempt with a possibly cached store row; "stale" when the row proves to be out of date. */
   async #attempt(
-    store: KnownStore & { embedding_count?: string },
+    store: CachedStore & { embedding_count?: string },
     searches: readonly Search[],
     embed: () => Promise<Embeddings>,
     signal: AbortSignal,
@@ -116,10 +116,10 @@ export class Searcher {
 
   async #searchAll(
     { pool, searchSettings = {} }: Pick<Database, "pool" | "searchSettings">,
-    store: KnownStore,
+    store: CachedStore,
     queries: readonly { search: Search; query: SearchQuery }[],
     signal: AbortSignal,
-  ): Promise<{ search: Search; outcome: Outcome }[]> {
+  ): Promise<{ search: Search; outcome: SearchOutcome }[]> {
     const { exactTimeoutMs } = this.#options;
     const searching = { pool, settings: searchSettings, exactTimeoutMs };
     let chars = 0;
@@ -145,7 +145,7 @@ export class Searcher {
 
   /** Makes one query per vector, or per text when the texts are not embedded. */
   #toQueries(
-    store: KnownStore,
+    store: CachedStore,
     searches: readonly Search[],
     vectors: readonly Float32Array[],
   ): { search: Search; query: SearchQuery }[] {
@@ -195,8 +195,8 @@ export class Searcher {
     return store;
   }
 
-  async #hasChanged(known: KnownStore): Promise<boolean> {
+  async #hasChanged(known: CachedStore): Promise<boolean> {
     const store = await this.#readStore(known.id);
-    return (Object.keys(known) as (keyof KnownStore)[]).some((key) => known[key] !== store[key]);
+    return (Object.keys(known) as (keyof CachedStore)[]).some((key) => known[key] !== store[key]);
   }
 }

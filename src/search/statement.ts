@@ -1,7 +1,7 @@
 import type { Tables } from "../postgres/tables.ts";
 import { bind, compileFilter } from "../filters/sql.ts";
 import { selectMatching } from "./keywords.ts";
-import { selectNearest, type VectorIndex } from "./nearest.ts";
+import { selectNearest, type SearchIndex } from "./nearest.ts";
 import type { Fusion, SearchedStore, SearchQuery } from "./query.ts";
 
 /** A query config of node-postgres. */
@@ -44,7 +44,7 @@ export function composeSearch(
   tables: Tables,
   store: SearchedStore,
   query: SearchQuery,
-  index: VectorIndex | undefined,
+  index: SearchIndex | undefined,
 ): Statement {
   const values: unknown[] = [];
   const { filter, fusion } = query;
@@ -81,7 +81,7 @@ export function composeSearch(
 interface Rows {
   /** SQL condition that rows must meet. */
   condition: string;
-  index: VectorIndex | undefined;
+  index: SearchIndex | undefined;
 }
 
 function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values: unknown[]): string {

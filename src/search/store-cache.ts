@@ -1,7 +1,7 @@
 import type { VectorStoreRow } from "../storage/stores.ts";
 
 /** The cached fields of a store's row: those a search depends on, without counts and times. */
-export type KnownStore = Pick<
+export type CachedStore = Pick<
   VectorStoreRow,
   "id" | "dimensions" | "embedding_model" | "language" | "own_table" | "index_precision"
 >;
@@ -11,20 +11,20 @@ export type KnownStore = Pick<
  * without invalidating the cache, so every statement that uses a cached row must compare it with the current
  * row.
  */
-export class KnownStores {
-  readonly #stores = new Map<string, KnownStore>();
+export class StoreCache {
+  readonly #stores = new Map<string, CachedStore>();
   readonly #storesMax: number;
 
   constructor(storesMax: number) {
     this.#storesMax = storesMax;
   }
 
-  get(id: string): KnownStore | undefined {
+  get(id: string): CachedStore | undefined {
     return this.#stores.get(id);
   }
 
   /** Adds a store that has rows; when the cache is full, evicts the entry added first. */
-  add({ id, dimensions, embedding_model, language, own_table, index_precision }: KnownStore): void {
+  add({ id, dimensions, embedding_model, language, own_table, index_precision }: CachedStore): void {
     this.delete(id);
     this.#stores.set(id, { id, dimensions, embedding_model, language, own_table, index_precision });
     const [oldest] = this.#stores.keys();

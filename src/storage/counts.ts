@@ -30,7 +30,11 @@ function countValues(id: string, rows: number, bytes: number, files: FileChange)
  * updated within the current second (the API shows seconds), stores that have expired, and stores whose row
  * is locked (SKIP LOCKED): a search must not wait for an ingest.
  */
-export async function touchStores(client: Queryable, tables: Tables, ids: readonly string[]): Promise<void> {
+export async function updateLastActive(
+  client: Queryable,
+  tables: Tables,
+  ids: readonly string[],
+): Promise<void> {
   await client.query({
     name: "touch_stores",
     text: `update ${tables.vectorStores} set ${ACTIVE_NOW} where id in (
@@ -60,7 +64,7 @@ export interface Addition {
  * store's row until the commit. False when the store was deleted, has expired, or has meanwhile been fixed to
  * other dimensions or another model: then the caller must roll back.
  */
-export async function recordAddition(
+export async function countAddition(
   client: Queryable,
   tables: Tables,
   id: string,
@@ -98,7 +102,7 @@ export async function lockStore(client: Queryable, tables: Tables, id: string): 
  * `files`: increments of the file counts; by default each deleted row that is no chunk of a file counted as a
  * completed file.
  */
-export async function recordRemoval(
+export async function countRemoval(
   client: Queryable,
   tables: Tables,
   id: string,
@@ -115,7 +119,7 @@ export async function recordRemoval(
  * Adds attached files to the store's file counts; call it in the transaction that inserts their rows. False
  * when the store was deleted or has expired: then the caller must roll back.
  */
-export async function recordAttachment(
+export async function countAttachment(
   client: Queryable,
   tables: Tables,
   id: string,
@@ -133,7 +137,7 @@ export async function recordAttachment(
  * their rows. With an empty `files` only `row_changes` is incremented, which tells replicas and caches that
  * the store's rows changed.
  */
-export async function recordTransition(
+export async function countTransition(
   client: Queryable,
   tables: Tables,
   id: string,

@@ -112,7 +112,7 @@ export async function findStore(
 }
 
 /** Reads a store's pagination cursor in the list of stores; undefined when the store does not exist. */
-export async function findPosition(
+export async function findStorePosition(
   client: Queryable,
   tables: Tables,
   id: string,

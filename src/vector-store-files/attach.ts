@@ -3,7 +3,7 @@ import { attachmentLock, lockShared } from "../postgres/advisory.ts";
 import type { Client } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
-import { lockStore, recordAttachment, recordRemoval } from "../storage/counts.ts";
+import { lockStore, countAttachment, countRemoval } from "../storage/counts.ts";
 import { deleteEmbeddings, type Removed } from "../storage/embeddings.ts";
 import { lockFiles } from "../storage/files.ts";
 import { openForWriting } from "../storage/placement.ts";
@@ -41,7 +41,7 @@ export async function attachFiles(
   // store's attachments would otherwise not see the rows inserted here and would leave them orphaned.
   await lockShared(client, tables, attachmentLock(storeId));
   const { added, failed, cancelled } = await insertAttachments(client, tables, storeId, [...unique.values()]);
-  return recordAttachment(client, tables, storeId, {
+  return countAttachment(client, tables, storeId, {
     in_progress: added + failed + cancelled,
     failed: -failed,
     cancelled: -cancelled,
@@ -84,7 +84,7 @@ export async function removeAttachment(
     removed.bytes += bytes;
   }
   await deleteAttachment(client, tables, storeId, fileId);
-  await recordRemoval(client, tables, storeId, removed, { [file.status]: -1 });
+  await countRemoval(client, tables, storeId, removed, { [file.status]: -1 });
   return true;
 }
 

@@ -15,13 +15,13 @@ import { limits } from "../limits.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { recordTransition } from "../storage/counts.ts";
+import { countTransition } from "../storage/counts.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { attachFiles, checkFileId, checkPrefix, type Attachable } from "./attach.ts";
 import { readAttributes } from "./attributes.ts";
 import { cancelBatch, countFiles, findBatch, insertBatch, type BatchRow } from "./batches.ts";
 import { readChunking } from "./request.ts";
-import { listFiles, suggestPoll } from "./reply.ts";
+import { listStoreFiles, suggestPoll } from "./reply.ts";
 import type { AttachmentStatus } from "./rows.ts";
 
 type BatchMethods = Pick<
@@ -74,7 +74,7 @@ export function fileBatchMethods({ pool, tables }: Database, wake: () => void): 
         async (client) => {
           const stopped = await cancelBatch(client, tables, batch);
           if (stopped > 0)
-            await recordTransition(client, tables, batch.vector_store_id, {
+            await countTransition(client, tables, batch.vector_store_id, {
               in_progress: -stopped,
               cancelled: stopped,
             });
@@ -89,7 +89,7 @@ export function fileBatchMethods({ pool, tables }: Database, wake: () => void): 
 
     async listVectorStoreFileBatchFiles(request) {
       const batch = await requireBatch(pool, tables, request.vectorStoreId, request.batchId);
-      return listFiles(pool, tables, batch.vector_store_id, request, batch.file_ids);
+      return listStoreFiles(pool, tables, batch.vector_store_id, request, batch.file_ids);
     },
   };
 }

@@ -1,8 +1,9 @@
+import type { Chunking } from "../documents/cutter.ts";
 import { tryLock } from "../postgres/advisory.ts";
 import type { Client, Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
-import type { AttachmentErrorCode, Attributes, Chunking } from "./rows.ts";
+import type { AttachmentErrorCode, Attributes } from "./rows.ts";
 
 /** A file leased to a worker of this process. */
 export interface Claim {

@@ -15,7 +15,7 @@ export interface AttachmentPage extends KeysetPage {
  * The list position of a file in a store, also for an hour after the file was removed, so that a loop which
  * deletes what it lists can continue; undefined when neither is known.
  */
-export async function findPosition(
+export async function findAttachmentPosition(
   client: Queryable,
   tables: Tables,
   storeId: string,

@@ -2,9 +2,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { failClaim, claimFile, releaseClaim, renewClaims, sweepAttachments, type Claim } from "./claims.ts";
 import { toServiceError } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { recordTransition } from "../storage/counts.ts";
-import { judge } from "./retry-policy.ts";
-import { processFile, SupersededError, type Workshop } from "./process-file.ts";
+import { countTransition } from "../storage/counts.ts";
+import { decideRetry } from "./retry-policy.ts";
+import { processFile, SupersededError, type ProcessingContext } from "./process-file.ts";
 
 /** The logger of the pipeline, whose events belong to no request. */
 export interface PipelineLog {
@@ -41,7 +41,7 @@ const STOP_MS = 5_000;
  * of a crashed one.
  */
 export class Pipeline {
-  readonly #workshop: Workshop;
+  readonly #context: ProcessingContext;
   readonly #workers: number;
   /** The files being processed by this process, by claim. */
   readonly #held = new Map<string, { controller: AbortController; ended: Promise<void> }>();
@@ -59,8 +59,8 @@ export class Pipeline {
   readonly #stopped = new AbortController();
 
   /** Looks for files from now on, unless there are no workers. */
-  constructor(workshop: Workshop, workers: number, log: PipelineLog) {
-    this.#workshop = workshop;
+  constructor(context: ProcessingContext, workers: number, log: PipelineLog) {
+    this.#context = context;
     this.#workers = workers;
     this.#log = log;
     if (workers === 0) return;
@@ -87,7 +87,7 @@ export class Pipeline {
     clearInterval(this.#timer);
     const stopped = this.#abandon();
     await Promise.race([stopped, delay(STOP_MS, undefined, { ref: false })]);
-    await this.#workshop.reader.close();
+    await this.#context.reader.close();
   }
 
   async #abandon(): Promise<void> {
@@ -120,7 +120,7 @@ export class Pipeline {
 
   async #renew(): Promise<void> {
     if (this.#held.size === 0) return;
-    const { probe, tables } = this.#workshop.database;
+    const { probe, tables } = this.#context.database;
     const asked = [...this.#held];
     const still = new Set(
       await renewClaims(
@@ -135,7 +135,7 @@ export class Pipeline {
   }
 
   async #claim(): Promise<void> {
-    const { probe, tables } = this.#workshop.database;
+    const { probe, tables } = this.#context.database;
     while (this.#held.size < this.#workers && !this.#stopped.signal.aborted) {
       const claim = await claimFile(probe, tables, [...this.#held.keys()], LEASE_MS);
       if (claim === undefined) return;
@@ -157,7 +157,7 @@ export class Pipeline {
 
   async #sweep(): Promise<void> {
     try {
-      await sweepAttachments(this.#workshop.database, this.#stopped.signal);
+      await sweepAttachments(this.#context.database, this.#stopped.signal);
     } catch (error) {
       if (!this.#stopped.signal.aborted)
         this.#log.warn({ err: toServiceError(error) }, "Cannot remove what attempts have left behind");
@@ -167,7 +167,7 @@ export class Pipeline {
   async #work(claim: Claim, signal: AbortSignal): Promise<void> {
     const startedAt = performance.now();
     try {
-      const chunks = await processFile(this.#workshop, claim, signal);
+      const chunks = await processFile(this.#context, claim, signal);
       const durationMs = Math.round(performance.now() - startedAt);
       this.#log.info({ ...describe(claim), chunks, durationMs }, "file completed");
     } catch (error) {
@@ -187,22 +187,22 @@ export class Pipeline {
 
   /** Records the result of a file that was not completed: released at shutdown, retried later, or failed. */
   async #end(claim: Claim, error: unknown, signal: AbortSignal): Promise<void> {
-    const { pool, tables } = this.#workshop.database;
+    const { pool, tables } = this.#context.database;
     if (signal.aborted) {
       await releaseClaim(pool, tables, { ...claim, attempts: claim.attempts - 1 }, 0);
       return;
     }
-    const verdict = judge(error, claim);
-    if (verdict.kind === "again") {
-      if (verdict.isFault) this.#log.error({ ...describe(claim), err: error }, "Processing a file failed");
-      await releaseClaim(pool, tables, verdict.claim, verdict.delayMs);
+    const decision = decideRetry(error, claim);
+    if (decision.kind === "again") {
+      if (decision.isFault) this.#log.error({ ...describe(claim), err: error }, "Processing a file failed");
+      await releaseClaim(pool, tables, decision.claim, decision.delayMs);
       return;
     }
-    const { code, message } = verdict;
+    const { code, message } = decision;
     this.#log.info({ ...describe(claim), code, message }, "file failed");
     await transaction(pool, async (client) => {
-      if (await failClaim(client, tables, claim.claim, verdict))
-        await recordTransition(client, tables, claim.vector_store_id, { in_progress: -1, failed: 1 });
+      if (await failClaim(client, tables, claim.claim, decision))
+        await countTransition(client, tables, claim.vector_store_id, { in_progress: -1, failed: 1 });
     });
   }
 }

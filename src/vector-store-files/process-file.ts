@@ -1,5 +1,5 @@
 import { DocumentError, type DocumentReader, type DocumentSource } from "../documents/reader.ts";
-import { recordOrRefuse } from "../embeddings/count.ts";
+import { countOrRefuse } from "../embeddings/count.ts";
 import { failedPrecondition, unavailable } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
@@ -21,7 +21,7 @@ import { completeClaim, lockClaim, type Claim } from "./claims.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
 
 /** The dependencies of file processing. */
-export interface Workshop {
+export interface ProcessingContext {
   database: Database;
   embedder: Embedder;
   reader: DocumentReader;
@@ -52,16 +52,20 @@ const PUBLISH_TIMEOUT_MS = 3_600_000;
  * of chunks. Throws a SupersededError when the claim is no longer valid, and a DocumentError when the file
  * cannot be read.
  */
-export async function processFile(workshop: Workshop, claim: Claim, signal: AbortSignal): Promise<number> {
-  const { database, embedder, reader } = workshop;
+export async function processFile(
+  context: ProcessingContext,
+  claim: Claim,
+  signal: AbortSignal,
+): Promise<number> {
+  const { database, embedder, reader } = context;
   if (claim.attempts > ATTEMPTS_MAX)
     throw new DocumentError("server_error", `Processing the file ended unexpectedly ${ATTEMPTS_MAX} times.`);
   const store = await requireActiveStore(database.pool, database.tables, claim.vector_store_id);
   checkModel(embedder, store);
   checkLength(embedder, store, embedder.dimensions);
-  const document = await workshop.findDocument(claim.file_id);
+  const document = await context.findDocument(claim.file_id);
   if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
-  const writer = new ChunkWriter(workshop, claim, store, signal);
+  const writer = new ChunkWriter(context, claim, store, signal);
   try {
     for await (const texts of reader.read(document, claim.chunking, signal)) await writer.add(texts);
     return await writer.finish();
@@ -75,7 +79,7 @@ export async function processFile(workshop: Workshop, claim: Claim, signal: Abor
  * larger file go through the staging table, which bounds the memory.
  */
 class ChunkWriter {
-  readonly #workshop: Workshop;
+  readonly #context: ProcessingContext;
   readonly #claim: Claim;
   readonly #store: VectorStoreRow;
   readonly #signal: AbortSignal;
@@ -91,8 +95,8 @@ class ChunkWriter {
   #bytes = 0;
   #dimensions = 0;
 
-  constructor(workshop: Workshop, claim: Claim, store: VectorStoreRow, signal: AbortSignal) {
-    this.#workshop = workshop;
+  constructor(context: ProcessingContext, claim: Claim, store: VectorStoreRow, signal: AbortSignal) {
+    this.#context = context;
     this.#claim = claim;
     this.#store = store;
     this.#signal = signal;
@@ -130,7 +134,7 @@ class ChunkWriter {
     }
     if (this.#count === 0) throw new DocumentError("invalid_file", "The file contains no text.");
     if (this.#staged > 0) await this.#stage();
-    const { database, embedder } = this.#workshop;
+    const { database, embedder } = this.#context;
     const { pool, tables } = database;
     const { claim, vector_store_id: storeId, file_id: fileId } = this.#claim;
     await transaction(
@@ -154,7 +158,7 @@ class ChunkWriter {
           dimensions: this.#dimensions,
           embeddingModel: embedder.model,
         };
-        await recordOrRefuse(client, tables, embedder, storeId, addition, "file");
+        await countOrRefuse(client, tables, embedder, storeId, addition, "file");
       },
       this.#signal,
     );
@@ -163,13 +167,13 @@ class ChunkWriter {
 
   /** Deletes the staged chunks. Errors are ignored: `sweepAttachments` deletes them later. */
   async clear(): Promise<void> {
-    const { pool, tables } = this.#workshop.database;
+    const { pool, tables } = this.#context.database;
     await this.#writing.catch(() => {});
     if (this.#staged > 0) await unstageChunks(pool, tables, this.#claim.claim).catch(() => {});
   }
 
   async #embed(texts: readonly string[], bytes: number): Promise<void> {
-    const { embedder } = this.#workshop;
+    const { embedder } = this.#context;
     const { vectors } = await embedder.embed(texts, this.#signal);
     this.#dimensions ||= (vectors[0] as Float32Array).length;
     for (const vector of vectors) checkLength(embedder, this.#store, vector.length);
@@ -181,7 +185,7 @@ class ChunkWriter {
 
   async #stage(): Promise<void> {
     if (this.#chunks.length === 0) return;
-    const { pool, tables } = this.#workshop.database;
+    const { pool, tables } = this.#context.database;
     await cancellable(pool, this.#signal, (client) =>
       stageChunks(client, tables, this.#claim.claim, this.#chunks),
     );

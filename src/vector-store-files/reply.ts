@@ -1,3 +1,4 @@
+import type { Chunking } from "../documents/cutter.ts";
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import {
@@ -15,11 +16,11 @@ import { toSeconds } from "../api/time.ts";
 import { invalidArgument, notFound } from "../errors.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
-import { findPosition, listAttachments } from "./list.ts";
-import type { AttachmentErrorCode, AttachmentRow, AttachmentStatus, Chunking } from "./rows.ts";
+import { findAttachmentPosition, listAttachments } from "./list.ts";
+import type { AttachmentErrorCode, AttachmentRow, AttachmentStatus } from "./rows.ts";
 
 /** Answers a list request with a page of a store's files; with `fileIds`, only of these. */
-export async function listFiles(
+export async function listStoreFiles(
   client: Queryable,
   tables: Tables,
   storeId: string,
@@ -28,7 +29,7 @@ export async function listFiles(
 ): Promise<ListVectorStoreFilesResponse> {
   const page = readPage(request);
   const status = readFilter(request.filter);
-  const find = async (fileId: string) => findPosition(client, tables, storeId, fileId);
+  const find = async (fileId: string) => findAttachmentPosition(client, tables, storeId, fileId);
   const place = " in the vector store";
   const after = await readPosition(request.after, "after", find, "file", place);
   const before = await readPosition(request.before, "before", find, "file", place);

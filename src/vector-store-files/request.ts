@@ -1,3 +1,4 @@
+import type { Chunking } from "../documents/cutter.ts";
 import {
   ChunkingStrategyType,
   type CharacterChunking,
@@ -7,7 +8,6 @@ import {
 import { checkRange } from "../api/checks.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Chunking } from "./rows.ts";
 
 /** OpenAI's default chunking strategy. */
 const AUTO: Chunking = { unit: "tokens", sizeMax: 800, overlap: 400 };

@@ -19,7 +19,7 @@ const PAUSE_MIN_MS = 1_000;
 const PAUSE_MAX_MS = 60_000;
 
 /** The decision on a file whose processing ended with an error. */
-export type Verdict =
+export type RetryDecision =
   | { kind: "failed"; code: AttachmentErrorCode; message: string }
   /**
    * Release the claim, with these counts, and retry after `delayMs`; `isFault`: a fault of the service, to be
@@ -42,7 +42,7 @@ const PASSING: readonly Code[] = [Code.Unavailable, Code.ResourceExhausted, Code
  * Decides whether a file is retried or fails, by the error its processing ended with and its number of
  * attempts.
  */
-export function judge(thrown: unknown, claim: Claim): Verdict {
+export function decideRetry(thrown: unknown, claim: Claim): RetryDecision {
   if (isUniqueViolation(thrown))
     return failed("server_error", "The store already has an embedding with the id of a chunk of this file.");
   const error = toServiceError(thrown);
@@ -63,12 +63,12 @@ export function judge(thrown: unknown, claim: Claim): Verdict {
   return again({ ...claim, attempts: attempts - 1, retries: retries + 1 }, retries + 1, false, proposedMs);
 }
 
-function failed(code: AttachmentErrorCode, message: string): Verdict {
+function failed(code: AttachmentErrorCode, message: string): RetryDecision {
   return { kind: "failed", code, message };
 }
 
 /** Exponential backoff of 1, 2, 4, … up to 60 seconds, or longer if the provider's Retry-After says so. */
-function again(claim: Claim, times: number, isFault: boolean, proposedMs = 0): Verdict {
+function again(claim: Claim, times: number, isFault: boolean, proposedMs = 0): RetryDecision {
   const backoffMs = Math.min(PAUSE_MIN_MS * 2 ** (times - 1), PAUSE_MAX_MS);
   return { kind: "again", claim, delayMs: Math.ceil(Math.max(backoffMs, proposedMs)), isFault };
 }

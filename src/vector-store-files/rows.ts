@@ -1,3 +1,4 @@
+import type { Chunking } from "../documents/cutter.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
@@ -6,13 +7,6 @@ export type AttachmentStatus = "in_progress" | "completed" | "cancelled" | "fail
 
 /** Why a file failed: OpenAI's codes. */
 export type AttachmentErrorCode = "server_error" | "unsupported_file" | "invalid_file";
-
-/** A chunking strategy. `sizeMax` and `overlap` are counted in `unit`. */
-export interface Chunking {
-  unit: "tokens" | "characters";
-  sizeMax: number;
-  overlap: number;
-}
 
 /** The attributes that the caller gave a file: at most 16 pairs. */
 export type Attributes = Record<string, string | number | boolean>;

@@ -12,7 +12,7 @@ import { limits } from "../limits.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { recordTransition } from "../storage/counts.ts";
+import { countTransition } from "../storage/counts.ts";
 import { openForWriting, readPlaced } from "../storage/placement.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { attachFiles, checkFileId, CHUNKS_TIMEOUT_MS, removeAttachment } from "./attach.ts";
@@ -20,7 +20,7 @@ import { readAttributes } from "./attributes.ts";
 import { fileBatchMethods } from "./batch-service.ts";
 import { readChunking } from "./request.ts";
 import { readChunks, updateChunks } from "./chunks.ts";
-import { attachmentNotFound, listFiles, suggestPoll, toStoreFile } from "./reply.ts";
+import { attachmentNotFound, listStoreFiles, suggestPoll, toStoreFile } from "./reply.ts";
 import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } from "./rows.ts";
 
 type Methods = ServiceImpl<typeof VectorStoreFileService>;
@@ -76,7 +76,7 @@ function reading({
 
     async listVectorStoreFiles(request) {
       const { id } = await requireStore(pool, tables, request.vectorStoreId);
-      return listFiles(pool, tables, id, request);
+      return listStoreFiles(pool, tables, id, request);
     },
 
     async getVectorStoreFileContent({ vectorStoreId, fileId }) {
@@ -122,7 +122,7 @@ function change(
           if (file.chunk_count > 0) {
             // Locks the store's row before its embeddings: the common lock order, else a concurrent
             // PurgeEmbeddings could deadlock with this update.
-            await recordTransition(client, tables, storeId, {});
+            await countTransition(client, tables, storeId, {});
             await updateChunks(client, placed, { storeId, fileId, attributes }, file.chunk_count);
           }
           return { ...file, attributes };

@@ -42,7 +42,7 @@ export async function lockExpiredStore(
 }
 
 /** Marks an expired store as emptied, in the transaction that deletes the last of its contents. */
-export async function recordEmptied(client: Queryable, tables: Tables, id: string): Promise<void> {
+export async function markEmptied(client: Queryable, tables: Tables, id: string): Promise<void> {
   await client.query(
     `update ${tables.vectorStores} set status = 'expired', usage_bytes = 0, embedding_count = 0, row_changes = row_changes + 1,
        file_counts = '{"in_progress": 0, "completed": 0, "failed": 0, "cancelled": 0, "total": 0}',

@@ -8,9 +8,9 @@ import type { Client, Database } from "../postgres/database.ts";
 import { isLockTimeout } from "../postgres/errors.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { recordRemoval } from "../storage/counts.ts";
+import { countRemoval } from "../storage/counts.ts";
 import { deleteEmbeddings } from "../storage/embeddings.ts";
-import { findExpiredStores, lockExpiredStore, recordEmptied } from "./expired.ts";
+import { findExpiredStores, lockExpiredStore, markEmptied } from "./expired.ts";
 import { removeContents } from "./removal.ts";
 
 /** Settings of the expiry sweeper. */
@@ -127,8 +127,8 @@ async function emptyStore(
   id: string,
   graceSeconds: number,
   signal: AbortSignal,
-): Promise<Outcome> {
-  let outcome: Outcome = "begun";
+): Promise<StepOutcome> {
+  let outcome: StepOutcome = "begun";
   for (const step of [deleteSome, deleteRest]) {
     do {
       outcome = await tryExpired(
@@ -147,7 +147,7 @@ async function emptyStore(
  * The result of a step: `begun` = rows are left, `used` = the store is in use, `taken` = another process
  * sweeps.
  */
-type Outcome = "begun" | "done" | "used" | "taken";
+type StepOutcome = "begun" | "done" | "used" | "taken";
 
 /**
  * Runs a step of emptying a store, unless the store is in use. A writer that began before the expiry holds
@@ -156,10 +156,10 @@ type Outcome = "begun" | "done" | "used" | "taken";
 async function tryExpired(
   database: Database,
   id: string,
-  step: (client: Client) => Promise<Outcome>,
+  step: (client: Client) => Promise<StepOutcome>,
   signal: AbortSignal,
-): Promise<Outcome> {
-  const attempt = async (client: Client): Promise<Outcome> => {
+): Promise<StepOutcome> {
+  const attempt = async (client: Client): Promise<StepOutcome> => {
     await client.query(`set local lock_timeout = ${LOCK_WAIT_MS}`);
     return (await tryLock(client, database.tables, placementLock(id))) ? step(client) : "used";
   };
@@ -177,14 +177,14 @@ async function deleteSome(
   tables: Tables,
   id: string,
   graceSeconds: number,
-): Promise<Outcome> {
+): Promise<StepOutcome> {
   const store = await lockExpiredStore(client, tables, id, graceSeconds);
   if (store === undefined) return "used";
   const some = `${tables.id} in (select ${tables.id} from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 limit $2)`;
   const removed = await deleteEmbeddings(client, tables, id, some, [BATCH_ROWS]);
   // If the store has its own table, rows in the shared table are leftovers of the move and not part of the
   // counts.
-  if (removed.rows > 0 && store.own_table === null) await recordRemoval(client, tables, id, removed);
+  if (removed.rows > 0 && store.own_table === null) await countRemoval(client, tables, id, removed);
   return removed.rows === BATCH_ROWS ? "begun" : "done";
 }
 
@@ -194,10 +194,10 @@ async function deleteRest(
   tables: Tables,
   id: string,
   graceSeconds: number,
-): Promise<Outcome> {
+): Promise<StepOutcome> {
   const claim = async () => (await lockExpiredStore(client, tables, id, graceSeconds)) !== undefined;
   if (!(await removeContents(client, tables, id, claim))) throw new InUse();
-  await recordEmptied(client, tables, id);
+  await markEmptied(client, tables, id);
   return "done";
 }
 

@@ -6,6 +6,7 @@ import {
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { checkLength, checkRange, checkText } from "../api/checks.ts";
 import { checkIdentifier } from "../api/identifier.ts";
+import { readUpdateMask } from "../api/update-mask.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { checkPrecision, readPrecision } from "../indexes/enums.ts";
 import { limits } from "../limits.ts";
@@ -31,33 +32,20 @@ export function readNewStore(request: CreateVectorStoreRequest): Omit<NewVectorS
   };
 }
 
-const CHANGEABLE = ["name", "expires_after", "metadata"] as const;
-
 /**
  * Validates an update and returns the fields to change: those in `update_mask`, or without a mask those that
  * are set. Throws INVALID_ARGUMENT.
  */
 export function readChange(request: UpdateVectorStoreRequest): VectorStoreChange {
-  const paths = request.updateMask?.paths ?? [];
-  for (const path of paths) {
-    if (!(CHANGEABLE as readonly string[]).includes(path)) {
-      throw invalidArgument(
-        "update_mask",
-        `Invalid 'update_mask': '${path}' cannot be changed. Supported values are: ${CHANGEABLE.join(", ")}.`,
-      );
-    }
-  }
-  const isSet = {
-    name: request.name,
-    expires_after: request.expiresAfter,
-    metadata: Object.keys(request.metadata)[0],
-  };
-  const changes = (field: (typeof CHANGEABLE)[number]) =>
-    paths.length === 0 ? isSet[field] !== undefined : paths.includes(field);
+  const fields = readUpdateMask(request.updateMask, {
+    name: request.name !== undefined,
+    expires_after: request.expiresAfter !== undefined,
+    metadata: Object.keys(request.metadata).length > 0,
+  });
   return {
-    ...(changes("name") && { name: readText(request.name, "name", limits.store_name_chars_max) }),
-    ...(changes("expires_after") && { expiresAfter: readExpiry(request.expiresAfter) }),
-    ...(changes("metadata") && { metadata: readMetadata(request.metadata) }),
+    ...(fields.has("name") && { name: readText(request.name, "name", limits.store_name_chars_max) }),
+    ...(fields.has("expires_after") && { expiresAfter: readExpiry(request.expiresAfter) }),
+    ...(fields.has("metadata") && { metadata: readMetadata(request.metadata) }),
   };
 }
 

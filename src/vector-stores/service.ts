@@ -16,7 +16,7 @@ import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import {
-  findPosition,
+  findStorePosition,
   findStore,
   insertStore,
   listStores,
@@ -65,7 +65,8 @@ export function vectorStoreService(
 
     async listVectorStores(request) {
       const page = readPage(request);
-      const find = async (id: string) => (await findPosition(pool, tables, id)) ?? positionOfIdentifier(id);
+      const find = async (id: string) =>
+        (await findStorePosition(pool, tables, id)) ?? positionOfIdentifier(id);
       const [after, before] = await Promise.all([
         readPosition(request.after, "after", find, "vector store"),
         readPosition(request.before, "before", find, "vector store"),

@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "vitest";
-import { Touches } from "../../src/search/last-active.ts";
+import { LastActiveUpdater } from "../../src/search/last-active.ts";
 import { openTestDatabase } from "../support/database.ts";
 
 const database = await openTestDatabase();
@@ -23,7 +23,7 @@ async function readYear(id: string): Promise<number> {
 test("notes the use of every store, however many are used at once", async () => {
   const ids = Array.from({ length: 200 }, (_, index) => `many ${index}`);
   await makeStores(...ids, "unused");
-  const touches = new Touches(pool, tables);
+  const touches = new LastActiveUpdater(pool, tables);
   for (const id of ids) touches.touch(id);
   for (const id of ids) touches.touch(id);
   await expect.poll(() => readYear("many 199")).toBeGreaterThan(2020);
@@ -33,7 +33,7 @@ test("notes the use of every store, however many are used at once", async () => 
 
 test("tries again when it failed", async () => {
   await makeStores("again");
-  const touches = new Touches(pool, tables);
+  const touches = new LastActiveUpdater(pool, tables);
   await pool.query("alter table vector_stores rename to away");
   touches.touch("again");
   // The next statement of a single connection; of several, the failure needs a moment.

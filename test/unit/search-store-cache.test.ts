@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { KnownStores, type KnownStore } from "../../src/search/store-cache.ts";
+import { StoreCache, type CachedStore } from "../../src/search/store-cache.ts";
 
-const store = (id: string, dimensions = 1): KnownStore => ({
+const store = (id: string, dimensions = 1): CachedStore => ({
   id,
   dimensions,
   embedding_model: null,
@@ -11,7 +11,7 @@ const store = (id: string, dimensions = 1): KnownStore => ({
 });
 
 test("remembers stores as they were last added", () => {
-  const stores = new KnownStores(10);
+  const stores = new StoreCache(10);
   expect(stores.get("a")).toBeUndefined();
   stores.add(store("a"));
   stores.add(store("a", 2));
@@ -21,14 +21,14 @@ test("remembers stores as they were last added", () => {
 });
 
 test("keeps of a row no more than it needs", () => {
-  const stores = new KnownStores(10);
+  const stores = new StoreCache(10);
   const row = { ...store("a"), name: "a long name" };
   stores.add(row);
   expect(stores.get("a")).toEqual(store("a"));
 });
 
 test("forgets the store added longest ago", () => {
-  const stores = new KnownStores(2);
+  const stores = new StoreCache(2);
   for (const id of ["a", "b", "a", "c"]) stores.add(store(id));
   expect(["a", "b", "c"].filter((id) => stores.get(id) !== undefined)).toEqual(["a", "c"]);
 });

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { WalClock } from "../../src/postgres/wal-clock.ts";
+import { WalClock } from "../../src/postgres/replicas/wal-clock.ts";
 
 test("a replica is as old as the newest position it has reached", () => {
   const clock = new WalClock();

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test, vi
 import type { Database } from "../../src/postgres/database.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { openDatabase } from "../../src/postgres/pool.ts";
-import { openReplicas } from "../../src/postgres/replicas.ts";
+import { openReplicas } from "../../src/postgres/replicas/replicas.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { nativePostgres } from "../support/cluster.ts";
 import { jsonClient } from "../support/json.ts";

@@ -1,9 +1,9 @@
 import type pg from "pg";
-import { messageOf } from "../errors.ts";
-import type { Database, Replica, ReplicaState, Replicas } from "./database.ts";
-import { isAway, isReplicaFault } from "./errors.ts";
-import { openDatabase, type DatabaseOptions } from "./pool.ts";
-import { cancellable } from "./transaction.ts";
+import { messageOf } from "../../errors.ts";
+import type { Database, Replica, ReplicaState, Replicas } from "../database.ts";
+import { isAway, isReplicaFault } from "../errors.ts";
+import { openDatabase, type DatabaseOptions } from "../pool.ts";
+import { cancellable } from "../transaction.ts";
 import { WalClock } from "./wal-clock.ts";
 
 /** How to connect to the replicas, and when they are healthy. */
