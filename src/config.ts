@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { findUrlFault } from "./postgres/url.ts";
 
 /** A variable that is set to nothing counts as not set, as in a compose file. */
 const optional = z
@@ -51,22 +52,28 @@ const url = (schemes: readonly string[]) =>
     return z.NEVER;
   });
 
-const urls = (schemes: readonly string[]) =>
-  list.transform((values, context) => {
-    for (const value of values) {
-      const { error } = url(schemes).safeParse(value);
-      if (error !== undefined) context.addIssue(error.issues[0]?.message ?? "");
-    }
-    return values;
-  });
+const postgresUrl = optional.transform((value, context) => {
+  const fault = value === undefined ? undefined : findUrlFault(value);
+  if (fault === undefined) return value;
+  context.addIssue(fault);
+  return z.NEVER;
+});
+
+const postgresUrls = list.transform((values, context) => {
+  for (const value of values) {
+    const fault = findUrlFault(value);
+    if (fault !== undefined) context.addIssue(fault);
+  }
+  return values;
+});
 
 /** Every variable the service reads, by its name. docs/configuration.md is held to this object by a test. */
 export const variables = z.object({
-  DATABASE_URL: url(["postgres", "postgresql"]),
-  DATABASE_DIRECT_URL: url(["postgres", "postgresql"]),
+  DATABASE_URL: postgresUrl,
+  DATABASE_DIRECT_URL: postgresUrl,
   DATABASE_POOL_MAX: integer(10, 1, 1000),
   DATABASE_STATEMENT_TIMEOUT_SECONDS: integer(60, 1, 3600),
-  DATABASE_REPLICA_URLS: urls(["postgres", "postgresql"]),
+  DATABASE_REPLICA_URLS: postgresUrls,
   DATABASE_REPLICA_LAG_SECONDS: integer(5, 1, 300),
   DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),
   SERVER_API_KEY: list,

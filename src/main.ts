@@ -10,8 +10,8 @@ import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import { findSilence } from "./models/reach.ts";
-import { hintFor } from "./postgres/errors.ts";
 import { migrate } from "./postgres/migrate.ts";
+import { findRemedy } from "./postgres/remedy.ts";
 import { onSignal } from "./signals.ts";
 
 const log = createLogger(readLogConfig(process.env));
@@ -28,8 +28,9 @@ async function main(): Promise<void> {
   const report = (message: string) => log.info(message);
   const database = await openConfigured(config.database, report);
   await migrate(database, report).catch((error: unknown) => {
-    const reasons = [messageOf(error), hintFor(error)].filter((reason) => reason !== undefined);
-    throw new Error(`Cannot use ${database.description}: ${reasons.join(". ")}`, { cause: error });
+    const remedy = findRemedy(error);
+    const message = `Cannot use ${database.description}: ${messageOf(error)}`;
+    throw new Error(remedy === undefined ? message : `${message}. ${remedy}`, { cause: error });
   });
   const embedder = createEmbedder(config);
   const application = await createApplication(database, embedder, config, log);

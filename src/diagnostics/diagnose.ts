@@ -1,7 +1,6 @@
-import pg from "pg";
 import { messageOf } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
-import { hintFor } from "../postgres/errors.ts";
+import { findRemedy } from "../postgres/remedy.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { checkConnections, checkSessions } from "./connections.ts";
 import { checkPgvector } from "./extension.ts";
@@ -114,18 +113,8 @@ async function checkConnection(database: Database, signal: AbortSignal): Promise
     return { check, severity: "ok", message: `Connected to ${database.description}.` };
   } catch (error) {
     signal.throwIfAborted();
-    const code = error instanceof pg.DatabaseError ? error.code : undefined;
     const message = `Cannot use ${database.description}: ${messageOf(error)}.`;
-    return { check, severity: "error", message, remedy: hintFor(error) ?? REMEDIES[code ?? ""] ?? REMEDY };
+    const remedy = findRemedy(error);
+    return { check, severity: "error", message, ...(remedy === undefined ? {} : { remedy }) };
   }
 }
-
-const REMEDY =
-  "Check that the server runs, that its address in DATABASE_URL is right, and that no firewall is in between.";
-/** Remedies by SQLSTATE, for a server that answers and refuses the connection. */
-const REMEDIES: Record<string, string> = {
-  "28P01": "Set the right password in DATABASE_URL.",
-  "28000": "Allow the role, the database and this machine's address in the server's pg_hba.conf.",
-  "3D000": "Create the database (create database …;) or name another one in DATABASE_URL.",
-  "53300": "Raise max_connections, or lower DATABASE_POOL_MAX of the services that use the server.",
-};

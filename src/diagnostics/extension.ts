@@ -1,3 +1,4 @@
+import { installPgvector } from "../postgres/pgvector.ts";
 import { ok, type Finding, type Subject } from "./finding.ts";
 
 /** Known defects of pgvector, by the version that fixed each. Source: pgvector's CHANGELOG.md. */
@@ -25,19 +26,21 @@ interface Extension {
   schema: string | null;
   visible: boolean;
   available: string | null;
+  serverVersion: number;
 }
 
 /** Checks that pgvector is installed, is on the search_path, and has no known defects. */
 export async function checkPgvector({ client }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<Extension>(
     `select (select default_version from pg_available_extensions where name = 'vector') as available,
-       extversion as installed, quote_ident(nspname) as schema, to_regtype('vector') is not null as visible
+       extversion as installed, quote_ident(nspname) as schema, to_regtype('vector') is not null as visible,
+       current_setting('server_version_num')::int as "serverVersion"
      from (select) as one
      left join pg_extension on extname = 'vector' left join pg_namespace on pg_namespace.oid = extnamespace`,
   );
   const [extension] = rows as [Extension];
   const { installed, available, schema } = extension;
-  if (installed === null) return [explainAbsence(available)];
+  if (installed === null) return [explainAbsence(extension)];
   if (!extension.visible) {
     const message = `pgvector ${installed} is in the schema ${schema}, which is not on the service's search_path.`;
     const remedy = `Add ?options=-c%20search_path%3Dpublic,${schema} to DATABASE_URL.`;
@@ -59,13 +62,13 @@ export async function checkPgvector({ client }: Subject): Promise<Finding[]> {
   ];
 }
 
-function explainAbsence(available: string | null): Finding {
+function explainAbsence({ available, serverVersion }: Extension): Finding {
   return {
     severity: "error",
     message: "The extension vector (pgvector) is not installed in this database.",
     remedy:
       available === null
-        ? "Install pgvector on the server, or use an image such as pgvector/pgvector:pg17, then run: create extension vector;"
+        ? `${installPgvector(serverVersion)} Then run: create extension vector;`
         : "As a role with the privilege, run: create extension vector;",
   };
 }

@@ -86,15 +86,9 @@ function fromSqlState(error: pg.DatabaseError): unknown {
   }
 }
 
-const BOUNCER_HINT =
+/** What to do where statements or settings of a session are lost. */
+export const BOUNCER_HINT =
   "A pooler such as PgBouncer in transaction mode is in between: add pgbouncer=true to the query of DATABASE_URL.";
-
-/** What an operator is to do about an error of a connection or a statement, where its message does not tell. */
-export function hintFor(error: unknown): string | undefined {
-  // Newer versions say "unsupported startup parameter in options: …".
-  const isRefused = error instanceof Error && error.message.startsWith("unsupported startup parameter");
-  return isRefused ? BOUNCER_HINT : undefined;
-}
 
 function passing(message: string, cause: unknown): unknown {
   return unavailable("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });

@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import pg from "pg";
 import type { Database, Queryable } from "./database.ts";
+import { installPgvector } from "./pgvector.ts";
 import type { Tables } from "./tables.ts";
 import { transaction } from "./transaction.ts";
 import { registerVectorTypes } from "./vector-types.ts";
@@ -138,6 +139,14 @@ async function findPending(
   return migrations.filter(({ version }) => version > applied);
 }
 
+/** What the server has of pgvector. */
+interface Extension {
+  visible: boolean;
+  schema: string | null;
+  available: boolean;
+  serverVersion: number;
+}
+
 /** Makes or demands what the files need: the schema, the extension, and the right to create and alter the tables. */
 async function prepare(client: pg.PoolClient, database: Database): Promise<void> {
   const { schema, tables } = database;
@@ -146,9 +155,11 @@ async function prepare(client: pg.PoolClient, database: Database): Promise<void>
     if (rowCount === 0) await createOrRefuse(client, `create schema ${pg.escapeIdentifier(schema)}`);
     await requireSearchPath(client, database);
   }
-  const { rows: types } = await client.query<{ visible: boolean; schema: string | null }>(
+  const { rows: types } = await client.query<Extension>(
     `select to_regtype('vector') is not null as visible,
-       (select extnamespace::regnamespace::text from pg_extension where extname = 'vector') as schema`,
+       (select extnamespace::regnamespace::text from pg_extension where extname = 'vector') as schema,
+       exists (select from pg_available_extensions where name = 'vector') as available,
+       current_setting('server_version_num')::int as "serverVersion"`,
   );
   const extension = types[0];
   if (extension?.visible === false) {
@@ -158,6 +169,8 @@ async function prepare(client: pg.PoolClient, database: Database): Promise<void>
           `Add ?options=-c%20search_path%3Dpublic,${extension.schema} to the database's URL.`,
       );
     }
+    if (!extension.available)
+      throw new Error(`The server does not have pgvector. ${installPgvector(extension.serverVersion)}`);
     // In public, which is on the search_path of every session here: with ?schema= the extension would
     // otherwise land in that schema, out of reach of other installations in the database.
     await createOrRefuse(client, `create extension vector${schema === undefined ? "" : " schema public"}`);

@@ -1,10 +1,10 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { from as copyFrom } from "pg-copy-streams";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { type Embedded, openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
@@ -118,3 +118,14 @@ test("a directory whose process died is taken over", async () => {
   embedded = await openEmbedded({ directory, ...TEST_LIMITS });
   expect(await readFile(join(directory, "pgquiver.pid"), "utf8")).toBe(`${process.pid}\n`);
 });
+
+test("files that are damaged are told of with their directory and what to do", async () => {
+  const damaged = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+  onTestFinished(() => rm(damaged, { recursive: true }));
+  await (await openEmbedded({ directory: damaged, ...TEST_LIMITS })).close();
+  await truncate(join(damaged, "pgdata/global/pg_control"), 100);
+  const message = `The embedded database in ${damaged} cannot be opened: its files are damaged or incomplete, or another`;
+  await expect(openEmbedded({ directory: damaged, ...TEST_LIMITS })).rejects.toThrow(message);
+  // Nor is the directory still held.
+  await expect(openEmbedded({ directory: damaged, ...TEST_LIMITS })).rejects.toThrow(message);
+}, 120_000);

@@ -173,7 +173,46 @@ describe("replicas", () => {
   test("must each be a Postgres", () => {
     expect(() =>
       readConfig({ ...primary, DATABASE_REPLICA_URLS: "postgresql://r1/name,mysql://r2" }),
-    ).toThrow("DATABASE_REPLICA_URLS: expected a URL that begins with postgres:// or postgresql://");
+    ).toThrow("DATABASE_REPLICA_URLS: expected a URL such as postgresql://");
+  });
+});
+
+describe("a Postgres URL", () => {
+  test.each(["pa/ss", "12/ss", "/", "p@/x", "pa?ss", "pa#ss", "p#@"])(
+    "whose password needs percent-encoding is told of, without the password: %s",
+    (password) => {
+      const url = `postgresql://ada:${password}@db.example:5432/vectors?schema=x`;
+      expect(() => readConfig({ DATABASE_URL: url })).toThrow(
+        /^The configuration is invalid:\n {2}DATABASE_URL: the user or the password has a character that ends it: write \/ as %2F, [^\n]+$/,
+      );
+    },
+  );
+
+  test.each([
+    "postgresql://ada:p%2Fs%40s@db:5432/vectors?schema=public&sslmode=require",
+    "postgres://ada:p@s:s 100%[]&=@db/vectors",
+    "postgresql://db/vectors?user=ada@example",
+    "postgresql://ada@/vectors?host=/run/postgresql",
+    "postgresql:///vectors?host=/run/postgresql",
+    "postgresql://ada:secret@[::1]:5432/vectors",
+    "postgresql://ada:secret@%2Frun%2Fpostgresql/vectors",
+  ])("that node-postgres understands is taken: %s", (url) => {
+    expect(readConfig({ DATABASE_URL: url }).database.url).toBe(url);
+  });
+
+  test("of another form is told of by its variable, without the password", () => {
+    expect(() =>
+      readConfig({
+        DATABASE_URL: "postgresql://ada:secret@one:5432,two:5432/vectors",
+        DATABASE_DIRECT_URL: "ada:secret@db/vectors",
+        DATABASE_REPLICA_URLS: "postgresql://ada:secret@db:port/vectors",
+      }),
+    ).toThrow(
+      "The configuration is invalid:\n" +
+        "  DATABASE_URL: is not a URL such as postgresql://user:password@host:5432/database\n" +
+        "  DATABASE_DIRECT_URL: expected a URL such as postgresql://user:password@host:5432/database\n" +
+        "  DATABASE_REPLICA_URLS: is not a URL such as postgresql://user:password@host:5432/database",
+    );
   });
 });
 

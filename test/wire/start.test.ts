@@ -22,6 +22,22 @@ async function silentPostgres(): Promise<string> {
   return `postgresql://127.0.0.1:${(server.address() as AddressInfo).port}/vectors`;
 }
 
+/** The URL of a Postgres that refuses every password. */
+async function strictPostgres(): Promise<string> {
+  const refusal = 'SFATAL\0C28P01\0Mpassword authentication failed for user "ada"\0\0';
+  const message = Buffer.alloc(5 + refusal.length);
+  message.write("E");
+  message.writeInt32BE(4 + refusal.length, 1);
+  message.write(refusal, 5);
+  const server = createServer((socket) =>
+    socket.on("error", () => {}).once("data", () => socket.end(message)),
+  );
+  onTestFinished(() => void server.close());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return `postgresql://ada:secret@127.0.0.1:${(server.address() as AddressInfo).port}/vectors`;
+}
+
 /** Writes the program's standard output to a terminal. `script` is util-linux's. */
 const onTerminal = (file: string) => ({
   command: ["script", "-qefc", `${process.execPath} src/main.ts`, file],
@@ -122,6 +138,17 @@ describe("what is probably a mistake is a warning", () => {
     );
     expect(messages.indexOf(warning)).toBeGreaterThan(messages.indexOf("Ready"));
   }, 120_000);
+});
+
+test("a password that the database refuses ends the start with what to do, and without the password", async () => {
+  const { ended } = start({ DATABASE_URL: await strictPostgres() });
+  expect(await ended).toEqual({
+    code: 1,
+    fatal: expect.stringMatching(
+      /^Cannot use PostgreSQL at 127\.0\.0\.1:\d+, database vectors: password authentication failed for user "ada"\. Set the right user and password in DATABASE_URL, with every/,
+    ),
+    errors: "",
+  });
 });
 
 describe("src/start.mjs", () => {

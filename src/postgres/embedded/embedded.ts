@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
+import { messageOf } from "../../errors.ts";
 import { onConnect } from "../vector-types.ts";
 import { Backend } from "./backend.ts";
 import { DISK_RESERVE_BYTES, FullDiskError, NEW_DATABASE_BYTES, readFreeBytes } from "./disk.ts";
@@ -41,11 +42,13 @@ export interface EmbeddedOptions {
 export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> {
   const { directory, snapshot, diskReserveBytes = DISK_RESERVE_BYTES } = options;
   const unlock = directory === undefined ? async () => {} : await lock(directory);
+  const isThere = directory !== undefined && isCreated(directory);
   const pglite = await create(directory, snapshot, diskReserveBytes).catch(async (error: unknown) => {
     await unlock();
     const isFull = directory !== undefined && readFreeBytes(directory) < diskReserveBytes;
-    if (!isFull || error instanceof FullDiskError) throw error;
-    // What the start of Postgres throws without room is now this, now that, and no Error.
+    if (error instanceof FullDiskError) throw error;
+    if (!isFull) throw isThere ? unopened(directory, error) : error;
+    // What the start of Postgres throws without room differs from start to start, and is not always an Error.
     throw new FullDiskError(
       `The disk of the data directory ${directory} has ${toMiB(readFreeBytes(directory))} MiB free, too little to open its database.`,
       { cause: error },
@@ -102,6 +105,15 @@ async function create(
     ...(directory === undefined ? {} : { dataDir: join(directory, CLUSTER) }),
     ...(snapshot === undefined ? {} : { loadDataDir: snapshot }),
   });
+}
+
+/** PGlite says of damage only that WebAssembly was aborted. */
+function unopened(directory: string, cause: unknown): Error {
+  const message =
+    `The embedded database in ${directory} cannot be opened: its files are damaged or incomplete, or another version ` +
+    `of PGlite made them (${messageOf(cause).replace(/\.$/, "")}). Put a copy of the directory from before in its ` +
+    "place, or move it away, and the next start makes an empty database.";
+  return new Error(message, { cause });
 }
 
 /** Whether there is a database in the directory. PG_VERSION is the last file that initdb writes. */
