@@ -3,7 +3,9 @@ import { styleText } from "node:util";
 import { readConfig, type Config } from "./config.ts";
 import { openConfigured } from "./postgres/open.ts";
 import { diagnose, type Diagnosis } from "./diagnostics/diagnose.ts";
+import { askRunning } from "./diagnostics/running.ts";
 import { messageOf } from "./errors.ts";
+import { findHolder } from "./postgres/embedded/embedded.ts";
 
 /** How long the whole look may take. */
 const TIMEOUT_MS = 60_000;
@@ -18,21 +20,44 @@ async function main(): Promise<boolean> {
 
 async function look({ database, ...config }: Config): Promise<Diagnosis[]> {
   const check = "connection";
+  const { url, directory } = database;
   // Opening it would make it.
-  if (database.url === undefined && !existsSync(database.directory)) {
-    const message = `There is no database in ${database.directory} yet: the first start of the service makes it.`;
+  if (url === undefined && !existsSync(directory)) {
+    const message = `There is no database in ${directory} yet: the first start of the service makes it.`;
     return [{ check, severity: "notice", message }];
   }
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  const holder = url === undefined ? await findHolder(directory) : undefined;
+  if (holder !== undefined) return lookThrough(holder, directory, config, signal);
   try {
     const opened = await openConfigured(database);
     try {
-      return await diagnose(opened, config.indexes, AbortSignal.timeout(TIMEOUT_MS));
+      return await diagnose(opened, config.indexes, signal);
     } finally {
       await opened.close();
     }
   } catch (error) {
-    const remedy = "While the service runs on the embedded database, ask it: GET /v1/diagnostics.";
-    return [{ check, severity: "error", message: messageOf(error), remedy }];
+    return [{ check, severity: "error", message: messageOf(error) }];
+  }
+}
+
+/** Has the running service look, since one process at a time can open the embedded database. */
+async function lookThrough(
+  holder: number,
+  directory: string,
+  { listen, apiKeys }: Pick<Config, "listen" | "apiKeys">,
+  signal: AbortSignal,
+): Promise<Diagnosis[]> {
+  const { host, port, tls } = listen;
+  try {
+    return await askRunning({ host, port, cert: tls?.cert, apiKey: apiKeys[0] }, signal);
+  } catch (error) {
+    const message =
+      `The embedded database in ${directory} is open in process ${holder}, which could not be asked ` +
+      `on port ${port}: ${messageOf(error)}.`;
+    const remedy =
+      "Set PORT, HOST and SERVER_API_KEY as that process has them, or ask it: GET /v1/diagnostics.";
+    return [{ check: "connection", severity: "warning", message, remedy }];
   }
 }
 

@@ -3,13 +3,15 @@ import pg from "pg";
 import { afterAll, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnostics/diagnose.ts";
 import type { Database } from "../../src/postgres/database.ts";
+import { Backend } from "../../src/postgres/embedded/backend.ts";
 import { PgliteSocket } from "../../src/postgres/embedded/pglite-socket.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 
 /** A Postgres on which pgvector is not installed. */
 const pglite = await PGlite.create();
-const pool = new pg.Pool({ stream: () => new PgliteSocket(pglite, {}), user: "postgres", max: 1 });
+const backend = new Backend(pglite as PGlite, { directory: undefined, diskReserveBytes: 0 });
+const pool = new pg.Pool({ stream: () => new PgliteSocket(backend, {}), user: "postgres", max: 1 });
 const database: Database = {
   pool,
   probe: pool,

@@ -1,24 +1,16 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { expect, inject, onTestFinished, test } from "vitest";
+import { certificate } from "../support/certificate.ts";
 import { openTestDatabase } from "../support/database.ts";
-
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+import { freePort, start } from "../support/process.ts";
 
 async function runDoctor(environment: Record<string, string>) {
-  const child = spawn(process.execPath, ["src/doctor.ts"], { cwd: ROOT, env: environment });
-  const [[code], output, errors] = await Promise.all([
-    once(child, "close"),
-    text(child.stdout),
-    text(child.stderr),
-  ]);
-  return { code, lines: output.trimEnd().split("\n"), errors };
+  const { output, ended } = start(environment, { command: [process.execPath, "src/doctor.ts"] });
+  const { code, errors } = await ended;
+  return { code, lines: output, errors };
 }
 
 test("a database that is away is a finding with a remedy, without the password, and ends with 1", async () => {
@@ -44,9 +36,42 @@ test("an embedded database that is not there yet is not made", async () => {
   expect(existsSync(data)).toBe(false);
 });
 
+test("beside a service that runs on the embedded database, that service looks it over", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  const data = join(directory, "data");
+  const files = { TLS_CERT_FILE: join(directory, "cert.pem"), TLS_KEY_FILE: join(directory, "key.pem") };
+  await writeFile(files.TLS_CERT_FILE, certificate.cert);
+  await writeFile(files.TLS_KEY_FILE, certificate.key);
+  const key = { SERVER_API_KEY: "secret, other" };
+  const environment = {
+    DATA_DIRECTORY: data,
+    HOST: "127.0.0.1",
+    PORT: String(await freePort()),
+    ...key,
+    ...files,
+  };
+  const service = start(environment);
+  expect(await service.said(/^Listening/)).toContain("https://127.0.0.1:");
+  const { code, lines, errors } = await runDoctor(environment);
+  expect({ code, errors }).toEqual({ code: 0, errors: "" });
+  expect(lines).toContain(`OK       connection: Connected to the embedded database in ${data}.`);
+  expect(lines.at(-1)).toMatch(/^0 errors, .* [1-9]\d* as they should be$/);
+  // With another key it cannot say how the database is, which is no sign that anything is wrong with it.
+  const refused = await runDoctor({ ...environment, SERVER_API_KEY: "wrong" });
+  expect(refused).toMatchObject({ code: 0, errors: "" });
+  expect(refused.lines.slice(0, 2)).toEqual([
+    `WARNING  connection: The embedded database in ${data} is open in process ${service.child.pid}, which could not be ` +
+      `asked on port ${environment.PORT}: it answered with status 401.`,
+    "         -> Set PORT, HOST and SERVER_API_KEY as that process has them, or ask it: GET /v1/diagnostics.",
+  ]);
+  service.child.kill("SIGTERM");
+  await service.ended;
+}, 120_000);
+
 test("a configuration that is wrong is told as at a start", async () => {
   const { code, lines, errors } = await runDoctor({ DATABASE_URL: "mysql://db" });
-  expect({ code, lines }).toEqual({ code: 1, lines: [""] });
+  expect({ code, lines }).toEqual({ code: 1, lines: [] });
   expect(errors).toMatch(/^The configuration is invalid:\n {2}DATABASE_URL: /);
 });
 

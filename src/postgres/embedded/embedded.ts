@@ -130,9 +130,9 @@ const held = new Set<string>();
  */
 async function lock(directory: string): Promise<() => Promise<void>> {
   await mkdir(directory, { recursive: true });
-  const path = resolve(directory, "pgquiver.pid");
-  const holder = Number(await readFile(path, "utf8").catch(() => ""));
-  if (held.has(path) || (holder > 0 && holder !== process.pid && isRunning(holder))) {
+  const path = lockPath(directory);
+  const holder = await findHolder(directory);
+  if (holder !== undefined) {
     throw new Error(
       `The data directory ${directory} is in use by process ${holder}. ` +
         `If that is not a pgquiver, remove ${path} and start again.`,
@@ -145,6 +145,18 @@ async function lock(directory: string): Promise<() => Promise<void>> {
     held.delete(path);
     await rm(path, { force: true });
   };
+}
+
+/** The id of the process that has the directory open; undefined where none has. */
+export async function findHolder(directory: string): Promise<number | undefined> {
+  const path = lockPath(directory);
+  if (held.has(path)) return process.pid;
+  const holder = Number(await readFile(path, "utf8").catch(() => ""));
+  return holder > 0 && holder !== process.pid && isRunning(holder) ? holder : undefined;
+}
+
+function lockPath(directory: string): string {
+  return resolve(directory, "pgquiver.pid");
 }
 
 function isRunning(processId: number): boolean {
