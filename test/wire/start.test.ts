@@ -100,11 +100,13 @@ describe("the log", () => {
   });
 
   test("has an error that nothing caught, with its stack, and the process ends with 1", async () => {
-    const fault = "setTimeout(() => { throw new TypeError('out of order') }, 1000)";
-    const { output, ended } = start(
+    const fault = "process.once('SIGUSR2', () => { throw new TypeError('out of order') })";
+    const { output, child, said, ended } = start(
       { DATABASE_URL: await silentPostgres() },
       { command: [process.execPath, "--import", `data:text/javascript,${fault}`, "src/main.ts"] },
     );
+    await said(/^Connecting to PostgreSQL/);
+    child.kill("SIGUSR2");
     expect(await ended).toEqual({ code: 1, fatal: "out of order", errors: "" });
     expect(output.at(-2)).toMatch(
       /"err":\{"type":"TypeError","message":"out of order","stack":"TypeError: out of/,
