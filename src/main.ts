@@ -10,7 +10,7 @@ import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import { findSilence } from "./models/reach.ts";
-import { migrate } from "./postgres/migrate.ts";
+import { migrate } from "./postgres/migrations/migrate.ts";
 import { findRemedy } from "./postgres/remedy.ts";
 import { onSignal } from "./signals.ts";
 

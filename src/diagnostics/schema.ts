@@ -1,4 +1,4 @@
-import { listPending } from "../postgres/migrate.ts";
+import { listPending } from "../postgres/migrations/migrate.ts";
 import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
 import { tableNames } from "./relations.ts";
 

@@ -5,7 +5,7 @@ import { messageOf } from "../../src/errors.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { toServiceError } from "../../src/postgres/errors.ts";
 import { runExclusively } from "../../src/postgres/exclusive.ts";
-import { migrate } from "../../src/postgres/migrate.ts";
+import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { hasBouncer, startBouncer } from "../support/bouncer.ts";

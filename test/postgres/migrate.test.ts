@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { expect, inject, test } from "vitest";
-import { migrate } from "../../src/postgres/migrate.ts";
+import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/pool.ts";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";

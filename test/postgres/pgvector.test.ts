@@ -5,7 +5,7 @@ import { diagnose } from "../../src/diagnostics/diagnose.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { Backend } from "../../src/postgres/embedded/backend.ts";
 import { PgliteSocket } from "../../src/postgres/embedded/pglite-socket.ts";
-import { migrate } from "../../src/postgres/migrate.ts";
+import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 
 /** A Postgres on which pgvector is not installed. */

@@ -1,7 +1,7 @@
 import { SparseVector } from "pgvector";
 import { expect, test } from "vitest";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
-import { migrate } from "../../src/postgres/migrate.ts";
+import { migrate } from "../../src/postgres/migrations/migrate.ts";
 
 const VALUES = `select '[1,-2.5]'::vector as vector, '[0.5,2]'::halfvec as half, '{1:1.5,3:-2}/4'::sparsevec as sparse`;
 

@@ -1,10 +1,10 @@
 import { readdir, readFile } from "node:fs/promises";
 import pg from "pg";
-import type { Database, Queryable } from "./database.ts";
+import type { Database, Queryable } from "../database.ts";
 import { installPgvector } from "./pgvector.ts";
-import type { Tables } from "./tables.ts";
-import { transaction } from "./transaction.ts";
-import { registerVectorTypes } from "./vector-types.ts";
+import type { Tables } from "../tables.ts";
+import { transaction } from "../transaction.ts";
+import { registerVectorTypes } from "../vector-types.ts";
 
 /** Key of the advisory lock that serializes migrations; an arbitrary number, the same in every version. */
 const LOCK_KEY = 7_074_110_310;
@@ -70,7 +70,7 @@ export async function listPending(queryable: Queryable, database: Database): Pro
  * columns.
  */
 async function readMigrations(tables: Tables): Promise<Migration[]> {
-  const directory = new URL("migrations/", import.meta.url);
+  const directory = new URL(".", import.meta.url);
   const names = (await readdir(directory)).filter((name) => name.endsWith(".sql")).toSorted();
   return Promise.all(
     names.map(async (name) => ({
