@@ -115,6 +115,7 @@ test.each(documents)("%s links to and names files that are there", (path) => {
       root,
       join(root, "src"),
       join(root, dirname(path)),
+      join(root, "proto"),
       join(root, "node_modules/protobufjs"),
     ];
     expect(

@@ -170,6 +170,9 @@ describe.each(["v1", "v1alpha"])("grpc-js over %s", (version) => {
     ["a nested enum", "grpc.health.v1.HealthCheckResponse.ServingStatus", "health/v1/health.proto"],
     ["a nested enum value", "grpc.health.v1.HealthCheckResponse.SERVING", "health/v1/health.proto"],
     ["an extension", "google.api.http", "google/api/annotations.proto"],
+    ["the cause of an error", "google.rpc.ErrorInfo", "google/rpc/error_details.proto"],
+    ["the fields of an error", "google.rpc.BadRequest", "google/rpc/error_details.proto"],
+    ["the wait after an error", "google.rpc.RetryInfo", "google/rpc/error_details.proto"],
   ])("finds the file of %s", async (_kind, fileContainingSymbol, file) => {
     const [answer] = await ask({ fileContainingSymbol });
     expect(namesOf(answer)[0]).toBe(file);

@@ -8,6 +8,7 @@ import {
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { file_google_rpc_error_details } from "../../../gen/google/rpc/error_details_pb.ts";
 import {
   ServerReflection,
   type ServerReflectionRequest as Request,
@@ -20,7 +21,8 @@ import {
 /**
  * Adds gRPC server reflection, v1 and v1alpha, for the services given and for itself. It answers
  * from the generated descriptors: nothing is read, nothing can change. What is unknown is NOT_FOUND
- * in the answer to that one question; the stream goes on.
+ * in the answer to that one question; the stream goes on. The details of errors can be looked up too, although
+ * no service refers to them: they travel as `google.protobuf.Any`, which a client decodes by their names.
  */
 export function registerReflection(router: ConnectRouter, services: readonly DescService[]): void {
   const answer = createAnswer([...services, ServerReflection, ServerReflectionAlpha]);
@@ -42,6 +44,7 @@ type Question = (Request | RequestAlpha)["messageRequest"];
 function createAnswer(services: readonly DescService[]) {
   const files = new Map<string, DescFile>();
   for (const { file } of services) collectFiles(file, files);
+  collectFiles(file_google_rpc_error_details, files);
   const registry = createRegistry(...files.values());
   const symbols = new Map<string, DescFile>();
   for (const file of files.values()) {
