@@ -191,6 +191,7 @@ function readUpload(messages: Messages<UploadFileRequest>, bytesMax: number, sig
           throw invalidArgument("metadata", "Invalid 'metadata': given more than once.");
         description = readDescription(part.value);
         announced = part.value.bytes;
+        if (announced !== undefined) checkRange("bytes", Number(announced), 0, Infinity);
       } else if (part.case === "data") {
         bytes += part.value.length;
         if (bytes > bytesMax)

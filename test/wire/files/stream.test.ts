@@ -155,6 +155,12 @@ test.each<[string, object[], number, RegExp]>([
     /Supported values are: 'created_at'/,
   ],
   [
+    "a negative length",
+    [{ metadata: { ...metadata, bytes: -1 } }],
+    status.INVALID_ARGUMENT,
+    /'bytes': integer below minimum value/,
+  ],
+  [
     "fewer bytes than announced",
     [{ metadata: { ...metadata, bytes: 2 } }, { data: Buffer.from("x") }],
     status.INVALID_ARGUMENT,
