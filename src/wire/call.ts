@@ -2,9 +2,9 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   Code,
+  ConnectError,
   createContextKey,
   createContextValues,
-  type ConnectError,
   type ContextValues,
   type HandlerContext,
   type ServiceImpl,
@@ -79,16 +79,29 @@ function wrapMethod(
     const end = begin(context);
     // When the caller has gone, nobody asks for the rest.
     let failure: ConnectError | undefined = cancelled();
+    let isTaken = true;
     try {
-      yield* run(request, context) as AsyncIterable<unknown>;
+      for await (const reply of run(request, context) as AsyncIterable<unknown>) {
+        isTaken = false;
+        yield reply;
+        isTaken = true;
+      }
       failure = undefined;
     } catch (error) {
-      failure = toConnectError(translate(error));
-      throw failure;
+      // Thrown in at the yield, it says that the reply could not be sent: the caller has gone, or is out of time.
+      const { reason } = context.signal;
+      const unsent = isDeadline(reason) ? reason : cancelled();
+      const ending = isTaken ? toConnectError(translate(error)) : unsent;
+      failure = ending;
+      throw ending;
     } finally {
       end(failure);
     }
   };
+}
+
+function isDeadline(reason: unknown): reason is ConnectError {
+  return reason instanceof ConnectError && reason.code === Code.DeadlineExceeded;
 }
 
 function logOutcome(
