@@ -13,6 +13,7 @@ import {
 } from "../../gen/pgquiver/v1/files_pb.ts";
 import { ByteBudget } from "../api/byte-budget.ts";
 import { readRange } from "../api/byte-range.ts";
+import { checkRange } from "../api/checks.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { Messages } from "../api/message-reader.ts";
 import { positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
@@ -26,8 +27,8 @@ import { transaction } from "../postgres/transaction.ts";
 import { detachFile } from "../vector-store-files/attach.ts";
 import type { Buckets } from "./buckets.ts";
 import { openFile } from "./content.ts";
-import { readDescription } from "./request.ts";
 import { removeBytes } from "./leftovers.ts";
+import { readDescription } from "./request.ts";
 import { deleteFile, findExpiredFiles, findFile, findFilePosition, listFiles, type FileRow } from "./rows.ts";
 import { storeFile, type FileDescription } from "./upload.ts";
 

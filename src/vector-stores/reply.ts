@@ -18,7 +18,8 @@ export function toVectorStore(row: VectorStoreRow, language: string): VectorStor
     id: row.id,
     object: "vector_store",
     createdAt: toSeconds(row.created_at),
-    ...(row.name !== null && { name: row.name }),
+    // OpenAI's schema has no null here, and its client for Python refuses null where it validates strictly.
+    name: row.name ?? "",
     ...(row.description !== null && { description: row.description }),
     usageBytes: BigInt(row.usage_bytes),
     fileCounts: {

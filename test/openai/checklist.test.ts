@@ -122,7 +122,7 @@ describe("the wire", () => {
       "/v1/vector_stores",
       Object.fromEntries(optional.map((name) => [name, null])),
     );
-    expect(created).toMatchObject({ status: 200, json: { name: null, expires_after: null, metadata: {} } });
+    expect(created).toMatchObject({ status: 200, json: { name: "", expires_after: null, metadata: {} } });
     const store = String(created.json["id"]);
     const inner = { ranking_options: { ranker: null, score_threshold: null } };
     const names = [
@@ -167,7 +167,7 @@ describe("the wire", () => {
     const [listed] = json["data"] as Json[];
     for (const item of [listed, (await send("GET", `/v1/vector_stores/${store}`)).json]) {
       expect(item).toMatchObject({
-        name: null,
+        name: "",
         description: null,
         expires_after: null,
         expires_at: null,

@@ -148,7 +148,7 @@ describe("LiteLLM's provider pg_vector", () => {
     "sends null for what is not set, to %s",
     async (base) => {
       const created = await send("POST", base, CREATE);
-      expect(created).toMatchObject({ status: 200, json: { name: null, metadata: {} } });
+      expect(created).toMatchObject({ status: 200, json: { name: "", metadata: {} } });
       const path = `${base}/${String(created.json["id"])}`;
       await send("POST", `${path}/embeddings`, { content: "The answer is 42." });
       const found = await send("POST", `${path}/search`, { query: "What is the answer?", ...SEARCH });

@@ -35,6 +35,31 @@ async function idsFound(store: string, body: OpenAI.VectorStoreSearchParams): Pr
   return page.data.map((result) => result.file_id);
 }
 
+/** Every member of a type of the client's, which the compiler holds to it: one more or less does not compile. */
+function membersOf<T>(members: Record<keyof T, true>): string[] {
+  return Object.keys(members).toSorted();
+}
+
+test("a page of a search has OpenAI's members and no others where it is asked for so", async () => {
+  const store = await fill([{ content: "a", metadata: { kind: "letter" } }]);
+  const body = { query: "a", response_format: "openai" };
+  const page = await client.post<Record<string, unknown>>(`/vector_stores/${store}/search`, { body });
+  expect(Object.keys(page).toSorted()).toEqual(["data", "has_more", "next_page", "object", "search_query"]);
+  const [found] = page["data"] as OpenAI.VectorStoreSearchResponse[];
+  const members = { attributes: true, content: true, file_id: true, filename: true, score: true } as const;
+  expect(Object.keys(found ?? {}).toSorted()).toEqual(membersOf<OpenAI.VectorStoreSearchResponse>(members));
+  expect(found?.attributes).toEqual({ kind: "letter" });
+});
+
+test("a store without a name has the empty one, as the client's type wants a text", async () => {
+  const { id } = await client.vectorStores.create({});
+  const [listed] = (await client.vectorStores.list({ limit: 1 })).data;
+  const names: string[] = [(await client.vectorStores.retrieve(id)).name, String(listed?.name)];
+  expect(names).toEqual(["", ""]);
+  expect((await client.vectorStores.update(id, { name: "Named" })).name).toBe("Named");
+  expect((await client.vectorStores.update(id, { name: null })).name).toBe("");
+});
+
 describe("create and retrieve", () => {
   test("a store needs nothing", async () => {
     const store = await client.vectorStores.create({});
@@ -42,7 +67,7 @@ describe("create and retrieve", () => {
       id: expect.stringMatching(/^vs_[0-9a-f]{32}$/),
       object: "vector_store",
       created_at: expect.any(Number),
-      name: null,
+      name: "",
       description: null,
       usage_bytes: 0,
       file_counts: NO_FILES,
@@ -117,7 +142,7 @@ describe("update", () => {
   });
 
   test.each([
-    ["name", { name: null }],
+    ["name", { name: "" }],
     ["metadata", { metadata: {} }],
     ["expires_after", { expires_after: null, expires_at: null }],
   ])("clears %s where it is null and keeps the rest", async (field, cleared) => {

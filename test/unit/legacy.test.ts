@@ -241,6 +241,17 @@ describe("the reply", () => {
     });
   });
 
+  test("has OpenAI's members and no others when asked", () => {
+    const { usage: _usage, ...page } = reply;
+    const { id: _id, metadata: _metadata, ...only } = item;
+    const given = { ...reply, statistics: { method: "exact", complete: true } };
+    expect(readSearch({ response_format: "openai" }).reshape(given)).toEqual({ ...page, data: [only] });
+    expect(readSearch({ response_format: "openai", return_metadata: false }).reshape(given)).toEqual({
+      ...page,
+      data: [{ ...only, attributes: null }],
+    });
+  });
+
   test.each([
     [{ return_metadata: "false" }, "return_metadata"],
     [{ return_metadata: 0 }, "return_metadata"],

@@ -53,7 +53,7 @@ export type VectorStore = Message<"pgquiver.v1.VectorStore"> & {
   createdAt: bigint;
 
   /**
-   * Display name.
+   * Display name; empty when it has none.
    *
    * @generated from field: optional string name = 4;
    */
@@ -103,7 +103,9 @@ export type VectorStore = Message<"pgquiver.v1.VectorStore"> & {
   expiresAt?: bigint | undefined;
 
   /**
-   * When it was last searched or added to, in seconds since 1970.
+   * When it was last used, in seconds since 1970: created, searched, or added to, by embeddings, by a file that is
+   * attached, and when that has been processed. Reading, changing and removing are no use, a change of the store itself
+   * included; a new expires_after counts from the last use.
    *
    * @generated from field: optional int64 last_active_at = 11;
    */

@@ -1,7 +1,7 @@
 /**
  * Everything litellm-pgvector and LiteLLM spell differently from OpenAI, and nothing else. Their users keep
  * their requests: un-prefixed paths, `limit`, flat `filters`, `return_metadata`, `chunk_size`, and on request
- * the reply litellm-pgvector's README documents.
+ * the reply litellm-pgvector's README documents. What replies have besides OpenAI's members is left out on request.
  */
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
@@ -35,6 +35,14 @@ export interface LegacyRequest {
   reshape: (reply: Json) => Json;
 }
 
+const keep = (reply: Json): Json => reply;
+
+/** The replies to a search by the `response_format` that asks for them. */
+const SHAPES = new Map<unknown, (reply: Json) => Json>([
+  ["flat", flatten],
+  ["openai", withoutExtensions],
+]);
+
 /** Rewrites the legacy keys of a request. One without them comes back as it was. */
 export function readLegacy(method: DescMethod, json: Json, values: ContextValues): LegacyRequest {
   if (method === SearchService.method.search) return readSearch(json, values);
@@ -42,7 +50,7 @@ export function readLegacy(method: DescMethod, json: Json, values: ContextValues
   const takesChunking = method.input.fields.some(
     ({ message }) => message?.typeName === ChunkingStrategySchema.typeName,
   );
-  return { json: takesChunking ? readChunking(json) : json, reshape: (reply) => reply };
+  return { json: takesChunking ? readChunking(json) : json, reshape: keep };
 }
 
 /** Rewrites the chunking strategy of a request, and of each of its `files`. */
@@ -108,19 +116,15 @@ function readSearch(body: Json, values: ContextValues): LegacyRequest {
       "INVALID_TYPE",
     );
   }
-  if (format !== null && format !== "flat") {
-    throw invalidArgument(
-      "response_format",
-      "Invalid value for 'response_format'. Supported values are: 'flat'.",
-    );
+  const shape = format === null ? keep : SHAPES.get(format);
+  if (shape === undefined) {
+    const message = "Invalid value for 'response_format'. Supported values are: 'flat' and 'openai'.";
+    throw invalidArgument("response_format", message);
   }
   if (isFlatFilter(rest["filters"])) rest["filters"] = fromFlatFilter(rest["filters"]);
   return {
     json: rest,
-    reshape: (reply) => {
-      const bare = returnMetadata === false ? withoutMetadata(reply) : withMetadata(reply);
-      return format === "flat" ? flatten(bare) : bare;
-    },
+    reshape: (reply) => shape(returnMetadata === false ? withoutMetadata(reply) : withMetadata(reply)),
   };
 }
 
@@ -179,4 +183,9 @@ function flatten(reply: Json): Json {
     metadata: item["metadata"],
   }));
   return { object: "vector_store.search", data, usage: reply["usage"] };
+}
+
+/** OpenAI's schema allows no other members: `additionalProperties` is false for the page and its items. */
+function withoutExtensions({ usage: _usage, statistics: _statistics, data, ...page }: Json): Json {
+  return { ...page, data: (data as Json[]).map(({ id: _id, metadata: _metadata, ...item }) => item) };
 }

@@ -16,6 +16,10 @@ assert [item.index for item in packed] == [0, 1]
 assert math.isclose(math.hypot(*packed[0].embedding), 1, abs_tol=1e-5)
 assert all(math.isclose(a, b, abs_tol=1e-7) for a, b in zip(packed[0].embedding, plain[0].embedding, strict=True))
 
+# This client holds every reply to its types, which it does not do by itself. Vectors in base64 fail that, and batches:
+# OpenAI itself answers with another `object` than its schema says.
+loose = client
+client = openai.OpenAI(base_url=sys.argv[1], api_key="any", max_retries=0, _strict_response_validation=True)
 store = client.vector_stores.create(
     name="Python", metadata={"a": "b"}, expires_after={"anchor": "last_active_at", "days": 7}
 )
@@ -29,7 +33,7 @@ bow = client.vector_stores.files.upload_and_poll(
 )
 assert (whale.status, bow.status) == ("completed", "completed")
 assert bow.attributes == {"number": 1.5, "flag": True, "text": "x"}
-batch = client.vector_stores.file_batches.upload_and_poll(
+batch = loose.vector_stores.file_batches.upload_and_poll(
     vector_store_id=store.id, files=[(f"{n}.txt", io.BytesIO(f"file number {n}".encode())) for n in range(5)]
 )
 assert (batch.status, batch.file_counts.completed) == ("completed", 5)
@@ -42,6 +46,10 @@ assert len(list(client.vector_stores.files.list(store.id, limit=2))) == 7
 text = client.vector_stores.files.content(bow.id, vector_store_id=store.id)
 assert [piece.text for piece in text] == ["A bow shoots arrows."]
 assert client.files.content(bow.id).read() == b"A bow shoots arrows."
+
+nameless = client.vector_stores.create()
+assert [listed.name for listed in client.vector_stores.list(order="asc")] == ["Python", ""]
+assert client.vector_stores.delete(nameless.id).deleted
 
 changed = client.vector_stores.update(store.id, name="Renamed", expires_after=None)
 assert (changed.name, changed.expires_after, changed.metadata) == ("Renamed", None, {"a": "b"})

@@ -64,7 +64,7 @@ describe.each(protocols)("over $name", (protocol) => {
       param: "vector_store_id",
       message: `Vector store '${id}' has expired.`,
     });
-    expect(await get()).toMatchObject({ name: null, status: "expired", file_counts: { total: 1 } });
+    expect(await get()).toMatchObject({ name: "", status: "expired", file_counts: { total: 1 } });
   });
 
   test("an expired store can be read and deleted", async () => {

@@ -29,7 +29,7 @@ describe.each(protocols)("over $name", (protocol) => {
         id: expect.stringMatching(/^vs_[0-9a-f]{32}$/),
         object: "vector_store",
         created_at: expect.any(Number),
-        name: null,
+        name: "",
         description: null,
         usage_bytes: 0,
         file_counts: { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 },
@@ -78,7 +78,7 @@ describe.each(protocols)("over $name", (protocol) => {
       ];
       const store = await create(Object.fromEntries(fields.map((field) => [field, null])));
       expect(store).toMatchObject({
-        name: null,
+        name: "",
         description: null,
         expires_after: null,
         metadata: {},
@@ -317,8 +317,8 @@ describe.each(protocols)("over $name", (protocol) => {
 
     test("clears what is null", async () => {
       const store = await create(original);
-      expect(await update(store.id, { name: null })).toEqual({ ...store, name: null });
-      const cleared = { ...store, name: null, metadata: {}, expires_after: null, expires_at: null };
+      expect(await update(store.id, { name: null })).toEqual({ ...store, name: "" });
+      const cleared = { ...store, name: "", metadata: {}, expires_after: null, expires_at: null };
       expect(await update(store.id, { metadata: null, expires_after: null })).toEqual(cleared);
       expect(await get(store.id)).toEqual(cleared);
     });
