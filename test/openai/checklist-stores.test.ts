@@ -144,21 +144,79 @@ describe("stores", () => {
     }
   });
 
-  test.each(["search", "addition"])("%s moves last_active_at and the expiry", async (use) => {
+  /** A store with a text and a file, which was last active long ago. */
+  async function createIdle() {
     const store = await createStore(send, { expires_after: { anchor: "last_active_at", days: 2 } });
+    const path = `/v1/vector_stores/${store}`;
+    await addTexts(send, store, ["x"]);
+    const file = await uploadText();
+    await send("POST", `${path}/files`, { file_id: file });
+    await vi.waitFor(async () => {
+      const { json } = await send("GET", `${path}/files/${file}`);
+      expect(json["status"]).toBe("completed");
+    }, 20_000);
     await server.database.pool.query(
       "update vector_stores set last_active_at = '2026-01-01Z', expires_at = now() + interval '1 h' where id = $1",
       [store],
     );
-    if (use === "search") await send("POST", `/v1/vector_stores/${store}/search`, { query: "x" });
-    else await addTexts(send, store, ["x"]);
+    return { path, file };
+  }
+
+  async function uploadText(): Promise<string> {
+    const body = new FormData();
+    body.set("purpose", "assistants");
+    body.set("file", new File(["a text"], "text.txt"));
+    const headers = { authorization: "Bearer key" };
+    const reply = await fetch(`${server.url}/v1/files`, { method: "POST", headers, body });
+    return ((await reply.json()) as { id: string }).id;
+  }
+
+  const IDLE_SINCE = Date.parse("2026-01-01Z") / 1000;
+
+  type Use = (path: string, file: string) => Promise<unknown>;
+
+  const uses: [string, Use][] = [
+    ["search", (path) => send("POST", `${path}/search`, { query: "x" })],
+    ["addition", (path) => send("POST", `${path}/embeddings`, { content: "y" })],
+    ["attached file", async (path) => send("POST", `${path}/files`, { file_id: await uploadText() })],
+    [
+      "attached batch",
+      async (path) => send("POST", `${path}/file_batches`, { file_ids: [await uploadText()] }),
+    ],
+  ];
+
+  test.each(uses)("%s moves last_active_at and the expiry", async (_use, use) => {
+    const { path, file } = await createIdle();
+    expect(await use(path, file)).toMatchObject({ status: 200 });
     // Noted behind the search's back.
     const json = await vi.waitFor(async () => {
-      const { json: current } = await send("GET", `/v1/vector_stores/${store}`);
-      expect(Number(current["last_active_at"])).toBeGreaterThan(Date.parse("2026-01-02") / 1000);
+      const { json: current } = await send("GET", path);
+      expect(Number(current["last_active_at"])).toBeGreaterThan(IDLE_SINCE);
       return current;
     }, 10_000);
     expect(json["expires_at"]).toBe(Number(json["last_active_at"]) + 2 * 86_400);
+  });
+
+  const noUses: [string, Use][] = [
+    ["an update", (path) => send("POST", path, { name: "Renamed", metadata: { a: "b" } })],
+    ["reading it", (path) => send("GET", path)],
+    ["a list of its embeddings", (path) => send("GET", `${path}/embeddings`)],
+    ["a file's text", (path, file) => send("GET", `${path}/files/${file}/content`)],
+    ["other attributes", (path, file) => send("POST", `${path}/files/${file}`, { attributes: { a: "b" } })],
+    ["a file's removal", (path, file) => send("DELETE", `${path}/files/${file}`)],
+    ["the policy of its index", (path) => send("POST", `${path}/index`, { policy: "never" })],
+  ];
+
+  test.each(noUses)("%s is no use of a store", async (_name, touch) => {
+    const { path, file } = await createIdle();
+    expect(await touch(path, file)).toMatchObject({ status: 200 });
+    expect((await send("GET", path)).json["last_active_at"]).toBe(IDLE_SINCE);
+  });
+
+  test("a new expiry counts from the last use", async () => {
+    const { path } = await createIdle();
+    const { json } = await send("POST", path, { expires_after: { anchor: "last_active_at", days: 365 } });
+    expect(json).toMatchObject({ last_active_at: IDLE_SINCE, expires_at: IDLE_SINCE + 365 * 86_400 });
   });
 
   test("an expired store can be read, listed and deleted, and says why nothing else", async () => {
