@@ -35,6 +35,8 @@ export const limits = {
   known_stores_max: 10_000,
   /** Characters (UTF-16 units) of one search text: four times the 8,192 tokens OpenAI's models read. */
   query_chars_max: 32_768,
+  /** Tokens in one embeddings request: OpenAI's limit. */
+  embed_tokens_max: 300_000,
   /**
    * One embeddings request: texts (OpenAI's limit), UTF-8 bytes of all texts together, numbers in the reply.
    */

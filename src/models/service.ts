@@ -1,5 +1,4 @@
 import { create } from "@bufbuild/protobuf";
-import type { Value } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
   EmbedResponseSchema,
@@ -10,7 +9,7 @@ import {
   type Model,
   type ModelService,
 } from "../../gen/pgquiver/v1/models_pb.ts";
-import { checkLength } from "../api/checks.ts";
+import { readInput } from "./input.ts";
 import { invalidArgument, missingParameter, modelNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "./embedder.ts";
@@ -20,7 +19,7 @@ import { LEXICAL_MODEL } from "./lexical.ts";
 export function modelService(embedder: Embedder): ServiceImpl<typeof ModelService> {
   return {
     async embed(request, { signal }) {
-      const texts = readInput(request.input);
+      const texts = await readInput(request.input, embedder.model);
       checkModelName(embedder, request.model);
       checkFormat(request.encodingFormat);
       checkDimensions(request, embedder.dimensions);
@@ -88,46 +87,4 @@ function checkReplySize(texts: readonly string[], dimensions: number | undefined
     `Invalid 'input': array too long. Expected at most ${textsMax} texts for embeddings of ${dimensions} dimensions, but got ${texts.length} instead.`,
     "ARRAY_ABOVE_MAX_LENGTH",
   );
-}
-
-/** The texts: 1 to 2,048, none empty, of up to 8 MiB together. */
-function readInput(input: Value | undefined): string[] {
-  const { kind } = input ?? {};
-  if (kind === undefined || kind.case === undefined || kind.case === "nullValue")
-    throw missingParameter("input");
-  if (kind.case === "listValue") checkLength("input", kind.value.values.length, limits.embed_texts_max);
-  const texts =
-    kind.case === "listValue"
-      ? kind.value.values.map((value, index) => readText(value, `input[${index}]`))
-      : [readText(input, "input")];
-  if (texts.length === 0) throw missingParameter("input");
-  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-  if (bytes > limits.embed_bytes_max) {
-    const message = `Invalid 'input': too much text. Expected at most ${limits.embed_bytes_max} bytes, but got ${bytes} instead.`;
-    throw invalidArgument("input", message, "STRING_ABOVE_MAX_LENGTH");
-  }
-  return texts;
-}
-
-function readText(value: Value | undefined, param: string): string {
-  const kind = value?.kind;
-  if (kind?.case !== "stringValue") {
-    const isTokens = kind?.case === "numberValue" || kind?.case === "listValue";
-    throw invalidArgument(
-      param,
-      isTokens
-        ? `Invalid '${param}': arrays of tokens are not supported. Send texts.`
-        : `Invalid type for '${param}': expected a text or an array of texts.`,
-      "INVALID_TYPE",
-    );
-  }
-  if (kind.value === "")
-    throw invalidArgument(param, `Invalid '${param}': expected a text that is not empty.`);
-  if (!kind.value.isWellFormed()) {
-    throw invalidArgument(
-      param,
-      `Invalid '${param}': the text has a lone surrogate and is not valid Unicode.`,
-    );
-  }
-  return kind.value;
 }

@@ -1,3 +1,4 @@
+import { encode } from "gpt-tokenizer/encoding/cl100k_base";
 import { NotFoundError, OpenAI } from "openai";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { LEXICAL_MODEL } from "../../src/models/lexical.ts";
@@ -33,6 +34,29 @@ const clientAt = (url: string) => new OpenAI({ apiKey: "any", baseURL: `${url}/v
 const MODEL = "test-embedding";
 
 describe("embeddings.create", () => {
+  test("gives a provider of an OpenAI model the text of tokens, as LangChain sends them", async () => {
+    const { client, provider } = await start({ model: "azure/text-embedding-3-small" });
+    const texts = ["The whale lives in the sea.", "Größe 🐘"];
+    // LangChain cuts long texts between tokens, also inside of a character.
+    const cut = encode("🐘").slice(0, 1);
+    const reply = await client.embeddings.create({
+      model: "azure/text-embedding-3-small",
+      input: [...texts.map((text) => encode(text)), cut, encode("after")],
+    });
+    expect(reply.data).toHaveLength(4);
+    expect(provider.requests.flatMap(({ body }) => body.input)).toEqual([...texts, "\uFFFD", "after"]);
+  });
+
+  test("refuses tokens of a model whose tokens are not known", async () => {
+    const { client, provider } = await start();
+    await expect(client.embeddings.create({ model: MODEL, input: [64] })).rejects.toMatchObject({
+      status: 400,
+      param: "input",
+      message: expect.stringContaining("check_embedding_ctx_length=False"),
+    });
+    expect(provider.requests).toEqual([]);
+  });
+
   test.each(["float", "base64", undefined] as const)(
     "gives the provider's floats in the format %s",
     async (format) => {

@@ -22,7 +22,9 @@ export const file_pgquiver_v1_models: GenFile = /*@__PURE__*/
  */
 export type EmbedRequest = Message<"pgquiver.v1.EmbedRequest"> & {
   /**
-   * A text, or an array of 1 to 2,048 texts; none empty. Arrays of tokens are not understood. Required.
+   * A text, or an array of 1 to 2,048 texts; none empty. For the built-in embedder and models named text-embedding-…
+   * also an array of tokens of the encoding cl100k_base, or an array of such arrays, up to 300,000 tokens together, which
+   * are embedded as the texts they stand for. Required.
    *
    * @generated from field: google.protobuf.Value input = 1;
    */

@@ -1,3 +1,4 @@
+import { encode } from "gpt-tokenizer/encoding/cl100k_base";
 import { afterAll, describe, expect, test } from "vitest";
 import { LEXICAL_MODEL } from "../../../src/models/lexical.ts";
 import type { Json, Reply } from "../../support/client.ts";
@@ -35,6 +36,15 @@ describe.each(protocols)("over $name", (protocol) => {
     expect(data[0].embedding).not.toEqual(data[1].embedding);
   });
 
+  test("tokens are embedded as the text they stand for", async () => {
+    const texts = ["Wal und Größe 🐘", "one"];
+    const { data } = await embed({ input: texts });
+    const vectors = data.map(({ embedding }: Reply) => embedding);
+    const tokens = texts.map((text) => encode(text));
+    expect((await embed({ input: tokens })).data.map(({ embedding }: Reply) => embedding)).toEqual(vectors);
+    expect((await embed({ input: tokens[0] })).data).toMatchObject([{ embedding: vectors[0] }]);
+  });
+
   test("a routing prefix of LiteLLM's is dropped, and null is absent", async () => {
     const nulls = { dimensions: null, encoding_format: null, user: null };
     for (const prefix of ["openai/", "litellm_proxy/"]) {
@@ -48,8 +58,19 @@ describe.each(protocols)("over $name", (protocol) => {
     ["no texts", { input: [] }, "MISSING_REQUIRED_PARAMETER", "input", "Missing"],
     ["an empty text", { input: "" }, "INVALID_VALUE", "input", "not empty"],
     ["an empty text among others", { input: ["x", ""] }, "INVALID_VALUE", "input[1]", "not empty"],
-    ["tokens", { input: [1, 2] }, "INVALID_TYPE", "input[0]", "arrays of tokens are not supported"],
-    ["arrays of tokens", { input: [[1], [2]] }, "INVALID_TYPE", "input[0]", "arrays of tokens are not"],
+    ["a token that is none", { input: [64, 100256] }, "INVALID_VALUE", "input", "cl100k_base"],
+    ["a special token", { input: [[64], [100257]] }, "INVALID_VALUE", "input[1]", "cl100k_base"],
+    ["a decimal token", { input: [1.5] }, "INVALID_VALUE", "input", "cl100k_base"],
+    ["a text among tokens", { input: [64, "x"] }, "INVALID_TYPE", "input[1]", "expected a token"],
+    ["no tokens", { input: [[]] }, "INVALID_VALUE", "input[0]", "not empty"],
+    ["a number", { input: 64 }, "INVALID_TYPE", "input", "expected a text or an array"],
+    [
+      "too many tokens",
+      { input: [[64], Array(300_000).fill(64)] },
+      "ARRAY_ABOVE_MAX_LENGTH",
+      "input",
+      "300000",
+    ],
     ["an object", { input: { text: "x" } }, "INVALID_TYPE", "input", "expected a text or an array"],
     [
       "too many texts",
