@@ -8,13 +8,20 @@ import {
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
-import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { pino } from "pino";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { send } from "../support/http.ts";
 import { startServer } from "../support/server.ts";
 
-const server = await startServer({ logLevel: "info" });
+/** Lines of the log, as objects. */
+let lines: { rpc?: string; level: number; code?: string }[] = [];
+beforeEach(() => {
+  lines = [];
+});
+const log = pino({ level: "info" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
+const server = await startServer({ log });
 const { pool } = server.database;
 afterAll(() => server[Symbol.asyncDispose]());
 
@@ -54,18 +61,6 @@ const transports = [
   ["connect", "Connect over HTTP/1.1", createConnectTransport({ ...at, httpVersion: "1.1" })],
   ["connect", "Connect over HTTP/2", createConnectTransport({ ...at, httpVersion: "2" })],
 ] as const;
-
-/** Its lines of the log, as objects. */
-let lines: { rpc?: string; level: number; code?: string }[];
-beforeEach(() => {
-  lines = [];
-  const spy = vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    for (const line of String(text).split("\n"))
-      if (line.startsWith("{")) lines.push(JSON.parse(line) as (typeof lines)[number]);
-    return true;
-  });
-  return () => spy.mockRestore();
-});
 
 /** How often the RPC has ended so far, by its outcome. */
 async function countOutcomes(rpc: string, protocol: string): Promise<Record<string, number>> {
