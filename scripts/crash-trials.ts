@@ -13,9 +13,9 @@ const USAGE = `Kills the service, or Postgres, while rows are loaded; then check
 
   node scripts/crash-trials.ts [--fault service|postgres] [--trials 200] [--first 0] [--seed 1] [--database-url URL]
 
-What is loaded, how, and when faults strike is drawn from the seed and the trial's number; what the machine
-makes of it differs from run to run. --first begins with a later trial. Without a URL, and for faults of
-Postgres always, scripts/native-postgres.sh starts a Postgres of its own.
+The seed and the trial's number determine what is loaded, how, and when faults strike; timing still differs from
+run to run. --first starts with a later trial. Without a URL, and always with --fault postgres,
+scripts/native-postgres.sh starts a Postgres for the run.
 `;
 
 interface Options {
@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   );
   await service.address();
   const pool = new pg.Pool({ connectionString: ground.url, onConnect });
-  // The connections that a fault cuts.
+  // Faults break pooled connections; an `error` event without a listener would end this process.
   pool.on("error", () => {});
   await slowCommits(pool);
   const bench: Bench = {
@@ -52,7 +52,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** True when nothing was lost, doubled or miscounted. */
+/** Runs the trials; true when no row was lost or doubled, and no counter is wrong. */
 async function runTrials(
   { seed, first, trials, fault }: Options,
   bench: Bench,
@@ -63,7 +63,7 @@ async function runTrials(
   const startedAt = performance.now();
   for (let trial = first; trial < first + trials; trial++) {
     const loaded = await runTrial(seededRandom(seed, trial), bench).catch((error: unknown) => {
-      throw new Error(`Trial ${trial} of seed ${seed} broke off: ${(error as Error).message}`, {
+      throw new Error(`Trial ${trial} of seed ${seed} did not finish: ${(error as Error).message}`, {
         cause: error,
       });
     });
@@ -79,7 +79,7 @@ async function runTrials(
   }
   for (const line of await service.faults()) {
     total.problems++;
-    process.stderr.write(`The service calls it a fault of its own: ${line}\n`);
+    process.stderr.write(`The service logged an internal error: ${line}\n`);
   }
   const perSecond = ((trials / (performance.now() - startedAt)) * SECOND_MS).toFixed(1);
   process.stdout.write(
@@ -90,8 +90,8 @@ async function runTrials(
 }
 
 /**
- * Makes some COMMITs of ingests take up to 30 ms, so that a fault can strike in the midst of one. A deferred
- * trigger runs inside of COMMIT.
+ * Slows some COMMITs of ingests by up to 30 ms, so that a fault can hit a COMMIT in progress. A deferred
+ * constraint trigger runs inside of COMMIT.
  */
 async function slowCommits(pool: pg.Pool): Promise<void> {
   await pool.query(`

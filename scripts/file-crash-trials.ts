@@ -11,9 +11,9 @@ const USAGE = `Kills two replicas of the service, or Postgres, while files are p
 
   node scripts/file-crash-trials.ts [--fault service|postgres] [--trials 50] [--first 0] [--seed 1] [--files 50] [--database-url URL]
 
-What is removed and when faults strike is drawn from the seed and the trial's number; what the machine makes of it
-differs from run to run. Without a URL, and for faults of Postgres always, scripts/native-postgres.sh starts a
-Postgres of its own.
+The seed and the trial's number determine which files are removed and when faults strike; timing still differs from
+run to run. Without a URL, and always with --fault postgres, scripts/native-postgres.sh starts a Postgres for the
+run.
 `;
 
 async function main(): Promise<void> {
@@ -29,7 +29,7 @@ async function main(): Promise<void> {
   await using other = new ServicePair(environment, false);
   const replicas = [one, other];
   const pool = new pg.Pool({ connectionString: ground.url });
-  // The connections that a fault cuts.
+  // Faults break pooled connections; an `error` event without a listener would end this process.
   pool.on("error", () => {});
   let turn = 0;
   const bench: FileBench = {
@@ -51,7 +51,7 @@ async function main(): Promise<void> {
   }
   for (const line of [...(await one.faults()), ...(await other.faults())]) {
     total.problems++;
-    process.stderr.write(`The service calls it a fault of its own: ${line}\n`);
+    process.stderr.write(`The service logged an internal error: ${line}\n`);
   }
   await pool.end();
   process.stdout.write(

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# A throw-away PostgreSQL with pgvector, for tests and benchmarks, from Debian's packages.
+# A disposable PostgreSQL with pgvector, for tests and benchmarks, from Debian's packages.
 #
 #   scripts/native-postgres.sh start   [--name NAME] [--keep]      prints its URL, the value for TEST_DATABASE_URL
-#   scripts/native-postgres.sh replica  --name NAME  [--of OTHER]  makes a streaming replica of OTHER, prints its URL
+#   scripts/native-postgres.sh replica  --name NAME  [--of OTHER]  creates a streaming replica of OTHER, prints its URL
 #   scripts/native-postgres.sh status  [--name NAME]               prints the URL; exits 3 when it does not run
 #   scripts/native-postgres.sh stop    [--name NAME] [--keep]      stops it and removes its data
-#   scripts/native-postgres.sh crash   [--name NAME]               cuts it off as a loss of power would, starts it again
+#   scripts/native-postgres.sh crash   [--name NAME]               restarts it without a shutdown, like a power failure
 #
-# Clusters of different names run side by side. A start replaces a cluster of that name, running or not, by an
-# empty one; with --keep it takes what is running or what an earlier stop --keep left, on the same port if that is
-# still free. A replica, too, replaces what had its name; it is stopped and started like any other.
+# Clusters of different names run side by side. `start` replaces a cluster of the same name, running or not, with an
+# empty one; `start --keep` reuses a running cluster or the data that `stop --keep` left, on the same port if the port
+# is still free. `replica` also replaces a cluster of the same name; replicas are stopped and started like others.
 #
-# PostgreSQL 17 or 18 is used where it is installed together with pgvector, and installed from apt where the
-# machine's own release offers it (root). On an older Debian both go into a directory of their own, by debootstrap
-# from the mirror this machine uses (root, once, some 700 MB).
+# An installed PostgreSQL 17 or 18 with pgvector is used as it is. If the machine's Debian release offers one, it is
+# installed from apt (as root). On an older Debian a newer release is bootstrapped into a directory by debootstrap,
+# from the machine's Debian mirror (as root, once, about 700 MB).
 #
-#   PGQUIVER_CACHE    where that directory is kept; default ${XDG_CACHE_HOME:-~/.cache}/pgquiver
+#   PGQUIVER_CACHE    the directory for that; default ${XDG_CACHE_HOME:-~/.cache}/pgquiver
 #   PGQUIVER_MIRROR   the Debian mirror; default: the one in this machine's apt sources
 set -euo pipefail
 
@@ -75,7 +75,7 @@ main() {
       ;;
     crash)
       find_postgres && locate_cluster "$name" && is_running || fail "No cluster '$name' is running." 3
-      # On the same port, which postmaster.opts has.
+      # pg_ctl restart reuses the options in postmaster.opts, so the port stays the same.
       postgres pg_ctl restart --silent --wait --mode immediate --pgdata data --log log >&2
       ;;
     status)
@@ -103,7 +103,7 @@ fail() {
 
 # --- PostgreSQL itself --------------------------------------------------------------------------
 
-# Sets `root`, empty or the directory of the bootstrapped system, and `version`.
+# Finds an installed PostgreSQL with pgvector. Sets `version`, and `root`: empty, or the bootstrapped system's directory.
 find_postgres() {
   for root in "" "$cache/$release"; do
     for version in 18 17; do
@@ -119,7 +119,7 @@ provide_postgres() {
   find_postgres && return
   ((EUID == 0)) || fail "PostgreSQL 17 with pgvector is not installed; this script can only do it as root."
   mkdir -p "$cache"
-  # One at a time; the others find the work done.
+  # A file lock: concurrent runs wait for the first one, then find PostgreSQL installed.
   exec 9>"$cache/lock"
   flock 9
   if ! find_postgres; then
@@ -131,7 +131,7 @@ provide_postgres() {
   exec 9>&-
 }
 
-# The version this machine's own release offers together with pgvector, if any.
+# Prints the PostgreSQL version that the machine's Debian release offers together with pgvector, if any.
 find_offered() {
   local candidate
   for candidate in 18 17; do
@@ -143,7 +143,7 @@ find_offered() {
 }
 
 install_packages() {
-  # Debian creates and starts a cluster with the package unless told otherwise beforehand.
+  # By default Debian's package creates and starts a cluster when it is installed.
   apt_install postgresql-common
   sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
   apt_install "postgresql-$1" "postgresql-$1-pgvector"
@@ -151,7 +151,8 @@ install_packages() {
 
 apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
 
-# The directory gets its name when it is complete: what an interrupted run leaves is not taken for it.
+# Bootstraps into a temporary directory and renames it at the end (atomic), so an interrupted run leaves nothing that
+# looks complete.
 bootstrap() {
   local partial=$cache/$release.partial mirror
   mirror=${PGQUIVER_MIRROR:-$(find_mirrors)}
@@ -167,10 +168,11 @@ bootstrap() {
   mv "$partial" "$cache/$release"
 }
 
-# apt itself reads both kinds of source lists; a "mirror+file:" names a file with the addresses.
+# Prints the machine's Debian mirrors. apt is asked because it reads both formats of source lists; a "mirror+file:" URI
+# names a file that lists the mirrors.
 find_mirrors() {
   local uri
-  # shellcheck disable=SC2016 # apt's own variable
+  # shellcheck disable=SC2016 # expanded by apt, not by the shell
   apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Component: main' |
     while read -r uri; do
       if [[ $uri == mirror+file:* ]]; then uri=$(grep -om1 '^https\?:[^[:space:]]*' "${uri#mirror+file:}"); fi
@@ -178,7 +180,8 @@ find_mirrors() {
     done
 }
 
-# Runs a command whose mounts nobody else sees and which vanish with its last process, even a killed one.
+# Runs a command in a private mount namespace: its mounts are invisible to others, and disappear with its last process,
+# even if that is killed.
 isolated() {
   if can_mount; then unshare --mount --propagation private "$@"; else "$@"; fi
 }
@@ -187,10 +190,10 @@ can_mount() { unshare --mount true 2>/dev/null; }
 
 # --- A cluster ----------------------------------------------------------------------------------
 
-# Sets `directory`, where the cluster is or is to be: in memory if there is room.
+# Sets `directory`, the directory of an existing cluster or of a new one: in /dev/shm if there is enough memory.
 locate_cluster() {
   local memory=/dev/shm/pgquiver-$EUID disk=$cache/clusters base
-  # Without mounts a bootstrapped PostgreSQL sees nothing outside of its own root.
+  # A bootstrapped PostgreSQL runs in a chroot: without bind mounts its data must be inside of that root.
   if [[ -n $root ]] && ! can_mount; then memory='' disk=$root/srv/pgquiver; fi
   if [[ ! -w /dev/shm ]]; then memory=''; fi
   for base in $memory "$disk"; do
@@ -201,7 +204,7 @@ locate_cluster() {
     directory=$memory/$1
 }
 
-# Starts what there is, or an empty cluster, on the port it had before if that is free.
+# Starts the existing cluster, or initialises an empty one; on its previous port if the port is free.
 start_cluster() {
   if is_running; then
     print_url
@@ -247,7 +250,7 @@ make_directory() {
   chown "$owner" "$directory"
 }
 
-# Collation as most databases have it, by language: what must not depend on it shows here if it does.
+# A linguistic collation (ICU en-US), as in most databases: code that wrongly relies on byte order fails in tests.
 initialise() {
   postgres initdb --pgdata data --username postgres --auth trust --encoding UTF8 --locale C.UTF-8 \
     --locale-provider icu --icu-locale en-US --no-instructions >/dev/null
@@ -258,7 +261,7 @@ initialise() {
 	END
 }
 
-# Runs one of PostgreSQL's programs in the cluster's directory, as the user `postgres` when invoked by root.
+# Runs a PostgreSQL program in the cluster's directory; as the user `postgres` when invoked by root.
 postgres() {
   local program=/usr/lib/postgresql/$version/bin/$1
   shift

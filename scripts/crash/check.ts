@@ -3,21 +3,21 @@ import type { IngestSummary } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { IngestState } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { expectOutcome, type Outcome, type Plan, type PlannedRow } from "./plan.ts";
 
-/** What was loaded, as its clients were told. */
+/** A loaded store: the plans of its clients, each with the summary that the client received. */
 export interface Loaded {
   storeId: string;
   plans: { plan: Plan; summary: IngestSummary }[];
 }
 
-/** How the database differs from what it should hold. */
+/** Differences between the stored rows and counters and the expected ones. */
 export interface Difference {
   rowsLost: number;
   rowsDoubled: number;
-  /** Sentences, for whoever looks into it. */
+  /** One sentence per difference, for the report. */
   problems: string[];
 }
 
-/** The number of faults an ingest lists when it asks for none in particular. */
+/** The default number of rejected rows that an ingest's summary lists (`limits.row_errors_default`). */
 const FAULTS_LISTED = 100;
 
 interface StoredRow {
@@ -26,7 +26,9 @@ interface StoredRow {
   embedding: number[];
 }
 
-/** Compares a store with what was loaded into it, by plain SQL. */
+/**
+ * Compares a store with the outcome that its plans must have, by SQL on the tables, not through the service.
+ */
 export async function compare(pool: pg.Pool, { storeId, plans }: Loaded): Promise<Difference> {
   const difference: Difference = { rowsLost: 0, rowsDoubled: 0, problems: [] };
   const rows = await pool.query<StoredRow>(
@@ -44,7 +46,7 @@ export async function compare(pool: pg.Pool, { storeId, plans }: Loaded): Promis
   return difference;
 }
 
-/** A row is its id, if the client gave one, its content and its vector. */
+/** Compares rows as a multiset of (id if the client chose one, content, vector). */
 function compareRows(expected: PlannedRow[], stored: StoredRow[], difference: Difference): void {
   const named = new Set(expected.map((row) => row.id));
   const left = new Map<string, number>();
@@ -82,7 +84,7 @@ function compareTotals(plan: Plan, outcome: Outcome, summary: IngestSummary): st
   return [`${plan.ingestId} reports ${JSON.stringify(got)} instead of ${JSON.stringify(want)}`];
 }
 
-/** The ingest's row must say what the client was told. */
+/** Compares the ingest's row in the database with the summary that the client received. */
 async function compareRow(pool: pg.Pool, summary: IngestSummary): Promise<string[]> {
   const { rows } = await pool.query<{ totals: string[] }>(
     `select array[state, through_seq::text, rows_written::text, rows_skipped::text, rows_rejected::text] as totals
@@ -95,7 +97,7 @@ async function compareRow(pool: pg.Pool, summary: IngestSummary): Promise<string
   return kept === told ? [] : [`${summary.ingestId}: its row says ${kept}, its client was told ${told}`];
 }
 
-/** The store's counters must be those of its rows. */
+/** Compares the store's counters with its rows. */
 async function compareCounters(pool: pg.Pool, storeId: string): Promise<string[]> {
   const { rows } = await pool.query<{ counters: string; counted: string }>(
     `select concat_ws(' ', file_counts ->> 'completed', file_counts ->> 'total', usage_bytes) as counters,

@@ -23,15 +23,15 @@ import {
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { Plan } from "./plan.ts";
 
-/** What a client tells of its progress, so that faults can be timed by it. */
+/** Callbacks with a client's progress, by which faults are timed. */
 export interface Progress {
-  /** A batch, or the closing message, was given to the stream. */
+  /** A batch, or the closing message, was written to the stream. */
   sent: () => void;
-  /** An acknowledgement came. */
+  /** An acknowledgement arrived. */
   acknowledged: () => void;
 }
 
-/** A promise of the service that it did not keep. */
+/** The service violated its contract, for example resumed before an acknowledged batch. */
 export class BrokenPromise extends Error {}
 
 const MODES = {
@@ -40,15 +40,15 @@ const MODES = {
   skip_existing: WriteMode.SKIP_EXISTING,
 } as const;
 
-/** How long a client waits before it opens its ingest again. */
+/** Delay before a client reopens its ingest. */
 const RETRY_MS = 20;
 
-/** How long the service may be away or in the way before a client calls it stuck. */
+/** A client that makes no progress for this long reports the service as stuck. */
 const PATIENCE_MS = 60_000;
 
 /**
- * Loads a plan as the contract tells a client to: it opens the ingest again after every break and
- * goes on where it stands, until the summary arrives. `address` resolves to where the service is.
+ * Loads a plan as the contract requires of a client: reopens the ingest after every broken stream and resumes
+ * from its durable position, until the summary arrives. `address` resolves to the service's current address.
  */
 export async function load(
   address: () => Promise<string>,
@@ -79,13 +79,13 @@ interface Loading {
   storeId: string;
   plan: Plan;
   progress: Progress;
-  /** The last batch the service has called durable. */
+  /** `seq` of the last batch that the service acknowledged as durable. */
   throughSeq: number;
 }
 
 /**
- * Codes after which a client opens its ingest again; with any other the service is at fault. ABORTED: the COMMIT of a
- * predecessor was still under way when the ingest was opened again, and moved it on.
+ * Codes after which a client reopens its ingest; any other code is a bug of the service. ABORTED: the COMMIT
+ * of an earlier stream was still in progress when the ingest was reopened, and advanced the ingest.
  */
 const RESUMABLE: readonly status[] = [
   status.UNAVAILABLE,
@@ -158,7 +158,9 @@ async function runUpload(client: Client, loading: Loading): Promise<IngestSummar
   }
 }
 
-/** What was called durable once must be so for ever. */
+/**
+ * Throws unless the durable position is at or after the last acknowledged one: an acknowledgement is final.
+ */
 function noteDurable(loading: Loading, throughSeq: number): void {
   if (throughSeq < loading.throughSeq) {
     throw new BrokenPromise(
@@ -168,7 +170,7 @@ function noteDurable(loading: Loading, throughSeq: number): void {
   loading.throughSeq = throughSeq;
 }
 
-/** Asks how far an ingest has come; undefined when there is none. */
+/** Reads an ingest's progress (GetIngest); undefined when the ingest does not exist. */
 async function getIngest(
   client: Client,
   storeId: string,
@@ -188,7 +190,7 @@ async function getIngest(
 
 type Call = ClientDuplexStream<IngestRequest, IngestEvent> | ClientWritableStream<IngestRequest>;
 
-/** Sends a plan's messages, no faster than the stream takes them. */
+/** Sends a plan's messages, with the stream's backpressure. */
 class Sender {
   readonly #call: Call;
   readonly #loading: Loading;
@@ -205,7 +207,8 @@ class Sender {
   async sendFrom(first: number): Promise<void> {
     const { plan, progress } = this.#loading;
     if (plan.rpc === "Ingest") this.#call.write(openMessage(this.#loading));
-    // An all-or-nothing session acknowledges nothing before its end.
+    // A session with atomicity "stream" acknowledges nothing before its end: waiting for an acknowledgement
+    // would hang.
     const isPaced = plan.rpc === "IngestSession" && plan.atomicity === "batch";
     for (let seq = first; seq <= plan.batches.length; seq++) {
       while (isPaced && seq > Math.max(this.#loading.throughSeq, first - 1) + plan.batchesAheadMax)
@@ -268,7 +271,7 @@ function batchMessage(plan: Plan, seq: number): IngestRequest {
   });
 }
 
-/** How grpc-js is to write requests and read replies: by protobuf-es, as the repository generates it. */
+/** Serializers for grpc-js that use the repository's generated protobuf-es schemas. */
 function codecs<Input extends DescMessage, Output extends DescMessage>(input: Input, output: Output) {
   return [
     (message: MessageShape<Input>) => Buffer.from(toBinary(input, message)),

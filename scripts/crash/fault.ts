@@ -2,15 +2,15 @@ import type pg from "pg";
 import type { Progress } from "./client.ts";
 import type { Random } from "./random.ts";
 
-/** When a fault strikes, counted from the start of the trial or the end of the fault before. */
+/** When a fault strikes, counted from the start of the trial or the end of the previous fault. */
 export type Moment =
   | { after: "time"; ms: number }
   | { after: "sent"; count: number; delayMs: number }
   | { after: "acknowledged"; count: number; delayMs: number }
-  /** As soon as Postgres is seen to run a COMMIT. */
+  /** As soon as pg_stat_activity shows a COMMIT in progress. */
   | { after: "commit" };
 
-/** Draws a moment; `canSeeCommits` where Postgres tells what it runs. */
+/** Draws a moment. `canSeeCommits`: whether pg_stat_activity can be polled for a COMMIT. */
 export function drawMoment(random: Random, canSeeCommits: boolean): Moment {
   const delayMs = random.pick([0, 0, random.integer(0, 20)]);
   const moments: Moment[] = [
@@ -21,10 +21,10 @@ export function drawMoment(random: Random, canSeeCommits: boolean): Moment {
   return canSeeCommits && random.chance(0.4) ? { after: "commit" } : random.pick(moments);
 }
 
-/** How often Postgres is asked whether it runs a COMMIT. */
+/** Interval at which pg_stat_activity is polled for a COMMIT. */
 const WATCH_MS = 2;
 
-/** Strikes at the given moments, one after the other, while clients report their progress. */
+/** Triggers faults at the given moments, one after the other, driven by the clients' progress. */
 export class Faults implements Progress {
   readonly #moments: Moment[];
   readonly #strike: () => Promise<void>;
@@ -32,7 +32,7 @@ export class Faults implements Progress {
   #count = 0;
   #running: Promise<void> = Promise.resolve();
   #isOver = false;
-  /** How many have struck. */
+  /** Number of faults so far. */
   struck = 0;
 
   constructor(moments: readonly Moment[], strike: () => Promise<void>, watcher: pg.Pool | undefined) {
@@ -50,7 +50,10 @@ export class Faults implements Progress {
     this.#report("acknowledged");
   }
 
-  /** Lets no further fault begin, and waits for the one under way. */
+  /**
+   * Prevents further faults, and waits for the one in progress. Rejects when a fault could not be carried
+   * out.
+   */
   async end(): Promise<void> {
     this.#isOver = true;
     await this.#running;
@@ -88,7 +91,7 @@ export class Faults implements Progress {
         this.#moments.shift();
         this.#arm();
       });
-      // It is awaited at the end; a failure then fails the trial.
+      // Prevents an unhandled rejection; `end` awaits the promise, and a failure then fails the trial.
       this.#running.catch(() => {});
     }, delayMs);
   }

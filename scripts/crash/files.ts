@@ -2,17 +2,17 @@ import type pg from "pg";
 import { createDocumentReader } from "../../src/documents/reader.ts";
 import type { Random } from "./random.ts";
 
-/** What trials with files are made on. */
+/** The environment of trials with files. */
 export interface FileBench {
-  /** Where one of the replicas is, as soon as it is there. */
+  /** Resolves to the address of one of the service's replicas, once it listens. */
   address: () => Promise<string>;
-  /** Makes something fail and lets it come back. */
+  /** Crashes a replica or Postgres, and restarts it. */
   strike: (random: Random) => Promise<void>;
-  /** For a look at the rows. */
+  /** Connections for checking the rows. */
   pool: pg.Pool;
 }
 
-/** A file, and the chunks it must become. */
+/** An uploaded file and the chunks that processing must produce. */
 export interface KnownFile {
   id: string;
   chunks: string[];
@@ -20,10 +20,12 @@ export interface KnownFile {
 
 const CHUNKING = { max_chunk_size_tokens: 100, chunk_overlap_tokens: 20 };
 
-/** Longer than a lease, its restarts and its pauses together. */
+/** Longer than a file can take with expired leases, restarts and retry delays. */
 const PATIENCE_MS = 240_000;
 
-/** Uploads texts of one chunk to some two thousand, so that some are staged, and says what chunks they have. */
+/**
+ * Uploads texts of one to about two thousand chunks (large ones are staged), and returns the expected chunks.
+ */
 export async function uploadFiles(address: string, random: Random, count: number): Promise<KnownFile[]> {
   const reader = createDocumentReader({
     workers: 1,
@@ -66,8 +68,9 @@ export async function uploadFiles(address: string, random: Random, count: number
 }
 
 /**
- * Attaches all files to a new store, as one batch, while faults strike; some files are removed meanwhile. Returns how
- * often faults struck, and sentences about what is not as it must be in the end.
+ * Attaches all files to a new store as one batch, while faults strike and some files are removed. Returns the
+ * number of faults, the number of files that failed, and one sentence per difference from the expected rows
+ * and counters.
  */
 export async function runFileTrial(
   random: Random,
@@ -113,7 +116,7 @@ export async function runFileTrial(
   return { struck, ...(await compareFiles(bench.pool, storeId, left)) };
 }
 
-/** Compares a store with the files it must hold, by plain SQL. */
+/** Compares a store with the files that it must hold, by SQL on the tables, not through the service. */
 async function compareFiles(
   pool: pg.Pool,
   storeId: string,
@@ -137,7 +140,7 @@ async function compareFiles(
   for (const { id, chunks } of files) {
     const row = stored.get(id);
     const texts = row?.texts ?? [];
-    // What met too many faults fails, and then has no chunk.
+    // A file whose retries are used up is "failed", and must then have no chunk.
     const isGivenUp = row?.status === "failed" && /broke off/.test(row.error_message ?? "");
     if (isGivenUp) failed++;
     const isRight = isGivenUp ? texts.length === 0 : row?.status === "completed" && isSame(texts, chunks);
@@ -171,7 +174,10 @@ function post(body: object): RequestInit {
   return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
 }
 
-/** Calls the service, again when it is cut off or away; `accepted` is a status beside 200 that will do. */
+/**
+ * Calls the service; retries when the connection breaks, and on 5xx and 429. `accepted`: a status accepted
+ * besides 200.
+ */
 async function call<T>(
   address: () => Promise<string>,
   path: string,

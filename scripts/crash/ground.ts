@@ -5,15 +5,15 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import pg from "pg";
 
-/** Where trials run. */
+/** The database that trials run on; disposing drops it, or stops its cluster. */
 export interface Ground extends AsyncDisposable {
-  /** A database of its own, empty. */
+  /** URL of an empty database created for the run. */
   url: string;
-  /** The name of the cluster that was started for it. */
+  /** Name of the Postgres cluster started for the run; undefined: the server was given. */
   cluster: string | undefined;
 }
 
-/** Makes a database on the server with this URL, or on one that is started for it. */
+/** Creates a database on the server at this URL, or on a server started for the run. */
 export async function prepareGround(databaseUrl: string | undefined): Promise<Ground> {
   const cluster = databaseUrl === undefined ? `crash-${process.pid}` : undefined;
   const server = databaseUrl ?? (await runCluster("start", cluster));
@@ -29,12 +29,12 @@ export async function prepareGround(databaseUrl: string | undefined): Promise<Gr
   };
 }
 
-/** Cuts off the server that was started, as a loss of power would, and starts it again. */
+/** Kills the server started for the run without a shutdown, like a power failure, and restarts it. */
 export async function crashCluster({ cluster }: Ground): Promise<void> {
   await runCluster("crash", cluster);
 }
 
-/** Prints the URL where it starts one. */
+/** Runs scripts/native-postgres.sh; resolves to its output, the URL for `start`. */
 async function runCluster(command: "start" | "stop" | "crash", cluster: string | undefined): Promise<string> {
   const script = join(import.meta.dirname, "..", "native-postgres.sh");
   const child = spawn(script, [command, "--name", String(cluster)], { stdio: ["ignore", "pipe", "inherit"] });

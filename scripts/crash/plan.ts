@@ -1,18 +1,18 @@
 import type { Random } from "./random.ts";
 
-/** Length of every vector: short, so that a trial is about commits and not about bytes. */
+/** Dimensions of every vector: few, because trials test commits, not throughput. */
 export const DIMENSIONS = 8;
 
 /** A row of a plan. */
 export interface PlannedRow {
-  /** Empty: the service makes one. */
+  /** Id chosen by the client; empty: the service generates one. */
   id: string;
   content: string;
-  /** Small integers, which float32 and text hold exactly. All zeros: the service refuses the row. */
+  /** Small integers, which float32 and text represent exactly. All zeros: the service rejects the row. */
   vector: number[];
 }
 
-/** What one client loads, and how. */
+/** The rows that one client loads, and the mode in which it loads them. */
 export interface Plan {
   ingestId: string;
   rpc: "IngestSession" | "Ingest";
@@ -20,26 +20,29 @@ export interface Plan {
   atomicity: "batch" | "stream";
   onError: "abort_batch" | "skip_row";
   batches: PlannedRow[][];
-  /** Batches a session sends ahead of the last acknowledged one. */
+  /** Maximum number of unacknowledged batches of a session. */
   batchesAheadMax: number;
-  /** Whether a resumed upload sends again what is durable already. */
+  /** Whether a resumed upload sends durable batches again. */
   repeatsAll: boolean;
 }
 
-/** What a plan must come to, worked out row by row and without a thought of groups or transactions. */
+/**
+ * The expected outcome of a plan, computed row by row: a model independent of the service's groups and
+ * transactions.
+ */
 export interface Outcome {
-  /** The stored rows with an id of their own, by id. */
+  /** Expected rows with an id chosen by the client, by id. */
   named: Map<string, PlannedRow>;
-  /** The stored rows whose id the service makes; their contents are unique. */
+  /** Expected rows whose id the service generates; their contents are unique. */
   unnamed: PlannedRow[];
   rowsWritten: number;
   rowsSkipped: number;
   rowsRejected: number;
-  /** Places of the rows at fault, as "seq:index". */
+  /** Positions of the rejected rows, as "seq:index". */
   faults: string[];
 }
 
-/** Draws what client number `client` loads. Ids and contents begin with `prefix`. */
+/** Draws the plan of one client. Ids and contents start with `prefix`. */
 export function drawPlan(random: Random, prefix: string): Plan {
   const mode = random.pick(["insert", "upsert", "skip_existing"] as const);
   const atomicity = random.chance(0.3) ? "stream" : "batch";
@@ -74,7 +77,7 @@ export function drawPlan(random: Random, prefix: string): Plan {
   };
 }
 
-/** Works out what a plan must come to. */
+/** Computes the expected outcome of a plan. */
 export function expectOutcome({ mode, onError, batches }: Plan): Outcome {
   const outcome: Outcome = {
     named: new Map(),

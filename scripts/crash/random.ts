@@ -1,15 +1,15 @@
-/** Chance from a seed: the same seed gives the same choices. */
+/** A seeded pseudo-random generator: the same seed gives the same choices. */
 export interface Random {
-  /** A number of at least 0 and below 1. */
+  /** A number from 0 (inclusive) to 1 (exclusive). */
   next: () => number;
   /** An integer from `min` to `max`. */
   integer: (min: number, max: number) => number;
-  /** Whether something happens whose probability this is. */
+  /** True with the given probability. */
   chance: (probability: number) => boolean;
   pick: <T>(items: readonly T[]) => T;
 }
 
-/** Tommy Ettinger's mulberry32; `stream` tells apart what is drawn from one seed. */
+/** Mulberry32 (Tommy Ettinger, 2017). `stream` selects an independent sequence of the same seed. */
 export function seededRandom(seed: number, stream = 0): Random {
   let state = Math.imul(seed, 0x9e3779b1) ^ Math.imul(stream + 1, 0x85ebca6b);
   const next = () => {

@@ -5,14 +5,14 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** The service as a process of its own. */
+/** The service in a child process. */
 export interface Service {
   /** Such as `127.0.0.1:49152`. */
   address: string;
   process: ChildProcess;
-  /** What it logged as its own fault. */
+  /** Log lines of internal errors. */
   faults: string[];
-  /** Ends it and waits until it is gone. */
+  /** Sends the signal and waits until the process has exited. */
   end: (signal: "SIGKILL" | "SIGTERM") => Promise<void>;
 }
 
@@ -44,30 +44,33 @@ export async function startService(environment: Record<string, string>): Promise
   };
 }
 
-/** A service that begins again when it is killed, at once if the next process may be started ahead. */
+/** A service that restarts when it is killed; with a hot spare, a process started in advance, at once. */
 export class ServicePair implements AsyncDisposable {
   readonly #environment: Record<string, string>;
-  /** Not on the embedded database, which has one process at a time, nor on one that may be away meanwhile. */
+  /**
+   * False on the embedded database, which only one process can open, and where Postgres itself is being
+   * crashed.
+   */
   readonly #hasSpare: boolean;
   #current: Promise<Service>;
   #spare: Promise<Service> | undefined;
-  /** What processes that are gone logged as their own fault. */
+  /** Log lines of internal errors of processes that have exited. */
   readonly #faults: string[] = [];
 
   constructor(environment: Record<string, string>, hasSpare: boolean) {
     this.#environment = environment;
     this.#hasSpare = hasSpare;
     this.#current = startService(environment);
-    // One after the other, for the first may have to set up the database.
+    // Sequentially: the first process may have to run the migrations.
     if (hasSpare) this.#spare = this.#current.then(() => startService(environment));
   }
 
-  /** Where the service is, as soon as it is there. */
+  /** Resolves to the service's address once it listens. */
   async address(): Promise<string> {
     return (await this.#current).address;
   }
 
-  /** Kills the service, which then begins again. */
+  /** Kills the service (SIGKILL), which then restarts. */
   async kill(): Promise<void> {
     const killed = await this.#current;
     const ended = killed.end("SIGKILL");
@@ -80,7 +83,7 @@ export class ServicePair implements AsyncDisposable {
     if (this.#hasSpare) this.#spare = startService(this.#environment);
   }
 
-  /** What any process so far has logged as its own fault. */
+  /** Log lines of internal errors of all processes so far. */
   async faults(): Promise<string[]> {
     return [...this.#faults, ...(await this.#current).faults];
   }

@@ -5,23 +5,25 @@ import { drawMoment, Faults } from "./fault.ts";
 import { drawPlan, type Plan } from "./plan.ts";
 import type { Random } from "./random.ts";
 
-/** What trials are made on. */
+/** The environment of trials. */
 export interface Bench {
-  /** Where the service is, as soon as it is there. */
+  /** Resolves to the service's address once it listens. */
   address: () => Promise<string>;
-  /** Makes something fail and lets it come back. */
+  /** Crashes the service or Postgres, and restarts it. */
   strike: () => Promise<void>;
-  /** A connection to see COMMITs by; undefined where the database cannot show them. */
+  /**
+   * Connections for polling pg_stat_activity; undefined where the database cannot show COMMITs in progress.
+   */
   watcher: pg.Pool | undefined;
 }
 
 /** A finished trial. */
 export interface Trial extends Loaded {
-  /** How many faults struck while rows were loaded. */
+  /** Number of faults during the load. */
   struck: number;
 }
 
-/** One to three clients load a store of their own, while one to three faults strike. */
+/** One to three clients load a new store, while one to three faults strike. */
 export async function runTrial(random: Random, bench: Bench): Promise<Trial> {
   const plans: Plan[] = Array.from({ length: random.integer(1, 3) }, (_, client) =>
     drawPlan(random, `c${client}`),
