@@ -9,7 +9,7 @@ import { startServer } from "./support/server.ts";
 
 const REQUEST_ROWS = 100;
 const DIMENSIONS = 1536;
-/** Different requests, sent in turn. */
+/** Number of distinct requests, sent in rotation. */
 const REQUESTS = 10;
 const WORDS = 40;
 const ROUNDS = 5;
@@ -81,7 +81,7 @@ const columns: Columns = {
   "server CPU ms a row": ({ cpuMsPerCall }) => (cpuMsPerCall / REQUEST_ROWS).toFixed(3),
 };
 
-/** Its tables, in a schema of their own, with one store. */
+/** Creates litellm-pgvector's tables in a separate schema, with one store. */
 async function createLitellmTables(database: BenchDatabase): Promise<pg.Pool> {
   await execute(database.url, "create schema litellm");
   const pool = database.openPool({ search_path: "litellm,public" });
@@ -90,7 +90,7 @@ async function createLitellmTables(database: BenchDatabase): Promise<pg.Pool> {
   return pool;
 }
 
-/** A round begins with an empty table and must leave every row in it. */
+/** Empties the table before each round, and verifies afterwards that every row was stored. */
 function emptied(pool: pg.Pool): Required<Pick<Contender, "prepare" | "verify">> {
   return {
     async prepare() {

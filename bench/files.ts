@@ -22,7 +22,7 @@ interface Document {
   bytes: Buffer<ArrayBuffer>;
 }
 
-/** Some files, from upload to completed. */
+/** One set of files: times from upload to completed, and memory. */
 interface Measure {
   name: string;
   documents: number;
@@ -30,12 +30,12 @@ interface Measure {
   pages: number;
   chunks: number;
   uploadMs: number;
-  /** From the request that attaches all of them until the last is completed. */
+  /** From the request that attaches all files until the last file is completed. */
   processMs: number;
-  /** The same work one stage at a time, in the benchmark's process: text and chunks, vectors. */
+  /** The stages of that work run one at a time in the benchmark's process: extracting chunks, embedding. */
   readMs: number;
   embedMs: number;
-  /** By how much the service and its reading processes grew, at most, together. */
+  /** Peak growth of the resident memory of the service and its reading processes together. */
   grownMiB: number;
 }
 
@@ -65,7 +65,7 @@ async function main(): Promise<void> {
   for (const set of sets) {
     const rounds: Measure[] = [];
     const stages = await measureStages(set.documents);
-    // One more round before, which warms up.
+    // Round 0 is a warm-up.
     for (let round = 0; round <= ROUNDS; round++)
       rounds.push({
         ...set,
@@ -127,7 +127,7 @@ async function measure(client: OpenAI, server: BenchServer, documents: readonly 
   return { uploadMs: uploadedAt - startedAt, processMs, grownMiB: peakMiB - idleMiB };
 }
 
-/** The stages of the work, one after the other and without the service. */
+/** Measures the stages of the work one after the other, without the service. */
 async function measureStages(documents: readonly Document[]) {
   const reader = createDocumentReader({
     workers: 1,
@@ -148,7 +148,7 @@ async function measureStages(documents: readonly Document[]) {
     };
     for await (const chunks of reader.read(source, CHUNKING, never)) texts.push(...chunks);
   };
-  // The process that reads is started by the first one.
+  // Warm-up: the first file starts the reading process.
   await read(documents[0] as Document);
   texts.length = 0;
   const startedAt = performance.now();
@@ -161,7 +161,7 @@ async function measureStages(documents: readonly Document[]) {
   return { bytes, chunks: texts.length, readMs: readAt - startedAt, embedMs };
 }
 
-/** Resident memory of a process and its children. */
+/** Resident memory of a process and its direct children, in MiB. Linux only. */
 function memoryMiB(pid: number): number {
   const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
     readWords(`/proc/${pid}/task/${task}/children`),
@@ -169,7 +169,7 @@ function memoryMiB(pid: number): number {
   return [String(pid), ...children].reduce((sum, id) => sum + residentMiB(id), 0);
 }
 
-/** VmRSS of proc_pid_status(5); 0 for a process that has just ended. */
+/** VmRSS of proc_pid_status(5) in MiB; 0 for a process that has just exited. */
 function residentMiB(pid: string): number {
   try {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024;

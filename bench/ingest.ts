@@ -19,12 +19,12 @@ const WORDS = 40;
 const COLUMNS = ["vector_store_id", "id", "content", "embedding", "metadata", "created_at"];
 const STORES = ["store_0", "store_1", "store_2", "store_3"];
 
-/** A load of rows, built before anything is measured. */
+/** The rows of one load, encoded for every contender before anything is measured. */
 interface Load {
   rows: number;
   /** Segments of binary COPY, 1,000 rows each, by store. */
   segments: Buffer[][][];
-  /** Bodies of the gRPC messages that bring the batches. */
+  /** Encoded gRPC messages with the batches. */
   messages: { hundreds: Buffer[]; ones: Buffer[] };
   ndjson: Buffer;
 }
@@ -93,7 +93,7 @@ function columns(rows: number): Columns {
   };
 }
 
-/** The same rows in every form a contender sends; the same seed gives the same rows. */
+/** Encodes the same rows in the form of each contender; deterministic, from a fixed seed. */
 function build(rows: number, dimensions: number): Load {
   const random = createRandom(1);
   const texts = makeTexts(random, rows, WORDS);
@@ -158,7 +158,7 @@ function countAfter(pool: pg.Pool, load: Load): (calls: number) => Promise<void>
   };
 }
 
-/** pg-copy-streams with the rows ready to be sent, each 1,000 in a transaction of their own. */
+/** The floor: pre-encoded rows sent by pg-copy-streams, one transaction per 1,000 rows. */
 function floor(pool: pg.Pool, load: Load): Contender {
   const statement = `copy embeddings (${COLUMNS.join(", ")}) from stdin (format binary)`;
   return {
@@ -180,7 +180,7 @@ function floor(pool: pg.Pool, load: Load): Contender {
   };
 }
 
-/** Ingest over gRPC by grpc-js, the messages ready to be sent. */
+/** Ingest over gRPC: pre-encoded messages sent by grpc-js. */
 function stream(
   server: BenchServer,
   pool: pg.Pool,

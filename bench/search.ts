@@ -20,12 +20,12 @@ import { buildIndex, makeStore } from "./support/store.ts";
 const DIMENSIONS = 1536;
 const CLUSTERS = 100;
 const QUERIES = 200;
-/** Queries are points far from any row's number. */
+/** Number of the first query point, beyond the numbers of all rows: no query is itself a row. */
 const FIRST_QUERY = 10_000_000;
 const ROUNDS = 5;
 const CALLS = 300;
 
-/** The parts of the benchmark, to be named on the command line; all without a name. */
+/** The parts of the benchmark, selected on the command line; default: all. */
 const PARTS = { promoted, precision, growth, size, peers };
 
 async function main(): Promise<void> {
@@ -35,7 +35,7 @@ async function main(): Promise<void> {
     throw new Error(`There is no part ${unknown}; there are ${Object.keys(PARTS).join(", ")}.`);
   for (const name of names.length === 0 ? (Object.keys(PARTS) as (keyof typeof PARTS)[]) : names) {
     await using database = await createDatabase();
-    // Indexes are made when the benchmark asks for them.
+    // No automatic indexes: the benchmark decides when an index is built.
     await using server = await startServer(database.url, { INDEX_THRESHOLD_BYTES: "0" });
     using rest = connectRest(server);
     using grpc = connectGrpc(server);
@@ -45,7 +45,9 @@ async function main(): Promise<void> {
   }
 }
 
-/** 100,000 rows with an index: recall at defaults, and what the service adds to its statement. */
+/**
+ * 100,000 rows with an index: recall at the defaults, and the overhead of the service over its SQL statement.
+ */
 async function promoted(bench: Bench): Promise<void> {
   const points = createPoints({ dimensions: DIMENSIONS, clusters: CLUSTERS, seed: 1 });
   const built = await makeStore(bench.server, { id: "large", points, rows: 100_000, precision: "float16" });
@@ -76,7 +78,7 @@ async function promoted(bench: Bench): Promise<void> {
   }
 }
 
-/** Recall against speed, over precision and ef_search. */
+/** Recall against speed for each precision and ef_search. */
 async function precision(bench: Bench): Promise<void> {
   const points = createPoints({ dimensions: DIMENSIONS, clusters: 20, seed: 1 });
   const query = toQuery(points);
@@ -127,7 +129,10 @@ async function precision(bench: Bench): Promise<void> {
   });
 }
 
-/** A store of 2,000 rows in the shared table, while others there come to a million rows. */
+/**
+ * Latency of a store of 2,000 rows in the shared table, while the table grows to a million rows of other
+ * stores.
+ */
 async function growth(bench: Bench): Promise<void> {
   const points = createPoints({ dimensions: 384, clusters: CLUSTERS, seed: 2 });
   const query = toQuery(points);
@@ -154,7 +159,10 @@ async function growth(bench: Bench): Promise<void> {
   });
 }
 
-/** Other stores' rows, 2,000 in each, straight into the shared table: their content does not matter here. */
+/**
+ * Inserts rows of other stores, 2,000 per store, directly into the shared table; their content does not
+ * matter.
+ */
 async function addOthers({ database }: Bench, from: number, to: number): Promise<void> {
   await execute(
     database.url,
@@ -165,7 +173,7 @@ async function addOthers({ database }: Bench, from: number, to: number): Promise
   await execute(database.url, "vacuum (analyze) embeddings");
 }
 
-/** Latency over the size of a store, searched exactly and by index. */
+/** Latency against the size of a store: exact search and index search. */
 async function size(bench: Bench): Promise<void> {
   const points = createPoints({ dimensions: DIMENSIONS, clusters: CLUSTERS, seed: 1 });
   const query = toQuery(points);
@@ -201,7 +209,10 @@ async function size(bench: Bench): Promise<void> {
   });
 }
 
-/** Ten stores of 2,000 rows each way: ours, litellm-pgvector's statement, and one index over all stores. */
+/**
+ * Ten stores of 2,000 rows, searched by the service, by litellm-pgvector's statement, and by one index over
+ * all stores.
+ */
 async function peers(bench: Bench): Promise<void> {
   const points = createPoints({ dimensions: DIMENSIONS, clusters: CLUSTERS, seed: 1 });
   const stores = Array.from({ length: 10 }, (_, store) => `store_${store}`);
@@ -261,7 +272,7 @@ async function measureAll({ server }: Bench, searches: Search[], truth: string[]
   return results.map((result, index) => ({ result, recall: recalls[index] as number }));
 }
 
-/** The true nearest of every query, which the service finds when it compares every row. */
+/** The true nearest neighbours of every query, found by the service's exact search. */
 async function findTruth(
   bench: Bench,
   store: string,
@@ -276,7 +287,7 @@ async function findTruth(
   return truth;
 }
 
-/** The part of the true nearest that is found, over all queries. */
+/** Recall: the share of the true nearest neighbours that a search finds, over all queries. */
 async function measureRecall(search: Search, truth: readonly string[][]): Promise<number> {
   let found = 0;
   for (const [index, expected] of truth.entries()) {
@@ -286,7 +297,7 @@ async function measureRecall(search: Search, truth: readonly string[][]): Promis
   return found / truth.flat().length;
 }
 
-/** Query n, made once: making it is not what is measured. */
+/** Query n, generated in advance, so that generating it is not measured. */
 function toQuery(points: Points): (index: number) => Float32Array {
   const queries = Array.from({ length: QUERIES }, (_, index) => points.at(FIRST_QUERY + index));
   return (index) => queries[index % QUERIES] as Float32Array;

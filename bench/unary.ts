@@ -18,7 +18,7 @@ const ROUNDS = 7;
 const CALLS = 300;
 const WORDS = { row: 40, query: 6 };
 
-/** A contender whose work is a search; the call resolves to the ids found. */
+/** A contender that searches; a call resolves to the ids found. */
 interface Search extends Contender {
   call(index: number): Promise<string[]>;
 }
@@ -71,7 +71,7 @@ const together: Columns = {
 
 const alone: Columns = { ...together, "added p50 ms": ({ addedMs }) => addedMs.toFixed(2) };
 
-/** Makes a store and fills it through the service, which embeds the texts where no vectors are given. */
+/** Creates and fills a store through the service, which embeds the texts when no vectors are given. */
 async function fill(rest: RestClient, id: string, texts: string[], vectors?: number[][]): Promise<void> {
   await rest.post("/v1/vector_stores", toJson({ id }));
   const rows = texts.map((content, index) => ({
@@ -129,7 +129,10 @@ function searchesByText(
   ];
 }
 
-/** The statement of src/search for a store in the shared table, but for what verifies the store. */
+/**
+ * The statement of src/search for a store in the shared table, without its check that the cached store row is
+ * current.
+ */
 async function searchBySql(pool: pg.Pool, store: string, vector: Float32Array): Promise<string[]> {
   const { rows } = await pool.query<{ id: string }>({
     name: "search",
@@ -158,7 +161,7 @@ function idsOf(reply: unknown): string[] {
   return (reply as { data: { id: string }[] }).data.map(({ id }) => id);
 }
 
-/** Every way must find the same rows, or their times say nothing. */
+/** Throws unless all contenders find the same rows: otherwise their times are not comparable. */
 async function checkAgreement(searches: readonly Search[]): Promise<void> {
   for (let index = 0; index < QUERIES; index++) {
     const [expected, ...others] = await Promise.all(searches.map(async (search) => search.call(index)));

@@ -6,9 +6,9 @@ import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import { loadSync, type ServiceDefinition } from "@grpc/proto-loader";
 import type { BenchServer } from "./server.ts";
 
-/** Sends JSON over HTTP/1.1 by Node's own client, on connections that stay open. */
+/** A JSON client over HTTP/1.1: Node's `http` with keep-alive connections. */
 export interface RestClient extends Disposable {
-  /** Resolves to the body of the reply; rejects unless its status is 200. */
+  /** Resolves to the reply's body; rejects unless the status is 200. */
   post(path: string, body: Buffer): Promise<Buffer>;
 }
 
@@ -35,7 +35,9 @@ export function connectRest({ address, key }: BenchServer): RestClient {
   };
 }
 
-/** Calls unary RPCs, given as "Service/Method", by grpc-js on one connection; messages by protobufjs. */
+/**
+ * A client for unary RPCs, named "Service/Method": grpc-js on one connection, messages encoded by protobufjs.
+ */
 export interface GrpcClient extends Disposable {
   encode(rpc: string, request: object): Buffer;
   decode(rpc: string, reply: Buffer): object;

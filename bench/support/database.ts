@@ -2,21 +2,23 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import pg from "pg";
 
-/** A database of a benchmark's own, dropped when disposed of, with the Postgres it is in where that was started for it. */
+/** A new database for one benchmark. Disposing drops it, and stops the Postgres if one was started for it. */
 export interface BenchDatabase extends AsyncDisposable {
   url: string;
   /** Such as "PostgreSQL 17.11, pgvector 0.8.0". */
   version: string;
-  /** As many connections as the service has by default, with these settings of the session. Closed with the database. */
+  /**
+   * Opens a pool as large as the service's default, with these session settings. Closed with the database.
+   */
   openPool(settings?: Record<string, string | number>): pg.Pool;
 }
 
-/** The default of `DATABASE_POOL_MAX`. */
+/** Pool size: the default of `DATABASE_POOL_MAX`. */
 const CONNECTIONS = 10;
 
 /**
- * Creates an empty database with pgvector on the server named by BENCH_DATABASE_URL or TEST_DATABASE_URL, else
- * on one that scripts/native-postgres.sh starts.
+ * Creates an empty database with pgvector on the server at BENCH_DATABASE_URL or TEST_DATABASE_URL, else on
+ * one that scripts/native-postgres.sh starts.
  */
 export async function createDatabase(): Promise<BenchDatabase> {
   const given = process.env["BENCH_DATABASE_URL"] ?? process.env["TEST_DATABASE_URL"];
@@ -41,7 +43,8 @@ export async function createDatabase(): Promise<BenchDatabase> {
           .map(([name, value]) => `-c ${name}=${value}`)
           .join(" ");
         const pool = new pg.Pool({ connectionString: url, max: CONNECTIONS, options });
-        // `end` does not wait for the server's side, so the forced drop may still reach a connection.
+        // `end` does not wait until the server has closed its connections, and the forced drop may terminate
+        // one: an `error` event without a listener would end the process.
         pool.on("error", () => {});
         pools.push(pool);
         return pool;
@@ -58,7 +61,7 @@ export async function createDatabase(): Promise<BenchDatabase> {
   }
 }
 
-/** Runs one statement on a connection of its own. */
+/** Runs one statement on a new connection. */
 export async function execute(url: string, statement: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client(url);
   await client.connect();
@@ -69,7 +72,7 @@ export async function execute(url: string, statement: string): Promise<Record<st
   }
 }
 
-/** Prints the URL of the server when it starts it. */
+/** Runs scripts/native-postgres.sh; returns its output, the server's URL for `start`. */
 function runNativePostgres(command: "start" | "stop"): string {
   const script = join(import.meta.dirname, "../../scripts/native-postgres.sh");
   const output = execFileSync(script, [command, "--name", `bench-${process.pid}`], {

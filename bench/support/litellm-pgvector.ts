@@ -1,6 +1,6 @@
 import type pg from "pg";
 
-/** What a request to litellm-pgvector's batch route holds. */
+/** Body of a request to litellm-pgvector's batch route. */
 interface BatchRequest {
   embeddings: { content: string; embedding: number[]; metadata?: Record<string, unknown> }[];
 }
@@ -13,7 +13,7 @@ interface InsertedRow {
   created_at_timestamp: string;
 }
 
-/** The tables as Prisma makes them of its prisma/schema.prisma. */
+/** The tables that Prisma creates from litellm-pgvector's prisma/schema.prisma. */
 export const TABLES = `
   create table "vector_stores" (
     "id" text not null, "name" text not null, "file_counts" jsonb, "status" text not null default 'completed',
@@ -28,10 +28,10 @@ export const TABLES = `
     references "vector_stores" ("id") on delete cascade on update cascade`;
 
 /**
- * What create_embeddings_batch in its main.py does with a request's body, with its SQL. Two things are changed in
- * its favour, since its UPDATE assigns file_counts twice, which Postgres refuses: here it works, its jsonb_set
- * calls nested; and statements are prepared under a name, as Prisma's engine caches them. Resolves to the body
- * of the reply.
+ * Reimplements create_embeddings_batch of litellm-pgvector's main.py with its SQL, and resolves to the
+ * reply's body. Two differences, both in its favour. Its UPDATE assigns file_counts twice, which Postgres
+ * rejects: here the jsonb_set calls are nested, so that the statement works. And statements are prepared
+ * under a name, since Prisma's engine caches statements.
  */
 export async function createEmbeddingsBatch(pool: pg.Pool, storeId: string, body: Buffer): Promise<Buffer> {
   const { embeddings } = JSON.parse(body.toString()) as BatchRequest;

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
-/** A chart of lines, drawn as SVG. */
+/** A line chart, written as SVG. */
 export interface Plot {
   title: string;
   x: Axis;
@@ -17,7 +17,7 @@ interface Axis {
 const WIDTH = 760;
 const HEIGHT = 440;
 const MARGIN = { left: 70, right: 190, top: 40, bottom: 50 };
-/** Okabe and Ito's palette, which colour-blind readers can tell apart; on light and dark ground. */
+/** The palette of Okabe and Ito: distinguishable with colour blindness, on light and on dark backgrounds. */
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 /** Writes the chart to `bench/plots/<name>.svg`. */
@@ -93,7 +93,7 @@ function logTicks(low: number, high: number): number[] {
   return ticks.filter((tick) => Math.log10(tick) >= low - 0.02 && Math.log10(tick) <= high + 0.02);
 }
 
-/** About six round numbers. */
+/** About six round tick values between `low` and `high`. */
 function linearTicks(low: number, high: number): number[] {
   const raw = (high - low || 1) / 6;
   const unit = 10 ** Math.floor(Math.log10(raw));

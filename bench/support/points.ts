@@ -1,28 +1,33 @@
 import { createRandom, type Random } from "./random.ts";
 
-/** Vectors of length 1 that can be made one at a time and never need to be in memory together. */
+/** Unit vectors that are generated on demand, so that a large set need not be in memory. */
 export interface Points {
-  /** The vector of this number, always the same. Numbers from 0; any of them may be a query as well. */
+  /**
+   * The vector with this number (0 or more), the same on every call. Rows and queries use different numbers.
+   */
   at(index: number): Float32Array;
 }
 
-/** How points are spread. */
+/** Parameters of the distribution of points. */
 export interface Spread {
   dimensions: number;
   clusters: number;
   seed: number;
 }
 
-/** Directions in which a cluster extends, and how far in the first of them; each further one less, as 1 / sqrt(n). */
+/**
+ * Number of principal directions of a cluster, and the extent in the first; direction n has 1 / sqrt(n) of
+ * it.
+ */
 const DIRECTIONS = 24;
 const EXTENT = 0.5;
-/** Length of what is added in all dimensions alike. */
+/** Length of the isotropic noise. */
 const NOISE = 1;
 
 /**
- * Clustered points like those of embedding models, whose vectors lie near a surface of a few dozen dimensions rather
- * than fill all of them: around centres of length 1, each cluster in `DIRECTIONS` random directions of its own, plus
- * noise in all dimensions. Random vectors without such structure have no near neighbours, so that recall on them
+ * Generates clustered points that resemble the vectors of embedding models, whose intrinsic dimension is a
+ * few dozen: a centre of length 1, plus an offset in the cluster's `DIRECTIONS` random directions, plus
+ * isotropic noise, normalized. Uniformly random vectors have no near neighbours, so recall measured on them
  * says little.
  */
 export function createPoints({ dimensions, clusters, seed }: Spread): Points {
@@ -49,7 +54,8 @@ export function createPoints({ dimensions, clusters, seed }: Spread): Points {
 }
 
 function direction(random: Random, dimensions: number): Float32Array {
-  // A sum of three uniform numbers is near enough to a normal one for a random direction, and quick to make.
+  // The sum of three uniform numbers approximates a normal one well enough for a random direction, and is
+  // fast.
   return normalize(Float32Array.from({ length: dimensions }, () => random() + random() + random() - 1.5));
 }
 
@@ -61,7 +67,7 @@ function normalize(vector: Float32Array): Float32Array {
   return vector;
 }
 
-/** One normally distributed number (Box and Muller, 1958). */
+/** A standard normal number, by the Box-Muller transform (1958). */
 function gaussian(random: Random): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
 }

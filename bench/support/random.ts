@@ -1,7 +1,10 @@
-/** Numbers from 0 to 1 (exclusive), the same for the same seed everywhere. */
+/**
+ * A pseudo-random generator of numbers from 0 to 1 (exclusive); the same sequence for the same seed
+ * everywhere.
+ */
 export type Random = () => number;
 
-/** Mulberry32, a generator of 32 bits of state (Tommy Ettinger, 2017). */
+/** Mulberry32, a generator with 32 bits of state (Tommy Ettinger, 2017). */
 export function createRandom(seed: number): Random {
   let state = seed;
   return () => {
@@ -12,13 +15,13 @@ export function createRandom(seed: number): Random {
   };
 }
 
-/** How far a vector lies from the centre of its cluster, whose length is 1. */
+/** Distance of a vector from the centre of its cluster; the centre has length 1. */
 const SPREAD = 0.7;
 
 /**
- * Vectors of length 1 around so many centres, as texts of so many topics have them: a centre is a random
- * direction, a vector its centre plus a random direction of length `SPREAD`. Every number has 8 digits, as
- * embedding APIs send them.
+ * Generates unit vectors in clusters, like texts of several topics: a centre is a random direction, a vector
+ * its centre plus a random direction of length `SPREAD`, normalized. Numbers have 8 digits, as in the replies
+ * of embedding APIs.
  */
 export function makeVectors(
   random: Random,
@@ -35,10 +38,10 @@ export function makeVectors(
   });
 }
 
-/** How many different words texts are made of. */
+/** Number of distinct words in generated texts. */
 const VOCABULARY = 5_000;
 
-/** Texts of so many words; a word is the more frequent the lower its number, as in a language (Zipf's law). */
+/** Generates texts of `words` words each; word frequencies fall with the word's number, like Zipf's law. */
 export function makeTexts(random: Random, count: number, words: number): string[] {
   const syllables = Array.from("bdfglmnprstvz", (consonant) =>
     Array.from("aeiou", (vowel) => consonant + vowel),
@@ -54,7 +57,7 @@ function normalize(vector: number[]): number[] {
   return vector.map((value) => value / length);
 }
 
-/** One normally distributed number (Box and Muller, 1958). */
+/** A standard normal number, by the Box-Muller transform (1958). */
 function gaussian(random: Random): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
 }

@@ -3,9 +3,12 @@ import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import type { Result } from "./rounds.ts";
 
-/** Collects the results of a benchmark and prints them: lines to stderr as they come, one line of JSON to stdout. */
+/**
+ * Collects and prints the results of a benchmark: tables to stderr at once, one line of JSON to stdout at the
+ * end.
+ */
 export interface Report {
-  /** Prints a table; the numbers of a column stand for the result of the row. */
+  /** Prints a table with one row per result; each column computes its cell from the row's result. */
   add<Row extends { name: string }>(title: string, results: readonly Row[], columns: Columns<Row>): void;
   finish(): void;
 }
@@ -41,7 +44,7 @@ export function startReport(benchmark: string, databaseVersion: string): Report 
   };
 }
 
-/** In Markdown, so that it can go into the README as it is. */
+/** Prints a Markdown table, ready to be pasted into the documentation. */
 function printTable(rows: string[][]): void {
   const widths = (rows[0] as string[]).map((_, column) =>
     Math.max(...rows.map((row) => (row[column] as string).length)),

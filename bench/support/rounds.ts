@@ -1,55 +1,55 @@
-/** One way to do the work that is measured. */
+/** One of the compared ways to do the same work. */
 export interface Contender {
   name: string;
-  /** CPU time so far of the process that does the work; default: the plan's. */
+  /** CPU time, so far, of the process that does the work; default: that of the plan. */
   cpuMs?: () => number;
-  /** Runs before each of its rounds, unmeasured. */
+  /** Runs before each round of this contender, not measured. */
   prepare?(): Promise<void>;
   /** Does the work once; calls are numbered from 0 within a round. */
   call(index: number): Promise<unknown>;
-  /** Runs after each of its rounds, unmeasured; throws when the work was not done. */
+  /** Runs after each round of this contender, not measured; throws when the work was not done. */
   verify?(calls: number): Promise<void>;
 }
 
 export interface Plan {
-  /** Measured rounds; one more before them warms up. */
+  /** Measured rounds; one warm-up round precedes them. */
   rounds: number;
-  /** Calls of each contender in a round. */
+  /** Calls of each contender per round. */
   calls: number;
   /** Calls in flight at the same time. */
   concurrency: number;
-  /** CPU time of the server so far. */
+  /** CPU time of the server, so far. */
   cpuMs: () => number;
 }
 
-/** CPU time of this process so far, for contenders that do the work in it. */
+/** CPU time of this process, so far: for contenders that do the work in the benchmark's process. */
 export function ownCpuMs(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
 }
 
-/** What a contender reached, each the median of its rounds. */
+/** The result of a contender: each number is the median over the rounds. */
 export interface Result {
   name: string;
   concurrency: number;
   callsPerSecond: number;
   p50Ms: number;
   p95Ms: number;
-  /** CPU time of the server, or of the contender's own process. */
+  /** CPU time, in milliseconds per call, of the server or of the process named by `Contender.cpuMs`. */
   cpuMsPerCall: number;
-  /** The same less the floor's in the same round. */
+  /** `cpuMsPerCall` minus that of the floor in the same round. */
   addedCpuMs: number;
   /** Calls per second divided by the floor's in the same round. */
   ratio: number;
-  /** p50 less the floor's in the same round. */
+  /** p50 minus that of the floor in the same round. */
   addedMs: number;
 }
 
 type Round = Pick<Result, "callsPerSecond" | "p50Ms" | "p95Ms" | "cpuMsPerCall">;
 
 /**
- * Measures the contenders in turn, round after round, so that what else the machine does falls on all of them
- * alike. The first is the floor.
+ * Measures the contenders alternately, round after round, so that other load on the machine affects all of
+ * them equally. The first contender is the floor, to which the others are compared within each round.
  */
 export async function compare(contenders: readonly Contender[], plan: Plan): Promise<Result[]> {
   const rounds: Round[][] = [];
@@ -103,7 +103,7 @@ async function runRound(contender: Contender, { calls, concurrency, ...plan }: P
   };
 }
 
-/** Aborted by Ctrl-C, so that the run ends by an error and what it started is stopped. */
+/** Aborts on Ctrl-C: the run then throws, so that disposal stops the servers and databases it has started. */
 const interruption = onInterrupt();
 
 function onInterrupt(): AbortSignal {
@@ -116,7 +116,7 @@ function median(values: number[]): number {
   return quantile(values, 0.5);
 }
 
-/** Between the two nearest values, in proportion. */
+/** A quantile with linear interpolation; `share` from 0 to 1. */
 function quantile(values: number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   const position = share * (sorted.length - 1);

@@ -10,10 +10,10 @@ import type { Report } from "./report.ts";
 import type { Contender } from "./rounds.ts";
 import type { BenchServer } from "./server.ts";
 
-/** Results of every search. */
+/** Number of results of every search. */
 export const RESULTS = 10;
 
-/** What every part works with. */
+/** The environment of every part of the benchmark. */
 export interface Bench {
   database: BenchDatabase;
   pool: pg.Pool;
@@ -23,12 +23,12 @@ export interface Bench {
   report: Report;
 }
 
-/** A search of a store by a vector; the call resolves to the ids found. */
+/** A contender that searches a store by vector; a call resolves to the ids found. */
 export interface Search extends Contender {
   call(index: number): Promise<string[]>;
 }
 
-/** The floor: the very statement of the service, sent by node-postgres alone. */
+/** The floor: the service's SQL statement, sent by node-postgres without the service. */
 export async function searchBySql(
   bench: Bench,
   id: string,
@@ -57,7 +57,7 @@ export async function searchBySql(
 
 const PLAIN = { fusion: undefined, filter: undefined, isExact: false, efSearch: undefined };
 
-/** A search by a statement of its own: $1 is the vector, $2 the store. */
+/** A search by the given SQL statement; $1 is the vector, $2 the store's id. */
 export function searchByStatement(
   bench: Bench,
   name: string,
@@ -79,7 +79,7 @@ export function searchByStatement(
   };
 }
 
-/** A search over REST; `body` makes the request, but for the number of results. */
+/** A search over REST; `body` returns the request without the number of results. */
 export function searchByRest(
   { rest }: Bench,
   name: string,
@@ -95,7 +95,7 @@ export function searchByRest(
   };
 }
 
-/** A search over gRPC, the vector as an array of numbers. */
+/** A search over gRPC, with the vector as an array of numbers. */
 export function searchByGrpc({ grpc }: Bench, store: string, query: (index: number) => Float32Array): Search {
   const rpc = "SearchService/Search";
   return {
@@ -111,7 +111,7 @@ function idsOf(reply: unknown): string[] {
   return (reply as { data: { id: string }[] }).data.map(({ id }) => id);
 }
 
-/** As the service takes vectors in JSON. */
+/** Encodes a vector as base64 of little-endian float32, which the service accepts in JSON. */
 export function toBase64(vector: Float32Array): string {
   return Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength).toString("base64");
 }

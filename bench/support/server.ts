@@ -3,22 +3,25 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** The service in a process of its own, ended when disposed of. */
+/** The service in a child process; disposing stops it. */
 export interface BenchServer extends AsyncDisposable {
   /** Such as `127.0.0.1:49152`. */
   address: string;
-  /** The bearer key it demands. */
+  /** The API key that the service requires. */
   key: string;
   pid: number;
-  /** CPU time the process has used so far, in user and kernel mode, in steps of 10 ms. Linux only. */
+  /**
+   * CPU time of the process so far (user and kernel mode) in milliseconds, with a resolution of 10 ms. Linux
+   * only.
+   */
   cpuMs: () => number;
 }
 
-/** USER_HZ, the unit of the times in /proc, is 100 on every architecture Node runs on. */
+/** Unit of the times in /proc: USER_HZ is 100 on every architecture that Node supports. */
 const TICK_MS = 10;
 
 /**
- * Starts `src/main.ts` on a free port with the settings of a production: a key, and the log at level info. `settings`
+ * Starts `src/main.ts` on a free port with production settings: an API key, and log level info. `settings`
  * are further environment variables.
  */
 export async function startServer(
@@ -56,7 +59,7 @@ export async function startServer(
   };
 }
 
-/** The address in the log line that says where the server listens. */
+/** Reads the address from the log line of the listening server. */
 async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
   return new Promise((resolve) => {
     let seen = "";
@@ -68,7 +71,10 @@ async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
   });
 }
 
-/** utime and stime, fields 14 and 15 of proc_pid_stat(5); the second, in parentheses, may itself hold spaces. */
+/**
+ * Reads utime and stime, fields 14 and 15 of proc_pid_stat(5). Field 2, in parentheses, may contain spaces,
+ * so the line is split after the last parenthesis.
+ */
 function readCpuMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\) /s, "").split(" ");
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS;

@@ -3,16 +3,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Points } from "./points.ts";
 import type { BenchServer } from "./server.ts";
 
-/** What a store is to be. */
+/** The store to be created. */
 export interface StorePlan {
   id: string;
   points: Points;
   rows: number;
-  /** What its index keeps of each vector; "none": it has no index. */
+  /** Precision of the store's index; "none": no index. */
   precision: "float32" | "float16" | "binary" | "none";
 }
 
-/** How an index came about. */
+/** Build time and sizes of an index. */
 export interface BuiltIndex {
   seconds: number;
   indexBytes: number;
@@ -22,8 +22,8 @@ export interface BuiltIndex {
 const POLL_MS = 250;
 
 /**
- * Makes a store through the service, as an operator with many rows would: loads them by NDJSON while an index is
- * forbidden, then asks for it and waits until it is in use. Point n becomes row `n`, with metadata for filters.
+ * Creates a store through the service in the order that suits bulk loads: NDJSON ingest with index policy
+ * `never`, then an index, waiting until searches use it. Point n becomes row `n`, with metadata for filters.
  */
 export async function makeStore(server: BenchServer, plan: StorePlan): Promise<BuiltIndex> {
   const { id, points, rows, precision } = plan;
@@ -34,7 +34,7 @@ export async function makeStore(server: BenchServer, plan: StorePlan): Promise<B
   return buildIndex(server, id, precision);
 }
 
-/** Asks for an index of the store, or for one of another precision, and waits until it is in use. */
+/** Requests an index for the store, or one of another precision, and waits until searches use it. */
 export async function buildIndex(
   server: BenchServer,
   id: string,
