@@ -46,7 +46,7 @@ export async function* readDocument(
   let chunks = 0;
   for await (const batch of batchChunks(cutText(texts, cutter))) {
     chunks += batch.length;
-    if (chunks > limits.chunksMax) throw invalidFile(`The file gives more than ${limits.chunksMax} chunks.`);
+    if (chunks > limits.chunksMax) throw invalidFile(`The file has more than ${limits.chunksMax} chunks.`);
     yield batch;
   }
   if (chunks > 0) return;
@@ -114,7 +114,7 @@ async function* limitBytes(bytes: AsyncIterable<Uint8Array>, bytesMax: number): 
   for await (const part of bytes) {
     length += part.length;
     if (length > bytesMax)
-      throw invalidFile(`The file has more than ${bytesMax} bytes, the most for its kind.`);
+      throw invalidFile(`The file is larger than ${bytesMax} bytes, the limit for its format.`);
     yield part;
   }
 }

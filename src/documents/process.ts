@@ -88,7 +88,7 @@ export class ReadingProcess {
         resolve();
       });
     });
-    this.#ready = this.#waitForAnswer(() => readerFailed("The reader of files did not start in time."));
+    this.#ready = this.#waitForAnswer(() => readerFailed("The reading process did not start in time."));
     // Prevents an unhandled rejection: the first `ask` awaits this promise and reports the failure.
     this.#ready.catch(() => {});
   }
@@ -118,7 +118,7 @@ export class ReadingProcess {
    * Kills the process (SIGKILL). The pending `ask` and every later one rejects with `error`, that of the
    * first `kill`.
    */
-  kill(error: unknown = readerFailed("The file was given up.")): void {
+  kill(error: unknown = readerFailed("Reading the file was cancelled.")): void {
     this.#failure ??= { error };
     this.#asked?.reject(this.#failure.error);
     this.#child.kill("SIGKILL");
@@ -155,6 +155,6 @@ export class ReadingProcess {
     if (signal === TOO_MUCH_MEMORY || signal === "SIGABRT") {
       return invalidFile("The file takes too much memory to read.", this.#stderr);
     }
-    return readerFailed(`The reader of files ended by ${signal ?? `code ${code}`}.`, this.#stderr);
+    return readerFailed(`The reading process ended with ${signal ?? `exit code ${code}`}.`, this.#stderr);
   }
 }

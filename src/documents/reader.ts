@@ -128,10 +128,11 @@ async function* converse(
         case "failed":
           throw new DocumentError(answer.code, answer.message, { cause: answer.cause });
         case "done":
-          if (bytesLeft !== 0) throw readerFailed("The file's bytes could not be read to the end.");
+          if (bytesLeft !== 0)
+            throw readerFailed("The stored file has fewer or more bytes than its recorded size.");
           return;
         case "ready":
-          throw readerFailed("The reader of files answered out of turn.");
+          throw readerFailed("The reading process sent an unexpected answer.");
       }
     }
   } finally {

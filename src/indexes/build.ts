@@ -45,7 +45,7 @@ export async function designIndex(context: WorkContext, plan: Plan): Promise<voi
       const dimensionsMax = INDEX_DIMENSIONS_MAX[design.precision];
       if (locked.dimensions > dimensionsMax) {
         throw new Error(
-          `An index of precision ${design.precision} takes up to ${dimensionsMax} dimensions, and the store has ${locked.dimensions}.`,
+          `An index of precision ${design.precision} allows at most ${dimensionsMax} dimensions, but the store has ${locked.dimensions}.`,
         );
       }
       const { rows } = await client.query<{ number: string }>(

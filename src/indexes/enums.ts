@@ -28,7 +28,7 @@ export function readPrecision(value: PrecisionMessage | undefined): Precision | 
   if (value === undefined || value === PrecisionMessage.UNSPECIFIED) return undefined;
   for (const [precision, message] of Object.entries(PRECISIONS))
     if (message === value) return precision as Precision;
-  throw invalidArgument("precision", `Invalid 'precision': ${value} is no precision.`);
+  throw invalidArgument("precision", `Invalid 'precision': ${value} is not a precision.`);
 }
 
 /**
@@ -39,6 +39,6 @@ export function checkPrecision(precision: Precision | null, dimensions: number |
   if (precision === null || dimensions === null || dimensions <= INDEX_DIMENSIONS_MAX[precision]) return;
   throw invalidArgument(
     "precision",
-    `Invalid 'precision': ${precision} takes up to ${INDEX_DIMENSIONS_MAX[precision]} dimensions, but the store has ${dimensions}.`,
+    `Invalid 'precision': ${precision} allows at most ${INDEX_DIMENSIONS_MAX[precision]} dimensions, but the store has ${dimensions}.`,
   );
 }

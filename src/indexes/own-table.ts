@@ -121,7 +121,9 @@ async function requirePrivileges(client: Client, { embeddings, indexes }: Tables
   );
   const remedies = rows[0]?.remedies;
   if (typeof remedies === "string")
-    throw new InsufficientPrivilege(`The role may not give a store a table of its own: ${remedies}`);
+    throw new InsufficientPrivilege(
+      `The role lacks privileges that a store needs for its own table: ${remedies}`,
+    );
 }
 
 /** The role lacks a privilege: only an administrator can fix the cause, so retries are rare. */

@@ -111,7 +111,7 @@ function readPolicy(value: IndexPolicy | undefined): IndexRequest["index_policy"
   if (value === undefined || value === IndexPolicy.UNSPECIFIED) return undefined;
   for (const [policy, message] of Object.entries(POLICIES))
     if (message === value) return policy as IndexRequest["index_policy"];
-  throw invalidArgument("policy", `Invalid 'policy': ${value} is no policy.`);
+  throw invalidArgument("policy", `Invalid 'policy': ${value} is not a policy.`);
 }
 
 async function readIndex({ pool, tables }: Database, storeId: string): Promise<Index> {

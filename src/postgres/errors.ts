@@ -62,7 +62,10 @@ function fromSqlState(error: pg.DatabaseError): unknown {
     case "22021": // character_not_in_repertoire
     case "22P05": // untranslatable_character
     case "22P02": // invalid_text_representation
-      return invalidArgument(undefined, "A text has a character or a form that the database cannot store.");
+      return invalidArgument(
+        undefined,
+        "A text contains a character, or has a form, that the database cannot store.",
+      );
     case "22003": // numeric_value_out_of_range
       return invalidArgument(undefined, "A number is out of the range that the database can store.");
     case READ_ONLY:
@@ -123,12 +126,12 @@ function isExhausted(error: unknown): boolean {
 
 /** SQLSTATEs with which a read may fail on a replica although it would succeed on the primary. */
 const REPLICA_STATES = new Set([
-  "40001", // serialization_failure: it was in the way of what is replayed
-  "40P01", // deadlock_detected: the same
+  "40001", // serialization_failure: recovery conflict, the read blocked WAL replay
+  "40P01", // deadlock_detected: recovery conflict
   READ_ONLY,
-  "42501", // insufficient_privilege: the role may be another one there
-  "42P01", // undefined_table: not there yet, or no longer
-  "42703", // undefined_column: not there yet
+  "42501", // insufficient_privilege: the replica's URL may name another role
+  "42P01", // undefined_table: not replicated yet, or dropped
+  "42703", // undefined_column: not replicated yet
 ]);
 
 /** Whether a read that failed on a replica should be retried on the primary. */

@@ -19,7 +19,7 @@ export async function transaction<T>(
       signal?.throwIfAborted();
       const { command } = await client.query("commit");
       if (command !== "COMMIT")
-        throw new Error("The transaction was rolled back: one of its statements had failed.");
+        throw new Error("The transaction was rolled back at COMMIT: one of its statements had failed.");
       return result;
     } catch (error) {
       // If ROLLBACK fails, the connection is still inside the transaction, and `withClient` closes it.

@@ -128,7 +128,7 @@ const broken: [
     "a.docx",
     async () => cutOff(await documents[7]?.[1]()),
     "invalid_file",
-    /damaged or cut off/,
+    /damaged or truncated/,
   ],
   ["a zip bomb", "a.docx", makeBomb, "invalid_file", /./],
   ["binary noise", "a.txt", () => randomBytes(100_000), "unsupported_file", /binary data/],

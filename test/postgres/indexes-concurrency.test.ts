@@ -268,7 +268,7 @@ test.runIf(isNative)("serves a role that may not create tables, and says so", as
   await setPolicy(database, id, "always");
   await untilState(id, "failed");
   expect(await findIndex(database, id)).toMatchObject({
-    last_error: `The role may not give a store a table of its own: grant create on schema public to ${role}; alter table embeddings owner to ${role};`,
+    last_error: `The role lacks privileges that a store needs for its own table: grant create on schema public to ${role}; alter table embeddings owner to ${role};`,
     own_table: null,
     attempts: 1,
   });

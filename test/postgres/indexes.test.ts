@@ -182,7 +182,7 @@ test("says why an index cannot be built, and tries again", async () => {
   });
   expect(await findIndex(database, id)).toMatchObject({
     index_state: "failed",
-    last_error: "An index of precision float32 takes up to 2000 dimensions, and the store has 2001.",
+    last_error: "An index of precision float32 allows at most 2000 dimensions, but the store has 2001.",
   });
   await pool.query("update vector_stores set precision = 'float16' where id = $1", [id]);
   await pool.query("update pgquiver_indexes set retry_at = null where vector_store_id = $1", [id]);

@@ -62,5 +62,5 @@ export async function openArchive(bytes: Buffer, limits: ArchiveLimits): Promise
 }
 
 function refuse(error: unknown): never {
-  throw error instanceof DocumentError ? error : invalidFile("The file is damaged or cut off.", error);
+  throw error instanceof DocumentError ? error : invalidFile("The file is damaged or truncated.", error);
 }

@@ -24,7 +24,7 @@ export async function* visitXml(
     throw invalidFile("The file is damaged: it holds XML that is not well-formed.", error);
   });
   parser.on("doctype", () => {
-    throw invalidFile("The file holds an XML document type, which no Office file has.");
+    throw invalidFile("The file contains an XML DOCTYPE, which is not allowed in Office files.");
   });
   parser.on("opentag", (tag) => visitor.open?.(localName(tag.name), tag.attributes));
   parser.on("closetag", (tag) => visitor.close?.(localName(tag.name)));

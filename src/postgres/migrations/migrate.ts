@@ -47,7 +47,7 @@ export async function migrate(
     for (const { name, sql } of pending) {
       await client.query(sql).catch((error: unknown) => {
         const { message } = error as Error;
-        throw new Error(`Migration ${name} failed and was undone: ${message}.`, { cause: error });
+        throw new Error(`Migration ${name} failed and was rolled back: ${message}.`, { cause: error });
       });
     }
     // The connection was opened before pgvector was there.
@@ -132,8 +132,8 @@ async function findPending(
   const known = migrations.at(-1)?.version ?? 0;
   if (applied > known) {
     throw new Error(
-      `The database has had migration ${applied} and this pgquiver knows only ${known}: ` +
-        "it was made by a newer version. Start that one.",
+      `The database has migration ${applied}, but this version of pgquiver knows only ${known}: ` +
+        "a newer version has migrated the database. Start that version.",
     );
   }
   return migrations.filter(({ version }) => version > applied);
