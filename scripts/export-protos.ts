@@ -1,6 +1,7 @@
 /**
- * Writes the proto files with everything they import into one folder, and an archive of that folder beside it:
- * `npm run export-protos` or `node scripts/export-protos.ts [folder]`; default dist/proto. See docs/protos.md.
+ * Writes a self-contained bundle of the proto files and all their imports into a folder, and an archive of
+ * that folder next to it: `npm run export-protos` or `node scripts/export-protos.ts [folder]`; default
+ * dist/proto. See docs/protos.md.
  */
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +10,10 @@ import { basename, dirname, join, resolve } from "node:path";
 
 const root = join(import.meta.dirname, "..");
 
-/** Where Google publishes code for its own files: the npm package that carries these leaves the options out. */
+/**
+ * The google/api files, whose language options (go_package, java_package, …) are missing in the npm package
+ * that they are taken from; the exported files get the options of Google's own copies.
+ */
 const GOOGLE_API = [
   { file: "annotations", outerClass: "AnnotationsProto" },
   { file: "http", outerClass: "HttpProto" },
@@ -28,7 +32,7 @@ function exportProtos(folder: string): string {
     addOptions(join(folder, `google/api/${file}.proto`), outerClass);
   copyFileSync(join(root, "node_modules/protobufjs/google/LICENSE"), join(folder, "google/api/LICENSE"));
   copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"));
-  // Makes the folder a workspace of its own, also while it lies within this repository.
+  // Makes the folder a separate buf workspace, even inside of this repository.
   writeFileSync(join(folder, "buf.yaml"), "version: v2\n");
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
   const archive = join(dirname(folder), `pgquiver-protos-${version}.tar.gz`);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Refuses a change of the protos that breaks clients, unless proto/BREAKING.md says that the break is meant: the
-# protos are compared with those of the commit that changed that file last. Needs `npm ci` and the history of git.
+# Fails on a breaking change of the protos that proto/BREAKING.md does not record as intended: compares the protos with
+# those of the commit that changed BREAKING.md last (buf breaking). Needs `npm ci` and the full git history.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 breaks=proto/BREAKING.md
@@ -18,7 +18,7 @@ fi
 before=$(mktemp -d)
 trap 'rm -rf "$before"' EXIT
 git archive "$base" proto | tar -x -C "$before"
-# Not part of a commit: an npm package brings these imports.
+# The google/api imports come from an npm package and are not committed.
 mkdir -p "$before/proto/google/api"
 cp node_modules/protobufjs/google/api/*.proto "$before/proto/google/api"
 npx buf build "$before/proto" --output "$before/image.binpb"

@@ -106,7 +106,7 @@ export const limits = {
   index_ef_construction_min: 4,
   index_ef_construction_max: 1_000,
   index_ef_construction_default: 128,
-  /** Bytes of the name of a text search configuration: those Postgres keeps of an identifier. */
+  /** Bytes of the name of a text search configuration: Postgres keeps 63 bytes of an identifier. */
   language_chars_max: 63,
   /** Days of inactivity after which a store may expire: OpenAI's maximum. */
   expiry_days_max: 365,

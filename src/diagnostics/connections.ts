@@ -2,8 +2,8 @@ import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
 import { numberOf, readRole, readSettings } from "./settings.ts";
 
 /**
- * Connections of a process besides its pool: two for health checks and leases, one for the index worker, one for
- * an index build.
+ * Connections of a process besides its pool: two for health checks and leases, one for the index worker, one
+ * for an index build.
  */
 const OTHER_CONNECTIONS = 4;
 

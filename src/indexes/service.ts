@@ -78,7 +78,10 @@ const POLICIES = {
   never: IndexPolicy.NEVER,
 } as const;
 
-/** Checks the fields to change. One that is unset returns to its default. */
+/**
+ * Validates an UpdateIndexRequest and returns the fields that its update mask names. A field that is in the
+ * mask but unset is reset to its default.
+ */
 function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
   const fields = readUpdateMask(message.updateMask, {
     policy: (message.policy ?? IndexPolicy.UNSPECIFIED) !== IndexPolicy.UNSPECIFIED,

@@ -25,7 +25,7 @@ export interface IndexStatus {
   /** The index that searches use; null when there is none. */
   current_index: VectorIndex | null;
   last_error: string | null;
-  /** The settings of the index to be built next; without a precision it follows from the dimensions. */
+  /** The requested build parameters, for the next build; precision null: chosen by the dimensions. */
   requested_precision: Precision | null;
   requested_m: number;
   requested_ef_construction: number;

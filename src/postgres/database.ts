@@ -24,9 +24,15 @@ export interface Database {
    * Undefined for the embedded database and when only a PgBouncer's URL is known.
    */
   direct?: pg.ClientConfig | undefined;
-  /** Whether the URL says `pgbouncer=true`: sessions have no settings, and statements no names. */
+  /**
+   * Whether the URL says `pgbouncer=true`: sessions then have no start-up settings, and prepared statements
+   * no names.
+   */
   isBehindBouncer?: boolean | undefined;
-  /** Settings that searches need and that connections do not have by themselves: none, or `SEARCH_SETTINGS` behind a PgBouncer. */
+  /**
+   * Settings that a search must SET LOCAL: `SEARCH_SETTINGS` behind a PgBouncer, which drops start-up
+   * settings; else none.
+   */
   searchSettings?: Record<string, string | number> | undefined;
   /** Names the database in the log, without the password. */
   description: string;

@@ -89,7 +89,7 @@ function fromSqlState(error: pg.DatabaseError): unknown {
   }
 }
 
-/** What to do where statements or settings of a session are lost. */
+/** The remedy when a pooler in transaction mode loses a session's prepared statements or settings. */
 export const BOUNCER_HINT =
   "A pooler such as PgBouncer in transaction mode is in between: add pgbouncer=true to the query of DATABASE_URL.";
 

@@ -19,8 +19,8 @@ export interface DatabaseSettings extends Omit<DatabaseOptions, "tables" | "conn
 }
 
 /**
- * Opens the database and its replicas as they are configured. None of them need be there yet. `report` is told what is
- * about to be done, which may take seconds.
+ * Opens the configured database and read replicas. Connects lazily, so an unreachable server does not fail
+ * here. `report` gets a message before each step that may take seconds.
  */
 export async function openConfigured(
   { names, replicaUrls, replicaLagMaxMs, ...settings }: DatabaseSettings,

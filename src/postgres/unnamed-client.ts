@@ -1,12 +1,14 @@
 import pg from "pg";
 
 /**
- * A connection that names none of its prepared statements. In transaction mode PgBouncer gives every transaction any
- * free backend: a named statement would be prepared twice on one (42P05) and be missing on the next (26000). An
- * unnamed statement is parsed, bound and executed before one Sync, which PgBouncer sends to one backend.
+ * A client that never names its prepared statements, for PgBouncer in transaction mode. PgBouncer assigns a
+ * backend per transaction: a named statement may already exist on one backend (42P05) and be missing on
+ * another (26000). An unnamed statement is parsed, bound and executed before a single Sync, so all of its
+ * messages reach the same backend.
  */
 export class UnnamedClient extends pg.Client {
-  // `never` stands for all overloads of node-postgres at once, whose arguments are passed on as they are.
+  // `never` is assignable to the parameters of every overload in node-postgres; the arguments are passed on
+  // unchanged.
   override query(...parameters: never[]): never {
     const [first, ...rest] = parameters as unknown[];
     const isNamed = typeof first === "object" && first !== null && !("submit" in first) && "name" in first;

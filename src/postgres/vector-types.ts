@@ -2,9 +2,9 @@ import type pg from "pg";
 import { registerTypes } from "pgvector/pg";
 
 /**
- * Registers pgvector's types on a new connection, so that a `vector` or `halfvec` selected as text is read as an array
- * of numbers and a `sparsevec` as a SparseVector. In a database that has no pgvector yet, which the first migration
- * creates, nothing is registered.
+ * Registers pgvector's types on a new connection: node-postgres then parses `vector` and `halfvec` to arrays
+ * of numbers and `sparsevec` to SparseVector. Does nothing while the extension is not installed; the first
+ * migration installs it.
  */
 export async function registerVectorTypes(client: pg.ClientBase): Promise<void> {
   try {
@@ -14,10 +14,13 @@ export async function registerVectorTypes(client: pg.ClientBase): Promise<void> 
   }
 }
 
-/** Registers the types on each new connection of a pool. pg-pool awaits the result, although its types say void. */
+/**
+ * Hook for pg-pool's `onConnect` that registers the types. pg-pool awaits the promise, although its types say
+ * void.
+ */
 export function onConnect(client: pg.ClientBase): unknown {
   return registerVectorTypes(client);
 }
 
-/** What `registerTypes` throws in a database without pgvector. */
+/** Message of the error that `registerTypes` throws when the extension is not installed. */
 const TYPE_MISSING = "vector type not found in the database";

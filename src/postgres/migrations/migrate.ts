@@ -21,11 +21,12 @@ interface Migration {
 }
 
 /**
- * Brings the tables up to date: applies the files of `migrations/` that the database has not had, in order and in
- * one transaction, one process at a time. Where nothing is missing it only reads, so a role that may not create
- * anything will do. `report` is told what is about to be applied. Returns how many files were applied. Throws an Error
- * fit for an operator when something is missing that the role may not create, and when the database is ahead of this
- * program.
+ * Applies the pending files of `migrations/`, in order, in one transaction and under an advisory lock, so
+ * that processes that start together do not migrate twice. When none is pending the function only reads, and
+ * needs no privilege to create anything. `report` gets a message before files are applied. Returns how many
+ * files were applied. Throws an Error with a message for operators when the role lacks a privilege, when the
+ * database has migrations that this version does not know, and when a PgBouncer drops the search_path that
+ * the URL's schema needs.
  */
 export async function migrate(
   database: Database,
@@ -50,7 +51,7 @@ export async function migrate(
         throw new Error(`Migration ${name} failed and was rolled back: ${message}.`, { cause: error });
       });
     }
-    // The connection was opened before pgvector was there.
+    // This connection was opened before the extension existed, so its types could not be registered then.
     await registerVectorTypes(client);
     return { applied: pending.length };
   });
@@ -139,15 +140,21 @@ async function findPending(
   return migrations.filter(({ version }) => version > applied);
 }
 
-/** What the server has of pgvector. */
+/** The extension vector as the server and the database have it. */
 interface Extension {
+  /** Whether the type `vector` is on the search_path. */
   visible: boolean;
+  /** Schema of the installed extension; null: not installed in this database. */
   schema: string | null;
+  /** Whether the server offers the extension for CREATE EXTENSION. */
   available: boolean;
   serverVersion: number;
 }
 
-/** Makes or demands what the files need: the schema, the extension, and the right to create and alter the tables. */
+/**
+ * Creates the schema and the extension vector if they are missing. Throws, with the statements for an
+ * administrator, when the role lacks the privilege for that or for creating and altering the tables.
+ */
 async function prepare(client: pg.PoolClient, database: Database): Promise<void> {
   const { schema, tables } = database;
   if (schema !== undefined) {
@@ -188,7 +195,11 @@ async function prepare(client: pg.PoolClient, database: Database): Promise<void>
   if (grants.length > 0) throw refusal(grants.map(({ statement }) => statement).join("\n  "));
 }
 
-/** PgBouncer carries no `search_path` to the backend: refuses a URL with a schema that the role does not begin with. */
+/**
+ * Throws when the URL names a schema behind a PgBouncer in transaction mode, and the role's own search_path
+ * does not start with that schema: PgBouncer does not pass a session's search_path on, and tables would be
+ * looked up in another schema.
+ */
 async function requireSearchPath(queryable: Queryable, { schema, isBehindBouncer }: Database): Promise<void> {
   if (schema === undefined || isBehindBouncer !== true) return;
   const { rows } = await queryable.query<{ is_current: boolean; statement: string }>(
@@ -199,7 +210,7 @@ async function requireSearchPath(queryable: Queryable, { schema, isBehindBouncer
   if (rows[0]?.is_current === true) return;
   throw new Error(
     `DATABASE_URL names the schema ${schema}, and PgBouncer in transaction mode carries no search_path. ` +
-      `Let the role begin with it, and reconnect PgBouncer:\n  ${rows[0]?.statement}`,
+      `Set the search_path of the role, then reconnect PgBouncer:\n  ${rows[0]?.statement}`,
   );
 }
 
