@@ -5,16 +5,16 @@ import { text } from "node:stream/consumers";
 import { z } from "zod";
 import type { Diagnosis } from "./diagnose.ts";
 
-/** Where a service of this machine listens, and what it wants to be shown. */
+/** How to call the service that runs on this machine. */
 export interface Address {
   host: string;
   port: number;
-  /** The certificate it shows; undefined: it speaks without TLS. */
+  /** The service's TLS certificate (PEM); undefined: the service listens without TLS. */
   cert: string | undefined;
   apiKey: string | undefined;
 }
 
-/** What `GET /v1/diagnostics` answers. */
+/** The reply of `GET /v1/diagnostics`, as far as the doctor needs it. */
 const Reply = z.object({
   data: z.array(
     z.object({
@@ -26,7 +26,9 @@ const Reply = z.object({
   ),
 });
 
-/** Asks a running service to look its database over. Throws where it does not answer, or with something else. */
+/**
+ * Fetches the findings of a running service. Throws when the service does not answer, or not with findings.
+ */
 export async function askRunning(
   { host, port, cert, apiKey }: Address,
   signal: AbortSignal,
@@ -38,7 +40,8 @@ export async function askRunning(
     headers: apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` },
     signal,
   };
-  // The certificate itself is trusted, so it need not name this address.
+  // Certificate pinning: only the given certificate is trusted, so its names need not include the loopback
+  // address.
   const trust = { ca: cert, allowPartialTrustChain: true, checkServerIdentity: () => undefined };
   const request = cert === undefined ? getHttp(options) : getHttps({ ...options, ...trust });
   const [response] = (await once(request, "response")) as [IncomingMessage];

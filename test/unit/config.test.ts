@@ -183,7 +183,7 @@ describe("a Postgres URL", () => {
     (password) => {
       const url = `postgresql://ada:${password}@db.example:5432/vectors?schema=x`;
       expect(() => readConfig({ DATABASE_URL: url })).toThrow(
-        /^The configuration is invalid:\n {2}DATABASE_URL: the user or the password has a character that ends it: write \/ as %2F, [^\n]+$/,
+        /^The configuration is invalid:\n {2}DATABASE_URL: the user or the password contains an unescaped character: write \/ as %2F, [^\n]+$/,
       );
     },
   );

@@ -172,7 +172,7 @@ async function prepare(client: pg.PoolClient, database: Database): Promise<void>
   if (extension?.visible === false) {
     if (extension.schema !== null) {
       throw new Error(
-        `The extension vector is in the schema ${extension.schema}, which the service does not see. ` +
+        `The extension vector is in the schema ${extension.schema}, which is not on the service's search_path. ` +
           `Add ?options=-c%20search_path%3Dpublic,${extension.schema} to the database's URL.`,
       );
     }

@@ -1,4 +1,7 @@
-/** What to do on a server on which pgvector is not installed, so that `create extension` cannot work. */
+/**
+ * The remedy for a server without the pgvector package, where CREATE EXTENSION cannot succeed.
+ * `serverVersion` is server_version_num, such as 170011.
+ */
 export function installPgvector(serverVersion: number): string {
   const major = Math.floor(serverVersion / 10_000);
   return (
