@@ -1,13 +1,13 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { unauthenticated } from "../errors.ts";
 
-/** Lets a request pass or throws UNAUTHENTICATED. */
+/** Checks an `Authorization` header. Throws UNAUTHENTICATED. */
 export type Authenticate = (authorization: string | null | undefined) => void;
 
 /**
- * Checks `Authorization: Bearer <key>` against the configured keys, in a time that depends neither
- * on the keys nor on which of them matches. Without keys every request passes: the server then
- * listens on loopback only. `onRefusal` is told of each refusal.
+ * Creates a check of `Authorization: Bearer <key>` against the configured keys, in constant time: its
+ * duration reveals neither the keys nor which of them matches. Without keys every request passes; the server
+ * then listens on loopback only. `onRefusal` is called for each refused request.
  */
 export function createAuthenticator(keys: readonly string[], onRefusal: () => void): Authenticate {
   if (keys.length === 0) return () => undefined;
@@ -30,7 +30,10 @@ export function createAuthenticator(keys: readonly string[], onRefusal: () => vo
   };
 }
 
-/** Digests have one length, which timingSafeEqual needs and which hides that of the key. */
+/**
+ * Hashes a key: timingSafeEqual needs equal lengths, and the digest's fixed length hides the length of the
+ * key.
+ */
 function digest(key: string): Buffer {
   return createHash("sha256").update(key).digest();
 }

@@ -2,38 +2,40 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { FastifyReply } from "fastify";
 import { cancelled, deadlineExceeded, describeError, internal, type Reason } from "../errors.ts";
 
-/** OpenAI's error body. */
+/** The JSON body of an error, in OpenAI's format. */
 export interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string | null };
 }
 
-/** An error as HTTP sends it. */
+/** An HTTP error response. */
 export interface HttpError {
   status: number;
   headers: Record<string, string>;
   body: ErrorBody;
 }
 
-/** Reasons for which OpenAI sends no `code`: its clients match on the message. */
+/** Reasons for which OpenAI sends `code: null`, so that its clients match on the message. */
 const WITHOUT_CODE: ReadonlySet<Reason> = new Set(["NOT_FOUND", "INTERNAL"]);
 
 /**
- * Makes any thrown value a ConnectError fit for the caller. Errors made in `errors.ts` and by
- * Connect itself pass; the reasons of aborted signals become CANCELLED or DEADLINE_EXCEEDED; all
- * else becomes INTERNAL with the original as its cause, for the log.
+ * Converts any thrown value to a ConnectError without internal details. Errors from `errors.ts` and from
+ * Connect are kept; an AbortError becomes CANCELLED, a TimeoutError DEADLINE_EXCEEDED; everything else
+ * becomes INTERNAL with a fixed message and the original error as `cause`, for the log only.
  */
 export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) {
-    // Connect wraps what it does not know, and its message may hold anything.
+    // Connect wraps unknown errors as UNKNOWN or INTERNAL, and their messages may contain internal details.
     return error.code === Code.Unknown || error.code === Code.Internal ? keepOurs(error) : error;
   }
   if (error instanceof Error && error.name === "AbortError") return cancelled(error);
   if (error instanceof Error && error.name === "TimeoutError")
-    return deadlineExceeded("The call took too long.", error);
+    return deadlineExceeded("The call exceeded its deadline.", error);
   return internal(error);
 }
 
-/** Maps an error to HTTP: status, OpenAI's body, and whether and when to try again. */
+/**
+ * Maps an error to HTTP: the status, OpenAI's error body, and the headers that say whether and when to retry.
+ */
 export function toHttpError(error: ConnectError): HttpError {
   const details = describeError(error);
   const reason = details?.reason;
@@ -45,7 +47,9 @@ export function toHttpError(error: ConnectError): HttpError {
   });
 }
 
-/** Builds an HTTP error. Without `retryAfterMs` clients are told that trying again is useless. */
+/**
+ * Builds an HTTP error. Without `retryAfterMs` the header `x-should-retry: false` tells clients not to retry.
+ */
 export function httpError(
   status: number,
   message: string,
@@ -63,13 +67,13 @@ export function httpError(
   return { status, headers, body: { error: { message, type: typeOf(status), param, code } } };
 }
 
-/** The error for a body of another content type than the one that is read, or of none. */
+/** 415 for a body without a content type or with another one than `expected`. */
 export function unsupportedType(expected: string): HttpError {
   const message = `Unsupported content type: send the body as ${expected}.`;
   return httpError(415, message, { code: "invalid_request" });
 }
 
-/** Sends an error as the reply. */
+/** Sends an HTTP error as the reply of a Fastify route. */
 export async function sendError(reply: FastifyReply, error: HttpError): Promise<FastifyReply> {
   return reply
     .code(error.status)
@@ -107,7 +111,7 @@ function statusOf(code: Code): number {
     case Code.ResourceExhausted:
       return 429;
     case Code.Canceled:
-      // Nobody reads it: the caller has gone. The number is nginx's for that case.
+      // nginx's "client closed request": the client is gone, so the status shows up in logs only.
       return 499;
     case Code.Unimplemented:
       return 501;

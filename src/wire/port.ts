@@ -11,31 +11,34 @@ import { createServer as createHttpsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 
-/** What bounds the connections of a port. Every field has a default in `portDefaults`. */
+/** Limits of a port's connections. Every field has a default in `portDefaults`. */
 export interface PortOptions {
-  /** Milliseconds a new connection has to show its protocol: first bytes, TLS handshake, HTTP/2 preface. */
+  /** Timeout in ms for a new connection to show its protocol: first bytes, TLS handshake, HTTP/2 preface. */
   greetingTimeoutMs?: number;
-  /** Milliseconds after which an HTTP/2 session without streams, or a silent HTTP/1.1 request, is ended. */
+  /** Idle timeout in ms of an HTTP/2 session without streams, and of an HTTP/1.1 socket without traffic. */
   idleTimeoutMs?: number;
-  /** Milliseconds for the head of an HTTP/1.1 request. Node looks every 30 seconds. */
+  /** Timeout in ms for the headers of an HTTP/1.1 request. Node checks every 30 seconds. */
   headersTimeoutMs?: number;
-  /** Milliseconds for a whole HTTP/1.1 request with its body; 0: no limit. */
+  /** Timeout in ms for a whole HTTP/1.1 request including its body; 0: none. */
   requestTimeoutMs?: number;
-  /** Milliseconds an HTTP/1.1 connection is kept for the next request. */
+  /** Keep-alive timeout in ms of an HTTP/1.1 connection without a request. */
   keepAliveTimeoutMs?: number;
-  /** Bytes of one request's headers, in either version of HTTP. */
+  /** Maximum size in bytes of a request's headers, for HTTP/1.1 and HTTP/2. */
   headerBytesMax?: number;
-  /** Open connections; those beyond are dropped at once. */
+  /** Maximum number of open connections; more are closed at once. */
   connectionsMax?: number;
-  /** Open streams of one HTTP/2 session; clients queue what is beyond. */
+  /** Maximum number of concurrent streams of an HTTP/2 session; clients queue further requests. */
   streamsMax?: number;
-  /** Bytes a client may send on one HTTP/2 stream ahead of the handler. */
+  /** HTTP/2 flow-control window of a stream: bytes a client may send ahead of the handler. */
   streamWindowBytes?: number;
-  /** Bytes a client may send on all streams of one HTTP/2 session before Node has read them. */
+  /**
+   * HTTP/2 flow-control window of a session: bytes a client may send on all streams before Node has read
+   * them.
+   */
   sessionWindowBytes?: number;
 }
 
-/** Serves a stream of HTTP/2 and returns true, or leaves it untouched to the request handler and returns false. */
+/** Serves an HTTP/2 stream and returns true; or returns false, and the request handler serves the stream. */
 export type ServeStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
 
 /** The defaults of `PortOptions`. */
@@ -43,37 +46,43 @@ export const portDefaults: Required<PortOptions> = {
   greetingTimeoutMs: 10_000,
   idleTimeoutMs: 300_000,
   headersTimeoutMs: 30_000,
-  // An upload may take hours; one that falls silent is ended by the idle timeout.
+  // An upload may take hours; the idle timeout ends a stalled one.
   requestTimeoutMs: 0,
-  // Longer than the 60 seconds of common load balancers, so that they close first.
+  // Longer than the usual 60 seconds of load balancers, so that the load balancer closes first: otherwise it
+  // could send a request on a connection that the server is closing.
   keepAliveTimeoutMs: 72_000,
   headerBytesMax: 16_384,
   connectionsMax: 10_000,
-  // The least that RFC 9113, 6.5.2 recommends: with the window it bounds what one session can buffer.
+  // The minimum recommended by RFC 9113, 6.5.2. Streams times stream window bound the memory of one session.
   streamsMax: 100,
-  // At a round trip of 10 ms an upload ran at 526 rows/s with HTTP/2's 64 KiB windows, at 488 with
-  // this stream window alone, and at 6,013 with both raised; larger ones gained nothing.
+  // Measured upload at a round-trip time of 10 ms: 526 rows/s with HTTP/2's default windows of 64 KiB, 488
+  // with only the stream window raised, 6,013 with both raised; larger windows gained nothing.
   streamWindowBytes: 1 << 20,
   sessionWindowBytes: 4 << 20,
 };
 
-/** Streams a client may reset at once, and per second after that, before its session is ended (CVE-2023-44487). */
+/**
+ * Rate limit of stream resets per session (rapid reset attack, CVE-2023-44487): burst, and resets per second.
+ */
 const streamResetBurst = 1_000;
 const streamResetRate = 100;
 
-/** Node has no event for trailers that are sent; a client that does not read can hold them up for long. */
+/**
+ * Polling interval of `endUpload`: Node has no event for sent trailers, which a client that does not read
+ * delays.
+ */
 const trailersPollMs = 10;
 
-/** Quiet milliseconds after which the operating system asks whether the peer still lives. */
+/** Idle milliseconds before the operating system sends TCP keep-alive probes, which detect dead peers. */
 const keepAliveProbeMs = 60_000;
 
 /**
- * Creates the server of one cleartext port that speaks HTTP/1.1 and HTTP/2 with prior knowledge,
- * both to the same handler, but for the streams that `serveStream` takes; made for Fastify's `serverFactory`.
+ * Creates a cleartext server that speaks HTTP/1.1 and HTTP/2 with prior knowledge (h2c) on one port, for
+ * Fastify's `serverFactory`. Both protocols use the same `handler`, except for the HTTP/2 streams that
+ * `serveStream` accepts.
  *
- * It is a real `http.Server`, so listening, timeouts and keep-alive are Node's own. `close` lets open
- * requests and streams finish and ends all that is idle; a stream that never finishes holds it up
- * until `closeAllConnections`, which ends everything at once.
+ * The result is a real `http.Server`, so listening, timeouts and keep-alive are Node's own. `close` ends idle
+ * connections and waits for open requests and streams; `closeAllConnections` ends these at once.
  */
 export function createPortServer(
   handler: RequestListener,
@@ -94,7 +103,7 @@ export function createPortServer(
   return server;
 }
 
-/** Creates the same server with TLS: the client chooses HTTP/1.1 or HTTP/2 by ALPN. */
+/** Like `createPortServer`, with TLS: the protocol is negotiated by ALPN. */
 export function createTlsPortServer(
   handler: RequestListener,
   options: PortOptions & SecureContextOptions,
@@ -125,7 +134,7 @@ function http1Options(bounds: Required<PortOptions>): ServerOptions {
     requestTimeout: bounds.requestTimeoutMs,
     keepAliveTimeout: bounds.keepAliveTimeoutMs,
     maxHeaderSize: bounds.headerBytesMax,
-    // Left to the request handler, for Node would answer in a form of its own.
+    // The request handler checks the Host header: Node's own check would not answer with OpenAI's error body.
     requireHostHeader: false,
     noDelay: true,
     keepAlive: true,
@@ -133,7 +142,10 @@ function http1Options(bounds: Required<PortOptions>): ServerOptions {
   };
 }
 
-/** Takes the server's sockets from it; the returned function gives each to HTTP/1.1 or HTTP/2. */
+/**
+ * Replaces the server's own connection listener; returns a function that passes a socket to HTTP/1.1 or
+ * HTTP/2.
+ */
 function serveBoth(
   server: Server,
   event: "connection" | "secureConnection",
@@ -142,7 +154,8 @@ function serveBoth(
 ): Route {
   const http2 = createSessions(bounds);
   http2.on("request", (request, response) => server.emit("request", request, response));
-  // With a listener for requests, Node has one of its own that makes them of streams.
+  // Registering a "request" listener makes Node add a "stream" listener, which creates the request objects.
+  // Replace it, so that no request object is created for a stream that `serveStream` accepts.
   const toRequest = http2.listeners("stream");
   http2.removeAllListeners("stream");
   http2.on("stream", (stream, headers, ...rest) => {
@@ -150,7 +163,8 @@ function serveBoth(
     stream.once("wantTrailers", () => setImmediate(endUpload, stream));
     for (const listener of toRequest) listener.call(http2, stream, headers, ...rest);
   });
-  // Node would refuse an expectation that it does not know, where RFC 9110, 10.1.1 allows to pass it over.
+  // Without this listener Node answers 417 to an unknown Expect header, which RFC 9110, 10.1.1 allows to
+  // ignore.
   server.on("checkExpectation", (request, response) => server.emit("request", request, response));
   const toHttp1 = server.listeners(event);
   server.removeAllListeners(event);
@@ -167,7 +181,7 @@ function serveBoth(
   };
   onClose(server, () => {
     http2.close();
-    // A request that ends from now on does not wait for another on its connection.
+    // Disables keep-alive during the shutdown: a connection closes as soon as its current request has ended.
     server.keepAliveTimeout = 1;
     server.keepAliveTimeoutBuffer = 0;
   });
@@ -175,7 +189,7 @@ function serveBoth(
     if (!server.listening) {
       socket.destroy();
     } else if (isHttp2) {
-      // As http2's own server has it: the end of the client's side ends the socket.
+      // Like Node's http2 server: no half-open TCP, so the socket closes when the client has closed its side.
       socket.allowHalfOpen = false;
       http2.emit("connection", socket);
     } else {
@@ -193,7 +207,10 @@ function onClose(server: Server, act: () => void): void {
   };
 }
 
-/** Calls `route` once the first bytes tell which protocol the socket speaks, and `settled` then or at its end. */
+/**
+ * Detects the protocol by the first bytes: "PRI" begins the HTTP/2 preface. Then calls `route`; a socket that
+ * shows no protocol within `timeoutMs` is closed. Calls `settled` in both cases.
+ */
 function sniff(socket: Socket, timeoutMs: number, route: Route, settled: () => void): void {
   let head: Buffer = Buffer.alloc(0);
   const onReadable = () => {
@@ -202,7 +219,7 @@ function sniff(socket: Socket, timeoutMs: number, route: Route, settled: () => v
     head = Buffer.concat([head, chunk]);
     const start = head.toString("latin1", 0, 3);
     const isHttp2 = start === "PRI";
-    // Bytes are put back only when enough are there: unshifting too few fires "readable" for ever.
+    // Keep a short prefix aside until more arrives: unshift would emit "readable" again at once, a busy loop.
     if (!isHttp2 && "PRI".startsWith(start)) return;
     release();
     socket.unshift(head);
@@ -218,7 +235,7 @@ function sniff(socket: Socket, timeoutMs: number, route: Route, settled: () => v
   socket.on("readable", onReadable).on("end", drop).on("error", drop).on("close", release);
 }
 
-/** An HTTP/2 server that does not listen: sockets come by its "connection" event. */
+/** Creates an HTTP/2 server that does not listen; it gets its sockets through the "connection" event. */
 function createSessions(bounds: Required<PortOptions>): Http2Server {
   const server = createHttp2Server({
     settings: {
@@ -251,9 +268,10 @@ function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>
 }
 
 /**
- * Ends a stream whose response is complete while the client still uploads, as a failed client
- * stream is: nothing else would, and each would stay in memory. NO_ERROR keeps the response valid
- * (RFC 9113, 8.1). The end waits for the response: it would go out before it, and that be lost.
+ * Resets a stream whose response is complete while the client is still uploading (half-closed local), for
+ * example after an early error. Node does not reset such a stream, so each would stay in memory as long as
+ * the client sends. The code NO_ERROR tells the client to use the response (RFC 9113, 8.1). The reset must
+ * not overtake the response, or the response would be lost; so wait until the response is sent.
  */
 export function endUpload(stream: ServerHttp2Stream): void {
   if (stream.destroyed || stream.state.remoteClose === 1) return;

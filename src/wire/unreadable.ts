@@ -5,12 +5,16 @@ import { httpError, type HttpError } from "./error.ts";
 import { requestId } from "./request-id.ts";
 import { LINGER_MS } from "./rest/rest.ts";
 
-/** Answers what Node's parser of HTTP/1.1 refuses before there is a request, in OpenAI's form, and ends the connection. */
+/**
+ * Handles a "clientError", that is, bytes that Node's HTTP/1.1 parser rejects before there is a request:
+ * answers 400, 408 or 431 with OpenAI's error body and closes the connection.
+ */
 export function refuseUnreadable(error: NodeJS.ErrnoException, socket: Socket, log: FastifyBaseLogger): void {
-  // It is answered already, and this is more of it.
+  // The connection was answered already: the parser reports another error for the bytes that follow.
   if (socket.writableEnded) return;
   const refusal = toRefusal(error);
-  // As Node itself has it: amid another answer this one would be taken for a part of it.
+  // Like Node's default "clientError" handler: if a response is already being sent, close the socket, since
+  // an error response written now would be read as part of its body.
   const { _httpMessage: answering } = socket as { _httpMessage?: ServerResponse };
   if (refusal === undefined || !socket.writable || answering?.headersSent === true) {
     socket.destroy();
@@ -29,11 +33,14 @@ export function refuseUnreadable(error: NodeJS.ErrnoException, socket: Socket, l
   };
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n${body}`);
-  // Closed at once, the connection would be reset by what is still on its way.
+  // Linger: if the socket is closed while the client still sends, TCP answers with RST, and the client may
+  // lose the response.
   setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
 
-/** Undefined where the connection broke, and nobody reads an answer. */
+/**
+ * Maps a parser error to a response; undefined when the connection is broken and nobody can read a response.
+ */
 function toRefusal({ code = "", message }: NodeJS.ErrnoException): HttpError | undefined {
   const options = { code: "invalid_request" };
   if (code === "ERR_HTTP_REQUEST_TIMEOUT")

@@ -3,15 +3,19 @@ import type { FastifyInstance } from "fastify";
 import { cancelled, missingParameter } from "../../errors.ts";
 import type { Service, Admit } from "../service.ts";
 
-/** Bytes of the first message of a stream, which says what it is about and carries no data. */
+/** Maximum size of a stream's first message in bytes: the message opens the stream and carries no data. */
 const OPENING_BYTES_MAX = 64 * 1024;
 
-/** "Compressed-Flag", then "Message-Length": https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md */
+/**
+ * Bytes of the prefix of a gRPC message: 1 of "Compressed-Flag", 4 of "Message-Length", see
+ * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+ */
 const ENVELOPE_BYTES = 5;
 
 /**
- * Makes streams of services with `admit` wait for memory before a message is read, in all protocols
- * of Connect: their streams frame messages alike. To be called before Connect's own routes.
+ * Applies backpressure to client streams of the services with `admit`: a message is read from the socket only
+ * after memory was granted for it. Works for gRPC, gRPC-Web and Connect, whose streams share the framing.
+ * Must be called before Connect's routes are registered. `bytesMax` is the maximum size of a message.
  */
 export function admitStreams(app: FastifyInstance, services: readonly Service[], bytesMax: number): void {
   const routes = new Map<string, { admit: Admit; opening: string }>();
@@ -25,18 +29,20 @@ export function admitStreams(app: FastifyInstance, services: readonly Service[],
   app.addHook("preHandler", async (request) => {
     const route = routes.get(request.routeOptions.url ?? "");
     if (route === undefined) return;
-    // Neither Connect nor a reader of the body would notice an end that was before they look.
+    // The client may be gone already: a "close" event before Connect subscribes is lost, and the call would
+    // hang.
     const { stream } = request.raw as { stream?: ServerHttp2Stream };
     if (stream?.closed ?? request.raw.aborted) throw cancelled();
     const gone = new AbortController();
     let admitted: Disposable | undefined;
-    // A service that ends early leaves the messages where they are.
+    // A handler that ends early leaves the stream unread, so "close" must return the memory of the last
+    // message.
     const release = () => admitted?.[Symbol.dispose]();
     request.raw.once("close", () => {
       gone.abort();
       release();
     });
-    // Connect reads the request's body where there is one, else the request itself.
+    // Connect reads `request.body` if it is set, else the raw request.
     request.body = admitMessages(
       request.raw,
       bytesMax,
@@ -51,10 +57,11 @@ export function admitStreams(app: FastifyInstance, services: readonly Service[],
 }
 
 /**
- * Passes framed messages on, each as soon as it is admitted with the length it announces; a compressed
- * one as the largest it can become. It is admitted until more is asked for: then its reader has
- * taken it in. Of what is too large only the announcement is passed on, for Connect to refuse it.
- * A first message that is large cannot be the one that has the field `opening`, and is refused.
+ * Passes length-prefixed messages on, each after `admit` has granted memory for the length in its prefix; for
+ * a compressed message `bytesMax`, the largest size after decompression. The memory is returned when the
+ * consumer asks for the next chunk, because the message is consumed then. A message longer than `bytesMax` is
+ * not admitted: Connect refuses it by its prefix. The first message needs no memory, but when it is longer
+ * than 64 KiB it cannot be the opening message: throws INVALID_ARGUMENT, naming the missing field `opening`.
  */
 export async function* admitMessages(
   chunks: AsyncIterable<Buffer>,

@@ -9,45 +9,50 @@ import {
 } from "../../../gen/health/v1/health_pb.ts";
 import { notFound, rateLimited } from "../../errors.ts";
 
-/** How the health of the service is found out. */
+/** Settings of the health checks. */
 export interface HealthOptions {
-  /** Full names of the services whose health may be asked for, besides "" for all of them. */
+  /** Full names of the services that clients may check, in addition to "" for the server as a whole. */
   services: readonly string[];
-  /** Resolves if the service can do its work. It must settle soon after its signal aborts. */
+  /** Resolves if the database answers, else rejects. Must settle soon after `signal` aborts. */
   check: (signal: AbortSignal) => Promise<void>;
-  /** Milliseconds between two checks, and the age up to which their result is believed. */
+  /** Milliseconds between two checks; also the maximum age of a cached result. */
   intervalMs: number;
-  /** Milliseconds after which a check has failed. */
+  /** Timeout of a check in milliseconds; a check that takes longer counts as failed. */
   timeoutMs: number;
-  /** Open Watch streams; those beyond are RESOURCE_EXHAUSTED. Default 1,000. */
+  /** Maximum number of open Watch streams; more are refused with RESOURCE_EXHAUSTED. Default 1,000. */
   watchersMax?: number;
 }
 
-/** The health of the service: all its parts are well or ill together, since all need the database. */
+/** The health of the server. All services have the same status, because all need the database. */
 export interface Health {
   /** Adds grpc.health.v1.Health to the router. */
   register(router: ConnectRouter): void;
-  /** Checks now, within `timeoutMs`. Callers at the same time share one check. */
+  /** Checks now, within `timeoutMs`. Concurrent callers share one check. False during a shutdown. */
   ready(): Promise<boolean>;
-  /** True since `drain`. */
+  /** Whether `drain` was called. */
   readonly draining: boolean;
-  /** The service is about to end: NOT_SERVING for ever. */
+  /**
+   * Begins the shutdown: the status is NOT_SERVING from now on, so that load balancers send no new requests.
+   */
   drain(): void;
-  /** Drains, and ends the checks and all Watch streams. */
+  /** Calls `drain` and ends all Watch streams. */
   stop(): void;
 }
 
 interface State {
   serving: boolean;
-  /** When that was found out, by `performance.now()`. */
+  /** Time of the last check, by `performance.now()`. */
   checkedAt: number;
   draining: boolean;
   stopped: boolean;
-  /** Wakes each Watch stream to look at the state again. */
+  /** Callbacks that make the Watch streams compare their last reply with the state. */
   watchers: Set<() => void>;
 }
 
-/** Creates the health of a service. It is not serving until its first check. */
+/**
+ * Creates the health of the server and starts the periodic checks. NOT_SERVING until the first check
+ * succeeds.
+ */
 export function createHealth(options: HealthOptions): Health {
   const state: State = {
     serving: false,
@@ -115,7 +120,7 @@ function createService(
       return reply(service);
     },
     async *watch({ service }, { signal }) {
-      if (state.watchers.size >= watchersMax) throw rateLimited("Too many watchers of health.", intervalMs);
+      if (state.watchers.size >= watchersMax) throw rateLimited("Too many open Watch streams.", intervalMs);
       let changed = Promise.withResolvers<void>();
       const wake = () => changed.resolve();
       state.watchers.add(wake);
@@ -145,9 +150,9 @@ function createService(
 }
 
 /**
- * Runs one check at a time: callers share the one under way. A check that outlives its time has
- * failed, and the next begins only after it has settled, so that a database that does not answer
- * is asked once and not over and over.
+ * Coalesces checks: concurrent callers share the check in flight. A check that times out counts as failed,
+ * but the next one starts only after it has settled, so that checks do not pile up on a database that does
+ * not answer.
  */
 function createProbe({ check, timeoutMs }: HealthOptions): () => Promise<boolean> {
   let underWay: Promise<boolean> | undefined;
@@ -173,10 +178,10 @@ function createProbe({ check, timeoutMs }: HealthOptions): () => Promise<boolean
 }
 
 /**
- * Adds the health routes of plain HTTP, and ends the Watch streams when the app closes.
- * - GET /health: litellm-pgvector's body, 200 while the process lives.
- * - GET /livez: 200 while the process lives.
- * - GET /readyz: 200 if a check succeeds now, else 503.
+ * Adds the HTTP health routes, and ends the Watch streams when the app closes.
+ * - GET /health: liveness with litellm-pgvector's body; always 200.
+ * - GET /livez: liveness; always 200.
+ * - GET /readyz: readiness; 200 if a check succeeds now, else 503.
  */
 export function healthRoutes(app: FastifyInstance, health: Health): void {
   app.get("/health", () => ({ status: "healthy", timestamp: Math.floor(Date.now() / 1000) }));
@@ -191,6 +196,6 @@ export function healthRoutes(app: FastifyInstance, health: Health): void {
       .header("retry-after", "1")
       .send({ error: { message, type: "server_error", param: null, code } });
   });
-  // A stream that nobody ends would hold up the close.
+  // Fastify's close waits for open streams, and a Watch stream never ends by itself.
   app.addHook("preClose", async () => health.stop());
 }

@@ -83,12 +83,12 @@ function createAnswer(services: readonly DescService[]) {
         };
       }
       case undefined:
-        return errorAnswer(Code.InvalidArgument, "The request asks nothing.");
+        return errorAnswer(Code.InvalidArgument, "The reflection request is empty.");
     }
   };
 }
 
-/** The file asked for, then every file it needs. */
+/** Replies with the requested file, followed by its transitive imports. */
 function fileAnswer(file: DescFile | undefined, asked: string) {
   if (file === undefined) return errorAnswer(Code.NotFound, `There is no '${asked}'.`);
   const files = [...collectFiles(file, new Map()).values()].reverse();
@@ -102,7 +102,9 @@ function errorAnswer(errorCode: Code, errorMessage: string) {
   return { case: "errorResponse" as const, value: { errorCode, errorMessage } };
 }
 
-/** Adds a file and, before it, all it imports, each once and by the name it is imported by. */
+/**
+ * Collects a file after its transitive imports (topological order), each once, by the name used in imports.
+ */
 function collectFiles(file: DescFile, files: Map<string, DescFile>): Map<string, DescFile> {
   if (!files.has(file.proto.name)) {
     for (const dependency of file.dependencies) collectFiles(dependency, files);
@@ -111,7 +113,10 @@ function collectFiles(file: DescFile, files: Map<string, DescFile>): Map<string,
   return files;
 }
 
-/** Full names of all a file defines. An enum's values are named beside the enum, not inside it. */
+/**
+ * Yields the full names of all symbols of a file. Protobuf puts an enum's values in the scope that has the
+ * enum.
+ */
 function* symbolsOf(file: DescFile): Iterable<string> {
   for (const type of nestedTypes(file)) {
     yield type.typeName;

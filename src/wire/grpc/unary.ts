@@ -18,28 +18,27 @@ import { endUpload, type ServeStream } from "../port.ts";
 import { requestId } from "../request-id.ts";
 import type { Implementation, Service } from "../service.ts";
 
-/** What unary gRPC needs to be served. */
+/** Settings of the unary gRPC server. */
 export interface GrpcOptions {
   services: readonly Service[];
   authenticate: Authenticate;
-  /** Largest request message, in bytes. */
+  /** Maximum size of a request message, in bytes. */
   requestBytesMax: number;
-  /** The logger that each call's own is a child of. */
+  /** Parent of the calls' loggers. */
   log: FastifyBaseLogger;
 }
 
-/** An RPC with its implementation. */
+/** A unary RPC and its implementation. */
 interface Target {
   method: DescMethod;
   run: Implementation[string];
 }
 
 /**
- * Serves the unary RPCs of the services to gRPC clients straight from the HTTP/2 stream, in binary and
- * uncompressed, which is how nearly all of them call. All else, streams, JSON and compressed requests
- * among it, is declined and left to Connect, whose handler takes half a millisecond of CPU time more for
- * a call: see bench/README.md.
- * Protocol: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+ * A fast path for unary gRPC calls in binary without compression, as nearly all gRPC clients send them:
+ * serves the call directly from the HTTP/2 stream. Declines everything else, such as streaming RPCs, JSON and
+ * compressed requests, which Connect then serves. Connect's handler takes half a millisecond more CPU time
+ * per call, see bench/README.md. Protocol: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
  */
 export function createGrpc(options: GrpcOptions): ServeStream {
   const targets = new Map<string, Target>();
@@ -61,7 +60,7 @@ export function createGrpc(options: GrpcOptions): ServeStream {
   };
 }
 
-/** Whether a request is in binary and without compression. */
+/** Whether a request is gRPC with binary protobuf and without compression. */
 function isPlain(headers: IncomingHttpHeaders): boolean {
   return (
     headers[":method"] === "POST" &&
@@ -87,7 +86,8 @@ async function serve(
   stream.once("close", () => {
     if (!isAnswered) giveUp(cancelled());
   });
-  // The close that follows says all.
+  // Without a listener a stream error, such as a reset, would be an uncaught exception; "close" follows
+  // anyway.
   stream.on("error", () => {});
   let deadline: NodeJS.Timeout | undefined;
   try {
@@ -115,10 +115,10 @@ async function serve(
   }
 }
 
-/** Milliseconds of the units of `grpc-timeout`. */
+/** Milliseconds per unit of the header `grpc-timeout`. */
 const UNITS_MS: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
 
-/** The longest a timer of Node's can run; longer ones would fire at once. */
+/** Maximum delay of Node's timers, 2^31 - 1 ms: a timer with a longer delay fires at once. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
 function setDeadline(
@@ -132,13 +132,16 @@ function setDeadline(
     throw invalidArgument("grpc-timeout", message, "INVALID_REQUEST");
   }
   const timeoutMs = Math.min(Number(count) * (UNITS_MS[unit] as number), TIMER_MS_MAX);
-  return setTimeout(() => giveUp(deadlineExceeded("The call took too long.")), timeoutMs);
+  return setTimeout(() => giveUp(deadlineExceeded("The call exceeded its deadline.")), timeoutMs);
 }
 
-/** "Compressed-Flag", then "Message-Length". */
+/** Bytes of the prefix of a gRPC message: 1 of "Compressed-Flag", 4 of "Message-Length". */
 const PREFIX_BYTES = 5;
 
-/** Collects what a client sends, up to its end or until it is more than one message. */
+/**
+ * Collects a request body until its end, or until it exceeds the first message; rejects a message over
+ * `bytesMax`.
+ */
 function collectBody(
   stream: ServerHttp2Stream,
   bytesMax: number,
@@ -166,7 +169,7 @@ function collectBody(
   stream.once("end", finish);
 }
 
-/** Reads the one message of a body; the codes of its faults are those of other servers of gRPC. */
+/** Parses the single message of a request body. Errors have the same codes as in other gRPC servers. */
 function readMessage(desc: DescMessage, body: Buffer): Message {
   if (body.length === 0) throw unimplemented("The call has no message.");
   const end = body.length < PREFIX_BYTES ? Infinity : PREFIX_BYTES + body.readUInt32BE(1);
@@ -195,7 +198,9 @@ function sendReply(stream: ServerHttp2Stream, headers: OutgoingHttpHeaders, repl
   stream.end(frame);
 }
 
-/** Answers with headers only, which the specification calls "Trailers-Only", whatever the client still sends. */
+/**
+ * Sends an error as a "Trailers-Only" response, even if the client is still uploading; the rest is discarded.
+ */
 function sendError(stream: ServerHttp2Stream, id: string, error: ConnectError): void {
   if (stream.closed || stream.destroyed) return;
   const status = Object.fromEntries(setTrailerStatus(new Headers(), error));
@@ -209,7 +214,9 @@ function responseHeaders(id: string): OutgoingHttpHeaders {
   return { ":status": 200, "content-type": "application/grpc+proto", "x-request-id": id };
 }
 
-/** Percent-encodes, as gRPC wants it for `grpc-message`, what is not printable ASCII, and "%". */
+/**
+ * Percent-encodes "%" and everything except printable ASCII, as gRPC requires for the header `grpc-message`.
+ */
 export function encodeMessage(message: string): string {
   return message.toWellFormed().replace(/[^ -$&-~]+/gu, encodeURIComponent);
 }
