@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates the Python code of our protos into generated/. PYTHON names the interpreter; default python3.
+# Generates Python code from pgquiver's protos into generated/. PYTHON is the interpreter; default python3.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -8,14 +8,14 @@ out=$here/generated
 rm -rf "$out"
 mkdir -p "$out/pgquiver/v1" "$out/google/api"
 
-# The rules for HTTP come with the npm package protobufjs, so run `npm ci` first. Elsewhere the Python
-# package googleapis-common-protos has them.
+# The protos of google/api come from the npm package protobufjs, so run `npm ci` first. Outside of this
+# repository, use the Python package googleapis-common-protos.
 cp "$root"/node_modules/protobufjs/google/api/*.proto "$out/google/api"
 
-# The vectors become `bytes`: on the wire a packed `repeated float` is nothing but its length and its
-# values as little-endian float32, so `bytes` under the same field number is the same message, and Python
-# need not handle 1,536 numbers a row. And `optional` is dropped for the old compiler that Debian ships:
-# this client never needs to tell 0 from nothing.
+# Changes the type of vectors to `bytes`: a packed `repeated float` has the same wire format as `bytes` of
+# little-endian float32 with the same field number, and Python then need not encode 1,536 numbers a row.
+# Drops `optional`, which the old protoc of Debian does not know: this client never needs to tell an absent
+# field from 0.
 protos=(pgquiver/v1/{ingest,embeddings,filters,paging}.proto)
 for proto in "${protos[@]}"; do
   sed -e 's/repeated float embedding = 3;/bytes embedding = 3;/' -e 's/^\( *\)optional /\1/' \

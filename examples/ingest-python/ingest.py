@@ -1,10 +1,11 @@
 """
-Loads a file of rows into a vector store, as fast as the service takes them, and survives every
-break: of the network, of the service, of this process. README.md says how to run it.
+Loads a file of rows into a vector store at the speed of the service, and resumes after every
+interruption: of the network, of the service, or of this process. README.md says how to run it.
 
-How nothing is lost and nothing doubled: the file is cut into numbered batches, the same ones each
-time. The service acknowledges a number when the batch is committed, and remembers it under the
-ingest's id. Until then the batch is kept here, to be sent again after a break.
+Why every row is loaded exactly once: the file is split into numbered batches, always in the same
+way. The service commits a batch together with its number, stored under the ingest's id, and then
+acknowledges the number. This client keeps each batch until the acknowledgement, and sends
+unacknowledged batches again after an interruption.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import grpc
 from load import Load, say
 from service import ON_ERROR_SKIP_ROW, TRANSIENT, IngestOpen, IngestRequest, IngestServiceStub, WriteMode, describe
 
-# Attempts in a row that may end without any progress, and the waits between them.
+# Maximum number of consecutive attempts without progress, and the bounds of the backoff between attempts.
 ATTEMPTS_MAX = 10
 WAIT_FIRST_SECONDS = 0.2
 WAIT_MAX_SECONDS = 30
@@ -29,7 +30,7 @@ COMPLETE, FAILED, ROWS_REFUSED = 0, 1, 3  # exit statuses; argparse exits with 2
 
 def main():
     options = read_options()
-    say(f"Ingest {options.ingest_id}: after a break go on with --ingest-id {options.ingest_id}")
+    say(f"Ingest {options.ingest_id}: to resume after an interruption, use --ingest-id {options.ingest_id}")
     try:
         load = Load(options.file)
         summary = load_whole(load, options)
@@ -43,11 +44,12 @@ def main():
 
 
 def load_whole(load, options):
-    """Opens the ingest again and again, until it is complete or without hope."""
+    """Opens the ingest repeatedly until it is complete. Raises a permanent error, or too many without progress."""
     attempt = 0
     while True:
         attempt += 1
-        # Reading past what an earlier run has sent is progress, too: the service waits 30 s for it, not longer.
+        # Skipping the batches that an earlier run has sent counts as progress too: with a large file it may
+        # take longer than the 30 s after which the service ends an idle stream.
         before = load.rows_read + load.committed_seq
         try:
             return run_session(load, options)
@@ -58,7 +60,7 @@ def load_whole(load, options):
             is_transient = error.code() in TRANSIENT or retry_after is not None
             if not is_transient or attempt == ATTEMPTS_MAX:
                 raise
-            # Longer each time, and random, so that not all clients of a service come back in one instant.
+            # Exponential backoff with jitter: otherwise all clients of a restarted service would reconnect at once.
             backoff = random.random() * min(WAIT_MAX_SECONDS, WAIT_FIRST_SECONDS * 2**attempt)
             wait = max(retry_after or 0, backoff)
             say(f"{message} Trying again in {wait:.1f} s.")
@@ -66,8 +68,8 @@ def load_whole(load, options):
 
 
 def run_session(load, options):
-    """Opens one stream and sends what is not committed yet. Returns the summary of the complete ingest."""
-    # A channel with connections of its own: its reconnecting would only get in the way of ours.
+    """Opens one stream and sends the uncommitted batches. Returns the summary of the complete ingest."""
+    # A separate connection per channel: a shared one has its own reconnect backoff, which would delay ours.
     settings = [("grpc.use_local_subchannel_pool", 1), ("grpc.keepalive_time_ms", 20_000)]
     if options.tls:
         channel = grpc.secure_channel(options.address, grpc.ssl_channel_credentials(), settings)
@@ -87,14 +89,15 @@ def run_session(load, options):
                     load.acknowledge(event.committed.through_seq)
                     load.show_progress()
                 elif kind == "draining":
-                    # The service ends and reads no more. It closes the stream with UNAVAILABLE; another takes over.
+                    # The service is shutting down: it reads no more and ends the stream with UNAVAILABLE, so the
+                    # next attempt reaches another instance.
                     load.end_session()
                 else:
                     load.acknowledge(event.summary.through_seq)
                     summary = event.summary
         finally:
             load.end_session()
-            # What failed here counts more than how the stream ended.
+            # An error of the sending thread, such as an unreadable file, is the cause of the stream's error.
             if load.failure is not None:
                 raise load.failure
     if summary is None:
@@ -103,8 +106,8 @@ def run_session(load, options):
 
 
 def requests(load, session, options):
-    """What one stream sends. gRPC takes it in a thread of its own, no faster than the service reads."""
-    # The settings belong to the ingest and must be the same each time.
+    """The messages of one stream. gRPC iterates in a separate thread, with backpressure from the service."""
+    # The service refuses to reopen an ingest with other settings.
     mode = WriteMode.Value(f"WRITE_MODE_{options.mode.upper()}")
     settings = {"vector_store_id": options.store, "ingest_id": options.ingest_id}
     request = IngestRequest(open=IngestOpen(mode=mode, on_error=ON_ERROR_SKIP_ROW, **settings))

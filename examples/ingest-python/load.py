@@ -1,4 +1,4 @@
-"""What is to be loaded, how far it has come, and what is kept until it is committed."""
+"""The state of a load: its progress, and the batches kept until they are committed."""
 
 import os
 import sys
@@ -9,12 +9,12 @@ from collections import deque
 from rows import read_batches
 from service import IngestFinish, IngestRequest
 
-# Batches in flight. They bound this process' memory; the service commits up to 4 MiB together.
+# Maximum number of unacknowledged batches: bounds the memory. The service commits up to 4 MiB at a time.
 UNACKNOWLEDGED_MAX = 16
 
 
 class Load:
-    """Where a load stands, through all its sessions, and what is kept until it is committed."""
+    """The state of a load, across all its sessions, shared with gRPC's sending thread: `_changed` guards it."""
 
     def __init__(self, path):
         self.is_open = False  # whether the service has accepted the stream
@@ -32,18 +32,18 @@ class Load:
         self._started_at = self._shown_at = time.monotonic()
 
     def begin_session(self):
-        """The number of a session about to open its stream."""
+        """Begins a session and returns its number, which `next_request` needs."""
         self.is_open = False
         return self._session
 
     def end_session(self):
-        """Makes the thread of the session, which may wait for something to send, return."""
+        """Ends the session: makes its sending thread, which may be waiting in `next_request`, return."""
         with self._changed:
             self._session += 1
             self._changed.notify_all()
 
     def next_request(self, seq, session):
-        """What to send after batch `seq`: another batch or the finish; None when the session is over."""
+        """Returns the request after batch `seq`: the next batch or the finish. None when the session has ended."""
         with self._changed:
             while self._session == session:
                 kept = next((batch for batch in self._unacknowledged if batch.seq > seq), None)
@@ -56,10 +56,10 @@ class Load:
                         self.failure = error
                         return None
                     if batch is None:
-                        # The service compares the number with its own: the proof that every row has come.
+                        # End-to-end check: the service refuses to complete if its own row count differs.
                         return IngestRequest(finish=IngestFinish(rows=self.rows_read))
                     self.rows_read += len(batch.lines)
-                    # An earlier run of this ingest may have sent it.
+                    # A batch up to committed_seq was sent and committed by an earlier run of this ingest.
                     if batch.seq > self.committed_seq:
                         self._unacknowledged.append(batch)
                     else:
@@ -69,15 +69,15 @@ class Load:
         return None
 
     def resume(self, through_seq):
-        """Takes up what the service says is committed: perhaps more than it could tell before the break."""
+        """Continues after the last committed batch: acknowledgements may have been lost with the connection."""
         if through_seq < self.committed_seq:
-            raise ValueError("The service has lost what it had committed: is it another database?")
+            raise ValueError("The service has fewer committed batches than before: was the database replaced?")
         with self._changed:
             self.is_open = True
             self.acknowledge(through_seq)
 
     def acknowledge(self, through_seq):
-        """Lets go of the batches up to this one."""
+        """Forgets the batches up to this number, which are committed."""
         with self._changed:
             self.committed_seq = through_seq
             while self._unacknowledged and self._unacknowledged[0].seq <= through_seq:
@@ -89,7 +89,7 @@ class Load:
         self._bytes_committed += batch.bytes
 
     def report(self, errors):
-        """Prints why rows were refused, once: the summary tells it again, for when a break swallowed it."""
+        """Prints why rows were refused, once per row: the summary repeats errors whose first report may be lost."""
         for error in errors:
             place = f"batch {error.seq}, row {error.index}"
             if place in self._reported:
@@ -101,7 +101,7 @@ class Load:
             say(f"Refused {where} (id '{error.id}'): {error.field}: {error.message}")
 
     def progress(self):
-        """A bar of what is committed, with numbers."""
+        """A progress bar of the committed bytes, with numbers."""
         share = min(1, self._bytes_committed / self._file_bytes) if self._file_bytes else 1
         per_second = self._rows_committed / max(1e-9, time.monotonic() - self._started_at)
         bar = ("#" * int(share * 30)).ljust(30, "-")
@@ -114,11 +114,11 @@ class Load:
 
 
 def show(text):
-    """Prints a text that the next one replaces, where there is a terminal."""
+    """Prints a text to standard error; on a terminal the next text overwrites it."""
     sys.stderr.write(f"\r{text}\x1b[K" if sys.stderr.isatty() else f"{text}\n")
     sys.stderr.flush()
 
 
 def say(text):
-    """Prints a line."""
+    """Prints a line to standard error."""
     show(f"{text}\n" if sys.stderr.isatty() else text)

@@ -1,4 +1,4 @@
-"""A file of rows as the batches to send."""
+"""Reads a file of rows as batches."""
 
 import array
 import base64
@@ -7,13 +7,13 @@ import sys
 
 from service import IngestRequest
 
-# A batch has so many bytes or rows: enough to be fast, few enough to be sent again.
+# A batch is complete at this many bytes or rows: large enough to be fast, small enough to resend.
 BATCH_BYTES = 1024 * 1024
 BATCH_ROWS = 10_000
 
 
 class Batch:
-    """Some rows of the file: the request that sends them, the line of each, and their bytes in the file."""
+    """A batch: consecutive rows of the file as a request, the line number of each, and their bytes in the file."""
 
     def __init__(self, seq):
         self.seq, self.lines, self.bytes = seq, [], 0
@@ -23,8 +23,8 @@ class Batch:
 
 def read_batches(path):
     """
-    Reads a file, a line at a time, and cuts it into batches. The cuts depend on the file alone, so that
-    every run of an ingest gives the same rows the same number: only then can it go on where it stood.
+    Reads a file line by line and splits it into batches. The split must depend only on the file: resuming
+    is correct only if every run gives the same rows the same batch number.
     """
     batch, size = Batch(1), 0
     with open(path, "rb") as file:
@@ -57,7 +57,7 @@ def read_row(fields, row):
 
 
 def read_vector(vector):
-    """The vector as little-endian float32. Without one the service embeds the text."""
+    """Encodes a vector as little-endian float32; empty without a vector, and the service then embeds the text."""
     if vector is None:
         return b""
     if isinstance(vector, str):

@@ -1,10 +1,11 @@
 /**
- * Loads a file of rows into a vector store, as fast as the service takes them, and survives every
- * break: of the network, of the service, of this process. README.md says how to run it.
+ * Loads a file of rows into a vector store at the speed of the service, and resumes after every interruption:
+ * of the network, of the service, or of this process. README.md says how to run it.
  *
- * How nothing is lost and nothing doubled: the file is cut into numbered batches, the same ones each
- * time. The service acknowledges a number when the batch is committed, and remembers it under the
- * ingest's id. Until then the batch is kept here, to be sent again after a break.
+ * Why every row is loaded exactly once: the file is split into numbered batches, always in the same way. The
+ * service commits a batch together with its number, stored under the ingest's id, and then acknowledges the
+ * number. This client keeps each batch until the acknowledgement, and sends unacknowledged batches again
+ * after an interruption.
  */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -22,7 +23,9 @@ import {
   type Summary,
 } from "./service.ts";
 
-/** Attempts in a row that may end without any progress, and the waits between them. */
+/**
+ * Maximum number of consecutive attempts without progress, and the bounds of the backoff between attempts.
+ */
 const ATTEMPTS_MAX = 10;
 const WAIT_FIRST_MS = 200;
 const WAIT_MAX_MS = 30_000;
@@ -32,7 +35,7 @@ const EXIT = { complete: 0, failed: 1, misused: 2, rowsRefused: 3 };
 async function main(): Promise<number> {
   const options = readOptions();
   if (options === undefined) return EXIT.misused;
-  say(`Ingest ${options.ingestId}: after a break go on with --ingest-id ${options.ingestId}`);
+  say(`Ingest ${options.ingestId}: to resume after an interruption, use --ingest-id ${options.ingestId}`);
   let progress: NodeJS.Timeout | undefined;
   try {
     const load = new Load(options);
@@ -50,10 +53,14 @@ async function main(): Promise<number> {
   }
 }
 
-/** Opens the ingest again and again, until it is complete or without hope. */
+/**
+ * Opens the ingest repeatedly until it is complete. Throws after a permanent error, or too many without
+ * progress.
+ */
 async function loadWhole(load: Load): Promise<Summary> {
   for (let attempt = 1; ; attempt++) {
-    // Reading past what an earlier run has sent is progress, too: the service waits 30 s for it, not longer.
+    // Skipping the batches that an earlier run has sent counts as progress too: with a large file it may take
+    // longer than the 30 s after which the service ends an idle stream.
     const before = load.rowsRead + load.committedSeq;
     try {
       return await runSession(load);
@@ -61,7 +68,8 @@ async function loadWhole(load: Load): Promise<Summary> {
       if (load.rowsRead + load.committedSeq > before) attempt = 1;
       const { message, isTransient, retryAfterMs } = describe(error);
       if (!isTransient || attempt === ATTEMPTS_MAX) throw error;
-      // Longer each time, and random, so that not all clients of a service come back in one instant.
+      // Exponential backoff with jitter: otherwise all clients of a restarted service would reconnect at
+      // once.
       const backoffMs = Math.random() * Math.min(WAIT_MAX_MS, WAIT_FIRST_MS * 2 ** attempt);
       const waitMs = Math.max(retryAfterMs, backoffMs);
       say(`${message} Trying again in ${(waitMs / 1000).toFixed(1)} s.`);
@@ -73,35 +81,38 @@ async function loadWhole(load: Load): Promise<Summary> {
 /** Opens one stream and sends what is not committed yet. Resolves when the ingest is complete. */
 async function runSession(load: Load): Promise<Summary> {
   const { address, tls, key, store, ingestId, mode } = load.options;
-  // A channel with connections of its own: its reconnecting would only get in the way of ours.
+  // A separate connection per channel: a shared one has its own reconnect backoff, which would delay ours.
   const client = new Client(address, tls ? credentials.createSsl() : credentials.createInsecure(), {
     "grpc.use_local_subchannel_pool": 1,
     "grpc.keepalive_time_ms": 20_000,
   });
   const metadata = new Metadata();
   if (key !== undefined) metadata.set("authorization", `Bearer ${key}`);
-  // Batches are encoded once, however often they are sent; here they pass as they are.
+  // Identity serializer: batches are already encoded, once, even if sent again.
   const call: Call = client.makeBidiStreamRequest(sessionPath, (bytes) => bytes, decodeEvent, metadata);
-  // The loop below throws its error; but without a listener a late one would end the process.
+  // The loop below throws the call's error. Without this listener, an error after the loop would be an
+  // uncaught exception and end the process.
   call.on("error", () => {});
   const over = new AbortController();
   let sending: Promise<void> | undefined;
   let summary: Summary | undefined;
   try {
-    // These belong to the ingest and must be the same each time.
+    // The service refuses to reopen an ingest with other settings.
     const settings = { mode: `WRITE_MODE_${mode.toUpperCase()}`, on_error: "ON_ERROR_SKIP_ROW" };
     call.write(encodeRequest({ open: { vector_store_id: store, ingest_id: ingestId, ...settings } }));
     for await (const event of call as AsyncIterable<IngestEvent>) {
       if (event.event === "opened") {
         load.resume(event.opened.resume_after_seq);
         sending = send(load, call, over.signal);
-        // The stream ends with it, and the failure itself is thrown below.
+        // A failed send, such as an unreadable file, ends the stream; the `finally` block below rethrows the
+        // error.
         sending.catch(() => call.cancel());
       } else if (event.event === "committed") {
         load.report(event.committed.errors);
         load.acknowledge(event.committed.through_seq);
       } else if (event.event === "draining") {
-        // The service ends and reads no more. It closes the stream with UNAVAILABLE; another takes over.
+        // The service is shutting down: it reads no more and ends the stream with UNAVAILABLE, so the next
+        // attempt reaches another instance.
         over.abort();
       } else {
         load.acknowledge(event.summary.through_seq);
@@ -114,16 +125,17 @@ async function runSession(load: Load): Promise<Summary> {
     over.abort();
     call.cancel();
     client.close();
-    // Two sessions must not read the file at once. What failed here counts more than the stream's end.
+    // Wait, because two sessions must not read the file concurrently. An error of `send` replaces the
+    // stream's error: it is the cause.
     await sending;
   }
 }
 
 type Call = ClientDuplexStream<Buffer, IngestEvent>;
 
-/** Sends what is not committed yet: first what is kept, then the rest of the file. */
+/** Sends the batches that are not committed: first the unacknowledged ones, then the rest of the file. */
 async function send(load: Load, call: Call, signal: AbortSignal): Promise<void> {
-  // HTTP/2 slows us down to the pace of the service: `write` says when to wait for it.
+  // Backpressure: when HTTP/2's flow-control window is full, `write` returns false until "drain".
   const write = async (message: Buffer) => {
     signal.throwIfAborted();
     if (!call.write(message)) await once(call, "drain", { signal });
@@ -131,7 +143,7 @@ async function send(load: Load, call: Call, signal: AbortSignal): Promise<void> 
   try {
     let batch: Batch | undefined;
     while ((batch = await load.takeAfter(batch?.seq ?? 0, signal)) !== undefined) await write(batch.message);
-    // The service compares the number with its own: the proof that every row has come.
+    // End-to-end check: the service refuses to complete the ingest if its own row count differs.
     await write(encodeRequest({ finish: { rows: load.rowsRead } }));
     call.end();
   } catch (error) {

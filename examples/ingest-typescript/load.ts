@@ -1,13 +1,13 @@
-/** What is to be loaded, how far it has come, and what is kept until it is committed. */
+/** The state of a load: its progress, and the batches kept until they are committed. */
 import { EventEmitter, once } from "node:events";
 import { statSync } from "node:fs";
 import { readBatches, type Batch } from "./rows.ts";
 import type { RowError } from "./service.ts";
 
-/** Batches in flight. They bound this process' memory; the service commits up to 4 MiB together. */
+/** Maximum number of unacknowledged batches: bounds the memory. The service commits up to 4 MiB at a time. */
 const UNACKNOWLEDGED_MAX = 16;
 
-/** What the command line says. */
+/** The command line options. */
 export interface Options {
   address: string;
   store: string;
@@ -18,10 +18,10 @@ export interface Options {
   tls: boolean;
 }
 
-/** Where a load stands, through all its sessions. */
+/** The state of a load, across all its sessions. */
 export class Load {
   readonly options: Options;
-  /** Every batch up to this one is committed. */
+  /** The service has committed every batch up to this number. */
   committedSeq = 0;
   rowsRead = 0;
   #rowsCommitted = 0;
@@ -39,7 +39,10 @@ export class Load {
     this.#batches = readBatches(options.file);
   }
 
-  /** The next batch after `seq` that is not committed; undefined at the end. Waits while too many are in flight. */
+  /**
+   * Returns the next uncommitted batch after `seq`; undefined at the end. Waits while too many are
+   * unacknowledged.
+   */
   async takeAfter(seq: number, signal: AbortSignal): Promise<Batch | undefined> {
     const kept = this.#unacknowledged.find((batch) => batch.seq > seq);
     if (kept !== undefined) return kept;
@@ -53,19 +56,22 @@ export class Load {
         this.#unacknowledged.push(batch);
         return batch;
       }
-      // An earlier run of this ingest has sent it.
+      // An earlier run of this ingest has sent the batch, and the service has committed it.
       this.#count(batch);
     }
   }
 
-  /** Takes up what the service says is committed: perhaps more than it could tell before the break. */
+  /**
+   * Continues after the last committed batch: acknowledgements may have been lost with the previous
+   * connection.
+   */
   resume(throughSeq: number): void {
     if (throughSeq < this.committedSeq)
-      throw new Error("The service has lost what it had committed: is it another database?");
+      throw new Error("The service has fewer committed batches than before: was the database replaced?");
     this.acknowledge(throughSeq);
   }
 
-  /** Lets go of the batches up to this one. */
+  /** Forgets the batches up to this number, which are committed. */
   acknowledge(throughSeq: number): void {
     this.committedSeq = throughSeq;
     while ((this.#unacknowledged[0]?.seq ?? Infinity) <= throughSeq)
@@ -78,7 +84,9 @@ export class Load {
     this.#bytesCommitted += bytes;
   }
 
-  /** Prints why rows were refused, once: the summary tells it again, for when a break swallowed it. */
+  /**
+   * Prints why rows were refused, once per row: the summary repeats errors whose acknowledgement may be lost.
+   */
   report(errors: RowError[]): void {
     for (const { seq, index, id, field, message } of errors) {
       const place = `batch ${seq}, row ${index}`;
@@ -89,7 +97,7 @@ export class Load {
     }
   }
 
-  /** A bar of what is committed, with numbers. */
+  /** A progress bar of the committed bytes, with numbers. */
   progress(): string {
     const share = this.#fileBytes === 0 ? 1 : Math.min(1, this.#bytesCommitted / this.#fileBytes);
     const perSecond = (this.#rowsCommitted * 1000) / (performance.now() - this.#startedAt);
@@ -98,12 +106,12 @@ export class Load {
   }
 }
 
-/** Prints a text that the next one replaces, where there is a terminal. */
+/** Prints a text to standard error; on a terminal the next text overwrites it. */
 export function show(text: string): void {
   process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`);
 }
 
-/** Prints a line. */
+/** Prints a line to standard error. */
 export function say(text: string): void {
   show(process.stderr.isTTY ? `${text}\n` : text);
 }

@@ -1,26 +1,26 @@
-/** A file of rows as the batches to send. */
+/** Reads a file of rows as batches. */
 import { createReadStream } from "node:fs";
 import { encodeRequest } from "./service.ts";
 
-/** A batch has so many bytes or rows: enough to be fast, few enough to be sent again. */
+/** A batch is complete at this many bytes or rows: large enough to be fast, small enough to resend. */
 const BATCH_BYTES = 1024 * 1024;
 const BATCH_ROWS = 10_000;
 
-/** Some rows of the file, ready to be sent. */
+/** A batch: consecutive rows of the file, already encoded. */
 export interface Batch {
-  /** 1, 2, 3, … */
+  /** Number of the batch: 1, 2, 3, … */
   seq: number;
-  /** Line of the file of each row, from 1. */
+  /** Line number of each row in the file, from 1. */
   lines: number[];
-  /** Bytes of these lines in the file. */
+  /** Bytes of the batch's lines in the file. */
   bytes: number;
-  /** The encoded message. */
+  /** The encoded `IngestRequest`. */
   message: Buffer;
 }
 
 /**
- * Reads a file, a line at a time, and cuts it into batches. The cuts depend on the file alone, so that
- * every run of an ingest gives the same rows the same number: only then can it go on where it stood.
+ * Reads a file line by line and splits it into batches. The split must depend only on the file: resuming is
+ * correct only if every run gives the same rows the same batch number.
  */
 export async function* readBatches(file: string): AsyncGenerator<Batch> {
   let seq = 0;
@@ -50,7 +50,7 @@ export async function* readBatches(file: string): AsyncGenerator<Batch> {
   if (rows.length > 0) yield cut();
 }
 
-/** `pgquiver.v1.EmbeddingInput` with its vector as bytes. */
+/** `pgquiver.v1.EmbeddingInput` with the vector as bytes. */
 interface Row {
   id: string;
   content: string;
@@ -75,16 +75,18 @@ function readRow(text: string, place: string): Row {
   }
 }
 
-/** The vector as little-endian float32. Without one the service embeds the text. */
+/**
+ * Encodes a vector as little-endian float32; empty without a vector, and the service then embeds the text.
+ */
 function readVector(vector: unknown): Buffer {
   if (vector === undefined || vector === null) return Buffer.alloc(0);
   if (typeof vector === "string") return Buffer.from(vector, "base64");
   if (!Array.isArray(vector)) throw new Error("'embedding' must be an array of numbers or base64");
-  // Every platform Node.js is built for, but one, is little-endian.
+  // Float32Array has the platform's byte order: little-endian on nearly all of them, but not on s390x.
   return Buffer.from(Float32Array.from(vector).buffer);
 }
 
-/** google.protobuf.Struct and Value as their protos define them: proto-loader knows nothing of JSON. */
+/** Converts an object to google.protobuf.Struct: proto-loader has no JSON mapping of Struct and Value. */
 function toStruct(object: object): { fields: Record<string, object> } {
   return { fields: Object.fromEntries(Object.entries(object).map(([key, value]) => [key, toValue(value)])) };
 }
@@ -98,7 +100,9 @@ function toValue(value: unknown): object {
   return { structValue: toStruct(value as object) };
 }
 
-/** Lines end with \n and nothing else: JSON may hold the other characters that node:readline splits at. */
+/**
+ * Splits a file at \n only: node:readline also splits at U+2028 and U+2029, which JSON strings may contain.
+ */
 async function* readLines(file: string): AsyncGenerator<string> {
   let rest = "";
   for await (const chunk of createReadStream(file, { encoding: "utf8" })) {

@@ -1,18 +1,18 @@
-/** The service as this client sees it: its messages, and what its errors mean. */
+/** The client's view of the service: message types, encoding, and classification of errors. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { status, type ServiceError } from "@grpc/grpc-js";
 import { fromJSON, loadSync, type MessageTypeDefinition, type ServiceDefinition } from "@grpc/proto-loader";
 
-/** What the service tells, of `pgquiver.v1.IngestEvent`. */
+/** The fields of `pgquiver.v1.IngestEvent` that this client uses. */
 export type IngestEvent =
   | { event: "opened"; opened: { resume_after_seq: number } }
   | { event: "committed"; committed: { through_seq: number; errors: RowError[] } }
   | { event: "draining" }
   | { event: "summary"; summary: Summary };
 
-/** Why a row was refused: the `index`-th of batch `seq`, from 0. */
+/** Why a row was refused; `index` is the row's position in batch `seq`, from 0. */
 export interface RowError {
   seq: number;
   index: number;
@@ -21,7 +21,7 @@ export interface RowError {
   message: string;
 }
 
-/** What the whole ingest came to. */
+/** The totals of the whole ingest. */
 export interface Summary {
   through_seq: number;
   rows_written: number;
@@ -35,9 +35,9 @@ const EMBEDDINGS = "pgquiver/v1/embeddings.proto";
 const types = loadProtos();
 
 /**
- * Loads our protos, with the vectors as `bytes`. On the wire a packed `repeated float` is nothing but
- * its length and its values as little-endian float32, so `bytes` under the same field number is the
- * same message; but the library copies it whole instead of writing 1,536 numbers one by one.
+ * Loads the protos, with the type of vectors changed to `bytes`. A packed `repeated float` has the same wire
+ * format as `bytes` of little-endian float32 with the same field number, but the library copies `bytes` as a
+ * block instead of encoding 1,536 numbers one by one.
  */
 function loadProtos() {
   const directory = mkdtempSync(join(tmpdir(), "ingest-"));
@@ -49,7 +49,7 @@ function loadProtos() {
       proto.replace("repeated float embedding = 3;", "bytes embedding = 3;"),
     );
     return loadSync(["pgquiver/v1/ingest.proto", "google/rpc/error_details.proto"], {
-      // google/api comes with protobufjs, on which proto-loader depends.
+      // protobufjs, a dependency of proto-loader, contains the protos of google/api.
       includeDirs: [directory, join(ROOT, "proto"), join(ROOT, "node_modules/protobufjs")],
       keepCase: true,
       longs: Number,
@@ -65,16 +65,16 @@ function loadProtos() {
 type Method = ServiceDefinition[string];
 const session = (types["pgquiver.v1.IngestService"] as ServiceDefinition)["IngestSession"] as Method;
 
-/** Path of the call. */
+/** The path of the RPC IngestSession. */
 export const sessionPath = session.path;
 
-/** Bytes of an `IngestRequest`: `{open}`, `{batch}` or `{finish}`. */
+/** Encodes an `IngestRequest`: `{open}`, `{batch}` or `{finish}`. */
 export const encodeRequest: (request: object) => Buffer = session.requestSerialize;
 
-/** An `IngestEvent` from its bytes. */
+/** Decodes an `IngestEvent`. */
 export const decodeEvent = session.responseDeserialize as (bytes: Buffer) => IngestEvent;
 
-/** google.rpc.Status, which comes with an error as the trailer `grpc-status-details-bin`. */
+/** google.rpc.Status: the details of an error, in the trailer `grpc-status-details-bin`. */
 const { Status } = fromJSON({
   nested: {
     Status: {
@@ -92,10 +92,13 @@ const RetryInfo = types["google.rpc.RetryInfo"] as MessageTypeDefinition<
   { retry_delay: { seconds: number; nanos: number } }
 >;
 
-/** How the end of a connection or of a service shows, with or without a proxy between. */
+/**
+ * Codes of transient errors: what a client sees, also through a proxy, when a connection or an instance ends.
+ */
 const TRANSIENT: (number | undefined)[] = [
   status.UNAVAILABLE,
-  // The ingest has moved on: most likely by our own last stream, whose break we noticed first.
+  // Another stream has advanced the ingest: probably our own previous one, whose end the service noticed
+  // later.
   status.ABORTED,
   status.CANCELLED,
   status.INTERNAL,
@@ -103,7 +106,7 @@ const TRANSIENT: (number | undefined)[] = [
   status.UNKNOWN,
 ];
 
-/** Tells of any error what it is, whether another attempt can help, and the least time to wait before it. */
+/** Returns an error's code and message, whether a retry can help, and the minimum wait before a retry. */
 export function describe(error: unknown) {
   const { code, details, message, metadata } = error as Partial<ServiceError>;
   const [bytes] = metadata?.get("grpc-status-details-bin") ?? [];
