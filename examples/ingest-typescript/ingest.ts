@@ -78,7 +78,7 @@ async function loadWhole(load: Load): Promise<Summary> {
   }
 }
 
-/** Opens one stream and sends what is not committed yet. Resolves when the ingest is complete. */
+/** Opens one stream and sends the uncommitted batches. Returns the summary of the complete ingest. */
 async function runSession(load: Load): Promise<Summary> {
   const { address, tls, key, store, ingestId, mode } = load.options;
   // A separate connection per channel: a shared one has its own reconnect backoff, which would delay ours.

@@ -56,7 +56,7 @@ export class Messages<Message> {
     const watch = () => {
       const leftMs = this.#isOwing ? idleMs : this.#silentSinceMs + idleMs - performance.now();
       if (leftMs > 0) timer = setTimeout(watch, leftMs);
-      else stopped.reject(deadlineExceeded(`The stream was silent for ${idleMs / 1000} seconds.`));
+      else stopped.reject(deadlineExceeded(`The stream was idle for ${idleMs / 1000} seconds.`));
     };
     let timer = setTimeout(watch, idleMs);
     draining.addEventListener("abort", drain, { once: true });

@@ -155,5 +155,5 @@ async function explainTaken(
   const ids = inputs.map((input) => input.id).filter((id) => id !== undefined);
   const [id] = await readPlaced(pool, tables, store, (placed) => findTakenIds(pool, placed, store.id, ids));
   const index = inputs.findIndex((input) => input.id === id);
-  return alreadyExists(`There is an embedding with id '${id}' already.`, `${path(Math.max(index, 0))}id`);
+  return alreadyExists(`An embedding with the id '${id}' already exists.`, `${path(Math.max(index, 0))}id`);
 }

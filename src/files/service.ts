@@ -206,7 +206,7 @@ function readUpload(messages: Messages<UploadFileRequest>, bytesMax: number, sig
   const describe = (): FileDescription => {
     if (description === undefined) throw missingParameter("metadata");
     if (announced !== undefined && announced !== BigInt(bytes)) {
-      const message = `Invalid 'bytes': the file was announced with ${announced} bytes, but ${bytes} came.`;
+      const message = `Invalid 'bytes': the file was announced with ${announced} bytes, but ${bytes} were received.`;
       throw invalidArgument("bytes", message);
     }
     return description;

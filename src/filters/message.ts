@@ -53,7 +53,7 @@ export function readFilter(message: FilterMessage, param = "filters"): Filter {
 function readComparison(node: FilterMessage, path: string): Filter {
   const type = COMPARISONS.get(node.type);
   if (type === undefined)
-    throw invalidArgument(`${path}.type`, `Invalid value: '${node.type}' is no filter type.`);
+    throw invalidArgument(`${path}.type`, `Invalid value: '${node.type}' is not a filter type.`);
   refuse(node.filters.length > 0, `${path}.filters`, type);
   const { key } = node;
   if (key === undefined || key === "") throw missingParameter(`${path}.key`);

@@ -103,7 +103,7 @@ export class GroupReader {
         const { message } = next.message;
         if (message.case === "finish") return group({ kind: "finish", finish: message.value });
         if (message.case !== "batch" && message.case !== "encodedBatch")
-          throw invalidArgument("message", "After 'open' a stream has 'batch' and 'finish' messages only.");
+          throw invalidArgument("message", "After 'open', expected a 'batch' or 'finish' message.");
         const read = this.#read(message.case === "batch" ? message.value : decodeBatch(message.value));
         if (read === undefined) continue;
         const reservation = this.#budget.tryReserve(read.bytes);

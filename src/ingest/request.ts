@@ -71,7 +71,7 @@ function readSettings(open: IngestOpen): IngestSettings {
     throw invalidArgument("open.on_error", `Invalid 'open.on_error': ${open.onError} is unknown.`);
   if (atomicity === "stream" && onError === "abort_batch") {
     const message =
-      "Invalid 'open.on_error': abort_batch leaves batches out, which 'atomicity' stream forbids.";
+      "Invalid 'open.on_error': 'atomicity' stream does not allow abort_batch, which skips batches.";
     throw invalidArgument("open.on_error", message);
   }
   if (open.dimensions !== undefined) checkRange("open.dimensions", open.dimensions, 1, limits.dimensions_max);

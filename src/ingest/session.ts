@@ -56,7 +56,7 @@ export async function openIngestSession(
 export function ingestConflict(key: IngestKey) {
   return aborted(
     "INGEST_CONFLICT",
-    `Ingest '${key.ingestId}' was moved on by another stream. Open it again to go on where it stands.`,
+    `Ingest '${key.ingestId}' was advanced by another stream. Open the ingest again to resume.`,
     "open.ingest_id",
   );
 }
@@ -74,7 +74,7 @@ export async function explainLoss(client: Queryable, { tables }: Database, key: 
 function ingestAborted(key: IngestKey) {
   return failedPrecondition(
     "INGEST_CONFLICT",
-    `Ingest '${key.ingestId}' was aborted and cannot go on.`,
+    `Ingest '${key.ingestId}' was aborted and cannot be resumed.`,
     "open.ingest_id",
   );
 }

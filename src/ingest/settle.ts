@@ -99,6 +99,6 @@ function findRepeats(rows: readonly PlacedRow[]): Set<PlacedRow> {
 }
 
 function takenFault(row: PlacedRow): RowFault {
-  const message = `There is an embedding with id '${row.id}' already.`;
+  const message = `An embedding with the id '${row.id}' already exists.`;
   return { seq: row.seq, index: row.index, id: row.id, code: "ALREADY_EXISTS", field: "id", message };
 }

@@ -54,7 +54,7 @@ export function vectorStoreService(
       if (row !== undefined) return toMessage(row);
       const earlier = key === undefined ? undefined : await findStore(pool, tables, id);
       if (earlier === undefined)
-        throw alreadyExists(`There is a vector store with id '${id}' already.`, "id");
+        throw alreadyExists(`A vector store with the id '${id}' already exists.`, "id");
       if (!isSameStore(store, earlier)) throw idempotencyConflict();
       return toMessage(earlier);
     },

@@ -174,9 +174,9 @@ function readMessage(desc: DescMessage, body: Buffer): Message {
   if (body.length === 0) throw unimplemented("The call has no message.");
   const end = body.length < PREFIX_BYTES ? Infinity : PREFIX_BYTES + body.readUInt32BE(1);
   if (body.length < end) {
-    throw invalidArgument(undefined, "The message ends before its length.", "INVALID_REQUEST");
+    throw invalidArgument(undefined, "The message is shorter than its length prefix.", "INVALID_REQUEST");
   }
-  if (body[0] !== 0) throw unreadable("The message is compressed, but 'grpc-encoding' does not say how.");
+  if (body[0] !== 0) throw unreadable("The message is compressed, but 'grpc-encoding' names no compression.");
   let message: Message;
   try {
     message = fromBinary(desc, body.subarray(PREFIX_BYTES, end));

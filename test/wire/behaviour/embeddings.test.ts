@@ -96,7 +96,7 @@ describe.each(protocols)("over $name", (protocol) => {
         code: "already_exists",
         reason: "ALREADY_EXISTS",
         param: "id",
-        message: "There is an embedding with id 'one' already.",
+        message: "An embedding with the id 'one' already exists.",
       });
       expect((await get("one")).content).toBe("first");
       expect((await store()).file_counts).toMatchObject({ completed: 1, total: 1 });

@@ -100,7 +100,7 @@ describe.each(protocols)("over $name", (protocol) => {
         code: "already_exists",
         reason: "ALREADY_EXISTS",
         param: "id",
-        message: "There is a vector store with id 'taken' already.",
+        message: "A vector store with the id 'taken' already exists.",
       });
       expect((await get("taken")).name).toBe("first");
     });

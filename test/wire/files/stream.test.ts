@@ -164,7 +164,7 @@ test.each<[string, object[], number, RegExp]>([
     "fewer bytes than announced",
     [{ metadata: { ...metadata, bytes: 2 } }, { data: Buffer.from("x") }],
     status.INVALID_ARGUMENT,
-    /announced with 2 bytes, but 1 came/,
+    /announced with 2 bytes, but 1 were received/,
   ],
   ["bytes first", [{ data: Buffer.alloc(100_000) }, { metadata }], status.INVALID_ARGUMENT, /'metadata'/],
   [

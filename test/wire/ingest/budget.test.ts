@@ -231,7 +231,7 @@ describe("with a limit of silence", async () => {
   const silence = {
     code: "deadline_exceeded",
     reason: "DEADLINE_EXCEEDED",
-    message: expect.stringContaining("silent"),
+    message: expect.stringContaining("idle for 2 seconds"),
   };
 
   test("a stream that falls silent ends, and keeps what is committed", async () => {

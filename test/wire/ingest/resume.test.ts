@@ -230,7 +230,7 @@ describe("with one client", () => {
         expect(outcome.reason).toMatchObject({
           code: "aborted",
           reason: "INGEST_CONFLICT",
-          message: expect.stringContaining("moved on by another stream"),
+          message: expect.stringContaining("advanced by another stream"),
         });
       }
     }
@@ -253,7 +253,7 @@ describe("with one client", () => {
     const aborted = {
       code: "failed_precondition",
       reason: "INGEST_CONFLICT",
-      message: "Ingest 'one' was aborted and cannot go on.",
+      message: "Ingest 'one' was aborted and cannot be resumed.",
     };
     await session.send(batches[2] as (typeof batches)[number]);
     await expect(session.next()).rejects.toMatchObject(aborted);
@@ -270,7 +270,7 @@ describe("with one client", () => {
     await session.send({ finish: { rows: 2 * SIZE } });
     await expect(session.next()).rejects.toMatchObject({
       code: "failed_precondition",
-      message: "Ingest 'one' was aborted and cannot go on.",
+      message: "Ingest 'one' was aborted and cannot be resumed.",
     });
   });
 
