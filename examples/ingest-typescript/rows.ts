@@ -82,7 +82,8 @@ function readVector(vector: unknown): Buffer {
   if (vector === undefined || vector === null) return Buffer.alloc(0);
   if (typeof vector === "string") return Buffer.from(vector, "base64");
   if (!Array.isArray(vector)) throw new Error("'embedding' must be an array of numbers or base64");
-  // Float32Array has the platform's byte order: little-endian on nearly all of them, but not on s390x.
+  // Float32Array has the platform's byte order: little-endian on nearly every platform of Node.js, but not on
+  // s390x.
   return Buffer.from(Float32Array.from(vector).buffer);
 }
 

@@ -42,8 +42,8 @@ interface Place {
 export class Buckets {
   readonly #url: string | undefined;
   /**
-   * S3 clients by endpoint and region. The AWS SDK is imported on first use: it would double the start-up
-   * time.
+   * S3 clients by endpoint and region. The AWS SDK is imported on first use: an import at start would double
+   * the start-up time.
    */
   readonly #clients = new Map<string, Promise<S3Client>>();
   readonly #timeouts: BucketTimeouts;

@@ -46,9 +46,9 @@ const TURN_CHARS = 32_768;
  * 2009) of words and of their character n-grams (Bojanowski et al., "Enriching Word Vectors with Subword
  * Information", 2017), weighted by log term frequency.
  *
- * Mean reciprocal rank of 298 questions of perlfaq, whose answers are among 1,098 texts of 1,100 characters
- * on average: words only 0.49, n-grams at half the words' weight 0.54, at equal weight 0.55; 512 dimensions
- * 0.48, 1,024 0.54, 1,536 0.55, 8,192 0.56.
+ * Mean reciprocal rank of 298 questions of perlfaq, whose answers are among 1,098 texts of about 1,100
+ * characters each: words only 0.49, n-grams at half the words' weight 0.54, at equal weight 0.55; 512
+ * dimensions 0.48, 1,024 0.54, 1,536 0.55, 8,192 0.56.
  */
 export function createLexicalEmbedder(dimensions = 1536): Embedder {
   return {

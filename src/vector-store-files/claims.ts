@@ -13,8 +13,8 @@ export interface Claim {
   file_id: string;
   chunking: Chunking;
   /**
-   * How often the file was claimed without being released, this claim included: each was a crash or a
-   * failure.
+   * Number of attempts, this one included. Attempts that ended by a shutdown, or because a provider or the
+   * database was unavailable, are not counted.
    */
   attempts: number;
   /** How often the file was released because a provider or the database was unavailable. */
