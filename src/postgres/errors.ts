@@ -163,6 +163,11 @@ export function isLockTimeout(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "55P03";
 }
 
+/** data_exception, such as pgvector's for two vectors of different dimensions. */
+export function isDataException(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "22000";
+}
+
 /** Whether a statement named a table that does not exist (42P01, undefined_table). */
 export function isUndefinedTable(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "42P01";

@@ -1,4 +1,5 @@
-import pg from "pg";
+import type pg from "pg";
+import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import type { SearchIndex } from "./nearest.ts";
@@ -68,7 +69,7 @@ export async function searchStore(
     if (typeof all === "string") return all;
     return { hits: all.map((row) => toHit(row, query)), method, isComplete: true };
   } catch (error) {
-    if (hits.length === 0 || !isTimeout(error)) throw error;
+    if (hits.length === 0 || !isCancelled(error)) throw error;
     return { hits, method: "index", isComplete: false };
   }
 }
@@ -109,16 +110,11 @@ async function runStatement(
 }
 
 /**
- * Whether an error shows a stale cache: undefined_table (42P01), or pgvector's error for other dimensions
- * (22000).
+ * Whether an error shows a stale cache: undefined_table, or the data_exception that pgvector
+ * throws for other dimensions.
  */
 function isSignOfChange(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && (error.code === "42P01" || error.code === "22000");
-}
-
-/** Whether a statement was cancelled (57014), which includes statement_timeout. */
-function isTimeout(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === "57014";
+  return isUndefinedTable(error) || isDataException(error);
 }
 
 function toHit({ value, id, content, metadata, file_id, filename }: FoundRow, query: SearchQuery): SearchHit {

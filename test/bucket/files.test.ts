@@ -93,7 +93,7 @@ test("an upload that is refused in the end leaves no object and no parts of one"
   for (const length of [100, 12_000_000, 21_000_000]) {
     const file = await toFile(noise(length), "a.bin");
     await expect(client.files.create({ file, purpose: "fun" as "evals" })).rejects.toThrow(OpenAI.APIError);
-    await vi.waitFor(async () => expect((await pool.query(states)).rows).toEqual([]), 10_000);
+    await vi.waitFor(async () => expect((await pool.query(states)).rows).toEqual([]), 60_000);
     expect([await listKeys(), await listBroken()]).toEqual([[], []]);
   }
 });

@@ -154,7 +154,7 @@ describe("stores", () => {
     await vi.waitFor(async () => {
       const { json } = await send("GET", `${path}/files/${file}`);
       expect(json["status"]).toBe("completed");
-    }, 20_000);
+    }, 60_000);
     await server.database.pool.query(
       "update vector_stores set last_active_at = '2026-01-01Z', expires_at = now() + interval '1 h' where id = $1",
       [store],
@@ -193,7 +193,7 @@ describe("stores", () => {
       const { json: current } = await send("GET", path);
       expect(Number(current["last_active_at"])).toBeGreaterThan(IDLE_SINCE);
       return current;
-    }, 10_000);
+    }, 60_000);
     expect(json["expires_at"]).toBe(Number(json["last_active_at"]) + 2 * 86_400);
   });
 

@@ -128,4 +128,4 @@ test("files that are damaged are told of with their directory and what to do", a
   await expect(openEmbedded({ directory: damaged, ...TEST_LIMITS })).rejects.toThrow(message);
   // Nor is the directory still held.
   await expect(openEmbedded({ directory: damaged, ...TEST_LIMITS })).rejects.toThrow(message);
-}, 120_000);
+}, 300_000);

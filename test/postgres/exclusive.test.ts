@@ -38,7 +38,7 @@ function start(name: string, work: (pool: pg.Pool, signal: AbortSignal) => Promi
 test("ends the work when it is stopped, and gives the connection back", async () => {
   const { running, work } = counted();
   const one = start("one", work("one"));
-  await vi.waitFor(() => expect(running.size).toBe(1), 10_000);
+  await vi.waitFor(() => expect(running.size).toBe(1), 60_000);
   await one.stop();
   expect(running.size).toBe(0);
   expect(one.errors).toEqual([]);
@@ -51,7 +51,7 @@ test("begins work again that has failed, and reports why", async () => {
     times++;
     throw new Error(`failure ${times}`);
   });
-  await vi.waitFor(() => expect(times).toBeGreaterThan(2), 10_000);
+  await vi.waitFor(() => expect(times).toBeGreaterThan(2), 60_000);
   await one.stop();
   expect(one.errors.slice(0, 2)).toEqual([new Error("failure 1"), new Error("failure 2")]);
 });
@@ -60,7 +60,7 @@ test.runIf(database.kind === "postgres")("lets one process work at a time", asyn
   const { running, work, most } = counted();
   const workers = ["one", "two", "three"].map((name) => start(name, work(name)));
   for (let left = workers.length; left > 0; left--) {
-    await vi.waitFor(() => expect(running.size).toBe(1), 10_000);
+    await vi.waitFor(() => expect(running.size).toBe(1), 60_000);
     const [name] = running;
     const worker = workers.find((candidate) => candidate.name === name);
     await worker?.stop();
@@ -74,7 +74,7 @@ test.runIf(database.kind === "postgres")("does different work at the same time",
   const { running, work } = counted();
   start("one", work("one"), "tests");
   start("two", work("two"), "other tests");
-  await vi.waitFor(() => expect(running.size).toBe(2), 10_000);
+  await vi.waitFor(() => expect(running.size).toBe(2), 60_000);
 });
 
 test.runIf(database.kind === "postgres")(
@@ -83,16 +83,16 @@ test.runIf(database.kind === "postgres")(
     const { running, pids, work } = counted();
     for (const name of ["one", "two"]) start(name, work(name));
     for (let round = 0; round < 5; round++) {
-      await vi.waitFor(() => expect(running.size).toBe(1), 10_000);
+      await vi.waitFor(() => expect(running.size).toBe(1), 60_000);
       const [name] = running;
       const pid = await vi.waitFor(() => {
         const found = pids.get(String(name));
         expect(found).toBeDefined();
         return found;
-      }, 10_000);
+      }, 60_000);
       pids.clear();
       await database.pool.query("select pg_terminate_backend($1)", [pid]);
-      await vi.waitFor(() => expect(pids.size).toBe(1), 10_000);
+      await vi.waitFor(() => expect(pids.size).toBe(1), 60_000);
       // One that has not heard of its loss yet still runs, and can do nothing: see the next test.
     }
   },

@@ -25,7 +25,7 @@ const isNative = database.kind === "postgres";
 
 const untilState = (id: string, state: string) =>
   vi.waitFor(async () => expect(await findIndex(database, id)).toMatchObject({ index_state: state }), {
-    timeout: 20_000,
+    timeout: 60_000,
     interval: 10,
   });
 
@@ -99,7 +99,7 @@ test.runIf(isNative)("waits for a writer that began before the copy and ends aft
       // The switch has been tried, and put off.
       expect(rows).toEqual([{ phase: "following", retry_at: expect.any(Date) }]);
     },
-    { timeout: 10_000 },
+    { timeout: 60_000 },
   );
   expect(await findIndex(database, id)).toMatchObject({ own_table: null, index_state: "moving" });
   mayCommit.resolve();
@@ -128,7 +128,7 @@ test.runIf(isNative)("copies what was changed in a subtransaction, too", async (
       expect(
         (await pool.query("select phase from pgquiver_indexes where vector_store_id = $1", [id])).rows,
       ).toEqual([{ phase: "following" }]),
-    10_000,
+    60_000,
   );
   await other.query("savepoint a");
   await other.query("update embeddings set content = 'inner' where vector_store_id = $1 and id = 'e1'", [id]);
@@ -186,7 +186,7 @@ test("leaves nothing of a store that is deleted at any moment", async () => {
   }
   await vi.waitFor(
     async () => expect((await pool.query("select from pgquiver_indexes where due")).rowCount).toBe(0),
-    10_000,
+    60_000,
   );
   expect(await findLeftovers(database)).toEqual(before);
   expect((await pool.query("select from embeddings where vector_store_id like 'deleted %'")).rowCount).toBe(
@@ -213,7 +213,7 @@ test.runIf(isNative)("deletes a store whose table is in use, and drops the table
   await reader.query("commit");
   reader.release();
   await vi.waitFor(async () => expect((await findLeftovers(database)).tables).not.toContain(table), {
-    timeout: 10_000,
+    timeout: 60_000,
   });
   expect((await readTexts(database, id)).size).toBe(5);
   expect(worker.errors).toEqual([]);
@@ -238,7 +238,7 @@ test.runIf(isNative)("stops a build that is no longer wanted, without ado", asyn
           )
         ).rows,
       ).toEqual([{ phase: expect.stringMatching(/^waiting for/) }]),
-    { timeout: 20_000 },
+    { timeout: 60_000 },
   );
   await setPolicy(database, id, "never");
   await untilState(id, "none");

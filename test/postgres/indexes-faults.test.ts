@@ -50,7 +50,7 @@ async function untilDone(id: string, state: string): Promise<void> {
   await vi.waitFor(
     async () => expect(await findIndex(database, id)).toMatchObject({ index_state: state, due: false }),
     {
-      timeout: 10_000,
+      timeout: 60_000,
       interval: 10,
     },
   );
@@ -141,5 +141,5 @@ test.runIf(database.kind === "postgres").each([
   async ({ prepare, change, state, least }) => {
     expect(await breakEverywhere(prepare, change, state)).toBeGreaterThan(least);
   },
-  120_000,
+  300_000,
 );

@@ -23,7 +23,7 @@ afterAll(() => database.close());
 const { pool, tables } = database;
 
 async function until(id: string, expected: Record<string, unknown>): Promise<void> {
-  await vi.waitFor(async () => expect(await findPlan(id)).toMatchObject(expected), 20_000);
+  await vi.waitFor(async () => expect(await findPlan(id)).toMatchObject(expected), 60_000);
 }
 
 async function findPlan(id: string): Promise<Record<string, unknown>> {
@@ -210,7 +210,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     await setPolicy(database, id, "always");
     const builds =
       "from pg_stat_progress_create_index where datname = current_database() and phase like 'waiting for%'";
-    await vi.waitFor(async () => expect((await pool.query(`select ${builds}`)).rowCount).toBe(1), 20_000);
+    await vi.waitFor(async () => expect((await pool.query(`select ${builds}`)).rowCount).toBe(1), 60_000);
     await pool.query(`select pg_cancel_backend(pid) ${builds}`);
     await until(id, { attempts: 1, last_error: "canceling statement due to user request" });
     expect(worker.errors).toHaveLength(1);

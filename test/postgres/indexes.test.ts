@@ -28,7 +28,7 @@ async function untilState(id: string, state: string): Promise<void> {
   await vi.waitFor(
     async () => expect(await findIndex(database, id)).toMatchObject({ index_state: state, due: false }),
     {
-      timeout: 20_000,
+      timeout: 60_000,
       interval: 20,
     },
   );
@@ -178,7 +178,7 @@ test("says why an index cannot be built, and tries again", async () => {
   await pool.query("delete from embeddings where vector_store_id = $1", [id]);
   const worker = startTestWorker(database);
   await vi.waitFor(async () => expect((await findIndex(database, id)).attempts).toBeGreaterThan(1), {
-    timeout: 10_000,
+    timeout: 60_000,
   });
   expect(await findIndex(database, id)).toMatchObject({
     index_state: "failed",
@@ -198,7 +198,7 @@ test("puts an index off while rows are loaded, though not for ever", async () =>
     [id],
   );
   const patient = startTestWorker(database, { thresholdBytes: 1, quietMs: 60_000, patienceMs: 600_000 });
-  await vi.waitFor(async () => expect((await findIndex(database, id)).index_state).toBe("waiting"), 10_000);
+  await vi.waitFor(async () => expect((await findIndex(database, id)).index_state).toBe("waiting"), 60_000);
   const other = await newStore(100);
   await untilState(other, "ready");
   expect(await findIndex(database, id)).toMatchObject({ index_state: "waiting", own_table: null });

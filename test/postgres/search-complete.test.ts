@@ -44,7 +44,7 @@ describe("in a store with an index", () => {
       queries: QUERIES,
       metadata: (row) => ({ place: placeOf(row), band: bandOf(row) }),
     }));
-  }, 120_000);
+  }, 300_000);
 
   /** Shuffled, so that what a filter leaves is of all clusters: 7,919 has no divisor in common with the rows. */
   const placeOf = (row: number) => (row * 7_919) % ROWS;

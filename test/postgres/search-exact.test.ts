@@ -71,7 +71,7 @@ test("finds what a comparison of all vectors finds, best first, ties by id, zero
     }),
     { seed, numRuns: queriesTried },
   );
-}, 120_000);
+}, 300_000);
 
 /** As pgvector computes it (src/vector.c, cosine_distance); infinite for a vector of zeros. */
 function distanceBetween(a: Vector, b: Vector): number {

@@ -54,7 +54,7 @@ export async function expectExactCounts(
 /** Expects every database connection back in the pool and nobody waiting for one, soon: background work uses it too. */
 export async function expectNoLeak({ database: { pool } }: Pick<TestServer, "database">): Promise<void> {
   const counts = () => ({ busy: pool.totalCount - pool.idleCount, waiting: pool.waitingCount });
-  await vi.waitFor(() => expect(counts()).toEqual({ busy: 0, waiting: 0 }), { timeout: 10_000 });
+  await vi.waitFor(() => expect(counts()).toEqual({ busy: 0, waiting: 0 }), { timeout: 60_000 });
 }
 
 /** Sends these messages, ends the stream and returns the reply. */

@@ -1,6 +1,6 @@
 import { createApplication } from "../../src/application.ts";
 import { pino, type Logger } from "pino";
-import type { Config } from "../../src/config.ts";
+import { readConfig, type Config } from "../../src/config.ts";
 import type { Embedder } from "../../src/models/embedder.ts";
 import { createLexicalEmbedder } from "../../src/models/lexical.ts";
 import type { Database } from "../../src/postgres/database.ts";
@@ -25,7 +25,7 @@ export interface TestServerOptions {
   embedder?: Embedder;
   /** Default none. */
   apiKeys?: string[];
-  /** Default 32 MiB. */
+  /** Default: as in production. */
   requestBytesMax?: number;
   corsOrigins?: string[];
   /** Default: as in production. */
@@ -42,31 +42,34 @@ export interface TestServerOptions {
   log?: Logger;
 }
 
+/** The configuration of a service for which no variable is set. */
+const production = readConfig({});
+
+/** Several test files build indexes on one server at the same time. */
+const INDEX_MEMORY_BYTES = 256 * 1024 * 1024;
+
 /** Starts the service as `main.ts` does. */
 export async function startServer(options: TestServerOptions = {}): Promise<TestServer> {
-  const { apiKeys = [], corsOrigins = [], requestBytesMax = 32 * 1024 * 1024 } = options;
   const database = options.database ?? (await openTestDatabase());
   const { server, stop } = await createApplication(
     database,
     options.embedder ?? createLexicalEmbedder(),
     {
-      apiKeys,
-      corsOrigins,
-      requestBytesMax,
+      ...production,
+      apiKeys: options.apiKeys ?? [],
+      corsOrigins: options.corsOrigins ?? [],
+      requestBytesMax: options.requestBytesMax ?? production.requestBytesMax,
       port: options.port,
-      ingest: { memoryBytes: 96 * 1024 * 1024, idleMs: 30_000, ...options.ingest },
+      ingest: { ...production.ingest, ...options.ingest },
       indexes: {
+        ...production.indexes,
         isWorking: false,
-        thresholdBytes: 50 * 1024 * 1024,
-        memoryBytes: 256 * 1024 * 1024,
-        workers: 2,
-        language: "english",
+        memoryBytes: INDEX_MEMORY_BYTES,
         ...options.indexes,
       },
-      search: { exactTimeoutMs: 10_000, textSearchLanguage: "english", ...options.search },
-      expiry: { sweepSeconds: 0, graceSeconds: 86_400 },
-      files: { bytesMax: 512 * 1024 * 1024, bucketUrl: undefined, workers: 4, ...options.files },
-      listen: { host: "127.0.0.1", port: 0, tls: undefined, isRestricted: false },
+      search: { ...production.search, ...options.search },
+      expiry: { ...production.expiry, sweepSeconds: 0 },
+      files: { ...production.files, ...options.files },
     },
     options.log ?? pino({ level: "silent" }),
   );

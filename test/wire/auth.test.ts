@@ -104,7 +104,7 @@ async function callEmpty(transport: Transport, method: DescMethod, authorization
       await transport.unary(
         method as DescMethod & { methodKind: "unary" },
         undefined,
-        10_000,
+        60_000,
         headers,
         message,
       )
@@ -113,7 +113,7 @@ async function callEmpty(transport: Transport, method: DescMethod, authorization
   const reply = await transport.stream(
     method as DescMethod & { methodKind: "server_streaming" },
     undefined,
-    10_000,
+    60_000,
     headers,
     only(message),
   );

@@ -79,8 +79,8 @@ async function expectCancelled(rpc: string, protocol: string, abandon: () => Pro
   const before = await countOutcomes(rpc, protocol);
   await abandon();
   const expected = { ...before, cancelled: (before["cancelled"] ?? 0) + 1 };
-  await expect.poll(() => countOutcomes(rpc, protocol), { timeout: 20_000 }).toEqual(expected);
-  await expect.poll(() => lines.length, { timeout: 20_000 }).toBeGreaterThan(0);
+  await expect.poll(() => countOutcomes(rpc, protocol), { timeout: 60_000 }).toEqual(expected);
+  await expect.poll(() => lines.length, { timeout: 60_000 }).toBeGreaterThan(0);
   expect(lines).toEqual([
     expect.objectContaining({ rpc: `pgquiver.v1.${rpc}`, level: 30, code: "Canceled" }),
   ]);

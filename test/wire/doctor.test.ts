@@ -67,7 +67,7 @@ test("beside a service that runs on the embedded database, that service looks it
   ]);
   service.child.kill("SIGTERM");
   await service.ended;
-}, 120_000);
+}, 300_000);
 
 test("a configuration that is wrong is told as at a start", async () => {
   const { code, lines, errors } = await runDoctor({ DATABASE_URL: "mysql://db" });

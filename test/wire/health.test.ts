@@ -195,7 +195,7 @@ describe("Watch", () => {
     await vi.waitFor(async () => {
       const stream = openWatch(client);
       expect((await statusesOf(stream).next()).value).toBe("SERVING");
-    }, 10_000);
+    }, 60_000);
   });
 });
 
@@ -221,7 +221,7 @@ describe("ready", () => {
     expect(await health.ready()).toBe(false);
     expect(check).toHaveBeenCalledTimes(1);
     gate.resolve();
-    await vi.waitFor(async () => expect(await health.ready()).toBe(true), 10_000);
+    await vi.waitFor(async () => expect(await health.ready()).toBe(true), 60_000);
     expect(check).toHaveBeenCalledTimes(2);
   });
 

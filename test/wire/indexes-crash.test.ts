@@ -45,5 +45,5 @@ test.runIf(database.kind === "postgres")(
     expect([tables.length, indexes.length]).toEqual([STORES.length, STORES.length]);
     expect(indexes.filter((name) => name.endsWith("(invalid)"))).toEqual([]);
   },
-  120_000,
+  300_000,
 );

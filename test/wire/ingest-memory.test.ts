@@ -187,7 +187,7 @@ test("200 clients that stop in the midst of a message take little memory and no 
   await expectRefusals(clients);
   await Promise.all(clients.map(({ close }) => close()));
   await expectFree(service);
-}, 120_000);
+}, 300_000);
 
 if (inject("template").kind === "postgres") {
   test("100 clients that send as fast as they can to a stalled database are held back or refused", async () => {
@@ -208,10 +208,10 @@ if (inject("template").kind === "postgres") {
     expect(await service.growth()).toBeLessThan(ALLOWANCE_BYTES);
     await expectRefusals(clients);
     await Promise.all(clients.map(({ close }) => close()));
-    await vi.waitFor(async () => expect(await countBusy(service.databaseUrl)).toBe(0), 30_000);
+    await vi.waitFor(async () => expect(await countBusy(service.databaseUrl)).toBe(0), 60_000);
     await blocker.query("rollback");
     await expectFree(service);
-  }, 120_000);
+  }, 300_000);
 
   test("a client that sends as fast as it can takes little memory however much it sends", async () => {
     const service = await serve();
@@ -223,5 +223,5 @@ if (inject("template").kind === "postgres") {
     client.finish();
     expect(await client.ended).toBeUndefined();
     expect(await service.growth()).toBeLessThan(ALLOWANCE_BYTES);
-  }, 120_000);
+  }, 300_000);
 }

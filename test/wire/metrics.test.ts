@@ -7,7 +7,7 @@ import { expectError, send } from "../support/http.ts";
 import { startServer } from "../support/server.ts";
 
 const key = "sk-metrics";
-const PATIENCE = { timeout: 30_000 };
+const PATIENCE = { timeout: 60_000 };
 const server = await startServer({ apiKeys: [key] });
 const grpc = grpcByGrpcJs.connect(server);
 const rest = restOverHttp1.connect(server);

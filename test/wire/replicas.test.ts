@@ -68,7 +68,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
           await replicas.check();
           expect(replicas.states()[0]?.problem).toEqual(problem);
         },
-        { timeout: 20_000, interval: 50 },
+        { timeout: 60_000, interval: 50 },
       );
     await settle(undefined);
     return { server, replicas, primary, send, makeStore, search, settle };
@@ -107,7 +107,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
         rows[0].position,
       ]);
       expect(replayed.rows[0].done).toBe(true);
-    }, 10_000);
+    }, 60_000);
   }
 
   async function pauseReplay(): Promise<void> {
@@ -115,7 +115,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
     await vi.waitFor(async () => {
       const { rows } = await onReplica("select pg_get_wal_replay_pause_state() as state");
       expect(rows[0].state).toBe("paused");
-    }, 10_000);
+    }, 60_000);
     onTestFinished(async () => void (await onReplica("select pg_wal_replay_resume()")));
   }
 
@@ -256,7 +256,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
         for (let repeat = 0; repeat < 20; repeat++) expect(await search(path)).toEqual(contents);
         expect((await send("GET", `${path}/index`)).json).toMatchObject({ state: "ready" });
       },
-      { timeout: 20_000, interval: 10 },
+      { timeout: 60_000, interval: 10 },
     );
     await catchUp(primary);
     expect(await isAsked(async () => expect(await search(path)).toEqual(contents))).toBe(true);
@@ -266,7 +266,7 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
     const { replicas } = await serve([replicaUrl, replicaUrl]);
     await vi.waitFor(
       () => expect(replicas.states().map(({ problem }) => problem)).toEqual([undefined, undefined]),
-      10_000,
+      60_000,
     );
     const { signal } = new AbortController();
     const { promise: until, resolve: finish } = Promise.withResolvers<void>();

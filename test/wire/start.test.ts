@@ -73,7 +73,7 @@ describe("the log", () => {
       `${" ".repeat(15)}embedder  the built-in pgquiver-lexical-v1, which matches words, not meaning`,
       `${" ".repeat(15)}docs      ${join(ROOT, "README.md")}`,
     ]);
-  }, 120_000);
+  }, 300_000);
 
   test("is text without colours by LOG_FORMAT where there is no terminal", async () => {
     const { output, ended } = start({ PORT: "x", LOG_FORMAT: "text" });
@@ -139,7 +139,7 @@ describe("what is probably a mistake is a warning", () => {
       /127\.0\.0\.1:\d+\/v1 does not answer \(connect ECONNREFUSED 127\.0\.0\.1:\d+\)\./,
     );
     expect(messages.indexOf(warning)).toBeGreaterThan(messages.indexOf("Ready"));
-  }, 120_000);
+  }, 300_000);
 });
 
 test("a password that the database refuses ends the start with what to do, and without the password", async () => {
@@ -203,7 +203,7 @@ describe("a signal", () => {
     child.kill("SIGTERM");
     expect(await ended).toMatchObject({ code: 0, fatal: undefined, errors: "" });
     expect(messages.at(-1)).toBe("Stopped");
-  }, 120_000);
+  }, 300_000);
 
   test("to `npm start` ends the service too", async () => {
     const data = join(await makeDirectory(), "data");
@@ -216,5 +216,5 @@ describe("a signal", () => {
     // Its output ends with the last process that has it.
     await ended;
     expect(messages.at(-1)).toBe("Stopped");
-  }, 120_000);
+  }, 300_000);
 });

@@ -32,7 +32,7 @@ async function call(script: string): Promise<string> {
 test.runIf(hasPython)(
   "Python code generated from the bundle calls the service (runs where protoc, its plugin and grpcio are installed)",
   async () => expect(await call("python.sh")).toBe("Python: 3 rows written and read\n"),
-  120_000,
+  300_000,
 );
 
 test.runIf(hasGo)(

@@ -41,7 +41,7 @@ describe.each(protocols)("over $name", (protocol) => {
       const store = await get();
       expect(store.last_active_at).toBeGreaterThanOrEqual(seconds);
       return store;
-    }, 10_000);
+    }, 60_000);
 
   const uses: [string, Json][] = [
     ["SearchService/Search", { embedding: [1] }],

@@ -24,7 +24,7 @@ function connect(protocol: Protocol) {
         expect(index.state).toBe(state);
         return index;
       },
-      { timeout: 15_000, interval: 20 },
+      { timeout: 60_000, interval: 20 },
     );
   return { call, createStore, update, get, untilState };
 }
@@ -208,17 +208,17 @@ describe.each([restOverHttp1, grpcByGrpcJs])("over $name", (protocol) => {
       });
     await add("a");
     await update(id, { precision: "float32" });
-    await vi.waitFor(async () => expect((await get(id)).precision).toBe("float32"), { timeout: 15_000 });
+    await vi.waitFor(async () => expect((await get(id)).precision).toBe("float32"), { timeout: 60_000 });
     await add("b");
     expect((await update(id, { precision: null })).requested.precision).toBeNull();
-    await vi.waitFor(async () => expect((await get(id)).precision).toBe("float16"), { timeout: 15_000 });
+    await vi.waitFor(async () => expect((await get(id)).precision).toBe("float16"), { timeout: 60_000 });
     expect((await call("IndexService/RebuildIndex", { vector_store_id: id })).state).toBe("ready");
     await add("c");
     await update(id, { policy: "never" });
     expect(await untilState(id, "none")).toMatchObject({ policy: "never", table: first.table, rows: 3 });
     await vi.waitFor(
       async () => expect(await get(id)).toMatchObject({ method: null, index_bytes: 0 }),
-      10_000,
+      60_000,
     );
     const { data } = await call("EmbeddingService/ListEmbeddings", { vector_store_id: id, order: "asc" });
     expect(data.map((embedding: Reply) => embedding.id)).toEqual(["a", "b", "c"]);

@@ -54,7 +54,7 @@ test.runIf(inject("template").kind === "postgres")(
     expect(bytes).toBe(file.bytes);
     expect((await peakOf(service.process.pid)) - idleBytes).toBeLessThan(ALLOWANCE_BYTES);
   },
-  120_000,
+  300_000,
 );
 
 /** What comes before and after a file's bytes. */

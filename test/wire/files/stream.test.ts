@@ -76,12 +76,12 @@ async function countRows() {
 }
 
 async function expectNothing() {
-  await vi.waitFor(async () => expect(await countRows()).toEqual({ files: 0, parts: 0 }), 10_000);
+  await vi.waitFor(async () => expect(await countRows()).toEqual({ files: 0, parts: 0 }), 60_000);
 }
 
 /** Waits until parts of an unfinished upload are stored. */
 async function untilBegun() {
-  await vi.waitFor(async () => expect((await countRows()).parts).toBeGreaterThan(0), 10_000);
+  await vi.waitFor(async () => expect((await countRows()).parts).toBeGreaterThan(0), 60_000);
 }
 
 test("a file goes in and comes out over gRPC, in messages of other sizes", async () => {

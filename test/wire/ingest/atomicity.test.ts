@@ -34,7 +34,7 @@ const ids = makeRows(150, "r", 50).map(({ id }) => id);
 /** Resolves when the service holds a transaction open. */
 async function transactionIsOpen(): Promise<void> {
   await vi.waitFor(() => expect(pool.idleCount).toBeLessThan(pool.totalCount), {
-    timeout: 10_000,
+    timeout: 60_000,
     interval: 5,
   });
 }
@@ -50,7 +50,7 @@ async function expectStoredByAnotherTry(): Promise<void> {
   // Refused as long as the one before counts among the whole streams.
   const summary = await vi.waitFor(
     () => ingestAll(client, [open(storeId, whole), ...batches, { finish: { rows: 150 } }]),
-    10_000,
+    60_000,
   );
   expect(summary).toMatchObject({ state: "INGEST_STATE_COMPLETED", rows_written: 150, through_seq: 3 });
   expect(await readIds(server, storeId)).toEqual(ids);
@@ -153,7 +153,7 @@ describe.each([grpcJs, connectNode])("a whole stream with $name", (library) => {
         // Refused as long as the one before counts among the whole streams.
         await session.next();
         return session;
-      }, 10_000);
+      }, 60_000);
       for (const message of batches) void send(message);
       cancel();
       await expect(next()).rejects.toMatchObject({ code: "cancelled" });

@@ -66,7 +66,7 @@ describe("with memory for one stream", async () => {
         ]);
         expect(summary.rows_written).toBe(1);
       },
-      { timeout: 10_000, interval: 50 },
+      { timeout: 60_000, interval: 50 },
     );
     await expectNoLeak(server);
   }

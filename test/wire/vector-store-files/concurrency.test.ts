@@ -102,4 +102,4 @@ test("counts and chunks are right after any mix of changes at the same time", as
        and chunk_index < chunk_count and chunk.id = file_id || '_' || chunk_index, false)`,
   );
   expect(rows).toEqual([]);
-}, 120_000);
+}, 300_000);

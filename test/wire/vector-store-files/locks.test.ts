@@ -40,7 +40,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     const deletion = client.vectorStores.delete(storeId);
     const waiting =
       "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    await vi.waitFor(async () => expect((await pool.query(waiting)).rowCount).toBeGreaterThan(0), 10_000);
+    await vi.waitFor(async () => expect((await pool.query(waiting)).rowCount).toBeGreaterThan(0), 60_000);
     await other.query("commit");
     expect(await deletion).toMatchObject({ deleted: true });
     const left = await pool.query(`select from ${tables.vectorStoreFiles} where vector_store_id = $1`, [

@@ -68,4 +68,4 @@ test("chunks that cannot be stored in the time allowed are not embedded again an
   });
   const { rows } = await database.pool.query("select attempts, retries from pgquiver_vector_store_files");
   expect(rows).toEqual([{ attempts: 5, retries: 0 }]);
-}, 120_000);
+}, 300_000);

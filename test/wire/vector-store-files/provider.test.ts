@@ -304,7 +304,7 @@ test.runIf(isNative)("leases are renewed while what attempts have left behind is
   release();
   await server.stop(10_000);
   // The sweep has ended with the service, though it still had to wait.
-  await vi.waitFor(async () => expect((await database.probe.query(waiting)).rowCount).toBe(0), 10_000);
+  await vi.waitFor(async () => expect((await database.probe.query(waiting)).rowCount).toBe(0), 60_000);
 });
 
 test.runIf(isNative)("leases are renewed while all connections are busy", async () => {
