@@ -11,6 +11,7 @@ import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
+import { FairQueue } from "./api/fair-queue.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { createDocumentReader } from "./documents/reader.ts";
@@ -27,7 +28,7 @@ import { ingestService } from "./ingest/service.ts";
 import { limits } from "./limits.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { modelService } from "./models/service.ts";
-import { monitorDatabase, monitorEmbedder, monitorIngest } from "./monitoring/gauges.ts";
+import { monitorDatabase, monitorEmbedder, monitorIngest, monitorSearches } from "./monitoring/gauges.ts";
 import type { Database } from "./postgres/database.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/pool.ts";
@@ -176,10 +177,26 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
       ...define(FileService, fileService(database, buckets, { bytesMax: config.files.bytesMax, idleMs })),
       admit,
     },
-    define(SearchService, searchService(database, embedder, config.search)),
+    define(SearchService, searchService(database, embedder, config.search, createSearchQueue(parts))),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
   ];
+}
+
+/** The share of the connections that searches may use together; the rest is kept back for writes and reads. */
+const SEARCH_SHARE = 3 / 4;
+
+function createSearchQueue({ database, metrics }: Parts): FairQueue {
+  const connections = Math.max(1, Math.floor((database.pool.options.max ?? 1) * SEARCH_SHARE));
+  const servers = 1 + (database.replicas?.states().length ?? 0);
+  const queue = new FairQueue({
+    permits: connections * servers,
+    waitingMax: limits.searches_waiting_max,
+    waitMsMax: limits.search_wait_ms_max,
+    noun: "searches",
+  });
+  monitorSearches(metrics, queue);
+  return queue;
 }
 
 /** How often stores are looked for that need an index, and whether another process has left this work. */

@@ -98,6 +98,7 @@ export const variables = z.object({
   INDEX_BUILD_MEMORY_BYTES: integer(1024 * 1024 * 1024, 64 * 1024 * 1024, 1024 * 1024 * 1024 * 1024),
   INDEX_BUILD_WORKERS: integer(2, 0, 1024),
   SEARCH_EXACT_TIMEOUT_SECONDS: integer(10, 1, 3600),
+  SEARCH_TIMEOUT_SECONDS: integer(20, 1, 3600),
   TEXT_SEARCH_LANGUAGE: optional.transform((value) => value ?? "english"),
   SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
   LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),
@@ -177,6 +178,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     search: {
       exactTimeoutMs:
         Math.min(settings.SEARCH_EXACT_TIMEOUT_SECONDS, settings.DATABASE_STATEMENT_TIMEOUT_SECONDS) * 1000,
+      timeoutMs: settings.SEARCH_TIMEOUT_SECONDS * 1000,
       textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,
     },
     shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1000,

@@ -19,6 +19,9 @@ export const limits = {
    */
   batch_searches_max: 100,
   search_concurrency_max: 4,
+  /** Searches that wait for their turn, in this process and of one caller half as many; and how long each, in ms. */
+  searches_waiting_max: 1_024,
+  search_wait_ms_max: 10_000,
   /**
    * Characters of text and metadata in the results of one call; bounds the memory of batch searches. One
    * search never reaches it: 50 results of at most 1 MiB of text and 64 KiB of metadata each.

@@ -1,4 +1,5 @@
 import type { ByteBudget } from "../api/byte-budget.ts";
+import type { FairQueue } from "../api/fair-queue.ts";
 import type { Embedder } from "../models/embedder.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
@@ -107,6 +108,11 @@ export function monitorIngest(metrics: Metrics, budget: ByteBudget): (rows: numb
     () => budget.used,
   );
   return metrics.addCounter("pgquiver_ingest_rows_total", "Rows that bulk ingest has written and committed.");
+}
+
+/** Registers the metric of the queue of searches. */
+export function monitorSearches(metrics: Metrics, queue: FairQueue): void {
+  metrics.addGauge("pgquiver_searches_waiting", "Searches that wait for their turn.", () => queue.waiting);
 }
 
 /** Registers the metrics of the embedder. Returns a wrapper of `embedder` that updates them. */

@@ -1,7 +1,8 @@
 import { mapConcurrently } from "../api/concurrency.ts";
+import type { FairQueue } from "../api/fair-queue.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
 import { checkDimensions } from "../embeddings/vector.ts";
-import { conflict, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
+import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Embedder, Embeddings } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
@@ -20,6 +21,8 @@ import { StoreCache, type CachedStore } from "./store-cache.ts";
 export interface SearchOptions {
   /** Timeout in ms of the exact search that follows an index search with too few results. */
   exactTimeoutMs: number;
+  /** Timeout in ms of one search call, from the store's row to the last result; embedding has its own. */
+  timeoutMs: number;
   /** Postgres text search configuration of stores that name none, such as "english". */
   textSearchLanguage: string;
 }
@@ -32,6 +35,12 @@ export interface SearchResults {
   tokens: number;
 }
 
+/** Who searches: for fair queueing, and to cancel what nobody waits for. */
+export interface SearchCall {
+  caller: string;
+  signal: AbortSignal;
+}
+
 /** Attempts per search when the cached store row proves stale or the store changes during the search. */
 const ATTEMPTS_MAX = 5;
 
@@ -40,14 +49,16 @@ export class Searcher {
   readonly #database: Database;
   readonly #embedder: Embedder;
   readonly #options: SearchOptions;
+  readonly #queue: FairQueue;
   readonly #stores = new StoreCache(limits.known_stores_max);
   readonly #touches: LastActiveUpdater;
   readonly #concurrencyMax: number;
 
-  constructor(database: Database, embedder: Embedder, options: SearchOptions) {
+  constructor(database: Database, embedder: Embedder, options: SearchOptions, queue: FairQueue) {
     this.#database = database;
     this.#embedder = embedder;
     this.#options = options;
+    this.#queue = queue;
     this.#touches = new LastActiveUpdater(database.pool, database.tables);
     // One request may use at most half of the pool's connections, so that a batch cannot starve other
     // requests.
@@ -60,14 +71,15 @@ export class Searcher {
    * has expired, and a conflict when the store keeps changing. A store that is not cached is read before
    * anything is embedded; a cached row is verified by the search statement itself, which saves a round trip.
    */
-  async run(storeId: string, searches: readonly Search[], signal: AbortSignal): Promise<SearchResults> {
+  async run(storeId: string, searches: readonly Search[], call: SearchCall): Promise<SearchResults> {
+    const { signal } = call;
     let embeddings: Promise<Embeddings> | undefined;
     const embed = () => (embeddings ??= this.#embed(searches, signal));
     let known = this.#stores.get(storeId);
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       const store = known ?? (await this.#readStore(storeId));
       try {
-        const results = await this.#attempt(store, searches, embed, signal);
+        const results = await this.#attempt(store, searches, embed, call);
         if (results !== "stale") {
           this.#touches.touch(storeId);
           return results;
@@ -87,7 +99,7 @@ export class Searcher {
     store: CachedStore & { embedding_count?: string },
     searches: readonly Search[],
     embed: () => Promise<Embeddings>,
-    signal: AbortSignal,
+    call: SearchCall,
   ): Promise<SearchResults | "stale"> {
     for (const { vector, path } of searches) {
       if (vector !== undefined) checkDimensions(vector, store.dimensions, store.id, `${path}embedding`);
@@ -97,12 +109,14 @@ export class Searcher {
     if (store.embedding_count === "0") return { found: searches.map(() => []), tokens: 0 };
     const { vectors, tokens } = isEmbedding ? await embed() : { vectors: [], tokens: 0 };
     const queries = this.#toQueries(store, searches, vectors);
-    const found = await readFresh(
-      this.#database,
-      store.id,
-      (reader, fit) => this.#searchAll(reader, store, queries, fit),
-      (results) => results.every(({ outcome }) => typeof outcome !== "string"),
-      signal,
+    const found = await withinDeadline(this.#options.timeoutMs, call.signal, (signal) =>
+      readFresh(
+        this.#database,
+        store.id,
+        (reader, fit) => this.#searchAll(reader, store, queries, { ...call, signal: fit }),
+        (results) => results.every(({ outcome }) => typeof outcome !== "string"),
+        signal,
+      ),
     );
     const bySearch = new Map(searches.map((search) => [search, [] as Findings[]]));
     for (const { search, outcome } of found) {
@@ -118,7 +132,7 @@ export class Searcher {
     { pool, searchSettings = {} }: Pick<Database, "pool" | "searchSettings">,
     store: CachedStore,
     queries: readonly { search: Search; query: SearchQuery }[],
-    signal: AbortSignal,
+    { caller, signal }: SearchCall,
   ): Promise<{ search: Search; outcome: SearchOutcome }[]> {
     const { exactTimeoutMs } = this.#options;
     const searching = { pool, settings: searchSettings, exactTimeoutMs };
@@ -127,6 +141,7 @@ export class Searcher {
       queries,
       this.#concurrencyMax,
       async ({ search, query }, fit) => {
+        using _ = await this.#queue.acquire(caller, queries, fit);
         const outcome = await searchStore(searching, this.#database.tables, store, query, fit);
         if (typeof outcome !== "string") {
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
@@ -198,5 +213,24 @@ export class Searcher {
   async #hasChanged(known: CachedStore): Promise<boolean> {
     const store = await this.#readStore(known.id);
     return (Object.keys(known) as (keyof CachedStore)[]).some((key) => known[key] !== store[key]);
+  }
+}
+
+/** Runs `work`, whose signal aborts after `timeoutMs` with DEADLINE_EXCEEDED, or with the caller's. */
+async function withinDeadline<T>(
+  timeoutMs: number,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const deadline = new AbortController();
+  const expire = () =>
+    deadline.abort(
+      deadlineExceeded(`The search took longer than ${timeoutMs / 1000} seconds (SEARCH_TIMEOUT_SECONDS).`),
+    );
+  const timer = setTimeout(expire, timeoutMs);
+  try {
+    return await work(AbortSignal.any([signal, deadline.signal]));
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -1,11 +1,13 @@
 import { create } from "@bufbuild/protobuf";
-import type { ServiceImpl } from "@connectrpc/connect";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   BatchSearchResponseSchema,
   type SearchRequest,
   type SearchService,
 } from "../../gen/pgquiver/v1/search_pb.ts";
+import { caller } from "../api/caller.ts";
 import { checkLength } from "../api/checks.ts";
+import type { FairQueue } from "../api/fair-queue.ts";
 import { searchResultsMax } from "../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -21,18 +23,20 @@ export function searchService(
   database: Database,
   embedder: Embedder,
   options: SearchOptions,
+  queue: FairQueue,
 ): ServiceImpl<typeof SearchService> {
-  const searcher = new Searcher(database, embedder, options);
+  const searcher = new Searcher(database, embedder, options, queue);
+  const toCall = ({ values, signal }: HandlerContext) => ({ caller: values.get(caller), signal });
   return {
     async search(request, context) {
       const search = readSearch(request, "", context.values.get(searchResultsMax));
-      const { found, tokens } = await searcher.run(request.vectorStoreId, [search], context.signal);
+      const { found, tokens } = await searcher.run(request.vectorStoreId, [search], toCall(context));
       return toSearchResponse(search, found[0] as Findings[], tokens);
     },
 
     async batchSearch({ vectorStoreId, searches: requests }, context) {
       const searches = readBatch(requests, context.values.get(searchResultsMax));
-      const { found, tokens } = await searcher.run(vectorStoreId, searches, context.signal);
+      const { found, tokens } = await searcher.run(vectorStoreId, searches, toCall(context));
       return create(BatchSearchResponseSchema, {
         object: "list",
         data: searches.map((search, index) =>

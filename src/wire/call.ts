@@ -10,6 +10,7 @@ import {
   type ServiceImpl,
 } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
+import { caller } from "../api/caller.ts";
 import { idempotencyHeader } from "../api/idempotency-key.ts";
 import { cancelled } from "../errors.ts";
 import { toConnectError } from "./error.ts";
@@ -19,9 +20,11 @@ import type { Implementation, Service } from "./service.ts";
 /** The request's logger, which carries the request id. */
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
 
-/** What a call carries besides its message: the logger, and the headers that implementations read. */
+/** What a call carries besides its message: the logger, who calls, and the headers that implementations read. */
 export function callValues(log: FastifyBaseLogger, headers: IncomingHttpHeaders): ContextValues {
-  const values = createContextValues().set(callLogger, log);
+  const values = createContextValues()
+    .set(callLogger, log)
+    .set(caller, headers.authorization ?? "");
   const key = headers["idempotency-key"];
   return key === undefined ? values : values.set(idempotencyHeader, String(key));
 }

@@ -1,0 +1,123 @@
+import { rateLimited } from "../errors.ts";
+
+/** Limits of a FairQueue. */
+export interface FairQueueOptions {
+  /** How many may hold a permit at the same time. */
+  permits: number;
+  /** How many may wait; one caller may fill half of the places. */
+  waitingMax: number;
+  /** How long one may wait, in milliseconds. */
+  waitMsMax: number;
+  /** What the queue is for, in the error of those who are refused, such as "searches". */
+  noun: string;
+}
+
+interface Waiter {
+  grant: () => void;
+  refuse: (error: unknown) => void;
+}
+
+/**
+ * A semaphore with fair queueing: permits go round robin to the callers and, within a caller, round robin to its calls,
+ * so that a caller or a call with many requests delays the others by one turn each and not by all of its requests. The
+ * queue is bounded in length and time; beyond either bound RESOURCE_EXHAUSTED sheds the load early.
+ */
+export class FairQueue {
+  readonly #options: FairQueueOptions;
+  /** Waiters by caller and call. Maps keep the order of insertion: the first entry is the next to be served. */
+  readonly #callers = new Map<string, Map<object, Set<Waiter>>>();
+  readonly #waitingOf = new Map<string, number>();
+  #permits: number;
+  #waiting = 0;
+
+  constructor(options: FairQueueOptions) {
+    this.#options = options;
+    this.#permits = options.permits;
+  }
+
+  /** How many wait now. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /**
+   * Takes a permit; disposing of the result gives the permit back. Throws RESOURCE_EXHAUSTED when the queue is full or
+   * the wait takes too long, and the signal's reason when the signal aborts.
+   */
+  async acquire(caller: string, call: object, signal: AbortSignal): Promise<Disposable> {
+    signal.throwIfAborted();
+    if (this.#permits > 0) this.#permits--;
+    else await this.#wait(caller, call, signal);
+    return { [Symbol.dispose]: () => this.#release() };
+  }
+
+  async #wait(caller: string, call: object, signal: AbortSignal): Promise<void> {
+    const { waitingMax, waitMsMax } = this.#options;
+    const ofCaller = this.#waitingOf.get(caller) ?? 0;
+    if (this.#waiting >= waitingMax || ofCaller >= Math.ceil(waitingMax / 2)) throw this.#refusal();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiter: Waiter = { grant: resolve, refuse: reject };
+    const leave = (error: unknown) => {
+      if (this.#remove(caller, call, waiter)) reject(error);
+    };
+    const onAbort = () => leave(signal.reason);
+    const timer = setTimeout(() => leave(this.#refusal()), waitMsMax);
+    signal.addEventListener("abort", onAbort);
+    this.#add(caller, call, waiter);
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #add(caller: string, call: object, waiter: Waiter): void {
+    const calls = this.#callers.get(caller) ?? new Map<object, Set<Waiter>>();
+    this.#callers.set(caller, calls);
+    const waiters = calls.get(call) ?? new Set<Waiter>();
+    calls.set(call, waiters.add(waiter));
+    this.#count(caller, 1);
+  }
+
+  #remove(caller: string, call: object, waiter: Waiter): boolean {
+    const calls = this.#callers.get(caller);
+    const waiters = calls?.get(call);
+    if (waiters?.delete(waiter) !== true) return false;
+    if (waiters.size === 0) calls?.delete(call);
+    if (calls?.size === 0) this.#callers.delete(caller);
+    this.#count(caller, -1);
+    return true;
+  }
+
+  #count(caller: string, by: number): void {
+    this.#waiting += by;
+    const ofCaller = (this.#waitingOf.get(caller) ?? 0) + by;
+    if (ofCaller === 0) this.#waitingOf.delete(caller);
+    else this.#waitingOf.set(caller, ofCaller);
+  }
+
+  #release(): void {
+    const [first] = this.#callers;
+    if (first === undefined) {
+      this.#permits++;
+      return;
+    }
+    const [caller, calls] = first;
+    const [[call, waiters]] = calls as unknown as [[object, Set<Waiter>]];
+    const [waiter] = waiters as unknown as [Waiter];
+    this.#remove(caller, call, waiter);
+    // Who was served goes to the end of the line.
+    if (calls.delete(call) && waiters.size > 0) calls.set(call, waiters);
+    if (this.#callers.delete(caller) && calls.size > 0) this.#callers.set(caller, calls);
+    waiter.grant();
+  }
+
+  #refusal(): Error {
+    const { noun, waitMsMax } = this.#options;
+    return rateLimited(
+      `The service is busy with other ${noun}: try again later.`,
+      Math.min(waitMsMax, 1_000),
+    );
+  }
+}
