@@ -115,13 +115,14 @@ describe.each([grpcJs, connectNode])("with $name", (library) => {
   });
 
   test("of two first streams with vectors of two lengths the store keeps one", async () => {
-    const streams = [
-      [1, 2],
-      [1, 2, 3],
-    ].map(async (embedding) => {
-      const { send, next } = client.session();
+    const sessions = [client.session(), client.session()];
+    // Both are open before either sends a row: who opens later knows the length, and has the row refused.
+    for (const { send, next } of sessions) {
       await send(open(storeId));
       await next();
+    }
+    const streams = sessions.map(async ({ send, next }, index) => {
+      const embedding = index === 0 ? [1, 2] : [1, 2, 3];
       await send(batch(1, [{ id: `d${embedding.length}`, content: "x", embedding }]));
       return next();
     });
