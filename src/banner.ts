@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Config } from "./config.ts";
 import type { Embedder } from "./models/embedder.ts";
+import { withoutSecrets } from "./models/reach.ts";
 import type { Database } from "./postgres/database.ts";
 
 const ROOT = new URL("../", import.meta.url);
@@ -30,6 +31,6 @@ export function describeStart({ address, database, embedder, config }: Started):
 }
 
 function describeEmbedder({ embedding }: Config, { model }: Embedder): string {
-  if (embedding !== undefined) return `model ${model} at ${embedding.baseUrl}`;
+  if (embedding !== undefined) return `model ${model} at ${withoutSecrets(embedding.baseUrl)}`;
   return `the built-in ${model}, which matches words, not meaning`;
 }

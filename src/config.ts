@@ -1,5 +1,6 @@
-import { readFileSync } from "node:fs";
+import { createSecureContext } from "node:tls";
 import { z } from "zod";
+import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
 import { findUrlFault } from "./postgres/url.ts";
 
 /** A variable that is set to nothing counts as not set, as in a compose file. */
@@ -82,6 +83,7 @@ export const variables = z.object({
   PORT: integer(8000, 0, 65_535),
   TLS_CERT_FILE: optional,
   TLS_KEY_FILE: optional,
+  TLS_CLIENT_CA_FILE: optional,
   CORS_ORIGINS: list,
   REQUEST_BYTES_MAX: integer(32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
   // With all that comes on top, 200 slow clients or a stalled database then grow the process by less than 256 MiB.
@@ -137,7 +139,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
   const given = readGiven(environment);
   const parsed = variables.safeParse(given);
   const problems = parsed.error?.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`) ?? [];
-  const tls = readTls(given["TLS_CERT_FILE"], given["TLS_KEY_FILE"], problems);
+  const tls = readTls(given, problems);
   if (isProviderHalfSet(given)) {
     problems.push(
       "EMBEDDING__BASE_URL: needed with EMBEDDING__MODEL or EMBEDDING__API_KEY, such as http://localhost:4000 or https://api.openai.com/v1",
@@ -280,16 +282,21 @@ function readSwitch(value: "auto" | "true" | "false"): "auto" | boolean {
   return value === "auto" ? "auto" : value === "true";
 }
 
-function readTls(certFile: string | undefined, keyFile: string | undefined, problems: string[]) {
-  if (certFile === undefined && keyFile === undefined) return undefined;
-  if (certFile === undefined || keyFile === undefined) {
-    problems.push("TLS_CERT_FILE, TLS_KEY_FILE: set both or neither");
+/** Checks that the files can be read and belong together; the server reads them itself, and again when they change. */
+function readTls(given: Given, problems: string[]): TlsFiles | undefined {
+  const { TLS_CERT_FILE: cert, TLS_KEY_FILE: key, TLS_CLIENT_CA_FILE: clientCa } = given;
+  if (cert === undefined && key === undefined && clientCa === undefined) return undefined;
+  if (cert === undefined || key === undefined) {
+    const also = clientCa === undefined ? "" : ", which TLS_CLIENT_CA_FILE needs";
+    problems.push(`TLS_CERT_FILE, TLS_KEY_FILE: set both or neither${also}`);
     return undefined;
   }
+  const files = { cert, key, clientCa };
   try {
-    return { cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
+    createSecureContext(readCertificates(files));
+    return files;
   } catch (error) {
-    problems.push(`TLS_CERT_FILE, TLS_KEY_FILE: ${(error as Error).message}`);
+    problems.push(`TLS_CERT_FILE, TLS_KEY_FILE, TLS_CLIENT_CA_FILE: ${(error as Error).message}`);
     return undefined;
   }
 }

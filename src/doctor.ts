@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { styleText } from "node:util";
 import { readConfig, type Config } from "./config.ts";
 import { openConfigured } from "./postgres/open.ts";
@@ -50,7 +50,10 @@ async function lookThrough(
 ): Promise<Diagnosis[]> {
   const { host, port, tls } = listen;
   try {
-    return await askRunning({ host, port, cert: tls?.cert, apiKey: apiKeys[0] }, signal);
+    return await askRunning(
+      { host, port, cert: tls && readFileSync(tls.cert, "utf8"), apiKey: apiKeys[0] },
+      signal,
+    );
   } catch (error) {
     const message =
       `The embedded database in ${directory} is open in process ${holder}, which could not be asked ` +

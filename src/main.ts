@@ -2,15 +2,15 @@ import type { FastifyInstance } from "fastify";
 import { createApplication } from "./application.ts";
 import { describeStart } from "./banner.ts";
 import { readConfig, readLogConfig, type Config } from "./config.ts";
-import { openConfigured } from "./postgres/open.ts";
 import { messageOf } from "./errors.ts";
 import { createLogger } from "./log/logger.ts";
 import { findMisspelled } from "./misspelled.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
-import { findSilence } from "./models/reach.ts";
+import { findSilence, withoutSecrets } from "./models/reach.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
+import { openConfigured } from "./postgres/open.ts";
 import { findRemedy } from "./postgres/remedy.ts";
 import { onSignal } from "./signals.ts";
 
@@ -67,6 +67,9 @@ async function listen(server: FastifyInstance, { listen: { host, port, tls } }: 
   }
 }
 
+/** Characters of a key that cannot be guessed: 16 random hexadecimal digits are 64 bits. */
+const KEY_CHARS_MIN = 16;
+
 /** What to set for production. */
 function advise(config: Config): string[] {
   return [
@@ -79,6 +82,9 @@ function advise(config: Config): string[] {
     ...(config.apiKeys.length === 0
       ? ["Without a key the service listens on loopback only: set SERVER_API_KEY to open it."]
       : []),
+    ...(config.apiKeys.some((key) => key.length < KEY_CHARS_MIN)
+      ? [`SERVER_API_KEY: a key of fewer than ${KEY_CHARS_MIN} characters can be guessed.`]
+      : []),
     ...(config.listen.isRestricted ? ["HOST is ignored until SERVER_API_KEY is set."] : []),
   ];
 }
@@ -88,7 +94,7 @@ async function checkProvider(baseUrl: string): Promise<void> {
   const fault = await findSilence(baseUrl, stopping.signal);
   if (fault === undefined || stopping.signal.aborted) return;
   log.warn(
-    `EMBEDDING__BASE_URL: ${baseUrl} does not answer (${fault}). Texts cannot be embedded until it does.`,
+    `EMBEDDING__BASE_URL: ${withoutSecrets(baseUrl)} does not answer (${fault}). Texts cannot be embedded until it does.`,
   );
 }
 

@@ -167,7 +167,8 @@ async function fetchWhole(
   init: RequestInit | undefined,
   apiKey: string,
 ): Promise<Response> {
-  const response = await fetch(url, init);
+  // A redirect would carry the texts, and on the same host the key, to where the operator did not send them.
+  const response = await fetch(url, { ...init, redirect: "error" });
   if (response.ok) return new Response(await response.arrayBuffer(), response);
   let text = await response.text();
   if (apiKey !== "") text = text.replaceAll(apiKey, "***");

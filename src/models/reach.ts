@@ -7,6 +7,7 @@ const TIMEOUT_MS = 10_000;
 export async function findSilence(baseUrl: string, signal: AbortSignal): Promise<string | undefined> {
   try {
     const response = await fetch(baseUrl, {
+      redirect: "manual",
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });
     await response.body?.cancel();
@@ -15,4 +16,10 @@ export async function findSilence(baseUrl: string, signal: AbortSignal): Promise
     // The message of fetch itself is "fetch failed".
     return messageOf(error instanceof Error && error.cause !== undefined ? error.cause : error);
   }
+}
+
+/** A provider's URL for the log: without the credentials and the query, which can hold a key. */
+export function withoutSecrets(baseUrl: string): string {
+  const { origin, pathname } = new URL(baseUrl);
+  return origin + (pathname === "/" ? "" : pathname);
 }

@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import type { DescService } from "@bufbuild/protobuf";
 import { ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
+import type { Server as TlsServer } from "node:tls";
 import fastifyCors from "@fastify/cors";
 import fastify, {
   LogController,
@@ -28,6 +29,8 @@ import { abortOnHangUp } from "./grpc/hang-up.ts";
 import { healthRoutes, type Health } from "./grpc/health.ts";
 import { registerReflection } from "./grpc/reflection.ts";
 import { createGrpc, encodeMessage } from "./grpc/unary.ts";
+import { readCertificates, watchCertificates, type TlsFiles } from "./certificates.ts";
+import { clampTimeouts, refuseRepeated } from "./headers.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
 import { requestId } from "./request-id.ts";
@@ -47,8 +50,8 @@ export interface ServerOptions {
   requestBytesMax: number;
   /** Origins whose pages may call from a browser; "*" for all. */
   corsOrigins: readonly string[];
-  /** PEM certificate and key; undefined: cleartext. */
-  tls: { cert: string; key: string } | undefined;
+  /** PEM files; undefined: cleartext. */
+  tls: TlsFiles | undefined;
   /** The logger that each request's own is a child of. */
   log: FastifyBaseLogger;
   /** Default: `portDefaults`. */
@@ -72,7 +75,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     serverFactory: (handler) =>
       tls === undefined
         ? createPortServer(handler, options.port, grpc)
-        : createTlsPortServer(handler, { ...options.port, ...tls }, grpc),
+        : createTlsPortServer(handler, { ...options.port, ...readCertificates(tls) }, grpc),
     bodyLimit: requestBytesMax,
     // While draining, requests on open connections are still answered.
     return503OnClosing: false,
@@ -101,6 +104,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     reply.raw.setHeader("x-request-id", request.id);
     if (request.raw.httpVersion === "1.1" && request.headers.host === undefined)
       throw invalidArgument(undefined, "Missing header: 'Host'.", "INVALID_REQUEST");
+    refuseRepeated(request.raw);
+    clampTimeouts(request.raw.headers);
     plainGrpcMessage(request, reply);
   });
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
@@ -122,6 +127,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     routes = registerRest(rest, services);
     await rest.register(fileRoutes);
   });
+  if (tls !== undefined) {
+    const unwatch = watchCertificates(app.server as unknown as TlsServer, tls, log);
+    app.addHook("onClose", async () => unwatch());
+  }
   return app;
 }
 

@@ -1,9 +1,10 @@
-import { createApplication } from "../../src/application.ts";
 import { pino, type Logger } from "pino";
+import { createApplication } from "../../src/application.ts";
 import { readConfig, type Config } from "../../src/config.ts";
 import type { Embedder } from "../../src/models/embedder.ts";
 import { createLexicalEmbedder } from "../../src/models/lexical.ts";
 import type { Database } from "../../src/postgres/database.ts";
+import type { TlsFiles } from "../../src/wire/certificates.ts";
 import type { PortOptions } from "../../src/wire/port.ts";
 import { openTestDatabase } from "./database.ts";
 
@@ -38,6 +39,8 @@ export interface TestServerOptions {
   search?: Partial<Config["search"]>;
   /** Default: as in production. */
   port?: PortOptions;
+  /** Default: cleartext. */
+  tls?: TlsFiles;
   /** Default: none. */
   log?: Logger;
 }
@@ -60,6 +63,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
       corsOrigins: options.corsOrigins ?? [],
       requestBytesMax: options.requestBytesMax ?? production.requestBytesMax,
       port: options.port,
+      listen: { ...production.listen, tls: options.tls },
       ingest: { ...production.ingest, ...options.ingest },
       indexes: {
         ...production.indexes,

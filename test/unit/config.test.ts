@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { certificate, renewedCertificate } from "../support/certificate.ts";
 import { readConfig, readLogConfig, variables } from "../../src/config.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "pgquiver-config-"));
@@ -217,22 +218,35 @@ describe("a Postgres URL", () => {
 });
 
 describe("TLS", () => {
-  const file = join(directory, "pem");
-  writeFileSync(file, "pem text");
+  const cert = join(directory, "cert.pem");
+  const key = join(directory, "key.pem");
+  writeFileSync(cert, certificate.cert);
+  writeFileSync(key, certificate.key);
 
   test("needs both files", () => {
-    expect(readConfig({ TLS_CERT_FILE: file, TLS_KEY_FILE: file }).listen.tls).toEqual({
-      cert: "pem text",
-      key: "pem text",
+    const files = { TLS_CERT_FILE: cert, TLS_KEY_FILE: key };
+    expect(readConfig(files).listen.tls).toEqual({ cert, key, clientCa: undefined });
+    expect(readConfig({ ...files, TLS_CLIENT_CA_FILE: cert }).listen.tls).toEqual({
+      cert,
+      key,
+      clientCa: cert,
     });
-    expect(() => readConfig({ TLS_CERT_FILE: file })).toThrow(
+    expect(() => readConfig({ TLS_CERT_FILE: cert })).toThrow(
       "TLS_CERT_FILE, TLS_KEY_FILE: set both or neither",
     );
-    expect(() => readConfig({ TLS_KEY_FILE: file })).toThrow("set both or neither");
+    expect(() => readConfig({ TLS_KEY_FILE: key })).toThrow("set both or neither");
+    expect(() => readConfig({ TLS_CLIENT_CA_FILE: cert })).toThrow("which TLS_CLIENT_CA_FILE needs");
+  });
+
+  test("needs a key that belongs to the certificate", () => {
+    writeFileSync(join(directory, "other.pem"), renewedCertificate.key);
+    expect(() => readConfig({ TLS_CERT_FILE: cert, TLS_KEY_FILE: join(directory, "other.pem") })).toThrow(
+      "key values mismatch",
+    );
   });
 
   test("needs files that can be read", () => {
-    expect(() => readConfig({ TLS_CERT_FILE: file, TLS_KEY_FILE: join(directory, "none") })).toThrow(
+    expect(() => readConfig({ TLS_CERT_FILE: cert, TLS_KEY_FILE: join(directory, "none") })).toThrow(
       "ENOENT",
     );
   });

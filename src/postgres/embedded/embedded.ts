@@ -129,7 +129,7 @@ const held = new Set<string>();
  * The file of a process that is gone is taken over. Returns the function that gives the directory back.
  */
 async function lock(directory: string): Promise<() => Promise<void>> {
-  await mkdir(directory, { recursive: true });
+  await mkdir(directory, { recursive: true, mode: 0o700 });
   const path = lockPath(directory);
   const holder = await findHolder(directory);
   if (holder !== undefined) {

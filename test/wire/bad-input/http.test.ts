@@ -281,3 +281,31 @@ describe("bytes that are no request", () => {
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
   });
 });
+
+test.each(["Host: other", "Authorization: Bearer b"])(
+  "a request with '%s' twice is refused",
+  async (header) => {
+    const socket = connectTcp(Number(new URL(server.url).port), "127.0.0.1");
+    const name = header.split(":", 1)[0] ?? "";
+    const first = name === "Host" ? "Host: localhost" : "Authorization: Bearer a\r\nHost: localhost";
+    socket.write(`GET /v1/vector_stores HTTP/1.1\r\n${first}\r\n${header}\r\nConnection: close\r\n\r\n`);
+    const reply = await readText(socket);
+    expect(reply).toContain("HTTP/1.1 400 ");
+    expect(reply).toContain(`The header '${name.toLowerCase()}' is given more than once.`);
+  },
+);
+
+test.each([
+  ["connect-timeout-ms", "9999999999"],
+  ["grpc-timeout", "99999999H"],
+])("a deadline in %s beyond what a timer can run is no deadline that has passed", async (name, value) => {
+  const overflows: Error[] = [];
+  const onWarning = (warning: Error) => overflows.push(warning);
+  process.on("warning", onWarning);
+  const headers = { "content-type": "application/json", [name]: value };
+  const path = "/pgquiver.v1.VectorStoreService/ListVectorStores";
+  const reply = await fetch(server.url + path, { method: "POST", headers, body: "{}" });
+  expect(reply.status).toBe(200);
+  process.off("warning", onWarning);
+  expect(overflows.filter(({ name: kind }) => kind === "TimeoutOverflowWarning")).toEqual([]);
+});
