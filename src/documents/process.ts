@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { Socket } from "node:net";
 import { createRequire } from "node:module";
+import { setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
 import { invalidFile, readerFailed, type DocumentError } from "./error.ts";
 import { TOO_MUCH_MEMORY, type Answer, type Request } from "./messages.ts";
@@ -8,14 +9,20 @@ import { TOO_MUCH_MEMORY, type Answer, type Request } from "./messages.ts";
 /** Start timeout of a process; generous, for a machine under heavy load. */
 const START_TIMEOUT_MS = 60_000;
 
+/** Niceness: a busy machine serves callers first. */
+const NICENESS = 5;
+
 /**
- * Node's permission model: the process may read this program and its packages (node_modules may be outside of
- * the program's directory), and start the watchdog thread. It may write no file and start no process.
+ * Node's permission model: the process may read the code of this folder and the installed packages (node_modules may be
+ * outside of the program's directory), not `.env` nor the data directory, and start the watchdog thread. It may write
+ * no file and start no process.
  */
-const PERMISSIONS = [
+export const PERMISSIONS = [
   "--permission",
   "--allow-worker",
-  `--allow-fs-read=${fileURLToPath(new URL("../../", import.meta.url))}`,
+  `--allow-fs-read=${fileURLToPath(new URL("./", import.meta.url))}`,
+  // Says that the code is made of ES modules.
+  `--allow-fs-read=${fileURLToPath(new URL("../../package.json", import.meta.url))}`,
   `--allow-fs-read=${createRequire(import.meta.url)
     .resolve("saxes")
     .replace(/(?<=node_modules.).*/, "")}`,
@@ -75,6 +82,8 @@ export class ReadingProcess {
       serialization: "advanced",
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
+    // A process that could not be started has no pid; one that has ended already needs no priority.
+    if (this.#child.pid !== undefined) renice(this.#child.pid);
     const { stderr } = this.#child;
     stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_CHARS_MAX);
@@ -156,5 +165,13 @@ export class ReadingProcess {
       return invalidFile("The file takes too much memory to read.", this.#stderr);
     }
     return readerFailed(`The reading process ended with ${signal ?? `exit code ${code}`}.`, this.#stderr);
+  }
+}
+
+function renice(pid: number): void {
+  try {
+    setPriority(pid, NICENESS);
+  } catch {
+    // Without the right to, or when the process has ended, it keeps its priority.
   }
 }

@@ -18,6 +18,9 @@ const EPOCH_1904_MS = Date.UTC(1904, 0, 1);
 /** Ids of the built-in number formats for dates and times (ECMA-376 part 1, 18.8.30). */
 const DATE_FORMATS = new Set([14, 15, 16, 17, 18, 19, 20, 21, 22, 45, 46, 47]);
 
+/** Characters of a format code; Excel's limit. A hostile workbook has thousands of "[", quadratic for the expression. */
+const FORMAT_CODE_CHARS_MAX = 255;
+
 /** Visitor that collects the shared strings, without phonetic readings (furigana, `rPh`). */
 export function visitSharedTexts(texts: string[]): XmlVisitor {
   let text = "";
@@ -48,7 +51,7 @@ export function visitStyles(dates: boolean[]): XmlVisitor {
     open(name, { numFmtId, formatCode }) {
       const id = Number(numFmtId);
       // Without quoted literals, [colours] and escaped characters, only date formats contain these letters.
-      const code = formatCode?.replaceAll(/"[^"]*"|\[[^\]]*\]|\\./g, "");
+      const code = formatCode?.slice(0, FORMAT_CODE_CHARS_MAX).replaceAll(/"[^"]*"|\[[^\]]*\]|\\./g, "");
       if (name === "numFmt" && /[dmyhs]/i.test(code ?? "")) formats.add(id);
       else if (name === "cellXfs") isCellStyle = true;
       else if (name === "xf" && isCellStyle) dates.push(formats.has(id));
