@@ -14,7 +14,7 @@ export const file_pgquiver_v1_diagnostics: GenFile = /*@__PURE__*/
   fileDesc("Ch1wZ3F1aXZlci92MS9kaWFnbm9zdGljcy5wcm90bxILcGdxdWl2ZXIudjEiEQoPRGlhZ25vc2VSZXF1ZXN0IkYKEERpYWdub3NlUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiIKBGRhdGEYAiADKAsyFC5wZ3F1aXZlci52MS5GaW5kaW5nIqQBCgdGaW5kaW5nEg0KBWNoZWNrGAEgASgJEicKCHNldmVyaXR5GAIgASgOMhUucGdxdWl2ZXIudjEuU2V2ZXJpdHkSDwoHbWVzc2FnZRgDIAEoCRITCgZyZW1lZHkYBCABKAlIAIgBARIcCg92ZWN0b3Jfc3RvcmVfaWQYBSABKAlIAYgBAUIJCgdfcmVtZWR5QhIKEF92ZWN0b3Jfc3RvcmVfaWQqdAoIU2V2ZXJpdHkSGAoUU0VWRVJJVFlfVU5TUEVDSUZJRUQQABIPCgtTRVZFUklUWV9PSxABEhMKD1NFVkVSSVRZX05PVElDRRACEhQKEFNFVkVSSVRZX1dBUk5JTkcQAxISCg5TRVZFUklUWV9FUlJPUhAEMnYKEkRpYWdub3N0aWNzU2VydmljZRJgCghEaWFnbm9zZRIcLnBncXVpdmVyLnYxLkRpYWdub3NlUmVxdWVzdBodLnBncXVpdmVyLnYxLkRpYWdub3NlUmVzcG9uc2UiF4LT5JMCERIPL3YxL2RpYWdub3N0aWNzQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations]);
 
 /**
- * Asks for a look at the database.
+ * Request of Diagnose.
  *
  * @generated from message pgquiver.v1.DiagnoseRequest
  */
@@ -29,7 +29,7 @@ export const DiagnoseRequestSchema: GenMessage<DiagnoseRequest> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_diagnostics, 0);
 
 /**
- * What was found.
+ * The findings.
  *
  * @generated from message pgquiver.v1.DiagnoseResponse
  */
@@ -42,7 +42,7 @@ export type DiagnoseResponse = Message<"pgquiver.v1.DiagnoseResponse"> & {
   object: string;
 
   /**
-   * One finding a check at least, the worst first.
+   * At least one finding per check, ordered by severity, the worst first.
    *
    * @generated from field: repeated pgquiver.v1.Finding data = 2;
    */
@@ -63,35 +63,35 @@ export const DiagnoseResponseSchema: GenMessage<DiagnoseResponse> = /*@__PURE__*
  */
 export type Finding = Message<"pgquiver.v1.Finding"> & {
   /**
-   * Which check, in lower-case words such as "pgvector_version".
+   * Name of the check in snake_case, such as "pgvector_version".
    *
    * @generated from field: string check = 1;
    */
   check: string;
 
   /**
-   * How bad it is.
+   * Severity of the finding.
    *
    * @generated from field: pgquiver.v1.Severity severity = 2;
    */
   severity: Severity;
 
   /**
-   * What was found.
+   * What the check found, as text for people.
    *
    * @generated from field: string message = 3;
    */
   message: string;
 
   /**
-   * What to do about it; unset when nothing is to be done.
+   * What to do about the finding; unset when nothing needs to be done.
    *
    * @generated from field: optional string remedy = 4;
    */
   remedy?: string | undefined;
 
   /**
-   * The store it is about; unset when it is about the whole database.
+   * Id of the store concerned; unset when the finding concerns the whole database.
    *
    * @generated from field: optional string vector_store_id = 5;
    */
@@ -106,7 +106,7 @@ export const FindingSchema: GenMessage<Finding> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_diagnostics, 2);
 
 /**
- * How bad a finding is.
+ * Severity of a finding.
  *
  * @generated from enum pgquiver.v1.Severity
  */
@@ -119,21 +119,21 @@ export const Severity = {
   UNSPECIFIED: 0,
 
   /**
-   * As it should be.
+   * The check found no problem.
    *
    * @generated from enum value: SEVERITY_OK = 1;
    */
   OK: 1,
 
   /**
-   * Worth knowing.
+   * Information; nothing needs to be done.
    *
    * @generated from enum value: SEVERITY_NOTICE = 2;
    */
   NOTICE: 2,
 
   /**
-   * To be changed soon.
+   * Should be changed soon.
    *
    * @generated from enum value: SEVERITY_WARNING = 3;
    */
@@ -148,7 +148,7 @@ export const Severity = {
 } as const;
 
 /**
- * How bad a finding is.
+ * Severity of a finding.
  *
  * @generated from enum pgquiver.v1.Severity
  */
@@ -161,14 +161,14 @@ export const SeveritySchema: GenEnum<Severity> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_diagnostics, 0);
 
 /**
- * Looks the database over for an operator.
+ * Health checks of the database, for operators.
  *
  * @generated from service pgquiver.v1.DiagnosticsService
  */
 export const DiagnosticsService: GenService<{
   /**
-   * Checks versions and their known defects, privileges, settings, indexes and work that waits. Reads
-   * only.
+   * Checks versions and their known defects, privileges, settings, indexes and pending work. Changes nothing
+   * in the database.
    *
    * @generated from rpc pgquiver.v1.DiagnosticsService.Diagnose
    */

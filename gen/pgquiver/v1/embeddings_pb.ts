@@ -25,7 +25,7 @@ export const file_pgquiver_v1_embeddings: GenFile = /*@__PURE__*/
  */
 export type Embedding = Message<"pgquiver.v1.Embedding"> & {
   /**
-   * Name of the embedding, unique in its store.
+   * Id of the embedding, unique within its store.
    *
    * @generated from field: string id = 1;
    */
@@ -39,7 +39,7 @@ export type Embedding = Message<"pgquiver.v1.Embedding"> & {
   object: string;
 
   /**
-   * The store it is in.
+   * Id of the store that holds the embedding.
    *
    * @generated from field: string vector_store_id = 3;
    */
@@ -53,7 +53,7 @@ export type Embedding = Message<"pgquiver.v1.Embedding"> & {
   content: string;
 
   /**
-   * The caller's own JSON object; filters look into it.
+   * The caller's JSON object, which filters are applied to.
    *
    * @generated from field: google.protobuf.Struct metadata = 5;
    */
@@ -67,7 +67,7 @@ export type Embedding = Message<"pgquiver.v1.Embedding"> & {
   createdAt: bigint;
 
   /**
-   * The vector, as stored (float32); empty, and null in JSON, where it was not asked for.
+   * The vector as stored (float32); empty, and null in JSON, when the vector was not requested.
    *
    * @generated from field: repeated float embedding = 7;
    */
@@ -82,36 +82,36 @@ export const EmbeddingSchema: GenMessage<Embedding> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_embeddings, 0);
 
 /**
- * An embedding to be stored.
+ * An embedding to store.
  *
  * @generated from message pgquiver.v1.EmbeddingInput
  */
 export type EmbeddingInput = Message<"pgquiver.v1.EmbeddingInput"> & {
   /**
-   * The id to use, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is made.
+   * The id to use: 1 to 128 characters of A-Z a-z 0-9 _ . : -, but not "." or "..". Default: a generated id.
    *
    * @generated from field: optional string id = 1;
    */
   id?: string | undefined;
 
   /**
-   * The text, 1 byte to 1 MiB of UTF-8 without NUL. Required.
+   * The text: 1 byte to 1 MiB of UTF-8, without NUL. Required.
    *
    * @generated from field: string content = 2;
    */
   content: string;
 
   /**
-   * The vector: finite, not all zeros, as long as the store's others. On the wire it is packed
-   * little-endian float32, so a client may compile the field as `bytes`, which is faster. In JSON an
-   * array of numbers or base64 of these bytes. Default: the service embeds `content`.
+   * The vector: finite numbers, not all zero, as many as the store's dimensions. The wire format is packed
+   * little-endian float32, so a client may declare the field as `bytes`, which encodes faster. In JSON: an
+   * array of numbers, or base64 of those bytes. Default: the service embeds `content`.
    *
    * @generated from field: repeated float embedding = 3;
    */
   embedding: number[];
 
   /**
-   * Any JSON object of up to 64 KiB, at most 32 levels deep; default empty.
+   * Any JSON object of up to 64 KiB and at most 32 levels of nesting; default empty.
    *
    * @generated from field: google.protobuf.Struct metadata = 4;
    */
@@ -174,7 +174,8 @@ export type CreateEmbeddingRequest = Message<"pgquiver.v1.CreateEmbeddingRequest
   vectorStoreId: string;
 
   /**
-   * The embedding. Required. Over REST it is the body, and errors name its fields as if it were the request.
+   * The embedding. Required. Over REST the embedding is the body, so errors name its fields without the
+   * prefix "embedding.".
    *
    * @generated from field: pgquiver.v1.EmbeddingInput embedding = 2;
    */
@@ -217,7 +218,7 @@ export const BatchCreateEmbeddingsRequestSchema: GenMessage<BatchCreateEmbedding
   messageDesc(file_pgquiver_v1_embeddings, 4);
 
 /**
- * The embeddings that were added.
+ * The added embeddings.
  *
  * @generated from message pgquiver.v1.BatchCreateEmbeddingsResponse
  */
@@ -230,14 +231,14 @@ export type BatchCreateEmbeddingsResponse = Message<"pgquiver.v1.BatchCreateEmbe
   object: string;
 
   /**
-   * What was added, in the order of the request, without vectors.
+   * The added embeddings without their vectors, in the order of the request.
    *
    * @generated from field: repeated pgquiver.v1.Embedding data = 2;
    */
   data: Embedding[];
 
   /**
-   * When, in seconds since 1970 (UTC).
+   * Time of the reply, in seconds since 1970 (UTC).
    *
    * @generated from field: int64 created = 3;
    */
@@ -252,7 +253,7 @@ export const BatchCreateEmbeddingsResponseSchema: GenMessage<BatchCreateEmbeddin
   messageDesc(file_pgquiver_v1_embeddings, 5);
 
 /**
- * Asks for one embedding.
+ * Request of GetEmbedding.
  *
  * @generated from message pgquiver.v1.GetEmbeddingRequest
  */
@@ -280,7 +281,7 @@ export const GetEmbeddingRequestSchema: GenMessage<GetEmbeddingRequest> = /*@__P
   messageDesc(file_pgquiver_v1_embeddings, 6);
 
 /**
- * Asks for a page of embeddings.
+ * Request of ListEmbeddings.
  *
  * @generated from message pgquiver.v1.ListEmbeddingsRequest
  */
@@ -293,35 +294,36 @@ export type ListEmbeddingsRequest = Message<"pgquiver.v1.ListEmbeddingsRequest">
   vectorStoreId: string;
 
   /**
-   * Most embeddings in the page, 1 to 100; default 20.
+   * Maximum number of embeddings in the page, 1 to 100; default 20.
    *
    * @generated from field: optional int32 limit = 2;
    */
   limit?: number | undefined;
 
   /**
-   * Return embeddings that come after this id, which need not exist; not with `before`.
+   * Return embeddings that come after this id in the order requested; the id need not exist. Cannot be
+   * combined with `before`.
    *
    * @generated from field: optional string after = 3;
    */
   after?: string | undefined;
 
   /**
-   * Return embeddings that come right before this id, which need not exist.
+   * Return the embeddings that come directly before this id in the order requested; the id need not exist.
    *
    * @generated from field: optional string before = 4;
    */
   before?: string | undefined;
 
   /**
-   * By id; default descending.
+   * Order by id; default descending.
    *
    * @generated from field: optional pgquiver.v1.Order order = 5;
    */
   order?: Order | undefined;
 
   /**
-   * Whether to return the vectors too; default false.
+   * Whether to return the vectors as well; default false.
    *
    * @generated from field: optional bool include_embedding = 6;
    */
@@ -349,28 +351,28 @@ export type ListEmbeddingsResponse = Message<"pgquiver.v1.ListEmbeddingsResponse
   object: string;
 
   /**
-   * The embeddings, in the order asked for.
+   * The embeddings, in the order requested.
    *
    * @generated from field: repeated pgquiver.v1.Embedding data = 2;
    */
   data: Embedding[];
 
   /**
-   * Id of the first; unset when the page is empty.
+   * Id of the first embedding; unset when the page is empty.
    *
    * @generated from field: optional string first_id = 3;
    */
   firstId?: string | undefined;
 
   /**
-   * Id of the last, to be sent as `after` for the next page; unset when the page is empty.
+   * Id of the last embedding, to be sent as `after` for the next page; unset when the page is empty.
    *
    * @generated from field: optional string last_id = 4;
    */
   lastId?: string | undefined;
 
   /**
-   * Whether there are more in the direction of paging.
+   * Whether more embeddings follow in the direction of paging.
    *
    * @generated from field: bool has_more = 5;
    */
@@ -413,13 +415,13 @@ export const DeleteEmbeddingRequestSchema: GenMessage<DeleteEmbeddingRequest> = 
   messageDesc(file_pgquiver_v1_embeddings, 9);
 
 /**
- * Says that an embedding is gone.
+ * Confirms the deletion of an embedding.
  *
  * @generated from message pgquiver.v1.DeleteEmbeddingResponse
  */
 export type DeleteEmbeddingResponse = Message<"pgquiver.v1.DeleteEmbeddingResponse"> & {
   /**
-   * Its id.
+   * Id of the deleted embedding.
    *
    * @generated from field: string id = 1;
    */
@@ -461,7 +463,7 @@ export type PurgeEmbeddingsRequest = Message<"pgquiver.v1.PurgeEmbeddingsRequest
   vectorStoreId: string;
 
   /**
-   * Which embeddings. Required: there is no way to empty a store by leaving it out.
+   * Selects the embeddings to delete. Required, so that a forgotten filter does not empty the store.
    *
    * @generated from field: pgquiver.v1.Filter filters = 2;
    */
@@ -476,7 +478,7 @@ export const PurgeEmbeddingsRequestSchema: GenMessage<PurgeEmbeddingsRequest> = 
   messageDesc(file_pgquiver_v1_embeddings, 11);
 
 /**
- * Says how many embeddings are gone.
+ * The result of PurgeEmbeddings.
  *
  * @generated from message pgquiver.v1.PurgeEmbeddingsResponse
  */
@@ -489,7 +491,7 @@ export type PurgeEmbeddingsResponse = Message<"pgquiver.v1.PurgeEmbeddingsRespon
   object: string;
 
   /**
-   * How many were deleted.
+   * Number of deleted embeddings.
    *
    * @generated from field: int64 deleted_count = 2;
    */
@@ -504,15 +506,15 @@ export const PurgeEmbeddingsResponseSchema: GenMessage<PurgeEmbeddingsResponse> 
   messageDesc(file_pgquiver_v1_embeddings, 12);
 
 /**
- * Adds, reads and removes single embeddings and small batches. Bulk loading is by stream, in
+ * Adds, reads and removes single embeddings and small batches. For bulk loading use the streams of
  * IngestService.
  *
  * @generated from service pgquiver.v1.EmbeddingService
  */
 export const EmbeddingService: GenService<{
   /**
-   * Adds one embedding. The acknowledgement means committed. Without a vector, the service
-   * embeds the text. An `id` that is taken is ALREADY_EXISTS.
+   * Adds one embedding. The reply is sent after the commit. If the vector is absent, the service embeds the
+   * text. ALREADY_EXISTS when the `id` is taken.
    *
    * @generated from rpc pgquiver.v1.EmbeddingService.CreateEmbedding
    */
@@ -522,7 +524,7 @@ export const EmbeddingService: GenService<{
     output: typeof EmbeddingSchema;
   },
   /**
-   * Adds up to 10,000 embeddings, all or none.
+   * Adds up to 10,000 embeddings in one transaction, all or none.
    *
    * @generated from rpc pgquiver.v1.EmbeddingService.BatchCreateEmbeddings
    */
@@ -532,7 +534,7 @@ export const EmbeddingService: GenService<{
     output: typeof BatchCreateEmbeddingsResponseSchema;
   },
   /**
-   * Returns one embedding with its vector; NOT_FOUND when there is none with this id.
+   * Returns one embedding with its vector; NOT_FOUND when the store has no embedding with this id.
    *
    * @generated from rpc pgquiver.v1.EmbeddingService.GetEmbedding
    */
@@ -542,7 +544,8 @@ export const EmbeddingService: GenService<{
     output: typeof EmbeddingSchema;
   },
   /**
-   * Lists embeddings by id, a page at a time. Ids made by the service begin with their time.
+   * Lists embeddings in order of id, page by page. Ids generated by the service begin with the time of
+   * creation, so their order is the order of creation.
    *
    * @generated from rpc pgquiver.v1.EmbeddingService.ListEmbeddings
    */
@@ -552,7 +555,7 @@ export const EmbeddingService: GenService<{
     output: typeof ListEmbeddingsResponseSchema;
   },
   /**
-   * Deletes one embedding; NOT_FOUND when there is none with this id.
+   * Deletes one embedding; NOT_FOUND when the store has no embedding with this id.
    *
    * @generated from rpc pgquiver.v1.EmbeddingService.DeleteEmbedding
    */
@@ -562,7 +565,7 @@ export const EmbeddingService: GenService<{
     output: typeof DeleteEmbeddingResponseSchema;
   },
   /**
-   * Deletes every embedding whose metadata matches a filter, all or none.
+   * Deletes every embedding whose metadata matches a filter, in one transaction.
    *
    * @generated from rpc pgquiver.v1.EmbeddingService.PurgeEmbeddings
    */

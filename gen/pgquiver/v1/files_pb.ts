@@ -16,13 +16,13 @@ export const file_pgquiver_v1_files: GenFile = /*@__PURE__*/
   fileDesc("ChdwZ3F1aXZlci92MS9maWxlcy5wcm90bxILcGdxdWl2ZXIudjEi6QEKBEZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg0KBWJ5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoKZXhwaXJlc19hdBgFIAEoA0gAiAEBEhAKCGZpbGVuYW1lGAYgASgJEg8KB3B1cnBvc2UYByABKAkSJwoGc3RhdHVzGAggASgOMhcucGdxdWl2ZXIudjEuRmlsZVN0YXR1cxIbCg5zdGF0dXNfZGV0YWlscxgJIAEoCUgBiAEBQg0KC19leHBpcmVzX2F0QhEKD19zdGF0dXNfZGV0YWlscyJjChBGaWxlRXhwaXJlc0FmdGVyEi0KBmFuY2hvchgBIAEoDjIdLnBncXVpdmVyLnYxLkZpbGVFeHBpcnlBbmNob3ISFAoHc2Vjb25kcxgCIAEoA0gAiAEBQgoKCF9zZWNvbmRzIqIBChJVcGxvYWRGaWxlTWV0YWRhdGESEAoIZmlsZW5hbWUYASABKAkSDwoHcHVycG9zZRgCIAEoCRI5Cg1leHBpcmVzX2FmdGVyGAMgASgLMh0ucGdxdWl2ZXIudjEuRmlsZUV4cGlyZXNBZnRlckgAiAEBEhIKBWJ5dGVzGAQgASgDSAGIAQFCEAoOX2V4cGlyZXNfYWZ0ZXJCCAoGX2J5dGVzImAKEVVwbG9hZEZpbGVSZXF1ZXN0EjMKCG1ldGFkYXRhGAEgASgLMh8ucGdxdWl2ZXIudjEuVXBsb2FkRmlsZU1ldGFkYXRhSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiIQoOR2V0RmlsZVJlcXVlc3QSDwoHZmlsZV9pZBgBIAEoCSKiAQoQTGlzdEZpbGVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESJgoFb3JkZXIYAyABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgCiAEBEhQKB3B1cnBvc2UYBCABKAlIA4gBAUIICgZfbGltaXRCCAoGX2FmdGVyQggKBl9vcmRlckIKCghfcHVycG9zZSKcAQoRTGlzdEZpbGVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEh8KBGRhdGEYAiADKAsyES5wZ3F1aXZlci52MS5GaWxlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCIkChFEZWxldGVGaWxlUmVxdWVzdBIPCgdmaWxlX2lkGAEgASgJIkEKEkRlbGV0ZUZpbGVSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCCJoChVHZXRGaWxlQ29udGVudFJlcXVlc3QSDwoHZmlsZV9pZBgBIAEoCRITCgZvZmZzZXQYAiABKANIAIgBARITCgZsZW5ndGgYAyABKANIAYgBAUIJCgdfb2Zmc2V0QgkKB19sZW5ndGgiVQoWR2V0RmlsZUNvbnRlbnRSZXNwb25zZRIMCgRkYXRhGAEgASgMEiQKBGZpbGUYAiABKAsyES5wZ3F1aXZlci52MS5GaWxlSACIAQFCBwoFX2ZpbGUqRAoKRmlsZVN0YXR1cxIbChdGSUxFX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUZJTEVfU1RBVFVTX1BST0NFU1NFRBABKlkKEEZpbGVFeHBpcnlBbmNob3ISIgoeRklMRV9FWFBJUllfQU5DSE9SX1VOU1BFQ0lGSUVEEAASIQodRklMRV9FWFBJUllfQU5DSE9SX0NSRUFURURfQVQQATKMBAoLRmlsZVNlcnZpY2USVwoKVXBsb2FkRmlsZRIeLnBncXVpdmVyLnYxLlVwbG9hZEZpbGVSZXF1ZXN0GhEucGdxdWl2ZXIudjEuRmlsZSIUgtPkkwIOOgEqIgkvdjEvZmlsZXMoARJWCgdHZXRGaWxlEhsucGdxdWl2ZXIudjEuR2V0RmlsZVJlcXVlc3QaES5wZ3F1aXZlci52MS5GaWxlIhuC0+STAhUSEy92MS9maWxlcy97ZmlsZV9pZH0SXQoJTGlzdEZpbGVzEh0ucGdxdWl2ZXIudjEuTGlzdEZpbGVzUmVxdWVzdBoeLnBncXVpdmVyLnYxLkxpc3RGaWxlc1Jlc3BvbnNlIhGC0+STAgsSCS92MS9maWxlcxJqCgpEZWxldGVGaWxlEh4ucGdxdWl2ZXIudjEuRGVsZXRlRmlsZVJlcXVlc3QaHy5wZ3F1aXZlci52MS5EZWxldGVGaWxlUmVzcG9uc2UiG4LT5JMCFSoTL3YxL2ZpbGVzL3tmaWxlX2lkfRKAAQoOR2V0RmlsZUNvbnRlbnQSIi5wZ3F1aXZlci52MS5HZXRGaWxlQ29udGVudFJlcXVlc3QaIy5wZ3F1aXZlci52MS5HZXRGaWxlQ29udGVudFJlc3BvbnNlIiOC0+STAh0SGy92MS9maWxlcy97ZmlsZV9pZH0vY29udGVudDABQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_pgquiver_v1_paging]);
 
 /**
- * A file.
+ * An uploaded file.
  *
  * @generated from message pgquiver.v1.File
  */
 export type File = Message<"pgquiver.v1.File"> & {
   /**
-   * Unique name, `file-` and 32 hexadecimal digits.
+   * Id of the file: `file-` and 32 hexadecimal digits.
    *
    * @generated from field: string id = 1;
    */
@@ -36,7 +36,7 @@ export type File = Message<"pgquiver.v1.File"> & {
   object: string;
 
   /**
-   * Its length.
+   * Length of the file, in bytes.
    *
    * @generated from field: int64 bytes = 3;
    */
@@ -50,29 +50,30 @@ export type File = Message<"pgquiver.v1.File"> & {
   createdAt: bigint;
 
   /**
-   * When it will be deleted, in seconds since 1970; unset: never.
+   * Time at which the file expires and is deleted, in seconds since 1970 (UTC); unset: never.
    *
    * @generated from field: optional int64 expires_at = 5;
    */
   expiresAt?: bigint | undefined;
 
   /**
-   * Its name, as it was uploaded.
+   * Name of the file, given at the upload.
    *
    * @generated from field: string filename = 6;
    */
   filename: string;
 
   /**
-   * What it is for: assistants, batch, fine-tune, vision, user_data or evals. Without effect. A string, since
-   * OpenAI adds words, and no name of an enum value can have the hyphen of "fine-tune".
+   * Purpose: assistants, batch, fine-tune, vision, user_data or evals; stored, but without effect. A string
+   * and not an enum because OpenAI adds values, and because an enum value's name cannot contain the hyphen of
+   * "fine-tune".
    *
    * @generated from field: string purpose = 7;
    */
   purpose: string;
 
   /**
-   * Whether the file can be used.
+   * Whether the file is ready for use.
    *
    * @generated from field: pgquiver.v1.FileStatus status = 8;
    */
@@ -94,20 +95,20 @@ export const FileSchema: GenMessage<File> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_files, 0);
 
 /**
- * When a file is to be deleted.
+ * When a file expires and is deleted.
  *
  * @generated from message pgquiver.v1.FileExpiresAfter
  */
 export type FileExpiresAfter = Message<"pgquiver.v1.FileExpiresAfter"> & {
   /**
-   * What the seconds are counted from. Required.
+   * The time from which `seconds` are counted. Required.
    *
    * @generated from field: pgquiver.v1.FileExpiryAnchor anchor = 1;
    */
   anchor: FileExpiryAnchor;
 
   /**
-   * Seconds, 3,600 to 2,592,000 (30 days). Required.
+   * Seconds after the anchor, 3,600 (1 hour) to 2,592,000 (30 days). Required.
    *
    * @generated from field: optional int64 seconds = 2;
    */
@@ -122,35 +123,37 @@ export const FileExpiresAfterSchema: GenMessage<FileExpiresAfter> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_files, 1);
 
 /**
- * What a file is.
+ * The metadata of an upload.
  *
  * @generated from message pgquiver.v1.UploadFileMetadata
  */
 export type UploadFileMetadata = Message<"pgquiver.v1.UploadFileMetadata"> & {
   /**
-   * Its name, 1 to 1,024 characters. Folders in front of it and control characters are left out. Required.
+   * Name of the file, 1 to 1,024 characters; a path before the name and control characters are removed.
+   * Required.
    *
    * @generated from field: string filename = 1;
    */
   filename: string;
 
   /**
-   * What it is for: assistants, batch, fine-tune, vision, user_data or evals. Required.
+   * Purpose: assistants, batch, fine-tune, vision, user_data or evals. Required.
    *
    * @generated from field: string purpose = 2;
    */
   purpose: string;
 
   /**
-   * When it is to be deleted; default never.
+   * When the file expires and is deleted; default never.
    *
    * @generated from field: optional pgquiver.v1.FileExpiresAfter expires_after = 3;
    */
   expiresAfter?: FileExpiresAfter | undefined;
 
   /**
-   * Its length, or an upload of another length is refused. Without it a client that is gone in the midst of the
-   * file may look like one that is at its end, for HTTP/2 says the one and then the other: give it if you can.
+   * Length of the file in bytes: an upload of another length is refused. Recommended, because HTTP/2 clients
+   * may send END_STREAM before the reset when a call is cancelled: without the length, a cancelled upload can
+   * be mistaken for a complete one, and a truncated file be stored.
    *
    * @generated from field: optional int64 bytes = 4;
    */
@@ -165,19 +168,19 @@ export const UploadFileMetadataSchema: GenMessage<UploadFileMetadata> = /*@__PUR
   messageDesc(file_pgquiver_v1_files, 2);
 
 /**
- * A part of an upload.
+ * One message of an upload stream.
  *
  * @generated from message pgquiver.v1.UploadFileRequest
  */
 export type UploadFileRequest = Message<"pgquiver.v1.UploadFileRequest"> & {
   /**
-   * The first message is `metadata`, each other one `data`; a form's `metadata` comes last.
+   * One message has `metadata`, normally the first; each other message has `data`.
    *
    * @generated from oneof pgquiver.v1.UploadFileRequest.part
    */
   part: {
     /**
-     * What the file is.
+     * Metadata of the file.
      *
      * @generated from field: pgquiver.v1.UploadFileMetadata metadata = 1;
      */
@@ -185,7 +188,8 @@ export type UploadFileRequest = Message<"pgquiver.v1.UploadFileRequest"> & {
     case: "metadata";
   } | {
     /**
-     * The next bytes of it; up to 512 MB in all unless the service is set otherwise.
+     * The next bytes of the file; at most 512 MB in all messages together, unless configured otherwise
+     * (FILE_BYTES_MAX).
      *
      * @generated from field: bytes data = 2;
      */
@@ -202,7 +206,7 @@ export const UploadFileRequestSchema: GenMessage<UploadFileRequest> = /*@__PURE_
   messageDesc(file_pgquiver_v1_files, 3);
 
 /**
- * Asks for one file.
+ * Request of GetFile.
  *
  * @generated from message pgquiver.v1.GetFileRequest
  */
@@ -223,27 +227,27 @@ export const GetFileRequestSchema: GenMessage<GetFileRequest> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_files, 4);
 
 /**
- * Asks for a page of files.
+ * Request of ListFiles.
  *
  * @generated from message pgquiver.v1.ListFilesRequest
  */
 export type ListFilesRequest = Message<"pgquiver.v1.ListFilesRequest"> & {
   /**
-   * Most files in the page, 1 to 10,000; default 10,000.
+   * Maximum number of files in the page, 1 to 10,000; default 10,000.
    *
    * @generated from field: optional int32 limit = 1;
    */
   limit?: number | undefined;
 
   /**
-   * Return files that come after the one with this id.
+   * Return files that come after the file with this id.
    *
    * @generated from field: optional string after = 2;
    */
   after?: string | undefined;
 
   /**
-   * By time of creation; default descending.
+   * Order by time of creation; default descending.
    *
    * @generated from field: optional pgquiver.v1.Order order = 3;
    */
@@ -278,7 +282,7 @@ export type ListFilesResponse = Message<"pgquiver.v1.ListFilesResponse"> & {
   object: string;
 
   /**
-   * The files, in the order asked for.
+   * The files, in the order requested.
    *
    * @generated from field: repeated pgquiver.v1.File data = 2;
    */
@@ -299,7 +303,7 @@ export type ListFilesResponse = Message<"pgquiver.v1.ListFilesResponse"> & {
   lastId?: string | undefined;
 
   /**
-   * Whether there are more.
+   * Whether more files follow.
    *
    * @generated from field: bool has_more = 5;
    */
@@ -335,13 +339,13 @@ export const DeleteFileRequestSchema: GenMessage<DeleteFileRequest> = /*@__PURE_
   messageDesc(file_pgquiver_v1_files, 7);
 
 /**
- * Says that a file is gone.
+ * Confirms the deletion of a file.
  *
  * @generated from message pgquiver.v1.DeleteFileResponse
  */
 export type DeleteFileResponse = Message<"pgquiver.v1.DeleteFileResponse"> & {
   /**
-   * Its id.
+   * Id of the deleted file.
    *
    * @generated from field: string id = 1;
    */
@@ -370,7 +374,7 @@ export const DeleteFileResponseSchema: GenMessage<DeleteFileResponse> = /*@__PUR
   messageDesc(file_pgquiver_v1_files, 8);
 
 /**
- * Asks for a file's bytes.
+ * Request of GetFileContent.
  *
  * @generated from message pgquiver.v1.GetFileContentRequest
  */
@@ -383,14 +387,15 @@ export type GetFileContentRequest = Message<"pgquiver.v1.GetFileContentRequest">
   fileId: string;
 
   /**
-   * The first byte to send; default 0. A negative number counts from the end: -500 stands for the last 500 bytes.
+   * Index of the first byte to send; default 0. A negative offset counts from the end: -500 selects the last
+   * 500 bytes.
    *
    * @generated from field: optional int64 offset = 2;
    */
   offset?: bigint | undefined;
 
   /**
-   * Most bytes to send; default all.
+   * Maximum number of bytes to send; default all.
    *
    * @generated from field: optional int64 length = 3;
    */
@@ -411,14 +416,14 @@ export const GetFileContentRequestSchema: GenMessage<GetFileContentRequest> = /*
  */
 export type GetFileContentResponse = Message<"pgquiver.v1.GetFileContentResponse"> & {
   /**
-   * Up to 64 KiB; none in the first message.
+   * Up to 64 KiB; empty in the first message.
    *
    * @generated from field: bytes data = 1;
    */
   data: Uint8Array;
 
   /**
-   * What the file is. In the first message only, which is sent even when the file is empty.
+   * Metadata of the file: set in the first message only, which is sent even when the file is empty.
    *
    * @generated from field: optional pgquiver.v1.File file = 2;
    */
@@ -433,7 +438,7 @@ export const GetFileContentResponseSchema: GenMessage<GetFileContentResponse> = 
   messageDesc(file_pgquiver_v1_files, 10);
 
 /**
- * Whether a file can be used.
+ * Whether a file is ready for use.
  *
  * @generated from enum pgquiver.v1.FileStatus
  */
@@ -446,7 +451,8 @@ export const FileStatus = {
   UNSPECIFIED: 0,
 
   /**
-   * Ready. Every file is, since an upload is answered when all of it is committed.
+   * Ready for use. Every file has this status, because an upload is answered only after all bytes are
+   * committed.
    *
    * @generated from enum value: FILE_STATUS_PROCESSED = 1;
    */
@@ -454,7 +460,7 @@ export const FileStatus = {
 } as const;
 
 /**
- * Whether a file can be used.
+ * Whether a file is ready for use.
  *
  * @generated from enum pgquiver.v1.FileStatus
  */
@@ -501,16 +507,16 @@ export const FileExpiryAnchorSchema: GenEnum<FileExpiryAnchor> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_files, 1);
 
 /**
- * Keeps files: their bytes, as they were uploaded.
+ * Stores uploaded files, byte for byte.
  *
  * @generated from service pgquiver.v1.FileService
  */
 export const FileService: GenService<{
   /**
-   * Stores a file. Over gRPC the first message is `metadata`, then come the bytes in any number of
-   * messages; over REST a multipart form with the parts `file`, `purpose` and, perhaps,
-   * `expires_after[anchor]` and `expires_after[seconds]`, in any order. The reply comes when all bytes
-   * are committed; an upload that breaks off leaves nothing.
+   * Stores a file. Over gRPC: a first message with `metadata`, then the bytes in any number of messages. Over
+   * REST: a multipart form with the parts `file`, `purpose` and, optionally, `expires_after[anchor]` and
+   * `expires_after[seconds]`, in any order. The reply is sent when all bytes are committed; an upload that is
+   * interrupted stores nothing.
    *
    * @generated from rpc pgquiver.v1.FileService.UploadFile
    */
@@ -520,7 +526,7 @@ export const FileService: GenService<{
     output: typeof FileSchema;
   },
   /**
-   * Returns a file's description; NOT_FOUND when there is none with this id.
+   * Returns a file's metadata; NOT_FOUND when no file has this id.
    *
    * @generated from rpc pgquiver.v1.FileService.GetFile
    */
@@ -530,7 +536,7 @@ export const FileService: GenService<{
     output: typeof FileSchema;
   },
   /**
-   * Lists files by time of creation, a page at a time.
+   * Lists files by time of creation, page by page.
    *
    * @generated from rpc pgquiver.v1.FileService.ListFiles
    */
@@ -540,7 +546,7 @@ export const FileService: GenService<{
     output: typeof ListFilesResponseSchema;
   },
   /**
-   * Deletes a file, and removes it with its chunks from every store.
+   * Deletes a file, and removes the file with its chunks from every store.
    *
    * @generated from rpc pgquiver.v1.FileService.DeleteFile
    */
@@ -550,8 +556,9 @@ export const FileService: GenService<{
     output: typeof DeleteFileResponseSchema;
   },
   /**
-   * Returns a file's bytes. Over REST they are the body, and a `Range` header asks for a part. OUT_OF_RANGE
-   * when `offset` is not within the file; a stream that ends without an error has given all that was asked for.
+   * Returns a file's bytes. Over REST they are the response body, and a `Range` header selects a part.
+   * OUT_OF_RANGE when `offset` is not within the file. A stream that ends without an error has delivered all
+   * requested bytes.
    *
    * @generated from rpc pgquiver.v1.FileService.GetFileContent
    */

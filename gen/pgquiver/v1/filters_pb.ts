@@ -15,13 +15,13 @@ export const file_pgquiver_v1_filters: GenFile = /*@__PURE__*/
   fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSKWAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiUKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiQKB2ZpbHRlcnMYBCADKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXJCBgoEX2tleSr1AQoKRmlsdGVyVHlwZRIbChdGSUxURVJfVFlQRV9VTlNQRUNJRklFRBAAEhIKDkZJTFRFUl9UWVBFX0VREAESEgoORklMVEVSX1RZUEVfTkUQAhISCg5GSUxURVJfVFlQRV9HVBADEhMKD0ZJTFRFUl9UWVBFX0dURRAEEhIKDkZJTFRFUl9UWVBFX0xUEAUSEwoPRklMVEVSX1RZUEVfTFRFEAYSEgoORklMVEVSX1RZUEVfSU4QBxITCg9GSUxURVJfVFlQRV9OSU4QCBITCg9GSUxURVJfVFlQRV9BTkQQCRISCg5GSUxURVJfVFlQRV9PUhAKQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_protobuf_struct]);
 
 /**
- * A condition on the metadata of an embedding: either a comparison of one key with a value, or
- * several conditions joined. In JSON it is exactly OpenAI's comparison or compound filter:
+ * A condition on the metadata of an embedding: either a comparison of one key with a value, or several
+ * conditions joined by `and` or `or`. The JSON form is OpenAI's comparison filter or compound filter:
  * `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`.
  *
- * Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are
- * ordered by Unicode code point. A missing key matches `ne` and `nin` and nothing else.
- * At most 16 levels deep and 256 conditions in all; more is INVALID_ARGUMENT.
+ * Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are ordered by
+ * Unicode code point. A missing key matches only `ne` and `nin`. More than 16 levels of nesting or more than
+ * 256 conditions in all are INVALID_ARGUMENT.
  *
  * @generated from message pgquiver.v1.Filter
  */
@@ -64,7 +64,7 @@ export const FilterSchema: GenMessage<Filter> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_filters, 0);
 
 /**
- * What a filter does.
+ * Operator of a filter.
  *
  * @generated from enum pgquiver.v1.FilterType
  */
@@ -148,7 +148,7 @@ export const FilterType = {
 } as const;
 
 /**
- * What a filter does.
+ * Operator of a filter.
  *
  * @generated from enum pgquiver.v1.FilterType
  */

@@ -36,100 +36,102 @@ export type Index = Message<"pgquiver.v1.Index"> & {
   vectorStoreId: string;
 
   /**
-   * Whether there is to be an index.
+   * Whether the store should have an index.
    *
    * @generated from field: pgquiver.v1.IndexPolicy policy = 3;
    */
   policy: IndexPolicy;
 
   /**
-   * How far it is.
+   * Processing state of the store's table and index.
    *
    * @generated from field: pgquiver.v1.IndexState state = 4;
    */
   state: IndexState;
 
   /**
-   * The part of the current step that is done, 0 to 1; unset when nothing is being done or it is not
-   * known.
+   * The completed fraction of the current step, 0 to 1; unset when no step is running or the fraction is
+   * unknown.
    *
    * @generated from field: optional double progress = 5;
    */
   progress?: number | undefined;
 
   /**
-   * Embeddings in the store.
+   * Number of embeddings in the store.
    *
    * @generated from field: int64 rows = 6;
    */
   rows: bigint;
 
   /**
-   * Bytes of the index; 0 without one.
+   * Size of the index in use, in bytes; 0 without an index.
    *
    * @generated from field: int64 index_bytes = 7;
    */
   indexBytes: bigint;
 
   /**
-   * Bytes of the store's own table with its other indexes; 0 while it is in the shared one.
+   * Size of the store's own table with its other indexes, in bytes; 0 while the store's rows are in the
+   * shared table.
    *
    * @generated from field: int64 table_bytes = 8;
    */
   tableBytes: bigint;
 
   /**
-   * The store's own table; unset while it is in the shared one.
+   * Name of the store's own table; unset while the store's rows are in the shared table.
    *
    * @generated from field: optional string table = 9;
    */
   table?: string | undefined;
 
   /**
-   * The kind of index; unset without one.
+   * The kind of the index in use; unset without an index.
    *
    * @generated from field: optional pgquiver.v1.IndexMethod method = 10;
    */
   method?: IndexMethod | undefined;
 
   /**
-   * The part of each vector that the index in use keeps; unset without one.
+   * Precision of the vectors in the index in use; unset without an index.
    *
    * @generated from field: optional pgquiver.v1.Precision precision = 11;
    */
   precision?: Precision | undefined;
 
   /**
-   * Neighbours of each vector in the index in use (HNSW's m); unset without one.
+   * Links per vector in the index in use (HNSW's m); unset without an index.
    *
    * @generated from field: optional int32 m = 12;
    */
   m?: number | undefined;
 
   /**
-   * Candidates looked at for each vector when the index in use was built (HNSW's ef_construction); unset without
-   * one.
+   * Candidates compared per vector when the index in use was built (HNSW's ef_construction); unset without an
+   * index.
    *
    * @generated from field: optional int32 ef_construction = 13;
    */
   efConstruction?: number | undefined;
 
   /**
-   * When the index in use was built, in seconds since 1970.
+   * When searches began to use the index in use, in seconds since 1970 (UTC); unset without an index.
    *
    * @generated from field: optional int64 built_at = 14;
    */
   builtAt?: bigint | undefined;
 
   /**
-   * Why the last attempt failed; unset when it did not.
+   * Error of the last attempt; unset when the last attempt did not fail.
    *
    * @generated from field: optional string last_error = 15;
    */
   lastError?: string | undefined;
 
   /**
-   * The settings of the index to be built next. They differ from those of the index in use until it is replaced.
+   * The settings for the next build. After a change they differ from those of the index in use until that
+   * index is replaced.
    *
    * @generated from field: pgquiver.v1.IndexSettings requested = 16;
    */
@@ -150,21 +152,21 @@ export const IndexSchema: GenMessage<Index> = /*@__PURE__*/
  */
 export type IndexSettings = Message<"pgquiver.v1.IndexSettings"> & {
   /**
-   * The part of each vector that the index keeps; unset: automatic, FLOAT16 up to 4,000 dimensions, BINARY above.
+   * Precision of the vectors in the index; unset: FLOAT16 up to 4,000 dimensions, BINARY above.
    *
    * @generated from field: optional pgquiver.v1.Precision precision = 1;
    */
   precision?: Precision | undefined;
 
   /**
-   * Neighbours of each vector in the index (HNSW's m).
+   * Links per vector in the index (HNSW's m).
    *
    * @generated from field: int32 m = 2;
    */
   m: number;
 
   /**
-   * Candidates looked at for each vector when the index is built (HNSW's ef_construction).
+   * Candidates compared per vector during the build (HNSW's ef_construction).
    *
    * @generated from field: int32 ef_construction = 3;
    */
@@ -179,7 +181,7 @@ export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 1);
 
 /**
- * Asks for the state of a store's index.
+ * Request of GetIndex.
  *
  * @generated from message pgquiver.v1.GetIndexRequest
  */
@@ -200,7 +202,7 @@ export const GetIndexRequestSchema: GenMessage<GetIndexRequest> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 2);
 
 /**
- * Changes the settings of a store's index. Over JSON, `update_mask` is made from the keys of the body.
+ * Changes the settings of a store's index. Over JSON the keys of the body become the `update_mask`.
  *
  * @generated from message pgquiver.v1.UpdateIndexRequest
  */
@@ -213,38 +215,38 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
   vectorStoreId: string;
 
   /**
-   * Whether there is to be an index; default AUTO.
+   * Whether the store should have an index; default AUTO.
    *
    * @generated from field: optional pgquiver.v1.IndexPolicy policy = 2;
    */
   policy?: IndexPolicy | undefined;
 
   /**
-   * The part of each vector that the index keeps; default automatic. A precision that the store's dimensions do
-   * not allow is INVALID_ARGUMENT.
+   * Precision of the vectors in the index; default by dimensions. INVALID_ARGUMENT when the precision does
+   * not support the store's dimensions.
    *
    * @generated from field: optional pgquiver.v1.Precision precision = 3;
    */
   precision?: Precision | undefined;
 
   /**
-   * Neighbours of each vector in the index, 2 to 100; default 16 (HNSW's m).
+   * Links per vector in the index (HNSW's m), 2 to 100; default 16.
    *
    * @generated from field: optional int32 m = 4;
    */
   m?: number | undefined;
 
   /**
-   * Candidates looked at for each vector when the index is built, 4 to 1,000 and at least twice `m`;
-   * default 128 (HNSW's ef_construction).
+   * Candidates compared per vector during the build (HNSW's ef_construction), 4 to 1,000 and at least twice
+   * `m`; default 128.
    *
    * @generated from field: optional int32 ef_construction = 5;
    */
   efConstruction?: number | undefined;
 
   /**
-   * The fields to change, of the four above; a field that is named here and unset returns to its default. When
-   * empty, the fields that are set.
+   * Which of the four fields above to change: a field that is named here but unset is reset to its default.
+   * When the mask is empty, the fields that are set are changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 6;
    */
@@ -259,7 +261,7 @@ export const UpdateIndexRequestSchema: GenMessage<UpdateIndexRequest> = /*@__PUR
   messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
- * Asks for an index to be built anew.
+ * Request of RebuildIndex.
  *
  * @generated from message pgquiver.v1.RebuildIndexRequest
  */
@@ -293,7 +295,7 @@ export const IndexMethod = {
   UNSPECIFIED: 0,
 
   /**
-   * Hierarchical navigable small world, as pgvector builds it.
+   * pgvector's HNSW index (hierarchical navigable small world).
    *
    * @generated from enum value: INDEX_METHOD_HNSW = 1;
    */
@@ -314,35 +316,35 @@ export const IndexMethodSchema: GenEnum<IndexMethod> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_indexes, 0);
 
 /**
- * The part of each vector that a vector index keeps. The stored vectors themselves always stay float32, and the
- * results of an index of less precision are ranked by them.
+ * Precision (quantization) of the vectors in a vector index. The stored vectors are always float32: results
+ * of an index with a lower precision are re-ranked by the stored vectors.
  *
  * @generated from enum pgquiver.v1.Precision
  */
 export const Precision = {
   /**
-   * Not given: chosen by dimensions.
+   * Not given: FLOAT16 up to 4,000 dimensions, BINARY above.
    *
    * @generated from enum value: PRECISION_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * All of it; up to 2,000 dimensions.
+   * 32 bits per dimension; up to 2,000 dimensions.
    *
    * @generated from enum value: PRECISION_FLOAT32 = 1;
    */
   FLOAT32: 1,
 
   /**
-   * Half of its bits; up to 4,000 dimensions.
+   * 16 bits per dimension (halfvec); up to 4,000 dimensions.
    *
    * @generated from enum value: PRECISION_FLOAT16 = 2;
    */
   FLOAT16: 2,
 
   /**
-   * The sign of each number; up to 16,000 dimensions.
+   * 1 bit per dimension: the sign; up to 16,000 dimensions.
    *
    * @generated from enum value: PRECISION_BINARY = 3;
    */
@@ -350,8 +352,8 @@ export const Precision = {
 } as const;
 
 /**
- * The part of each vector that a vector index keeps. The stored vectors themselves always stay float32, and the
- * results of an index of less precision are ranked by them.
+ * Precision (quantization) of the vectors in a vector index. The stored vectors are always float32: results
+ * of an index with a lower precision are re-ranked by the stored vectors.
  *
  * @generated from enum pgquiver.v1.Precision
  */
@@ -364,7 +366,7 @@ export const PrecisionSchema: GenEnum<Precision> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_indexes, 1);
 
 /**
- * The progress of a store's own table and vector index. Search is exact in every state but READY.
+ * State of a store's own table and vector index. Searches are exact unless an index is in use.
  *
  * @generated from enum pgquiver.v1.IndexState
  */
@@ -377,14 +379,14 @@ export const IndexState = {
   UNSPECIFIED: 0,
 
   /**
-   * None, and none is due: the store is small, or an index is forbidden.
+   * No index and none planned: the store is small, or its policy is NEVER.
    *
    * @generated from enum value: INDEX_STATE_NONE = 1;
    */
   NONE: 1,
 
   /**
-   * Due, and waiting for its turn.
+   * Queued for the index worker.
    *
    * @generated from enum value: INDEX_STATE_WAITING = 2;
    */
@@ -405,14 +407,14 @@ export const IndexState = {
   BUILDING: 4,
 
   /**
-   * In use.
+   * The index is in use.
    *
    * @generated from enum value: INDEX_STATE_READY = 5;
    */
   READY: 5,
 
   /**
-   * The last attempt failed; another follows.
+   * The last attempt failed and will be retried.
    *
    * @generated from enum value: INDEX_STATE_FAILED = 6;
    */
@@ -420,7 +422,7 @@ export const IndexState = {
 } as const;
 
 /**
- * The progress of a store's own table and vector index. Search is exact in every state but READY.
+ * State of a store's own table and vector index. Searches are exact unless an index is in use.
  *
  * @generated from enum pgquiver.v1.IndexState
  */
@@ -433,35 +435,35 @@ export const IndexStateSchema: GenEnum<IndexState> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_indexes, 2);
 
 /**
- * Whether a store is to have a vector index.
+ * Whether a store should have a vector index.
  *
  * @generated from enum pgquiver.v1.IndexPolicy
  */
 export const IndexPolicy = {
   /**
-   * Not given.
+   * Not given: AUTO.
    *
    * @generated from enum value: INDEX_POLICY_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * From a size on: the default.
+   * The default: an index from a threshold size on.
    *
    * @generated from enum value: INDEX_POLICY_AUTO = 1;
    */
   AUTO: 1,
 
   /**
-   * At any size, even while the store is empty.
+   * An index at any size, as soon as the store's dimensions are known.
    *
    * @generated from enum value: INDEX_POLICY_ALWAYS = 2;
    */
   ALWAYS: 2,
 
   /**
-   * No index, and one that is there is dropped: searches are exact, and loading many rows is fast. Set
-   * AUTO or ALWAYS again to have it built.
+   * No index: an existing index is dropped, searches are exact, and bulk loading is faster. Set AUTO or
+   * ALWAYS to have the index built again.
    *
    * @generated from enum value: INDEX_POLICY_NEVER = 3;
    */
@@ -469,7 +471,7 @@ export const IndexPolicy = {
 } as const;
 
 /**
- * Whether a store is to have a vector index.
+ * Whether a store should have a vector index.
  *
  * @generated from enum pgquiver.v1.IndexPolicy
  */
@@ -482,15 +484,15 @@ export const IndexPolicySchema: GenEnum<IndexPolicy> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_indexes, 3);
 
 /**
- * Shows and governs the vector indexes of stores. Small stores share a table and are searched exactly.
- * A store that outgrows that is given, in the background, a table and an index of its own, while it
- * is read and written as before.
+ * Shows and controls the vector indexes of stores. Small stores share one table and are searched exactly. A
+ * store that reaches a threshold size gets its own table and HNSW index, which a background worker builds
+ * while the store is read and written as before.
  *
  * @generated from service pgquiver.v1.IndexService
  */
 export const IndexService: GenService<{
   /**
-   * Returns the state of a store's index; every store has one, if only NONE.
+   * Returns the state of a store's index; NONE for a store without an index.
    *
    * @generated from rpc pgquiver.v1.IndexService.GetIndex
    */
@@ -500,10 +502,10 @@ export const IndexService: GenService<{
     output: typeof IndexSchema;
   },
   /**
-   * Asks for an index, forbids it, or changes its settings, which the reply shows as `requested`. The work is
-   * done in the background. An index that is in use is replaced only when the new one is ready. Over JSON a key
-   * that is absent is kept and one that is null returns to its default; over gRPC `update_mask` says which fields
-   * count.
+   * Requests an index, forbids an index, or changes its settings, which the reply shows as `requested`. The
+   * work is done in the background; an index in use is replaced only when the new index is ready. Over JSON
+   * an absent key keeps its value and a key that is null is reset to its default; over gRPC `update_mask`
+   * names the fields to change.
    *
    * @generated from rpc pgquiver.v1.IndexService.UpdateIndex
    */
@@ -513,8 +515,8 @@ export const IndexService: GenService<{
     output: typeof IndexSchema;
   },
   /**
-   * Builds the index anew in the background, as after many changes. The old one stays in use meanwhile.
-   * FAILED_PRECONDITION unless the store has an index.
+   * Rebuilds the index in the background, for example after many changes. The old index stays in use
+   * meanwhile. FAILED_PRECONDITION when the store has no index.
    *
    * @generated from rpc pgquiver.v1.IndexService.RebuildIndex
    */

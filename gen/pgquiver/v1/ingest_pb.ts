@@ -17,19 +17,19 @@ export const file_pgquiver_v1_ingest: GenFile = /*@__PURE__*/
   fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UiiQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQFCDQoLX2RpbWVuc2lvbnNCEQoPX21heF9yb3dfZXJyb3JzIkUKC0luZ2VzdEJhdGNoEgsKA3NlcRgBIAEoAxIpCgRyb3dzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXQiKgoMSW5nZXN0RmluaXNoEhEKBHJvd3MYASABKANIAIgBAUIHCgVfcm93cyLWAQoLSW5nZXN0RXZlbnQSKwoGb3BlbmVkGAEgASgLMhkucGdxdWl2ZXIudjEuSW5nZXN0T3BlbmVkSAASMQoJY29tbWl0dGVkGAIgASgLMhwucGdxdWl2ZXIudjEuSW5nZXN0Q29tbWl0dGVkSAASLwoIZHJhaW5pbmcYAyABKAsyGy5wZ3F1aXZlci52MS5Jbmdlc3REcmFpbmluZ0gAEi0KB3N1bW1hcnkYBCABKAsyGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5SABCBwoFZXZlbnQiVgoMSW5nZXN0T3BlbmVkEhEKCWluZ2VzdF9pZBgBIAEoCRIYChByZXN1bWVfYWZ0ZXJfc2VxGAIgASgDEhkKEW1lc3NhZ2VfYnl0ZXNfbWF4GAMgASgDIpABCg9Jbmdlc3RDb21taXR0ZWQSEwoLdGhyb3VnaF9zZXEYASABKAMSFAoMcm93c193cml0dGVuGAIgASgDEhQKDHJvd3Nfc2tpcHBlZBgDIAEoAxIVCg1yb3dzX3JlamVjdGVkGAQgASgDEiUKBmVycm9ycxgFIAMoCzIVLnBncXVpdmVyLnYxLlJvd0Vycm9yIiUKDkluZ2VzdERyYWluaW5nEhMKC3Rocm91Z2hfc2VxGAEgASgDImAKCFJvd0Vycm9yEgsKA3NlcRgBIAEoAxINCgVpbmRleBgCIAEoBRIKCgJpZBgDIAEoCRIMCgRjb2RlGAQgASgJEg0KBWZpZWxkGAUgASgJEg8KB21lc3NhZ2UYBiABKAkihwIKDUluZ2VzdFN1bW1hcnkSDgoGb2JqZWN0GAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSJwoFc3RhdGUYBCABKA4yGC5wZ3F1aXZlci52MS5Jbmdlc3RTdGF0ZRITCgt0aHJvdWdoX3NlcRgFIAEoAxIUCgxyb3dzX3dyaXR0ZW4YBiABKAMSFAoMcm93c19za2lwcGVkGAcgASgDEhUKDXJvd3NfcmVqZWN0ZWQYCCABKAMSJQoGZXJyb3JzGAkgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3ISEgoKY3JlYXRlZF9hdBgKIAEoAyI+ChBHZXRJbmdlc3RSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCglpbmdlc3RfaWQYAiABKAkiQAoSQWJvcnRJbmdlc3RSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCglpbmdlc3RfaWQYAiABKAkiUAoXRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhIKBWFmdGVyGAIgASgJSACIAQFCCAoGX2FmdGVyIoIBChFFeHBvcnRlZEVtYmVkZGluZxIKCgJpZBgBIAEoCRIPCgdjb250ZW50GAIgASgJEhEKCWVtYmVkZGluZxgDIAEoDBIpCghtZXRhZGF0YRgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgFIAEoAypzCglXcml0ZU1vZGUSGgoWV1JJVEVfTU9ERV9VTlNQRUNJRklFRBAAEhUKEVdSSVRFX01PREVfSU5TRVJUEAESFQoRV1JJVEVfTU9ERV9VUFNFUlQQAhIcChhXUklURV9NT0RFX1NLSVBfRVhJU1RJTkcQAypRCglBdG9taWNpdHkSGQoVQVRPTUlDSVRZX1VOU1BFQ0lGSUVEEAASEwoPQVRPTUlDSVRZX0JBVENIEAESFAoQQVRPTUlDSVRZX1NUUkVBTRACKmgKB09uRXJyb3ISGAoUT05fRVJST1JfVU5TUEVDSUZJRUQQABIYChRPTl9FUlJPUl9BQk9SVF9CQVRDSBABEhUKEU9OX0VSUk9SX1NLSVBfUk9XEAISEgoOT05fRVJST1JfQUJPUlQQAyp4CgtJbmdlc3RTdGF0ZRIcChhJTkdFU1RfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFJTkdFU1RfU1RBVEVfT1BFThABEhoKFklOR0VTVF9TVEFURV9DT01QTEVURUQQAhIYChRJTkdFU1RfU1RBVEVfQUJPUlRFRBADMtcFCg1Jbmdlc3RTZXJ2aWNlEsABCgZJbmdlc3QSGi5wZ3F1aXZlci52MS5Jbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJ8gtPkkwJ2OgEqWjo6ASoaNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvaW5nZXN0IjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2luZ2VzdCgBEkkKDUluZ2VzdFNlc3Npb24SGi5wZ3F1aXZlci52MS5Jbmdlc3RSZXF1ZXN0GhgucGdxdWl2ZXIudjEuSW5nZXN0RXZlbnQoATABEocBCglHZXRJbmdlc3QSHS5wZ3F1aXZlci52MS5HZXRJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSI/gtPkkwI5EjcvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9EpEBCgtBYm9ydEluZ2VzdBIfLnBncXVpdmVyLnYxLkFib3J0SW5nZXN0UmVxdWVzdBoaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnkiRYLT5JMCPyI9L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5nZXN0cy97aW5nZXN0X2lkfS9hYm9ydBKZAQoQRXhwb3J0RW1iZWRkaW5ncxIkLnBncXVpdmVyLnYxLkV4cG9ydEVtYmVkZGluZ3NSZXF1ZXN0Gh4ucGdxdWl2ZXIudjEuRXhwb3J0ZWRFbWJlZGRpbmciPYLT5JMCNxI1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9leHBvcnQwAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings]);
 
 /**
- * One message of an ingest stream: first `open`, then any number of `batch`, then `finish`.
+ * One message of an ingest stream. Order: one `open`, any number of `batch`, one `finish`.
  *
  * @generated from message pgquiver.v1.IngestRequest
  */
 export type IngestRequest = Message<"pgquiver.v1.IngestRequest"> & {
   /**
-   * What this message is. Required.
+   * The content of the message. Required.
    *
    * @generated from oneof pgquiver.v1.IngestRequest.message
    */
   message: {
     /**
-     * Begins the stream.
+     * Opens the ingest.
      *
      * @generated from field: pgquiver.v1.IngestOpen open = 1;
      */
@@ -37,7 +37,7 @@ export type IngestRequest = Message<"pgquiver.v1.IngestRequest"> & {
     case: "open";
   } | {
     /**
-     * Brings rows.
+     * Rows to store.
      *
      * @generated from field: pgquiver.v1.IngestBatch batch = 2;
      */
@@ -45,7 +45,7 @@ export type IngestRequest = Message<"pgquiver.v1.IngestRequest"> & {
     case: "batch";
   } | {
     /**
-     * Ends the stream.
+     * Completes the ingest.
      *
      * @generated from field: pgquiver.v1.IngestFinish finish = 3;
      */
@@ -62,7 +62,7 @@ export const IngestRequestSchema: GenMessage<IngestRequest> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 0);
 
 /**
- * Begins an ingest, or resumes one.
+ * Opens a new ingest, or resumes an existing one.
  *
  * @generated from message pgquiver.v1.IngestOpen
  */
@@ -75,23 +75,23 @@ export type IngestOpen = Message<"pgquiver.v1.IngestOpen"> & {
   vectorStoreId: string;
 
   /**
-   * Name of the ingest in its store, 1 to 128 of the characters A-Z a-z 0-9 _ . : -, not . or ..; default: one is
-   * made, and the stream can be resumed only if it was told by `opened`. The other fields must be the
-   * same each time; a different one is FAILED_PRECONDITION.
+   * Id of the ingest, unique within its store: 1 to 128 characters of A-Z a-z 0-9 _ . : -, but not "." or
+   * "..". Default: a generated id, which `opened` reports and which is needed to resume. FAILED_PRECONDITION
+   * when an ingest with this id was opened with other values of the fields below.
    *
    * @generated from field: string ingest_id = 2;
    */
   ingestId: string;
 
   /**
-   * What happens to a row whose id is taken; default insert.
+   * What happens to a row whose id already exists; default insert.
    *
    * @generated from field: pgquiver.v1.WriteMode mode = 3;
    */
   mode: WriteMode;
 
   /**
-   * What is committed together; default batch.
+   * The unit of atomicity; default batch.
    *
    * @generated from field: pgquiver.v1.Atomicity atomicity = 4;
    */
@@ -105,14 +105,15 @@ export type IngestOpen = Message<"pgquiver.v1.IngestOpen"> & {
   onError: OnError;
 
   /**
-   * Length of every vector; default: the store's, or that of the first vector.
+   * Dimensions of every vector; default: those of the store, or of the first vector.
    *
    * @generated from field: optional int32 dimensions = 6;
    */
   dimensions?: number | undefined;
 
   /**
-   * Refused rows that are listed, 0 to 1,000; default 100. All are counted.
+   * Maximum number of refused rows that are listed in `errors`, 0 to 1,000; default 100. The counts include
+   * all.
    *
    * @generated from field: optional int32 max_row_errors = 7;
    */
@@ -127,14 +128,14 @@ export const IngestOpenSchema: GenMessage<IngestOpen> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 1);
 
 /**
- * Brings rows. One to two MiB are a good size; the service accepts REQUEST_BYTES_MAX.
+ * A batch of rows. Recommended size: 1 to 2 MiB; maximum: REQUEST_BYTES_MAX, which `opened` reports.
  *
  * @generated from message pgquiver.v1.IngestBatch
  */
 export type IngestBatch = Message<"pgquiver.v1.IngestBatch"> & {
   /**
-   * Number of the batch in its ingest: 1, 2, 3, … without gaps. After a resume, batches that were
-   * committed are skipped, so a client may send them again or not.
+   * Sequence number of the batch in its ingest: 1, 2, 3, … without gaps. Batches that are already committed
+   * are skipped, so a client that resumes may send them again.
    *
    * @generated from field: int64 seq = 1;
    */
@@ -156,14 +157,15 @@ export const IngestBatchSchema: GenMessage<IngestBatch> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 2);
 
 /**
- * Ends a stream. Without it nothing of an `atomicity` stream is stored.
+ * Completes an ingest. Without this message nothing of an ingest with `atomicity` stream is stored, and any
+ * other ingest stays open to be resumed.
  *
  * @generated from message pgquiver.v1.IngestFinish
  */
 export type IngestFinish = Message<"pgquiver.v1.IngestFinish"> & {
   /**
-   * Rows sent in the whole ingest, all batches together; another number than the service counted
-   * is INVALID_ARGUMENT. Unset: not checked, except with `atomicity` stream, where it is required.
+   * Number of rows sent in all batches of the ingest; INVALID_ARGUMENT when the service has counted another
+   * number. Required with `atomicity` stream, otherwise optional: unset is not checked.
    *
    * @generated from field: optional int64 rows = 1;
    */
@@ -178,19 +180,19 @@ export const IngestFinishSchema: GenMessage<IngestFinish> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 3);
 
 /**
- * What happened in an ingest session.
+ * An event of an ingest session.
  *
  * @generated from message pgquiver.v1.IngestEvent
  */
 export type IngestEvent = Message<"pgquiver.v1.IngestEvent"> & {
   /**
-   * What this event tells.
+   * The content of the event.
    *
    * @generated from oneof pgquiver.v1.IngestEvent.event
    */
   event: {
     /**
-     * The stream was accepted. Sent first.
+     * The ingest is open. The first event.
      *
      * @generated from field: pgquiver.v1.IngestOpened opened = 1;
      */
@@ -198,7 +200,7 @@ export type IngestEvent = Message<"pgquiver.v1.IngestEvent"> & {
     case: "opened";
   } | {
     /**
-     * Batches are durable.
+     * Batches were committed.
      *
      * @generated from field: pgquiver.v1.IngestCommitted committed = 2;
      */
@@ -206,7 +208,8 @@ export type IngestEvent = Message<"pgquiver.v1.IngestEvent"> & {
     case: "committed";
   } | {
     /**
-     * The service is about to end: the stream closes with UNAVAILABLE and can be resumed elsewhere.
+     * The service is shutting down: the stream then ends with UNAVAILABLE and can be resumed on another
+     * instance.
      *
      * @generated from field: pgquiver.v1.IngestDraining draining = 3;
      */
@@ -214,7 +217,7 @@ export type IngestEvent = Message<"pgquiver.v1.IngestEvent"> & {
     case: "draining";
   } | {
     /**
-     * The stream is complete. Sent last.
+     * State of the ingest at the end of the stream. The last event.
      *
      * @generated from field: pgquiver.v1.IngestSummary summary = 4;
      */
@@ -231,27 +234,27 @@ export const IngestEventSchema: GenMessage<IngestEvent> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 4);
 
 /**
- * Tells where a stream begins.
+ * Where the stream starts.
  *
  * @generated from message pgquiver.v1.IngestOpened
  */
 export type IngestOpened = Message<"pgquiver.v1.IngestOpened"> & {
   /**
-   * Name of the ingest.
+   * Id of the ingest.
    *
    * @generated from field: string ingest_id = 1;
    */
   ingestId: string;
 
   /**
-   * The last batch that is durable; send the next one. 0: begin with 1.
+   * Number of the last durable batch: continue with the next number. 0: begin with 1.
    *
    * @generated from field: int64 resume_after_seq = 2;
    */
   resumeAfterSeq: bigint;
 
   /**
-   * Largest message accepted, in bytes.
+   * Maximum size of a message, in bytes.
    *
    * @generated from field: int64 message_bytes_max = 3;
    */
@@ -266,41 +269,41 @@ export const IngestOpenedSchema: GenMessage<IngestOpened> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 5);
 
 /**
- * Tells what is durable.
+ * The result of a commit.
  *
  * @generated from message pgquiver.v1.IngestCommitted
  */
 export type IngestCommitted = Message<"pgquiver.v1.IngestCommitted"> & {
   /**
-   * Every batch up to this one is durable, or refused for good.
+   * Number of the last batch that is durable or permanently refused; so is every batch before.
    *
    * @generated from field: int64 through_seq = 1;
    */
   throughSeq: bigint;
 
   /**
-   * Rows stored by these batches.
+   * Rows of these batches that were inserted or replaced.
    *
    * @generated from field: int64 rows_written = 2;
    */
   rowsWritten: bigint;
 
   /**
-   * Rows of these batches skipped because their id was taken.
+   * Rows of these batches that were skipped because their id already exists.
    *
    * @generated from field: int64 rows_skipped = 3;
    */
   rowsSkipped: bigint;
 
   /**
-   * Rows of these batches refused, those included that a refused batch took with it.
+   * Rows of these batches that were not stored: refused rows, and with abort_batch all rows of their batches.
    *
    * @generated from field: int64 rows_rejected = 4;
    */
   rowsRejected: bigint;
 
   /**
-   * The rows at fault, as far as `max_row_errors` allows.
+   * The refused rows, up to `max_row_errors` in the whole ingest.
    *
    * @generated from field: repeated pgquiver.v1.RowError errors = 5;
    */
@@ -315,13 +318,13 @@ export const IngestCommittedSchema: GenMessage<IngestCommitted> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 6);
 
 /**
- * Tells that the service is about to end.
+ * Announces that the service is shutting down.
  *
  * @generated from message pgquiver.v1.IngestDraining
  */
 export type IngestDraining = Message<"pgquiver.v1.IngestDraining"> & {
   /**
-   * The last batch that is durable.
+   * Number of the last durable batch.
    *
    * @generated from field: int64 through_seq = 1;
    */
@@ -342,42 +345,42 @@ export const IngestDrainingSchema: GenMessage<IngestDraining> = /*@__PURE__*/
  */
 export type RowError = Message<"pgquiver.v1.RowError"> & {
   /**
-   * The row's batch.
+   * Number of the row's batch.
    *
    * @generated from field: int64 seq = 1;
    */
   seq: bigint;
 
   /**
-   * The row's place in the batch, from 0.
+   * Index of the row in its batch, from 0.
    *
    * @generated from field: int32 index = 2;
    */
   index: number;
 
   /**
-   * The row's id, if it has one.
+   * Id of the row; empty when the row has none.
    *
    * @generated from field: string id = 3;
    */
   id: string;
 
   /**
-   * The reason, as in google.rpc.ErrorInfo.
+   * The reason of the error, as in google.rpc.ErrorInfo, such as DIMENSION_MISMATCH.
    *
    * @generated from field: string code = 4;
    */
   code: string;
 
   /**
-   * The field at fault.
+   * The field with the error.
    *
    * @generated from field: string field = 5;
    */
   field: string;
 
   /**
-   * What is wrong with it.
+   * Error message.
    *
    * @generated from field: string message = 6;
    */
@@ -392,7 +395,7 @@ export const RowErrorSchema: GenMessage<RowError> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 8);
 
 /**
- * How far an ingest has come.
+ * State of an ingest.
  *
  * @generated from message pgquiver.v1.IngestSummary
  */
@@ -405,7 +408,7 @@ export type IngestSummary = Message<"pgquiver.v1.IngestSummary"> & {
   object: string;
 
   /**
-   * Name of the ingest.
+   * Id of the ingest.
    *
    * @generated from field: string ingest_id = 2;
    */
@@ -419,14 +422,14 @@ export type IngestSummary = Message<"pgquiver.v1.IngestSummary"> & {
   vectorStoreId: string;
 
   /**
-   * Whether it can go on.
+   * Whether the ingest can be resumed.
    *
    * @generated from field: pgquiver.v1.IngestState state = 4;
    */
   state: IngestState;
 
   /**
-   * The last batch that is durable, or refused for good.
+   * Number of the last batch that is durable or permanently refused.
    *
    * @generated from field: int64 through_seq = 5;
    */
@@ -440,28 +443,28 @@ export type IngestSummary = Message<"pgquiver.v1.IngestSummary"> & {
   rowsWritten: bigint;
 
   /**
-   * Rows skipped because their id was taken.
+   * Rows skipped because their id already exists.
    *
    * @generated from field: int64 rows_skipped = 7;
    */
   rowsSkipped: bigint;
 
   /**
-   * Rows refused, those included that a refused batch took with it.
+   * Rows not stored: refused rows, and with abort_batch all rows of their batches.
    *
    * @generated from field: int64 rows_rejected = 8;
    */
   rowsRejected: bigint;
 
   /**
-   * The rows at fault, the first `max_row_errors` of them.
+   * The first `max_row_errors` refused rows.
    *
    * @generated from field: repeated pgquiver.v1.RowError errors = 9;
    */
   errors: RowError[];
 
   /**
-   * When it was opened first, in seconds since 1970 (UTC).
+   * Time at which the ingest was first opened, in seconds since 1970 (UTC).
    *
    * @generated from field: int64 created_at = 10;
    */
@@ -476,7 +479,7 @@ export const IngestSummarySchema: GenMessage<IngestSummary> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_ingest, 9);
 
 /**
- * Asks how far an ingest has come.
+ * Request of GetIngest.
  *
  * @generated from message pgquiver.v1.GetIngestRequest
  */
@@ -504,7 +507,7 @@ export const GetIngestRequestSchema: GenMessage<GetIngestRequest> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_ingest, 10);
 
 /**
- * Ends an ingest for good.
+ * Request of AbortIngest.
  *
  * @generated from message pgquiver.v1.AbortIngestRequest
  */
@@ -545,7 +548,7 @@ export type ExportEmbeddingsRequest = Message<"pgquiver.v1.ExportEmbeddingsReque
   vectorStoreId: string;
 
   /**
-   * Begin after this id, which need not exist: to go on after a break.
+   * Start after this id, which need not exist; for resuming an interrupted export.
    *
    * @generated from field: optional string after = 2;
    */
@@ -566,7 +569,7 @@ export const ExportEmbeddingsRequestSchema: GenMessage<ExportEmbeddingsRequest> 
  */
 export type ExportedEmbedding = Message<"pgquiver.v1.ExportedEmbedding"> & {
   /**
-   * Name of the embedding.
+   * Id of the embedding.
    *
    * @generated from field: string id = 1;
    */
@@ -587,7 +590,7 @@ export type ExportedEmbedding = Message<"pgquiver.v1.ExportedEmbedding"> & {
   embedding: Uint8Array;
 
   /**
-   * The caller's own JSON object.
+   * The caller's JSON object.
    *
    * @generated from field: google.protobuf.Struct metadata = 4;
    */
@@ -609,7 +612,7 @@ export const ExportedEmbeddingSchema: GenMessage<ExportedEmbedding> = /*@__PURE_
   messageDesc(file_pgquiver_v1_ingest, 13);
 
 /**
- * What happens to a row whose id is taken.
+ * What happens to a row whose id already exists.
  *
  * @generated from enum pgquiver.v1.WriteMode
  */
@@ -629,14 +632,15 @@ export const WriteMode = {
   INSERT: 1,
 
   /**
-   * The row replaces the old one. Of several with one id the last wins, in one batch too.
+   * The row replaces the existing row. If several rows have the same id, also within a batch, the last one
+   * wins.
    *
    * @generated from enum value: WRITE_MODE_UPSERT = 2;
    */
   UPSERT: 2,
 
   /**
-   * The row is skipped, and counted as such. Of several with one id the first wins.
+   * The row is skipped, and counted in `rows_skipped`. If several rows have the same id, the first one wins.
    *
    * @generated from enum value: WRITE_MODE_SKIP_EXISTING = 3;
    */
@@ -644,7 +648,7 @@ export const WriteMode = {
 } as const;
 
 /**
- * What happens to a row whose id is taken.
+ * What happens to a row whose id already exists.
  *
  * @generated from enum pgquiver.v1.WriteMode
  */
@@ -657,7 +661,7 @@ export const WriteModeSchema: GenEnum<WriteMode> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_ingest, 0);
 
 /**
- * What is committed together.
+ * The unit of atomicity: what is stored entirely or not at all.
  *
  * @generated from enum pgquiver.v1.Atomicity
  */
@@ -670,14 +674,14 @@ export const Atomicity = {
   UNSPECIFIED: 0,
 
   /**
-   * A batch is stored whole or not at all; several may share a transaction.
+   * Each batch is stored entirely or not at all. Several batches may share a transaction.
    *
    * @generated from enum value: ATOMICITY_BATCH = 1;
    */
   BATCH: 1,
 
   /**
-   * The stream is stored whole, by its `finish`, or not at all.
+   * The whole stream is stored at its `finish`, or not at all.
    *
    * @generated from enum value: ATOMICITY_STREAM = 2;
    */
@@ -685,7 +689,7 @@ export const Atomicity = {
 } as const;
 
 /**
- * What is committed together.
+ * The unit of atomicity: what is stored entirely or not at all.
  *
  * @generated from enum pgquiver.v1.Atomicity
  */
@@ -711,21 +715,21 @@ export const OnError = {
   UNSPECIFIED: 0,
 
   /**
-   * No row of its batch is stored; the stream goes on. Not with `atomicity` stream.
+   * No row of the refused row's batch is stored; the stream continues. Not allowed with `atomicity` stream.
    *
    * @generated from enum value: ON_ERROR_ABORT_BATCH = 1;
    */
   ABORT_BATCH: 1,
 
   /**
-   * Only the row itself is left out.
+   * Only the refused row is left out.
    *
    * @generated from enum value: ON_ERROR_SKIP_ROW = 2;
    */
   SKIP_ROW: 2,
 
   /**
-   * The stream ends with INVALID_ARGUMENT; earlier batches stay unless `atomicity` is stream.
+   * The stream ends with INVALID_ARGUMENT. Earlier batches stay stored, unless `atomicity` is stream.
    *
    * @generated from enum value: ON_ERROR_ABORT = 3;
    */
@@ -746,7 +750,7 @@ export const OnErrorSchema: GenEnum<OnError> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_ingest, 2);
 
 /**
- * Whether an ingest can go on.
+ * Whether an ingest can be resumed.
  *
  * @generated from enum pgquiver.v1.IngestState
  */
@@ -759,21 +763,21 @@ export const IngestState = {
   UNSPECIFIED: 0,
 
   /**
-   * It can be resumed.
+   * Open: the ingest can be resumed.
    *
    * @generated from enum value: INGEST_STATE_OPEN = 1;
    */
   OPEN: 1,
 
   /**
-   * It was finished.
+   * Completed by `finish`.
    *
    * @generated from enum value: INGEST_STATE_COMPLETED = 2;
    */
   COMPLETED: 2,
 
   /**
-   * It was given up.
+   * Ended by AbortIngest.
    *
    * @generated from enum value: INGEST_STATE_ABORTED = 3;
    */
@@ -781,7 +785,7 @@ export const IngestState = {
 } as const;
 
 /**
- * Whether an ingest can go on.
+ * Whether an ingest can be resumed.
  *
  * @generated from enum pgquiver.v1.IngestState
  */
@@ -794,22 +798,24 @@ export const IngestStateSchema: GenEnum<IngestState> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_ingest, 3);
 
 /**
- * Loads embeddings in bulk by stream, at the speed of Postgres' COPY, and reads them out again.
+ * Bulk loading of embeddings by streams, which use Postgres' COPY, and export of a whole store.
  *
- * A stream is `open`, then batches, then `finish`. What is acknowledged is committed, and how far
- * the stream has come is stored in the transaction of its rows: after any break the client opens it
- * again under the same `ingest_id`, and it goes on where it stood, no row lost and none doubled.
+ * A stream consists of `open`, then batches, then `finish`. An ingest can be resumed, exactly once for each
+ * row: acknowledged batches are committed, and the number of the last committed batch is stored in the same
+ * transaction as the rows. After any interruption the client opens the ingest again with the same `ingest_id`
+ * and continues after that batch; no row is lost or stored twice.
  *
  * @generated from service pgquiver.v1.IngestService
  */
 export const IngestService: GenService<{
   /**
-   * Loads a stream and answers once, at its end. After a break GetIngest tells how far it came.
+   * Loads a stream and replies once, at its end. After an interruption GetIngest returns the last committed
+   * batch.
    *
-   * Over HTTP the body is NDJSON (`application/x-ndjson`, gzip allowed): one row a line, as
-   * ExportEmbeddings writes them. The fields of `open` are query parameters and `ingest_id` is the
-   * Idempotency-Key header; every 100 lines, or fewer that make up 4 MiB, are a batch. A last line
-   * `{"finish": {"rows": n}}` is required when `atomicity` is stream.
+   * Over HTTP the body is NDJSON (`application/x-ndjson`, gzip allowed): one row per line, in the format that
+   * ExportEmbeddings writes. The fields of `open` are query parameters, and `ingest_id` is the
+   * Idempotency-Key header. A batch is 100 lines, or fewer if they reach 4 MiB. With `atomicity` stream a
+   * last line `{"finish": {"rows": n}}` is required.
    *
    * @generated from rpc pgquiver.v1.IngestService.Ingest
    */
@@ -819,7 +825,8 @@ export const IngestService: GenService<{
     output: typeof IngestSummarySchema;
   },
   /**
-   * Loads a stream and tells after each commit what is durable. Needs HTTP/2 from end to end.
+   * Loads a stream and reports after each commit which batches are durable. Requires HTTP/2 on the whole
+   * path, proxies included.
    *
    * @generated from rpc pgquiver.v1.IngestService.IngestSession
    */
@@ -829,7 +836,7 @@ export const IngestService: GenService<{
     output: typeof IngestEventSchema;
   },
   /**
-   * Tells how far an ingest has come; NOT_FOUND when the store has none with this id.
+   * Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id.
    *
    * @generated from rpc pgquiver.v1.IngestService.GetIngest
    */
@@ -839,8 +846,8 @@ export const IngestService: GenService<{
     output: typeof IngestSummarySchema;
   },
   /**
-   * Ends an ingest for good: an open stream of it fails at its next commit, and none can be opened
-   * again. What is committed stays.
+   * Ends an ingest permanently: a stream of the ingest that is open fails at its next commit, and the ingest
+   * cannot be opened again. Committed rows stay.
    *
    * @generated from rpc pgquiver.v1.IngestService.AbortIngest
    */
@@ -850,8 +857,8 @@ export const IngestService: GenService<{
     output: typeof IngestSummarySchema;
   },
   /**
-   * Reads a whole store in order of id. Over HTTP the reply is NDJSON, one row a line. Rows added or
-   * deleted meanwhile may or may not be in it.
+   * Reads a whole store in order of id. Over HTTP the reply is NDJSON, one row per line. The export is not a
+   * snapshot: rows added or deleted during the export may or may not be included.
    *
    * @generated from rpc pgquiver.v1.IngestService.ExportEmbeddings
    */

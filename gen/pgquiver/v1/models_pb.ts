@@ -16,43 +16,43 @@ export const file_pgquiver_v1_models: GenFile = /*@__PURE__*/
   fileDesc("ChhwZ3F1aXZlci92MS9tb2RlbHMucHJvdG8SC3BncXVpdmVyLnYxItcBCgxFbWJlZFJlcXVlc3QSJQoFaW5wdXQYASABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSDQoFbW9kZWwYAiABKAkSFwoKZGltZW5zaW9ucxgDIAEoBUgAiAEBEjkKD2VuY29kaW5nX2Zvcm1hdBgEIAEoDjIbLnBncXVpdmVyLnYxLkVuY29kaW5nRm9ybWF0SAGIAQESEQoEdXNlchgFIAEoCUgCiAEBQg0KC19kaW1lbnNpb25zQhIKEF9lbmNvZGluZ19mb3JtYXRCBwoFX3VzZXIigQEKDUVtYmVkUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5Nb2RlbEVtYmVkZGluZxINCgVtb2RlbBgDIAEoCRImCgV1c2FnZRgEIAEoCzIXLnBncXVpdmVyLnYxLkVtYmVkVXNhZ2UiQgoOTW9kZWxFbWJlZGRpbmcSDgoGb2JqZWN0GAEgASgJEg0KBWluZGV4GAIgASgFEhEKCWVtYmVkZGluZxgDIAMoAiI5CgpFbWJlZFVzYWdlEhUKDXByb21wdF90b2tlbnMYASABKAMSFAoMdG90YWxfdG9rZW5zGAIgASgDIhMKEUxpc3RNb2RlbHNSZXF1ZXN0IkYKEkxpc3RNb2RlbHNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSIAoEZGF0YRgCIAMoCzISLnBncXVpdmVyLnYxLk1vZGVsIiAKD0dldE1vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJGCgVNb2RlbBIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHY3JlYXRlZBgDIAEoAxIQCghvd25lZF9ieRgEIAEoCSpoCg5FbmNvZGluZ0Zvcm1hdBIfChtFTkNPRElOR19GT1JNQVRfVU5TUEVDSUZJRUQQABIZChVFTkNPRElOR19GT1JNQVRfRkxPQVQQARIaChZFTkNPRElOR19GT1JNQVRfQkFTRTY0EAIypgIKDE1vZGVsU2VydmljZRJZCgVFbWJlZBIZLnBncXVpdmVyLnYxLkVtYmVkUmVxdWVzdBoaLnBncXVpdmVyLnYxLkVtYmVkUmVzcG9uc2UiGYLT5JMCEzoBKiIOL3YxL2VtYmVkZGluZ3MSYQoKTGlzdE1vZGVscxIeLnBncXVpdmVyLnYxLkxpc3RNb2RlbHNSZXF1ZXN0Gh8ucGdxdWl2ZXIudjEuTGlzdE1vZGVsc1Jlc3BvbnNlIhKC0+STAgwSCi92MS9tb2RlbHMSWAoIR2V0TW9kZWwSHC5wZ3F1aXZlci52MS5HZXRNb2RlbFJlcXVlc3QaEi5wZ3F1aXZlci52MS5Nb2RlbCIagtPkkwIUEhIvdjEvbW9kZWxzL3ttb2RlbH1CXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct]);
 
 /**
- * Asks for embeddings.
+ * Request of Embed.
  *
  * @generated from message pgquiver.v1.EmbedRequest
  */
 export type EmbedRequest = Message<"pgquiver.v1.EmbedRequest"> & {
   /**
-   * A text, or an array of 1 to 2,048 texts; none empty. For the built-in embedder and models named text-embedding-…
-   * also an array of tokens of the encoding cl100k_base, or an array of such arrays, up to 300,000 tokens together, which
-   * are embedded as the texts they stand for. Required.
+   * A text, or an array of 1 to 2,048 texts, none of them empty. For the built-in embedder and for models
+   * named text-embedding-… also an array of tokens of the encoding cl100k_base, or an array of such arrays,
+   * with at most 300,000 tokens in all; the service decodes tokens to texts and embeds the texts. Required.
    *
    * @generated from field: google.protobuf.Value input = 1;
    */
   input?: Value | undefined;
 
   /**
-   * The model. Required; another than the service's is NOT_FOUND.
+   * Name of the model. Required. NOT_FOUND when the name is not that of the configured model.
    *
    * @generated from field: string model = 2;
    */
   model: string;
 
   /**
-   * Length of the vectors; refused unless it is the model's own.
+   * Dimensions of the vectors; INVALID_ARGUMENT unless equal to the model's own.
    *
    * @generated from field: optional int32 dimensions = 3;
    */
   dimensions?: number | undefined;
 
   /**
-   * How JSON writes the vectors; over gRPC without effect.
+   * Encoding of the vectors in JSON; without effect over gRPC.
    *
    * @generated from field: optional pgquiver.v1.EncodingFormat encoding_format = 4;
    */
   encodingFormat?: EncodingFormat | undefined;
 
   /**
-   * Accepted for compatibility.
+   * Accepted for compatibility with OpenAI, and ignored.
    *
    * @generated from field: optional string user = 5;
    */
@@ -80,21 +80,21 @@ export type EmbedResponse = Message<"pgquiver.v1.EmbedResponse"> & {
   object: string;
 
   /**
-   * One for each text.
+   * One embedding per text.
    *
    * @generated from field: repeated pgquiver.v1.ModelEmbedding data = 2;
    */
   data: ModelEmbedding[];
 
   /**
-   * The model that made them.
+   * Name of the model.
    *
    * @generated from field: string model = 3;
    */
   model: string;
 
   /**
-   * What they cost.
+   * Tokens used.
    *
    * @generated from field: pgquiver.v1.EmbedUsage usage = 4;
    */
@@ -122,14 +122,14 @@ export type ModelEmbedding = Message<"pgquiver.v1.ModelEmbedding"> & {
   object: string;
 
   /**
-   * The text's place in the request, from 0.
+   * Index of the text in the request, from 0.
    *
    * @generated from field: int32 index = 2;
    */
   index: number;
 
   /**
-   * The vector. In JSON an array of numbers, or base64 when that was asked for.
+   * The vector. In JSON an array of numbers, or base64 if `encoding_format` is base64.
    *
    * @generated from field: repeated float embedding = 3;
    */
@@ -144,20 +144,20 @@ export const ModelEmbeddingSchema: GenMessage<ModelEmbedding> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_models, 2);
 
 /**
- * What embeddings cost.
+ * Tokens used for embeddings.
  *
  * @generated from message pgquiver.v1.EmbedUsage
  */
 export type EmbedUsage = Message<"pgquiver.v1.EmbedUsage"> & {
   /**
-   * Tokens as the embedding provider counted them; 0 for the built-in embedder.
+   * Tokens as counted by the embedding provider; 0 for the built-in embedder.
    *
    * @generated from field: int64 prompt_tokens = 1;
    */
   promptTokens: bigint;
 
   /**
-   * The same.
+   * Equal to `prompt_tokens`.
    *
    * @generated from field: int64 total_tokens = 2;
    */
@@ -172,7 +172,7 @@ export const EmbedUsageSchema: GenMessage<EmbedUsage> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_models, 3);
 
 /**
- * Asks for the models.
+ * Request of ListModels.
  *
  * @generated from message pgquiver.v1.ListModelsRequest
  */
@@ -187,7 +187,7 @@ export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE_
   messageDesc(file_pgquiver_v1_models, 4);
 
 /**
- * The models.
+ * The list of models.
  *
  * @generated from message pgquiver.v1.ListModelsResponse
  */
@@ -200,7 +200,7 @@ export type ListModelsResponse = Message<"pgquiver.v1.ListModelsResponse"> & {
   object: string;
 
   /**
-   * The one model there is.
+   * The configured model.
    *
    * @generated from field: repeated pgquiver.v1.Model data = 2;
    */
@@ -215,13 +215,13 @@ export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PUR
   messageDesc(file_pgquiver_v1_models, 5);
 
 /**
- * Asks for a model.
+ * Request of GetModel.
  *
  * @generated from message pgquiver.v1.GetModelRequest
  */
 export type GetModelRequest = Message<"pgquiver.v1.GetModelRequest"> & {
   /**
-   * Its name. Required.
+   * Name of the model. Required.
    *
    * @generated from field: string model = 1;
    */
@@ -236,13 +236,13 @@ export const GetModelRequestSchema: GenMessage<GetModelRequest> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_models, 6);
 
 /**
- * A model.
+ * An embedding model.
  *
  * @generated from message pgquiver.v1.Model
  */
 export type Model = Message<"pgquiver.v1.Model"> & {
   /**
-   * Its name.
+   * Name of the model.
    *
    * @generated from field: string id = 1;
    */
@@ -256,14 +256,14 @@ export type Model = Message<"pgquiver.v1.Model"> & {
   object: string;
 
   /**
-   * Always 0: not known.
+   * Always 0: the time of creation is unknown.
    *
    * @generated from field: int64 created = 3;
    */
   created: bigint;
 
   /**
-   * Who serves it: "pgquiver" for the built-in embedder, else "provider".
+   * Who runs the model: "pgquiver" for the built-in embedder, otherwise "provider".
    *
    * @generated from field: string owned_by = 4;
    */
@@ -278,7 +278,7 @@ export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_models, 7);
 
 /**
- * How JSON writes vectors.
+ * Encoding of vectors in JSON.
  *
  * @generated from enum pgquiver.v1.EncodingFormat
  */
@@ -306,7 +306,7 @@ export const EncodingFormat = {
 } as const;
 
 /**
- * How JSON writes vectors.
+ * Encoding of vectors in JSON.
  *
  * @generated from enum pgquiver.v1.EncodingFormat
  */
@@ -319,13 +319,14 @@ export const EncodingFormatSchema: GenEnum<EncodingFormat> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_models, 0);
 
 /**
- * Makes embeddings with the model the service is set to, so that one base URL serves a whole program.
+ * Embeds texts with the configured model, so that a program needs a single base URL for embeddings and
+ * stores.
  *
  * @generated from service pgquiver.v1.ModelService
  */
 export const ModelService: GenService<{
   /**
-   * Embeds texts, as OpenAI does. Nothing is stored.
+   * Embeds texts, like OpenAI's endpoint of the same path. Nothing is stored.
    *
    * @generated from rpc pgquiver.v1.ModelService.Embed
    */
@@ -335,7 +336,7 @@ export const ModelService: GenService<{
     output: typeof EmbedResponseSchema;
   },
   /**
-   * Lists the one model there is.
+   * Lists the configured model.
    *
    * @generated from rpc pgquiver.v1.ModelService.ListModels
    */
@@ -345,7 +346,7 @@ export const ModelService: GenService<{
     output: typeof ListModelsResponseSchema;
   },
   /**
-   * Returns a model; NOT_FOUND when the service is set to another.
+   * Returns the configured model; NOT_FOUND for another name.
    *
    * @generated from rpc pgquiver.v1.ModelService.GetModel
    */

@@ -13,7 +13,7 @@ export const file_pgquiver_v1_paging: GenFile = /*@__PURE__*/
   fileDesc("ChhwZ3F1aXZlci92MS9wYWdpbmcucHJvdG8SC3BncXVpdmVyLnYxKj0KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASDQoJT1JERVJfQVNDEAESDgoKT1JERVJfREVTQxACQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z");
 
 /**
- * The direction of a list.
+ * Sort order of a list.
  *
  * @generated from enum pgquiver.v1.Order
  */
@@ -41,7 +41,7 @@ export const Order = {
 } as const;
 
 /**
- * The direction of a list.
+ * Sort order of a list.
  *
  * @generated from enum pgquiver.v1.Order
  */

@@ -19,8 +19,8 @@ export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
   fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIuMCCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRINCgVxdWVyeRgCIAMoCRIRCgllbWJlZGRpbmcYAyADKAISHAoPbWF4X251bV9yZXN1bHRzGAQgASgFSACIAQESJAoHZmlsdGVycxgFIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchI5Cg9yYW5raW5nX29wdGlvbnMYBiABKAsyGy5wZ3F1aXZlci52MS5SYW5raW5nT3B0aW9uc0gBiAEBEhoKDXJld3JpdGVfcXVlcnkYByABKAhIAogBARIWCgllZl9zZWFyY2gYCCABKAVIA4gBARISCgVleGFjdBgJIAEoCEgEiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdCJbChJCYXRjaFNlYXJjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiwKCHNlYXJjaGVzGAIgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdCJ5ChNCYXRjaFNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2USJwoFdXNhZ2UYAyABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZSKrAQoOUmFua2luZ09wdGlvbnMSEwoGcmFua2VyGAEgASgJSACIAQESHAoPc2NvcmVfdGhyZXNob2xkGAIgASgBSAGIAQESNQoNaHlicmlkX3NlYXJjaBgDIAEoCzIZLnBncXVpdmVyLnYxLkh5YnJpZFNlYXJjaEgCiAEBQgkKB19yYW5rZXJCEgoQX3Njb3JlX3RocmVzaG9sZEIQCg5faHlicmlkX3NlYXJjaCJsCgxIeWJyaWRTZWFyY2gSHQoQZW1iZWRkaW5nX3dlaWdodBgBIAEoAUgAiAEBEhgKC3RleHRfd2VpZ2h0GAIgASgBSAGIAQFCEwoRX2VtYmVkZGluZ193ZWlnaHRCDgoMX3RleHRfd2VpZ2h0IvMBCg5TZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEicKBGRhdGEYAyADKAsyGS5wZ3F1aXZlci52MS5TZWFyY2hSZXN1bHQSEAoIaGFzX21vcmUYBCABKAgSFgoJbmV4dF9wYWdlGAUgASgJSACIAQESJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljc0IMCgpfbmV4dF9wYWdlIk8KEFNlYXJjaFN0YXRpc3RpY3MSKQoGbWV0aG9kGAEgASgOMhkucGdxdWl2ZXIudjEuU2VhcmNoTWV0aG9kEhAKCGNvbXBsZXRlGAIgASgIIqQBCgxTZWFyY2hSZXN1bHQSDwoHZmlsZV9pZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoARIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIpCgdjb250ZW50GAUgAygLMhgucGdxdWl2ZXIudjEuVGV4dENvbnRlbnQSCgoCaWQYBiABKAkiIwoLU2VhcmNoVXNhZ2USFAoMdG90YWxfdG9rZW5zGAEgASgDKnoKDFNlYXJjaE1ldGhvZBIdChlTRUFSQ0hfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFwoTU0VBUkNIX01FVEhPRF9FWEFDVBABEhcKE1NFQVJDSF9NRVRIT0RfSU5ERVgQAhIZChVTRUFSQ0hfTUVUSE9EX0tFWVdPUkQQAzKZAgoNU2VhcmNoU2VydmljZRJ4CgZTZWFyY2gSGi5wZ3F1aXZlci52MS5TZWFyY2hSZXF1ZXN0GhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2UiNYLT5JMCLzoBKiIqL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoEo0BCgtCYXRjaFNlYXJjaBIfLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVxdWVzdBogLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2UiO4LT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoL2JhdGNoQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters]);
 
 /**
- * A search of one store. Either `query` or `embedding` is required; both only for a hybrid search, whose
- * keywords are then the query's, which must be one text.
+ * A search of one store. Either `query` or `embedding` is required. Both are allowed in a hybrid search only:
+ * the vector is then `embedding`, and the keywords are those of `query`, which must be one text.
  *
  * @generated from message pgquiver.v1.SearchRequest
  */
@@ -33,59 +33,60 @@ export type SearchRequest = Message<"pgquiver.v1.SearchRequest"> & {
   vectorStoreId: string;
 
   /**
-   * The texts to search for: up to 16, each of 1 to 32,768 characters. Several are embedded in
-   * one call and their results merged by best score. In JSON a string or an array.
+   * The texts to search for: up to 16, each of 1 to 32,768 characters. Several texts are embedded in one
+   * call; their results are merged, and an embedding found by several texts keeps its best score. In JSON a
+   * string or an array.
    *
    * @generated from field: repeated string query = 2;
    */
   query: string[];
 
   /**
-   * The vector to search for instead of a text: finite, not all zeros, as long as the store's.
-   * In JSON an array of numbers or base64 of little-endian float32.
+   * The vector to search for, instead of a text: finite numbers, not all zero, as many as the store's
+   * dimensions. In JSON an array of numbers, or base64 of little-endian float32.
    *
    * @generated from field: repeated float embedding = 3;
    */
   embedding: number[];
 
   /**
-   * Most results, 1 to 50; default 10.
+   * Maximum number of results, 1 to 50; default 10.
    *
    * @generated from field: optional int32 max_num_results = 4;
    */
   maxNumResults?: number | undefined;
 
   /**
-   * Which embeddings take part; default all.
+   * Condition that results must meet; default: none.
    *
    * @generated from field: pgquiver.v1.Filter filters = 5;
    */
   filters?: Filter | undefined;
 
   /**
-   * How results are ranked.
+   * Ranking of the results.
    *
    * @generated from field: optional pgquiver.v1.RankingOptions ranking_options = 6;
    */
   rankingOptions?: RankingOptions | undefined;
 
   /**
-   * Accepted for compatibility. The service rewrites no queries.
+   * Accepted for compatibility with OpenAI, and ignored.
    *
    * @generated from field: optional bool rewrite_query = 7;
    */
   rewriteQuery?: boolean | undefined;
 
   /**
-   * How much of the index is looked at, 1 to 1,000: more finds more of the true nearest and takes
-   * longer (hnsw.ef_search); default 100. Without effect where the search is exact.
+   * Size of the candidate list of an HNSW search (hnsw.ef_search), 1 to 1,000; default 100. A larger list
+   * increases recall and latency. Without effect on exact searches.
    *
    * @generated from field: optional int32 ef_search = 8;
    */
   efSearch?: number | undefined;
 
   /**
-   * Whether to compare every embedding rather than use the index; default false.
+   * Whether to search exactly, comparing every embedding, even if the store has an index; default false.
    *
    * @generated from field: optional bool exact = 9;
    */
@@ -113,7 +114,7 @@ export type BatchSearchRequest = Message<"pgquiver.v1.BatchSearchRequest"> & {
   vectorStoreId: string;
 
   /**
-   * The searches, 1 to 100, whose own `vector_store_id` is left empty. Each as in Search.
+   * The searches, 1 to 100, as in Search, except that their `vector_store_id` must be empty.
    *
    * @generated from field: repeated pgquiver.v1.SearchRequest searches = 2;
    */
@@ -128,7 +129,7 @@ export const BatchSearchRequestSchema: GenMessage<BatchSearchRequest> = /*@__PUR
   messageDesc(file_pgquiver_v1_search, 1);
 
 /**
- * What several searches found.
+ * The results of several searches.
  *
  * @generated from message pgquiver.v1.BatchSearchResponse
  */
@@ -141,14 +142,14 @@ export type BatchSearchResponse = Message<"pgquiver.v1.BatchSearchResponse"> & {
   object: string;
 
   /**
-   * What each search found, in the order of the request.
+   * The results of each search, in the order of the request.
    *
    * @generated from field: repeated pgquiver.v1.SearchResponse data = 2;
    */
   data: SearchResponse[];
 
   /**
-   * What embedding all texts cost.
+   * Tokens used to embed all texts.
    *
    * @generated from field: pgquiver.v1.SearchUsage usage = 3;
    */
@@ -163,28 +164,29 @@ export const BatchSearchResponseSchema: GenMessage<BatchSearchResponse> = /*@__P
   messageDesc(file_pgquiver_v1_search, 2);
 
 /**
- * How results are ranked.
+ * Ranking of the results.
  *
  * @generated from message pgquiver.v1.RankingOptions
  */
 export type RankingOptions = Message<"pgquiver.v1.RankingOptions"> & {
   /**
-   * "auto" (default), "none", "default-2024-11-15" or "default_2024_08_21"; all rank alike. A string, since
-   * OpenAI adds words, and no name of an enum value can have the hyphens of "default-2024-11-15".
+   * "auto" (default), "none", "default-2024-11-15" or "default_2024_08_21"; all have the same effect. A
+   * string and not an enum because OpenAI adds values, and because an enum value's name cannot contain the
+   * hyphens of "default-2024-11-15".
    *
    * @generated from field: optional string ranker = 1;
    */
   ranker?: string | undefined;
 
   /**
-   * Leaves out results with a lower score, 0 to 1; default 0.
+   * Minimum score of a result, 0 to 1; default 0.
    *
    * @generated from field: optional double score_threshold = 2;
    */
   scoreThreshold?: number | undefined;
 
   /**
-   * Ranks by the words of the query as well; default by vector alone.
+   * Hybrid search: ranks by keywords as well. Default: vector search only.
    *
    * @generated from field: optional pgquiver.v1.HybridSearch hybrid_search = 3;
    */
@@ -199,27 +201,29 @@ export const RankingOptionsSchema: GenMessage<RankingOptions> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 3);
 
 /**
- * Weighs what two searches found, one by vector and one by keywords. A result's score is its weighted
- * reciprocal rank, scaled so that the first of both has 1: (embedding_weight / (60 + rank by vector) + text_weight /
- * (60 + rank by keywords)) * 61 / (embedding_weight + text_weight), also where one weight is 0. A search of weight
- * 0 is not run: with embedding_weight 0 nothing is embedded. Each search contributes twice the results asked for, 20 to
- * 100. Rows with all words of the query rank before rows with any; words are compared in the store's language,
- * and stop words, punctuation and operators mean nothing. Where more than 5,000 rows have the words, 5,000 are
- * ranked. Several texts are merged by best score. (Cormack, Clarke and Büttcher 2009,
- * "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods".)
+ * Hybrid search: fuses the results of a vector search and of a keyword search by weighted reciprocal rank
+ * fusion (Cormack, Clarke and Büttcher 2009, "Reciprocal rank fusion outperforms Condorcet and individual
+ * rank learning methods"). The score is (embedding_weight / (60 + rank by vector) + text_weight / (60 + rank
+ * by keywords)) * 61 / (embedding_weight + text_weight), so a result that is first in both searches scores 1.
+ * A search with weight 0 is not run: with embedding_weight 0 no text is embedded.
+ *
+ * Each search contributes twice as many candidates as results are requested, at least 20 and at most 100. The
+ * keyword search ranks rows with all words of the query before rows with some of them. Words are compared by
+ * the rules of the store's language; stop words, punctuation and operators are ignored. If more than 5,000
+ * rows match, any 5,000 of them are ranked. The results of several texts are merged by best score.
  *
  * @generated from message pgquiver.v1.HybridSearch
  */
 export type HybridSearch = Message<"pgquiver.v1.HybridSearch"> & {
   /**
-   * Weight of the search by vector, 0 to 1,000,000. Required.
+   * Weight of the vector search, 0 to 1,000,000. Required.
    *
    * @generated from field: optional double embedding_weight = 1;
    */
   embeddingWeight?: number | undefined;
 
   /**
-   * Weight of the search by keywords, 0 to 1,000,000; not both 0. Required.
+   * Weight of the keyword search, 0 to 1,000,000. Required. At most one of the weights may be 0.
    *
    * @generated from field: optional double text_weight = 2;
    */
@@ -234,7 +238,7 @@ export const HybridSearchSchema: GenMessage<HybridSearch> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 4);
 
 /**
- * What a search found.
+ * The results of a search.
  *
  * @generated from message pgquiver.v1.SearchResponse
  */
@@ -247,7 +251,7 @@ export type SearchResponse = Message<"pgquiver.v1.SearchResponse"> & {
   object: string;
 
   /**
-   * The texts searched for; empty for a vector.
+   * The texts of the search; empty for a search by a vector alone.
    *
    * @generated from field: repeated string search_query = 2;
    */
@@ -261,7 +265,7 @@ export type SearchResponse = Message<"pgquiver.v1.SearchResponse"> & {
   data: SearchResult[];
 
   /**
-   * Always false: a search has one page.
+   * Always false: all results are in one page.
    *
    * @generated from field: bool has_more = 4;
    */
@@ -275,7 +279,7 @@ export type SearchResponse = Message<"pgquiver.v1.SearchResponse"> & {
   nextPage?: string | undefined;
 
   /**
-   * What embedding the texts cost; unset in a batch, which gives the cost of all.
+   * Tokens used to embed the texts; unset in a batch, whose `usage` counts all searches.
    *
    * @generated from field: pgquiver.v1.SearchUsage usage = 6;
    */
@@ -303,16 +307,17 @@ export const SearchResponseSchema: GenMessage<SearchResponse> = /*@__PURE__*/
  */
 export type SearchStatistics = Message<"pgquiver.v1.SearchStatistics"> & {
   /**
-   * How the vectors were compared.
+   * The search method.
    *
    * @generated from field: pgquiver.v1.SearchMethod method = 1;
    */
   method: SearchMethod;
 
   /**
-   * Whether nothing is missing: there are as many results as were asked for, or as match, not counting what a
-   * score_threshold left out. False only when an exact search that should have completed what an index gave took
-   * longer than SEARCH_EXACT_TIMEOUT_SECONDS; when the index gave nothing at all, that is DEADLINE_EXCEEDED.
+   * Whether there are as many results as requested or, if these are fewer, all matching embeddings; results
+   * removed by `score_threshold` do not count as missing. False only in one case: an index returned too few
+   * results, and the exact search that followed exceeded SEARCH_EXACT_TIMEOUT_SECONDS. If the index returned
+   * no result at all, that case is DEADLINE_EXCEEDED.
    *
    * @generated from field: bool complete = 2;
    */
@@ -327,43 +332,44 @@ export const SearchStatisticsSchema: GenMessage<SearchStatistics> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_search, 6);
 
 /**
- * One hit.
+ * One result.
  *
  * @generated from message pgquiver.v1.SearchResult
  */
 export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
   /**
-   * The file the hit belongs to; for an embedding added directly, its own id.
+   * Id of the file whose chunk was found; for an embedding that was added directly, the embedding's id.
    *
    * @generated from field: string file_id = 1;
    */
   fileId: string;
 
   /**
-   * The file's name; for an embedding added directly, its metadata's `filename` if that is a
-   * string, else "document.txt".
+   * Name of the file; for an embedding that was added directly, `filename` of its metadata if that is a
+   * string, otherwise "document.txt".
    *
    * @generated from field: string filename = 2;
    */
   filename: string;
 
   /**
-   * Similarity, 0 (opposite) to 1 (same direction): 1 - cosine distance / 2. A stored vector of
-   * zeros has no direction and scores 0. Of a hybrid search: see HybridSearch.
+   * Similarity: 1 - cosine distance / 2, from 0 (opposite direction) to 1 (same direction). A stored zero
+   * vector scores 0. For a hybrid search see HybridSearch.
    *
    * @generated from field: double score = 3;
    */
   score: number;
 
   /**
-   * The metadata of the embedding. REST shows it a second time, as `metadata`, for litellm-pgvector's clients.
+   * The metadata of the embedding. REST repeats the metadata under the key `metadata`, for clients of
+   * litellm-pgvector.
    *
    * @generated from field: google.protobuf.Struct attributes = 4;
    */
   attributes?: JsonObject | undefined;
 
   /**
-   * The text found.
+   * The text of the embedding.
    *
    * @generated from field: repeated pgquiver.v1.TextContent content = 5;
    */
@@ -385,13 +391,13 @@ export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 7);
 
 /**
- * What embedding the texts cost.
+ * Tokens used to embed texts.
  *
  * @generated from message pgquiver.v1.SearchUsage
  */
 export type SearchUsage = Message<"pgquiver.v1.SearchUsage"> & {
   /**
-   * Tokens as the embedding provider counted them; 0 when nothing was embedded.
+   * Tokens as counted by the embedding provider; 0 when nothing was embedded.
    *
    * @generated from field: int64 total_tokens = 1;
    */
@@ -406,7 +412,7 @@ export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 8);
 
 /**
- * How the vectors were compared.
+ * The search method.
  *
  * @generated from enum pgquiver.v1.SearchMethod
  */
@@ -419,21 +425,22 @@ export const SearchMethod = {
   UNSPECIFIED: 0,
 
   /**
-   * Every embedding that matches the filter was compared.
+   * Exact search: the vector of every embedding that matches the filter was compared.
    *
    * @generated from enum value: SEARCH_METHOD_EXACT = 1;
    */
   EXACT: 1,
 
   /**
-   * The store's indexes were used: that of its vectors or, where a filter leaves few, that of the metadata.
+   * Search through the store's indexes: the vector index or, when few embeddings match the filter, the
+   * metadata index.
    *
    * @generated from enum value: SEARCH_METHOD_INDEX = 2;
    */
   INDEX: 2,
 
   /**
-   * No vector was compared: only the words count.
+   * Keyword search only: no vectors were compared.
    *
    * @generated from enum value: SEARCH_METHOD_KEYWORD = 3;
    */
@@ -441,7 +448,7 @@ export const SearchMethod = {
 } as const;
 
 /**
- * How the vectors were compared.
+ * The search method.
  *
  * @generated from enum pgquiver.v1.SearchMethod
  */
@@ -460,9 +467,9 @@ export const SearchMethodSchema: GenEnum<SearchMethod> = /*@__PURE__*/
  */
 export const SearchService: GenService<{
   /**
-   * Searches one store. The reply has as many results as were asked for, or all that match, and
-   * says so when it has not (`statistics.complete`). A store with an index of its own is searched
-   * by it, others exactly. A failure is an error, never an empty result.
+   * Searches one store. The reply has as many results as requested, or all matching embeddings if these are
+   * fewer; otherwise `statistics.complete` is false. A store with a vector index is searched through the
+   * index, other stores exactly. A failure is an error, never an empty result.
    *
    * @generated from rpc pgquiver.v1.SearchService.Search
    */
@@ -472,9 +479,9 @@ export const SearchService: GenService<{
     output: typeof SearchResponseSchema;
   },
   /**
-   * Runs several searches of one store. Their texts are embedded in one call and the searches run
-   * side by side; each has results of its own. A search that is wrong in itself fails the call, and
-   * the error's field names it: `searches[2].max_num_results`.
+   * Runs several searches in one store. All texts are embedded in one call, and the searches run
+   * concurrently. If a search is invalid, the whole call fails, and the error's field names the search:
+   * `searches[2].max_num_results`.
    *
    * @generated from rpc pgquiver.v1.SearchService.BatchSearch
    */

@@ -26,7 +26,7 @@ export const file_pgquiver_v1_vector_store_files: GenFile = /*@__PURE__*/
  */
 export type VectorStoreFile = Message<"pgquiver.v1.VectorStoreFile"> & {
   /**
-   * The file's id.
+   * Id of the file.
    *
    * @generated from field: string id = 1;
    */
@@ -40,7 +40,7 @@ export type VectorStoreFile = Message<"pgquiver.v1.VectorStoreFile"> & {
   object: string;
 
   /**
-   * UTF-8 bytes of its chunks' text, when it was completed.
+   * Size of the chunks' texts, in bytes of UTF-8; 0 until the file is completed.
    *
    * @generated from field: int64 usage_bytes = 3;
    */
@@ -61,28 +61,29 @@ export type VectorStoreFile = Message<"pgquiver.v1.VectorStoreFile"> & {
   vectorStoreId: string;
 
   /**
-   * How far it is.
+   * Processing state.
    *
    * @generated from field: pgquiver.v1.VectorStoreFileStatus status = 6;
    */
   status: VectorStoreFileStatus;
 
   /**
-   * Why it failed; unset unless it did.
+   * Why the file failed; unset unless the status is FAILED.
    *
    * @generated from field: optional pgquiver.v1.VectorStoreFileError last_error = 7;
    */
   lastError?: VectorStoreFileError | undefined;
 
   /**
-   * How it is cut.
+   * How the text is split into chunks.
    *
    * @generated from field: pgquiver.v1.AppliedChunkingStrategy chunking_strategy = 8;
    */
   chunkingStrategy?: AppliedChunkingStrategy | undefined;
 
   /**
-   * The caller's own attributes, each a string, a number or a boolean; its chunks have them too.
+   * The caller's attributes: strings, numbers and booleans. They are the metadata of the file's chunks as
+   * well.
    *
    * @generated from field: google.protobuf.Struct attributes = 9;
    */
@@ -97,13 +98,13 @@ export const VectorStoreFileSchema: GenMessage<VectorStoreFile> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_vector_store_files, 0);
 
 /**
- * How a file's text is cut into chunks.
+ * How a file's text is split into chunks.
  *
  * @generated from message pgquiver.v1.ChunkingStrategy
  */
 export type ChunkingStrategy = Message<"pgquiver.v1.ChunkingStrategy"> & {
   /**
-   * The way. Required.
+   * Kind of strategy. Required.
    *
    * @generated from field: pgquiver.v1.ChunkingStrategyType type = 1;
    */
@@ -138,14 +139,14 @@ export const ChunkingStrategySchema: GenMessage<ChunkingStrategy> = /*@__PURE__*
  */
 export type StaticChunking = Message<"pgquiver.v1.StaticChunking"> & {
   /**
-   * Most tokens in a chunk, 100 to 4,096.
+   * Maximum size of a chunk in tokens, 100 to 4,096.
    *
    * @generated from field: int32 max_chunk_size_tokens = 1;
    */
   maxChunkSizeTokens: number;
 
   /**
-   * Tokens shared by neighbouring chunks, 0 to half of `max_chunk_size_tokens`.
+   * Overlap of consecutive chunks in tokens, 0 to half of `max_chunk_size_tokens`.
    *
    * @generated from field: int32 chunk_overlap_tokens = 2;
    */
@@ -166,14 +167,14 @@ export const StaticChunkingSchema: GenMessage<StaticChunking> = /*@__PURE__*/
  */
 export type CharacterChunking = Message<"pgquiver.v1.CharacterChunking"> & {
   /**
-   * Most characters in a chunk, 1 to 100,000.
+   * Maximum size of a chunk in characters, 1 to 100,000.
    *
    * @generated from field: int32 max_chunk_size_characters = 1;
    */
   maxChunkSizeCharacters: number;
 
   /**
-   * Characters shared by neighbouring chunks, 0 to half of `max_chunk_size_characters`; default 0.
+   * Overlap of consecutive chunks in characters, 0 to half of `max_chunk_size_characters`; default 0.
    *
    * @generated from field: int32 chunk_overlap_characters = 2;
    */
@@ -188,13 +189,13 @@ export const CharacterChunkingSchema: GenMessage<CharacterChunking> = /*@__PURE_
   messageDesc(file_pgquiver_v1_vector_store_files, 3);
 
 /**
- * How an attached file is cut into chunks.
+ * How an attached file is split into chunks, as replies report it.
  *
  * @generated from message pgquiver.v1.AppliedChunkingStrategy
  */
 export type AppliedChunkingStrategy = Message<"pgquiver.v1.AppliedChunkingStrategy"> & {
   /**
-   * The way.
+   * Kind of strategy.
    *
    * @generated from field: pgquiver.v1.AppliedChunkingStrategyType type = 1;
    */
@@ -229,7 +230,7 @@ export type VectorStoreFileError = Message<"pgquiver.v1.VectorStoreFileError"> &
   code: VectorStoreFileErrorCode;
 
   /**
-   * What is wrong, for people.
+   * Error message for people.
    *
    * @generated from field: string message = 2;
    */
@@ -264,14 +265,15 @@ export type CreateVectorStoreFileRequest = Message<"pgquiver.v1.CreateVectorStor
   fileId: string;
 
   /**
-   * Up to 16 pairs: keys of 1 to 64 characters, values numbers, booleans or strings of up to 512.
+   * Up to 16 pairs: keys of 1 to 64 characters; values are numbers, booleans, or strings of up to 512
+   * characters.
    *
    * @generated from field: google.protobuf.Struct attributes = 3;
    */
   attributes?: JsonObject | undefined;
 
   /**
-   * How it is cut; default "auto".
+   * How the text is split into chunks; default AUTO.
    *
    * @generated from field: optional pgquiver.v1.ChunkingStrategy chunking_strategy = 4;
    */
@@ -286,7 +288,7 @@ export const CreateVectorStoreFileRequestSchema: GenMessage<CreateVectorStoreFil
   messageDesc(file_pgquiver_v1_vector_store_files, 6);
 
 /**
- * Asks for an attached file.
+ * Request of GetVectorStoreFile.
  *
  * @generated from message pgquiver.v1.GetVectorStoreFileRequest
  */
@@ -314,7 +316,7 @@ export const GetVectorStoreFileRequestSchema: GenMessage<GetVectorStoreFileReque
   messageDesc(file_pgquiver_v1_vector_store_files, 7);
 
 /**
- * Asks for a page of attached files.
+ * Request of ListVectorStoreFiles.
  *
  * @generated from message pgquiver.v1.ListVectorStoreFilesRequest
  */
@@ -327,28 +329,29 @@ export type ListVectorStoreFilesRequest = Message<"pgquiver.v1.ListVectorStoreFi
   vectorStoreId: string;
 
   /**
-   * Most files in the page, 1 to 100; default 20.
+   * Maximum number of files in the page, 1 to 100; default 20.
    *
    * @generated from field: optional int32 limit = 2;
    */
   limit?: number | undefined;
 
   /**
-   * Return files that come after the one with this id; not together with `before`.
+   * Return files that come after the file with this id in the order requested. Cannot be combined with
+   * `before`.
    *
    * @generated from field: optional string after = 3;
    */
   after?: string | undefined;
 
   /**
-   * Return files that come right before the one with this id.
+   * Return the files that come directly before the file with this id in the order requested.
    *
    * @generated from field: optional string before = 4;
    */
   before?: string | undefined;
 
   /**
-   * By time of attachment; default descending.
+   * Order by time of attachment; default descending.
    *
    * @generated from field: optional pgquiver.v1.Order order = 5;
    */
@@ -383,7 +386,7 @@ export type ListVectorStoreFilesResponse = Message<"pgquiver.v1.ListVectorStoreF
   object: string;
 
   /**
-   * The files, in the order asked for.
+   * The files, in the order requested.
    *
    * @generated from field: repeated pgquiver.v1.VectorStoreFile data = 2;
    */
@@ -404,7 +407,7 @@ export type ListVectorStoreFilesResponse = Message<"pgquiver.v1.ListVectorStoreF
   lastId?: string | undefined;
 
   /**
-   * Whether there are more in the direction of paging.
+   * Whether more files follow in the direction of paging.
    *
    * @generated from field: bool has_more = 5;
    */
@@ -439,15 +442,16 @@ export type UpdateVectorStoreFileRequest = Message<"pgquiver.v1.UpdateVectorStor
   fileId: string;
 
   /**
-   * Its new attributes, replacing all old ones; limits as at attachment. Required: over JSON null
-   * clears them.
+   * New attributes, which replace all old attributes; limits as in CreateVectorStoreFileRequest. Required;
+   * over JSON null clears the attributes.
    *
    * @generated from field: google.protobuf.Struct attributes = 3;
    */
   attributes?: JsonObject | undefined;
 
   /**
-   * Over JSON made from the keys of the body; with "attributes" in it they may be unset, which clears them.
+   * Over JSON the keys of the body become the mask. If the mask contains "attributes" and `attributes` is
+   * unset, the attributes are cleared.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 4;
    */
@@ -490,13 +494,13 @@ export const DeleteVectorStoreFileRequestSchema: GenMessage<DeleteVectorStoreFil
   messageDesc(file_pgquiver_v1_vector_store_files, 11);
 
 /**
- * Says that a file is removed from a store.
+ * Confirms the removal of a file from a store.
  *
  * @generated from message pgquiver.v1.DeleteVectorStoreFileResponse
  */
 export type DeleteVectorStoreFileResponse = Message<"pgquiver.v1.DeleteVectorStoreFileResponse"> & {
   /**
-   * The file's id.
+   * Id of the file.
    *
    * @generated from field: string id = 1;
    */
@@ -525,7 +529,7 @@ export const DeleteVectorStoreFileResponseSchema: GenMessage<DeleteVectorStoreFi
   messageDesc(file_pgquiver_v1_vector_store_files, 12);
 
 /**
- * Asks for the text of an attached file.
+ * Request of GetVectorStoreFileContent.
  *
  * @generated from message pgquiver.v1.GetVectorStoreFileContentRequest
  */
@@ -566,14 +570,14 @@ export type GetVectorStoreFileContentResponse = Message<"pgquiver.v1.GetVectorSt
   object: string;
 
   /**
-   * Its chunks, in order; none while it is not completed.
+   * The file's chunks, in the order of the text; empty unless the file is completed.
    *
    * @generated from field: repeated pgquiver.v1.TextContent data = 2;
    */
   data: TextContent[];
 
   /**
-   * Always false: all of it is in one page.
+   * Always false: all chunks are in one page.
    *
    * @generated from field: bool has_more = 3;
    */
@@ -595,13 +599,13 @@ export const GetVectorStoreFileContentResponseSchema: GenMessage<GetVectorStoreF
   messageDesc(file_pgquiver_v1_vector_store_files, 14);
 
 /**
- * Files attached together.
+ * Files that were attached together.
  *
  * @generated from message pgquiver.v1.VectorStoreFileBatch
  */
 export type VectorStoreFileBatch = Message<"pgquiver.v1.VectorStoreFileBatch"> & {
   /**
-   * Unique name, `vsfb_` and 32 hexadecimal digits.
+   * Id of the batch: `vsfb_` and 32 hexadecimal digits.
    *
    * @generated from field: string id = 1;
    */
@@ -629,16 +633,15 @@ export type VectorStoreFileBatch = Message<"pgquiver.v1.VectorStoreFileBatch"> &
   vectorStoreId: string;
 
   /**
-   * IN_PROGRESS while a file is, then COMPLETED, even when single files failed; CANCELLED once a
-   * cancelled batch has stopped.
+   * IN_PROGRESS while any of its files is; then COMPLETED, even if files have failed. CANCELLED when the
+   * cancellation of the batch has stopped files, permanently.
    *
    * @generated from field: pgquiver.v1.VectorStoreFileStatus status = 5;
    */
   status: VectorStoreFileStatus;
 
   /**
-   * How many of its files are attached to the store, by state: one that is removed from the store is
-   * no longer counted.
+   * Number of the batch's files, by state. Files that were removed from the store since are not counted.
    *
    * @generated from field: pgquiver.v1.FileCounts file_counts = 6;
    */
@@ -653,41 +656,41 @@ export const VectorStoreFileBatchSchema: GenMessage<VectorStoreFileBatch> = /*@_
   messageDesc(file_pgquiver_v1_vector_store_files, 15);
 
 /**
- * How many files a store holds, by state.
+ * Numbers of files by state.
  *
  * @generated from message pgquiver.v1.FileCounts
  */
 export type FileCounts = Message<"pgquiver.v1.FileCounts"> & {
   /**
-   * Being processed.
+   * Queued or being processed.
    *
    * @generated from field: int64 in_progress = 1;
    */
   inProgress: bigint;
 
   /**
-   * Ready to be found.
+   * Searchable.
    *
    * @generated from field: int64 completed = 2;
    */
   completed: bigint;
 
   /**
-   * Refused or broken.
+   * Could not be processed.
    *
    * @generated from field: int64 failed = 3;
    */
   failed: bigint;
 
   /**
-   * Given up on request.
+   * Cancelled on request.
    *
    * @generated from field: int64 cancelled = 4;
    */
   cancelled: bigint;
 
   /**
-   * All of them.
+   * Sum of the other numbers.
    *
    * @generated from field: int64 total = 5;
    */
@@ -715,28 +718,28 @@ export type CreateVectorStoreFileBatchRequest = Message<"pgquiver.v1.CreateVecto
   vectorStoreId: string;
 
   /**
-   * The files, 1 to 2,000; either these or `files`.
+   * Ids of the files, 1 to 2,000. Either `file_ids` or `files` is required, not both.
    *
    * @generated from field: repeated string file_ids = 2;
    */
   fileIds: string[];
 
   /**
-   * The files with settings of their own, 1 to 2,000; the settings below do not count for them.
+   * The files with individual settings, 1 to 2,000; the settings below do not apply to them.
    *
    * @generated from field: repeated pgquiver.v1.VectorStoreFileBatchItem files = 3;
    */
   files: VectorStoreFileBatchItem[];
 
   /**
-   * Attributes of every one of `file_ids`; limits as at attachment.
+   * Attributes of each file in `file_ids`; limits as in CreateVectorStoreFileRequest.
    *
    * @generated from field: google.protobuf.Struct attributes = 4;
    */
   attributes?: JsonObject | undefined;
 
   /**
-   * How each of `file_ids` is cut; default "auto".
+   * How each file in `file_ids` is split into chunks; default AUTO.
    *
    * @generated from field: optional pgquiver.v1.ChunkingStrategy chunking_strategy = 5;
    */
@@ -751,7 +754,7 @@ export const CreateVectorStoreFileBatchRequestSchema: GenMessage<CreateVectorSto
   messageDesc(file_pgquiver_v1_vector_store_files, 17);
 
 /**
- * A file of a batch.
+ * A file of a batch, with its settings.
  *
  * @generated from message pgquiver.v1.VectorStoreFileBatchItem
  */
@@ -764,14 +767,14 @@ export type VectorStoreFileBatchItem = Message<"pgquiver.v1.VectorStoreFileBatch
   fileId: string;
 
   /**
-   * Its attributes; limits as at attachment.
+   * Attributes of the file; limits as in CreateVectorStoreFileRequest.
    *
    * @generated from field: google.protobuf.Struct attributes = 2;
    */
   attributes?: JsonObject | undefined;
 
   /**
-   * How it is cut; default "auto".
+   * How the text is split into chunks; default AUTO.
    *
    * @generated from field: optional pgquiver.v1.ChunkingStrategy chunking_strategy = 3;
    */
@@ -786,7 +789,7 @@ export const VectorStoreFileBatchItemSchema: GenMessage<VectorStoreFileBatchItem
   messageDesc(file_pgquiver_v1_vector_store_files, 18);
 
 /**
- * Asks for a batch.
+ * Request of GetVectorStoreFileBatch.
  *
  * @generated from message pgquiver.v1.GetVectorStoreFileBatchRequest
  */
@@ -814,7 +817,7 @@ export const GetVectorStoreFileBatchRequestSchema: GenMessage<GetVectorStoreFile
   messageDesc(file_pgquiver_v1_vector_store_files, 19);
 
 /**
- * Cancels a batch.
+ * Request of CancelVectorStoreFileBatch.
  *
  * @generated from message pgquiver.v1.CancelVectorStoreFileBatchRequest
  */
@@ -842,7 +845,7 @@ export const CancelVectorStoreFileBatchRequestSchema: GenMessage<CancelVectorSto
   messageDesc(file_pgquiver_v1_vector_store_files, 20);
 
 /**
- * Asks for a page of a batch's files.
+ * Request of ListVectorStoreFileBatchFiles.
  *
  * @generated from message pgquiver.v1.ListVectorStoreFileBatchFilesRequest
  */
@@ -862,28 +865,29 @@ export type ListVectorStoreFileBatchFilesRequest = Message<"pgquiver.v1.ListVect
   batchId: string;
 
   /**
-   * Most files in the page, 1 to 100; default 20.
+   * Maximum number of files in the page, 1 to 100; default 20.
    *
    * @generated from field: optional int32 limit = 3;
    */
   limit?: number | undefined;
 
   /**
-   * Return files that come after the one with this id; not together with `before`.
+   * Return files that come after the file with this id in the order requested. Cannot be combined with
+   * `before`.
    *
    * @generated from field: optional string after = 4;
    */
   after?: string | undefined;
 
   /**
-   * Return files that come right before the one with this id.
+   * Return the files that come directly before the file with this id in the order requested.
    *
    * @generated from field: optional string before = 5;
    */
   before?: string | undefined;
 
   /**
-   * By time of attachment; default descending.
+   * Order by time of attachment; default descending.
    *
    * @generated from field: optional pgquiver.v1.Order order = 6;
    */
@@ -905,7 +909,7 @@ export const ListVectorStoreFileBatchFilesRequestSchema: GenMessage<ListVectorSt
   messageDesc(file_pgquiver_v1_vector_store_files, 21);
 
 /**
- * A way to cut a text.
+ * Kind of chunking strategy.
  *
  * @generated from enum pgquiver.v1.ChunkingStrategyType
  */
@@ -918,7 +922,7 @@ export const ChunkingStrategyType = {
   UNSPECIFIED: 0,
 
   /**
-   * 800 tokens, of which 400 repeat the end of the chunk before.
+   * Chunks of 800 tokens, of which the first 400 repeat the end of the previous chunk.
    *
    * @generated from enum value: CHUNKING_STRATEGY_TYPE_AUTO = 1;
    */
@@ -932,7 +936,7 @@ export const ChunkingStrategyType = {
   STATIC: 2,
 
   /**
-   * Sizes in characters, given in `characters`. OpenAI has no such type.
+   * Sizes in characters, given in `characters`. An extension of OpenAI's API.
    *
    * @generated from enum value: CHUNKING_STRATEGY_TYPE_CHARACTERS = 3;
    */
@@ -940,7 +944,7 @@ export const ChunkingStrategyType = {
 } as const;
 
 /**
- * A way to cut a text.
+ * Kind of chunking strategy.
  *
  * @generated from enum pgquiver.v1.ChunkingStrategyType
  */
@@ -953,7 +957,7 @@ export const ChunkingStrategyTypeSchema: GenEnum<ChunkingStrategyType> = /*@__PU
   enumDesc(file_pgquiver_v1_vector_store_files, 0);
 
 /**
- * A way in which a text is cut, in the words that OpenAI's replies have for it.
+ * Kind of chunking strategy, with the values of OpenAI's replies.
  *
  * @generated from enum pgquiver.v1.AppliedChunkingStrategyType
  */
@@ -966,7 +970,7 @@ export const AppliedChunkingStrategyType = {
   UNSPECIFIED: 0,
 
   /**
-   * Sizes in tokens, also where AUTO was asked for.
+   * Sizes in tokens, also when AUTO was requested.
    *
    * @generated from enum value: APPLIED_CHUNKING_STRATEGY_TYPE_STATIC = 1;
    */
@@ -981,7 +985,7 @@ export const AppliedChunkingStrategyType = {
 } as const;
 
 /**
- * A way in which a text is cut, in the words that OpenAI's replies have for it.
+ * Kind of chunking strategy, with the values of OpenAI's replies.
  *
  * @generated from enum pgquiver.v1.AppliedChunkingStrategyType
  */
@@ -994,7 +998,7 @@ export const AppliedChunkingStrategyTypeSchema: GenEnum<AppliedChunkingStrategyT
   enumDesc(file_pgquiver_v1_vector_store_files, 1);
 
 /**
- * How far an attached file is.
+ * Processing state of an attached file.
  *
  * @generated from enum pgquiver.v1.VectorStoreFileStatus
  */
@@ -1007,28 +1011,28 @@ export const VectorStoreFileStatus = {
   UNSPECIFIED: 0,
 
   /**
-   * Waiting or being processed; not found yet.
+   * Queued or being processed; searches find none of its chunks.
    *
    * @generated from enum value: VECTOR_STORE_FILE_STATUS_IN_PROGRESS = 1;
    */
   IN_PROGRESS: 1,
 
   /**
-   * Found by searches, all of it.
+   * Searches find all of its chunks.
    *
    * @generated from enum value: VECTOR_STORE_FILE_STATUS_COMPLETED = 2;
    */
   COMPLETED: 2,
 
   /**
-   * Given up on request; nothing of it is found.
+   * Cancelled on request; searches find none of its chunks.
    *
    * @generated from enum value: VECTOR_STORE_FILE_STATUS_CANCELLED = 3;
    */
   CANCELLED: 3,
 
   /**
-   * It cannot be processed; nothing of it is found.
+   * The file could not be processed; searches find none of its chunks.
    *
    * @generated from enum value: VECTOR_STORE_FILE_STATUS_FAILED = 4;
    */
@@ -1036,7 +1040,7 @@ export const VectorStoreFileStatus = {
 } as const;
 
 /**
- * How far an attached file is.
+ * Processing state of an attached file.
  *
  * @generated from enum pgquiver.v1.VectorStoreFileStatus
  */
@@ -1049,7 +1053,7 @@ export const VectorStoreFileStatusSchema: GenEnum<VectorStoreFileStatus> = /*@__
   enumDesc(file_pgquiver_v1_vector_store_files, 2);
 
 /**
- * The cause of a file's failure.
+ * Cause of a file's failure.
  *
  * @generated from enum pgquiver.v1.VectorStoreFileErrorCode
  */
@@ -1076,7 +1080,7 @@ export const VectorStoreFileErrorCode = {
   UNSUPPORTED_FILE: 2,
 
   /**
-   * The file is damaged, locked by a password, deleted or without text.
+   * The file is damaged, protected by a password, deleted, or contains no text.
    *
    * @generated from enum value: VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE = 3;
    */
@@ -1084,7 +1088,7 @@ export const VectorStoreFileErrorCode = {
 } as const;
 
 /**
- * The cause of a file's failure.
+ * Cause of a file's failure.
  *
  * @generated from enum pgquiver.v1.VectorStoreFileErrorCode
  */
@@ -1097,15 +1101,16 @@ export const VectorStoreFileErrorCodeSchema: GenEnum<VectorStoreFileErrorCode> =
   enumDesc(file_pgquiver_v1_vector_store_files, 3);
 
 /**
- * Attaches files to vector stores. An attached file is read, cut into chunks, embedded and made
- * searchable in the background; it is found when its status is COMPLETED, and then all of it.
+ * Attaches files to vector stores. A background pipeline reads each attached file, splits the text into
+ * chunks and embeds them. Searches find either no chunk of a file or, from the status COMPLETED on, all of
+ * them.
  *
  * @generated from service pgquiver.v1.VectorStoreFileService
  */
 export const VectorStoreFileService: GenService<{
   /**
-   * Attaches a file. Attaching it again returns it as it is, and processes it anew when it had
-   * failed or was cancelled.
+   * Attaches a file. Idempotent: attaching a file again returns the existing attachment; a file that has
+   * failed or was cancelled is processed again.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile
    */
@@ -1115,7 +1120,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof VectorStoreFileSchema;
   },
   /**
-   * Returns an attached file; NOT_FOUND when it is not attached.
+   * Returns an attached file; NOT_FOUND when the file is not attached to the store.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.GetVectorStoreFile
    */
@@ -1125,7 +1130,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof VectorStoreFileSchema;
   },
   /**
-   * Lists attached files by time of attachment, a page at a time.
+   * Lists attached files by time of attachment, page by page.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles
    */
@@ -1135,7 +1140,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof ListVectorStoreFilesResponseSchema;
   },
   /**
-   * Replaces a file's attributes, which searches see at once.
+   * Replaces a file's attributes. Searches that begin after the reply use the new attributes.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile
    */
@@ -1145,7 +1150,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof VectorStoreFileSchema;
   },
   /**
-   * Removes a file and its chunks from the store, at once and for good. The file itself is kept.
+   * Removes a file and its chunks from the store, immediately and permanently. The uploaded file is kept.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile
    */
@@ -1155,7 +1160,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof DeleteVectorStoreFileResponseSchema;
   },
   /**
-   * Returns the text that was read from a file, chunk by chunk; neighbouring chunks overlap.
+   * Returns the text extracted from a file, one item per chunk; consecutive chunks may overlap.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent
    */
@@ -1165,7 +1170,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof GetVectorStoreFileContentResponseSchema;
   },
   /**
-   * Attaches many files at once, all or none.
+   * Attaches many files in one transaction, all or none.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch
    */
@@ -1175,7 +1180,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof VectorStoreFileBatchSchema;
   },
   /**
-   * Returns a batch; NOT_FOUND when there is none with this id.
+   * Returns a batch; NOT_FOUND when the store has no batch with this id.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch
    */
@@ -1185,7 +1190,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof VectorStoreFileBatchSchema;
   },
   /**
-   * Stops processing the files of a batch. Those that are done stay.
+   * Cancels the processing of a batch's files. Files that are already completed stay attached and searchable.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch
    */
@@ -1195,7 +1200,7 @@ export const VectorStoreFileService: GenService<{
     output: typeof VectorStoreFileBatchSchema;
   },
   /**
-   * Lists the files of a batch, as ListVectorStoreFiles.
+   * Lists the files of a batch, like ListVectorStoreFiles.
    *
    * @generated from rpc pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles
    */
