@@ -7,19 +7,19 @@ import { applyRange, sendContent } from "./download.ts";
 import { readForm } from "./multipart.ts";
 import { NDJSON_TYPES, readIngest } from "./ndjson.ts";
 
-/** How the body of an upload becomes the messages of a client's stream. */
+/** How an HTTP body is converted to the messages of a client-streaming RPC. */
 export interface UploadBinding {
   kind: "client_streaming";
-  /** The content types an upload may have; undefined stands for none. */
+  /** Accepted content types; undefined: a request without a content type. */
   types: readonly (string | undefined)[];
-  /** Reads the messages, as the implementation receives them. */
+  /** Reads the body as the messages that the implementation receives. */
   read: (request: FastifyRequest) => AsyncGenerator<unknown>;
 }
 
-/** How the messages of a server's stream become the body of a reply. */
+/** How the messages of a server-streaming RPC are converted to an HTTP response. */
 export interface DownloadBinding {
   kind: "server_streaming";
-  /** Takes headers of the HTTP request into the message. */
+  /** Copies what HTTP headers of the request say into the message. */
   prepare: (request: FastifyRequest, message: never) => void;
   send: (
     message: never,
@@ -30,8 +30,8 @@ export interface DownloadBinding {
 }
 
 /**
- * The RPCs whose body or reply is not what `rest.ts` makes of every other: JSON for a single message, and NDJSON with
- * one message a line for a stream. An RPC that is not listed needs no code here.
+ * The RPCs whose HTTP body or response is neither JSON (a single message) nor NDJSON with one message per
+ * line (a stream). RPCs that are not listed need no code here.
  */
 export const bindings: ReadonlyMap<DescMethod, UploadBinding | DownloadBinding> = new Map<
   DescMethod,
@@ -45,7 +45,10 @@ export const bindings: ReadonlyMap<DescMethod, UploadBinding | DownloadBinding> 
   [FileService.method.getFileContent, { kind: "server_streaming", prepare: applyRange, send: sendContent }],
 ]);
 
-/** Throws where a binding is for an RPC of another kind: that is a fault of the table above. */
+/**
+ * Throws when a binding's kind differs from the RPC's kind in the proto file, which is a fault of the table
+ * above.
+ */
 export function checkBindings(services: readonly Service[]): void {
   for (const method of services.flatMap(({ desc }) => desc.methods)) {
     const kind = bindings.get(method)?.kind ?? method.methodKind;

@@ -9,8 +9,9 @@ import type {
 import { readRange } from "../../api/byte-range.ts";
 
 /**
- * Takes the request's `Range` header into the message: one range of bytes; several, other units and what cannot be read
- * are ignored, as RFC 9110, 14.2 allows, and so is any with an `If-Range` that is not the file's own tag.
+ * Copies the `Range` header, a single byte range, into the message. Ignored, as RFC 9110, 14.2 allows, are
+ * several ranges, other units, a malformed header, and any range whose `If-Range` is not the file's entity
+ * tag.
  */
 export function applyRange(request: FastifyRequest, message: GetFileContentRequest): void {
   const { range, "if-range": condition } = request.headers;
@@ -18,7 +19,8 @@ export function applyRange(request: FastifyRequest, message: GetFileContentReque
   const [, first = "", last = ""] = /^bytes=(\d{0,15})-(\d{0,15})$/i.exec(range ?? "") ?? [];
   if (first === "" && last === "") return;
   if (first === "") {
-    // The last 0 bytes are never there; those before the file's first are not missed.
+    // A suffix range: `bytes=-0` cannot be satisfied, so the offset lies behind every file; a suffix longer
+    // than the file is the whole file.
     message.offset = last === "0" ? BigInt(Number.MAX_SAFE_INTEGER) : -BigInt(last);
     return;
   }
@@ -27,7 +29,7 @@ export function applyRange(request: FastifyRequest, message: GetFileContentReque
   if (last !== "") message.length = BigInt(last) - BigInt(first) + 1n;
 }
 
-/** Sends a file's bytes as the body, with the headers that belong to them. */
+/** Sends a file's bytes as the response body, with status 206 and Content-Range for a range. */
 export async function sendContent(
   message: GetFileContentRequest,
   content: AsyncIterable<GetFileContentResponse>,
@@ -38,7 +40,8 @@ export async function sendContent(
   const head: IteratorResult<GetFileContentResponse, undefined> = await messages.next();
   const file = head.value?.file as File;
   const bytes = Number(file.bytes);
-  // An error before the first byte is an answer of its own; a later one cuts the connection.
+  // The first bytes are awaited before the status is sent, so that an error before them becomes an error
+  // response. A later error can only abort the connection.
   const first = await messages.next().catch((error: unknown) => {
     if (error instanceof ConnectError && error.code === Code.OutOfRange)
       reply.header("content-range", `bytes */${bytes}`);
@@ -57,7 +60,7 @@ export async function sendContent(
   });
   if (request.method === "HEAD") {
     await messages.return?.();
-    // Fastify keeps the length given where what it drops is a stream.
+    // Fastify keeps the Content-Length set above if the body that it drops for HEAD is a stream.
     return reply.send(Readable.from([]));
   }
   const body = (async function* () {
@@ -70,12 +73,15 @@ export async function sendContent(
   return reply.send(Readable.from(body, { objectMode: false }));
 }
 
-/** A file never changes, and no other has its id. */
+/** The entity tag of a file: its id, since files are immutable and ids are not reused. */
 function entityTag(id: string): string {
   return `"${id}"`;
 }
 
-/** The name in ASCII and, as RFC 6266 and RFC 8187 want it, whole. */
+/**
+ * The header Content-Disposition with the name twice: as ASCII, other characters replaced by "_", and in
+ * full, percent-encoded (RFC 6266, RFC 8187).
+ */
 function contentDisposition(filename: string): string {
   const ascii = filename.replaceAll(/[^ -~]|["\\%]/g, "_");
   const whole = encodeURIComponent(filename).replaceAll(

@@ -8,10 +8,10 @@ import {
 } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 
-/** How vectors are written: arrays of numbers, or base64 of little-endian float32. */
+/** Encoding of vectors: arrays of numbers, or base64 of little-endian float32. */
 export type VectorForm = "numbers" | "base64";
 
-/** Turns the value of a message field into JSON. */
+/** Converts the value of a message field to JSON. */
 type Writer = (value: unknown, form: VectorForm) => unknown;
 type FieldWriter = (
   message: Record<string, unknown>,
@@ -22,9 +22,9 @@ type FieldWriter = (
 const writers = new WeakMap<DescMessage, FieldWriter[]>();
 
 /**
- * Writes a reply message in OpenAI's JSON dialect: snake_case names, 64-bit integers as numbers,
- * enums as lower-case words, `null` for what is unset, and empty lists, zeros and false present.
- * A `repeated float` is a vector, not a list: an empty one is null.
+ * Converts a reply message to OpenAI's JSON: names in snake_case, 64-bit integers as numbers, enum values as
+ * lower-case words, unset fields as null; empty lists, zeros and false are written. A `repeated float` is a
+ * vector: an empty vector is null.
  */
 export function writeMessage(
   desc: DescMessage,
@@ -81,7 +81,7 @@ function writeVector(list: ArrayLike<number>, form: VectorForm): unknown {
   return Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength).toString("base64");
 }
 
-/** `Array.from` takes three times as long. */
+/** Converts to an array of numbers, in a third of the time of `Array.from`. */
 function toArray(list: ArrayLike<number>): number[] {
   const numbers: number[] = [];
   for (let index = 0; index < list.length; index++) numbers.push(list[index] as number);
@@ -106,7 +106,7 @@ function valueWriter(field: DescField): Writer {
 }
 
 function messageWriter(desc: DescMessage): Writer {
-  // protobuf-es keeps a Struct as the plain object it stands for.
+  // protobuf-es represents a Struct field as a plain object.
   if (desc.typeName === "google.protobuf.Struct") return (value) => value;
   if (desc.typeName === ValueSchema.typeName) return (value) => toJson(ValueSchema, value as never);
   return (value, form) => writeMessage(desc, value as Message, form);

@@ -1,7 +1,7 @@
 /**
- * Everything litellm-pgvector and LiteLLM spell differently from OpenAI, and nothing else. Their users keep
- * their requests: un-prefixed paths, `limit`, flat `filters`, `return_metadata`, `chunk_size`, and on request
- * the reply litellm-pgvector's README documents. What replies have besides OpenAI's members is left out on request.
+ * Compatibility with requests of litellm-pgvector and LiteLLM that differ from OpenAI's: paths without /v1,
+ * `limit`, flat `filters`, `return_metadata`, `chunk_size`, and `response_format`, which selects
+ * litellm-pgvector's documented reply ("flat") or OpenAI's members only ("openai").
  */
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
@@ -14,36 +14,42 @@ import { limits } from "../../limits.ts";
 
 type Json = Record<string, unknown>;
 
-/** litellm-pgvector's cap for `limit`, to which it lowered larger values. */
+/** Maximum of `limit`. Larger values are reduced to it, like in litellm-pgvector. */
 const LEGACY_LIMIT_MAX = 100;
 
-/** Un-prefixed paths, and the doubled prefix LiteLLM makes of a base URL that ends in /v1. */
+/**
+ * Paths without the prefix /v1, and paths with the prefix twice: LiteLLM appends /v1 to a base URL that ends
+ * in /v1.
+ */
 const ALIASES =
   /^(?:\/v1(?=\/v1\/)|(?=\/(?:vector_stores|files|embeddings|models|uploads|diagnostics)(?:[/?]|$)))/;
 
-/** Gives the path under /v1 for the aliases litellm-pgvector and LiteLLM's older versions use. */
+/** Rewrites a URL without the prefix /v1, or with the prefix twice, to its path under /v1. */
 export function canonicalUrl(url: string): string {
   const alias = ALIASES.exec(url);
   if (alias === null) return url;
   return alias[0] === "" ? `/v1${url}` : url.slice(alias[0].length);
 }
 
-/** A request in OpenAI's spelling, with the way back to what the caller expects. */
+/** A request rewritten to OpenAI's keys, and the conversion of its reply. */
 export interface LegacyRequest {
   json: Json;
-  /** Turns the JSON reply into the shape asked for. */
+  /** Converts the JSON reply to the requested format. */
   reshape: (reply: Json) => Json;
 }
 
 const keep = (reply: Json): Json => reply;
 
-/** The replies to a search by the `response_format` that asks for them. */
+/** `response_format` of a search -> conversion of the reply. */
 const SHAPES = new Map<unknown, (reply: Json) => Json>([
   ["flat", flatten],
   ["openai", withoutExtensions],
 ]);
 
-/** Rewrites the legacy keys of a request. One without them comes back as it was. */
+/**
+ * Rewrites the legacy keys of a request; a request without such keys is returned unchanged. Throws
+ * INVALID_ARGUMENT.
+ */
 export function readLegacy(method: DescMethod, json: Json, values: ContextValues): LegacyRequest {
   if (method === SearchService.method.search) return readSearch(json, values);
   if (method === SearchService.method.batchSearch) return { json, reshape: withMetadataOfAll };
@@ -71,7 +77,10 @@ function readChunking(json: Json): Json {
   };
 }
 
-/** LiteLLM's strategy has no type, sizes in characters, and `separators`, which are without effect. */
+/**
+ * Converts LiteLLM's chunking strategy, which has no `type`, sizes in characters, and `separators`, which are
+ * ignored.
+ */
 function fromCharacters(strategy: unknown, param: string): unknown {
   if (!isObject(strategy)) return strategy;
   const { chunk_size: size, chunk_overlap: overlap = null, separators: _, ...rest } = strategy;
@@ -128,12 +137,18 @@ function readSearch(body: Json, values: ContextValues): LegacyRequest {
   };
 }
 
-/** A flat map has neither of the keys of OpenAI's filters, and is none of them that lacks one. */
+/**
+ * Whether filters are litellm-pgvector's flat map of metadata keys to values, and neither a filter of
+ * OpenAI's nor an incomplete one.
+ */
 function isFlatFilter(filters: unknown): filters is Json {
   return isObject(filters) && !("key" in filters) && !("filters" in filters) && !isIncomplete(filters);
 }
 
-/** Whether a filter is meant as one of OpenAI's: taken for a map, it would find nothing. */
+/**
+ * Whether an object looks like a filter of OpenAI's that lacks a key. Taken for a flat map, such an object
+ * would match nothing; passed on, it is refused with an error.
+ */
 function isIncomplete(filters: object): boolean {
   if (!("type" in filters)) return false;
   if (filters.type === "and" || filters.type === "or") return true;
@@ -157,7 +172,7 @@ function fromFlatFilter(filters: Json): Json | null {
   return equals.length === 0 ? null : { type: "and", filters: equals };
 }
 
-/** litellm-pgvector calls the attributes of a result its metadata. */
+/** Adds `metadata`, litellm-pgvector's name for the `attributes` of a result. */
 function withMetadata(reply: Json): Json {
   return {
     ...reply,
@@ -174,7 +189,7 @@ function withoutMetadata(reply: Json): Json {
   return { ...reply, data };
 }
 
-/** The reply litellm-pgvector's README documents. */
+/** Converts a search reply to the format that litellm-pgvector's README documents. */
 function flatten(reply: Json): Json {
   const data = (reply["data"] as Json[]).map((item) => ({
     id: item["id"],
@@ -185,7 +200,10 @@ function flatten(reply: Json): Json {
   return { object: "vector_store.search", data, usage: reply["usage"] };
 }
 
-/** OpenAI's schema allows no other members: `additionalProperties` is false for the page and its items. */
+/**
+ * Removes the members that OpenAI's schema does not have, for strict validators: its `additionalProperties`
+ * is false for the page and for the items.
+ */
 function withoutExtensions({ usage: _usage, statistics: _statistics, data, ...page }: Json): Json {
   return { ...page, data: (data as Json[]).map(({ id: _id, metadata: _metadata, ...item }) => item) };
 }

@@ -12,34 +12,37 @@ import {
 import { cancelled, invalidArgument, missingParameter } from "../../errors.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 
-/** The file of a form. */
+/** The part of a form that is the file. */
 interface FormFile {
   name: string;
   bytes: AsyncIterable<Uint8Array>;
 }
 
-/** A form as it comes in. */
+/** A form that is being received. */
 interface Form {
-  /** Undefined when the form ends without one. */
+  /** Resolves when the file's part begins; undefined when the form ends without a file. */
   file: Promise<FormFile | undefined>;
-  /** Resolves with the texts of the other parts by name when the form is complete. */
+  /** Resolves when the form is complete: the texts of the other parts, by name. */
   fields: Promise<ReadonlyMap<string, string>>;
-  /** Reads no more of the body. */
+  /** Stops reading the body. */
   stop: () => void;
 }
 
-/** Parts of a form, and bytes of a part that is not a file and of a part's headers. OpenAI's form has four parts. */
+/**
+ * Limits of a form: parts (OpenAI's form has four), bytes of a part other than the file, bytes of a part's
+ * headers.
+ */
 const PARTS_MAX = 16;
 const FIELD_BYTES_MAX = 4 * 1024;
 const HEADER_BYTES_MAX = 16 * 1024;
 
-/** The names of the parts besides `file`; an object's fields come as `expires_after[seconds]`. */
+/** Names of the parts other than `file`. OpenAI's clients send nested fields as `expires_after[seconds]`. */
 const FIELD = /^(?:purpose|expires_after(?:\[(\w+)\])?)$/;
 
 /**
- * Reads a form as the messages of an upload: the bytes of the part `file` as they come, then, when the form is complete,
- * what the other parts say of it. They may stand before and after the file. What is no form, or has an unknown part or
- * one twice, is INVALID_ARGUMENT.
+ * Reads a form as the messages of an upload: first the bytes of the part `file`, as they arrive, then
+ * `metadata` from the other parts, which may come before and after the file. Throws INVALID_ARGUMENT for a
+ * malformed form and for unknown or repeated parts.
  */
 export async function* readForm(request: FastifyRequest): AsyncGenerator<UploadFileRequest> {
   const form = openForm(request);
@@ -55,7 +58,8 @@ export async function* readForm(request: FastifyRequest): AsyncGenerator<UploadF
     metadata.bytes = BigInt(bytes);
     yield create(UploadFileRequestSchema, { part: { case: "metadata", value: metadata } });
   } catch (error) {
-    // The parser tells of a file that is cut off by the file's own stream first.
+    // When the body ends within the file, the parser's error arrives first on the file's stream, not as a
+    // ConnectError.
     throw error instanceof ConnectError ? error : malformed((error as Error).message);
   } finally {
     form.stop();
@@ -66,7 +70,7 @@ function openForm({ raw, headers }: FastifyRequest): Form {
   const parser = createParser(headers as BusboyHeaders);
   const file = Promise.withResolvers<FormFile | undefined>();
   const fields = Promise.withResolvers<ReadonlyMap<string, string>>();
-  // Whoever does not await them need not hear of it twice.
+  // Prevents an unhandled rejection: after an error nobody may await the other promise.
   for (const { promise } of [file, fields]) promise.catch(() => {});
   const texts = new Map<string, string>();
   let open: { destroy: (error: Error) => unknown } | undefined;
@@ -106,7 +110,8 @@ function openForm({ raw, headers }: FastifyRequest): Form {
     fields.resolve(texts);
   });
   raw.once("close", () => {
-    // Also when it came to its end, which the parser may not have reached.
+    // `aborted` as well, because a reset may follow the end of the body before the parser has reached that
+    // end.
     if (!raw.readableEnded || raw.aborted) fail(cancelled());
   });
   raw.pipe(parser);
@@ -134,12 +139,16 @@ function readMetadata(filename: string, texts: ReadonlyMap<string, string>): Upl
     if (key === undefined) json[name] = text;
     else expiry.push([key, parameterValue(FileExpiresAfterSchema, key, text)]);
   }
-  // Not by assignment, which for the name `__proto__` would be lost.
+  // Object.fromEntries, because an assignment to the key `__proto__` would set the prototype and lose the
+  // value.
   if (expiry.length > 0) json["expires_after"] ??= Object.fromEntries(expiry);
   return readMessage(UploadFileMetadataSchema, json) as UploadFileMetadata;
 }
 
-/** What a form writes for a quotation mark in a name; a percent sign stays as it is (html.spec.whatwg.org, 4.10.22.8). */
+/**
+ * Decodes a file name of a form: browsers write a quotation mark as %22 and line breaks as %0D and %0A
+ * (removed here), but do not escape the percent sign (html.spec.whatwg.org, 4.10.22.8).
+ */
 function decodeQuotes(filename: string): string {
   return filename.replaceAll("%22", '"').replaceAll(/%0[DA]/gi, "");
 }

@@ -14,24 +14,28 @@ import { writeMessage } from "./json-writer.ts";
 
 type Json = Record<string, unknown>;
 
-/** The content types an upload of NDJSON may have; undefined stands for none. */
+/** Accepted content types of an NDJSON upload; undefined: a request without a content type. */
 export const NDJSON_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl", undefined];
 
 /**
- * Lines of one batch, and bytes of them after which it ends sooner, since a batch is held in memory.
- * They are part of the contract: a resumed upload must be cut at the same places.
+ * A batch ends after BATCH_ROWS lines, or as soon as its lines reach BATCH_BYTES, because a batch is held in
+ * memory. Both numbers are part of the API's contract: batches are numbered, so a resumed upload must be
+ * split at the same lines.
  */
 const BATCH_ROWS = 100;
 const BATCH_BYTES = 4 * 1024 * 1024;
 
-/** Bytes of one line: a row with 16,000 dimensions as decimal numbers and its text and metadata fits. */
+/**
+ * Maximum length of a line in bytes: enough for a row with 16,000 dimensions as decimal numbers, text and
+ * metadata.
+ */
 const LINE_BYTES_MAX = 4 * 1024 * 1024;
 
 /**
- * Reads an upload of rows as the messages of an ingest stream. Query parameters are the fields of
- * `open`, the Idempotency-Key header is its `ingest_id`. Every 100 lines, or fewer that make up 4 MiB,
- * become a batch; a last line `{"finish": {…}}`, or the end of the body, finishes the stream. A line
- * that cannot be read is a refused row like any other.
+ * Reads an NDJSON upload as the messages of an ingest stream. The query parameters are the fields of `open`,
+ * and the header Idempotency-Key is `ingest_id`. A batch is 100 lines, or fewer if they reach 4 MiB. A last
+ * line `{"finish": {…}}` finishes the stream; unless `atomicity` is stream, so does the end of the body. An
+ * invalid line becomes a refused row.
  */
 export async function* readIngest(request: FastifyRequest): AsyncGenerator<ReceivedIngest> {
   const { vector_store_id: storeId = "" } = request.params as { vector_store_id?: string };
@@ -64,12 +68,12 @@ export async function* readIngest(request: FastifyRequest): AsyncGenerator<Recei
   }
 }
 
-/** Reads one message from its line. What cannot be read is INVALID_ARGUMENT. */
+/** Converts a line to a message. Throws INVALID_ARGUMENT for an invalid line. */
 export function readLine(desc: DescMessage, line: Buffer): Message {
   return readMessage(desc, parseLine(line, "A line"));
 }
 
-/** Writes a stream of replies as lines. */
+/** Writes the messages of a stream as NDJSON. */
 export async function* writeLines(
   desc: DescMessage,
   messages: AsyncIterable<Message>,
@@ -98,7 +102,7 @@ function isClosing(row: EmbeddingInput | UnreadableRow | Json): row is Json {
   return !("$typeName" in row || row instanceof UnreadableRow);
 }
 
-/** A row, or the closing line as it is. */
+/** Reads a row, or the JSON of the closing line `{"finish": …}`. */
 function readRow(line: Buffer, number: bigint): EmbeddingInput | UnreadableRow | Json {
   try {
     const json = parseLine(line, `Line ${number}`);
@@ -110,7 +114,7 @@ function readRow(line: Buffer, number: bigint): EmbeddingInput | UnreadableRow |
   }
 }
 
-/** Parses a line of JSON; `noun` begins the message of the INVALID_ARGUMENT where the line is none. */
+/** Parses a line of JSON. Throws INVALID_ARGUMENT, whose message begins with `noun`. */
 function parseLine(line: Buffer, noun: string): unknown {
   if (!isUtf8(line)) throw invalidArgument(undefined, `${noun} is not UTF-8.`, "INVALID_JSON");
   try {
@@ -141,7 +145,10 @@ function decode(request: FastifyRequest): Readable {
   return body.pipe(gunzip);
 }
 
-/** Cuts a body into lines, without empty ones. Memory is bounded by the longest line allowed. */
+/**
+ * Splits a body, gunzipped if need be, into lines; empty lines are skipped. Throws REQUEST_TOO_LARGE for a
+ * line longer than LINE_BYTES_MAX, which bounds the memory used.
+ */
 export async function* readLines(request: FastifyRequest): AsyncGenerator<Buffer> {
   const body = decode(request);
   let parts: Buffer[] = [];
@@ -153,7 +160,8 @@ export async function* readLines(request: FastifyRequest): AsyncGenerator<Buffer
     return isBlank(line) ? undefined : line;
   };
   try {
-    // Destroying an unfinished request would cut the connection before the error is sent.
+    // Without `destroyOnReturn: false` an early exit would destroy the request, and with it the connection,
+    // before the error response is sent.
     for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       let start = 0;
       for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
@@ -167,14 +175,15 @@ export async function* readLines(request: FastifyRequest): AsyncGenerator<Buffer
     }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    // Those of ConnectErrors are numbers.
+    // zlib's error codes are strings such as Z_DATA_ERROR; those of ConnectErrors are numbers.
     if (String(code).startsWith("Z_"))
       throw invalidArgument(undefined, `The body is not valid gzip: ${message}`, "INVALID_REQUEST");
     throw code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" ? cancelled(error) : error;
   } finally {
     if (body !== request.raw) body.destroy();
   }
-  // A client that gives up over HTTP/2 may end its stream first, and the end is all that is seen until the next turn.
+  // A cancelled HTTP/2 upload may send END_STREAM before RST_STREAM, and looks complete until the next turn
+  // of the event loop.
   await setImmediate();
   if (request.raw.aborted) throw cancelled();
   const line = take(Buffer.alloc(0));

@@ -1,18 +1,18 @@
 import type { FastifyInstance } from "fastify";
 import { unimplemented } from "../../errors.ts";
 
-/** OpenAI's routes this version does not serve, with what they are for. */
+/** OpenAI's routes that this version does not support, with the name of the feature. */
 const ABSENT = {
   "/v1/uploads": "Uploads",
   "/v1/uploads/*": "Uploads",
 } as const;
 
 /**
- * Answers OpenAI's routes for uploads in parts with 501 rather than 404: the URL is right, the version is early. A
- * Fastify plugin, because the content type it adds is for these routes only.
+ * Answers OpenAI's routes for multipart uploads with 501, which unlike 404 says that the URL is right. A
+ * Fastify plugin, so that its content type parser applies to these routes only.
  */
 export async function fileRoutes(app: FastifyInstance): Promise<void> {
-  // The body is not looked at, so its type does not matter.
+  // Discards the body, so that a form gets 501 and not 415.
   app.addContentTypeParser("multipart/form-data", (_request, payload, done) => {
     payload.resume();
     done(null);

@@ -1,23 +1,23 @@
 /**
- * Path templates of `google.api.http` rules, the part of the grammar OpenAI's routes need:
+ * A path template of a `google.api.http` rule. Supports the part of the grammar that OpenAI's routes need:
  *
  *     Template = "/" Segment { "/" Segment } ;
  *     Segment  = LITERAL | "{" FIELD "}" ;
  *
- * The whole grammar is in google/api/http.proto; `*`, `**`, `{field=pattern}` and verbs are refused.
+ * The full grammar is in google/api/http.proto; `*`, `**`, `{field=pattern}` and verbs are refused.
  */
 export interface PathTemplate {
-  /** The route in Fastify's spelling, such as `/v1/vector_stores/:vector_store_id`. */
+  /** The route in Fastify's syntax, such as `/v1/vector_stores/:vector_store_id`. */
   route: string;
   /** The fields bound by the path, in order. */
   fields: string[];
-  /** Whether a path, without query, is of this form. */
+  /** Whether a path, without the query, matches the template. */
   matches: (path: string) => boolean;
 }
 
 const SEGMENT = /^(?:[a-z0-9_.-]+|\{[a-z][a-z0-9_]*\})$/;
 
-/** Parses a template. Throws for what the grammar above lacks: that is a fault of the proto file. */
+/** Parses a template. Throws for syntax outside of the grammar above, which is a fault of the proto file. */
 export function parsePath(template: string): PathTemplate {
   const segments = template.split("/").slice(1);
   if (!template.startsWith("/") || !segments.every((segment) => SEGMENT.test(segment))) {

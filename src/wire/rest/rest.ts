@@ -21,16 +21,16 @@ import { parsePath, type PathTemplate } from "./path.ts";
 
 type Json = Record<string, unknown>;
 
-/** A route made from a `google.api.http` rule. */
+/** A route derived from a `google.api.http` rule. */
 export interface RestRoute {
   verb: string;
   path: PathTemplate;
 }
 
 /**
- * Registers a Fastify route for every `google.api.http` rule of the services, which reads the
- * request into the RPC's message, calls the implementation, and writes the reply as OpenAI's JSON.
- * What an RPC streams is NDJSON. Returns the routes.
+ * Registers a Fastify route for every `google.api.http` rule of the services (transcoding): the route
+ * converts the request to the RPC's message, calls the implementation, and writes the reply as OpenAI's JSON.
+ * Streams are NDJSON. Returns the routes. Throws when a rule or an implementation is faulty.
  */
 export function registerRest(app: FastifyInstance, services: readonly Service[]): RestRoute[] {
   checkBindings(services);
@@ -56,13 +56,13 @@ export function registerRest(app: FastifyInstance, services: readonly Service[])
   return routes;
 }
 
-/** An RPC with one of its http rules. */
+/** An RPC, and one of its http rules. */
 interface Binding {
   method: DescMethod;
   rule: HttpRule;
   path: PathTemplate;
   run: Implementation[string];
-  /** The service's uploads. */
+  /** Number of open uploads of the service, and its maximum. */
   uploads: { open: number; max: number };
 }
 
@@ -86,7 +86,7 @@ function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMetho
 function registerUpload(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
   const special = bindings.get(binding.method);
   const upload = special?.kind === "client_streaming" ? special : uploadLines(binding);
-  // In a scope of its own, whose body is not parsed but read as it comes.
+  // A separate Fastify scope, without body parsers: the handler reads the body as a stream.
   void app.register(async (uploads) => {
     uploads.removeAllContentTypeParsers();
     uploads.addContentTypeParser("*", (_request, body, done) => done(null, body));
@@ -131,7 +131,8 @@ async function answerWithLines(
     return special.send(message as never, replies, request, reply);
   }
   const lines = writeLines(method.output, run(message as never, context) as AsyncIterable<Message>);
-  // An error before the first line is an answer of its own; a later one cuts the connection.
+  // The first line is awaited before the status is sent, so that an error before it becomes an error
+  // response. A later error can only abort the connection.
   const first = await lines.next();
   const body = (async function* () {
     if (first.done !== true) yield first.value;
@@ -159,13 +160,13 @@ async function answerUpload(
     output = (await run(messages as never, restContext(method, request, reply))) as Message;
   } finally {
     uploads.open--;
-    // Not awaited: it ends with what it is reading just now.
+    // Not awaited: a generator returns only after its pending read, which may wait for a slow client.
     void messages.return(undefined).catch(() => {});
   }
   return sendJson(reply, writeMessage(method.output, output));
 }
 
-/** An upload as NDJSON: one message a line, each with the fields that the path binds. */
+/** Reads an upload as NDJSON: one message per line, each completed with the fields that the path binds. */
 function uploadLines({ method, path }: Binding): UploadBinding {
   return {
     kind: "client_streaming",
@@ -180,18 +181,27 @@ function uploadLines({ method, path }: Binding): UploadBinding {
   };
 }
 
-/** How long a client may go on sending what nobody reads, until it has seen the answer. */
+/**
+ * For how long the rest of a body is read and discarded after an early response, so that the client can
+ * receive the response.
+ */
 export const LINGER_MS = 5_000;
 
-/** Takes what a client still sends when the answer came early, for as long as it needs to see it, and drops it. */
+/**
+ * Prepares a response that may be sent before the request body has been read to its end. HTTP/1.1: after the
+ * response the rest of the body is read and discarded, for at most LINGER_MS; if the socket were closed at
+ * once, TCP would answer the client's further bytes with RST, and the client could lose the response. HTTP/2:
+ * the stream is closed.
+ */
 export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: FastifyReply["raw"]): void {
   if ("stream" in request) {
     const stream = request.stream as ServerHttp2Stream;
-    // NO_ERROR keeps the response valid (RFC 9113, 8.1).
+    // RST_STREAM with NO_ERROR asks the client to stop sending and keeps the response valid (RFC 9113, 8.1).
     response.once("finish", () => stream.close(constants.NGHTTP2_NO_ERROR));
     return;
   }
-  // A connection that Node ended together with the answer would be reset by what is still on its way.
+  // Otherwise Node closes the connection with the response, and bytes that the client still sends cause a
+  // RST.
   const isLast = !response.shouldKeepAlive;
   response.shouldKeepAlive = true;
   const end = () => {
@@ -204,7 +214,10 @@ export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: F
   });
 }
 
-/** The field of the request that is the body; undefined when the body is the whole request, or there is none. */
+/**
+ * The request field that the body is read into; undefined when the body is the whole request, or when the
+ * rule has no body.
+ */
 function findBody({ input }: DescMethod, { body }: HttpRule) {
   const field = input.fields.find(({ name }) => name === body);
   return field?.fieldKind === "message" ? field : undefined;
@@ -232,7 +245,7 @@ function bindPath(method: DescMethod, path: PathTemplate, message: Message, requ
   }
 }
 
-/** Characters of a reply that are written at once: nobody else needs a turn in between. */
+/** Characters of JSON written per turn of the event loop. */
 const CHARS_A_TURN = 262_144;
 
 function sendJson(reply: FastifyReply, json: Json): FastifyReply {
@@ -243,8 +256,9 @@ function sendJson(reply: FastifyReply, json: Json): FastifyReply {
 }
 
 /**
- * The JSON of a reply in pieces: 2,048 vectors of 1,536 numbers, as one, would keep everybody waiting for a second, and
- * texts that need to be escaped can be more than fits into one.
+ * Writes a reply's JSON in pieces and yields to the event loop between them. `JSON.stringify` of 2,048
+ * vectors of 1,536 numbers would block the event loop for a second, and escaped texts may exceed the maximum
+ * length of a string.
  */
 async function* writeInTurns(json: Json): AsyncGenerator<string, void> {
   let text = "";
@@ -258,7 +272,10 @@ async function* writeInTurns(json: Json): AsyncGenerator<string, void> {
   yield text;
 }
 
-/** One piece for each item of a list, and of the lists in that. */
+/**
+ * Splits the JSON of a reply: one piece per item of `data`, recursively for items that have a `data` of their
+ * own.
+ */
 function* writePieces(json: Json): Generator<string, void> {
   const { data, ...rest } = json;
   if (!Array.isArray(data)) return yield JSON.stringify(json);
@@ -270,7 +287,10 @@ function* writePieces(json: Json): Generator<string, void> {
   yield "]}";
 }
 
-/** OpenAI's clients send empty bodies where every field is optional. */
+/**
+ * Converts a parsed body to an object. No body is an empty object, because OpenAI's clients send none when
+ * every field is optional.
+ */
 function readBody(body: unknown): Json {
   if (body === undefined) return {};
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
@@ -280,7 +300,8 @@ function readBody(body: unknown): Json {
 }
 
 function readQuery(method: DescMethod, query: Json): Json {
-  // Not by assignment, which for the name `__proto__` would be lost.
+  // Object.fromEntries, because an assignment to the key `__proto__` would set the prototype and lose the
+  // value.
   return Object.fromEntries(
     Object.entries(query).map(([name, text]) => {
       if (typeof text !== "string") throw invalidArgument(name, `Invalid '${name}': given more than once.`);
@@ -292,7 +313,7 @@ function readQuery(method: DescMethod, query: Json): Json {
 function restContext(method: DescMethod, request: FastifyRequest, reply: FastifyReply): HandlerContext {
   const gone = new AbortController();
   reply.raw.once("close", () => {
-    // Not `writableFinished`, which Node's HTTP/2 sets when the client resets the stream, too.
+    // Not `writableFinished`: Node's HTTP/2 sets that also when the client resets the stream.
     if (!reply.raw.writableEnded) gone.abort(cancelled());
   });
   return createHandlerContext({
