@@ -17,10 +17,10 @@ import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
 import type { Implementation, Service } from "./service.ts";
 
-/** The request's logger, which carries the request id. */
+/** The request's logger, which adds the request id to each line. */
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
 
-/** What a call carries besides its message: the logger, who calls, and the headers that implementations read. */
+/** The context values of a call: the logger, the caller, and the headers that implementations read. */
 export function callValues(log: FastifyBaseLogger, headers: IncomingHttpHeaders): ContextValues {
   const values = createContextValues()
     .set(callLogger, log)
@@ -30,9 +30,9 @@ export function callValues(log: FastifyBaseLogger, headers: IncomingHttpHeaders)
 }
 
 /**
- * Wraps every method of an implementation with what all protocols share: errors become
- * ConnectErrors (`translate` first maps those of the layers below), and each call is told to `observe`
- * and logged in one line, with its outcome and duration.
+ * Wraps every method of an implementation with what all protocols need: converts errors to ConnectErrors,
+ * after `translate` has mapped those of lower layers; reports each call to `observe`; and logs one line per
+ * call with its outcome and duration. Throws when a method is not implemented.
  */
 export function defineService<S extends DescService>(
   desc: S,
@@ -80,7 +80,8 @@ function wrapMethod(
   }
   return async function* (request, context) {
     const end = begin(context);
-    // When the caller has gone, nobody asks for the rest.
+    // If the caller disconnects, the generator is closed by `return`, which runs `finally` only: so CANCELLED
+    // is the default.
     let failure: ConnectError | undefined = cancelled();
     let isTaken = true;
     try {
@@ -91,7 +92,8 @@ function wrapMethod(
       }
       failure = undefined;
     } catch (error) {
-      // Thrown in at the yield, it says that the reply could not be sent: the caller has gone, or is out of time.
+      // An error thrown into the generator at `yield` means that the reply could not be sent: the caller has
+      // disconnected, or its deadline has passed.
       const { reason } = context.signal;
       const unsent = isDeadline(reason) ? reason : cancelled();
       const ending = isTaken ? toConnectError(translate(error)) : unsent;

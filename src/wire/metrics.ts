@@ -3,37 +3,49 @@ import { Code } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 
-/** Is told when a call begins; the function it returns, when that ends, with its duration and the code of its error. */
+/**
+ * Observes calls: called at the beginning of a call; the returned function is called at the end, with the
+ * duration and, for a failed call, the error's code.
+ */
 export type ObserveCall = (method: DescMethod, protocol: string) => (durationMs: number, code?: Code) => void;
 
-/** A number, or numbers by the value of a label; undefined: it is not known. */
+/** The value of a gauge, or its values by the value of a label; undefined: unknown. */
 export type Reading = number | Record<string, number> | undefined;
 
-/** The metrics of a service, for Prometheus. */
+/** The metrics of a service, in Prometheus' data model. */
 export interface Metrics {
   observeCall: ObserveCall;
-  /** Adds a counter; the returned function counts, by 1 when no number is given. */
+  /** Adds a counter; the returned function increments it, by 1 unless a number is given. */
   addCounter(name: string, help: string): (count?: number) => void;
-  /** Adds a histogram of seconds, between 1 ms and 10 minutes; the returned function observes milliseconds. */
+  /**
+   * Adds a histogram in seconds, with buckets from 1 ms to 10 minutes; the returned function takes
+   * milliseconds.
+   */
   addDurations(name: string, help: string): (durationMs: number) => void;
   /**
-   * Adds a gauge that is read at every scrape. What fails or is undefined is left out of that scrape. A reading
-   * by label needs the label's name, and must take few different values for it.
+   * Adds a gauge that is read at every scrape. If `read` fails or returns undefined, that scrape has no
+   * value. Readings by label require the label's name; its values must be few, because each is a time series.
    */
   addGauge(name: string, help: string, read: () => Reading | Promise<Reading>, label?: string): void;
-  /** Everything in Prometheus' text format. */
+  /** All metrics in Prometheus' text format. */
   expose(): Promise<string>;
 }
 
-/** Seconds; calls take from a millisecond to the hours of an upload. */
+/** Upper bounds of the buckets of durations, in seconds. */
 const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600];
 
-/** How often the delay of the event loop is sampled; prom-client's 10 would wake an idle process 100 times a second. */
+/**
+ * Sampling interval of the event loop delay; prom-client's default of 10 ms wakes an idle process 100 times a
+ * second.
+ */
 const LOOP_SAMPLE_MS = 50;
 
 let ofProcess: Registry | undefined;
 
-/** The metrics of the process and of Node, which it has once, however many services run in it. */
+/**
+ * The metrics of the process and of Node: collected once per process, even if several services run in it
+ * (tests).
+ */
 function processRegistry(): Registry {
   if (ofProcess === undefined) {
     ofProcess = new Registry();
@@ -42,7 +54,7 @@ function processRegistry(): Registry {
   return ofProcess;
 }
 
-/** Creates the metrics of a service, with those of its calls. */
+/** Creates the metrics of a service, those of calls included. */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
@@ -117,13 +129,13 @@ function countCalls(registry: Registry): ObserveCall {
   };
 }
 
-/** As gRPC's documentation writes it, in lower case: `not_found`. */
+/** The name of a code in gRPC's spelling, in lower case: `not_found`. */
 function nameOf(code: Code): string {
   if (code === Code.Canceled) return "cancelled";
   return (Code[code] ?? "unknown").replace(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase();
 }
 
-/** Adds GET /metrics, which needs a key like every other route that says something of the data. */
+/** Adds GET /metrics; requires a key, because metrics reveal something of the data. */
 export function metricsRoute(app: FastifyInstance, metrics: Metrics): void {
   app.get("/metrics", async (_request, reply) =>
     reply.type(Registry.PROMETHEUS_CONTENT_TYPE).send(await metrics.expose()),

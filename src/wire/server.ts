@@ -44,25 +44,25 @@ export interface ServerOptions {
   services: readonly Service[];
   health: Health;
   metrics: Metrics;
-  /** Keys a caller may present; none: every request passes. */
+  /** Valid API keys; empty: no authentication. */
   apiKeys: readonly string[];
-  /** Largest request message or body, in bytes. */
+  /** Maximum size of a request message or body, in bytes. */
   requestBytesMax: number;
-  /** Origins whose pages may call from a browser; "*" for all. */
+  /** Origins allowed by CORS; "*": all; empty: no CORS headers. */
   corsOrigins: readonly string[];
-  /** PEM files; undefined: cleartext. */
+  /** Paths of PEM files; undefined: no TLS. */
   tls: TlsFiles | undefined;
-  /** The logger that each request's own is a child of. */
+  /** Parent of the loggers of requests. */
   log: FastifyBaseLogger;
-  /** Default: `portDefaults`. */
+  /** Limits of connections; default: `portDefaults`. */
   port?: PortOptions | undefined;
-  /** Aborts every call in flight. */
+  /** Aborts all calls in flight, at the end of the shutdown's grace period. */
   shutdownSignal: AbortSignal;
 }
 
 /**
- * Builds the server: one port that speaks gRPC, gRPC-Web, Connect and OpenAI's REST over HTTP/1.1
- * and HTTP/2, with health and reflection. Nothing listens yet.
+ * Builds the server: one port for gRPC, gRPC-Web, Connect and OpenAI's REST, over HTTP/1.1 and HTTP/2, with
+ * gRPC health checking and reflection. The server does not listen yet.
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services, health, tls, requestBytesMax, log } = options;
@@ -77,30 +77,31 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
         ? createPortServer(handler, options.port, grpc)
         : createTlsPortServer(handler, { ...options.port, ...readCertificates(tls) }, grpc),
     bodyLimit: requestBytesMax,
-    // While draining, requests on open connections are still answered.
+    // Graceful shutdown: while draining, requests on open connections are still answered.
     return503OnClosing: false,
     routerOptions: { maxParamLength: 1024 },
     rewriteUrl: (request) => canonicalUrl(request.url ?? "/"),
     genReqId: (request) => requestId(request.headers["x-request-id"]),
-    // Each call logs one line of its own, see call.ts.
+    // call.ts logs one line per call.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: "requestId" }),
     loggerInstance: log,
     clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, log),
-    // No hook runs before these.
+    // Fastify raises these errors before any hook runs, so that the header is set here.
     frameworkErrors: (error, request, reply) =>
       void sendError(reply.header("x-request-id", request.id), fromFastify(error, requestBytesMax)),
   });
   app.setErrorHandler<FastifyError>((error, request, reply) => {
     const failure = handled(error, request, requestBytesMax);
     if (failure.status === 413) {
-      // Fastify would close the connection with the answer, and what is still on its way would reset it.
+      // Fastify sets `connection: close`; then bytes that the client still sends would cause a RST, and the
+      // client could lose the response.
       reply.removeHeader("connection");
       endUploadAfterAnswer(request.raw, reply.raw);
     }
     return sendError(reply, failure);
   });
   app.addHook("onRequest", async (request, reply) => {
-    // On the raw response, because Connect answers past Fastify.
+    // On the raw response, because Connect's handlers bypass Fastify's reply.
     reply.raw.setHeader("x-request-id", request.id);
     if (request.raw.httpVersion === "1.1" && request.headers.host === undefined)
       throw invalidArgument(undefined, "Missing header: 'Host'.", "INVALID_REQUEST");
@@ -111,7 +112,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
   let routes: RestRoute[] = [];
-  // Before a body is read that no route wants, and that may be none where its type says JSON.
+  // In onRequest, so that a request to an unknown URL gets 404 or 405 before its body is read and parsed.
   app.addHook("onRequest", async (request, reply) => {
     if (!request.is404) return;
     endUploadAfterAnswer(request.raw, reply.raw);
@@ -152,7 +153,7 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
       },
       contextValues: (request) => callValues(request.log, request.headers),
       readMaxBytes: options.requestBytesMax,
-      // Replies are small, and the network of a service and its callers is fast: gzip cost a search half a millisecond.
+      // No compression of replies: they are small, and gzip adds half a millisecond to a search.
       compressMinBytes: 2 ** 30,
       jsonOptions: { ignoreUnknownFields: false },
       shutdownSignal: options.shutdownSignal,
@@ -161,8 +162,9 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
 }
 
 /**
- * Connect percent-encodes all punctuation in `grpc-message`; the gRPC specification wants it only
- * for bytes outside printable ASCII and for "%", and grpc-js shows the rest to its users encoded.
+ * Re-encodes the trailer `grpc-message` of Connect, which percent-encodes all punctuation. The gRPC
+ * specification asks for this only for "%" and for bytes outside of printable ASCII, and grpc-js leaves
+ * encoded punctuation as it is.
  */
 function plainGrpcMessage(request: FastifyRequest, reply: FastifyReply): void {
   if (request.headers["content-type"]?.startsWith("application/grpc") !== true) return;
@@ -179,7 +181,8 @@ function cors(origins: readonly string[]) {
   return {
     origin: origins.includes("*") ? "*" : [...origins],
     methods: ["GET", "POST", "PUT", "DELETE"],
-    // Else the plugin would refuse an OPTIONS that asks for nothing, in a form of its own.
+    // Otherwise the plugin answers an OPTIONS request that is not a preflight with its own 400, not in
+    // OpenAI's format.
     strictPreflight: false,
     exposedHeaders: [
       "x-request-id",
@@ -228,7 +231,10 @@ function handled(error: FastifyError, request: FastifyRequest, bytesMax: number)
   return toHttpError(toConnectError(error));
 }
 
-/** Fastify's own refusals: too large, unknown content type, a URL that cannot be decoded. */
+/**
+ * Converts an error of Fastify's own (body too large, unknown content type, URL that cannot be decoded) to
+ * OpenAI's format.
+ */
 function fromFastify(error: FastifyError, bytesMax: number): HttpError {
   const status = error.statusCode ?? 400;
   if (status === 413) {

@@ -1,23 +1,26 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 
-/** A service with its implementation, as both front-ends take it. */
+/** A service and its implementation, as REST and gRPC register them. */
 export interface Service {
   desc: DescService;
-  /** The same service for binary requests, where it differs: see ingest/binary-batch.ts. */
+  /** The descriptor for binary requests, if it differs from `desc`: see ingest/binary-batch.ts. */
   binaryDesc?: DescService;
   implementation: Implementation;
-  /** Reserves memory for each message of a client's stream before it is read; default: none is needed. */
+  /**
+   * Reserves memory for each message of a client's stream before the message is read; default: no
+   * reservation.
+   */
   admit?: Admit;
-  /** Uploads over plain HTTP at the same time, each of which holds lines in memory; default: any number. */
+  /** Maximum number of concurrent REST uploads, each of which holds lines in memory; default: unlimited. */
   uploadsMax?: number;
 }
 
-/** The methods of an implementation by their name in TypeScript. */
+/** The methods of an implementation, by their names in TypeScript. */
 export type Implementation = Record<string, (request: never, context: HandlerContext) => unknown>;
 
 /**
- * Reserves memory for a message of `bytes`, waiting until there is some. Rejects when the signal
- * aborts, and when it takes too long.
+ * Reserves memory for a message of `bytes`; waits until the memory is available. Rejects when the signal
+ * aborts and when the wait times out. Disposing of the result releases the memory.
  */
 export type Admit = (bytes: number, signal: AbortSignal) => Promise<Disposable>;
