@@ -43,17 +43,17 @@ import { createMetrics, type Metrics } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
 import type { Admit, Service } from "./wire/service.ts";
 
-/** A built server with the way to end it. */
+/** The server, built but not listening, and its shutdown. */
 export interface Application {
   server: FastifyInstance;
   /**
-   * Says NOT_SERVING, takes no new connections, lets calls in flight finish for at most `graceMs`,
-   * then cuts what is left. The database stays open.
+   * Graceful shutdown: reports NOT_SERVING, refuses new connections, waits at most `graceMs` for calls in
+   * flight, then cancels them and closes their connections. The database stays open.
    */
   stop: (graceMs: number) => Promise<void>;
 }
 
-/** How often the database is looked at, and how long it may take to answer, for health checks. */
+/** Interval and timeout of the database's health check. */
 const HEALTH_INTERVAL_MS = 5_000;
 const HEALTH_TIMEOUT_MS = 3_000;
 
@@ -71,7 +71,10 @@ type ApplicationConfig = Pick<
 > &
   Pick<ServerOptions, "port">;
 
-/** Wires the services to a migrated database and an embedder, and starts the work in the background. */
+/**
+ * Connects the services to a migrated database and an embedder, and starts the background work: the file
+ * pipeline, the index worker and the expiry sweeper.
+ */
 export async function createApplication(
   database: Database,
   provider: Embedder,
@@ -129,16 +132,16 @@ export async function createApplication(
   };
 }
 
-/** What the services share. */
+/** The parts that the services share. */
 interface Parts {
   database: Database;
   embedder: Embedder;
   buckets: Buckets;
   metrics: Metrics;
-  /** Aborts when the service is about to end. */
+  /** Aborts when the shutdown begins. */
   draining: AbortSignal;
   pipeline: Pipeline;
-  /** Undefined where it is off. */
+  /** Undefined when INDEX_WORKER is off. */
   indexWorker: IndexWorker | undefined;
 }
 
@@ -150,7 +153,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const ingest = ingestService(database, embedder, {
     budget,
     onCommitted: monitorIngest(metrics, budget),
-    // The other half of the pool is left to everybody else.
+    // At most half of the pool's connections: atomic streams must not starve other calls.
     atomicStreamsMax: Math.max(1, Math.floor((database.pool.options.max ?? 1) / 2)),
     idleMs,
     messageBytesMax: config.requestBytesMax,
@@ -199,9 +202,12 @@ function createSearchQueue({ database, metrics }: Parts): FairQueue {
   return queue;
 }
 
-/** How often stores are looked for that need an index, and whether another process has left this work. */
+/**
+ * Polling interval of the index worker: for stores that need an index, and for the advisory lock that lets
+ * one process do this work.
+ */
 const INDEX_POLL_MS = 5_000;
-/** How long an index is put off while rows are loaded: since the last ones, and at most. */
+/** How long a bulk ingest postpones an index: from the ingest's last progress, and at most. */
 const INDEX_QUIET_MS = 5_000;
 const INDEX_PATIENCE_MS = 600_000;
 
@@ -211,7 +217,8 @@ function startWorker(
   log: FastifyBaseLogger,
 ): IndexWorker {
   const options: IndexOptions = {
-    // A build blocks the embedded database and its process: there it is done on request only.
+    // An index build blocks the embedded database, and so the whole process: there an index is built on
+    // request only.
     thresholdBytes: database.kind === "embedded" ? 0 : thresholdBytes,
     memoryBytes,
     workers,
@@ -221,15 +228,15 @@ function startWorker(
     patienceMs: INDEX_PATIENCE_MS,
   };
   return startIndexWorker(database, options, (error) =>
-    log.warn({ err: error }, "The work on vector indexes failed; it is tried again"),
+    log.warn({ err: error }, "The index worker failed and will retry"),
   );
 }
 
-/** What reading one file may take; those that need more fail. */
+/** Limits of reading one file; a file that exceeds them fails. */
 const READING_MEMORY_BYTES = 512 * 1024 * 1024;
 const READING_TIMEOUT_MS = 300_000;
 
-/** Starts what processes attached files, `workers` at a time. */
+/** Starts the pipeline that processes attached files, `workers` files at a time. */
 function startPipeline(
   database: Database,
   embedder: Embedder,
@@ -253,19 +260,31 @@ function startPipeline(
   return new Pipeline({ database, embedder, reader, findDocument }, workers, log);
 }
 
-/** What an upload of NDJSON may hold before its rows are counted: a batch and a line, 4 MiB each. */
+/**
+ * Memory that an NDJSON upload may hold before its rows are counted in the budget: a batch and a line, 4 MiB
+ * each.
+ */
 const UPLOAD_BYTES = 8 * 1024 * 1024;
 
-/** The part of the memory for bulk ingest that, on top of it, messages may take until they are whole. */
+/**
+ * Budget for messages that are still being received, as a fraction of INGEST_MEMORY_BYTES and in addition to
+ * it.
+ */
 const ARRIVING_SHARE = 1 / 8;
 
-/** How long a message waits for memory, in parts of the time a client may be silent, which runs meanwhile. */
+/**
+ * How long a message waits for memory, as a fraction of the idle timeout, which continues to run during the
+ * wait.
+ */
 const ARRIVING_WAIT_SHARE = 1 / 2;
 
-/** Bounds what the messages of all ingests and uploads of files take while they arrive. */
+/**
+ * Admission control: bounds the memory of messages that are still being received, over all ingests and file
+ * uploads.
+ */
 function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): Admit {
   const budget = new ByteBudget(memoryBytes * ARRIVING_SHARE);
   const waitMs = idleMs * ARRIVING_WAIT_SHARE;
   return (bytes, signal) =>
-    budget.reserveWithin(bytes, waitMs, "The service has no memory for more rows at the moment.", signal);
+    budget.reserveWithin(bytes, waitMs, "No memory for more messages now: try again later.", signal);
 }

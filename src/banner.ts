@@ -7,16 +7,16 @@ import type { Database } from "./postgres/database.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
-/** What a start has to show. */
+/** What the start banner is made from. */
 export interface Started {
-  /** Such as `http://127.0.0.1:8000`. */
+  /** URL, such as `http://127.0.0.1:8000`. */
   address: string;
   database: Database;
   embedder: Embedder;
   config: Config;
 }
 
-/** What an operator wants to know of a service that has started, by name: a table in the log. */
+/** The rows of the start banner, a table in the log: version, address, database, embedder, documentation. */
 export function describeStart({ address, database, embedder, config }: Started): Record<string, string> {
   const { version } = JSON.parse(readFileSync(new URL("package.json", ROOT), "utf8")) as { version: string };
   const docs = new URL("README.md", ROOT);
@@ -25,7 +25,7 @@ export function describeStart({ address, database, embedder, config }: Started):
     address,
     database: database.description,
     embedder: describeEmbedder(config, embedder),
-    // An image may leave it out.
+    // A container image may not include README.md.
     ...(existsSync(docs) ? { docs: fileURLToPath(docs) } : {}),
   };
 }

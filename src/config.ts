@@ -3,7 +3,10 @@ import { z } from "zod";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
 import { findUrlFault } from "./postgres/url.ts";
 
-/** A variable that is set to nothing counts as not set, as in a compose file. */
+/**
+ * An environment variable; empty or blank counts as unset, because compose files pass unset variables as
+ * empty.
+ */
 const optional = z
   .string()
   .optional()
@@ -28,7 +31,7 @@ function word<const Word extends string>(words: readonly Word[], fallback: Word)
   });
 }
 
-/** What `quoteTables` accepts. */
+/** A table or column name that `quoteTables` accepts. */
 const identifier = optional.transform((value, context) => {
   if (value === undefined || /^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(value)) return value;
   context.addIssue(
@@ -68,7 +71,10 @@ const postgresUrls = list.transform((values, context) => {
   return values;
 });
 
-/** Every variable the service reads, by its name. docs/configuration.md is held to this object by a test. */
+/**
+ * Every environment variable of the service, by name, with its default and range. A test holds
+ * docs/configuration.md to this object.
+ */
 export const variables = z.object({
   DATABASE_URL: postgresUrl,
   DATABASE_DIRECT_URL: postgresUrl,
@@ -86,7 +92,8 @@ export const variables = z.object({
   TLS_CLIENT_CA_FILE: optional,
   CORS_ORIGINS: list,
   REQUEST_BYTES_MAX: integer(32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
-  // With all that comes on top, 200 slow clients or a stalled database then grow the process by less than 256 MiB.
+  // With this default, 200 slow clients or a stalled database increase the memory of the process by less than
+  // 256 MiB in all.
   INGEST_MEMORY_BYTES: integer(96 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
   INGEST_IDLE_SECONDS: integer(30, 1, 3600),
   EXPIRY_SWEEP_SECONDS: integer(60, 0, 86_400),
@@ -95,7 +102,8 @@ export const variables = z.object({
   FILES_BUCKET_URL: url(["s3"]),
   FILE_WORKERS: integer(4, 0, 64),
   INDEX_WORKER: word(["auto", "off"], "auto"),
-  // 8,500 vectors of 1,536 dimensions: from there on an exact search takes four times as long as one by index, see bench/README.md.
+  // 8,500 vectors of 1,536 dimensions, where an exact search takes four times as long as an index search: see
+  // bench/README.md.
   INDEX_THRESHOLD_BYTES: integer(50 * 1024 * 1024, 0, Number.MAX_SAFE_INTEGER),
   INDEX_BUILD_MEMORY_BYTES: integer(1024 * 1024 * 1024, 64 * 1024 * 1024, 1024 * 1024 * 1024 * 1024),
   INDEX_BUILD_WORKERS: integer(2, 0, 1024),
@@ -113,7 +121,7 @@ export const variables = z.object({
   EMBEDDING__ENCODING_FORMAT: word(["omit", "float", "base64"], "omit"),
   EMBEDDING__BATCH_SIZE: integer(256, 1, 2048),
   EMBEDDING__CONCURRENCY: integer(4, 1, 64),
-  // Node's fetch itself gives up on a reply's headers after 300 seconds.
+  // At most 300 s, because Node's fetch has a timeout of 300 s for the headers of a response.
   EMBEDDING__TIMEOUT_SECONDS: integer(60, 1, 300),
   EMBEDDING__RETRIES: integer(2, 0, 10),
   DB_FIELDS__ID_FIELD: identifier,
@@ -126,14 +134,15 @@ export const variables = z.object({
   DB_TABLES__EMBEDDINGS: identifier,
 });
 
-/** The variables as they are set, before each is read. */
+/** The raw values of the variables, by name. */
 type Given = Record<string, string | undefined>;
 
-/** The settings of the process, grouped by who reads them. */
+/** The settings of the process, grouped by their readers. */
 export type Config = ReturnType<typeof readConfig>;
 
 /**
- * Reads the environment. Names may be in lower case too, as litellm-pgvector's settings allowed. Throws one Error that lists every problem found.
+ * Reads the settings from the environment. Names may also be in lower case, as in litellm-pgvector. Throws a
+ * single Error that lists all problems.
  */
 export function readConfig(environment: Record<string, string | undefined>) {
   const given = readGiven(environment);
@@ -189,7 +198,10 @@ export function readConfig(environment: Record<string, string | undefined>) {
   };
 }
 
-/** Reads how to log, which errors of the rest need: what is invalid counts as not set here. */
+/**
+ * Reads the settings of the log. Invalid values count as unset here, so that the errors of `readConfig` can
+ * be logged.
+ */
 export function readLogConfig(environment: Record<string, string | undefined>) {
   const { LOG_LEVEL: level, LOG_FORMAT: format } = variables.shape;
   const given = readGiven(environment);
@@ -206,7 +218,7 @@ function readGiven(environment: Record<string, string | undefined>): Given {
   );
 }
 
-/** The variables once they are read. */
+/** The parsed values of the variables. */
 type Settings = z.infer<typeof variables>;
 
 function readDatabase(settings: Settings) {
@@ -233,13 +245,13 @@ function readDatabase(settings: Settings) {
   };
 }
 
-/** Undefined: the built-in embedder. */
+/** Settings of the embedding provider; undefined: the built-in embedder. */
 function readEmbedding(settings: Settings) {
   if (settings.EMBEDDING__BASE_URL === undefined) return undefined;
   return {
     baseUrl: settings.EMBEDDING__BASE_URL,
     model: settings.EMBEDDING__MODEL ?? "text-embedding-ada-002",
-    // An empty key sends no Authorization header.
+    // Empty: no Authorization header is sent.
     apiKey: settings.EMBEDDING__API_KEY ?? "",
     dimensions: settings.EMBEDDING__DIMENSIONS === 0 ? undefined : settings.EMBEDDING__DIMENSIONS,
     sendDimensions: readSwitch(settings.EMBEDDING__SEND_DIMENSIONS),
@@ -258,11 +270,14 @@ function isProviderHalfSet(given: Given): boolean {
   );
 }
 
-/** Without a key the service listens on loopback only, whatever HOST says. */
+/**
+ * The address to listen on. Without an API key it is loopback, whatever HOST says; `isRestricted`: HOST was
+ * ignored.
+ */
 function readAddress(host: string | undefined, hasKey: boolean): { host: string; isRestricted: boolean } {
   const isLoopback = host !== undefined && /^(?:127(?:\.\d{1,3}){3}|::1|localhost)$/i.test(host);
   if (hasKey || isLoopback) {
-    // Node would listen on both addresses of the name, with a server each.
+    // For "localhost" Fastify would listen on 127.0.0.1 and ::1, with a separate server for each.
     const name = host ?? "0.0.0.0";
     return { host: name.toLowerCase() === "localhost" ? "127.0.0.1" : name, isRestricted: false };
   }
@@ -270,8 +285,9 @@ function readAddress(host: string | undefined, hasKey: boolean): { host: string;
 }
 
 /**
- * litellm-pgvector allowed every origin. With keys that is safe, since browsers send none by
- * themselves; without, any web page could reach the service of whoever visits it.
+ * The origins allowed by CORS. With API keys the default is every origin, as in litellm-pgvector: browsers do
+ * not add a bearer key by themselves. Without keys the default is none: otherwise any web page could call the
+ * service on the visitor's machine.
  */
 function readOrigins(origins: readonly string[], apiKeys: readonly string[]): readonly string[] {
   if (origins.length > 0) return origins;

@@ -7,10 +7,13 @@ import { askRunning } from "./diagnostics/running.ts";
 import { messageOf } from "./errors.ts";
 import { findHolder } from "./postgres/embedded/embedded.ts";
 
-/** How long the whole look may take. */
+/** Timeout of all checks together. */
 const TIMEOUT_MS = 60_000;
 
-/** Prints what is found, worst first, with what to do about it. Returns whether anything is broken or dangerous. */
+/**
+ * Runs the checks and prints their findings with remedies, the worst first. Returns whether a finding has the
+ * severity "error".
+ */
 async function main(): Promise<boolean> {
   const config = readConfig(process.env);
   const found = await look(config);
@@ -21,9 +24,9 @@ async function main(): Promise<boolean> {
 async function look({ database, ...config }: Config): Promise<Diagnosis[]> {
   const check = "connection";
   const { url, directory } = database;
-  // Opening it would make it.
+  // Opening the embedded database would create it, so a missing one is reported without opening.
   if (url === undefined && !existsSync(directory)) {
-    const message = `There is no database in ${directory} yet: the first start of the service makes it.`;
+    const message = `There is no database in ${directory} yet: the first start of the service creates it.`;
     return [{ check, severity: "notice", message }];
   }
   const signal = AbortSignal.timeout(TIMEOUT_MS);
@@ -41,7 +44,10 @@ async function look({ database, ...config }: Config): Promise<Diagnosis[]> {
   }
 }
 
-/** Has the running service look, since one process at a time can open the embedded database. */
+/**
+ * Gets the findings from the running service, because only one process at a time can open the embedded
+ * database.
+ */
 async function lookThrough(
   holder: number,
   directory: string,
@@ -56,10 +62,10 @@ async function lookThrough(
     );
   } catch (error) {
     const message =
-      `The embedded database in ${directory} is open in process ${holder}, which could not be asked ` +
-      `on port ${port}: ${messageOf(error)}.`;
+      `The embedded database in ${directory} is open in process ${holder}, which gave no ` +
+      `findings on port ${port}: ${messageOf(error)}.`;
     const remedy =
-      "Set PORT, HOST and SERVER_API_KEY as that process has them, or ask it: GET /v1/diagnostics.";
+      "Set PORT, HOST and SERVER_API_KEY to the values of that process, or call its GET /v1/diagnostics.";
     return [{ check: "connection", severity: "warning", message, remedy }];
   }
 }
@@ -73,7 +79,7 @@ function format({ severity, check, message, remedy }: Diagnosis): string {
 
 function summarise(found: readonly Diagnosis[]): string {
   const count = (severity: Diagnosis["severity"]) => found.filter((one) => one.severity === severity).length;
-  return `${count("error")} errors, ${count("warning")} warnings, ${count("notice")} notices, ${count("ok")} as they should be`;
+  return `${count("error")} errors, ${count("warning")} warnings, ${count("notice")} notices, ${count("ok")} ok`;
 }
 
 try {

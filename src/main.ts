@@ -16,9 +16,12 @@ import { onSignal } from "./signals.ts";
 
 const log = createLogger(readLogConfig(process.env));
 
-/** Aborts at the first signal. */
+/** Aborts at the first SIGTERM or SIGINT. */
 const stopping = new AbortController();
-/** Ends the calls in flight and closes the database; undefined while an exit does. */
+/**
+ * Graceful shutdown: drains the server and closes the database. Undefined until the service is built: before
+ * that the process can simply exit.
+ */
 let stop: ((signal: NodeJS.Signals) => Promise<void>) | undefined;
 
 async function main(): Promise<void> {
@@ -54,9 +57,9 @@ function createEmbedder(config: Config): Embedder {
   return config.embedding === undefined ? createLexicalEmbedder() : createOpenAIEmbedder(config.embedding);
 }
 
-/** Returns the address listened on, or the first of several. */
+/** Starts listening. Returns the address as a URL, or the first of several. */
 async function listen(server: FastifyInstance, { listen: { host, port, tls } }: Config): Promise<string> {
-  // Fastify does not know that the server it is given speaks TLS.
+  // Fastify names the address http: even if the server from `serverFactory` uses TLS.
   const name = (address: string) => (tls === undefined ? address : address.replace(/^http:/, "https:"));
   const listenTextResolver = (address: string) =>
     `Listening on ${name(address)} for gRPC, gRPC-Web, Connect and OpenAI's REST`;
@@ -70,7 +73,7 @@ async function listen(server: FastifyInstance, { listen: { host, port, tls } }: 
 /** Characters of a key that cannot be guessed: 16 random hexadecimal digits are 64 bits. */
 const KEY_CHARS_MIN = 16;
 
-/** What to set for production. */
+/** Warnings about settings that are not fit for production. */
 function advise(config: Config): string[] {
   return [
     ...(config.database.url === undefined
@@ -89,7 +92,10 @@ function advise(config: Config): string[] {
   ];
 }
 
-/** Warns of an embedding provider that does not answer. Nothing waits for the result. */
+/**
+ * Logs a warning when the embedding provider does not answer. Runs in the background: the start does not
+ * wait.
+ */
 async function checkProvider(baseUrl: string): Promise<void> {
   const fault = await findSilence(baseUrl, stopping.signal);
   if (fault === undefined || stopping.signal.aborted) return;
@@ -109,7 +115,7 @@ async function end(signal: NodeJS.Signals): Promise<void> {
   log.info("Stopped");
 }
 
-/** Ends the process with the reason as the last line of the log, whatever the format. */
+/** Ends the process with exit code 1, and the reason as the last line of the log in every format. */
 function fail(error: unknown): never {
   const message = messageOf(error);
   log.fatal(message);
@@ -120,10 +126,10 @@ function fail(error: unknown): never {
 
 onSignal((signal) => void end(signal).catch(fail));
 process.on("uncaughtException", (error) => {
-  log.error({ err: error }, "Nothing caught an error");
+  log.error({ err: error }, "Uncaught exception or unhandled rejection");
   fail(error);
 });
 await main().catch((error: unknown) => {
-  // What was being started fails when it is ended.
+  // A signal during the start makes the start fail: that error is expected.
   if (!stopping.signal.aborted) fail(error);
 });

@@ -1,26 +1,26 @@
 import { variables } from "./config.ts";
 
-/** Variables of other programs that people set in the belief that the service reads them. */
+/** Variables of OpenAI's clients that the service does not read, and the variable that was probably meant. */
 const FOREIGN: Record<string, string> = {
   OPENAI_BASE_URL: "EMBEDDING__BASE_URL",
   OPENAI_API_BASE: "EMBEDDING__BASE_URL",
 };
 
-/** Two underscores are of no other program. */
+/** Prefixes with two underscores, which no other program uses. */
 const OWN_PREFIX = /^(?:EMBEDDING|DB_FIELDS|DB_TABLES)__/;
 
-/** Edits from which one name is not a misspelling of another. */
+/** Maximum edit distance of a misspelling. */
 const EDITS_MAX = 2;
-/** Below this length two edits make one common word of another, such as PORTS of HOST. */
+/** Minimum length of a misspelled name: two edits turn a short word into another common word. */
 const LENGTH_MIN = 8;
 
-/** A variable that is set and not read, with the one that was probably meant. */
+/** A variable that is set but not read, and the variable that was probably meant. */
 export interface Misspelled {
   name: string;
   meant: string;
 }
 
-/** Finds the variables that look like those of the service and are none. */
+/** Finds environment variables that are probably misspelled names of the service's variables. */
 export function findMisspelled(environment: Record<string, string | undefined>): Misspelled[] {
   const names = Object.keys(variables.shape);
   const isSet = (name: string) => (environment[name] ?? environment[name.toLowerCase()] ?? "") !== "";
@@ -38,7 +38,7 @@ export function findMisspelled(environment: Record<string, string | undefined>):
   });
 }
 
-/** The edit distance without replacements: letters to insert and to delete. */
+/** The edit distance of two names, counting insertions and deletions; a replacement counts as two. */
 function countEdits(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);
   for (let index = 0; index < from.length; index++) {

@@ -1,19 +1,22 @@
-/** The signals that ask the process to end. */
+/** The signals that end the process. */
 const SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
 let obey: (signal: NodeJS.Signals) => void = () => process.exit(0);
 
-/** Says what to do at a signal from now on; until then the process just ends, with 0. */
+/**
+ * Sets the handler of SIGTERM and SIGINT. Until the first call a signal ends the process with exit code 0.
+ */
 export function onSignal(action: (signal: NodeJS.Signals) => void): void {
   obey = action;
 }
 
-/** Within this time a signal that comes again is a copy of the first. */
+/** A signal repeated within this time is ignored as a duplicate. */
 const COPY_MS = 1_000;
 
 let last: { signal: NodeJS.Signals; at: number } | undefined;
 
-// A terminal sends SIGINT to every process in it, and `npm start` passes on the one that it gets itself.
+// Ctrl-C may arrive twice: the terminal sends SIGINT to the whole process group, and `npm start` forwards its
+// own.
 function isCopy(signal: NodeJS.Signals): boolean {
   const at = performance.now();
   const isAgain = last?.signal === signal && at - last.at < COPY_MS;
@@ -21,8 +24,8 @@ function isCopy(signal: NodeJS.Signals): boolean {
   return isAgain;
 }
 
-// One handler for the whole life of the process, so that there is no moment without: the first process of a container
-// would ignore the signal then. This file imports nothing, to be run before everything else is loaded.
+// The handlers are installed once, before anything else is loaded: this file imports nothing. Without a
+// handler the kernel ignores SIGTERM for the first process of a container (PID 1).
 for (const signal of SIGNALS) {
   process.on(signal, () => {
     if (!isCopy(signal)) obey(signal);

@@ -1,21 +1,21 @@
 import { messageOf } from "../errors.ts";
 
-/** An error as the log shows it. */
+/** The logged form of an error. */
 export interface LoggedError {
   type: string;
   message: string;
-  /** SQLSTATE, `errno` name or gRPC status code, where the error has one. */
+  /** SQLSTATE, `errno` name or gRPC status code; absent when the error has none. */
   code?: string | number;
   stack?: string | undefined;
   cause?: LoggedError | string;
 }
 
-/** Causes that are followed. A chain may be a circle. */
+/** Maximum number of nested causes that are logged; a chain of causes may be a cycle. */
 const CAUSES_MAX = 5;
 
 /**
- * Pino's serializer for errors. An allow-list of fields: errors carry properties of any size, such as the protobuf
- * descriptors in `details` of a ConnectError, which made lines of 3 KB.
+ * Pino's serializer for errors. An allow-list of fields: errors carry properties of any size, such as the
+ * protobuf descriptors in `details` of a ConnectError, which made lines of 3 KB.
  */
 export function serializeError(error: unknown, causesMax = CAUSES_MAX): LoggedError | string {
   if (!(error instanceof Error)) return String(error);

@@ -3,14 +3,17 @@ import { serializeError } from "./error.ts";
 import { openOutput, type LogOutput } from "./output.ts";
 import { formatText, terminalStyle } from "./text.ts";
 
-/** What is logged, and how. */
+/** Level and format of the log. */
 export interface LogOptions {
   level: string;
-  /** Lines of JSON, or text for people; auto: text where standard output is a terminal. */
+  /**
+   * `json`: one JSON object per line; `text`: for people; `auto`: text if standard output is a terminal, else
+   * JSON.
+   */
   format: "auto" | "json" | "text";
 }
 
-/** Makes the logger of the process, which writes to standard output unless another output is given. */
+/** Creates the logger of the process. Default output: standard output. */
 export function createLogger({ level, format }: LogOptions, output: LogOutput = openOutput()): Logger {
   const isText = format === "text" || (format === "auto" && process.stdout.isTTY);
   const text: LogOutput = { write: (line) => output.write(formatText(line, terminalStyle)) };

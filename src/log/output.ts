@@ -1,20 +1,20 @@
-/** How soon after a write the next one may follow. */
+/** Minimum time between two writes. */
 const PAUSE_MS = 10;
 
-/** Characters that are written without waiting for the pause to end. */
+/** Size of the buffer in characters; a full buffer is written at once. */
 const BATCH_CHARS = 65_536;
 
-/** Where the log goes: a stream as pino takes it. */
+/** The destination of the log, in the form that pino expects. */
 export interface LogOutput {
   write(line: string): void;
 }
 
 /**
- * Opens standard output for a log that has a line for every call, with throttled writes: a line is written at once
- * unless another was within the last 10 ms; those that follow it within that time are written together. Pino's own
- * stream writes every line by itself in another thread, which cost a search a tenth of its CPU time. Lines that wait
- * are written when the process exits, but lost when it is killed. Writing to a pipe is synchronous: a reader that
- * does not read holds up the service, where it would otherwise fill the memory.
+ * Opens standard output for the log, with throttled writes: a line is written at once unless another write
+ * was less than 10 ms ago; then lines are buffered and written together. Pino's own stream performs one write
+ * per line, which cost a search a tenth of its CPU time. Buffered lines are flushed at exit, but lost on
+ * SIGKILL. Writes to a pipe are synchronous (backpressure): a reader that stops reading blocks the service,
+ * instead of letting the buffer grow without bound.
  */
 export function openOutput(): LogOutput {
   let lines = "";
@@ -31,7 +31,7 @@ export function openOutput(): LogOutput {
   const open = () => {
     isOpen = true;
     process.once("exit", flush);
-    // A reader that has gone away is no reason to end.
+    // Ignores EPIPE: without a listener, a closed pipe would end the process.
     process.stdout.on("error", () => {});
   };
   return {

@@ -1,24 +1,24 @@
 import { styleText } from "node:util";
 import type { LoggedError } from "./error.ts";
 
-/** Gives a text a style, such as a colour, or leaves it plain. */
+/** Applies a terminal style, such as a colour, to a text, or returns the text unchanged. */
 export type Style = (style: "dim" | "bold" | "green" | "yellow" | "red", text: string) => string;
 
-/** Styles for the terminal at standard output; plain where that is none, or where NO_COLOR is set. */
+/** Styles for standard output; no styles if that is not a terminal, or if NO_COLOR is set. */
 export const terminalStyle: Style = (style, text) => styleText(style, text, { stream: process.stdout });
 
-/** A line of pino's: what is not named here is a detail. */
+/** A log line of pino; keys that are not listed here are shown as details. */
 interface Line {
   level: number;
   time: number;
   msg?: string;
   pid?: number;
   hostname?: string;
-  /** The call the line is about. */
+  /** Name of the RPC, for lines about a call. */
   rpc?: string;
   err?: LoggedError | string;
   requestId?: string;
-  /** Rows of a table under the message: name and value. */
+  /** A table below the message: name -> value. */
   table?: Record<string, string>;
   [detail: string]: unknown;
 }
@@ -32,10 +32,10 @@ const LEVELS: Record<number, { name: string; style: Parameters<Style>[0] }> = {
   60: { name: "FATAL", style: "red" },
 };
 
-/** The width of time and level, by which all but the first line of an entry are indented. */
+/** Indentation of the second and later lines of an entry: the width of time and level. */
 const INDENT = " ".repeat(15);
 
-/** Turns a line of JSON as pino writes it into one for people: time of day, level, message, details. */
+/** Converts a JSON line of pino to text for people: time of day, level, message, details. */
 export function formatText(json: string, style: Style): string {
   const { level, time, msg = "", pid: _pid, hostname: _host, ...about } = JSON.parse(json) as Line;
   const { rpc, requestId, err, table, ...details } = about;
@@ -80,7 +80,10 @@ function formatError(error: LoggedError | string): string {
   return error.cause === undefined ? text : `${text}\ncaused by ${formatError(error.cause)}`;
 }
 
-/** Shows control characters as escapes: a terminal would obey them, and texts of strangers get into the log. */
+/**
+ * Escapes control characters other than line feed: texts of callers get into the log, and a terminal would
+ * execute escape sequences (log injection).
+ */
 function clean(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, (character) =>
     character === "\n" ? character : `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,

@@ -22,7 +22,7 @@ test("a database that is away is a finding with a remedy, without the password, 
     expect.stringMatching(/^ERROR {4}connection: Cannot use PostgreSQL at 127\.0\.0\.1:1, .*ECONNREFUSED/),
     expect.stringMatching(/^ {9}-> Check that the server runs/),
     "",
-    "1 errors, 0 warnings, 0 notices, 0 as they should be",
+    "1 errors, 0 warnings, 0 notices, 0 ok",
   ]);
 });
 
@@ -56,14 +56,14 @@ test("beside a service that runs on the embedded database, that service looks it
   const { code, lines, errors } = await runDoctor(environment);
   expect({ code, errors }).toEqual({ code: 0, errors: "" });
   expect(lines).toContain(`OK       connection: Connected to the embedded database in ${data}.`);
-  expect(lines.at(-1)).toMatch(/^0 errors, .* [1-9]\d* as they should be$/);
+  expect(lines.at(-1)).toMatch(/^0 errors, .* [1-9]\d* ok$/);
   // With another key it cannot say how the database is, which is no sign that anything is wrong with it.
   const refused = await runDoctor({ ...environment, SERVER_API_KEY: "wrong" });
   expect(refused).toMatchObject({ code: 0, errors: "" });
   expect(refused.lines.slice(0, 2)).toEqual([
-    `WARNING  connection: The embedded database in ${data} is open in process ${service.child.pid}, which could not be ` +
-      `asked on port ${environment.PORT}: it answered with status 401.`,
-    "         -> Set PORT, HOST and SERVER_API_KEY as that process has them, or ask it: GET /v1/diagnostics.",
+    `WARNING  connection: The embedded database in ${data} is open in process ${service.child.pid}, which gave no ` +
+      `findings on port ${environment.PORT}: it answered with status 401.`,
+    "         -> Set PORT, HOST and SERVER_API_KEY to the values of that process, or call its GET /v1/diagnostics.",
   ]);
   service.child.kill("SIGTERM");
   await service.ended;
@@ -82,7 +82,7 @@ test.runIf(inject("template").kind === "postgres")(
     const good = await runDoctor({ DATABASE_URL: String(database.url) });
     expect(good).toMatchObject({ code: 0, errors: "" });
     expect(good.lines).toContain("OK       migrations: The tables are up to date.");
-    expect(good.lines.at(-1)).toMatch(/^0 errors, \d+ warnings, \d+ notices, \d+ as they should be$/);
+    expect(good.lines.at(-1)).toMatch(/^0 errors, \d+ warnings, \d+ notices, \d+ ok$/);
     await database.pool.query("insert into vector_stores (id, embedding_count) values ('vs', 7)");
     const bad = await runDoctor({ DATABASE_URL: String(database.url) });
     expect(bad.code).toBe(1);

@@ -152,7 +152,7 @@ async function answerUpload(
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
   if (!types.includes(type)) return sendError(reply, unsupportedType(String(types[0])));
   if (uploads.open >= uploads.max)
-    throw rateLimited("The service takes no more uploads at the moment.", 1000);
+    throw rateLimited("Too many uploads at the moment: try again later.", 1000);
   const messages = read(request);
   let output: Message;
   uploads.open++;
