@@ -4,28 +4,29 @@ import { lockKey } from "./advisory.ts";
 import type { Database } from "./database.ts";
 import { BACKGROUND_LOCK_TIMEOUT } from "./pool.ts";
 
-/** Work in the background, of which one process at a time does a kind. */
+/** Background work that only one process at a time performs. */
 export interface Exclusive {
-  /** Aborts the work and waits until it has ended. */
+  /** Aborts the work, and resolves when it has ended. */
   stop: () => Promise<void>;
 }
 
-/** How the work is run. */
+/** Options of `runExclusively`. */
 export interface ExclusiveOptions {
-  /** How long to wait after the work has ended or another process was found at it; default 5 s. */
+  /** Time between attempts: after the work has ended, or when another process holds the lock; default 5 s. */
   retryMs?: number;
-  /** Gets what the work threw, and why it cannot be done at all. */
+  /** Called with each error of the work, and with the reason if the work cannot run at all. */
   report: (error: unknown) => void;
 }
 
 /**
- * Runs `work` in one process at a time over all that use the database under the same table names: a lock of the
- * session, which ends with its connection, keeps the others out. The work gets a pool of that one connection, so that
- * what it does through it ends with the lock, without a limit to a statement's time, but with one of two seconds to its wait
- * for a lock: one who keeps it waiting shall not keep all the others waiting too. Its signal aborts when the
- * connection breaks or the work is stopped. When `work` returns or throws, it is begun again, by whichever process is
- * the first. On the embedded database, which has one process, it gets the database's own pool; there each
- * transaction keeps every call waiting.
+ * Leader election: runs `work` in only one of the processes that use the same tables. The leader holds a
+ * session-level advisory lock, which Postgres releases when the connection ends. `work` gets a pool with that
+ * single connection, so no statement of the work can outlive the lock. The connection has no
+ * statement_timeout, and a lock_timeout of 2 s (see pool.ts). The signal aborts when the connection breaks or
+ * `stop` is called. After `work` returns or throws, any process may become the leader.
+ *
+ * The embedded database belongs to one process: there `work` gets the database's own pool without a lock, and
+ * each of its transactions blocks all calls.
  */
 export function runExclusively(
   database: Database,
@@ -38,7 +39,7 @@ export function runExclusively(
     if (database.kind === "postgres" && database.direct === undefined) {
       report(
         new Error(
-          `The ${name} are off: PgBouncer in transaction mode keeps no session, and so no lock of one. Set DATABASE_DIRECT_URL to the server itself.`,
+          `The ${name} are off: they need a session-level advisory lock, which PgBouncer in transaction mode does not support. Set DATABASE_DIRECT_URL to the Postgres server itself.`,
         ),
       );
       return;
@@ -70,14 +71,16 @@ async function runOnce(
   if (database.kind === "embedded") return work(database.pool, signal);
   const values = [`pgquiver ${name}`];
   const key = lockKey(database.tables, "$1::text");
-  // Asked on a connection of the service's pool, so that those who wait for their turn hold none.
+  // Probe with a transaction-level lock on the service's pool, so that processes that are not the leader do
+  // not hold a background connection.
   const free = await database.pool.query<{ free: boolean }>(
     `select pg_try_advisory_xact_lock(${key}) as free`,
     values,
   );
   if (free.rows[0]?.free !== true) return;
   await using session = openSession(database);
-  // Through a pooler that drops settings the lock would stay with a backend that others get: none is taken there.
+  // If the session setting is missing, a pooler is in between, which may assign the backend to other clients:
+  // then the session-level lock must not be taken.
   const taken = await session.pool.query<{ taken: boolean | null }>(
     `select case when current_setting('lock_timeout') = '${BACKGROUND_LOCK_TIMEOUT}' then pg_try_advisory_lock(${key}) end as taken`,
     values,
@@ -85,23 +88,28 @@ async function runOnce(
   const isTaken = taken.rows[0]?.taken;
   if (isTaken === null) {
     throw new Error(
-      `The ${name} are off: the connection for work in the background lost its settings, so a pooler such as PgBouncer is in between. Set DATABASE_DIRECT_URL to the server itself, and pgbouncer=true in DATABASE_URL.`,
+      `The ${name} are off: the background connection lost its session settings, so a connection pooler such as PgBouncer is in between. Set DATABASE_DIRECT_URL to the Postgres server itself, and pgbouncer=true in DATABASE_URL.`,
     );
   }
   if (isTaken === true) await work(session.pool, AbortSignal.any([signal, session.lost]));
 }
 
-/** How long the server may take to close a connection that has been ended; a dead network shall not keep a process. */
+/**
+ * Maximum wait for the server to close the connection, so that a dead network does not block the shutdown.
+ */
 const CLOSE_TIMEOUT_MS = 1_000;
 
-/** One connection, and no second one after it. */
+/** A pool of one connection that does not reconnect. */
 interface Session extends AsyncDisposable {
   pool: pg.Pool;
-  /** Aborts when the connection is gone. */
+  /** Aborts when the connection is lost. */
   lost: AbortSignal;
 }
 
-/** A connection beside the service's own, without a limit to a statement's time; first used is first made. */
+/**
+ * Opens a background connection, without a statement_timeout, outside of the service's pool. Connects lazily.
+ * With the embedded database: the database's own pool.
+ */
 export function openSession({ direct, pool: own, kind }: Database): Session {
   const lost = new AbortController();
   if (kind === "embedded") return { pool: own, lost: lost.signal, [Symbol.asyncDispose]: async () => {} };
@@ -109,19 +117,20 @@ export function openSession({ direct, pool: own, kind }: Database): Session {
   let ended: Promise<void> | undefined;
   let closed = Promise.resolve();
   const end = () => (ended ??= pool.end());
-  // As in pool.ts: without listeners a broken connection would end the process.
+  // As in pool.ts: an "error" event without a listener would be an uncaught exception.
   pool.on("error", () => {});
   pool.on("connect", (client) => {
     client.on("error", () => {});
     closed = new Promise((resolve) => client.once("end", () => resolve()));
   });
   pool.on("remove", () => {
-    lost.abort(new Error("The connection for work in the background was lost."));
+    lost.abort(new Error("The background connection was lost."));
     void end();
   });
   const dispose = async () => {
     await end();
-    // The pool does not wait for the server, which holds the session's locks until it has closed the connection.
+    // `pool.end` does not wait for the server, which releases the session's locks only when it closes the
+    // connection.
     await Promise.race([closed, delay(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
   };
   return { pool, lost: lost.signal, [Symbol.asyncDispose]: dispose };

@@ -7,26 +7,35 @@ import { cancellable } from "./transaction.ts";
 import { UnnamedClient } from "./unnamed-client.ts";
 import { onConnect } from "./vector-types.ts";
 
-/** Where the database is and how patient to be with it. */
+/** The address of the database, and the limits of its connections and statements. */
 export interface DatabaseOptions {
-  /** A Postgres URL; Prisma's query parameters are understood. Undefined: the embedded database. */
+  /** A Postgres URL, which may have Prisma's query parameters. Undefined: the embedded database. */
   url?: string | undefined;
-  /** The same Postgres without a PgBouncer in between, for work in the background; default: `url`, unless it says `pgbouncer=true`. */
+  /**
+   * URL of the same Postgres without PgBouncer in between, for background work; default: `url`, unless that
+   * has `pgbouncer=true`.
+   */
   directUrl?: string | undefined;
-  /** Directory of the embedded database; undefined: in memory, gone with the process. */
+  /** Directory of the embedded database; undefined: in memory, lost when the process ends. */
   directory?: string | undefined;
-  /** The schema of a URL that names none; undefined: the role's own. */
+  /** Schema for a URL that names none; undefined: the role's search_path. */
   schema?: string | undefined;
   tables: Tables;
-  /** Connections at most; the URL's `connection_limit` wins. The embedded database has one. */
+  /**
+   * Maximum number of connections; the URL's `connection_limit` has precedence. The embedded database has
+   * one.
+   */
   poolMax: number;
-  /** How long to wait for a connection, new or pooled; the URL's `pool_timeout` or `connect_timeout` wins. */
+  /**
+   * Timeout for establishing a connection and for checking one out of the pool; the URL's `pool_timeout` or
+   * `connect_timeout` has precedence, the larger of both.
+   */
   connectTimeoutMs: number;
-  /** How long one statement may run. The embedded database does not enforce it. */
+  /** `statement_timeout`. The embedded database does not enforce timeouts. */
   statementTimeoutMs: number;
 }
 
-/** Opens the database. A Postgres is first connected to when it is first needed, so an absent one does not fail here. */
+/** Opens the database. Connects to Postgres lazily, so an unreachable server does not fail here. */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { url, directory, tables } = options;
   if (url === undefined) {
@@ -60,26 +69,32 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
 
 function openPool(config: pg.PoolConfig): pg.Pool {
   const pool = new pg.Pool({ ...config, onConnect });
-  // An idle connection that breaks is already out of the pool, and the statement that ran on a busy one rejects;
-  // without a listener either event would end the process.
+  // Ignores broken connections: the pool has already removed an idle one, and on a busy one the statement
+  // rejects. An "error" event without a listener would be an uncaught exception.
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
   return pool;
 }
 
-/** Resolves when the database answers within `timeoutMs`; rejects when it does not. */
+/** Health check: resolves when the database answers within `timeoutMs`, and rejects otherwise. */
 export async function ping(database: Database, timeoutMs: number): Promise<void> {
   await cancellable(database.probe, AbortSignal.timeout(timeoutMs), (client) => client.query("select 1"));
 }
 
-/** How soon the server stops a statement whose connection is gone. Needs PostgreSQL 14 on Linux, macOS or BSD. */
+/**
+ * `client_connection_check_interval`: within this time the server cancels a statement whose client has
+ * disconnected. Requires PostgreSQL 14 on Linux, macOS or BSD.
+ */
 const CONNECTION_CHECK_INTERVAL_MS = 500;
-/** A client that sits in a transaction longer than this is a fault: it would hold locks and hinder vacuum. */
+/**
+ * `idle_in_transaction_session_timeout`: a transaction idle for longer is a bug; it would hold locks, and its
+ * xmin horizon would keep VACUUM from removing dead rows.
+ */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
 
 /**
- * Turns the URL into a pool's settings. Prisma's parameters mean what they mean to Prisma; all others are left to
- * node-postgres. Reference: prisma.io, "PostgreSQL database connector", "Arguments".
+ * Converts a URL to the settings of a pool. Prisma's query parameters have their meaning in Prisma
+ * (prisma.io, "PostgreSQL database connector", "Arguments"); all others are passed to node-postgres.
  */
 function readUrl(
   url: string,
@@ -97,9 +112,11 @@ function readUrl(
   const timeoutsSeconds = [take("pool_timeout"), take("connect_timeout")].map((value) => Number(value) || 0);
   const connectTimeoutMs = Math.max(...timeoutsSeconds) * 1000 || options.connectTimeoutMs;
   const isBouncer = take("pgbouncer") === "true";
-  // PgBouncer refuses a connection that asks for settings it does not track, and cannot keep those it would let pass.
+  // PgBouncer rejects start-up settings that it does not track, and does not apply those that it ignores to
+  // the backends it assigns.
   const settings = isBouncer ? [] : sessionSettings(schema, options.statementTimeoutMs);
-  // TLS as libpq and Prisma understand it: `require` encrypts and does not verify, `verify-full` verifies.
+  // `sslmode` with libpq's meaning: `require` encrypts without verification, `verify-full` verifies
+  // certificate and host name.
   if (take("sslaccept") === "strict") parameters.set("sslmode", "verify-full");
   if (parameters.has("sslmode")) parameters.set("uselibpqcompat", "true");
   const ownOptions = take("options");
@@ -120,20 +137,21 @@ function readUrl(
 }
 
 /**
- * The limits of work in the background, whatever the URL, the role or the database say: none to a statement's time, but
- * who keeps it waiting for a lock shall not keep all the others waiting too. An autovacuum gives way to who has waited for
- * `deadlock_timeout`, a second.
+ * Settings of background connections, which override those of the URL, the role and the database. Statements
+ * have no timeout, because index builds take hours. But `lock_timeout` is 2 s: while a statement waits for an
+ * ACCESS EXCLUSIVE lock, every later statement on the table queues behind it. 2 s is more than
+ * `deadlock_timeout` (1 s), after which an autovacuum that blocks the lock is cancelled.
  */
 const BACKGROUND_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=2000";
-/** Their `lock_timeout` as Postgres shows it. */
+/** The `lock_timeout` of background connections, in the format of `current_setting`. */
 export const BACKGROUND_LOCK_TIMEOUT = "2s";
 
-/** The settings of connections for work in the background; undefined when all there is leads through a PgBouncer. */
+/** Settings of background connections; undefined when the only URL leads through PgBouncer. */
 function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {
   const url = options.directUrl ?? options.url ?? "";
   if (options.directUrl === undefined && /[?&]pgbouncer=true(?:&|$)/.test(url)) return undefined;
   const { config } = readUrl(url, options);
-  // Of two values for a setting the last one counts.
+  // If `options` sets a parameter twice, the last value applies.
   return {
     ...config,
     options: `${config.options} ${BACKGROUND_LIMITS}`,
@@ -141,9 +159,10 @@ function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {
   };
 }
 
-/** The settings a session starts with, in the notation of the start-up parameter `options`. */
+/** Session settings, in the syntax of the start-up parameter `options`. */
 function sessionSettings(schema: string | undefined, statementTimeoutMs: number): string[] {
-  // Types of an extension usually live in public. Spaces and backslashes separate and escape in `options`.
+  // `public` is in the search_path because extensions usually create their types there. In `options` spaces
+  // separate arguments and backslashes escape them.
   const path =
     schema === undefined
       ? []

@@ -127,7 +127,7 @@ test.runIf(database.kind === "postgres")(
     await behind.close();
     expect(errors).toEqual([
       new Error(
-        "The tests are off: PgBouncer in transaction mode keeps no session, and so no lock of one. Set DATABASE_DIRECT_URL to the server itself.",
+        "The tests are off: they need a session-level advisory lock, which PgBouncer in transaction mode does not support. Set DATABASE_DIRECT_URL to the Postgres server itself.",
       ),
     ]);
     expect(ran).not.toHaveBeenCalled();

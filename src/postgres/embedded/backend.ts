@@ -2,23 +2,23 @@ import type { PGlite } from "@electric-sql/pglite";
 import { messageOf } from "../../errors.ts";
 import { FullDiskError, LOG_SEGMENT_BYTES, readFreeBytes } from "./disk.ts";
 
-/** The status with which the main loop is left when a statement fails; PGlite does what it takes then. */
+/** Exit status with which the main loop ends when a statement fails (longjmp); PGlite handles that. */
 const LONG_JUMP = 100;
 
-/** What is used here of PGlite's WebAssembly module. */
+/** The functions of PGlite's WebAssembly module that are used here. */
 interface Module {
   _PostgresMainLoopOnce: () => void;
   stackRestore: (pointer: number) => void;
 }
 
-/** Where the files of a backend are, and what is kept free beside them. */
+/** Directory of the database's files, and the disk space to keep free. */
 interface BackendOptions {
   /** Undefined: in memory. */
   directory: string | undefined;
   diskReserveBytes: number;
 }
 
-/** Postgres in WebAssembly, which is given messages of its protocol. */
+/** PGlite: Postgres in WebAssembly, driven by messages of the Postgres wire protocol. */
 export class Backend {
   readonly #pglite: PGlite;
   readonly #options: BackendOptions;
@@ -30,28 +30,35 @@ export class Backend {
     this.#watch(pglite.Module as unknown as Module);
   }
 
-  /** Whether the disk has room for writes. */
+  /** Whether the disk has at least `diskReserveBytes` free. */
   get hasRoom(): boolean {
     const { directory, diskReserveBytes } = this.#options;
     return directory === undefined || readFreeBytes(directory) >= diskReserveBytes;
   }
 
-  /** Blocks this thread until the messages are processed; returns the answers. */
+  /**
+   * Executes messages synchronously, which blocks the thread, and returns the answers. Throws once Postgres
+   * has panicked.
+   */
   execute(messages: Buffer): Buffer {
-    // Postgres has stopped amid its work: to run anything more on what it has in memory could spoil the files.
+    // After a panic the state in memory is undefined: executing more could corrupt the files.
     if (this.#failure !== undefined) throw this.#failure;
     return Buffer.from(this.#pglite.execProtocolRawSync(messages));
   }
 
-  /** Writes all to disk and ends; nothing is left to do when Postgres has stopped: the next start recovers from the log. */
+  /**
+   * Shuts Postgres down with a checkpoint. Does nothing after a panic: the next start recovers from the
+   * write-ahead log.
+   */
   async close(): Promise<void> {
     if (this.#failure === undefined) await this.#pglite.close();
   }
 
   /**
-   * Has `execute` throw when Postgres panics, as it does when its log cannot be written. PGlite swallows all that comes
-   * out of the main loop and calls it again, which then waits for ever for a lock of its own, and blocks this thread. The
-   * exception is passed on from `stackRestore`, the first thing PGlite calls with one in hand.
+   * Makes `execute` throw when Postgres panics, for example because the write-ahead log cannot be written.
+   * PGlite ignores every exception of the main loop and calls the loop again; after a panic the loop then
+   * deadlocks on a lock that Postgres holds itself, and blocks the thread forever. `stackRestore` rethrows
+   * the exception, because that is the first function PGlite calls after catching one.
    */
   #watch(module: Module): void {
     const { _PostgresMainLoopOnce: runOnce, stackRestore } = module;
@@ -72,10 +79,12 @@ export class Backend {
   #explain(cause: unknown): Error {
     const { directory } = this.#options;
     if (directory === undefined || readFreeBytes(directory) >= LOG_SEGMENT_BYTES) {
-      return new Error(`The embedded database has stopped: ${messageOf(cause)}. Start again.`, { cause });
+      return new Error(`The embedded database has stopped: ${messageOf(cause)}. Restart the service.`, {
+        cause,
+      });
     }
     return new FullDiskError(
-      `The disk of the data directory ${directory} is full, and the database has stopped. Make room and start again; what was acknowledged is kept.`,
+      `The disk of the data directory ${directory} is full, and the database has stopped. Free disk space and restart the service; acknowledged writes are kept.`,
       { cause },
     );
   }

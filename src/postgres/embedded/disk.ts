@@ -1,24 +1,24 @@
 import { statfsSync } from "node:fs";
 
 /**
- * The embedded database takes no writes while its disk has less than this free. Postgres cannot go on when its
- * write-ahead log finds no room, so writes have to end before: the reserve holds two segments of the log (16 MiB each) and
- * what one statement writes at most, a batch of rows with its indexes.
+ * The embedded database is read-only while its disk has less than this free. Postgres panics when the
+ * write-ahead log (WAL) cannot grow, so writes must stop earlier: the reserve covers two WAL segments (16 MiB
+ * each) and the largest write of one statement, a batch of rows with its index entries.
  */
 export const DISK_RESERVE_BYTES = 64 * 1024 * 1024;
 
-/** What the files of a new database take, with some room. */
+/** Disk space that a new database needs, rounded up. */
 export const NEW_DATABASE_BYTES = 64 * 1024 * 1024;
 
-/** With less than this free, the write-ahead log cannot get its next segment. */
+/** Size of a WAL segment: with less than this free, Postgres cannot create the next segment. */
 export const LOG_SEGMENT_BYTES = 16 * 1024 * 1024;
 
-/** No room on the disk of the data directory. */
+/** The disk of the data directory is full. */
 export class FullDiskError extends Error {
   readonly code = "ENOSPC";
 }
 
-/** Bytes that this process may still write to the disk of a directory. */
+/** Bytes that this process, without root's reserve, may still write to the disk of a directory. */
 export function readFreeBytes(directory: string): number {
   const { bavail, bsize } = statfsSync(directory);
   return bavail * bsize;

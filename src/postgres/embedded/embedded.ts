@@ -14,24 +14,29 @@ import { SEARCH_SETTINGS } from "../search-settings.ts";
 /** The data directory of Postgres, within the directory of the embedded database. */
 const CLUSTER = "pgdata";
 
-/** A Postgres inside this process. */
+/** A Postgres inside this process (PGlite). */
 export interface Embedded {
-  /** One connection: statements wait for each other. */
+  /** A pool of one connection, so statements run one after the other. */
   pool: pg.Pool;
-  /** The data directory as a tar archive, for `snapshot`. */
+  /** Dumps the data directory as a tar archive, for the option `snapshot`. */
   dump: () => Promise<Blob>;
   close: () => Promise<void>;
 }
 
-/** Where the embedded database lives. */
+/** Options of the embedded database. */
 export interface EmbeddedOptions {
-  /** Created if it is missing; one process at a time. Undefined: in memory. */
+  /**
+   * Directory of the database, created if missing, and locked against other processes. Undefined: in memory.
+   */
   directory?: string | undefined;
-  /** What a new database starts from, instead of an empty one; made by `dump` of the same PGlite version. */
+  /**
+   * Initial contents of a new database, made by `dump` of the same PGlite version; default: an empty
+   * database.
+   */
   snapshot?: Blob | undefined;
-  /** Writes are refused while the disk of the directory has less free; default `DISK_RESERVE_BYTES`. */
+  /** Minimum free disk space for writes; default `DISK_RESERVE_BYTES`. */
   diskReserveBytes?: number | undefined;
-  /** How long to wait for the connection. */
+  /** Timeout for checking the connection out of the pool, in milliseconds. */
   connectTimeoutMs: number;
 }
 
@@ -48,7 +53,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
     const isFull = directory !== undefined && readFreeBytes(directory) < diskReserveBytes;
     if (error instanceof FullDiskError) throw error;
     if (!isFull) throw isThere ? unopened(directory, error) : error;
-    // What the start of Postgres throws without room differs from start to start, and is not always an Error.
+    // On a full disk PGlite's start throws varying errors, some of which are not instances of Error.
     throw new FullDiskError(
       `The disk of the data directory ${directory} has ${toMiB(readFreeBytes(directory))} MiB free, too little to open its database.`,
       { cause: error },
@@ -57,7 +62,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
   const backend = new Backend(pglite, { directory, diskReserveBytes });
   const pool = new pg.Pool({
     stream: () => new PgliteSocket(backend, SEARCH_SETTINGS),
-    // Named here, so that the PG* variables of the environment have no say.
+    // Set explicitly, because node-postgres otherwise reads PGHOST, PGUSER and the like from the environment.
     host: "embedded",
     user: "postgres",
     database: "postgres",
@@ -68,7 +73,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
     connectionTimeoutMillis: options.connectTimeoutMs,
     onConnect,
   });
-  // As in pool.ts: without listeners a broken connection would end the process.
+  // As in pool.ts: an "error" event without a listener would be an uncaught exception.
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
   return {
@@ -107,26 +112,30 @@ async function create(
   });
 }
 
-/** PGlite says of damage only that WebAssembly was aborted. */
+/** The error for damaged files, of which PGlite reports only that WebAssembly was aborted. */
 function unopened(directory: string, cause: unknown): Error {
   const message =
     `The embedded database in ${directory} cannot be opened: its files are damaged or incomplete, or another version ` +
-    `of PGlite made them (${messageOf(cause).replace(/\.$/, "")}). Put a copy of the directory from before in its ` +
-    "place, or move it away, and the next start makes an empty database.";
+    `of PGlite created them (${messageOf(cause).replace(/\.$/, "")}). Restore the directory from a ` +
+    "backup, or move it away: the next start then creates an empty database.";
   return new Error(message, { cause });
 }
 
-/** Whether there is a database in the directory. PG_VERSION is the last file that initdb writes. */
+/** Whether the directory contains a complete database: PG_VERSION is the last file that initdb writes. */
 export function isCreated(directory: string): boolean {
   return existsSync(join(directory, CLUSTER, "PG_VERSION"));
 }
 
-/** Directories this process holds: its own id in a lock file says nothing when ids repeat, as 1 does in containers. */
+/**
+ * Lock files that this process holds. Its own process id in a lock file does not prove that: process ids
+ * repeat, such as 1 in containers.
+ */
 const held = new Set<string>();
 
 /**
- * Keeps a second process out of the directory, which two would corrupt, by a file with the holder's process id.
- * The file of a process that is gone is taken over. Returns the function that gives the directory back.
+ * Locks the directory with a PID file, because two processes would corrupt the database. A stale lock, whose
+ * process no longer runs, is taken over. Returns a function that releases the lock. Throws when another
+ * process holds the lock.
  */
 async function lock(directory: string): Promise<() => Promise<void>> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -147,7 +156,7 @@ async function lock(directory: string): Promise<() => Promise<void>> {
   };
 }
 
-/** The id of the process that has the directory open; undefined where none has. */
+/** The id of the process that holds the directory's lock; undefined when the directory is not locked. */
 export async function findHolder(directory: string): Promise<number | undefined> {
   const path = lockPath(directory);
   if (held.has(path)) return process.pid;

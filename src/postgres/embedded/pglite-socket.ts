@@ -1,7 +1,10 @@
 import { Duplex } from "node:stream";
 import type { Backend } from "./backend.ts";
 
-/** Types of messages a client sends: one byte before a big-endian length that counts itself. */
+/**
+ * Message types of the Postgres wire protocol. A message is one byte of type, then a big-endian int32 length
+ * that includes itself, then the payload.
+ */
 const QUERY = 0x51;
 const SYNC = 0x53;
 const FLUSH = 0x48;
@@ -9,25 +12,34 @@ const COPY_DONE = 0x63;
 const COPY_FAIL = 0x66;
 const TERMINATE = 0x58;
 const COPY_IN_RESPONSE = 0x47;
-/** The last message of an answer, of six bytes, which ends with the state: idle, in a transaction, or in a failed one. */
+/**
+ * ReadyForQuery, the last message of an answer: six bytes, the last of which is the transaction state (idle,
+ * in a transaction, or in a failed transaction).
+ */
 const READY_FOR_QUERY = 0x5a;
 const IDLE = 0x49;
 const IN_TRANSACTION = 0x54;
 
 const COPY_FROM_STDIN = /^\s*copy\b[^;]*\bfrom\s+stdin\b/i;
 
-/** Sent to a session that may still be in its predecessor's transaction, before its start-up message. */
+/**
+ * Statements that reset the session before a start-up message: the previous socket may have left a
+ * transaction open.
+ */
 const RESET = [simpleQuery("rollback"), simpleQuery("discard all")];
-/** What a server answers to COPY ... FROM STDIN: format and column count, which no client here reads. */
+/**
+ * CopyInResponse, the answer to COPY ... FROM STDIN: format and column count, which node-postgres ignores.
+ */
 const COPY_IN = Buffer.from([COPY_IN_RESPONSE, 0, 0, 0, 7, 0, 0, 0]);
 
 /**
- * A socket to the Postgres inside this process: node-postgres writes its messages to it and reads the answers from
- * it as it would over TCP. PGlite has one session, so one socket may be in use at a time; a new one starts clean, with
- * the settings given.
+ * A socket between node-postgres and PGlite, which carries the Postgres wire protocol like a TCP connection.
+ * PGlite has a single session, so only one socket may be in use at a time; a new socket resets the session
+ * and applies `settings`.
  *
- * PGlite must be given whole batches: the messages up to Sync or Flush, and a COPY together with all of its data
- * (else the WebAssembly backend exits). So a COPY is held in memory until it is complete; keep it small.
+ * PGlite must get complete batches: all messages up to Sync or Flush, and a COPY with all of its data,
+ * otherwise the WebAssembly backend exits. So a COPY is buffered in memory until it is complete, and must be
+ * small.
  */
 export class PgliteSocket extends Duplex {
   readonly #backend: Backend;
@@ -36,7 +48,10 @@ export class PgliteSocket extends Duplex {
   #batch: Buffer[] = [];
   #started = false;
   #copying = false;
-  /** The last byte of the last answer; undefined after a Flush, whose answer is not the last one. */
+  /**
+   * Transaction state of the last answer; undefined after a Flush, whose answer does not end with
+   * ReadyForQuery.
+   */
   #state: number | undefined = IDLE;
   #isReadOnly = false;
 
@@ -46,7 +61,7 @@ export class PgliteSocket extends Duplex {
     this.#settings = settings;
   }
 
-  // The part of net.Socket that node-postgres uses beyond Duplex.
+  // The methods of net.Socket that node-postgres uses in addition to Duplex.
   connect(): this {
     process.nextTick(() => this.emit("connect"));
     return this;
@@ -66,7 +81,10 @@ export class PgliteSocket extends Duplex {
 
   override _read(): void {}
 
-  /** Not at once: the answer would arrive inside the call that sent the question, and nothing else got a turn. */
+  /**
+   * Executes the messages in a later turn of the event loop (setImmediate): node-postgres does not expect an
+   * answer during its own write, and other work gets a turn between statements.
+   */
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
     setImmediate(() => {
       try {
@@ -85,7 +103,7 @@ export class PgliteSocket extends Duplex {
 
   #receive(bytes: Buffer): void {
     for (let start = 0; ;) {
-      // The start-up message alone has no type.
+      // The start-up message is the only one without a type byte.
       const lengthAt = start + (this.#started ? 1 : 0);
       const end = bytes.length < lengthAt + 4 ? Infinity : lengthAt + bytes.readInt32BE(lengthAt);
       if (end > bytes.length) {
@@ -134,7 +152,7 @@ export class PgliteSocket extends Duplex {
     return hasRoom ? answer : nameFullDisk(answer);
   }
 
-  /** Has Postgres itself refuse writes while the disk has no room for them. */
+  /** Makes Postgres refuse writes while the disk is nearly full, by read-only transactions. */
   #permitWrites(hasRoom: boolean): void {
     if (this.#state === IDLE && this.#isReadOnly === hasRoom) {
       this.#backend.execute(simpleQuery(`set default_transaction_read_only = ${hasRoom ? "off" : "on"}`));
@@ -145,7 +163,10 @@ export class PgliteSocket extends Duplex {
   }
 }
 
-/** The answer with disk_full (53100) as the cause of what Postgres refused for the want of room (25006). */
+/**
+ * Replaces the SQLSTATE read_only_sql_transaction (25006) in an answer by disk_full (53100), the actual
+ * cause.
+ */
 function nameFullDisk(answer: Buffer): Buffer {
   const at = answer.indexOf("C25006\0");
   if (at >= 0) answer.write("C53100", at, "latin1");
@@ -160,7 +181,7 @@ function simpleQuery(sql: string): Buffer {
   return message;
 }
 
-/** The answer to a COPY without the invitation to send data, which the client has had already. */
+/** Removes CopyInResponse from the answer to a COPY: the socket has already sent it to the client. */
 function withoutCopyInResponse(answer: Buffer): Buffer {
   const kept: Buffer[] = [];
   for (let start = 0; start < answer.length;) {

@@ -137,7 +137,8 @@ class WatchedReplica implements Replica {
 
   #explainLag(): string | undefined {
     const { lagMs } = this.state;
-    if (lagMs === undefined) return "has not caught up with what this service saw first";
+    if (lagMs === undefined)
+      return "lags by an unknown time: it has replayed no WAL position that this service has recorded";
     return lagMs > this.#lagMaxMs ? `is ${(lagMs / 1000).toFixed(1)} s behind` : undefined;
   }
 
@@ -150,7 +151,7 @@ class WatchedReplica implements Replica {
 }
 
 const UNCHECKED = "was not checked yet";
-const NO_REPLICA = "is not a replica: it was promoted, or its URL is that of something else";
+const NO_REPLICA = "is not a replica: it was promoted, or its URL belongs to another server";
 
 async function ask<T>(
   { probe }: Pick<Database, "probe">,
