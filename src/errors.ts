@@ -21,7 +21,7 @@ export const REASONS = {
   VECTOR_STORE_EXPIRED: "The store has expired after a period without use.",
   INDEX_MISSING: "The store has no vector index.",
   INGEST_CONFLICT:
-    "The ingest was opened with other settings, moved on by another stream, finished or aborted.",
+    "The ingest was opened with other settings, advanced by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is shutting down; resume the ingest.",
   INVALID_API_KEY: "The bearer key is missing or wrong.",
   NOT_FOUND: "There is no such resource or route.",
@@ -218,7 +218,10 @@ export function internal(cause: unknown): ConnectError {
   return failure(Code.Internal, "INTERNAL", "The service failed to process the request.", { cause });
 }
 
-/** INTERNAL, the code that gRPC's documentation gives for it: a request message cannot be decoded. */
+/**
+ * A request message cannot be decoded. The code is INTERNAL, as gRPC's documentation of status codes
+ * requires.
+ */
 export function unreadable(message: string): ConnectError {
   return failure(Code.Internal, "INVALID_REQUEST", message);
 }

@@ -4,7 +4,10 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { decodeTokens, hasKnownTokens } from "./tokens.ts";
 
-/** The texts to embed: 1 to 2,048, none empty, of up to 8 MiB together, given as texts or as tokens of the model. */
+/**
+ * Validates the input of Embed and returns its texts: 1 to 2,048, none empty, at most 8 MiB in all. Arrays of
+ * tokens are decoded to texts. Throws INVALID_ARGUMENT.
+ */
 export async function readInput(input: Value | undefined, model: string): Promise<string[]> {
   const { kind } = input ?? {};
   if (kind === undefined || kind.case === undefined || kind.case === "nullValue")
@@ -27,7 +30,7 @@ export async function readInput(input: Value | undefined, model: string): Promis
   return texts;
 }
 
-/** Before they are decoded: a token is up to 128 bytes of text. */
+/** Limits the number of tokens before they are decoded, because a token may stand for 128 bytes of text. */
 function checkTokenCount(items: readonly Value[]): void {
   const count = items.reduce((sum, { kind }) => {
     if (kind.case === "listValue") return sum + kind.value.values.length;
@@ -53,7 +56,7 @@ async function readTokens(values: readonly Value[], param: string, model: string
     );
   });
   if (!hasKnownTokens(model)) {
-    const message = `Invalid '${param}': the tokens of model '${model}' are not known here. Send texts; LangChain does with check_embedding_ctx_length=False.`;
+    const message = `Invalid '${param}': the token encoding of model '${model}' is unknown to the service. Send texts; LangChain does so with check_embedding_ctx_length=False.`;
     throw invalidArgument(param, message, "INVALID_TYPE");
   }
   const text = await decodeTokens(tokens);

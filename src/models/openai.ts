@@ -9,51 +9,62 @@ import {
 import { mapConcurrently, Semaphore } from "../api/concurrency.ts";
 import type { Embedder, Embeddings } from "./embedder.ts";
 
-/** Where the embeddings come from, and how hard the provider may be pressed. */
+/** The embedding provider, and the limits of requests to it. */
 export interface OpenAIEmbedderOptions {
   /**
-   * The provider's base URL. Without a path, `/v1` is appended: LiteLLM, OpenAI, vLLM and Ollama all serve
-   * it; should the provider not know that URL, the bare one is tried. With a path it is used as written.
+   * Base URL of the provider. To a URL without a path `/v1` is appended, which LiteLLM, OpenAI, vLLM and
+   * Ollama all serve; if the provider answers 404, the URL without `/v1` is tried. A URL with a path is used
+   * unchanged.
    */
   baseUrl: string;
-  /** The bearer key; empty for a provider that wants none. */
+  /** The bearer key; empty: no Authorization header is sent. */
   apiKey: string;
-  /** The model's name. A leading `openai/` or `litellm_proxy/`, LiteLLM's routing prefixes, is dropped. */
+  /** Name of the model. LiteLLM's routing prefixes `openai/` and `litellm_proxy/` are removed. */
   model: string;
-  /** The length every vector must have; undefined takes the length that comes. */
+  /** Required dimensions of every vector; undefined: those of the provider's replies. */
   dimensions: number | undefined;
   /**
-   * Whether `dimensions` is sent. "auto" sends it to `text-embedding-3` models: LiteLLM answers an error for
-   * others, and an installation of litellm-pgvector has it set, never sent, beside any model.
+   * Whether requests contain `dimensions`. "auto": only for `text-embedding-3` models. For other models
+   * LiteLLM answers with an error, and litellm-pgvector's configurations set the dimensions for any model
+   * without sending them.
    */
   sendDimensions: "auto" | boolean;
-  /** The `encoding_format` sent. "omit" sends none: several providers refuse any. All reply forms are read. */
+  /**
+   * `encoding_format` of requests. "omit": absent, because several providers refuse every value. Replies in
+   * either format are accepted.
+   */
   encodingFormat: "omit" | "float" | "base64";
-  /** Texts in one request; OpenAI takes 2,048, local servers far fewer. */
+  /** Maximum number of texts per request; OpenAI accepts 2,048, local servers far fewer. */
   batchTextsMax: number;
-  /** Requests in flight at once, over all calls of this embedder. */
+  /** Maximum number of concurrent requests, over all calls of this embedder. */
   concurrency: number;
-  /** For each attempt, to the last byte of the reply. At most 300,000, where Node's fetch gives up itself. */
+  /**
+   * Timeout of each attempt, until the last byte of the reply. At most 300,000, the timeout of Node's fetch.
+   */
   timeoutMs: number;
-  /** Attempts after the first, after a Retry-After of up to a minute, or 0.5 s, 1 s, 2 s, ... up to 8 s. */
+  /**
+   * Maximum number of retries. The delay is Retry-After, if that is at most a minute, otherwise 0.5 s, 1 s, 2
+   * s, ... up to 8 s.
+   */
   retriesMax: number;
 }
 
 /**
- * UTF-8 bytes of the texts in one request. OpenAI takes 300,000 tokens, and byte-level BPE makes at most one
- * token a byte. The usual four bytes a token is no bound (cl100k_base: prose 3.9, code 4.3, Hindi 2.7,
- * hex 1.8, base64 1.4, blank lines 1.0), and requests of 75,000 tokens are large enough to fill any rate limit.
+ * Maximum size of the texts of a request, in bytes of UTF-8. OpenAI accepts 300,000 tokens, and byte-level
+ * BPE makes at most one token per byte. The common estimate of four bytes per token is not a bound
+ * (cl100k_base: prose 3.9, code 4.3, Hindi 2.7, hex 1.8, base64 1.4, blank lines 1.0), and a request of
+ * 75,000 tokens is large enough to use up any rate limit.
  */
 const REQUEST_BYTES_MAX = 300_000;
 
-/** Characters of a provider's own words that are passed on. */
+/** Maximum number of characters of a provider's error message that are passed to the caller. */
 const PROVIDER_TEXT_CHARS_MAX = 500;
 
-/** The wait proposed to a caller when the provider proposes none, and the longest one passed on. */
+/** Retry delay told to callers: the default when the provider sends no Retry-After, and the maximum. */
 const RETRY_AFTER_DEFAULT_MS = 1_000;
 const RETRY_AFTER_MAX_MS = 60_000;
 
-/** An embedder over any provider of OpenAI's `POST /embeddings`. */
+/** Creates an embedder that calls a provider with OpenAI's API, `POST /embeddings`. */
 export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
   const { dimensions, concurrency, batchTextsMax } = options;
   const model = options.model.replace(/^(?:openai|litellm_proxy)\//, "");
@@ -88,7 +99,10 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
   };
 }
 
-/** Cuts the texts into requests, by count and by size. A text that is too large alone is the provider's to judge. */
+/**
+ * Splits the texts into requests, by number and by size. A text that exceeds the size by itself is sent
+ * alone, and the provider may refuse it.
+ */
 function splitTexts(texts: readonly string[], textsMax: number): string[][] {
   const batches: string[][] = [];
   let bytes = Infinity;
@@ -106,11 +120,12 @@ function splitTexts(texts: readonly string[], textsMax: number): string[][] {
   return batches;
 }
 
-/** One request to the provider, with its retries; failures are already in our currency. */
+/** Creates the function that sends a request, with retries. Failures are thrown as errors of errors.ts. */
 function createPost(options: OpenAIEmbedderOptions): (body: object, signal: AbortSignal) => Promise<unknown> {
   const { apiKey, baseUrl } = options;
   const client = new OpenAI({
-    // The service's own clients present OPENAI_API_KEY. So no option is left to the SDK's environment variables.
+    // Every option that the SDK would read from the environment is set: OPENAI_API_KEY may be the key of this
+    // service's own clients, and must not be sent to the provider.
     apiKey: apiKey === "" ? "none" : apiKey,
     adminAPIKey: null,
     organization: null,
@@ -130,7 +145,8 @@ function createPost(options: OpenAIEmbedderOptions): (body: object, signal: Abor
   return async (body, signal) => {
     const tried = endpoint;
     try {
-      // Not `embeddings.create`, which adds `encoding_format: "base64"` and decodes without a check.
+      // Not `embeddings.create`, which adds `encoding_format: "base64"` and decodes the reply without
+      // validation.
       return await client.post<unknown>(tried, { body, signal });
     } catch (error) {
       if (alternative === undefined || tried === alternative || !isUnknownUrl(error)) {
@@ -153,14 +169,17 @@ function endpointUrl(baseUrl: string, path: string): string {
   return url.href;
 }
 
-/** A 404 for the URL itself; providers answer 404 for a model they do not have, too, and name it. */
+/**
+ * Whether a 404 concerns the URL and not the model: a provider without the model also answers 404, with the
+ * word "model" in its message.
+ */
 function isUnknownUrl(error: unknown): boolean {
   return error instanceof APIError && error.status === 404 && !/model/i.test(error.message);
 }
 
 /**
- * The fetch under the SDK, which reads the whole body: the SDK retries a request that fails, but not one whose reply
- * breaks off. The provider's own words are freed of the key.
+ * The SDK's `fetch`. Reads the whole body, because the SDK retries a failed fetch, but not a reply that is
+ * cut off. Masks the API key in error messages of the provider.
  */
 async function fetchWhole(
   url: string | URL | Request,
@@ -172,12 +191,13 @@ async function fetchWhole(
   if (response.ok) return new Response(await response.arrayBuffer(), response);
   let text = await response.text();
   if (apiKey !== "") text = text.replaceAll(apiKey, "***");
-  // LiteLLM reports a parameter that its model does not take as a fault of the server, which would be retried.
+  // LiteLLM answers 500 for a parameter that its model does not support: mapped to 400, so that the SDK does
+  // not retry.
   const status = text.includes("UnsupportedParamsError") ? 400 : response.status;
   return new Response(text, { status, headers: response.headers });
 }
 
-/** What the SDK threw, as an error for the caller. */
+/** Converts an error of the SDK to the caller's error. */
 function toError(error: unknown, timeoutMs: number): Error {
   if (error instanceof APIConnectionTimeoutError) {
     return deadlineExceeded(`The embedding provider did not answer within ${timeoutMs} ms.`, error);
@@ -207,7 +227,7 @@ function toError(error: unknown, timeoutMs: number): Error {
         error,
       );
     case 429:
-      return rateLimited(`The embedding provider is over its limit: ${text}`, retryAfterMs(headers));
+      return rateLimited(`The embedding provider's rate limit is exceeded: ${text}`, retryAfterMs(headers));
     default: {
       const passing = status >= 500 || status === 408 || status === 409;
       return providerUnavailable(
@@ -221,7 +241,7 @@ function toError(error: unknown, timeoutMs: number): Error {
   }
 }
 
-/** `retryAfterMs` is given where trying again can help. */
+/** UNAVAILABLE; `retryAfterMs` is given when a retry can help. */
 function providerUnavailable(message: string, cause?: unknown, retryAfterMs?: number): Error {
   return unavailable("EMBEDDING_PROVIDER_UNAVAILABLE", message, {
     cause,
@@ -229,7 +249,10 @@ function providerUnavailable(message: string, cause?: unknown, retryAfterMs?: nu
   });
 }
 
-/** RFC 9110 section 10.2.3, seconds or a date, after OpenAI's own finer header. */
+/**
+ * The provider's retry delay: from OpenAI's header `retry-after-ms`, or from `retry-after`, in seconds or as
+ * a date (RFC 9110, 10.2.3); limited to RETRY_AFTER_MAX_MS.
+ */
 function retryAfterMs(headers: Headers | undefined): number {
   const finer = headers?.get("retry-after-ms");
   const plain = headers?.get("retry-after");
@@ -240,7 +263,10 @@ function retryAfterMs(headers: Headers | undefined): number {
   return delayMs >= 0 ? Math.min(delayMs, RETRY_AFTER_MAX_MS) : RETRY_AFTER_DEFAULT_MS;
 }
 
-/** The vectors of a reply, put in the order of its indexes; a reply without any index is in order. */
+/**
+ * Validates a reply and returns its vectors in the order of the texts, by `index`; an item without an index
+ * has that of its position.
+ */
 function readReply(reply: unknown, count: number): Embeddings {
   const { data, usage } = (reply ?? {}) as {
     data?: ({ index?: unknown; embedding?: unknown } | null)[];
@@ -260,7 +286,10 @@ function readReply(reply: unknown, count: number): Embeddings {
   return { vectors, tokens: typeof tokens === "number" ? tokens : 0 };
 }
 
-/** A vector as an array of numbers, or as base64 of little-endian float32. */
+/**
+ * Reads a vector: an array of numbers, or base64 of little-endian float32. Throws for empty, non-finite and
+ * zero vectors.
+ */
 function readVector(value: unknown): Float32Array {
   let vector: Float32Array;
   if (typeof value === "string") {
@@ -284,7 +313,10 @@ function unusable(why: string): Error {
   return providerUnavailable(`The embedding provider's reply cannot be used: ${why}.`);
 }
 
-/** Every vector has the configured length, or, with none configured, the length of the first. */
+/**
+ * Throws unless every vector has the configured dimensions or, if none are configured, those of the first
+ * vector.
+ */
 function checkLengths(vectors: readonly Float32Array[], dimensions: number | undefined, model: string): void {
   const expected = dimensions ?? vectors[0]?.length;
   const other = vectors.find((vector) => vector.length !== expected);
@@ -294,6 +326,6 @@ function checkLengths(vectors: readonly Float32Array[], dimensions: number | und
   throw failedPrecondition(
     "DIMENSION_MISMATCH",
     `The embedding model '${model}' returned ${other.length} dimensions, but EMBEDDING__DIMENSIONS is ${dimensions}. ` +
-      `Set EMBEDDING__DIMENSIONS to ${other.length}, or configure the model that makes ${dimensions}.`,
+      `Set EMBEDDING__DIMENSIONS to ${other.length}, or configure a model with ${dimensions} dimensions.`,
   );
 }

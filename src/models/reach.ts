@@ -1,9 +1,12 @@
 import { messageOf } from "../errors.ts";
 
-/** How long an embedding provider may take to answer anything at all. */
+/** Timeout for the first response of an embedding provider. */
 const TIMEOUT_MS = 10_000;
 
-/** Says why an embedding provider does not answer; undefined where it answers, with whatever status. Sends no key. */
+/**
+ * Checks that an embedding provider is reachable: returns the error, or undefined when the provider answers
+ * with any HTTP status. Sends no API key.
+ */
 export async function findSilence(baseUrl: string, signal: AbortSignal): Promise<string | undefined> {
   try {
     const response = await fetch(baseUrl, {
@@ -13,7 +16,7 @@ export async function findSilence(baseUrl: string, signal: AbortSignal): Promise
     await response.body?.cancel();
     return undefined;
   } catch (error) {
-    // The message of fetch itself is "fetch failed".
+    // The message of fetch is always "fetch failed"; the cause has the details.
     return messageOf(error instanceof Error && error.cause !== undefined ? error.cause : error);
   }
 }

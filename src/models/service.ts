@@ -15,7 +15,7 @@ import { limits } from "../limits.ts";
 import type { Embedder } from "./embedder.ts";
 import { LEXICAL_MODEL } from "./lexical.ts";
 
-/** Embeds texts for callers, and names the one model there is. */
+/** Implements ModelService: embeds texts for callers, and describes the configured model. */
 export function modelService(embedder: Embedder): ServiceImpl<typeof ModelService> {
   return {
     async embed(request, { signal }) {
@@ -25,7 +25,7 @@ export function modelService(embedder: Embedder): ServiceImpl<typeof ModelServic
       checkDimensions(request, embedder.dimensions);
       checkReplySize(texts, embedder.dimensions);
       const { vectors, tokens } = await embedder.embed(texts, signal);
-      // The length is known before only where it is configured.
+      // Checked again with the actual dimensions: before the request they are known only if configured.
       const dimensions = (vectors[0] as Float32Array).length;
       checkDimensions(request, dimensions);
       checkReplySize(texts, dimensions);
@@ -35,7 +35,7 @@ export function modelService(embedder: Embedder): ServiceImpl<typeof ModelServic
         model: embedder.model,
         usage: { promptTokens: BigInt(tokens), totalTokens: BigInt(tokens) },
       });
-      // Not by `create`, which would copy every number.
+      // Assigned afterwards, because `create` would copy every number.
       for (const [index, item] of response.data.entries())
         item.embedding = vectors[index] as unknown as number[];
       return response;
@@ -57,7 +57,7 @@ function describeModel({ model }: Embedder): Model {
   return create(ModelSchema, { id: model, object: "model", ownedBy });
 }
 
-/** LiteLLM routes by a prefix, which the embedder's own name has lost. */
+/** Throws unless the name is the configured model's, with or without LiteLLM's routing prefixes. */
 function checkModelName(embedder: Embedder, model: string): void {
   if (model === "") throw missingParameter("model");
   if (model.replace(/^(?:openai|litellm_proxy)\//, "") !== embedder.model) throw modelNotFound(model);

@@ -1,23 +1,24 @@
 import { LEXICAL_MODEL } from "./lexical.ts";
 
-/** OpenAI's embedding models, whatever a router puts before their names. */
+/** Names of OpenAI's embedding models, with any routing prefixes such as `openai/`. */
 const OPENAI_MODEL = /^(?:[^/]+\/)*text-embedding-/;
 
 /**
- * Whether arrays of tokens for a model are of the encoding cl100k_base: OpenAI's embedding models have it, and the built-in
- * embedder has none, for which clients such as LangChain take it. The tokens of other models are not known here.
+ * Whether clients encode tokens for a model with cl100k_base: they do for OpenAI's embedding models, and
+ * clients such as LangChain fall back to cl100k_base for an unknown name, such as the built-in embedder's.
+ * For other models the encoding is unknown.
  */
 export function hasKnownTokens(model: string): boolean {
   return model === LEXICAL_MODEL || OPENAI_MODEL.test(model);
 }
 
 /**
- * Decodes tokens of cl100k_base; undefined when one is none, as special ones are. A client that cuts a text between
- * the bytes of a character gets U+FFFD for it. Not by gpt-tokenizer's own `decode`, which keeps the bytes of such a
- * character for its next caller.
+ * Decodes tokens of cl100k_base; undefined when a number is not a token of a text (special tokens are not). A
+ * character whose bytes were split between two arrays is decoded to U+FFFD. Does not use gpt-tokenizer's
+ * `decode`, whose streaming decoder keeps incomplete bytes and prepends them to the text of the next call.
  */
 export async function decodeTokens(tokens: readonly number[]): Promise<string | undefined> {
-  // Loaded when first needed: it takes 20 MB and a tenth of a second.
+  // Loaded lazily: the table takes 20 MB of memory and 0.1 s.
   const { default: ranks } = await import("gpt-tokenizer/bpeRanks/cl100k_base");
   const pieces: Buffer[] = [];
   for (const token of tokens) {

@@ -226,7 +226,7 @@ describe("a provider that fails", () => {
         status: 429,
         code: Code.ResourceExhausted,
         reason: "RATE_LIMIT_EXCEEDED",
-        message: /over its limit: Slow down\./,
+        message: /rate limit is exceeded: Slow down\./,
         retryAfter: 7,
       },
     ],
