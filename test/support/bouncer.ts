@@ -8,22 +8,25 @@ import { createInterface } from "node:readline";
 
 const BINARY = "/usr/sbin/pgbouncer";
 
-/** Whether there is a PgBouncer here, from Debian's package of that name. */
+/** Whether PgBouncer is installed at the path of Debian's package. */
 export const hasBouncer = existsSync(BINARY);
 
-/** The user that PgBouncer runs as where the tests run as root, as which it refuses to. */
+/** The user id of PgBouncer when the tests run as root: PgBouncer refuses to run as root. */
 const NOBODY = 65_534;
 
-/** The name of its socket; there is no such port. */
+/** Part of the Unix socket's name; PgBouncer listens on no TCP port. */
 const PORT = 6432;
 
 /** A PgBouncer in transaction mode, with two backends. */
 export interface Bouncer extends AsyncDisposable {
-  /** The URL that leads through it to the same database. */
+  /** URL of the same database through PgBouncer. */
   url: string;
 }
 
-/** Starts a PgBouncer before the server of `url`, on a Unix socket. `settings` are further lines of its configuration. */
+/**
+ * Starts a PgBouncer in front of the server of `url`, on a Unix socket. `settings` are additional lines of
+ * its configuration.
+ */
 export async function startBouncer(url: string, settings: readonly string[] = []): Promise<Bouncer> {
   const directory = await mkdtemp(join(tmpdir(), "pgquiver-bouncer-"));
   const file = join(directory, "pgbouncer.ini");
@@ -67,7 +70,7 @@ function describe(server: URL, directory: string, settings: readonly string[]): 
   ].join("\n");
 }
 
-/** Resolves when it takes connections. */
+/** Resolves when PgBouncer accepts connections. */
 async function listening(bouncer: ChildProcess): Promise<void> {
   const said: string[] = [];
   if (bouncer.stderr === null) throw new Error("PgBouncer's log is not read.");

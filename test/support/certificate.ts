@@ -1,6 +1,6 @@
 /**
- * A key and its self-signed certificate for localhost and 127.0.0.1, valid from 2020 to 2120. For
- * tests only: the key is public. Fixed, because Node can read X.509 but not make it.
+ * A key and its self-signed certificate for localhost and 127.0.0.1, valid from 2020 to 2120. For tests only:
+ * the key is public. Stored here, because Node cannot generate X.509 certificates.
  */
 export const certificate = {
   key: `-----BEGIN PRIVATE KEY-----

@@ -2,16 +2,16 @@ import type { TestServer } from "./server.ts";
 
 export type Json = Record<string, unknown>;
 
-/** A caller of the service over one protocol; what it sends and gets is OpenAI's JSON whatever the protocol. */
+/** A client of the service over one protocol. Requests and replies are OpenAI's JSON for every protocol. */
 export interface Client extends AsyncDisposable {
   /**
-   * Calls an RPC, such as "VectorStoreService/CreateVectorStore". Null is absent, and clears in an update.
-   * Rejects with a `CallError` for every refusal, an abort and a timeout too.
+   * Calls an RPC, such as "VectorStoreService/CreateVectorStore". Null means absent; in an update null clears
+   * the field. Rejects with a `CallError` for every error reply, and when the call is aborted or times out.
    */
   readonly call: (rpc: string, request?: Json, options?: CallOptions) => Promise<Reply>;
 }
 
-/** A reply in OpenAI's dialect. Loosely typed: the tests are what checks its shape. */
+/** A reply in OpenAI's JSON. Not typed, because the tests check its shape. */
 // oxlint-disable-next-line typescript/no-explicit-any
 export type Reply = any;
 
@@ -21,11 +21,11 @@ export interface CallOptions {
   headers?: Record<string, string>;
   timeoutMs?: number;
   signal?: AbortSignal;
-  /** Gets the reply's `x-request-id`. */
+  /** Called with the reply's `x-request-id`. */
   onRequestId?: (id: string | undefined) => void;
 }
 
-/** A way to reach the service. */
+/** A protocol, with the client library that speaks it. */
 export interface Protocol {
   name: string;
   connect(server: Pick<TestServer, "url" | "address">): Client;
@@ -37,11 +37,11 @@ const CODES =
     " ",
   );
 
-/** What a refused call tells the caller, the same over every protocol. */
+/** The error of a call, in a form common to all protocols. */
 export interface CallError extends Error {
   /** A gRPC status code, such as "invalid_argument". */
   code: string;
-  /** The reason of `src/errors.ts`; null where none arrived. */
+  /** The reason from `src/errors.ts`; null when the reply has none. */
   reason: string | null;
   param: string | null;
   requestId: string | undefined;
@@ -57,7 +57,7 @@ export function callError(
   return Object.assign(new Error(message), { code: name, reason, param, requestId });
 }
 
-/** The headers of a call, with its key. */
+/** The headers of a call, with the key as bearer token. */
 export function headersOf({ key, headers = {} }: CallOptions): Record<string, string> {
   return key === undefined ? headers : { ...headers, authorization: `Bearer ${key}` };
 }

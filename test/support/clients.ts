@@ -9,7 +9,7 @@ import {
 import { grpcByGrpcJs } from "./grpc-client.ts";
 import { restOverHttp1, restOverHttp2 } from "./rest-client.ts";
 
-/** Every way to reach the service: one expectation must hold for all of them. */
+/** All protocols: the same expectations must hold for each of them. */
 export const protocols: Protocol[] = [
   restOverHttp1,
   restOverHttp2,

@@ -56,7 +56,7 @@ function overHttp2(
   };
 }
 
-/** The forms of protobuf's own JSON mapping. */
+/** The well-known types in protobuf's standard JSON mapping. */
 const forms: WellKnownForms = {
   writeStruct: (json) => json,
   writeValue: (json) => json,

@@ -9,13 +9,15 @@ import { openDatabase } from "../../src/postgres/pool.ts";
 import { quoteTables, type TableNames } from "../../src/postgres/tables.ts";
 import { administer, databaseUrl, TEST_LIMITS } from "./template.ts";
 
-/** A database of its own for a test file, gone when closed or disposed of. */
+/** A separate database for a test file, dropped when it is closed or disposed of. */
 export interface TestDatabase extends Database, AsyncDisposable {
-  /** Its URL; undefined for the embedded one. */
+  /** URL of the database; undefined for the embedded database. */
   url: string | undefined;
 }
 
-/** A fresh, migrated database; other names than the default ones are migrated on the spot. */
+/**
+ * Creates a migrated database: a copy of the template or, with other table names, by running the migrations.
+ */
 export async function openTestDatabase(names?: TableNames): Promise<TestDatabase> {
   if (names === undefined) return open({}, "migrated");
   const database = await open(names, "empty");
@@ -23,7 +25,7 @@ export async function openTestDatabase(names?: TableNames): Promise<TestDatabase
   return database;
 }
 
-/** A fresh database without anything in it. */
+/** Creates an empty database. */
 export async function openEmptyDatabase(names: TableNames = {}): Promise<TestDatabase> {
   return open(names, "empty");
 }
@@ -59,7 +61,7 @@ async function open(names: TableNames, state: "empty" | "migrated"): Promise<Tes
   return { ...database, url, close, [Symbol.asyncDispose]: close };
 }
 
-/** A signal that aborts when the pool gives out a client for the nth time from now on. */
+/** Returns a signal that aborts at the nth checkout of a client from the pool, counted from the call. */
 export function abortAtUse(pool: pg.Pool, times: number): AbortSignal {
   const stop = new AbortController();
   let uses = 0;

@@ -17,7 +17,7 @@ import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Json } from "./client.ts";
 
-/** The services whose RPCs are unary. */
+/** The services whose RPCs are all unary. */
 const services: DescService[] = [
   VectorStoreService,
   EmbeddingService,
@@ -28,7 +28,7 @@ const services: DescService[] = [
   IndexService,
 ];
 
-/** The method of an RPC given as "Service/Method". */
+/** Finds the method of an RPC by "Service/Method". */
 export function findMethod(rpc: string): DescMethodUnary {
   const [serviceName, methodName] = rpc.split("/");
   const method = services
@@ -38,7 +38,7 @@ export function findMethod(rpc: string): DescMethodUnary {
   return method as DescMethodUnary;
 }
 
-/** How a protobuf library spells the types that are JSON in themselves. */
+/** How a protobuf library represents google.protobuf.Struct, Value and FieldMask. */
 export interface WellKnownForms {
   writeStruct(json: Json): unknown;
   writeValue(json: unknown): unknown;
@@ -46,7 +46,10 @@ export interface WellKnownForms {
   readStruct(form: unknown): unknown;
 }
 
-/** Turns a request as REST has it, path and body in one, into a plain object of protobuf's names and values. */
+/**
+ * Converts a REST request, path fields and body in one object, to a plain object with protobuf's names and
+ * values.
+ */
 export function toPlainRequest(method: DescMethodUnary, json: Json, forms: WellKnownForms): Json {
   const body = hasOption(method, http) ? getOption(method, http).body : "";
   const field = method.input.fields.find(({ name }) => name === body);
@@ -56,12 +59,12 @@ export function toPlainRequest(method: DescMethodUnary, json: Json, forms: WellK
   return { ...Object.fromEntries(bound), [body]: toPlain(field.message, Object.fromEntries(rest), forms) };
 }
 
-/** Fields bound by the path, which are no part of a body. */
+/** Fields that the path binds, so they are not in the body. */
 const PATH_FIELDS = ["vector_store_id", "embedding_id", "file_id"];
 
 /**
- * Turns OpenAI's JSON into a plain object of protobuf's names and values: enum words into names, one text into a
- * list of one, and null into absent. An `update_mask` that is not given is made of the keys, as REST does.
+ * Converts OpenAI's JSON to a plain object with protobuf's names and values: enum words to names of values, a
+ * single text to a list, and null to absent. A missing `update_mask` is made of the keys, as REST does.
  */
 function toPlain(desc: DescMessage, json: Json, forms: WellKnownForms): Json {
   const plain: Json = {};
@@ -101,7 +104,7 @@ function writeItem(field: DescField, value: unknown, forms: WellKnownForms): unk
   }
 }
 
-/** Turns a plain object of protobuf's names and values into OpenAI's JSON. */
+/** Converts a plain object with protobuf's names and values to OpenAI's JSON. */
 export function fromPlain(desc: DescMessage, plain: Json, forms: WellKnownForms): Json {
   return Object.fromEntries(
     desc.fields.map((field) => [field.name, readField(field, plain[field.name], forms)]),

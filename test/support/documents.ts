@@ -14,7 +14,7 @@ import PDFDocument from "pdfkit";
 import PptxGenJS from "pptxgenjs";
 import writeXlsxFile, { type SheetData } from "write-excel-file/node";
 
-/** A DOCX with a heading, paragraphs, a table and a footnote to the last paragraph. */
+/** Makes a DOCX with a heading, paragraphs, a table, and a footnote of the last paragraph. */
 export async function makeDocx(parts: {
   heading: string;
   paragraphs: string[];
@@ -41,9 +41,9 @@ export async function makeDocx(parts: {
   return Packer.toBuffer(document);
 }
 
-/** A PPTX with a slide for each text, each with notes. */
+/** Makes a PPTX with one slide per text, each with notes. */
 export async function makePptx(slides: { text: string; notes: string }[]): Promise<Buffer> {
-  // Its types say that the class is one level deeper.
+  // The package's types wrongly declare the class as a property `default`.
   const Presentation = PptxGenJS as unknown as typeof PptxGenJS.default;
   const presentation = new Presentation();
   for (const { text, notes } of slides) {
@@ -54,12 +54,12 @@ export async function makePptx(slides: { text: string; notes: string }[]): Promi
   return (await presentation.write({ outputType: "nodebuffer" })) as Buffer;
 }
 
-/** An XLSX with named sheets. */
+/** Makes an XLSX with named sheets. */
 export async function makeXlsx(sheets: { sheet: string; data: SheetData }[]): Promise<Buffer> {
   return writeXlsxFile(sheets).toBuffer();
 }
 
-/** A PDF with a page for each text. An empty text draws a box in place of letters. */
+/** Makes a PDF with one page per text. For an empty text the page has a box instead of letters. */
 export async function makePdf(pages: string[], options: PDFKit.PDFDocumentOptions = {}): Promise<Buffer> {
   const document = new PDFDocument({ ...options, autoFirstPage: false });
   const bytes = buffer(document);
@@ -72,7 +72,7 @@ export async function makePdf(pages: string[], options: PDFKit.PDFDocumentOption
   return bytes;
 }
 
-/** A zip archive. `declared` is what the directory says of an entry's size, where that is not the truth. */
+/** Makes a zip archive. `declared`: a false uncompressed size for an entry. */
 export function makeZip(entries: { name: string; data: Buffer | string; declared?: number }[]): Buffer {
   const files: Buffer[] = [];
   const directory: Buffer[] = [];
@@ -102,7 +102,7 @@ export function makeZip(entries: { name: string; data: Buffer | string; declared
   return Buffer.concat([...files, ...directory, Buffer.from("PK\x05\x06"), end]);
 }
 
-/** The least a DOCX has, with `body` as the XML of its document. */
+/** Makes a minimal DOCX with `body` as the XML of its document. */
 export function makeRawDocx(
   body: string | Buffer,
   more: { name: string; data: Buffer | string }[] = [],
@@ -116,7 +116,7 @@ export function makeRawDocx(
   ]);
 }
 
-/** All that comes, in order. */
+/** Collects all items of an iterable. */
 export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const collected: T[] = [];
   for await (const item of items) collected.push(item);

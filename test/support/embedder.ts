@@ -5,12 +5,12 @@ import { createOpenAIEmbedder } from "../../src/models/openai.ts";
 import type { OpenAIEmbedderOptions } from "../../src/models/openai.ts";
 import { describeError } from "../../src/errors.ts";
 
-/** The key of `embedderAt`, which no error may show. */
+/** The API key of `embedderAt`, which no error may reveal. */
 export const KEY = "sk-secret-0123456789";
 /** A signal that is never aborted. */
 export const never = new AbortController().signal;
 
-/** An embedder that tries once; `options` change it. */
+/** Creates an embedder without retries; `options` override its settings. */
 export function embedderAt(baseUrl: string, options: Partial<OpenAIEmbedderOptions> = {}): Embedder {
   return createOpenAIEmbedder({
     baseUrl,
@@ -27,7 +27,7 @@ export function embedderAt(baseUrl: string, options: Partial<OpenAIEmbedderOptio
   });
 }
 
-/** The error of a call that must fail, with what it tells a caller. */
+/** Returns the error of a call that must fail: code, message, cause and details. */
 export async function failureOf(call: Promise<unknown>) {
   const error = await call.then(
     () => expect.unreachable("the call succeeded"),

@@ -3,40 +3,46 @@ import { createServer } from "node:http";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
-/** How the server answers; what is not given is as the real API does it. */
+/** How the server answers. Absent fields: like OpenAI's API. */
 export interface Behaviour {
-  /** Answer with this status (200 without), body and headers instead of embeddings. A string body is sent as it is. */
+  /**
+   * Status (default 200), body and headers to answer with, instead of embeddings. A string body is sent
+   * unchanged.
+   */
   status?: number;
   body?: unknown;
   headers?: Record<string, string>;
-  /** Wait before the answer. */
+  /** Delay before the answer. */
   delayMs?: number;
-  /** Wait for this before the answer. */
+  /** Promise to await before the answer. */
   until?: Promise<void>;
-  /** "silence": never answer. "headers": answer 200, then nothing. "cut": drop the connection unanswered. "cut body": halfway. */
+  /**
+   * "silence": never answer. "headers": send status 200 and headers, then nothing. "cut": close the
+   * connection without an answer. "cut body": close it in the middle of the body.
+   */
   fault?: "silence" | "headers" | "cut" | "cut body";
-  /** The length of the vectors, instead of the server's. */
+  /** Dimensions of the vectors; default: the server's. */
   dimensions?: number;
-  /** The form of the vectors, instead of the form asked for by `encoding_format` ("float" without). */
+  /** Encoding of the vectors; default: `encoding_format` of the request, or "float". */
   form?: "float" | "base64";
-  /** Send the items in reverse, with their right indexes. */
+  /** Send the items in reverse order, with correct indexes. */
   shuffled?: boolean;
   /** Leave out the indexes. */
   unindexed?: boolean;
-  /** Leave out the last so many items. */
+  /** Number of items to leave out, from the end. */
   missing?: number;
-  /** Put this literal JSON where the first vector's first number was: `null`, `1e999`, `"0.1"`. */
+  /** JSON literal in place of the first number of the first vector: `null`, `1e999`, `"0.1"`. */
   firstNumber?: string;
-  /** Replace the items altogether. */
+  /** Value to send in place of the list of items. */
   data?: unknown;
 }
 
-/** A request as it arrived. */
+/** A received request. */
 export interface RecordedRequest {
   path: string;
   headers: IncomingHttpHeaders;
   body: { model: string; input: string[]; dimensions?: number; encoding_format?: string };
-  /** Settles when the exchange is over: true if the client ended it before it had the whole answer. */
+  /** Resolves when the request has ended: true if the client disconnected before it had the whole answer. */
   abandoned: Promise<boolean>;
 }
 
@@ -44,19 +50,19 @@ export interface RecordedRequest {
 export interface EmbeddingServer extends AsyncDisposable {
   /** Without a path: `http://127.0.0.1:<port>`. */
   readonly url: string;
-  /** Everything that arrived at a path the server serves, in order. */
+  /** The received requests for the served paths, in order. */
   readonly requests: RecordedRequest[];
-  /** The paths asked for, those not served too, in order. */
+  /** The paths of all requests, in order, those that are not served included. */
   readonly paths: string[];
-  /** Requests in the server at the same time, the most there have been. */
+  /** Maximum number of concurrent requests so far. */
   readonly concurrencyMax: number;
-  /** Answer the next `count` requests this way, after those already arranged. */
+  /** Queues a behaviour for the next `count` requests, after the behaviours queued before. */
   next(behaviour: Behaviour, count?: number): void;
-  /** Answer every request this way from now on, save those arranged by `next`. */
+  /** Sets the behaviour for all later requests for which `next` has queued none. */
   always(behaviour: Behaviour): void;
-  /** Resolves when so many requests have arrived since the start. */
+  /** Resolves when `count` requests have been received since the start. */
   received(count: number): Promise<void>;
-  /** Stop listening and cut what is open: the provider is down. */
+  /** Simulates an outage: stops listening and closes open connections. */
   stop(): Promise<void>;
 }
 
@@ -66,9 +72,9 @@ export interface EmbeddingServer extends AsyncDisposable {
  *     await using server = await startEmbeddingServer({ dimensions: 64 });
  *     server.next({ status: 429, headers: { "retry-after": "1" } });
  *
- * Its vectors are `vectorOf(text, dimensions)`, so that a text with the words of another is near it. A request
- * counts as many tokens as its texts have words. `dimensions` (8 without) yields to the request's own.
- * `paths` are those it serves ("/v1/embeddings" and "/embeddings" without); others answer as FastAPI does.
+ * Its vectors are `vectorOf(text, dimensions)`: texts with common words are near each other. The number of
+ * tokens is the number of words. `dimensions`: default 8; the request's own has precedence. `paths`: the
+ * served paths, by default "/v1/embeddings" and "/embeddings"; other paths get 404 in FastAPI's format.
  */
 export async function startEmbeddingServer(
   options: { dimensions?: number; paths?: string[] } = {},
@@ -146,7 +152,7 @@ export async function startEmbeddingServer(
   };
 }
 
-/** The server's vector of a text: the sum of its words' pseudo-random vectors, of length 1. */
+/** The server's vector for a text: the sum of pseudo-random vectors of its words, normalised to length 1. */
 export function vectorOf(text: string, dimensions: number): Float32Array {
   const vector = new Float32Array(dimensions);
   for (const word of wordsOf(text)) {
@@ -208,7 +214,7 @@ function reply(
   response.end(typeof body === "string" ? body : JSON.stringify(body));
 }
 
-/** The answer of OpenAI's API, with what the behaviour does to it, as JSON. */
+/** The JSON of OpenAI's reply, modified by the behaviour. */
 function embeddingList(body: RecordedRequest["body"], dimensions: number, behaviour: Behaviour): string {
   const length = behaviour.dimensions ?? body.dimensions ?? dimensions;
   const form = behaviour.form ?? body.encoding_format ?? "float";

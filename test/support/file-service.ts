@@ -5,7 +5,7 @@ import { embedderAt } from "./embedder.ts";
 import { startEmbeddingServer, type EmbeddingServer } from "./embedding-server.ts";
 import { startServer, type TestServer } from "./server.ts";
 
-/** A service that processes files, and what is around it. */
+/** A service that processes files, with its dependencies. */
 export interface FileService {
   client: OpenAI;
   database: TestDatabase;
@@ -13,7 +13,7 @@ export interface FileService {
   server: TestServer;
 }
 
-/** Starts a service whose texts are embedded by a provider, on a database of its own; all of it ends with the test. */
+/** Starts a service with an embedding provider and a separate database; all end with the test. */
 export async function startFileService(): Promise<FileService> {
   const provider = await startEmbeddingServer();
   const database = await openTestDatabase();
@@ -26,7 +26,7 @@ export async function startFileService(): Promise<FileService> {
   return { client: clientOf(server), database, provider, server };
 }
 
-/** OpenAI's client of a service, which tries nothing twice. */
+/** Creates OpenAI's client for a service, without retries. */
 export function clientOf({ url }: Pick<TestServer, "url">): OpenAI {
   return new OpenAI({ apiKey: "any", baseURL: `${url}/v1`, maxRetries: 0 });
 }

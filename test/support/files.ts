@@ -7,7 +7,7 @@ export async function uploadText(client: OpenAI, text: string, filename = "notes
   return (await client.files.create({ file, purpose: "assistants" })).id;
 }
 
-/** A store's own counters, and the same counted from its rows and files. */
+/** Reads a store's counters (`kept`), and counts the same from its rows and files (`counted`). */
 export async function readCounters({ pool }: Database, storeId: string) {
   const { rows } = await pool.query<{ kept: Record<string, unknown>; counted: Record<string, unknown> }>(
     `select jsonb_build_object('files', file_counts, 'rows', embedding_count, 'bytes', usage_bytes) as kept,
@@ -31,7 +31,7 @@ export async function readCounters({ pool }: Database, storeId: string) {
   return counters;
 }
 
-/** Waits until `look` returns something, asking again every few milliseconds. */
+/** Polls `look` every 10 ms until it returns a value other than undefined. */
 export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
   for (;;) {
     const found = await look();

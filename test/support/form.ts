@@ -1,4 +1,4 @@
-/** A part of a form, its headers as they are given. */
+/** A part of a form, with its raw headers. */
 export interface FormPart {
   headers: string;
   body: string | Uint8Array;
@@ -18,7 +18,7 @@ export function textPart(name: string, body: string): FormPart {
   return { headers: `Content-Disposition: form-data; name="${name}"`, body };
 }
 
-/** A form of type multipart/form-data (RFC 7578), written by hand so that it can also be wrong. */
+/** Builds a form of type multipart/form-data (RFC 7578) by hand, so that tests can send malformed forms. */
 export function form(...parts: FormPart[]): Buffer<ArrayBuffer> {
   return Buffer.concat([
     ...parts.flatMap(({ headers, body }) => [

@@ -12,9 +12,9 @@ import {
 } from "./client.ts";
 import { findMethod, fromPlain, toPlainRequest, type WellKnownForms } from "./dialect.ts";
 
-/** A gRPC client that also sends what no well-behaved client would. */
+/** A gRPC client that can also send malformed messages. */
 export interface RawGrpcClient extends Client {
-  /** Calls an RPC with the bytes given for its request message. */
+  /** Calls an RPC with raw bytes as its request message. */
   readonly callBytes: (rpc: string, request: Buffer, options?: CallOptions) => Promise<Json>;
 }
 
@@ -22,7 +22,7 @@ interface RawGrpcProtocol extends Protocol {
   connect(server: { url: string; address: string }): RawGrpcClient;
 }
 
-/** gRPC as most of the world speaks it: grpc-js with protobufjs, which share no code with Connect. */
+/** gRPC by the most common library: grpc-js with protobufjs, which share no code with Connect. */
 export const grpcByGrpcJs: RawGrpcProtocol = {
   name: "gRPC by grpc-js",
   connect({ address }) {
@@ -52,7 +52,7 @@ const definitions = loadSync(
   },
 );
 
-/** google.rpc.Status, which the repository has no proto file of. */
+/** google.rpc.Status, defined here because the repository has no proto file for it. */
 const { Status } = fromJSON({
   nested: {
     Status: { fields: { details: { rule: "repeated", type: "Detail", id: 3 } } },
@@ -86,7 +86,7 @@ function unary(client: GrpcClient, rpc: string, request: Buffer, options: CallOp
       metadata,
       deadline,
       (error, reply) => {
-        // An answer of headers only has it there.
+        // In a Trailers-Only response the request id is in the error's metadata.
         const refusedId = error?.metadata.get("x-request-id")[0]?.toString();
         if (error !== null) return reject(fromServiceError(error, requestId ?? refusedId));
         resolve(fromPlain(findMethod(rpc).output, reply as Json, forms));
@@ -116,7 +116,7 @@ function fromServiceError(error: ServiceError, requestId: string | undefined): C
   });
 }
 
-/** protobufjs knows nothing of JSON in these types: they are messages as their proto files define them. */
+/** protobufjs has no special JSON mapping for the well-known types: they are plain messages. */
 const forms: WellKnownForms = {
   writeStruct,
   writeValue,

@@ -1,13 +1,13 @@
 import { expect } from "vitest";
 
-/** An answer with its body read. */
+/** A response, with its body as text. */
 export interface HttpAnswer {
   status: number;
   headers: Headers;
   text: string;
 }
 
-/** Sends a request as it is given: a body that is text or bytes goes out unchanged, labelled as JSON unless told. */
+/** Sends a request. A body of text or bytes is sent unchanged, by default with the content type of JSON. */
 export async function send(
   url: string,
   verb: string,
@@ -20,7 +20,7 @@ export async function send(
 
 const TYPES: Record<number, string> = { 401: "authentication_error", 429: "rate_limit_error" };
 
-/** Expects OpenAI's error body and the headers that go with it, to the letter; `expected` adds to it. */
+/** Expects exactly OpenAI's error body and the headers that belong to it; `expected` has further fields. */
 export function expectError(
   { status, headers, text }: HttpAnswer,
   expectedStatus: number,

@@ -2,7 +2,7 @@ import { onTestFinished } from "vitest";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "../../src/indexes/worker.ts";
 import type { Database } from "../../src/postgres/database.ts";
 
-/** How tests make indexes: at once, and small. */
+/** Options of the index worker in tests: no delays, little memory. */
 export const TEST_INDEXES: IndexOptions = {
   thresholdBytes: 0,
   quietMs: 0,
@@ -13,7 +13,7 @@ export const TEST_INDEXES: IndexOptions = {
   language: "english",
 };
 
-/** Starts a worker that ends with the test, and gathers what failed. */
+/** Starts an index worker that ends with the test, and collects its errors. */
 export function startTestWorker(
   database: Database,
   options: Partial<IndexOptions> = {},
@@ -24,7 +24,7 @@ export function startTestWorker(
   return { ...worker, errors };
 }
 
-/** Asks for a store's index, or forbids it, as if by the service. */
+/** Sets a store's index policy by SQL, and makes the store due for the worker. */
 export async function setPolicy({ pool }: Database, id: string, policy: string): Promise<void> {
   await pool.query("update vector_stores set index_policy = $2 where id = $1", [id, policy]);
   await pool.query("update pgquiver_indexes set due = true, retry_at = null where vector_store_id = $1", [
@@ -32,7 +32,7 @@ export async function setPolicy({ pool }: Database, id: string, policy: string):
   ]);
 }
 
-/** Makes a store of `rows` rows `e1`, `e2`, ... by SQL, with vectors of three dimensions and right counts. */
+/** Inserts a store by SQL, with rows `e1`, `e2`, ..., vectors of three dimensions, and correct counts. */
 export async function seedStore({ pool }: Database, id: string, rows: number): Promise<void> {
   await pool.query(
     `insert into vector_stores (id, dimensions, embedding_count, usage_bytes, file_counts)
@@ -49,7 +49,7 @@ export async function seedStore({ pool }: Database, id: string, rows: number): P
   );
 }
 
-/** Where a store's rows are by SQL, as each table's name and count; a row that is in two tables counts twice. */
+/** Counts a store's rows by table; a row that is in two tables is counted twice. */
 export async function countByTable({ pool }: Database, storeId: string): Promise<Record<string, number>> {
   const { rows } = await pool.query<{ name: string; count: number }>(
     "select tableoid::regclass::text as name, count(*)::int as count from embeddings where vector_store_id = $1 group by 1",
@@ -58,7 +58,7 @@ export async function countByTable({ pool }: Database, storeId: string): Promise
   return Object.fromEntries(rows.map(({ name, count }) => [name, count]));
 }
 
-/** What the database says of a store's index. */
+/** Reads the state of a store's index from the database. */
 export async function findIndex(
   { pool }: Database,
   storeId: string,
@@ -80,7 +80,10 @@ export async function findIndex(
   return rows[0];
 }
 
-/** The tables of stores, and the vector indexes with whether they can be used, whatever the catalog says. */
+/**
+ * Lists all own tables and vector indexes that exist in Postgres, invalid indexes marked, even if the
+ * service's catalog does not have them.
+ */
 export async function findLeftovers({ pool }: Database): Promise<{ tables: string[]; indexes: string[] }> {
   const { rows: tables } = await pool.query<{ name: string }>(
     "select relname as name from pg_class where relkind = 'r' and relname ~ '^embeddings_[0-9]+$' order by 1",

@@ -29,24 +29,24 @@ import {
 import { callError, type CallError, type Json } from "./client.ts";
 import type { TestServer } from "./server.ts";
 
-/** A row as the proto has it; metadata is plain JSON. */
+/** A row with the proto's field names; metadata is plain JSON. */
 export interface Row {
   id?: string;
   content?: string;
   embedding?: ArrayLike<number>;
-  /** In place of `embedding`, for the client that compiles the field as bytes. */
+  /** Replaces `embedding` for the client that declares the field as bytes. */
   bytes?: Uint8Array;
   metadata?: unknown;
   created_at?: number;
 }
 
-/** One message of a stream. Enum values are their full names. */
+/** One message of a stream. Enum values are given by their full names. */
 export type IngestMessage =
   | { open: Json }
   | { batch: { seq: number; rows: Row[] } }
   | { finish: { rows?: number } };
 
-/** Names and values are the proto's, integers are numbers. */
+/** A refused row, with the proto's field names; 64-bit integers are numbers. */
 export interface RowError {
   seq: number;
   index: number;
@@ -67,7 +67,7 @@ export interface Summary {
   errors: RowError[];
 }
 
-/** An event; only the one that happened is there. */
+/** An event: exactly one of the fields is set. */
 export interface IngestEvent {
   opened?: { ingest_id: string; resume_after_seq: number; message_bytes_max: number };
   committed?: Omit<Summary, "ingest_id" | "vector_store_id" | "state">;
@@ -75,16 +75,16 @@ export interface IngestEvent {
   summary?: Summary;
 }
 
-/** What a refused stream tells, and when to try again. */
+/** The error of a stream, with its retry delay. */
 export interface IngestError extends CallError {
   retryAfterMs: number | null;
 }
 
 /** The sending side of a stream. */
 interface Sending {
-  /** Sends a message and waits until the transport takes more. */
+  /** Sends a message, and waits for backpressure of the transport to end. */
   readonly send: (message: IngestMessage) => Promise<void>;
-  /** Ends the sending side, as a client does that has said all. */
+  /** Half-closes the stream. */
   readonly end: () => void;
   readonly cancel: () => void;
 }
@@ -108,11 +108,11 @@ export interface IngestClient extends AsyncDisposable {
     rpc: "GetIngest" | "AbortIngest",
     key: { vector_store_id: string; ingest_id: string },
   ): Promise<Summary>;
-  /** Cuts the connection without a word, where the library lets one do so. */
+  /** Closes the connection abruptly; absent if the library does not allow that. */
   readonly cut?: () => void;
 }
 
-/** A library with which to make a client. */
+/** A client library. */
 export interface IngestLibrary {
   name: string;
   readonly connect: (server: Pick<TestServer, "url" | "address">) => IngestClient;
@@ -122,7 +122,7 @@ const root = join(import.meta.dirname, "../..");
 const floats = definitionsOf("repeated float embedding = 3;");
 const bytes = definitionsOf("bytes embedding = 3;");
 
-/** The service as protobufjs reads it, with the field `embedding` declared in this way. */
+/** Loads the service's definition with protobufjs, with `field` as the declaration of `embedding`. */
 function definitionsOf(field: string): Record<string, ServiceDefinition[string]> {
   const directory = mkdtempSync(join(tmpdir(), "pgquiver-proto-"));
   const source = readFileSync(join(root, "proto/pgquiver/v1/embeddings.proto"), "utf8");
@@ -166,7 +166,7 @@ function toPlainRow({ bytes: vector, embedding, metadata, ...row }: Row): Json {
   };
 }
 
-/** protobufjs knows google.protobuf.Struct as the message it is. */
+/** Converts JSON to the message google.protobuf.Struct, for which protobufjs has no special mapping. */
 function writeStruct(json: Json): Json {
   return { fields: Object.fromEntries(Object.entries(json).map(([key, value]) => [key, writeValue(value)])) };
 }
@@ -178,10 +178,10 @@ function writeValue(json: unknown): Json {
   return { [`${typeof json === "boolean" ? "bool" : typeof json}Value`]: json };
 }
 
-/** The library most of the world uses; it shares no code with the server. */
+/** The most common library, which shares no code with the server. */
 export const grpcJs: IngestLibrary = { name: "grpc-js", connect: (server) => grpcJsClient(server, floats) };
 
-/** The same, where `embedding` is compiled as `bytes`; its rows have `bytes`. */
+/** grpc-js with `embedding` declared as `bytes`; rows have `bytes` instead of `embedding`. */
 export const grpcJsBytes: IngestLibrary = {
   name: "grpc-js with vectors as bytes",
   connect: (server) => grpcJsClient(server, bytes),
@@ -256,7 +256,7 @@ function sendingBy(
   call.on("error", () => {});
   return {
     async send(message) {
-      // What is written to a call that has ended is dropped, as a client that has not noticed does.
+      // A write to a call that has ended is ignored, as by a client that has not yet noticed the end.
       if (!call.write(encode(codec, message))) await Promise.race([once(call, "drain"), over.promise]);
     },
     end: () => call.end(),
@@ -264,7 +264,7 @@ function sendingBy(
   };
 }
 
-/** google.rpc.Status, which the repository has no proto file of. */
+/** google.rpc.Status, defined here because the repository has no proto file for it. */
 const { Status } = fromJSON({
   nested: {
     Status: { fields: { details: { rule: "repeated", type: "Detail", id: 3 } } },
@@ -302,7 +302,9 @@ function ingestError(
   return Object.assign(error, { retryAfterMs });
 }
 
-/** connect-node over HTTP/2. Its messages pass through protobufjs too, so that they look the same. */
+/**
+ * connect-node over HTTP/2. Its messages are converted with protobufjs, to the same form as those of grpc-js.
+ */
 export const connectNode: IngestLibrary = {
   name: "connect-node",
   connect({ url }) {
@@ -361,7 +363,7 @@ export const connectNode: IngestLibrary = {
   },
 };
 
-/** Messages that are pulled at the transport's own pace. */
+/** A queue of messages from which the transport pulls. */
 function queue() {
   const waiting: IngestMessage[] = [];
   let wake = Promise.withResolvers<void>();

@@ -20,7 +20,7 @@ export async function deleteStore({ url }: Pick<TestServer, "url">, id: string):
   expect(reply.status).toBe(200);
 }
 
-/** The rows of a store by SQL, in order of id. */
+/** Reads the rows of a store by SQL, in order of id. */
 export async function readRows(
   { database: { pool } }: Pick<TestServer, "database">,
   storeId: string,
@@ -29,12 +29,12 @@ export async function readRows(
   return (await pool.query(sql, [storeId])).rows;
 }
 
-/** The ids of a store's rows, in order. */
+/** Reads the ids of a store's rows, in order. */
 export async function readIds(server: Pick<TestServer, "database">, storeId: string): Promise<string[]> {
   return (await readRows(server, storeId)).map((row) => row.id);
 }
 
-/** Expects the store's counts to be what SQL counts, and returns the rows. */
+/** Expects a store's counts to equal those computed by SQL. Returns the number of rows. */
 export async function expectExactCounts(
   { database: { pool } }: Pick<TestServer, "database">,
   storeId: string,
@@ -51,13 +51,16 @@ export async function expectExactCounts(
   return count as number;
 }
 
-/** Expects every database connection back in the pool and nobody waiting for one, soon: background work uses it too. */
+/**
+ * Expects that within 10 s all connections are back in the pool and no call waits for one. Not at once,
+ * because background work uses the pool too.
+ */
 export async function expectNoLeak({ database: { pool } }: Pick<TestServer, "database">): Promise<void> {
   const counts = () => ({ busy: pool.totalCount - pool.idleCount, waiting: pool.waitingCount });
   await vi.waitFor(() => expect(counts()).toEqual({ busy: 0, waiting: 0 }), { timeout: 60_000 });
 }
 
-/** Sends these messages, ends the stream and returns the reply. */
+/** Sends messages, ends the stream, and returns the reply. */
 export async function ingestAll(client: IngestClient, messages: Iterable<IngestMessage>): Promise<Summary> {
   const { send, end, reply } = client.ingest();
   for (const message of messages) await send(message);
@@ -65,7 +68,7 @@ export async function ingestAll(client: IngestClient, messages: Iterable<IngestM
   return reply;
 }
 
-/** Rows with ids from a prefix and a number, and vectors of two dimensions. */
+/** Makes rows with vectors of two dimensions, and ids made of a prefix and a number. */
 export function makeRows(count: number, prefix = "r", first = 0): Row[] {
   return Array.from({ length: count }, (_, index) => ({
     id: `${prefix}${String(first + index).padStart(6, "0")}`,
@@ -74,17 +77,19 @@ export function makeRows(count: number, prefix = "r", first = 0): Row[] {
   }));
 }
 
-/** A message that opens a stream. */
+/** Makes an `open` message. */
 export function open(storeId: string, settings: Json = {}): IngestMessage {
   return { open: { vector_store_id: storeId, ...settings } };
 }
 
-/** A batch. */
+/** Makes a `batch` message. */
 export function batch(seq: number, rows: Row[]): IngestMessage {
   return { batch: { seq, rows } };
 }
 
-/** A repeatable stream of integers below a bound (the generator of Numerical Recipes, 7.1). */
+/**
+ * A seeded generator of pseudo-random integers below a bound (linear congruential, Numerical Recipes, 7.1).
+ */
 export function randomOf(seed: number): (bound: number) => number {
   let state = seed;
   return (bound) => {

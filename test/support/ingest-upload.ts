@@ -4,26 +4,29 @@ import { connect as connectHttp2, constants, type ClientHttp2Stream } from "node
 import type { Writable } from "node:stream";
 import { text as readText } from "node:stream/consumers";
 
-/** The answer to an upload over HTTP. */
+/** The response to an upload over HTTP. */
 export interface HttpReply {
   status: number;
   headers: Record<string, string>;
   text: string;
 }
 
-/** An upload over HTTP, as it goes on. */
+/** An upload over HTTP in progress. */
 export interface HttpUpload {
-  /** Sends a piece of the body and waits until the transport takes more; forever, where nobody reads it. */
+  /**
+   * Sends a piece of the body, and waits for backpressure to end: forever if the server does not read the
+   * body.
+   */
   readonly write: (piece: string | Uint8Array) => Promise<void>;
   readonly end: () => void;
-  /** Gives up: cuts the connection of HTTP/1.1, resets the stream of HTTP/2. */
+  /** Cancels the upload: HTTP/1.1: closes the connection; HTTP/2: resets the stream. */
   readonly cancel: () => void;
   reply: Promise<HttpReply>;
-  /** Resolves when the stream, or the connection of HTTP/1.1, is over. */
+  /** Resolves when the HTTP/2 stream or the HTTP/1.1 connection is closed. */
   closed: Promise<void>;
 }
 
-/** Begins an upload over this version of HTTP. */
+/** Starts an upload over HTTP/1.1 or HTTP/2. */
 export function startHttpUpload(
   version: "1.1" | "2",
   url: string,
@@ -70,7 +73,7 @@ function httpUpload(
     async write(piece) {
       const sink: Writable = body;
       if (sink.write(piece)) return;
-      // A listener of its own: `once` would reject where the connection breaks, which `closed` and `reply` tell.
+      // Not events.once, which would reject when the connection breaks: `closed` and `reply` report that.
       const drained = new Promise((resolve) => sink.once("drain", resolve));
       await Promise.race([drained, closed.promise]);
     },

@@ -1,9 +1,11 @@
 import { expect } from "vitest";
 
-/** The JSON of a reply; a test says what it expects in it. */
+/** The JSON of a reply, which the tests check. */
 export type Json = Record<string, unknown>;
 
-/** Sends a request with a key and JSON's content type. A body that is a text is sent as it is. */
+/**
+ * Sends a request with an API key and the content type of JSON. A body that is a string is sent unchanged.
+ */
 export type Send = (
   method: string,
   path: string,
@@ -11,7 +13,7 @@ export type Send = (
   headers?: Record<string, string>,
 ) => Promise<{ status: number; headers: Headers; json: Json }>;
 
-/** A client of the server at `url`, of which it expects JSON in every reply. */
+/** Creates a client of the server at `url`; every reply must be JSON. */
 export function jsonClient(url: string, key = "any"): Send {
   return async (method, path, body, headers = {}) => {
     const response = await fetch(url + path, {
@@ -33,7 +35,7 @@ export async function createStore(send: Send, body: object = {}): Promise<string
   return String(json["id"]);
 }
 
-/** Adds texts, to be embedded by the service. */
+/** Adds texts, which the service embeds. */
 export async function addTexts(send: Send, store: string, contents: string[]): Promise<void> {
   const embeddings = contents.map((content) => ({ content }));
   const { status } = await send("POST", `/v1/vector_stores/${store}/embeddings/batch`, { embeddings });

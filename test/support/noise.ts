@@ -1,6 +1,6 @@
 import { randomFillSync } from "node:crypto";
 
-/** Random bytes, in which every byte value occurs and nothing can be compressed. */
+/** Random bytes: incompressible, with every byte value. */
 export function noise(bytes: number): Buffer<ArrayBuffer> {
   return randomFillSync(Buffer.alloc(bytes));
 }

@@ -2,10 +2,10 @@ import type { Database } from "../../src/postgres/database.ts";
 import { deleteEmbeddings } from "../../src/storage/embeddings.ts";
 import { readPlaced, writeStore } from "../../src/storage/placement.ts";
 
-/** The texts of a store's rows by id. */
+/** The texts of a store's rows, by id. */
 export type Texts = Map<string, string>;
 
-/** Reads the texts of a store's rows from wherever they are. */
+/** Reads the texts of a store's rows from the table that holds them. */
 export async function readTexts({ pool, tables }: Database, id: string): Promise<Texts> {
   const { rows } = await pool.query("select own_table from vector_stores where id = $1", [id]);
   const found = await readPlaced(pool, tables, { id, own_table: rows[0].own_table }, (placed) =>
@@ -17,7 +17,7 @@ export async function readTexts({ pool, tables }: Database, id: string): Promise
   return new Map(found.rows.map((row) => [row.id, row.content]));
 }
 
-/** Writes texts, replacing old ones, and counts them. */
+/** Inserts or replaces texts, and updates the store's counts. */
 export async function writeTexts({ pool, tables }: Database, id: string, texts: Texts): Promise<void> {
   await writeStore(pool, tables, id, async (client, placed) => {
     const { rows } = await client.query(
@@ -39,7 +39,7 @@ export async function writeTexts({ pool, tables }: Database, id: string, texts: 
   });
 }
 
-/** Deletes rows, and counts them. */
+/** Deletes rows, and updates the store's counts. */
 export async function removeTexts({ pool, tables }: Database, id: string, ids: string[]): Promise<void> {
   await writeStore(pool, tables, id, async (client, placed) => {
     const removed = await deleteEmbeddings(client, placed, id, "id = any($2::text[])", [ids]);

@@ -6,38 +6,44 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 
-/** The directory of the project. */
+/** The root directory of the project. */
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A process that has been started, perhaps in vain. */
+/** A started process, which may fail to start up. */
 export interface Started {
   child: ChildProcess;
-  /** The lines of its standard output so far. */
+  /** The lines of standard output so far. */
   output: string[];
-  /** The messages of those that are JSON. */
+  /** The log messages among these lines. */
   messages: string[];
-  /** Resolves with the first message that matches, which may be an old one; rejects when the process ends without. */
+  /**
+   * Resolves with the first log message that matches, earlier messages included; rejects if the process ends
+   * before.
+   */
   said: (pattern: RegExp) => Promise<string>;
   ended: Promise<Ending>;
 }
 
-/** What a process ended with. */
+/** How a process ended. */
 export interface Ending {
-  /** Its exit code, or the signal it was killed by. */
+  /** Exit code, or the signal that killed the process. */
   code: number | NodeJS.Signals;
-  /** The message it logged as fatal. */
+  /** The log message of level fatal; undefined if there is none. */
   fatal: string | undefined;
-  /** All it wrote to standard error. */
+  /** Standard error. */
   errors: string;
 }
 
-/** A line of the log. */
+/** A log line. */
 interface Line {
   level: number;
   msg: string;
 }
 
-/** Starts a program, by default the service as `main.ts`, with these variables and no others. It ends with the test. */
+/**
+ * Starts a program, by default the service, with only the given environment variables. The process ends with
+ * the test.
+ */
 export function start(
   environment: Record<string, string>,
   { command = [process.execPath, "src/main.ts"], cwd = ROOT }: { command?: string[]; cwd?: string } = {},
@@ -75,7 +81,7 @@ export function start(
   return { child, output, messages, said, ended };
 }
 
-/** A port of loopback on which nothing listens. */
+/** Finds a free port on loopback. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");

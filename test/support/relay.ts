@@ -2,15 +2,15 @@ import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import type { TestServer } from "./server.ts";
 
-/** A port through which the service can be reached until the connections are cut. */
+/** A TCP proxy in front of the service, which simulates network faults. */
 export interface Relay extends Pick<TestServer, "url" | "address">, AsyncDisposable {
-  /** Ends every connection at once, without a word of HTTP. */
+  /** Closes every connection at once, without an HTTP response or GOAWAY. */
   readonly cut: () => void;
-  /** Lets nothing through any more and closes nothing, as when a machine is gone from the network. */
+  /** Stops forwarding without closing any connection, like a network that drops all packets. */
   readonly hold: () => void;
 }
 
-/** Starts a relay to a server. */
+/** Starts a proxy in front of a server. */
 export async function startRelay({ address }: Pick<TestServer, "address">): Promise<Relay> {
   const [host, port] = address.split(":");
   const sockets = new Set<Socket>();

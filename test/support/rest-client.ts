@@ -16,7 +16,7 @@ import { findMethod } from "./dialect.ts";
 
 interface HttpRequest {
   verb: string;
-  /** With its query. */
+  /** Path and query. */
   path: string;
   body: string | undefined;
 }
@@ -70,7 +70,9 @@ function restClient(send: Send, close: () => void = () => undefined): Client {
   };
 }
 
-/** The routes of an RPC's `google.api.http` rule, with the names of fields in braces; none without a rule. */
+/**
+ * The routes of an RPC's `google.api.http` rule, with field names in braces; empty if the RPC has no rule.
+ */
 export function routesOf(method: DescMethod): { verb: string; template: string; hasBody: boolean }[] {
   if (!hasOption(method, http)) return [];
   const rule = getOption(method, http);
@@ -80,7 +82,7 @@ export function routesOf(method: DescMethod): { verb: string; template: string; 
   });
 }
 
-/** The HTTP request of an RPC: fields that are not in the path are the body, or the query. */
+/** Converts a call to an HTTP request: fields that are not in the path become the body or the query. */
 function toRequest(method: DescMethod, json: Json): HttpRequest {
   const [route] = routesOf(method);
   if (route === undefined) throw new Error(`no route: ${method.name}`);
@@ -135,7 +137,7 @@ function fromAbort(error: unknown): unknown {
   return name === "AbortError" ? callError("cancelled", message) : error;
 }
 
-/** A 400 is INVALID_ARGUMENT unless its code says that the request was right and the state was not. */
+/** Error codes for which status 400 means FAILED_PRECONDITION; otherwise it means INVALID_ARGUMENT. */
 const PRECONDITIONS = ["VECTOR_STORE_EXPIRED", "EMBEDDING_MODEL_MISMATCH"];
 const CODES: Record<number, string> = {
   400: "invalid_argument",

@@ -7,7 +7,7 @@ import type { SearchQuery } from "../../src/search/query.ts";
 import { findStore, type VectorStoreRow } from "../../src/storage/stores.ts";
 import { TEST_INDEXES } from "./index-store.ts";
 
-/** A store to search, with vectors around a few centres, the same for the same numbers. */
+/** A store to search, with clustered pseudo-random vectors; equal options give equal vectors. */
 export interface SearchStoreOptions {
   rows: number;
   dimensions: number;
@@ -15,13 +15,16 @@ export interface SearchStoreOptions {
   metadata?: (row: number) => Record<string, unknown>;
   /** Default: "text" and the row's number. */
   content?: (row: number) => string;
-  /** Undefined: the store stays in the shared table, without an index. */
+  /** Precision of the store's index; undefined: the store stays in the shared table, without an index. */
   precision?: Precision;
-  /** Vectors to search for that are not in the store. Default 20. */
+  /** Number of additional vectors to search for, which are not in the store; default 20. */
   queries?: number;
 }
 
-/** Makes a store of rows `r0000000`, `r0000001`, ...; resolves to its row and vectors to search for. */
+/**
+ * Creates a store with rows `r0000000`, `r0000001`, ...; resolves to the store's row, the rows' vectors, and
+ * vectors to search for.
+ */
 export async function makeSearchStore(
   database: Database,
   id: string,
@@ -64,7 +67,7 @@ export function nameRow(row: number): string {
   return `r${String(row).padStart(7, "0")}`;
 }
 
-/** A search for ten results by nothing; `query` says by what. */
+/** A query for ten results without a vector or keywords; `query` overrides its fields. */
 export function makeQuery(query: Partial<SearchQuery>): SearchQuery {
   return {
     vector: undefined,

@@ -8,21 +8,21 @@ import type { TlsFiles } from "../../src/wire/certificates.ts";
 import type { PortOptions } from "../../src/wire/port.ts";
 import { openTestDatabase } from "./database.ts";
 
-/** The whole service on a free port of loopback. */
+/** The complete service, on a free port of loopback. */
 export interface TestServer extends AsyncDisposable {
-  /** Such as `http://127.0.0.1:49152`. */
+  /** URL, such as `http://127.0.0.1:49152`. */
   url: string;
-  /** The same without the scheme, as grpc-js wants it. */
+  /** Host and port, the form that grpc-js expects. */
   address: string;
   database: Database;
-  /** Ends the server as SIGTERM does, with this grace. */
+  /** Shuts the server down like SIGTERM, with this grace period. */
   stop: (graceMs: number) => Promise<void>;
 }
 
 export interface TestServerOptions {
-  /** Default: a fresh one, closed with the server. */
+  /** Default: a new database, closed with the server. */
   database?: Database;
-  /** Default: the built-in one. */
+  /** Default: the built-in embedder. */
   embedder?: Embedder;
   /** Default none. */
   apiKeys?: string[];
@@ -33,7 +33,7 @@ export interface TestServerOptions {
   ingest?: Partial<Config["ingest"]>;
   /** Default: as in production. */
   files?: Partial<Config["files"]>;
-  /** Default: as in production, but that no work is done in the background. */
+  /** Default: as in production, but without the index worker. */
   indexes?: Partial<Config["indexes"]>;
   /** Default: as in production. */
   search?: Partial<Config["search"]>;
@@ -48,10 +48,10 @@ export interface TestServerOptions {
 /** The configuration of a service for which no variable is set. */
 const production = readConfig({});
 
-/** Several test files build indexes on one server at the same time. */
+/** Low, because several test files build indexes on the same server concurrently. */
 const INDEX_MEMORY_BYTES = 256 * 1024 * 1024;
 
-/** Starts the service as `main.ts` does. */
+/** Starts the service like `main.ts`. */
 export async function startServer(options: TestServerOptions = {}): Promise<TestServer> {
   const database = options.database ?? (await openTestDatabase());
   const { server, stop } = await createApplication(

@@ -3,18 +3,18 @@ import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 
-/** An S3-like server that takes every request and answers none. */
+/** An S3-like server that reads every request and never answers. */
 export interface SilentBucket extends AsyncDisposable {
-  /** As in `FILES_BUCKET_URL`. */
+  /** A value for `FILES_BUCKET_URL`. */
   url: string;
-  /** Resolves when so many requests have come in whole. */
+  /** Resolves when `count` requests have been received completely. */
   received: (count: number) => Promise<void>;
 }
 
-/** What AWS's client needs to send anything. */
+/** Credentials, without which AWS's client sends no request. */
 export const BUCKET_CREDENTIALS = { AWS_ACCESS_KEY_ID: "test", AWS_SECRET_ACCESS_KEY: "test" };
 
-/** Starts one; `answer` answers requests after all. */
+/** Starts the server; `answer`, if given, handles the received requests. */
 export async function startSilentBucket(answer: RequestListener = () => {}): Promise<SilentBucket> {
   let count = 0;
   let told = Promise.withResolvers<void>();

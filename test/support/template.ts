@@ -15,15 +15,21 @@ declare module "vitest" {
   }
 }
 
-/** What the databases of the test files are copied from, empty and migrated: databases of a server, or files. */
+/**
+ * The templates, empty and migrated, that test databases are copied from: databases on a server, or dumps in
+ * files.
+ */
 export type Template =
   | { kind: "postgres"; url: string; migrated: string }
   | { kind: "embedded"; empty: string; migrated: string };
 
-/** Limits of every database that tests open: generous, for a busy machine. */
+/** Limits of the databases that tests open, generous enough for a busy machine. */
 export const TEST_LIMITS = { poolMax: 5, connectTimeoutMs: 10_000, statementTimeoutMs: 60_000 };
 
-/** Makes the template once per run: on the server named by TEST_DATABASE_URL, else for PGlite. Returns its removal. */
+/**
+ * Vitest's global setup: creates the templates once per run, on the server of TEST_DATABASE_URL or, without
+ * that variable, for PGlite. Returns the teardown.
+ */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const url = process.env["TEST_DATABASE_URL"];
   return url === undefined ? setUpEmbedded(project) : setUpPostgres(project, url);
@@ -68,7 +74,7 @@ async function setUpEmbedded(project: TestProject): Promise<() => Promise<void>>
   return () => rm(directory, { recursive: true });
 }
 
-/** Runs one statement outside of the databases under test. */
+/** Runs a statement on a separate connection, such as CREATE DATABASE. */
 export async function administer(url: string, statement: string): Promise<void> {
   const client = new pg.Client(url);
   await client.connect();
@@ -79,7 +85,7 @@ export async function administer(url: string, statement: string): Promise<void> 
   }
 }
 
-/** The same server, another database. */
+/** The URL of another database on the same server. */
 export function databaseUrl(url: string, name: string): string {
   return Object.assign(new URL(url), { pathname: `/${name}` }).href;
 }
