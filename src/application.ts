@@ -186,7 +186,10 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   ];
 }
 
-/** The share of the connections that searches may use together; the rest is kept back for writes and reads. */
+/**
+ * Maximum share of the pool's connections that searches may use together; the rest is reserved for other
+ * calls.
+ */
 const SEARCH_SHARE = 3 / 4;
 
 function createSearchQueue({ database, metrics }: Parts): FairQueue {

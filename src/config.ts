@@ -298,7 +298,10 @@ function readSwitch(value: "auto" | "true" | "false"): "auto" | boolean {
   return value === "auto" ? "auto" : value === "true";
 }
 
-/** Checks that the files can be read and belong together; the server reads them itself, and again when they change. */
+/**
+ * Validates the TLS files: they can be read, and the key matches the certificate. The server reads the files
+ * itself, and again when they change.
+ */
 function readTls(given: Given, problems: string[]): TlsFiles | undefined {
   const { TLS_CERT_FILE: cert, TLS_KEY_FILE: key, TLS_CLIENT_CA_FILE: clientCa } = given;
   if (cert === undefined && key === undefined && clientCa === undefined) return undefined;

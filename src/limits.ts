@@ -19,7 +19,10 @@ export const limits = {
    */
   batch_searches_max: 100,
   search_concurrency_max: 4,
-  /** Searches that wait for their turn, in this process and of one caller half as many; and how long each, in ms. */
+  /**
+   * Maximum number of searches that wait in this process, half as many per caller, and the timeout of the
+   * wait in ms.
+   */
   searches_waiting_max: 1_024,
   search_wait_ms_max: 10_000,
   /**

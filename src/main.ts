@@ -70,7 +70,7 @@ async function listen(server: FastifyInstance, { listen: { host, port, tls } }: 
   }
 }
 
-/** Characters of a key that cannot be guessed: 16 random hexadecimal digits are 64 bits. */
+/** Minimum length of an API key without a warning: 16 random hexadecimal digits have 64 bits of entropy. */
 const KEY_CHARS_MIN = 16;
 
 /** Warnings about settings that are not fit for production. */

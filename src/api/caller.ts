@@ -1,7 +1,7 @@
 import { createContextKey } from "@connectrpc/connect";
 
 /**
- * Who makes a call, for fair queueing: the `Authorization` header as it came, "" without one. A secret, so it is
- * compared and never shown.
+ * The caller of a call, for fair queueing: the raw `Authorization` header, or "" without one. A secret: used
+ * as a key for comparison only, never logged or sent.
  */
 export const caller = createContextKey<string>("");

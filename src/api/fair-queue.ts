@@ -2,13 +2,13 @@ import { rateLimited } from "../errors.ts";
 
 /** Limits of a FairQueue. */
 export interface FairQueueOptions {
-  /** How many may hold a permit at the same time. */
+  /** Maximum number of permits held at the same time. */
   permits: number;
-  /** How many may wait; one caller may fill half of the places. */
+  /** Maximum number of waiting requests; a single caller may use half of it. */
   waitingMax: number;
-  /** How long one may wait, in milliseconds. */
+  /** Timeout of the wait for a permit, in milliseconds. */
   waitMsMax: number;
-  /** What the queue is for, in the error of those who are refused, such as "searches". */
+  /** Noun for the error message of refused requests, such as "searches". */
   noun: string;
 }
 
@@ -24,7 +24,7 @@ interface Waiter {
  */
 export class FairQueue {
   readonly #options: FairQueueOptions;
-  /** Waiters by caller and call. Maps keep the order of insertion: the first entry is the next to be served. */
+  /** Waiters by caller and call. A Map keeps the order of insertion, and the first entry is served next. */
   readonly #callers = new Map<string, Map<object, Set<Waiter>>>();
   readonly #waitingOf = new Map<string, number>();
   #permits: number;
@@ -35,7 +35,7 @@ export class FairQueue {
     this.#permits = options.permits;
   }
 
-  /** How many wait now. */
+  /** Current number of waiting requests. */
   get waiting(): number {
     return this.#waiting;
   }
@@ -107,7 +107,7 @@ export class FairQueue {
     const [[call, waiters]] = calls as unknown as [[object, Set<Waiter>]];
     const [waiter] = waiters as unknown as [Waiter];
     this.#remove(caller, call, waiter);
-    // Who was served goes to the end of the line.
+    // Round robin: the served caller, and its call, move to the end.
     if (calls.delete(call) && waiters.size > 0) calls.set(call, waiters);
     if (this.#callers.delete(caller) && calls.size > 0) this.#callers.set(caller, calls);
     waiter.grant();

@@ -186,7 +186,8 @@ async function fetchWhole(
   init: RequestInit | undefined,
   apiKey: string,
 ): Promise<Response> {
-  // A redirect would carry the texts, and on the same host the key, to where the operator did not send them.
+  // Redirects are refused: following one would send the texts, and on the same host the key, to a URL that
+  // the operator has not configured.
   const response = await fetch(url, { ...init, redirect: "error" });
   if (response.ok) return new Response(await response.arrayBuffer(), response);
   let text = await response.text();

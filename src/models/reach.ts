@@ -21,7 +21,7 @@ export async function findSilence(baseUrl: string, signal: AbortSignal): Promise
   }
 }
 
-/** A provider's URL for the log: without the credentials and the query, which can hold a key. */
+/** Removes credentials and query, which may contain a key, from a provider's URL, for the log. */
 export function withoutSecrets(baseUrl: string): string {
   const { origin, pathname } = new URL(baseUrl);
   return origin + (pathname === "/" ? "" : pathname);

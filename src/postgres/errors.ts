@@ -163,7 +163,7 @@ export function isLockTimeout(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "55P03";
 }
 
-/** data_exception, such as pgvector's for two vectors of different dimensions. */
+/** data_exception (22000), such as pgvector's error for vectors of different dimensions. */
 export function isDataException(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "22000";
 }

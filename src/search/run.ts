@@ -110,8 +110,8 @@ async function runStatement(
 }
 
 /**
- * Whether an error shows a stale cache: undefined_table, or the data_exception that pgvector
- * throws for other dimensions.
+ * Whether an error indicates a stale cache: undefined_table, or pgvector's data_exception for different
+ * dimensions.
  */
 function isSignOfChange(error: unknown): boolean {
   return isUndefinedTable(error) || isDataException(error);

@@ -21,7 +21,10 @@ import { StoreCache, type CachedStore } from "./store-cache.ts";
 export interface SearchOptions {
   /** Timeout in ms of the exact search that follows an index search with too few results. */
   exactTimeoutMs: number;
-  /** Timeout in ms of one search call, from the store's row to the last result; embedding has its own. */
+  /**
+   * Timeout in ms of the statements of a search call, the wait in the queue included; embedding has its own
+   * timeout.
+   */
   timeoutMs: number;
   /** Postgres text search configuration of stores that name none, such as "english". */
   textSearchLanguage: string;
@@ -35,7 +38,10 @@ export interface SearchResults {
   tokens: number;
 }
 
-/** Who searches: for fair queueing, and to cancel what nobody waits for. */
+/**
+ * The caller of a search, for fair queueing, and the signal that cancels the search when the caller
+ * disconnects.
+ */
 export interface SearchCall {
   caller: string;
   signal: AbortSignal;
@@ -216,7 +222,10 @@ export class Searcher {
   }
 }
 
-/** Runs `work`, whose signal aborts after `timeoutMs` with DEADLINE_EXCEEDED, or with the caller's. */
+/**
+ * Runs `work` with a signal that aborts after `timeoutMs` with DEADLINE_EXCEEDED, or when the caller's signal
+ * aborts.
+ */
 async function withinDeadline<T>(
   timeoutMs: number,
   signal: AbortSignal,

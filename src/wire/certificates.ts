@@ -3,18 +3,21 @@ import type { SecureContextOptions, Server } from "node:tls";
 import type { FastifyBaseLogger } from "fastify";
 import { messageOf } from "../errors.ts";
 
-/** PEM files for TLS. */
+/** Paths of PEM files for TLS. */
 export interface TlsFiles {
   cert: string;
   key: string;
-  /** Certificate authorities one of which must have signed the client's certificate (mTLS); undefined: none is asked for. */
+  /** Certificate authorities for client certificates (mTLS); undefined: clients need no certificate. */
   clientCa: string | undefined;
 }
 
-/** How often the files are looked at for a change, in milliseconds. */
+/** Polling interval for changes of the files, in milliseconds. */
 const WATCH_INTERVAL_MS = 5_000;
 
-/** Reads the files as options of a TLS server. TLS 1.2 is the oldest version spoken. Throws when a file cannot be read. */
+/**
+ * Reads the files into the options of a TLS server, with TLS 1.2 as the minimum version. Throws when a file
+ * cannot be read.
+ */
 export function readCertificates({ cert, key, clientCa }: TlsFiles): SecureContextOptions & {
   requestCert?: boolean;
 } {
@@ -27,8 +30,9 @@ export function readCertificates({ cert, key, clientCa }: TlsFiles): SecureConte
 }
 
 /**
- * Takes renewed certificates into use for new connections when the files change. A pair that cannot be read or does not
- * match is logged, and the old pair stays. Returns how to stop.
+ * Reloads the certificates when the files change, for new connections. If the files cannot be read or do not
+ * match, an error is logged and the previous certificates stay in use. Returns a function that stops the
+ * watch.
  */
 export function watchCertificates(
   server: Pick<Server, "setSecureContext">,
@@ -45,7 +49,8 @@ export function watchCertificates(
       log.error(`TLS: the renewed certificate cannot be used, the old one stays: ${messageOf(error)}`);
     }
   };
-  // Polling, since volumes of certificates are often links or network file systems, of which the kernel tells nothing.
+  // Polling, because certificate volumes are often symbolic links or network file systems, for which file
+  // system events are not reliable.
   for (const path of paths) watchFile(path, { interval: intervalMs, persistent: false }, reload);
   return () => {
     for (const path of paths) unwatchFile(path, reload);

@@ -1,10 +1,13 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { invalidArgument } from "../errors.ts";
 
-/** Headers of which a second one would let a proxy and the service read different requests (RFC 9110, 5.3). */
+/**
+ * Headers that must not be repeated (RFC 9110, 5.3): a proxy and the service could use different values
+ * (request smuggling).
+ */
 const SINGULAR = ["host", "authorization"];
 
-/** Refuses a request that has a singular header twice; Node would keep the first and drop the others. */
+/** Throws INVALID_ARGUMENT for a repeated singular header, of which Node would silently keep the first. */
 export function refuseRepeated({ rawHeaders }: Pick<IncomingMessage, "rawHeaders">): void {
   const names = rawHeaders.filter((_, index) => index % 2 === 0).map((name) => name.toLowerCase());
   for (const name of SINGULAR) {
@@ -13,16 +16,18 @@ export function refuseRepeated({ rawHeaders }: Pick<IncomingMessage, "rawHeaders
   }
 }
 
-/** The longest time a timer of Node's can run, in seconds, as `grpc-timeout` and in ms, as `connect-timeout-ms`. */
+/**
+ * Maximum delay of a Node timer (2^31 - 1 ms): in seconds for `grpc-timeout`, in ms for `connect-timeout-ms`.
+ */
 const TIMEOUT_S_MAX = 2_147_483;
 const TIMEOUT_MS_MAX = 2_147_483_647;
 
-/** Seconds of the units of `grpc-timeout` that can be too long. */
+/** Seconds per unit of `grpc-timeout`, for the units in which a timeout can exceed the maximum. */
 const LONG_UNITS_S: Record<string, number> = { H: 3_600, M: 60, S: 1 };
 
 /**
- * Shortens deadlines of more than 24 days to what a timer can run: Connect would set a timer that overflows, and the
- * call would end at once with DEADLINE_EXCEEDED.
+ * Limits deadlines to the maximum of a Node timer, 24 days. With a longer one Connect's timer would overflow
+ * and fire at once, and the call would fail with DEADLINE_EXCEEDED.
  */
 export function clampTimeouts(headers: IncomingHttpHeaders): void {
   const [, count = "", unit = ""] = /^(\d{1,8})([HMS])$/.exec(String(headers["grpc-timeout"])) ?? [];
