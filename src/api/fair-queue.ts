@@ -18,9 +18,10 @@ interface Waiter {
 }
 
 /**
- * A semaphore with fair queueing: permits go round robin to the callers and, within a caller, round robin to its calls,
- * so that a caller or a call with many requests delays the others by one turn each and not by all of its requests. The
- * queue is bounded in length and time; beyond either bound RESOURCE_EXHAUSTED sheds the load early.
+ * A semaphore with fair queueing: permits are granted round robin over the callers and, within a caller,
+ * round robin over its calls. So a caller or a call with many requests delays the others by one request per
+ * turn, not by all of them. The queue is bounded in length and in waiting time; beyond either bound requests
+ * are refused with RESOURCE_EXHAUSTED (load shedding).
  */
 export class FairQueue {
   readonly #options: FairQueueOptions;
@@ -41,8 +42,8 @@ export class FairQueue {
   }
 
   /**
-   * Takes a permit; disposing of the result gives the permit back. Throws RESOURCE_EXHAUSTED when the queue is full or
-   * the wait takes too long, and the signal's reason when the signal aborts.
+   * Acquires a permit; disposing of the result releases the permit. Throws RESOURCE_EXHAUSTED when the queue
+   * is full or the wait times out, and the signal's reason when the signal aborts.
    */
   async acquire(caller: string, call: object, signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();

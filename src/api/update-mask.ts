@@ -2,9 +2,9 @@ import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import { invalidArgument } from "../errors.ts";
 
 /**
- * Says which fields an update changes: those that the mask names or, without a mask, those that the request sets.
- * `isSet` has the fields that can be changed, by their names in the proto file, and whether the request sets each.
- * Throws INVALID_ARGUMENT for a mask with another field.
+ * Returns the fields that an update changes: those that the mask names or, without a mask, those that the
+ * request sets. `isSet` maps each changeable field, by its name in the proto file, to whether the request
+ * sets the field. Throws INVALID_ARGUMENT for a mask with another field.
  */
 export function readUpdateMask<Field extends string>(
   mask: FieldMask | undefined,

@@ -9,19 +9,20 @@ import { TOO_MUCH_MEMORY, type Answer, type Request } from "./messages.ts";
 /** Start timeout of a process; generous, for a machine under heavy load. */
 const START_TIMEOUT_MS = 60_000;
 
-/** Niceness: a busy machine serves callers first. */
+/** Niceness (scheduling priority) of reading processes: on a busy machine calls have precedence. */
 const NICENESS = 5;
 
 /**
- * Node's permission model: the process may read the code of this folder and the installed packages (node_modules may be
- * outside of the program's directory), not `.env` nor the data directory, and start the watchdog thread. It may write
- * no file and start no process.
+ * Flags of Node's permission model for a reading process. Allowed: to read the code of this folder and the
+ * installed packages (node_modules may be outside of the program's directory), and to start the watchdog
+ * thread. Denied: to read other files, such as `.env` and the data directory, to write files, and to start
+ * processes.
  */
 export const PERMISSIONS = [
   "--permission",
   "--allow-worker",
   `--allow-fs-read=${fileURLToPath(new URL("./", import.meta.url))}`,
-  // Says that the code is made of ES modules.
+  // Node reads "type": "module" from here.
   `--allow-fs-read=${fileURLToPath(new URL("../../package.json", import.meta.url))}`,
   `--allow-fs-read=${createRequire(import.meta.url)
     .resolve("saxes")
@@ -82,7 +83,7 @@ export class ReadingProcess {
       serialization: "advanced",
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
-    // A process that could not be started has no pid; one that has ended already needs no priority.
+    // A process that could not be started has no pid.
     if (this.#child.pid !== undefined) renice(this.#child.pid);
     const { stderr } = this.#child;
     stderr?.setEncoding("utf8").on("data", (text: string) => {
@@ -172,6 +173,7 @@ function renice(pid: number): void {
   try {
     setPriority(pid, NICENESS);
   } catch {
-    // Without the right to, or when the process has ended, it keeps its priority.
+    // The priority is only an optimisation: ignores a missing privilege, and a process that has already
+    // ended.
   }
 }

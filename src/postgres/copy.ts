@@ -128,8 +128,8 @@ export class CopyEncoder {
 }
 
 /**
- * Free list of chunks: allocating each anew costs page faults and garbage collection, a fifth of a bulk
- * load's time.
+ * Free list of chunks: allocating a new one each time costs page faults and garbage collection, a fifth of a
+ * bulk load's time.
  */
 const spareChunks: Buffer<ArrayBuffer>[] = [];
 const spareChunksMax = 32;

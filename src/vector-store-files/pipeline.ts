@@ -160,7 +160,7 @@ export class Pipeline {
       await sweepAttachments(this.#context.database, this.#stopped.signal);
     } catch (error) {
       if (!this.#stopped.signal.aborted)
-        this.#log.warn({ err: toServiceError(error) }, "Cannot remove what attempts have left behind");
+        this.#log.warn({ err: toServiceError(error) }, "Cannot delete the staged chunks of ended attempts");
     }
   }
 
@@ -177,7 +177,7 @@ export class Pipeline {
           await this.#end(claim, error, signal);
           return;
         } catch (cause) {
-          this.#log.warn({ ...describe(claim), err: toServiceError(cause) }, "Cannot write how a file ended");
+          this.#log.warn({ ...describe(claim), err: toServiceError(cause) }, "Cannot record a file's result");
           if (signal.aborted) return;
           await delay(ENDING_PAUSE_MS);
         }

@@ -22,7 +22,7 @@ CZ8Yqhr66db7FaObKknN7TzGD4N0bmla9IET
 `,
 };
 
-/** Another pair, of the name "renewed", as a renewal brings it. For tests only, too. */
+/** Another key and certificate, with the name "renewed", to simulate a renewal. For tests only as well. */
 export const renewedCertificate = {
   key: `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgGjquLPNZkD8LlzbW

@@ -18,7 +18,10 @@ const EPOCH_1904_MS = Date.UTC(1904, 0, 1);
 /** Ids of the built-in number formats for dates and times (ECMA-376 part 1, 18.8.30). */
 const DATE_FORMATS = new Set([14, 15, 16, 17, 18, 19, 20, 21, 22, 45, 46, 47]);
 
-/** Characters of a format code; Excel's limit. A hostile workbook has thousands of "[", quadratic for the expression. */
+/**
+ * Maximum length of a format code, Excel's own limit. The regular expression takes quadratic time for the
+ * thousands of "[" of a hostile workbook.
+ */
 const FORMAT_CODE_CHARS_MAX = 255;
 
 /** Visitor that collects the shared strings, without phonetic readings (furigana, `rPh`). */

@@ -19,10 +19,10 @@ import {
 } from "../../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 
 /**
- * Adds gRPC server reflection, v1 and v1alpha, for the services given and for itself. It answers
- * from the generated descriptors: nothing is read, nothing can change. What is unknown is NOT_FOUND
- * in the answer to that one question; the stream goes on. The details of errors can be looked up too, although
- * no service refers to them: they travel as `google.protobuf.Any`, which a client decodes by their names.
+ * Adds gRPC server reflection, v1 and v1alpha, for the given services and for the reflection service itself.
+ * Answers come from the generated descriptors. An unknown name or file is answered with NOT_FOUND, and the
+ * stream continues. The messages of error details can be looked up as well, although no service refers to
+ * them: a client needs their descriptors to decode them from `google.protobuf.Any`.
  */
 export function registerReflection(router: ConnectRouter, services: readonly DescService[]): void {
   const answer = createAnswer([...services, ServerReflection, ServerReflectionAlpha]);

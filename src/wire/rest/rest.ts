@@ -79,7 +79,7 @@ function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMetho
       registerUpload(app, binding, method);
       return;
     case "bidi_streaming":
-      throw new Error(`${binding.method.toString()} cannot be spoken over HTTP/1.1`);
+      throw new Error(`${binding.method.toString()} streams both ways, which HTTP/1.1 cannot do`);
   }
 }
 
