@@ -21,10 +21,7 @@ import { StoreCache, type CachedStore } from "./store-cache.ts";
 export interface SearchOptions {
   /** Timeout in ms of the exact search that follows an index search with too few results. */
   exactTimeoutMs: number;
-  /**
-   * Timeout in ms of the statements of a search call, the wait in the queue included; embedding has its own
-   * timeout.
-   */
+  /** Timeout in ms of one search in the database, from its turn on; embedding and waiting have their own. */
   timeoutMs: number;
   /** Postgres text search configuration of stores that name none, such as "english". */
   textSearchLanguage: string;
@@ -115,14 +112,12 @@ export class Searcher {
     if (store.embedding_count === "0") return { found: searches.map(() => []), tokens: 0 };
     const { vectors, tokens } = isEmbedding ? await embed() : { vectors: [], tokens: 0 };
     const queries = this.#toQueries(store, searches, vectors);
-    const found = await withinDeadline(this.#options.timeoutMs, call.signal, (signal) =>
-      readFresh(
-        this.#database,
-        store.id,
-        (reader, fit) => this.#searchAll(reader, store, queries, { ...call, signal: fit }),
-        (results) => results.every(({ outcome }) => typeof outcome !== "string"),
-        signal,
-      ),
+    const found = await readFresh(
+      this.#database,
+      store.id,
+      (reader, fit) => this.#searchAll(reader, store, queries, { ...call, signal: fit }),
+      (results) => results.every(({ outcome }) => typeof outcome !== "string"),
+      call.signal,
     );
     const bySearch = new Map(searches.map((search) => [search, [] as Findings[]]));
     for (const { search, outcome } of found) {
@@ -140,7 +135,7 @@ export class Searcher {
     queries: readonly { search: Search; query: SearchQuery }[],
     { caller, signal }: SearchCall,
   ): Promise<{ search: Search; outcome: SearchOutcome }[]> {
-    const { exactTimeoutMs } = this.#options;
+    const { exactTimeoutMs, timeoutMs } = this.#options;
     const searching = { pool, settings: searchSettings, exactTimeoutMs };
     let chars = 0;
     return mapConcurrently(
@@ -148,7 +143,9 @@ export class Searcher {
       this.#concurrencyMax,
       async ({ search, query }, fit) => {
         using _ = await this.#queue.acquire(caller, queries, fit);
-        const outcome = await searchStore(searching, this.#database.tables, store, query, fit);
+        const outcome = await withinDeadline(timeoutMs, fit, (signal) =>
+          searchStore(searching, this.#database.tables, store, query, signal),
+        );
         if (typeof outcome !== "string") {
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
           for (const { content, metadata } of outcome.hits)
