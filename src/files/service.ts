@@ -134,17 +134,25 @@ export async function deleteExpiredFiles(
   rowsMax: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const errors = new Map<string, unknown>();
+  // Excluded from the next query: a file that is neither removed nor excluded would be found again at once, a
+  // busy loop.
+  const kept = new Set<string>();
+  const errors: unknown[] = [];
   const removal = { expired: true, signal: AbortSignal.any([signal, AbortSignal.timeout(EXPIRED_BYTES_MS)]) };
-  for (let ids: string[] = []; errors.size < rowsMax;) {
-    ids = await findExpiredFiles(database.pool, database.tables, rowsMax, [...errors.keys()]);
+  for (let ids: string[] = []; kept.size < rowsMax;) {
+    ids = await findExpiredFiles(database.pool, database.tables, rowsMax, [...kept]);
     if (ids.length === 0) break;
     for (const id of ids) {
       if (signal.aborted) return;
-      await removeFile(database, buckets, id, removal).catch((error: unknown) => errors.set(id, error));
+      try {
+        if (!(await removeFile(database, buckets, id, removal))) kept.add(id);
+      } catch (error) {
+        kept.add(id);
+        errors.push(error);
+      }
     }
   }
-  for (const error of errors.values()) throw error;
+  if (errors.length > 0) throw errors[0];
 }
 
 /**

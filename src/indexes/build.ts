@@ -232,17 +232,18 @@ async function forgetNext({ database, pool, signal }: WorkContext, plan: Plan): 
 }
 
 /**
- * Makes searches exact again, then drops every vector index of the store. Does nothing unless the policy is
- * `never`.
+ * Makes searches exact again, then drops every vector index of the store. Does nothing if an index is wanted
+ * again: the policy is not `never`, and the store's dimensions are set.
  */
 export async function removeIndex(context: WorkContext, plan: Plan): Promise<void> {
   const { database, pool, signal } = context;
   const { tables } = database;
-  const isForbidden = await transaction(
+  const isRemoved = await transaction(
     pool,
     async (client) => {
       const locked = await lockPlan(client, tables, plan);
-      if (locked?.index_policy !== "never") return false;
+      if (locked === undefined) return false;
+      if (locked.index_policy !== "never" && locked.dimensions !== null) return false;
       await updateStoreIndex(client, tables, plan, { index_precision: null, index_state: "none" });
       // Recorded as not yet built: if the policy changes back before the DROP, the existing index is reused.
       await updatePlan(client, tables, plan, {
@@ -254,7 +255,7 @@ export async function removeIndex(context: WorkContext, plan: Plan): Promise<voi
     },
     signal,
   );
-  if (!isForbidden) return;
+  if (!isRemoved) return;
   await dropIndexes(context, plan, undefined);
   await forgetNext(context, plan);
 }

@@ -150,9 +150,14 @@ async function pickDue({ database, pool, signal }: WorkContext): Promise<string 
   return rows[0]?.number;
 }
 
-/** Runs steps for one store until none is left or the store must wait. */
+/**
+ * Runs steps for one store until none is left or the store must wait. Throws when the steps make no progress:
+ * the catalog contradicts itself or the tables, and without the backoff of a failure this loop would be a
+ * busy loop.
+ */
 async function work(context: WorkContext, number: string, options: IndexOptions): Promise<void> {
   const { database, pool } = context;
+  const progress = new Progress();
   for (;;) {
     context.signal.throwIfAborted();
     const plan = await cancellable(pool, context.signal, (client) =>
@@ -160,9 +165,43 @@ async function work(context: WorkContext, number: string, options: IndexOptions)
     );
     if (plan === undefined) return;
     const step = nextStep(plan, options);
+    progress.check(step, plan);
     if (step === undefined && (await settle(context, plan, options))) return;
     if (step === "wait") return postpone(context, number, options);
     if (step !== undefined) await take(step, context, plan, options);
+  }
+}
+
+/**
+ * How often one run of `work` may take the same step. Once is the rule; requests that arrive meanwhile make
+ * it a few times.
+ */
+const REPEATS_MAX = 5;
+
+/** Watches the steps of one run of `work` for a lack of progress. */
+class Progress {
+  #previous: string | undefined;
+  readonly #taken = new Map<Step | undefined, number>();
+
+  /**
+   * Call it before a step is taken. Throws when the step before has changed nothing in the store's plan, and
+   * when the same step is due for the (`REPEATS_MAX` + 1)th time, as in a cycle of several steps.
+   */
+  check(step: Step | undefined, plan: Plan): void {
+    // The two ages change by themselves.
+    const state = JSON.stringify({ ...plan, due_ms: 0, ingest_ms: 0 });
+    const times = (this.#taken.get(step) ?? 0) + 1;
+    this.#taken.set(step, times);
+    if (state === this.#previous) throw new NoProgress(`The step before "${step}" changed nothing`, plan);
+    if (times > REPEATS_MAX) throw new NoProgress(`The step "${step}" is due again and again`, plan);
+    this.#previous = state;
+  }
+}
+
+/** The steps for a store make no progress, or the next one is impossible. */
+class NoProgress extends Error {
+  constructor(fault: string, { number, phase }: Plan) {
+    super(`${fault}: the catalog's row ${number}, in phase "${phase}", contradicts the store or its tables.`);
   }
 }
 
@@ -198,6 +237,9 @@ const STATES: Partial<Record<Step, "moving" | "building" | "none">> = {
   build: "building",
 };
 
+/** The steps that need no own table. */
+const WITHOUT_TABLE: ReadonlySet<Step> = new Set<Step>(["drop", "create", "rest"]);
+
 async function take(
   step: Exclude<Step, "wait">,
   context: WorkContext,
@@ -205,6 +247,9 @@ async function take(
   options: IndexOptions,
 ): Promise<void> {
   const { database, pool } = context;
+  // Without an own table `placeTables` names the shared one, which a step would drop, or index, instead.
+  if (plan.own_table === null && !WITHOUT_TABLE.has(step))
+    throw new NoProgress(`The step "${step}" is due without a table`, plan);
   const state = STATES[step];
   if (state !== undefined && plan.current_index === null && plan.index_state !== state)
     await cancellable(pool, context.signal, (client) =>

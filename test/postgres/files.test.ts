@@ -235,6 +235,24 @@ test("expired files are deleted, and others are not", async () => {
   expect(left.map(({ expires_at: at }) => at === null)).toEqual([false, true]);
 });
 
+test("an expired file that the database keeps without an error is tried once in a sweep", async () => {
+  const { id } = await store([noise(10)], undefined, 3600);
+  await pool.query(
+    `update pgquiver_files set expires_at = now() - interval '1 minute';
+     create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
+     create trigger keep before update on pgquiver_files for each row execute function keep()`,
+  );
+  let uses = 0;
+  const count = () => uses++;
+  pool.on("acquire", count);
+  await deleteExpiredFiles(database, buckets, 2, AbortSignal.timeout(5_000));
+  pool.off("acquire", count);
+  expect(uses).toBe(3);
+  await pool.query("drop function keep cascade");
+  await deleteExpiredFiles(database, buckets, 2, signal);
+  expect(await findFile(pool, tables, id)).toBeUndefined();
+});
+
 test("an expired file that cannot be removed keeps no other from it", async () => {
   const files = [];
   for (let index = 0; index < 4; index++) files.push(await store([noise(10)], undefined, 3600));
