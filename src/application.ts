@@ -32,6 +32,7 @@ import { monitorDatabase, monitorEmbedder, monitorIngest, monitorSearches } from
 import type { Database } from "./postgres/database.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/pool.ts";
+import { withWaitBudget } from "./postgres/wait-budget.ts";
 import { searchService } from "./search/service.ts";
 import { Pipeline } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
@@ -41,7 +42,7 @@ import { defineService } from "./wire/call.ts";
 import { createHealth } from "./wire/grpc/health.ts";
 import { createMetrics, type Metrics } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
-import type { Admit, Service } from "./wire/service.ts";
+import type { Admit, Implementation, Service } from "./wire/service.ts";
 
 /** The server, built but not listening, and its shutdown. */
 export interface Application {
@@ -161,7 +162,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   });
   const admit = admitArriving(config.ingest);
   const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
-    defineService(desc, implementation, toServiceError, metrics.observeCall);
+    defineService(desc, boundWaits(desc, implementation), toServiceError, metrics.observeCall);
   return [
     define(VectorStoreService, vectorStoreService(database, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(database, wake)),
@@ -203,6 +204,23 @@ function createSearchQueue({ database, metrics }: Parts): FairQueue {
   });
   monitorSearches(metrics, queue);
   return queue;
+}
+
+/** How long the connections that one unary call needs may be waited for, all together. */
+const CALL_WAIT_MS = 10_000;
+
+/** Gives each unary call a wait budget. Streams have none: a bulk load may wait for each of its transactions. */
+function boundWaits<S extends DescService>(desc: S, implementation: ServiceImpl<S>): ServiceImpl<S> {
+  const bounded: Implementation = {};
+  for (const { methodKind, localName } of desc.methods) {
+    const run = (implementation as Implementation)[localName]?.bind(implementation);
+    if (run === undefined) continue;
+    bounded[localName] =
+      methodKind === "unary"
+        ? (request, context) => withWaitBudget(CALL_WAIT_MS, async () => run(request, context))
+        : run;
+  }
+  return bounded as ServiceImpl<S>;
 }
 
 /**

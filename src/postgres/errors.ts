@@ -119,6 +119,11 @@ export function isAway(error: unknown): boolean {
   return (code !== undefined && NETWORK_CODES.has(code)) || CONNECTION_LOST.has(error.message);
 }
 
+/** The error for a caller that gets no connection, because too many others wait, or after its wait budget. */
+export function exhausted(): Error {
+  return new Error(POOL_EXHAUSTED);
+}
+
 /** Whether the pool was exhausted until the connect timeout. */
 function isExhausted(error: unknown): boolean {
   return error instanceof Error && error.message === POOL_EXHAUSTED;

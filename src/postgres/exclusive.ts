@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
-import pg from "pg";
+import type pg from "pg";
 import { lockKey } from "./advisory.ts";
+import { BoundedPool } from "./bounded-pool.ts";
 import type { Database } from "./database.ts";
 import { BACKGROUND_LOCK_TIMEOUT } from "./pool.ts";
 
@@ -113,14 +114,12 @@ interface Session extends AsyncDisposable {
 export function openSession({ direct, pool: own, kind }: Database): Session {
   const lost = new AbortController();
   if (kind === "embedded") return { pool: own, lost: lost.signal, [Symbol.asyncDispose]: async () => {} };
-  const pool = new pg.Pool({ ...direct, max: 1, idleTimeoutMillis: 0 });
+  const silence = { limitMs: undefined, connectMs: direct?.connectionTimeoutMillis ?? 0 };
+  const pool = new BoundedPool({ ...direct, max: 1, idleTimeoutMillis: 0 }, silence);
   let ended: Promise<void> | undefined;
   let closed = Promise.resolve();
   const end = () => (ended ??= pool.end());
-  // As in pool.ts: an "error" event without a listener would be an uncaught exception.
-  pool.on("error", () => {});
   pool.on("connect", (client) => {
-    client.on("error", () => {});
     closed = new Promise((resolve) => client.once("end", () => resolve()));
   });
   pool.on("remove", () => {

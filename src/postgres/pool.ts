@@ -1,11 +1,12 @@
 import pg from "pg";
+import { BoundedPool } from "./bounded-pool.ts";
 import type { Database } from "./database.ts";
 import { openEmbedded } from "./embedded/embedded.ts";
+import { LIMIT_MARGIN_MS, type SilenceOptions } from "./silence.ts";
 import { SEARCH_SETTINGS } from "./search-settings.ts";
 import type { Tables } from "./tables.ts";
 import { cancellable } from "./transaction.ts";
 import { UnnamedClient } from "./unnamed-client.ts";
-import { onConnect } from "./vector-types.ts";
 
 /** The address of the database, and the limits of its connections and statements. */
 export interface DatabaseOptions {
@@ -43,14 +44,15 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     const description = `the embedded database ${directory === undefined ? "in memory" : `in ${directory}`}`;
     return { pool, probe: pool, tables, kind: "embedded", description, schema: undefined, close };
   }
-  const { schema, config, isBouncer } = readUrl(url, options);
-  const pool = openPool(config);
-  const probe = openPool({ ...config, max: 2 });
+  const { schema, config, silence } = readUrl(url, options);
+  const isBouncer = silence.isBouncer === true;
+  const pool = new BoundedPool(config, silence);
+  const probe = new BoundedPool({ ...config, max: 2 }, silence);
   const { database, host, port } = new pg.Client(config);
   const description = `PostgreSQL at ${host}:${port}, database ${database}`;
   const direct = readDirectUrl({ ...options, schema });
   const close = async () => {
-    await Promise.all([pool.end(), probe.end()]);
+    await Promise.all([pool.close(), probe.close()]);
   };
   const searchSettings = isBouncer ? SEARCH_SETTINGS : undefined;
   return {
@@ -67,17 +69,13 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   };
 }
 
-function openPool(config: pg.PoolConfig): pg.Pool {
-  const pool = new pg.Pool({ ...config, onConnect });
-  // Ignores broken connections: the pool has already removed an idle one, and on a busy one the statement
-  // rejects. An "error" event without a listener would be an uncaught exception.
-  pool.on("error", () => {});
-  pool.on("connect", (client) => client.on("error", () => {}));
-  return pool;
-}
-
-/** Health check: resolves when the database answers within `timeoutMs`, and rejects otherwise. */
+/**
+ * Health check: resolves when the database answers within `timeoutMs`; rejects when it does not, and when no
+ * caller of the pool gets an answer.
+ */
 export async function ping(database: Database, timeoutMs: number): Promise<void> {
+  if (database.pool instanceof BoundedPool && database.pool.isStuck)
+    throw new Error("No caller gets an answer through the connections of the pool.");
   await cancellable(database.probe, AbortSignal.timeout(timeoutMs), (client) => client.query("select 1"));
 }
 
@@ -86,6 +84,22 @@ export async function ping(database: Database, timeoutMs: number): Promise<void>
  * disconnected. Requires PostgreSQL 14 on Linux, macOS or BSD.
  */
 const CONNECTION_CHECK_INTERVAL_MS = 500;
+/**
+ * Timeout of establishing a connection, shorter than that of waiting for one: after a failover, a connection that is still
+ * being made to the old server keeps a place of the pool until then.
+ */
+const CONNECT_MS = 3_000;
+/**
+ * Idle time after which the operating systems of both sides probe a connection. Node sends ten probes, one a second, so
+ * that a dead idle connection is found within 15 s.
+ */
+const KEEP_ALIVE_MS = 5_000;
+/**
+ * When the server gives up on a connection whose other side is silent: it holds the locks of the session, also that of the
+ * index worker, until then. By default a server notices after two hours.
+ */
+const SERVER_KEEP_ALIVE =
+  "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=20000";
 /**
  * `idle_in_transaction_session_timeout`: a transaction idle for longer is a bug; it would hold locks, and its
  * xmin horizon would keep VACUUM from removing dead rows.
@@ -99,7 +113,7 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
 function readUrl(
   url: string,
   options: DatabaseOptions,
-): { schema: string | undefined; config: pg.PoolConfig; isBouncer: boolean } {
+): { schema: string | undefined; config: pg.PoolConfig; silence: SilenceOptions } {
   const [base = "", query = ""] = url.split("?", 2);
   const parameters = new URLSearchParams(query);
   const take = (name: string): string | undefined => {
@@ -110,7 +124,8 @@ function readUrl(
   const schema = take("schema") ?? options.schema;
   const poolMax = Number(take("connection_limit")) || options.poolMax;
   const timeoutsSeconds = [take("pool_timeout"), take("connect_timeout")].map((value) => Number(value) || 0);
-  const connectTimeoutMs = Math.max(...timeoutsSeconds) * 1000 || options.connectTimeoutMs;
+  const ownTimeoutMs = Math.max(...timeoutsSeconds) * 1000;
+  const connectTimeoutMs = ownTimeoutMs || options.connectTimeoutMs;
   const isBouncer = take("pgbouncer") === "true";
   // PgBouncer rejects start-up settings that it does not track, and does not apply those that it ignores to
   // the backends it assigns.
@@ -123,7 +138,15 @@ function readUrl(
   for (const name of ["socket_timeout", "statement_cache_size"]) take(name);
   return {
     schema,
-    isBouncer,
+    silence: {
+      isBouncer,
+      // The operator's own options may allow a statement more time.
+      limitMs:
+        ownOptions?.includes("statement_timeout") === true
+          ? undefined
+          : options.statementTimeoutMs + LIMIT_MARGIN_MS,
+      connectMs: ownTimeoutMs || Math.min(CONNECT_MS, connectTimeoutMs),
+    },
     config: {
       connectionString: parameters.size === 0 ? base : `${base}?${parameters.toString()}`,
       application_name: "pgquiver",
@@ -131,6 +154,7 @@ function readUrl(
       max: poolMax,
       connectionTimeoutMillis: connectTimeoutMs,
       keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
       ...(isBouncer ? { Client: UnnamedClient } : {}),
     },
   };
@@ -171,6 +195,7 @@ function sessionSettings(schema: string | undefined, statementTimeoutMs: number)
     ...path,
     `-c statement_timeout=${statementTimeoutMs}`,
     `-c idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
+    SERVER_KEEP_ALIVE,
     `-c client_connection_check_interval=${CONNECTION_CHECK_INTERVAL_MS}`,
     ...Object.entries(SEARCH_SETTINGS).map(([name, value]) => `-c ${name}=${value}`),
   ];

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
-import { expect, inject, test } from "vitest";
+import { setTimeout as delay } from "node:timers/promises";
+import { describe, expect, inject, test } from "vitest";
 import { reasonOf } from "../../src/errors.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { toServiceError } from "../../src/postgres/errors.ts";
@@ -8,6 +9,7 @@ import { openDatabase, ping } from "../../src/postgres/pool.ts";
 import { SEARCH_SETTINGS } from "../../src/postgres/search-settings.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
+import { withWaitBudget } from "../../src/postgres/wait-budget.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
@@ -82,6 +84,66 @@ test("who waits too long for a connection is told to come back", async () => {
   expect(reasonOf(toServiceError(failure))).toBe("RATE_LIMIT_EXCEEDED");
   for (const client of clients) client.release();
   await expect(pool.query("select 1")).resolves.toMatchObject({ rowCount: 1 });
+});
+
+describe.runIf(native)("the queue for a connection", () => {
+  /** A database with one connection, which is taken. */
+  async function openTaken() {
+    const database = await openTestDatabase();
+    const single = await reopen(database.url, "connection_limit=1");
+    const client = await single.pool.connect();
+    const close = async () => {
+      await single[Symbol.asyncDispose]();
+      await database[Symbol.asyncDispose]();
+    };
+    return { pool: single.pool, client, [Symbol.asyncDispose]: close };
+  }
+  const failureOf = (work: Promise<unknown>) =>
+    work.then(
+      () => undefined,
+      (error: unknown) => reasonOf(toServiceError(error)),
+    );
+
+  test("is bounded in number", async () => {
+    await using taken = await openTaken();
+    const { pool, client } = taken;
+    const waiting = Array.from({ length: 50 }, () => pool.query("select 1"));
+    expect(await failureOf(pool.query("select 1"))).toBe("RATE_LIMIT_EXCEEDED");
+    client.release();
+    await Promise.all(waiting);
+    await pool.query("select 1");
+  });
+
+  test("takes from a call no more than its budget, however often it waits and in how many places", async () => {
+    await using taken = await openTaken();
+    const { pool, client } = taken;
+    const startedAt = performance.now();
+    await withWaitBudget(400, async () => {
+      const both = Promise.all([pool.query("select 1"), pool.query("select 1")]);
+      await delay(200);
+      client.release();
+      await both;
+      const other = await pool.connect();
+      const secondAt = performance.now();
+      expect(await failureOf(pool.query("select 1"))).toBe("RATE_LIMIT_EXCEEDED");
+      expect(performance.now() - secondAt).toBeLessThan(250);
+      expect(await failureOf(pool.query("select 1"))).toBe("RATE_LIMIT_EXCEEDED");
+      other.release();
+    });
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    await pool.query("select 1");
+  });
+
+  test("frees what a call leaves behind of its budget", async () => {
+    await using taken = await openTaken();
+    const { pool, client } = taken;
+    const { left } = await withWaitBudget(50, async () => ({
+      left: delay(100).then(() => pool.query("select 1")),
+    }));
+    await delay(200);
+    client.release();
+    expect(await left).toMatchObject({ rowCount: 1 });
+  });
 });
 
 test.runIf(native)("a session starts with its limits and its name", async () => {

@@ -8,6 +8,8 @@ export interface Relay extends Pick<TestServer, "url" | "address">, AsyncDisposa
   readonly cut: () => void;
   /** Stops forwarding without closing any connection, like a network that drops all packets. */
   readonly hold: () => void;
+  /** Lets new connections through again, as after a failover; those held stay silent. */
+  readonly renew: () => void;
 }
 
 /** Starts a proxy in front of a server. */
@@ -21,6 +23,9 @@ export async function startRelay({ address }: Pick<TestServer, "address">): Prom
   const hold = () => {
     isHeld = true;
     for (const socket of sockets) socket.unpipe().pause();
+  };
+  const renew = () => {
+    isHeld = false;
   };
   const server = createServer((near) => {
     if (isHeld) return void sockets.add(near.on("error", () => {}));
@@ -46,6 +51,7 @@ export async function startRelay({ address }: Pick<TestServer, "address">): Prom
     address: relayed,
     cut,
     hold,
+    renew,
     async [Symbol.asyncDispose]() {
       const closed = once(server, "close");
       server.close();

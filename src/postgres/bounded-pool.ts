@@ -1,0 +1,98 @@
+import { callbackify } from "node:util";
+import pg from "pg";
+import { exhausted } from "./errors.ts";
+import { SilenceWatch, type SilenceOptions } from "./silence.ts";
+import { onConnect } from "./vector-types.ts";
+import { beginWait } from "./wait-budget.ts";
+
+/** Callers that may wait for a connection, per connection of the pool; more are refused at once. */
+const WAITING_PER_CONNECTION = 50;
+
+/** A pool that serves nobody for this long while callers wait is stuck. */
+const STUCK_MS = 8_000;
+
+/** How long `close` waits for the clients in use, and for the server to close the connections. */
+const CLOSE_MS = 3_000;
+
+type ConnectCallback = (
+  error: Error | undefined,
+  client: pg.PoolClient | undefined,
+  done: (release?: boolean | Error) => void,
+) => void;
+
+/**
+ * A pool whose connections are watched for silence, whose queue is bounded in number, and in which a call
+ * waits no longer than its wait budget, however often it needs a connection.
+ */
+export class BoundedPool extends pg.Pool {
+  readonly #watch: SilenceWatch;
+  /** When a caller first had to wait since the last answer of the server; undefined: none had to. */
+  #blockedAt: number | undefined;
+
+  constructor(config: pg.PoolConfig, silence: SilenceOptions) {
+    const watch = new SilenceWatch(config, silence);
+    super({
+      ...config,
+      onConnect,
+      Client: watch.clientClass((config.Client ?? pg.Client) as typeof pg.Client),
+    });
+    this.#watch = watch;
+    // An idle connection that breaks is already out of the pool, and the statement that ran on a busy one
+    // rejects; without a listener either event would end the process.
+    this.on("error", () => {});
+    this.on("connect", (client) => client.on("error", () => {}));
+  }
+
+  /** Whether callers wait for connections although the server has answered nobody for a while. */
+  get isStuck(): boolean {
+    return this.#isBlocked() && performance.now() - (this.#blockedAt ?? Infinity) > STUCK_MS;
+  }
+
+  override connect(): Promise<pg.PoolClient>;
+  override connect(callback: ConnectCallback): void;
+  override connect(callback?: ConnectCallback): Promise<pg.PoolClient> | void {
+    if (callback === undefined) return this.#admit();
+    callbackify(() => this.#admit())((error, client) => {
+      if (error === null) callback(undefined, client, (release) => client.release(release));
+      else callback(error, undefined, () => {});
+    });
+  }
+
+  /** Closes the pool, and destroys the connections that are still in use or open after some seconds. */
+  async close(): Promise<void> {
+    const ended = this.end();
+    const timer = setTimeout(() => this.#watch.destroyAll(), CLOSE_MS);
+    await ended;
+    // `end` does not wait for the server, which holds a session's locks until it has closed the connection.
+    timer.unref();
+  }
+
+  #isBlocked(): boolean {
+    return this.#blockedAt !== undefined && this.#blockedAt > this.#watch.heardAt;
+  }
+
+  async #admit(): Promise<pg.PoolClient> {
+    const isFull = this.idleCount === 0 && this.totalCount >= this.options.max;
+    if (isFull && !this.#isBlocked()) this.#blockedAt = performance.now();
+    if (isFull && this.waitingCount >= WAITING_PER_CONNECTION * this.options.max) throw exhausted();
+    const wait = beginWait();
+    if (wait === undefined) return super.connect();
+    let isLate = false;
+    const client = super.connect().then((given) => {
+      if (isLate) given.release();
+      return given;
+    });
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      isLate = true;
+      late.reject(exhausted());
+    }, wait.leftMs);
+    try {
+      return await Promise.race([client, late.promise]);
+    } finally {
+      clearTimeout(timer);
+      wait.end();
+      client.catch(() => {});
+    }
+  }
+}
