@@ -165,7 +165,7 @@ export class GroupWriter {
     if (missing.length > 0) {
       checkModel(this.#embedder, store);
       const texts = missing.map((row) => row.content);
-      const { vectors } = await this.#embedder.embed(texts, this.#signal);
+      const { vectors } = await this.#embedder.embed(texts, this.#signal, "unbounded");
       for (const [index, row] of missing.entries()) {
         row.vector = vectors[index] as Float32Array;
         row.isEmbedded = true;

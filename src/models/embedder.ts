@@ -5,6 +5,12 @@ export interface Embeddings {
   tokens: number;
 }
 
+/**
+ * How long a caller waits for its turn at a busy provider: `bounded` in number and time, then refused with
+ * RESOURCE_EXHAUSTED; `unbounded` for work in the background, which is few callers and would only try again.
+ */
+export type Patience = "bounded" | "unbounded";
+
 /** An embedding model: converts texts to vectors. */
 export interface Embedder {
   /** Name of the model; recorded in each store that gets vectors of the model. */
@@ -13,7 +19,7 @@ export interface Embedder {
   readonly dimensions: number | undefined;
   /**
    * Embeds texts. Returns exactly one vector per text, all finite and of the same length, or throws. When
-   * `signal` aborts, throws the signal's reason.
+   * `signal` aborts, throws the signal's reason. `patience`: by default `bounded`.
    */
-  embed(texts: readonly string[], signal: AbortSignal): Promise<Embeddings>;
+  embed(texts: readonly string[], signal: AbortSignal, patience?: Patience): Promise<Embeddings>;
 }

@@ -7,7 +7,7 @@ import {
   unavailable,
 } from "../errors.ts";
 import { mapConcurrently, Semaphore } from "../api/concurrency.ts";
-import type { Embedder, Embeddings } from "./embedder.ts";
+import type { Embedder, Embeddings, Patience } from "./embedder.ts";
 
 /** The embedding provider, and the limits of requests to it. */
 export interface OpenAIEmbedderOptions {
@@ -39,7 +39,8 @@ export interface OpenAIEmbedderOptions {
   /** Maximum number of concurrent requests, over all calls of this embedder. */
   concurrency: number;
   /**
-   * Timeout of each attempt, until the last byte of the reply. At most 300,000, the timeout of Node's fetch.
+   * Timeout of each attempt, until the last byte of the reply; the wait of a caller for one of the `concurrency`
+   * requests is taken off. At most 300,000, the timeout of Node's fetch.
    */
   timeoutMs: number;
   /**
@@ -64,6 +65,16 @@ const PROVIDER_TEXT_CHARS_MAX = 500;
 const RETRY_AFTER_DEFAULT_MS = 1_000;
 const RETRY_AFTER_MAX_MS = 60_000;
 
+/**
+ * Callers that may wait per request in flight; more are refused at once. A provider that answers within 0.2 s works off
+ * that many within 13 s.
+ */
+const WAITING_PER_REQUEST = 64;
+/** How long a caller may wait for its turn, in parts of the timeout, so that the rest is enough for the request. */
+const WAIT_SHARE = 1 / 2;
+/** The wait proposed to a caller who was refused because too many others wait. */
+const BUSY_RETRY_AFTER_MS = 5_000;
+
 /** Creates an embedder that calls a provider with OpenAI's API, `POST /embeddings`. */
 export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
   const { dimensions, concurrency, batchTextsMax } = options;
@@ -76,11 +87,18 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
     ...(sendsDimensions && dimensions !== undefined ? { dimensions } : {}),
   };
   const post = createPost(options);
-  const requests = new Semaphore(concurrency);
+  const queue = createQueue(concurrency, options.timeoutMs * WAIT_SHARE);
 
-  async function embedBatch(texts: readonly string[], signal: AbortSignal): Promise<Embeddings> {
-    using _ = await requests.acquire(signal);
-    const reply = await post({ ...settings, input: texts }, signal);
+  async function embedBatch(
+    texts: readonly string[],
+    signal: AbortSignal,
+    patience: Patience,
+  ): Promise<Embeddings> {
+    const startedAt = performance.now();
+    using _ = await queue(signal, patience);
+    const waitedMs = patience === "bounded" ? performance.now() - startedAt : 0;
+    const timeoutMs = Math.ceil(Math.max(options.timeoutMs - waitedMs, options.timeoutMs * WAIT_SHARE));
+    const reply = await post({ ...settings, input: texts }, signal, timeoutMs);
     const embeddings = readReply(reply, texts.length);
     checkLengths(embeddings.vectors, dimensions, model);
     return embeddings;
@@ -89,14 +107,45 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
   return {
     model,
     dimensions,
-    async embed(texts, signal) {
+    async embed(texts, signal, patience = "bounded") {
       const batches = splitTexts(texts, batchTextsMax);
-      const replies = await mapConcurrently(batches, concurrency, embedBatch, signal);
+      const replies = await mapConcurrently(
+        batches,
+        concurrency,
+        (batch, failed) => embedBatch(batch, failed, patience),
+        signal,
+      );
       const vectors = replies.flatMap((reply) => reply.vectors);
       checkLengths(vectors, dimensions, model);
       return { vectors, tokens: replies.reduce((sum, reply) => sum + reply.tokens, 0) };
     },
   };
+}
+
+/** Bounds the requests in flight, and the callers who wait for their turn, in number and in time. */
+function createQueue(
+  concurrency: number,
+  waitMs: number,
+): (signal: AbortSignal, patience: Patience) => Promise<Disposable> {
+  const requests = new Semaphore(concurrency);
+  let waiting = 0;
+  return async (signal, patience) => {
+    if (patience === "unbounded") return requests.acquire(signal);
+    if (waiting >= WAITING_PER_REQUEST * concurrency) throw tooBusy();
+    const late = AbortSignal.timeout(waitMs);
+    waiting++;
+    try {
+      return await requests.acquire(AbortSignal.any([signal, late]));
+    } catch (error) {
+      throw late.aborted && !signal.aborted ? tooBusy() : error;
+    } finally {
+      waiting--;
+    }
+  };
+}
+
+function tooBusy(): Error {
+  return rateLimited("Too many calls wait for the embedding provider.", BUSY_RETRY_AFTER_MS);
 }
 
 /**
@@ -121,7 +170,9 @@ function splitTexts(texts: readonly string[], textsMax: number): string[][] {
 }
 
 /** Creates the function that sends a request, with retries. Failures are thrown as errors of errors.ts. */
-function createPost(options: OpenAIEmbedderOptions): (body: object, signal: AbortSignal) => Promise<unknown> {
+function createPost(
+  options: OpenAIEmbedderOptions,
+): (body: object, signal: AbortSignal, timeoutMs: number) => Promise<unknown> {
   const { apiKey, baseUrl } = options;
   const client = new OpenAI({
     // Every option that the SDK would read from the environment is set: OPENAI_API_KEY may be the key of this
@@ -133,7 +184,6 @@ function createPost(options: OpenAIEmbedderOptions): (body: object, signal: Abor
     webhookSecret: null,
     baseURL: baseUrl,
     logLevel: "off",
-    timeout: options.timeoutMs,
     maxRetries: options.retriesMax,
     defaultHeaders: { "user-agent": "pgquiver", ...(apiKey === "" && { authorization: null }) },
     fetch: (url, init) => fetchWhole(url, init, apiKey),
@@ -142,22 +192,23 @@ function createPost(options: OpenAIEmbedderOptions): (body: object, signal: Abor
   const alternative = bare ? endpointUrl(baseUrl, "/embeddings") : undefined;
   let endpoint = endpointUrl(baseUrl, bare ? "/v1/embeddings" : "/embeddings");
 
-  return async (body, signal) => {
+  return async (body, signal, timeoutMs) => {
+    const request = { body, signal, timeout: timeoutMs };
     const tried = endpoint;
     try {
       // Not `embeddings.create`, which adds `encoding_format: "base64"` and decodes the reply without
       // validation.
-      return await client.post<unknown>(tried, { body, signal });
+      return await client.post<unknown>(tried, request);
     } catch (error) {
       if (alternative === undefined || tried === alternative || !isUnknownUrl(error)) {
-        throw toError(error, options.timeoutMs);
+        throw toError(error, timeoutMs);
       }
       try {
-        const reply = await client.post<unknown>(alternative, { body, signal });
+        const reply = await client.post<unknown>(alternative, request);
         endpoint = alternative;
         return reply;
       } catch (second) {
-        throw toError(isUnknownUrl(second) ? error : second, options.timeoutMs);
+        throw toError(isUnknownUrl(second) ? error : second, timeoutMs);
       }
     }
   };

@@ -135,10 +135,10 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
     get dimensions() {
       return embedder.dimensions;
     },
-    async embed(texts, signal) {
+    async embed(texts, signal, patience) {
       const startedAt = performance.now();
       try {
-        const embeddings = await embedder.embed(texts, signal);
+        const embeddings = await embedder.embed(texts, signal, patience);
         countTexts(texts.length);
         countTokens(embeddings.tokens);
         observe(performance.now() - startedAt);

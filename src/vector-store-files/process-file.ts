@@ -174,7 +174,7 @@ class ChunkWriter {
 
   async #embed(texts: readonly string[], bytes: number): Promise<void> {
     const { embedder } = this.#context;
-    const { vectors } = await embedder.embed(texts, this.#signal);
+    const { vectors } = await embedder.embed(texts, this.#signal, "unbounded");
     this.#dimensions ||= (vectors[0] as Float32Array).length;
     for (const vector of vectors) checkLength(embedder, this.#store, vector.length);
     for (const [index, content] of texts.entries())

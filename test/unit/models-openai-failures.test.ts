@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { KEY, embedderAt, failureOf, never } from "../support/embedder.ts";
@@ -179,5 +180,46 @@ describe("the caller's signal", () => {
     expect(two).toEqual({ status: "rejected", reason });
     expect(three).toMatchObject({ value: { vectors: [vectorOf("third", 8)] } });
     expect(server.requests.map(({ body }) => body.input)).toEqual([["first"], ["third"]]);
+  });
+});
+
+describe("a provider that is too slow for its callers", () => {
+  test("lets a bounded number of them wait, and refuses the others at once", async () => {
+    await using server = await startEmbeddingServer();
+    const answer = Promise.withResolvers<void>();
+    server.always({ until: answer.promise });
+    const embedder = embedderAt(server.url, { concurrency: 1 });
+    const first = embedder.embed(["one"], never);
+    await server.received(1);
+    const startedAt = performance.now();
+    const waiting = Array.from({ length: 64 }, () => embedder.embed(["one"], never));
+    const failure = await failureOf(embedder.embed(["one"], never));
+    expect(failure).toMatchObject({ reason: "RATE_LIMIT_EXCEEDED", retryAfterMs: 5_000 });
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    const background = embedder.embed(["one"], never, "unbounded");
+    answer.resolve();
+    for (const call of [first, ...waiting, background]) expect((await call).vectors).toHaveLength(1);
+  });
+
+  test("takes the wait off the timeout, and refuses those who have waited for half of it", async () => {
+    await using server = await startEmbeddingServer();
+    const answer = Promise.withResolvers<void>();
+    server.next({ until: answer.promise });
+    server.always({ fault: "silence" });
+    const timeoutMs = 2_000;
+    const embedder = embedderAt(server.url, { concurrency: 1, timeoutMs });
+    const startedAt = performance.now();
+    const first = embedder.embed(["one"], never);
+    await server.received(1);
+    const second = failureOf(embedder.embed(["two"], never));
+    const third = failureOf(embedder.embed(["three"], never));
+    await delay(timeoutMs / 4);
+    answer.resolve();
+    await first;
+    expect(await third).toMatchObject({ reason: "RATE_LIMIT_EXCEEDED", retryAfterMs: 5_000 });
+    expect(performance.now() - startedAt).toBeLessThan(0.9 * timeoutMs);
+    expect(await second).toMatchObject({ code: Code.DeadlineExceeded });
+    expect(performance.now() - startedAt).toBeLessThan(1.2 * timeoutMs);
+    expect(server.requests).toHaveLength(2);
   });
 });
