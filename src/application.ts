@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
@@ -48,10 +49,11 @@ import type { Admit, Implementation, Service } from "./wire/service.ts";
 export interface Application {
   server: FastifyInstance;
   /**
-   * Graceful shutdown: reports NOT_SERVING, refuses new connections, waits at most `graceMs` for calls in
-   * flight, then cancels them and closes their connections. The database stays open.
+   * Graceful shutdown: reports NOT_SERVING, goes on for `delayMs` (default 0), so that load balancers notice,
+   * then refuses new connections, waits at most `graceMs` for calls in flight, cancels them and closes their
+   * connections. Returns within two seconds more, whatever hangs. The database stays open.
    */
-  stop: (graceMs: number) => Promise<void>;
+  stop: (graceMs: number, delayMs?: number) => Promise<void>;
 }
 
 /** Interval and timeout of the database's health check. */
@@ -115,22 +117,33 @@ export async function createApplication(
   });
   return {
     server,
-    async stop(graceMs) {
+    async stop(graceMs, delayMs = 0) {
       health.drain();
-      draining.abort();
       const workEnded = Promise.all([indexWorker?.stop(), pipeline.stop(), sweeper.stop()]);
+      await delay(delayMs);
+      draining.abort();
       const closed = server.close();
       const deadline = setTimeout(() => {
         shutdown.abort(cancelled());
         server.server.closeAllConnections();
       }, graceMs);
-      await closed;
-      await workEnded;
+      await atMost(graceMs + CUT_MS, Promise.all([closed, workEnded]));
       clearTimeout(deadline);
-      await buckets.close();
+      await atMost(CUT_MS, buckets.close());
       health.stop();
     },
   };
+}
+
+/** How long calls and work in the background may take to end once they were cut. */
+const CUT_MS = 1_000;
+
+/** Waits for `work`, but not longer: what hangs, such as a statement without an answer, must not keep a shutdown. */
+async function atMost(waitMs: number, work: Promise<unknown>): Promise<void> {
+  const waited = new AbortController();
+  const late = delay(waitMs, undefined, { signal: waited.signal }).catch(() => {});
+  await Promise.race([work, late]);
+  waited.abort();
 }
 
 /** The parts that the services share. */

@@ -80,6 +80,7 @@ export const variables = z.object({
   DATABASE_DIRECT_URL: postgresUrl,
   DATABASE_POOL_MAX: integer(10, 1, 1000),
   DATABASE_STATEMENT_TIMEOUT_SECONDS: integer(60, 1, 3600),
+  DATABASE_WAIT_SECONDS: integer(60, 0, 3600),
   DATABASE_REPLICA_URLS: postgresUrls,
   DATABASE_REPLICA_LAG_SECONDS: integer(5, 1, 300),
   DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),
@@ -110,6 +111,7 @@ export const variables = z.object({
   SEARCH_EXACT_TIMEOUT_SECONDS: integer(10, 1, 3600),
   SEARCH_TIMEOUT_SECONDS: integer(20, 1, 3600),
   TEXT_SEARCH_LANGUAGE: optional.transform((value) => value ?? "english"),
+  SHUTDOWN_DELAY_SECONDS: integer(0, 0, 300),
   SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
   LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),
   LOG_FORMAT: word(["auto", "json", "text"], "auto"),
@@ -192,7 +194,11 @@ export function readConfig(environment: Record<string, string | undefined>) {
       timeoutMs: settings.SEARCH_TIMEOUT_SECONDS * 1000,
       textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,
     },
-    shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1000,
+    shutdown: {
+      delayMs: settings.SHUTDOWN_DELAY_SECONDS * 1000,
+      graceMs: settings.SHUTDOWN_GRACE_SECONDS * 1000,
+    },
+    databaseWaitMs: settings.DATABASE_WAIT_SECONDS * 1000,
     database: readDatabase(settings),
     embedding: readEmbedding(settings),
   };

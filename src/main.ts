@@ -11,10 +11,17 @@ import { createOpenAIEmbedder } from "./models/openai.ts";
 import { findSilence, withoutSecrets } from "./models/reach.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
 import { openConfigured } from "./postgres/open.ts";
+import { untilReached } from "./postgres/reach.ts";
 import { findRemedy } from "./postgres/remedy.ts";
 import { onSignal } from "./signals.ts";
 
 const log = createLogger(readLogConfig(process.env));
+
+/** How long closing the database may take, and everything after the grace, before the process ends anyway. */
+const CLOSE_MS = 1_000;
+const STOP_MARGIN_MS = 4_000;
+/** How long the process may take to end by itself once all has stopped. */
+const LINGER_MS = 1_000;
 
 /** Aborts at the first SIGTERM or SIGINT. */
 const stopping = new AbortController();
@@ -30,7 +37,9 @@ async function main(): Promise<void> {
   const config = readConfig(process.env);
   const report = (message: string) => log.info(message);
   const database = await openConfigured(config.database, report);
-  await migrate(database, report).catch((error: unknown) => {
+  const warn = (message: string) => log.warn(message);
+  const start = () => migrate(database, report);
+  await untilReached(database, config.databaseWaitMs, start, warn).catch((error: unknown) => {
     const remedy = findRemedy(error);
     const message = `Cannot use ${database.description}: ${messageOf(error)}`;
     throw new Error(remedy === undefined ? message : `${message}. ${remedy}`, { cause: error });
@@ -38,10 +47,16 @@ async function main(): Promise<void> {
   const embedder = createEmbedder(config);
   const application = await createApplication(database, embedder, config, log);
   stop = async (signal) => {
-    const graceSeconds = config.shutdownGraceMs / 1000;
-    log.info(`${signal}: finishing the calls in flight, for at most ${graceSeconds} s`);
-    await application.stop(config.shutdownGraceMs);
-    await database.close();
+    const { delayMs, graceMs } = config.shutdown;
+    log.info(`${signal}: finishing the calls in flight, for at most ${(delayMs + graceMs) / 1000} s`);
+    // Whatever hangs, a process that was told to end must end.
+    setTimeout(
+      exit,
+      delayMs + graceMs + STOP_MARGIN_MS,
+      "Ending although not everything has stopped",
+    ).unref();
+    await application.stop(graceMs, delayMs);
+    await database.close(CLOSE_MS);
   };
   database.replicas?.watch(({ description, problem }) => {
     if (problem === undefined) log.info(`Replica: searches use ${description}`);
@@ -113,6 +128,13 @@ async function end(signal: NodeJS.Signals): Promise<void> {
   }
   await stop(signal);
   log.info("Stopped");
+  setTimeout(exit, LINGER_MS, "Ending although a connection or a timer is left").unref();
+}
+
+/** Ends the process in spite of what is left. */
+function exit(reason: string): never {
+  log.warn(reason);
+  process.exit(0);
 }
 
 /** Ends the process with exit code 1, and the reason as the last line of the log in every format. */

@@ -11,7 +11,7 @@ const WAITING_PER_CONNECTION = 50;
 /** A pool that serves nobody for this long while callers wait is stuck. */
 const STUCK_MS = 8_000;
 
-/** How long `close` waits for the clients in use, and for the server to close the connections. */
+/** How long `close` waits by default for the clients in use, and for the server to close the connections. */
 const CLOSE_MS = 3_000;
 
 type ConnectCallback = (
@@ -58,10 +58,10 @@ export class BoundedPool extends pg.Pool {
     });
   }
 
-  /** Closes the pool, and destroys the connections that are still in use or open after some seconds. */
-  async close(): Promise<void> {
+  /** Closes the pool, and destroys the connections that are still in use or open after `withinMs`. */
+  async close(withinMs = CLOSE_MS): Promise<void> {
     const ended = this.end();
-    const timer = setTimeout(() => this.#watch.destroyAll(), CLOSE_MS);
+    const timer = setTimeout(() => this.#watch.destroyAll(), withinMs);
     await ended;
     // `end` does not wait for the server, which holds a session's locks until it has closed the connection.
     timer.unref();

@@ -41,8 +41,11 @@ export interface Database {
    * default schema.
    */
   schema: string | undefined;
-  /** Waits for the clients in use to be released, then closes every connection. */
-  close(): Promise<void>;
+  /**
+   * Waits for the clients in use to be released, at most `withinMs` (default 3 s), then closes every connection.
+   * The embedded database has no such limit.
+   */
+  close(withinMs?: number): Promise<void>;
 }
 
 /** The read replicas of a database. */
@@ -61,7 +64,7 @@ export interface Replicas {
   watch(listener: (state: ReplicaState) => void): void;
   /** Checks every replica now. */
   check(): Promise<void>;
-  close(): Promise<void>;
+  close(withinMs?: number): Promise<void>;
 }
 
 /** The state of a read replica by its last check. */

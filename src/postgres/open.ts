@@ -39,8 +39,8 @@ export async function openConfigured(
   return {
     ...database,
     replicas,
-    async close() {
-      await Promise.all([replicas.close(), database.close()]);
+    async close(withinMs?: number) {
+      await Promise.all([replicas.close(withinMs), database.close(withinMs)]);
     },
   };
 }

@@ -51,8 +51,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const { database, host, port } = new pg.Client(config);
   const description = `PostgreSQL at ${host}:${port}, database ${database}`;
   const direct = readDirectUrl({ ...options, schema });
-  const close = async () => {
-    await Promise.all([pool.close(), probe.close()]);
+  const close = async (withinMs?: number) => {
+    await Promise.all([pool.close(withinMs), probe.close(withinMs)]);
   };
   const searchSettings = isBouncer ? SEARCH_SETTINGS : undefined;
   return {

@@ -100,15 +100,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     }
     return sendError(reply, failure);
   });
-  app.addHook("onRequest", async (request, reply) => {
-    // On the raw response, because Connect's handlers bypass Fastify's reply.
-    reply.raw.setHeader("x-request-id", request.id);
-    if (request.raw.httpVersion === "1.1" && request.headers.host === undefined)
-      throw invalidArgument(undefined, "Missing header: 'Host'.", "INVALID_REQUEST");
-    refuseRepeated(request.raw);
-    clampTimeouts(request.raw.headers);
-    plainGrpcMessage(request, reply);
-  });
+  app.addHook("onRequest", async (request, reply) => prepare(request, reply, health));
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
   let routes: RestRoute[] = [];
@@ -133,6 +125,19 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     app.addHook("onClose", async () => unwatch());
   }
   return app;
+}
+
+/** What every request gets before its route is called: headers of the response, and checks of the request's. */
+function prepare(request: FastifyRequest, reply: FastifyReply, health: Health): void {
+  // On the raw response, because Connect's handlers bypass Fastify's reply.
+  reply.raw.setHeader("x-request-id", request.id);
+  // During a shutdown: a request sent on a kept connection at the moment the server closes it would be reset.
+  if (health.draining && request.raw.httpVersionMajor === 1) reply.raw.setHeader("connection", "close");
+  if (request.raw.httpVersion === "1.1" && request.headers.host === undefined)
+    throw invalidArgument(undefined, "Missing header: 'Host'.", "INVALID_REQUEST");
+  refuseRepeated(request.raw);
+  clampTimeouts(request.raw.headers);
+  plainGrpcMessage(request, reply);
 }
 
 function connectPlugin(options: ServerOptions, authenticate: Authenticate) {

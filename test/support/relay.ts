@@ -12,8 +12,8 @@ export interface Relay extends Pick<TestServer, "url" | "address">, AsyncDisposa
   readonly renew: () => void;
 }
 
-/** Starts a proxy in front of a server. */
-export async function startRelay({ address }: Pick<TestServer, "address">): Promise<Relay> {
+/** Starts a proxy in front of a server, by default on a free port. */
+export async function startRelay({ address }: Pick<TestServer, "address">, relayPort = 0): Promise<Relay> {
   const [host, port] = address.split(":");
   const sockets = new Set<Socket>();
   const cut = () => {
@@ -43,7 +43,7 @@ export async function startRelay({ address }: Pick<TestServer, "address">): Prom
       socket.pipe(other);
     }
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(relayPort, "127.0.0.1");
   await once(server, "listening");
   const relayed = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {

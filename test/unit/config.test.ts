@@ -15,7 +15,8 @@ test("an empty environment serves on loopback, embedded, without a key", () => {
     corsOrigins: [],
     requestBytesMax: 33_554_432,
     expiry: { sweepSeconds: 60, graceSeconds: 86_400 },
-    shutdownGraceMs: 20_000,
+    shutdown: { delayMs: 0, graceMs: 20_000 },
+    databaseWaitMs: 60_000,
     database: { url: undefined, directory: ".pgquiver", poolMax: 10, statementTimeoutMs: 60_000 },
     embedding: undefined,
   });

@@ -6,6 +6,7 @@ import { connect as connectHttp2 } from "node:http2";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from "vitest";
@@ -16,6 +17,7 @@ import { openTestDatabase } from "../support/database.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { jsonClient } from "../support/json.ts";
 import { freePort, ROOT, start } from "../support/process.ts";
+import { startRelay } from "../support/relay.ts";
 import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
@@ -167,7 +169,10 @@ describe("start", () => {
     "says that the database at %s is away, without its password, and ends with 1",
     async (host) => {
       const port = await freePort();
-      const { ended } = start({ DATABASE_URL: `postgresql://ada:secret@${host}:${port}/vectors` });
+      const { ended } = start({
+        DATABASE_URL: `postgresql://ada:secret@${host}:${port}/vectors`,
+        DATABASE_WAIT_SECONDS: "0",
+      });
       const { code, fatal, errors } = await ended;
       expect({ code, errors }).toEqual({ code: 1, errors: "" });
       expect(fatal).toContain(`PostgreSQL at ${host}:${port}, database vectors`);
@@ -290,4 +295,71 @@ describe("stop", () => {
     await expect(inFlight).rejects.toThrow("fetch failed");
     expect(await countAfterRestart(path)).toEqual(counts(0));
   });
+
+  test("serves new connections for the delay, without readiness, so that no request is reset", async () => {
+    const { url, child, ended, send } = await serve({ SHUTDOWN_DELAY_SECONDS: "2" });
+    const agent = new Agent({ keepAlive: true });
+    const [before] = await once(get(`${url}/v1/vector_stores`, { agent }), "response");
+    await text(before);
+    expect(before.headers.connection).toBe("keep-alive");
+    const startedAt = performance.now();
+    child.kill("SIGTERM");
+    // As a load balancer does: requests go on until readiness has failed, each on a new connection.
+    for (let isReady = true; isReady;) {
+      expect(await send("GET", "/v1/vector_stores")).toMatchObject({ status: 200 });
+      isReady = (await fetch(`${url}/readyz`, { headers: { connection: "close" } })).status === 200;
+    }
+    const [during] = await once(get(`${url}/v1/vector_stores`, { agent }), "response");
+    await text(during);
+    expect(during.headers.connection).toBe("close");
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
+    expect(performance.now() - startedAt).toBeGreaterThan(2_000);
+  });
+
+  test.runIf(isNative())("ends within its grace and some seconds while the database is silent", async () => {
+    const at = new URL(String(database["DATABASE_URL"]));
+    const relay = await startRelay({ address: `${at.hostname}:${at.port}` });
+    onTestFinished(() => relay[Symbol.asyncDispose]());
+    at.host = relay.address;
+    const { url, child, ended, send } = await serve({ DATABASE_URL: at.href, SHUTDOWN_GRACE_SECONDS: "1" });
+    await Promise.all(Array.from({ length: 20 }, () => send("GET", "/v1/vector_stores")));
+    relay.hold();
+    const hanging = fetch(`${url}/v1/vector_stores`).catch(() => undefined);
+    const startedAt = performance.now();
+    child.kill("SIGTERM");
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
+    await hanging;
+  });
 });
+
+describe.runIf(isNative())("a database that is away", () => {
+  test("is waited for at the start", async () => {
+    const at = new URL(String(database["DATABASE_URL"]));
+    const address = `${at.hostname}:${at.port}`;
+    const port = await freePort();
+    at.host = `127.0.0.1:${port}`;
+    const { said } = start({ DATABASE_URL: at.href, PORT: "0" });
+    expect(await said(/^Cannot reach/)).toMatch(
+      /database \w+: .*ECONNREFUSED.*\. Trying again for at most 60 s \(DATABASE_WAIT_SECONDS\)$/,
+    );
+    const relay = await startRelay({ address }, port);
+    onTestFinished(() => relay[Symbol.asyncDispose]());
+    await said(/^Ready/);
+  });
+
+  test("ends the start once the wait is over, with 1", async () => {
+    const url = `postgresql://127.0.0.1:${await freePort()}/vectors`;
+    const { messages, ended } = start({ DATABASE_URL: url, DATABASE_WAIT_SECONDS: "1" });
+    expect(await ended).toMatchObject({
+      code: 1,
+      fatal: expect.stringMatching(/^Cannot use .*ECONNREFUSED/),
+    });
+    expect(messages.filter((message) => message.startsWith("Cannot reach")).length).toBeGreaterThan(1);
+  });
+});
+
+/** Whether the tests run on a server. */
+function isNative(): boolean {
+  return inject("template").kind === "postgres";
+}

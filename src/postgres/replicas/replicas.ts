@@ -67,10 +67,10 @@ export async function openReplicas(
       for (const { state } of replicas) if (state.problem !== UNCHECKED) given({ ...state });
     },
     check,
-    async close() {
+    async close(withinMs?: number) {
       clearInterval(timer);
       listener = () => {};
-      await Promise.all(replicas.map((replica) => replica.close()));
+      await Promise.all(replicas.map((replica) => replica.close(withinMs)));
     },
   };
 }
@@ -118,8 +118,8 @@ class WatchedReplica implements Replica {
     return (this.#checking ??= this.#look().finally(() => (this.#checking = undefined)));
   }
 
-  async close(): Promise<void> {
-    await this.#database.close();
+  async close(withinMs?: number): Promise<void> {
+    await this.#database.close(withinMs);
   }
 
   async #look(): Promise<void> {
