@@ -14,6 +14,9 @@ const STUCK_MS = 8_000;
 /** How long `close` waits by default for the clients in use, and for the server to close the connections. */
 const CLOSE_MS = 3_000;
 
+/** How long `close` waits for the clients in use once their connections were destroyed. */
+const SETTLE_MS = 500;
+
 type ConnectCallback = (
   error: Error | undefined,
   client: pg.PoolClient | undefined,
@@ -61,9 +64,13 @@ export class BoundedPool extends pg.Pool {
   /** Closes the pool, and destroys the connections that are still in use or open after `withinMs`. */
   async close(withinMs = CLOSE_MS): Promise<void> {
     const ended = this.end();
-    const timer = setTimeout(() => this.#watch.destroyAll(), withinMs);
-    await ended;
-    // `end` does not wait for the server, which holds a session's locks until it has closed the connection.
+    const { promise: isCut, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => {
+      this.#watch.destroyAll();
+      setTimeout(resolve, SETTLE_MS);
+    }, withinMs);
+    await Promise.race([ended, isCut]);
+    // `end` does not wait for the idle connections to be closed, which on a silent network they never are.
     timer.unref();
   }
 
