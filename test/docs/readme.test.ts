@@ -15,6 +15,7 @@ import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { variables } from "../../src/config.ts";
 import { CHECK_NAMES } from "../../src/diagnostics/diagnose.ts";
 import { REASONS } from "../../src/errors.ts";
+import { portDefaults } from "../../src/wire/port.ts";
 
 const root = join(import.meta.dirname, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
@@ -39,6 +40,13 @@ test("docs/configuration.md gives the defaults of the code where they are number
   const shape = variables.shape as Record<string, { parse: (value: undefined) => unknown }>;
   for (const [, name, value] of rows)
     expect(shape[name as string]?.parse(undefined), name).toBe(Number(value));
+});
+
+test("docs/operations.md lists the limits of the port, and no other", () => {
+  const operations = read("docs/operations.md");
+  const start = operations.indexOf("## What one client may take");
+  const listed = firstColumns(operations.slice(start, operations.indexOf("\n## ", start)));
+  expect(listed.toSorted()).toEqual(Object.keys(portDefaults).toSorted());
 });
 
 test("README's measured numbers are those of bench/README.md", () => {
