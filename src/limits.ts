@@ -7,6 +7,11 @@ export const limits = {
   page_limit_max: 100,
   /** Default of the same: OpenAI's. */
   page_limit_default: 20,
+  /**
+   * Bytes of the items of one page: below the 4 MiB that gRPC clients take by default, so that a page ends
+   * early rather than fails. One item is smaller: 1 MiB of text, 64 KiB of metadata, 64 KiB of vector.
+   */
+  page_bytes_max: 3_145_728,
   /** Results of one search: OpenAI's maximum. */
   search_results_max: 50,
   /** Default of the same: OpenAI's. */

@@ -81,14 +81,36 @@ export function positionOfIdentifier(id: string): Position | undefined {
 
 /**
  * Converts the rows of a page, which are in reading direction, to the fields of a list reply, in list order.
+ * The page ends before its items exceed `page_bytes_max`, with one item at least.
  */
 export function toPage<Row, Item extends { id: string }>(
   page: Page,
   rows: readonly Row[],
   toItem: (row: Row) => Item,
 ) {
-  const data = rows.slice(0, page.limit).map(toItem);
+  const data: Item[] = [];
+  let bytes = 0;
+  for (const row of rows.slice(0, page.limit)) {
+    const item = toItem(row);
+    bytes += estimateBytes(item);
+    if (bytes > limits.page_bytes_max && data.length > 0) break;
+    data.push(item);
+  }
+  const hasMore = rows.length > data.length;
   if (page.backward) data.reverse();
   const ends = data.length === 0 ? {} : { firstId: (data[0] as Item).id, lastId: (data.at(-1) as Item).id };
-  return { object: "list", data, ...ends, hasMore: rows.length > page.limit };
+  return { object: "list", data, ...ends, hasMore };
+}
+
+/** Estimates the encoded size of a message, without encoding it. A float has 4 bytes, other numbers up to 10. */
+function estimateBytes(value: unknown): number {
+  if (typeof value === "string") return Buffer.byteLength(value) + 4;
+  if (Array.isArray(value) && typeof value[0] === "number") return value.length * 4 + 4;
+  if (typeof value !== "object" || value === null) return 10;
+  let bytes = 4;
+  for (const [key, item] of Object.entries(value)) {
+    // The name of the type is not sent; names of fields count because those of JSON objects are sent.
+    if (key !== "$typeName") bytes += key.length + estimateBytes(item);
+  }
+  return bytes;
 }

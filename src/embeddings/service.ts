@@ -55,7 +55,8 @@ function creation(
       return toCreated(id, embedding, row as Pick<Row, "id" | "createdAt">);
     },
 
-    async batchCreateEmbeddings({ vectorStoreId, embeddings }, { signal, values }) {
+    async batchCreateEmbeddings(request, { signal, values }) {
+      const { vectorStoreId, embeddings, includeContent = false } = request;
       if (embeddings.length === 0) throw missingParameter("embeddings");
       checkLength("embeddings", embeddings.length, limits.batch_rows_max);
       const path = (index: number) => `embeddings[${index}].`;
@@ -63,7 +64,9 @@ function creation(
       const rows = await addEmbeddings(database, embedder, vectorStoreId, embeddings, path, key, signal);
       return create(BatchCreateEmbeddingsResponseSchema, {
         object: "embedding.batch",
-        data: rows.map((row, index) => toCreated(vectorStoreId, embeddings[index] as EmbeddingInput, row)),
+        data: rows.map((row, index) =>
+          toCreated(vectorStoreId, includeContent ? (embeddings[index] as EmbeddingInput) : undefined, row),
+        ),
         created: toSeconds(new Date()),
       });
     },
@@ -91,7 +94,13 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
       const store = await requireStore(pool, tables, request.vectorStoreId);
       const includeEmbedding = request.includeEmbedding ?? false;
       const rows = await readPlaced(pool, tables, store, (placed) =>
-        listEmbeddings(pool, placed, store.id, { ...page, after, before, includeEmbedding }),
+        listEmbeddings(pool, placed, store.id, {
+          ...page,
+          after,
+          before,
+          includeEmbedding,
+          bytesMax: limits.page_bytes_max,
+        }),
       );
       return create(
         ListEmbeddingsResponseSchema,
@@ -155,19 +164,18 @@ function embeddingNotFound(storeId: string, id: string) {
   return notFound(`No embedding found with id '${id}' in vector store '${storeId}'.`, "embedding_id");
 }
 
-/** The reply to a creation, without the vector. */
+/** The reply to a creation, without the vector; without `input` also without text and metadata. */
 function toCreated(
   storeId: string,
-  input: Pick<EmbeddingInput, "content" | "metadata">,
+  input: Pick<EmbeddingInput, "content" | "metadata"> | undefined,
   row: Pick<Row, "id" | "createdAt">,
 ): Embedding {
   return create(EmbeddingSchema, {
     id: row.id,
     object: "embedding",
     vectorStoreId: storeId,
-    content: input.content,
-    metadata: input.metadata ?? {},
     createdAt: toSeconds(row.createdAt),
+    ...(input !== undefined && { content: input.content, metadata: input.metadata ?? {} }),
   });
 }
 

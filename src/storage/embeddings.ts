@@ -53,7 +53,8 @@ export async function findTakenIds(
 
 /**
  * Reads a page of embeddings by keyset pagination on the id: at most `rowsMax`, strictly after `after` and
- * before `before` in the list's order. `backward` takes the last rows of the range, in reverse order.
+ * before `before` in the list's order. `backward` takes the last rows of the range, in reverse order. With
+ * `bytesMax` it ends with the first row with which the page exceeds that many bytes.
  */
 export async function listEmbeddings(
   client: Queryable,
@@ -66,6 +67,7 @@ export async function listEmbeddings(
     after?: string | undefined;
     before?: string | undefined;
     includeEmbedding: boolean;
+    bytesMax?: number;
   },
 ): Promise<EmbeddingRow[]> {
   const params: unknown[] = [storeId];
@@ -75,12 +77,27 @@ export async function listEmbeddings(
   if (page.before !== undefined)
     conditions.push(`${tables.id} ${page.descending ? ">" : "<"} $${params.push(page.before)}`);
   const direction = page.descending === page.backward ? "asc" : "desc";
+  const order = `order by ${tables.id} ${direction}`;
+  const rows = `from only ${tables.embeddings} where ${conditions.join(" and ")} ${order} limit $${params.push(page.rowsMax)}`;
+  const selected = columns(tables, page.includeEmbedding);
+  if (page.bytesMax === undefined)
+    return (await client.query<EmbeddingRow>(`select ${selected} ${rows}`, params)).rows;
   const result = await client.query<EmbeddingRow>(
-    `select ${columns(tables, page.includeEmbedding)} from only ${tables.embeddings} where ${conditions.join(" and ")}
-     order by ${tables.id} ${direction} limit $${params.push(page.rowsMax)}`,
+    `select ${selected} from (
+       select *, sum(${bytesOf(tables, page.includeEmbedding)}) over (${order} rows between unbounded preceding and 1 preceding)
+         as preceding_page_bytes
+       from (select * ${rows}) as page
+     ) as page
+     where preceding_page_bytes is null or preceding_page_bytes <= $${params.push(page.bytesMax)} ${order}`,
     params,
   );
   return result.rows;
+}
+
+/** The bytes of a row in a reply, as a SQL expression. Only metadata must be read for it. */
+function bytesOf(tables: Tables, withVector: boolean): string {
+  return `octet_length(${tables.content}) + coalesce(octet_length(${tables.metadata}::text), 0)
+    ${withVector ? `+ coalesce(pg_column_size(${tables.embedding}), 0)` : ""}`;
 }
 
 /**

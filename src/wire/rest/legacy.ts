@@ -5,6 +5,7 @@
  */
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
+import { EmbeddingService } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../../gen/pgquiver/v1/search_pb.ts";
 import { ChunkingStrategySchema } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { checkRange } from "../../api/checks.ts";
@@ -53,6 +54,9 @@ const SHAPES = new Map<unknown, (reply: Json) => Json>([
 export function readLegacy(method: DescMethod, json: Json, values: ContextValues): LegacyRequest {
   if (method === SearchService.method.search) return readSearch(json, values);
   if (method === SearchService.method.batchSearch) return { json, reshape: withMetadataOfAll };
+  // litellm-pgvector's reply repeats what was added; gRPC's does so on request.
+  if (method === EmbeddingService.method.batchCreateEmbeddings)
+    return { json: { ...json, include_content: json["include_content"] ?? true }, reshape: keep };
   const takesChunking = method.input.fields.some(
     ({ message }) => message?.typeName === ChunkingStrategySchema.typeName,
   );
