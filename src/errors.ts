@@ -24,6 +24,7 @@ export const REASONS = {
     "The ingest was opened with other settings, advanced by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is shutting down; resume the ingest.",
   INVALID_API_KEY: "The bearer key is missing or wrong.",
+  FOREIGN_ORIGIN: "A service without keys refuses foreign hosts, and web pages of other origins.",
   NOT_FOUND: "There is no such resource or route.",
   MODEL_NOT_FOUND: "The service is configured for another model.",
   ALREADY_EXISTS: "The id is taken.",
@@ -176,6 +177,11 @@ export function conflict(cause?: unknown): ConnectError {
 /** UNAUTHENTICATED: the bearer key is missing or wrong. */
 export function unauthenticated(message: string): ConnectError {
   return failure(Code.Unauthenticated, "INVALID_API_KEY", message);
+}
+
+/** PERMISSION_DENIED: a web page of another site may have made the request. */
+export function permissionDenied(message: string): ConnectError {
+  return failure(Code.PermissionDenied, "FOREIGN_ORIGIN", message);
 }
 
 /** RESOURCE_EXHAUSTED: the request exceeds a size limit. Final: a retry fails again. */

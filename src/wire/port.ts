@@ -46,6 +46,11 @@ export interface PortOptions {
    * GOAWAY, after which clients connect again. Node refuses streams at 10 MB (`maxSessionMemory`).
    */
   sessionLostBytesMax?: number;
+  /** Minimum bytes of a unary request's body that must arrive in each period of `bodyWindowMs`. */
+  bodyWindowBytesMin?: number;
+  bodyWindowMs?: number;
+  /** Maximum bytes of the body of a gRPC health check, which needs no key. */
+  healthBytesMax?: number;
 }
 
 /** Serves an HTTP/2 stream and returns true; or returns false, and the request handler serves the stream. */
@@ -73,6 +78,10 @@ export const portDefaults: Required<PortOptions> = {
   writePieceBytes: 1 << 14,
   writeStallTimeoutMs: 30_000,
   sessionLostBytesMax: 4 << 20,
+  // 1.6 KiB/s: below any connection that can be used.
+  bodyWindowBytesMin: 1 << 14,
+  bodyWindowMs: 10_000,
+  healthBytesMax: 1_024,
 };
 
 /**
@@ -183,7 +192,7 @@ function serveBoth(
   const toHttp1 = server.listeners(event);
   server.removeAllListeners(event);
   server.maxConnections = bounds.connectionsMax;
-  server.setTimeout(bounds.idleTimeoutMs);
+  endStalled(server, bounds);
 
   const sockets = new Set<Socket>();
   server.on("connection", (socket) => {
@@ -210,6 +219,26 @@ function serveBoth(
       for (const listener of toHttp1) listener.call(server, socket);
     }
   };
+}
+
+/**
+ * Closes HTTP/1.1 connections whose client does not read its reply for `writeStallTimeoutMs`, and those
+ * without any traffic for `idleTimeoutMs`. The timeout of a socket whose kernel buffer takes part of a large
+ * write restarts, so slow clients go on.
+ */
+function endStalled(server: Server, { writeStallTimeoutMs, idleTimeoutMs }: Required<PortOptions>): void {
+  const periodMs = Math.min(writeStallTimeoutMs, idleTimeoutMs);
+  const idle = new WeakMap<Socket, { bytes: number; sinceMs: number }>();
+  server.setTimeout(periodMs, (socket) => {
+    // Between requests Node sets its own timeout, `keepAliveTimeout`.
+    if (socket.timeout !== periodMs || socket.writableLength > 0) return void socket.destroy();
+    const bytes = socket.bytesRead + socket.bytesWritten;
+    const last = idle.get(socket);
+    const sinceMs = last?.bytes === bytes ? last.sinceMs : performance.now() - periodMs;
+    if (performance.now() - sinceMs >= idleTimeoutMs) return void socket.destroy();
+    idle.set(socket, { bytes, sinceMs });
+    socket.setTimeout(periodMs);
+  });
 }
 
 function onClose(server: Server, act: () => void): void {

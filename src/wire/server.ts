@@ -13,8 +13,9 @@ import fastify, {
   type FastifyRequest,
 } from "fastify";
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
-import { invalidArgument } from "../errors.ts";
+import { cancelled, invalidArgument } from "../errors.ts";
 import { createAuthenticator, type Authenticate } from "./auth.ts";
+import { limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
 import {
   httpError,
@@ -32,13 +33,15 @@ import { createGrpc, encodeMessage } from "./grpc/unary.ts";
 import { readCertificates, watchCertificates, type TlsFiles } from "./certificates.ts";
 import { clampTimeouts, refuseRepeated } from "./headers.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
-import { createPortServer, createTlsPortServer, type PortOptions } from "./port.ts";
+import { createPortServer, createTlsPortServer, portDefaults, type PortOptions } from "./port.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
+import { streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
 import type { Service } from "./service.ts";
-import { refuseUnreadable } from "./unreadable.ts";
+import { endSlow, refuseUnreadable } from "./unreadable.ts";
+import { createPageGuard, type RefuseForeign } from "./web-pages.ts";
 
 export interface ServerOptions {
   services: readonly Service[];
@@ -70,7 +73,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     options.apiKeys,
     options.metrics.addCounter("pgquiver_keys_refused_total", "Requests refused for a missing or wrong key."),
   );
-  const grpc = createGrpc({ services, authenticate, requestBytesMax, log });
+  const bounds = { ...portDefaults, ...options.port };
+  const refuseForeign = createPageGuard(options.apiKeys, options.corsOrigins);
+  const grpc = createGrpc({ services, authenticate, refuseForeign, requestBytesMax, rate: bounds, log });
   const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined
@@ -100,7 +105,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     }
     return sendError(reply, failure);
   });
-  app.addHook("onRequest", async (request, reply) => prepare(request, reply, health));
+  app.addHook("onRequest", async (request, reply) => prepare(request, reply, health, refuseForeign));
+  boundBodies(app, services, bounds, log);
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
   let routes: RestRoute[] = [];
@@ -128,7 +134,12 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 }
 
 /** What every request gets before its route is called: headers of the response, and checks of the request's. */
-function prepare(request: FastifyRequest, reply: FastifyReply, health: Health): void {
+function prepare(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  health: Health,
+  refuseForeign: RefuseForeign,
+): void {
   // On the raw response, because Connect's handlers bypass Fastify's reply.
   reply.raw.setHeader("x-request-id", request.id);
   // During a shutdown: a request sent on a kept connection at the moment the server closes it would be reset.
@@ -138,6 +149,26 @@ function prepare(request: FastifyRequest, reply: FastifyReply, health: Health): 
   refuseRepeated(request.raw);
   clampTimeouts(request.raw.headers);
   plainGrpcMessage(request, reply);
+  refuseForeign(request.headers);
+}
+
+/**
+ * Requires a minimum rate of the bodies of unary requests, and bounds the bodies of health checks, the only
+ * ones that are read without a key. Reflection is a stream, which may pause.
+ */
+function boundBodies(
+  app: FastifyInstance,
+  services: readonly Service[],
+  bounds: Required<PortOptions>,
+  log: FastifyBaseLogger,
+): void {
+  const streaming = streamingRoutes(services);
+  app.addHook("onRequest", async ({ raw, method, routeOptions: { url = "" } }, reply) => {
+    const end = () => endSlow(raw, reply.raw, log);
+    if (url.startsWith(`/${HealthService.typeName}/`)) limitBody(raw, bounds.healthBytesMax, end);
+    if (!streaming.has(`${method} ${url}`) && !url.startsWith("/grpc.reflection."))
+      requireBodyRate(raw, bounds, end);
+  });
 }
 
 function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
@@ -230,6 +261,8 @@ function parseJson(app: FastifyInstance): void {
 
 function handled(error: FastifyError, request: FastifyRequest, bytesMax: number): HttpError {
   if (error instanceof ConnectError) return toHttpError(error);
+  // The client has disconnected, or `endSlow` has answered.
+  if (error.code === "ECONNRESET" && request.raw.destroyed) return toHttpError(cancelled(error));
   if (error.code?.startsWith("FST_") && error.statusCode !== undefined && error.statusCode < 500)
     return fromFastify(error, bytesMax);
   request.log.error({ err: error }, "failed");

@@ -1,6 +1,7 @@
 import { STATUS_CODES, type ServerResponse } from "node:http";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
-import type { FastifyBaseLogger } from "fastify";
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from "fastify";
 import { httpError, type HttpError } from "./error.ts";
 import { requestId } from "./request-id.ts";
 import { LINGER_MS } from "./rest/rest.ts";
@@ -36,6 +37,22 @@ export function refuseUnreadable(error: NodeJS.ErrnoException, socket: Socket, l
   // Linger: if the socket is closed while the client still sends, TCP answers with RST, and the client may
   // lose the response.
   setTimeout(() => socket.destroy(), LINGER_MS).unref();
+}
+
+/** Ends a request whose body arrives too slowly: HTTP/1.1 with 408, HTTP/2 by a reset of the stream. */
+export function endSlow(
+  request: FastifyRequest["raw"],
+  response: FastifyReply["raw"],
+  log: FastifyBaseLogger,
+): void {
+  if ("stream" in request) {
+    (request.stream as ServerHttp2Stream).close(constants.NGHTTP2_CANCEL);
+  } else if (!response.writableEnded) {
+    const error = Object.assign(new Error("The body arrived too slowly."), {
+      code: "ERR_HTTP_REQUEST_TIMEOUT",
+    });
+    refuseUnreadable(error, request.socket, log);
+  }
 }
 
 /**

@@ -12,16 +12,21 @@ import {
   unreadable,
 } from "../../errors.ts";
 import type { Authenticate } from "../auth.ts";
+import { requireBodyRate, type BodyRate } from "../body-rate.ts";
 import { callValues } from "../call.ts";
 import { toConnectError } from "../error.ts";
 import { endUpload, type ServeStream } from "../port.ts";
 import { requestId } from "../request-id.ts";
 import type { Implementation, Service } from "../service.ts";
+import type { RefuseForeign } from "../web-pages.ts";
 
 /** Settings of the unary gRPC server. */
 export interface GrpcOptions {
   services: readonly Service[];
   authenticate: Authenticate;
+  refuseForeign: RefuseForeign;
+  /** The minimum rate of request bodies. */
+  rate: BodyRate;
   /** Maximum size of a request message, in bytes. */
   requestBytesMax: number;
   /** Parent of the calls' loggers. */
@@ -73,7 +78,7 @@ async function serve(
   { method, run }: Target,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { authenticate, requestBytesMax, log }: GrpcOptions,
+  { authenticate, refuseForeign, rate, requestBytesMax, log }: GrpcOptions,
 ): Promise<void> {
   const id = requestId(headers["x-request-id"]);
   const body = Promise.withResolvers<Buffer>();
@@ -91,7 +96,9 @@ async function serve(
   stream.on("error", () => {});
   let deadline: NodeJS.Timeout | undefined;
   try {
+    refuseForeign(headers);
     authenticate(headers.authorization);
+    requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
     collectBody(stream, requestBytesMax, body);
     const message = readMessage(method.input, await body.promise);

@@ -1,11 +1,13 @@
-import type { DescMethod } from "@bufbuild/protobuf";
+import { getOption, hasOption, type DescMethod } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { http } from "../../../gen/google/api/annotations_pb.ts";
 import { FileService } from "../../../gen/pgquiver/v1/files_pb.ts";
 import { IngestService } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import type { Service } from "../service.ts";
 import { applyRange, sendContent } from "./download.ts";
 import { readForm } from "./multipart.ts";
 import { NDJSON_TYPES, readIngest } from "./ndjson.ts";
+import { parsePath } from "./path.ts";
 
 /** How an HTTP body is converted to the messages of a client-streaming RPC. */
 export interface UploadBinding {
@@ -55,4 +57,23 @@ export function checkBindings(services: readonly Service[]): void {
     if (kind !== method.methodKind)
       throw new Error(`${method.toString()} is ${method.methodKind}, but its binding is ${kind}`);
   }
+}
+
+/**
+ * The URLs of RPCs whose requests are streams, as Fastify spells them: `POST /v1/files`. Their bodies may
+ * pause, and have limits of their own.
+ */
+export function streamingRoutes(services: readonly Service[]): ReadonlySet<string> {
+  const routes = new Set<string>();
+  for (const method of services.flatMap(({ desc }) => desc.methods)) {
+    if (method.methodKind !== "client_streaming" && method.methodKind !== "bidi_streaming") continue;
+    routes.add(`POST /${method.parent.typeName}/${method.name}`);
+    if (!hasOption(method, http)) continue;
+    const rule = getOption(method, http);
+    for (const { pattern } of [rule, ...rule.additionalBindings]) {
+      if (pattern.case !== undefined && pattern.case !== "custom")
+        routes.add(`${pattern.case.toUpperCase()} ${parsePath(pattern.value).route}`);
+    }
+  }
+  return routes;
 }

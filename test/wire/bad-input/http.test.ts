@@ -231,13 +231,13 @@ describe("bytes that are no request", () => {
     expect(headers.get("content-length")).toBe(String(Buffer.byteLength(text)));
   }
 
-  const start = "POST /v1/vector_stores HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+  const start = "POST /v1/vector_stores HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
 
   test.each([
     ["nonsense\r\n\r\n", /HTTP/],
-    ["NONSENSE / HTTP/1.1\r\nhost: x\r\n\r\n", /method/],
+    ["NONSENSE / HTTP/1.1\r\nhost: localhost\r\n\r\n", /method/],
     ["GET / HTTP/9.9\r\n\r\n", /version/],
-    ["GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n", /char/],
+    ["GET /\0 HTTP/1.1\r\nhost: localhost\r\n\r\n", /char/],
     [`${start}content-length: much\r\n\r\n`, /Content-Length/],
     [`${start}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`, /Content-Length/],
     [`${start}transfer-encoding: chunked\r\n\r\nx\r\n`, /chunk/],
@@ -246,7 +246,7 @@ describe("bytes that are no request", () => {
   });
 
   test.each([20_000, 20_000_000])("%i bytes of headers are refused", async (length) => {
-    const bytes = `GET / HTTP/1.1\r\nhost: x\r\nx: ${"y".repeat(length)}\r\n\r\n`;
+    const bytes = `GET / HTTP/1.1\r\nhost: localhost\r\nx: ${"y".repeat(length)}\r\n\r\n`;
     expectRefusal(await exchange(bytes), 431, "The headers of the request are too large.");
   });
 
@@ -259,7 +259,7 @@ describe("bytes that are no request", () => {
       "content-type": "application/x-ndjson",
     });
     const socket = connectTcp(Number(new URL(server.url).port), "127.0.0.1");
-    socket.write("GET /v1/vector_stores/long/embeddings/export HTTP/1.1\r\nhost: x\r\n\r\n");
+    socket.write("GET /v1/vector_stores/long/embeddings/export HTTP/1.1\r\nhost: localhost\r\n\r\n");
     await once(socket, "readable");
     socket.write("nonsense\r\n\r\n");
     const answer = await readText(socket);
@@ -276,7 +276,7 @@ describe("bytes that are no request", () => {
 
   test("an expectation that nobody knows is passed over", async () => {
     const answer = await exchange(
-      "GET /livez HTTP/1.1\r\nhost: x\r\nexpect: wonders\r\nconnection: close\r\n\r\n",
+      "GET /livez HTTP/1.1\r\nhost: localhost\r\nexpect: wonders\r\nconnection: close\r\n\r\n",
     );
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
   });
