@@ -8,9 +8,10 @@ import {
 } from "@bufbuild/protobuf/wkt";
 import { WireType } from "@bufbuild/protobuf/wire";
 import { IngestRequestSchema, IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { checkLength } from "../api/checks.ts";
+import { ProtobufCursor } from "../api/protobuf-cursor.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { ProtobufCursor } from "./protobuf-cursor.ts";
 
 /** Protobuf's largest field number, 2^29 - 1: a placeholder that no message of ours uses. */
 const SPARE_NUMBER = 536_870_911;
@@ -67,21 +68,30 @@ export interface RowPlace {
 }
 
 /**
- * Decodes an IngestBatch without decoding its rows. Throws INVALID_ARGUMENT when the encoding is malformed.
+ * Decodes an IngestBatch without decoding its rows. Throws INVALID_ARGUMENT when the encoding is malformed, or has more
+ * rows than a batch may have.
  */
 export function decodeBatch({ buffer: memory, byteOffset, length }: Uint8Array): BatchBytes {
   const buffer = Buffer.from(memory, byteOffset, length);
   const batch: BatchBytes = { seq: 0n, buffer, rows: [] };
-  const cursor = new ProtobufCursor(buffer, 0, buffer.length);
+  const cursor = new ProtobufCursor(buffer, 0, buffer.length, malformed);
+  let count = 0;
   while (cursor.next()) {
     if (cursor.is(1, WireType.Varint)) batch.seq = BigInt.asIntN(64, cursor.uint64());
     else if (cursor.is(2, WireType.LengthDelimited)) {
       const end = cursor.startMessage();
-      batch.rows.push({ start: cursor.position, end });
+      // An empty row is two bytes: a message of 32 MiB could have 16 million of them.
+      if (++count <= limits.batch_rows_max) batch.rows.push({ start: cursor.position, end });
       cursor.position = end;
     } else cursor.skip();
   }
+  checkLength("batch.rows", count, limits.batch_rows_max);
   return batch;
+}
+
+/** INVALID_ARGUMENT for bytes that are not a valid protobuf encoding. */
+function malformed() {
+  return invalidArgument("batch", "Invalid 'batch': the protobuf encoding is malformed.", "INVALID_REQUEST");
 }
 
 /** A decoded EmbeddingInput. */
@@ -107,21 +117,23 @@ export function emptyRow(): RowBytes {
  * once. When it throws, the row has what came before the fault.
  */
 export function decodeRow(buffer: Buffer, { start, end }: RowPlace, row: RowBytes): void {
-  const cursor = new ProtobufCursor(buffer, start, end);
+  const cursor = new ProtobufCursor(buffer, start, end, malformed);
+  // Protobuf allows a packed field to be split into several pieces, or to be sent unpacked.
+  const pieces: Uint8Array[] = [];
+  let numbers = 0;
   while (cursor.next()) {
     if (cursor.is(1, WireType.LengthDelimited)) row.id = cursor.text();
     else if (cursor.is(2, WireType.LengthDelimited)) row.content = cursor.text();
-    else if (cursor.is(3, WireType.LengthDelimited)) row.vector = append(row.vector, cursor.bytes());
-    else if (cursor.is(3, WireType.Bit32)) row.vector = append(row.vector, cursor.fixed(4));
-    else if (cursor.is(4, WireType.LengthDelimited)) row.metadata = decodeStruct(cursor, 1);
+    else if (cursor.is(3, WireType.LengthDelimited) || cursor.is(3, WireType.Bit32)) {
+      const piece = cursor.wireType === (WireType.Bit32 as number) ? cursor.fixed(4) : cursor.bytes();
+      numbers += piece.length / 4;
+      if (numbers <= limits.dimensions_max && piece.length > 0) pieces.push(piece);
+    } else if (cursor.is(4, WireType.LengthDelimited)) row.metadata = decodeStruct(cursor, 1);
     else if (cursor.is(5, WireType.Varint)) row.createdAt = BigInt.asIntN(64, cursor.uint64());
     else cursor.skip();
   }
-}
-
-/** Concatenates: protobuf allows a packed field to be split into several pieces, or to be sent unpacked. */
-function append(known: Uint8Array, piece: Uint8Array): Uint8Array {
-  return known.length === 0 ? piece : Buffer.concat([known, piece]);
+  checkLength("embedding", Math.ceil(numbers), limits.dimensions_max);
+  row.vector = pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces);
 }
 
 /**
@@ -161,8 +173,14 @@ function joinFields(
   cursor.within(() => {
     if (!cursor.is(1, WireType.LengthDelimited)) cursor.skip();
     else json += json === open ? decode() : `,${decode()}`;
+    if (json.length > limits.metadata_bytes_max) throw tooLarge();
   });
   return json + close;
+}
+
+function tooLarge() {
+  const message = `Invalid 'metadata': too large. Expected at most ${limits.metadata_bytes_max} bytes of JSON.`;
+  return invalidArgument("metadata", message, "STRING_ABOVE_MAX_LENGTH");
 }
 
 /** google.protobuf.Value: null_value 1, number_value 2, string_value 3, bool_value 4, struct_value 5, list_value 6. */

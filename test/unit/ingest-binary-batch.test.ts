@@ -58,6 +58,27 @@ test("takes floats packed in one piece, in several, and one by one", () => {
   expect(decode(several.finish()).floats).toEqual([1, 2, 3, 4, 5]);
 });
 
+test("puts numbers together that come one by one in time that grows with their number only", () => {
+  const floats = (count: number) => Buffer.from("1d0000803f".repeat(count), "hex");
+  expect(decode(floats(16_000)).floats).toHaveLength(16_000);
+  // A copy for each of them would be 1.4 TB.
+  expect(() => decode(floats(600_000))).toThrow("Invalid 'embedding': array too long.");
+});
+
+test("refuses more rows than a batch may have, and metadata that is too large, while it reads", () => {
+  const rows = (count: number) => Buffer.from("1200".repeat(count), "hex");
+  expect(decodeBatch(rows(10_000)).rows).toHaveLength(10_000);
+  expect(() => decodeBatch(rows(10_001))).toThrow("Invalid 'batch.rows': array too long.");
+  const values = Buffer.from("0a00".repeat(20_000), "hex");
+  const writer = new BinaryWriter();
+  writer.tag(4, WireType.LengthDelimited).fork();
+  writer.tag(1, WireType.LengthDelimited).fork();
+  writer.tag(2, WireType.LengthDelimited).fork();
+  writer.tag(6, WireType.LengthDelimited).bytes(values);
+  writer.join().join().join();
+  expect(() => decode(writer.finish())).toThrow("Invalid 'metadata': too large.");
+});
+
 test("passes fields by that it does not know", () => {
   const writer = new BinaryWriter();
   writer.tag(99, WireType.Varint).uint32(1);

@@ -1,45 +1,57 @@
 import { isUtf8 } from "node:buffer";
 import { WireType } from "@bufbuild/protobuf/wire";
-import { invalidArgument } from "../errors.ts";
-
 /**
  * A pull parser of the protobuf wire format (https://protobuf.dev/programming-guides/encoding). Nested
  * messages are read in place, without an object or view per message: for small messages the allocation costs
- * more than the parsing. Malformed input throws INVALID_ARGUMENT.
+ * more than the parsing. Malformed input throws what `malformed` makes.
  */
 export class ProtobufCursor {
   readonly buffer: Buffer;
   position: number;
+  /** Number and wire type of the current field. */
+  field = 0;
+  wireType = WireType.Varint as number;
   #end: number;
-  #field = 0;
-  #wireType = WireType.Varint as number;
+  readonly #malformed: () => Error;
 
-  constructor(buffer: Buffer, start: number, end: number) {
+  constructor(buffer: Buffer, start: number, end: number, malformed: () => Error) {
     this.buffer = buffer;
     this.position = start;
     this.#end = end;
+    this.#malformed = malformed;
   }
 
   /** Reads the tag of the message's next field; false at the end of the message. */
   next(): boolean {
     if (this.position >= this.#end) return false;
     const tag = this.#uint32();
-    this.#field = tag >>> 3;
-    this.#wireType = tag & 7;
-    if (this.#field === 0) throw malformed();
+    this.field = tag >>> 3;
+    this.wireType = tag & 7;
+    if (this.field === 0) throw this.#malformed();
     return true;
   }
 
   /** Whether the current field has this number and wire type. */
   is(field: number, wireType: WireType): boolean {
-    return this.#field === field && this.#wireType === (wireType as number);
+    return this.field === field && this.wireType === (wireType as number);
   }
 
   /** Reads a nested message: calls `read`, which must consume the field, for each of the message's fields. */
   within(read: () => void): void {
+    const outer = this.enter();
+    while (this.next()) read();
+    this.leave(outer);
+  }
+
+  /** Enters the current field, a nested message, and returns what `leave` needs when `next` has returned false. */
+  enter(): number {
     const outer = this.#end;
     this.#end = this.startMessage();
-    while (this.next()) read();
+    return outer;
+  }
+
+  /** Leaves the nested message that `enter` entered. */
+  leave(outer: number): void {
     this.#end = outer;
   }
 
@@ -53,7 +65,7 @@ export class ProtobufCursor {
     const end = this.startMessage();
     const text = this.buffer.toString("utf8", this.position, end);
     // Node decodes invalid UTF-8 to U+FFFD, but a valid text may contain U+FFFD: only then check the bytes.
-    if (text.includes("\uFFFD") && !isUtf8(this.buffer.subarray(this.position, end))) throw malformed();
+    if (text.includes("\uFFFD") && !isUtf8(this.buffer.subarray(this.position, end))) throw this.#malformed();
     this.position = end;
     return text;
   }
@@ -82,14 +94,14 @@ export class ProtobufCursor {
       value |= BigInt(byte & 0x7f) << shift;
       if (byte < 0x80) return BigInt.asUintN(64, value);
     }
-    throw malformed();
+    throw this.#malformed();
   }
 
   /** Skips the current field: protobuf requires readers to ignore unknown fields. */
   skip(): void {
-    switch (this.#wireType) {
+    switch (this.wireType) {
       case WireType.Varint:
-        this.uint64();
+        this.#skipVarint();
         return;
       case WireType.Bit64:
         this.position = this.#checked(this.position + 8);
@@ -102,8 +114,12 @@ export class ProtobufCursor {
         return;
       default:
         // Wire types 3 and 4, groups, are not part of proto3; 6 and 7 are undefined.
-        throw malformed();
+        throw this.#malformed();
     }
+  }
+
+  #skipVarint(): void {
+    for (let length = 1; this.#byte() >= 0x80; length++) if (length === 10) throw this.#malformed();
   }
 
   #uint32(): number {
@@ -113,21 +129,16 @@ export class ProtobufCursor {
       value |= (byte & 0x7f) << shift;
       if (byte < 0x80) return value >>> 0;
     }
-    throw malformed();
+    throw this.#malformed();
   }
 
   #byte(): number {
-    if (this.position >= this.#end) throw malformed();
+    if (this.position >= this.#end) throw this.#malformed();
     return this.buffer[this.position++] as number;
   }
 
   #checked(position: number): number {
-    if (position > this.#end) throw malformed();
+    if (position > this.#end) throw this.#malformed();
     return position;
   }
-}
-
-/** INVALID_ARGUMENT for bytes that are not a valid protobuf encoding. */
-export function malformed() {
-  return invalidArgument("batch", "Invalid 'batch': the protobuf encoding is malformed.", "INVALID_REQUEST");
 }
