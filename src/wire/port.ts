@@ -10,6 +10,7 @@ import {
 import { createServer as createHttpsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { SecureContextOptions } from "node:tls";
+import { boundAddresses } from "./addresses.ts";
 import { boundWrites } from "./http2-writes.ts";
 
 /** Limits of a port's connections. Every field has a default in `portDefaults`. */
@@ -28,6 +29,8 @@ export interface PortOptions {
   headerBytesMax?: number;
   /** Maximum number of open connections; more are closed at once. */
   connectionsMax?: number;
+  /** Maximum number of open connections of one address; more are closed at once. */
+  connectionsPerAddressMax?: number;
   /** Maximum number of concurrent streams of an HTTP/2 session; clients queue further requests. */
   streamsMax?: number;
   /** HTTP/2 flow-control window of a stream: bytes a client may send ahead of the handler. */
@@ -51,6 +54,12 @@ export interface PortOptions {
   bodyWindowMs?: number;
   /** Maximum bytes of the body of a gRPC health check, which needs no key. */
   healthBytesMax?: number;
+  /**
+   * Rate limit of stream resets by the client of an HTTP/2 session (rapid reset attack, CVE-2023-44487): burst,
+   * and resets per second. Beyond it the session ends by GOAWAY.
+   */
+  streamResetBurst?: number;
+  streamResetRate?: number;
 }
 
 /** Serves an HTTP/2 stream and returns true; or returns false, and the request handler serves the stream. */
@@ -68,6 +77,8 @@ export const portDefaults: Required<PortOptions> = {
   keepAliveTimeoutMs: 72_000,
   headerBytesMax: 16_384,
   connectionsMax: 10_000,
+  // Half of all: one client leaves room for others, and a proxy, whose address all its clients have, enough.
+  connectionsPerAddressMax: 5_000,
   // The minimum recommended by RFC 9113, 6.5.2. Streams times stream window bound the memory of one session.
   streamsMax: 100,
   // Measured upload at a round-trip time of 10 ms: 526 rows/s with HTTP/2's default windows of 64 KiB, 488
@@ -82,13 +93,10 @@ export const portDefaults: Required<PortOptions> = {
   bodyWindowBytesMin: 1 << 14,
   bodyWindowMs: 10_000,
   healthBytesMax: 1_024,
+  // Twice `streamsMax`: a client may cancel all its calls at once, and those that follow.
+  streamResetBurst: 200,
+  streamResetRate: 100,
 };
-
-/**
- * Rate limit of stream resets per session (rapid reset attack, CVE-2023-44487): burst, and resets per second.
- */
-const streamResetBurst = 1_000;
-const streamResetRate = 100;
 
 /**
  * Polling interval of `endUpload`: Node has no event for sent trailers, which a client that does not read
@@ -182,6 +190,8 @@ function serveBoth(
   const toRequest = http2.listeners("stream");
   http2.removeAllListeners("stream");
   http2.on("stream", (stream, headers, ...rest) => {
+    // Reset already, by bytes that arrived together with its headers (rapid reset): nobody wants an answer.
+    if (stream.closed || stream.destroyed) return;
     if (serveStream(stream, headers)) return;
     stream.once("wantTrailers", () => setImmediate(endUpload, stream));
     for (const listener of toRequest) listener.call(http2, stream, headers, ...rest);
@@ -192,6 +202,7 @@ function serveBoth(
   const toHttp1 = server.listeners(event);
   server.removeAllListeners(event);
   server.maxConnections = bounds.connectionsMax;
+  boundAddresses(server, bounds.connectionsPerAddressMax);
   endStalled(server, bounds);
 
   const sockets = new Set<Socket>();
@@ -286,8 +297,8 @@ function createSessions(bounds: Required<PortOptions>): Http2Server {
       maxConcurrentStreams: bounds.streamsMax,
       maxHeaderListSize: bounds.headerBytesMax,
     },
-    streamResetBurst,
-    streamResetRate,
+    streamResetBurst: bounds.streamResetBurst,
+    streamResetRate: bounds.streamResetRate,
   });
   server.on("session", (session) => boundSession(session, bounds));
   return server;

@@ -9,6 +9,7 @@ import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
 import { EncodingFormat } from "../../../gen/pgquiver/v1/models_pb.ts";
 import { estimateJsonLength } from "../../api/json-length.ts";
 import { cancelled, invalidArgument, rateLimited } from "../../errors.ts";
+import { AddressCount } from "../addresses.ts";
 import { callValues } from "../call.ts";
 import { sendError, unsupportedType } from "../error.ts";
 import type { Implementation, Service } from "../service.ts";
@@ -36,7 +37,7 @@ export function registerRest(app: FastifyInstance, services: readonly Service[])
   checkBindings(services);
   const routes: RestRoute[] = [];
   for (const { desc, implementation, uploadsMax = Infinity } of services) {
-    const uploads = { open: 0, max: uploadsMax };
+    const uploads = { open: 0, max: uploadsMax, byAddress: new AddressCount() };
     for (const method of desc.methods) {
       if (!hasOption(method, http)) continue;
       const rule = getOption(method, http);
@@ -63,7 +64,7 @@ interface Binding {
   path: PathTemplate;
   run: Implementation[string];
   /** Number of open uploads of the service, and its maximum. */
-  uploads: { open: number; max: number };
+  uploads: { open: number; max: number; byAddress: AddressCount };
 }
 
 function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
@@ -151,7 +152,9 @@ async function answerUpload(
   const { types, read } = upload;
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
   if (!types.includes(type)) return sendError(reply, unsupportedType(String(types[0])));
-  if (uploads.open >= uploads.max)
+  // Half of the uploads are left to other addresses.
+  const isFull = uploads.open >= uploads.max;
+  if (isFull || !uploads.byAddress.tryAdd(request.ip, Math.max(1, Math.ceil(uploads.max / 2))))
     throw rateLimited("Too many uploads at the moment: try again later.", 1000);
   const messages = read(request);
   let output: Message;
@@ -160,6 +163,7 @@ async function answerUpload(
     output = (await run(messages as never, restContext(method, request, reply))) as Message;
   } finally {
     uploads.open--;
+    uploads.byAddress.remove(request.ip);
     // Not awaited: a generator returns only after its pending read, which may wait for a slow client.
     void messages.return(undefined).catch(() => {});
   }

@@ -1,0 +1,105 @@
+import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
+import { connect, type AddressInfo, type Socket } from "node:net";
+import { text } from "node:stream/consumers";
+import { expect, onTestFinished, test } from "vitest";
+import { createPortServer, type PortOptions } from "../../src/wire/port.ts";
+
+/** Starts a server that counts the requests that reach its handler. */
+async function start(options: PortOptions = {}) {
+  const handled: string[] = [];
+  const server = createPortServer((request, response) => {
+    handled.push(request.url ?? "");
+    response.end("ok");
+  }, options);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { server, handled, port: (server.address() as AddressInfo).port };
+}
+
+async function open(port: number, host = "127.0.0.1", localAddress = "127.0.0.1"): Promise<Socket> {
+  const socket = connect({ port, host, localAddress });
+  socket.on("error", () => {});
+  onTestFinished(() => void socket.destroy());
+  await once(socket, "connect");
+  return socket;
+}
+
+const HEADERS = 1;
+const RST_STREAM = 3;
+const SETTINGS = 4;
+const GOAWAY = 7;
+
+function frame(type: number, flags: number, stream: number, payload: readonly number[] = []): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, Buffer.from(payload)]);
+}
+
+const preface = Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(SETTINGS, 0, 0)]);
+/** HPACK of `:method GET`, `:scheme http`, `:path /` and `:authority a`. */
+const get = [0x82, 0x86, 0x84, 0x01, 1, 0x61];
+
+/** Opens and resets streams, all in one write. */
+function rapidReset(streams: number): Buffer {
+  const CANCEL = [0, 0, 0, 8];
+  const frames = Array.from({ length: streams }, (_, index) => [
+    frame(HEADERS, 5, 2 * index + 1, get),
+    frame(RST_STREAM, 0, 2 * index + 1, CANCEL),
+  ]);
+  return Buffer.concat([preface, ...frames.flat()]);
+}
+
+/** Whether a GOAWAY is among the frames. */
+function hasGoaway(bytes: Buffer): boolean {
+  for (let at = 0; at + 9 <= bytes.length; at += 9 + bytes.readUIntBE(at, 3))
+    if (bytes[at + 3] === GOAWAY) return true;
+  return false;
+}
+
+test("a stream that is reset with the bytes that open it costs no request", async () => {
+  const { handled, port } = await start();
+  const socket = await open(port);
+  const last = frame(HEADERS, 5, 1_001, get);
+  socket.write(Buffer.concat([rapidReset(150), last]));
+  await expect.poll(() => handled.length).toBeGreaterThan(0);
+  expect(handled.length).toBeLessThan(20);
+});
+
+test("a client that resets more streams than streamResetBurst gets GOAWAY, and others are answered", async () => {
+  const { port } = await start({ streamResetBurst: 50, streamResetRate: 10 });
+  const socket = await open(port);
+  const received: Buffer[] = [];
+  socket.on("data", (chunk: Buffer) => received.push(chunk));
+  socket.write(rapidReset(1_000));
+  await once(socket, "close");
+  expect(hasGoaway(Buffer.concat(received))).toBe(true);
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  onTestFinished(() => session.destroy());
+  expect(await text(session.request({}))).toBe("ok");
+});
+
+test("connections of one address beyond its limit are closed, those of others are not", async () => {
+  const { port } = await start({ connectionsPerAddressMax: 2 });
+  const first = await open(port);
+  await open(port);
+  const third = await open(port);
+  third.resume();
+  await once(third, "close");
+  const request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+  const other = await open(port, "127.0.0.1", "127.0.0.2");
+  other.write(request);
+  expect(await text(other)).toMatch(/ok$/);
+  first.write(request);
+  expect(await text(first)).toMatch(/ok$/);
+  const again = await open(port);
+  again.write(request);
+  expect(await text(again)).toMatch(/ok$/);
+});
