@@ -27,6 +27,8 @@ export interface PortOptions {
   keepAliveTimeoutMs?: number;
   /** Maximum size in bytes of a request's headers, for HTTP/1.1 and HTTP/2. */
   headerBytesMax?: number;
+  /** Age in ms at which a connection is closed as soon as its open requests have ended. */
+  connectionAgeMaxMs?: number;
   /** Maximum number of open connections; more are closed at once. */
   connectionsMax?: number;
   /** Maximum number of open connections of one address; more are closed at once. */
@@ -76,6 +78,8 @@ export const portDefaults: Required<PortOptions> = {
   // could send a request on a connection that the server is closing.
   keepAliveTimeoutMs: 72_000,
   headerBytesMax: 16_384,
+  // Clients connect again, to a new replica where there is one.
+  connectionAgeMaxMs: 3_600_000,
   connectionsMax: 10_000,
   // Half of all: one client leaves room for others, and a proxy, whose address all its clients have, enough.
   connectionsPerAddressMax: 5_000,
@@ -204,6 +208,7 @@ function serveBoth(
   server.maxConnections = bounds.connectionsMax;
   boundAddresses(server, bounds.connectionsPerAddressMax);
   endStalled(server, bounds);
+  closeAged(server, event, bounds.connectionAgeMaxMs);
 
   const sockets = new Set<Socket>();
   server.on("connection", (socket) => {
@@ -249,6 +254,21 @@ function endStalled(server: Server, { writeStallTimeoutMs, idleTimeoutMs }: Requ
     if (performance.now() - sinceMs >= idleTimeoutMs) return void socket.destroy();
     idle.set(socket, { bytes, sinceMs });
     socket.setTimeout(periodMs);
+  });
+}
+
+/** Spreads the ends of connections that began together, by a tenth each way. */
+function jitter(ms: number): number {
+  return ms * (0.9 + 0.2 * Math.random());
+}
+
+/** Sends `Connection: close` with an HTTP/1.1 response on a connection older than `ageMaxMs`. */
+function closeAged(server: Server, event: "connection" | "secureConnection", ageMaxMs: number): void {
+  const endsAtMs = new WeakMap<Socket, number>();
+  server.on(event, (socket: Socket) => endsAtMs.set(socket, performance.now() + jitter(ageMaxMs)));
+  server.prependListener("request", ({ socket, httpVersionMajor }, response) => {
+    if (httpVersionMajor === 1 && performance.now() > (endsAtMs.get(socket) ?? Infinity))
+      response.shouldKeepAlive = false;
   });
 }
 
@@ -308,7 +328,11 @@ function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>
   session.setLocalWindowSize(bounds.sessionWindowBytes);
   const greeting = setTimeout(() => session.destroy(), bounds.greetingTimeoutMs);
   session.once("remoteSettings", () => clearTimeout(greeting));
-  session.once("close", () => clearTimeout(greeting));
+  const aged = setTimeout(() => session.close(), jitter(bounds.connectionAgeMaxMs)).unref();
+  session.once("close", () => {
+    clearTimeout(greeting);
+    clearTimeout(aged);
+  });
 
   let streams = 0;
   let lostBytes = 0;

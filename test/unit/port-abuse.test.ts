@@ -103,3 +103,24 @@ test("connections of one address beyond its limit are closed, those of others ar
   again.write(request);
   expect(await text(again)).toMatch(/ok$/);
 });
+
+test("an old connection ends after its open requests, over HTTP/2 and HTTP/1.1", async () => {
+  const server = createPortServer((_request, response) => void setTimeout(() => response.end("ok"), 100), {
+    connectionAgeMaxMs: 50,
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  const ended = once(session, "goaway") as Promise<[number]>;
+  expect(await text(session.request({}))).toBe("ok");
+  expect((await ended)[0]).toBe(0);
+
+  const socket = await open(port);
+  const get1 = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+  socket.write(get1);
+  await once(socket, "data");
+  socket.write(get1);
+  expect(await text(socket)).toMatch(/Connection: close[^]*ok/);
+});
