@@ -65,6 +65,7 @@ type ApplicationConfig = Pick<
   | "apiKeys"
   | "corsOrigins"
   | "requestBytesMax"
+  | "requestMemoryBytes"
   | "listen"
   | "ingest"
   | "expiry"
@@ -109,6 +110,7 @@ export async function createApplication(
     metrics,
     apiKeys: config.apiKeys,
     requestBytesMax: config.requestBytesMax,
+    admitBody: admitBodies(config.requestMemoryBytes),
     corsOrigins: config.corsOrigins,
     tls: config.listen.tls,
     port: config.port,
@@ -321,4 +323,20 @@ function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): Admit {
   const waitMs = idleMs * ARRIVING_WAIT_SHARE;
   return (bytes, signal) =>
     budget.reserveWithin(bytes, waitMs, "No memory for more messages now: try again later.", signal);
+}
+
+/** Bytes of a body that needs no reservation: as many as the flow-control window of HTTP/2 holds anyway. */
+const FREE_BODY_BYTES = 64 * 1024;
+
+/** How long a body waits for memory. */
+const BODY_WAIT_MS = 5_000;
+
+const nothing: Disposable = { [Symbol.dispose]: () => {} };
+
+/** Bounds what the bodies of all unary calls take together, from their first byte to the end of the call. */
+function admitBodies(memoryBytes: number): Admit {
+  const budget = new ByteBudget(memoryBytes);
+  const message = "The service has no memory for more request bodies at the moment.";
+  return async (bytes, signal) =>
+    bytes <= FREE_BODY_BYTES ? nothing : budget.reserveWithin(bytes, BODY_WAIT_MS, message, signal);
 }

@@ -93,6 +93,7 @@ export const variables = z.object({
   TLS_CLIENT_CA_FILE: optional,
   CORS_ORIGINS: list,
   REQUEST_BYTES_MAX: integer(32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
+  REQUEST_MEMORY_BYTES: integer(128 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
   // With this default, 200 slow clients or a stalled database increase the memory of the process by less than
   // 256 MiB in all.
   INGEST_MEMORY_BYTES: integer(96 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
@@ -168,6 +169,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     apiKeys,
     corsOrigins: readOrigins(settings.CORS_ORIGINS, apiKeys),
     requestBytesMax: settings.REQUEST_BYTES_MAX,
+    requestMemoryBytes: settings.REQUEST_MEMORY_BYTES,
     ingest: {
       memoryBytes: settings.INGEST_MEMORY_BYTES,
       idleMs: settings.INGEST_IDLE_SECONDS * 1000,

@@ -3,6 +3,13 @@
  * that an operator can change are in `config.ts`.
  */
 export const limits = {
+  /**
+   * Values in one request message: items of lists, keys of objects, and fields that are unknown. Bounds what a
+   * message takes when it is decoded: some hundred bytes for each value.
+   */
+  request_values_max: 500_000,
+  /** Bytes of a request message of an RPC without `max_request_bytes`. */
+  request_bytes_default: 1_048_576,
   /** Stores or embeddings in one page of a list: OpenAI's maximum. */
   page_limit_max: 100,
   /** Default of the same: OpenAI's. */

@@ -29,6 +29,15 @@ export function checkLength(param: string, length: number, max: number): void {
 }
 
 /**
+ * Throws INVALID_ARGUMENT, with OpenAI's wording, when an object of the field `param` has more than `max` keys.
+ */
+export function checkPairs(param: string, count: number, max: number): void {
+  if (count <= max) return;
+  const message = `Invalid '${param}': too many properties. Expected at most ${max}, but got ${count} instead.`;
+  throw invalidArgument(param, message, "OBJECT_ABOVE_MAX_PROPERTIES");
+}
+
+/**
  * Throws INVALID_ARGUMENT, with OpenAI's wording, when an integer of the field `param` is not in `min` to
  * `max`.
  */

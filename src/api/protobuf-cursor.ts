@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { WireType } from "@bufbuild/protobuf/wire";
+
 /**
  * A pull parser of the protobuf wire format (https://protobuf.dev/programming-guides/encoding). Nested
  * messages are read in place, without an object or view per message: for small messages the allocation costs

@@ -2,7 +2,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import type { Attributes } from "./rows.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { checkText } from "../api/checks.ts";
+import { checkPairs, checkText } from "../api/checks.ts";
 
 /**
  * Checks a file's attributes: up to 16, each a string of up to 512 characters, a finite number or a boolean.
@@ -11,10 +11,7 @@ import { checkText } from "../api/checks.ts";
 export function readAttributes(attributes: JsonObject | undefined, param = "attributes"): Attributes | null {
   if (attributes === undefined) return null;
   const pairs = Object.entries(attributes);
-  if (pairs.length > limits.attribute_pairs_max) {
-    const message = `Invalid '${param}': too many properties. Expected at most ${limits.attribute_pairs_max}, but got ${pairs.length} instead.`;
-    throw invalidArgument(param, message, "OBJECT_ABOVE_MAX_PROPERTIES");
-  }
+  checkPairs(param, pairs.length, limits.attribute_pairs_max);
   for (const [key, value] of pairs) {
     if (key === "") throw invalidArgument(param, `Invalid '${param}': a key is empty.`);
     checkUnicode(key, param);

@@ -4,7 +4,7 @@ import {
   type ExpiresAfter,
   type UpdateVectorStoreRequest,
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
-import { checkLength, checkRange, checkText } from "../api/checks.ts";
+import { checkLength, checkPairs, checkRange, checkText } from "../api/checks.ts";
 import { checkIdentifier } from "../api/identifier.ts";
 import { readUpdateMask } from "../api/update-mask.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
@@ -76,10 +76,7 @@ function readExpiry(expiry: ExpiresAfter | undefined): Expiry | null {
 
 function readMetadata(metadata: Record<string, string>): Record<string, string> {
   const pairs = Object.entries(metadata);
-  if (pairs.length > limits.store_metadata_pairs_max) {
-    const message = `Invalid 'metadata': too many properties. Expected at most ${limits.store_metadata_pairs_max}, but got ${pairs.length} instead.`;
-    throw invalidArgument("metadata", message, "OBJECT_ABOVE_MAX_PROPERTIES");
-  }
+  checkPairs("metadata", pairs.length, limits.store_metadata_pairs_max);
   for (const [key, value] of pairs) {
     if (key === "") throw invalidArgument("metadata", "Invalid 'metadata': a key is empty.");
     checkText(key, "metadata", limits.store_metadata_key_chars_max);

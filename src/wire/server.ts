@@ -1,7 +1,7 @@
-import { isUtf8 } from "node:buffer";
 import type { DescService } from "@bufbuild/protobuf";
 import { ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
+import { compressionGzip } from "@connectrpc/connect-node";
 import type { Server as TlsServer } from "node:tls";
 import fastifyCors from "@fastify/cors";
 import fastify, {
@@ -25,21 +25,23 @@ import {
   unsupportedType,
   type HttpError,
 } from "./error.ts";
-import { admitStreams } from "./grpc/admission.ts";
 import { abortOnHangUp } from "./grpc/hang-up.ts";
 import { healthRoutes, type Health } from "./grpc/health.ts";
-import { registerReflection } from "./grpc/reflection.ts";
+import { reflectionServices, registerReflection } from "./grpc/reflection.ts";
+import { receiveRequests } from "./grpc/requests.ts";
 import { createGrpc, encodeMessage } from "./grpc/unary.ts";
+import { messageTooLarge } from "./limits/request-limits.ts";
 import { readCertificates, watchCertificates, type TlsFiles } from "./certificates.ts";
 import { clampTimeouts, refuseRepeated } from "./headers.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, portDefaults, type PortOptions } from "./port.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
+import { readBodies } from "./rest/body.ts";
 import { streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
-import type { Service } from "./service.ts";
+import type { Admit, Service } from "./service.ts";
 import { endSlow, refuseUnreadable } from "./unreadable.ts";
 import { createPageGuard, type RefuseForeign } from "./web-pages.ts";
 
@@ -51,6 +53,8 @@ export interface ServerOptions {
   apiKeys: readonly string[];
   /** Maximum size of a request message or body, in bytes. */
   requestBytesMax: number;
+  /** Reserves memory for the body of a request, or its one message. */
+  admitBody: Admit;
   /** Origins allowed by CORS; "*": all; empty: no CORS headers. */
   corsOrigins: readonly string[];
   /** Paths of PEM files; undefined: no TLS. */
@@ -75,7 +79,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   );
   const bounds = { ...portDefaults, ...options.port };
   const refuseForeign = createPageGuard(options.apiKeys, options.corsOrigins);
-  const grpc = createGrpc({ services, authenticate, refuseForeign, requestBytesMax, rate: bounds, log });
+  const grpc = createGrpc({
+    ...options,
+    authenticate,
+    refuseForeign,
+    admit: options.admitBody,
+    rate: bounds,
+  });
   const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined
@@ -93,10 +103,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, log),
     // Fastify raises these errors before any hook runs, so that the header is set here.
     frameworkErrors: (error, request, reply) =>
-      void sendError(reply.header("x-request-id", request.id), fromFastify(error, requestBytesMax)),
+      void sendError(reply.header("x-request-id", request.id), fromFastify(error, request)),
   });
   app.setErrorHandler<FastifyError>((error, request, reply) => {
-    const failure = handled(error, request, requestBytesMax);
+    const failure = handled(error, request);
     if (failure.status === 413) {
       // Fastify sets `connection: close`; then bytes that the client still sends would cause a RST, and the
       // client could lose the response.
@@ -121,9 +131,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   healthRoutes(app, health);
   await app.register(async (rest) => {
     rest.addHook("onRequest", async (request) => authenticate(request.headers.authorization));
-    parseJson(rest);
+    readBodies(rest, options.admitBody);
     metricsRoute(rest, options.metrics);
-    routes = registerRest(rest, services);
+    routes = registerRest(rest, services, requestBytesMax);
     await rest.register(fileRoutes);
   });
   if (tls !== undefined) {
@@ -174,7 +184,12 @@ function boundBodies(
 function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
   return async (app: FastifyInstance): Promise<void> => {
     app.addHook("onRequest", async (_request, reply) => abortOnHangUp(reply));
-    admitStreams(app, options.services, options.requestBytesMax);
+    receiveRequests(app, {
+      services: options.services,
+      auxiliary: [HealthService, ...reflectionServices],
+      bytesMax: options.requestBytesMax,
+      admit: options.admitBody,
+    });
     const register = (router: ConnectRouter) => {
       for (const { desc, binaryDesc, implementation } of options.services)
         router.service(binaryDesc ?? desc, implementation as ServiceImpl<DescService>);
@@ -189,6 +204,8 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
       },
       contextValues: (request) => callValues(request.log, request.headers),
       readMaxBytes: options.requestBytesMax,
+      // Brotli compresses a message of 32 MiB to 80 bytes; gRPC does not know it.
+      acceptCompression: [compressionGzip],
       // No compression of replies: they are small, and gzip adds half a millisecond to a search.
       compressMinBytes: 2 ** 30,
       jsonOptions: { ignoreUnknownFields: false },
@@ -238,33 +255,12 @@ function cors(origins: readonly string[]) {
   };
 }
 
-function parseJson(app: FastifyInstance): void {
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser(
-    "application/json",
-    { parseAs: "buffer" },
-    async (_request: FastifyRequest, body: Buffer) => {
-      if (body.length === 0) return undefined;
-      if (!isUtf8(body)) throw invalidArgument(undefined, "The body is not valid UTF-8.", "INVALID_JSON");
-      try {
-        return JSON.parse(body.toString("utf8")) as unknown;
-      } catch (error) {
-        throw invalidArgument(
-          undefined,
-          `The body is not valid JSON: ${(error as Error).message}`,
-          "INVALID_JSON",
-        );
-      }
-    },
-  );
-}
-
-function handled(error: FastifyError, request: FastifyRequest, bytesMax: number): HttpError {
+function handled(error: FastifyError, request: FastifyRequest): HttpError {
   if (error instanceof ConnectError) return toHttpError(error);
   // The client has disconnected, or `endSlow` has answered.
   if (error.code === "ECONNRESET" && request.raw.destroyed) return toHttpError(cancelled(error));
   if (error.code?.startsWith("FST_") && error.statusCode !== undefined && error.statusCode < 500)
-    return fromFastify(error, bytesMax);
+    return fromFastify(error, request);
   request.log.error({ err: error }, "failed");
   return toHttpError(toConnectError(error));
 }
@@ -273,12 +269,9 @@ function handled(error: FastifyError, request: FastifyRequest, bytesMax: number)
  * Converts an error of Fastify's own (body too large, unknown content type, URL that cannot be decoded) to
  * OpenAI's format.
  */
-function fromFastify(error: FastifyError, bytesMax: number): HttpError {
+function fromFastify(error: FastifyError, request: FastifyRequest): HttpError {
   const status = error.statusCode ?? 400;
-  if (status === 413) {
-    const message = `The request body is larger than ${bytesMax} bytes, the limit that REQUEST_BYTES_MAX sets.`;
-    return httpError(413, message, { code: "request_too_large" });
-  }
+  if (status === 413) return toHttpError(messageTooLarge(request.routeOptions.bodyLimit));
   if (status === 415) return unsupportedType("application/json");
   return httpError(status, error.message, { code: "invalid_request" });
 }

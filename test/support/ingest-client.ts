@@ -126,7 +126,7 @@ const bytes = definitionsOf("bytes embedding = 3;");
 function definitionsOf(field: string): Record<string, ServiceDefinition[string]> {
   const directory = mkdtempSync(join(tmpdir(), "pgquiver-proto-"));
   const source = readFileSync(join(root, "proto/pgquiver/v1/embeddings.proto"), "utf8");
-  const changed = source.replace("repeated float embedding = 3;", field);
+  const changed = source.replace(/repeated float embedding = 3 \[.*\];/, field);
   if (!changed.includes(field)) throw new Error("the field `embedding` is not where it was");
   mkdirSync(join(directory, "pgquiver/v1"), { recursive: true });
   writeFileSync(join(directory, "pgquiver/v1/embeddings.proto"), changed);

@@ -28,6 +28,8 @@ export interface TestServerOptions {
   apiKeys?: string[];
   /** Default: as in production. */
   requestBytesMax?: number;
+  /** Default: as in production. */
+  requestMemoryBytes?: number;
   corsOrigins?: string[];
   /** Default: as in production. */
   ingest?: Partial<Config["ingest"]>;
@@ -62,6 +64,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
       apiKeys: options.apiKeys ?? [],
       corsOrigins: options.corsOrigins ?? [],
       requestBytesMax: options.requestBytesMax ?? production.requestBytesMax,
+      requestMemoryBytes: options.requestMemoryBytes ?? production.requestMemoryBytes,
       port: options.port,
       listen: { ...production.listen, tls: options.tls },
       ingest: { ...production.ingest, ...options.ingest },

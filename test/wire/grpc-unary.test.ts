@@ -124,7 +124,7 @@ test("a message that is too large is refused before it is sent, and its stream i
     const { head } = await answer;
     expect(head["grpc-status"]).toBe(RESOURCE_EXHAUSTED);
     expect(head["grpc-message"]).toBe(
-      `The message has ${requestBytesMax + 1} bytes; REQUEST_BYTES_MAX allows ${requestBytesMax}.`,
+      `The request has ${requestBytesMax + 1} bytes; ${requestBytesMax} are allowed.`,
     );
   }
 });

@@ -1,9 +1,5 @@
 import { once } from "node:events";
-import { openAsBlob } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:http2";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
@@ -11,11 +7,7 @@ import pg from "pg";
 import { expect, inject, onTestFinished, test, vi } from "vitest";
 import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { IngestRequestSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import { startService } from "../../scripts/crash/service.ts";
-import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { jsonClient } from "../support/json.ts";
-import { TEST_LIMITS } from "../support/template.ts";
+import { serveMeasured } from "../support/measured-service.ts";
 
 /** What the service may take beyond what it takes idle, whatever its clients do. */
 const ALLOWANCE_BYTES = 256 * 1024 * 1024;
@@ -23,45 +15,6 @@ const ALLOWANCE_BYTES = 256 * 1024 * 1024;
 const MIB = 1024 * 1024;
 const DIMENSIONS = 1536;
 const BATCH_ROWS = 300;
-
-/** The service with its default settings as a process, on a database of its own. */
-async function serve() {
-  const template = inject("template");
-  let environment: Record<string, string>;
-  let url: string | undefined;
-  if (template.kind === "postgres") {
-    const database = await openTestDatabase();
-    onTestFinished(() => database.close());
-    url = String(database.url);
-    environment = { DATABASE_URL: url };
-  } else {
-    const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
-    onTestFinished(() => rm(directory, { recursive: true }));
-    const snapshot = await openAsBlob(template.migrated);
-    await (await openEmbedded({ directory, snapshot, ...TEST_LIMITS })).close();
-    environment = { DATA_DIRECTORY: directory };
-  }
-  const service = await startService(environment);
-  onTestFinished(() => service.end("SIGKILL"));
-  const { json } = await jsonClient(`http://${service.address}`)("POST", "/v1/vector_stores");
-  const idle = await memoryOf(service.process.pid);
-  // The most it has had begins anew (proc(5), clear_refs): its start, with the embedded database in it, takes more.
-  await writeFile(`/proc/${service.process.pid}/clear_refs`, "5");
-  return {
-    ...service,
-    databaseUrl: String(url),
-    storeId: String(json["id"]),
-    /** Bytes by which its memory has ever exceeded what it was at the start. */
-    growth: async () => (await memoryOf(service.process.pid)).peakBytes - idle.bytes,
-  };
-}
-
-/** Resident memory, now and at most, as Linux counts it. */
-async function memoryOf(pid: number | undefined): Promise<{ bytes: number; peakBytes: number }> {
-  const text = await readFile(`/proc/${pid}/status`, "utf8");
-  const read = (name: string) => Number(new RegExp(`^${name}:\\s*(\\d+) kB`, "m").exec(text)?.[1]) * 1024;
-  return { bytes: read("VmRSS"), peakBytes: read("VmHWM") };
-}
 
 /** An ingest session on a connection of its own, which sends bytes as they are. */
 function openSession(address: string) {
@@ -172,7 +125,7 @@ async function expectRefusals(clients: readonly { ended: Promise<ConnectError | 
 }
 
 test("200 clients that stop in the midst of a message take little memory and no connection", async () => {
-  const service = await serve();
+  const service = await serveMeasured();
   const clients = Array.from({ length: 200 }, () => openSession(service.address));
   for (const { send } of clients) {
     void (async () => {
@@ -191,7 +144,7 @@ test("200 clients that stop in the midst of a message take little memory and no 
 
 if (inject("template").kind === "postgres") {
   test("100 clients that send as fast as they can to a stalled database are held back or refused", async () => {
-    const service = await serve();
+    const service = await serveMeasured();
     const blocker = new pg.Client(service.databaseUrl);
     await blocker.connect();
     onTestFinished(() => blocker.end());
@@ -214,7 +167,7 @@ if (inject("template").kind === "postgres") {
   }, 300_000);
 
   test("a client that sends as fast as it can takes little memory however much it sends", async () => {
-    const service = await serve();
+    const service = await serveMeasured();
     const client = openSession(service.address);
     await client.send(frame({ case: "open", value: { vectorStoreId: service.storeId } }));
     for (let seq = 1; seq <= 150; seq++)

@@ -1,7 +1,6 @@
-import type { ServerHttp2Stream } from "node:http2";
-import type { FastifyInstance } from "fastify";
-import { cancelled, missingParameter } from "../../errors.ts";
-import type { Service, Admit } from "../service.ts";
+import { unimplemented, missingParameter } from "../../errors.ts";
+import { expandedBytesMax } from "../inflate.ts";
+import { messageTooLarge } from "../limits/request-limits.ts";
 
 /** Maximum size of a stream's first message in bytes: the message opens the stream and carries no data. */
 const OPENING_BYTES_MAX = 64 * 1024;
@@ -10,100 +9,105 @@ const OPENING_BYTES_MAX = 64 * 1024;
  * Bytes of the prefix of a gRPC message: 1 of "Compressed-Flag", 4 of "Message-Length", see
  * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
  */
-const ENVELOPE_BYTES = 5;
+const PREFIX_BYTES = 5;
 
-/**
- * Applies backpressure to client streams of the services with `admit`: a message is read from the socket only
- * after memory was granted for it. Works for gRPC, gRPC-Web and Connect, whose streams share the framing.
- * Must be called before Connect's routes are registered. `bytesMax` is the maximum size of a message.
- */
-export function admitStreams(app: FastifyInstance, services: readonly Service[], bytesMax: number): void {
-  const routes = new Map<string, { admit: Admit; opening: string }>();
-  for (const { desc, admit } of services) {
-    if (admit === undefined) continue;
-    for (const { methodKind, name, input } of desc.methods) {
-      if (methodKind === "client_streaming" || methodKind === "bidi_streaming")
-        routes.set(`/${desc.typeName}/${name}`, { admit, opening: input.fields[0]?.name ?? "" });
-    }
-  }
-  app.addHook("preHandler", async (request) => {
-    const route = routes.get(request.routeOptions.url ?? "");
-    if (route === undefined) return;
-    // The client may be gone already: a "close" event before Connect subscribes is lost, and the call would
-    // hang.
-    const { stream } = request.raw as { stream?: ServerHttp2Stream };
-    if (stream?.closed ?? request.raw.aborted) throw cancelled();
-    const gone = new AbortController();
-    let admitted: Disposable | undefined;
-    // A handler that ends early leaves the stream unread, so "close" must return the memory of the last
-    // message.
-    const release = () => admitted?.[Symbol.dispose]();
-    request.raw.once("close", () => {
-      gone.abort();
-      release();
-    });
-    // Connect reads `request.body` if it is set, else the raw request.
-    request.body = admitMessages(
-      request.raw,
-      bytesMax,
-      async (bytes) => {
-        admitted = await route.admit(bytes, gone.signal);
-        if (gone.signal.aborted) release();
-        return admitted;
-      },
-      route.opening,
-    );
-  });
+/** The lowest bit of a message's flags: the message is compressed. */
+export const COMPRESSED = 1;
+
+/** How the messages of a call are received. */
+export interface MessageRules {
+  /** Maximum size of a message, in bytes. */
+  bytesMax: number;
+  /** Reserves memory for a message. */
+  admit: (bytes: number) => Promise<Disposable>;
+  /** Decompresses and checks a message; throws when it is refused. */
+  unpack: (flags: number, message: Buffer) => Promise<{ flags: number; message: Buffer }>;
+  /** Field of the message that opens a stream, which needs no memory; undefined: no message opens it. */
+  opening?: string | undefined;
+  /** Whether the call has one message. */
+  isUnary?: boolean;
 }
 
 /**
- * Passes length-prefixed messages on, each after `admit` has granted memory for the length in its prefix; for
- * a compressed message `bytesMax`, the largest size after decompression. The memory is returned when the
- * consumer asks for the next chunk, because the message is consumed then. A message longer than `bytesMax` is
- * not admitted: Connect refuses it by its prefix. The first message needs no memory, but when it is longer
- * than 64 KiB it cannot be the opening message: throws INVALID_ARGUMENT, naming the missing field `opening`.
+ * Passes length-prefixed messages on, each when it is complete, after `admit` has granted memory for it; for a
+ * compressed message, for the largest size after decompression. The memory is returned when the consumer asks for the
+ * next chunk, because the message is consumed then. A message that is too large is refused by its prefix, and so is a
+ * first message of more than 64 KiB where it has to open the stream.
  */
 export async function* admitMessages(
   chunks: AsyncIterable<Buffer>,
-  bytesMax: number,
-  admit: (bytes: number) => Promise<Disposable>,
-  opening = "open",
+  rules: MessageRules,
 ): AsyncGenerator<Uint8Array> {
-  let head: Buffer = Buffer.alloc(0);
-  let left = 0;
-  let isFirst = true;
-  let admitted: Disposable | undefined;
-  const release = () => {
-    admitted?.[Symbol.dispose]();
-    admitted = undefined;
-  };
+  const reader = new FrameReader(chunks);
   try {
-    for await (const chunk of chunks) {
-      for (let rest = chunk; rest.length > 0;) {
-        if (left === 0) {
-          const missing = ENVELOPE_BYTES - head.length;
-          head = Buffer.concat([head, rest.subarray(0, missing)]);
-          rest = rest.subarray(missing);
-          if (head.length < ENVELOPE_BYTES) break;
-          left = head.readUInt32BE(1);
-          if (isFirst && left > OPENING_BYTES_MAX) throw missingParameter(opening);
-          const bytes = head[0] === 0 ? left : bytesMax;
-          if (!isFirst && left <= bytesMax) admitted = await admit(bytes);
-          isFirst = false;
-          yield head;
-          if (left === 0) release();
-          head = Buffer.alloc(0);
-          continue;
-        }
-        const part = rest.subarray(0, left);
-        left -= part.length;
-        rest = rest.subarray(part.length);
-        yield part;
-        if (left === 0) release();
-      }
-    }
-    if (head.length > 0) yield head;
+    yield* passMessages(reader, rules);
   } finally {
-    release();
+    await reader.end();
+  }
+}
+
+async function* passMessages(reader: FrameReader, rules: MessageRules): AsyncGenerator<Uint8Array> {
+  let isFirst = true;
+  for (;;) {
+    const head = await reader.read(PREFIX_BYTES);
+    if (head.length < PREFIX_BYTES) {
+      if (head.length > 0) yield head;
+      return;
+    }
+    if (rules.isUnary === true && !isFirst) throw unimplemented("The call has more than one message.");
+    const bytes = head.readUInt32BE(1);
+    const isOpening = isFirst && rules.opening !== undefined;
+    if (isOpening && bytes > OPENING_BYTES_MAX) throw missingParameter(rules.opening as string);
+    if (bytes > rules.bytesMax) throw messageTooLarge(rules.bytesMax, bytes);
+    const flags = head[0] as number;
+    const isPacked = (flags & COMPRESSED) !== 0;
+    using _admitted = isOpening
+      ? undefined
+      : await rules.admit(isPacked ? expandedBytesMax(bytes, rules.bytesMax) : bytes);
+    isFirst = false;
+    const body = await reader.read(bytes);
+    if (body.length < bytes) {
+      yield head;
+      yield body;
+      return;
+    }
+    const unpacked = await rules.unpack(flags, body);
+    head[0] = unpacked.flags;
+    head.writeUInt32BE(unpacked.message.length, 1);
+    yield head;
+    yield unpacked.message;
+  }
+}
+
+/** Reads a stream of chunks in pieces of given lengths. */
+class FrameReader {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor(chunks: AsyncIterable<Buffer>) {
+    this.#chunks = chunks[Symbol.asyncIterator]();
+  }
+
+  /** Reads no more of the stream. */
+  async end(): Promise<void> {
+    await this.#chunks.return?.();
+  }
+
+  /** Reads `length` bytes, or fewer at the end of the stream. */
+  async read(length: number): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    let missing = length;
+    while (missing > 0) {
+      if (this.#rest.length === 0) {
+        const next = await this.#chunks.next();
+        if (next.done === true) break;
+        this.#rest = next.value;
+      }
+      const part = this.#rest.subarray(0, missing);
+      this.#rest = this.#rest.subarray(part.length);
+      missing -= part.length;
+      parts.push(part);
+    }
+    return parts.length === 1 && length > PREFIX_BYTES ? (parts[0] as Buffer) : Buffer.concat(parts);
   }
 }

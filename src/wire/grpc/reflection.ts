@@ -18,6 +18,9 @@ import {
   type ServerReflectionRequest as RequestAlpha,
 } from "../../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 
+/** The services of reflection itself. */
+export const reflectionServices: readonly DescService[] = [ServerReflection, ServerReflectionAlpha];
+
 /**
  * Adds gRPC server reflection, v1 and v1alpha, for the given services and for the reflection service itself.
  * Answers come from the generated descriptors. An unknown name or file is answered with NOT_FOUND, and the
@@ -25,7 +28,7 @@ import {
  * them: a client needs their descriptors to decode them from `google.protobuf.Any`.
  */
 export function registerReflection(router: ConnectRouter, services: readonly DescService[]): void {
-  const answer = createAnswer([...services, ServerReflection, ServerReflectionAlpha]);
+  const answer = createAnswer([...services, ...reflectionServices]);
   async function* serverReflectionInfo<R extends Request | RequestAlpha>(requests: AsyncIterable<R>) {
     for await (const request of requests) {
       yield {

@@ -3,21 +3,15 @@ import { fromBinary, toBinary, type DescMessage, type DescMethod, type Message }
 import { createHandlerContext, type ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import type { FastifyBaseLogger } from "fastify";
-import {
-  cancelled,
-  deadlineExceeded,
-  invalidArgument,
-  tooLarge,
-  unimplemented,
-  unreadable,
-} from "../../errors.ts";
+import { cancelled, deadlineExceeded, invalidArgument, unimplemented, unreadable } from "../../errors.ts";
 import type { Authenticate } from "../auth.ts";
 import { requireBodyRate, type BodyRate } from "../body-rate.ts";
 import { callValues } from "../call.ts";
 import { toConnectError } from "../error.ts";
+import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
 import { endUpload, type ServeStream } from "../port.ts";
 import { requestId } from "../request-id.ts";
-import type { Implementation, Service } from "../service.ts";
+import type { Admit, Implementation, Service } from "../service.ts";
 import type { RefuseForeign } from "../web-pages.ts";
 
 /** Settings of the unary gRPC server. */
@@ -29,6 +23,8 @@ export interface GrpcOptions {
   rate: BodyRate;
   /** Maximum size of a request message, in bytes. */
   requestBytesMax: number;
+  /** Reserves memory for a request message. */
+  admit: Admit;
   /** Parent of the calls' loggers. */
   log: FastifyBaseLogger;
 }
@@ -37,6 +33,7 @@ export interface GrpcOptions {
 interface Target {
   method: DescMethod;
   run: Implementation[string];
+  limits: RequestLimits;
 }
 
 /**
@@ -51,7 +48,8 @@ export function createGrpc(options: GrpcOptions): ServeStream {
     for (const method of binaryDesc.methods) {
       const run = implementation[method.localName];
       if (method.methodKind !== "unary" || run === undefined) continue;
-      targets.set(`/${desc.typeName}/${method.name}`, { method, run });
+      const limits = requestLimits(method, options.requestBytesMax);
+      targets.set(`/${desc.typeName}/${method.name}`, { method, run, limits });
     }
   }
   return (stream, headers) => {
@@ -75,10 +73,10 @@ function isPlain(headers: IncomingHttpHeaders): boolean {
 }
 
 async function serve(
-  { method, run }: Target,
+  { method, run, limits }: Target,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { authenticate, refuseForeign, rate, requestBytesMax, log }: GrpcOptions,
+  { authenticate, refuseForeign, rate, admit, log }: GrpcOptions,
 ): Promise<void> {
   const id = requestId(headers["x-request-id"]);
   const body = Promise.withResolvers<Buffer>();
@@ -95,13 +93,18 @@ async function serve(
   // anyway.
   stream.on("error", () => {});
   let deadline: NodeJS.Timeout | undefined;
+  let held: Disposable | undefined;
   try {
     refuseForeign(headers);
     authenticate(headers.authorization);
     requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
-    collectBody(stream, requestBytesMax, body);
-    const message = readMessage(method.input, await body.promise);
+    const reserve = async (bytes: number) => {
+      held = await admit(bytes, gone.signal);
+      if (isAnswered) held[Symbol.dispose]();
+    };
+    collectBody(stream, limits.bytesMax, reserve, body);
+    const message = readMessage(method.input, await body.promise, limits);
     const context = createHandlerContext({
       service: method.parent,
       method,
@@ -119,6 +122,7 @@ async function serve(
     sendError(stream, id, toConnectError(error));
   } finally {
     clearTimeout(deadline);
+    held?.[Symbol.dispose]();
   }
 }
 
@@ -147,11 +151,12 @@ const PREFIX_BYTES = 5;
 
 /**
  * Collects a request body until its end, or until it exceeds the first message; rejects a message over
- * `bytesMax`.
+ * `bytesMax`. A message that does not arrive in one chunk is read on when `reserve` has reserved memory for it.
  */
 function collectBody(
   stream: ServerHttp2Stream,
   bytesMax: number,
+  reserve: (bytes: number) => Promise<void>,
   { resolve, reject }: PromiseWithResolvers<Buffer>,
 ): void {
   const chunks: Buffer[] = [];
@@ -164,7 +169,10 @@ function collectBody(
       const messageBytes = (chunks.length === 1 ? chunk : Buffer.concat(chunks)).readUInt32BE(1);
       frameBytes = PREFIX_BYTES + messageBytes;
       if (messageBytes > bytesMax) {
-        reject(tooLarge(`The message has ${messageBytes} bytes; REQUEST_BYTES_MAX allows ${bytesMax}.`));
+        reject(messageTooLarge(bytesMax, messageBytes));
+      } else if (bytes < frameBytes) {
+        stream.pause();
+        reserve(messageBytes).then(() => stream.resume(), reject);
       }
     }
     if (frameBytes !== undefined && bytes > frameBytes) finish();
@@ -177,16 +185,18 @@ function collectBody(
 }
 
 /** Parses the single message of a request body. Errors have the same codes as in other gRPC servers. */
-function readMessage(desc: DescMessage, body: Buffer): Message {
+function readMessage(desc: DescMessage, body: Buffer, { check }: RequestLimits): Message {
   if (body.length === 0) throw unimplemented("The call has no message.");
   const end = body.length < PREFIX_BYTES ? Infinity : PREFIX_BYTES + body.readUInt32BE(1);
   if (body.length < end) {
     throw invalidArgument(undefined, "The message is shorter than its length prefix.", "INVALID_REQUEST");
   }
   if (body[0] !== 0) throw unreadable("The message is compressed, but 'grpc-encoding' names no compression.");
+  const bytes = body.subarray(PREFIX_BYTES, end);
+  check(bytes, "binary");
   let message: Message;
   try {
-    message = fromBinary(desc, body.subarray(PREFIX_BYTES, end));
+    message = fromBinary(desc, bytes);
   } catch (error) {
     throw unreadable(`parse binary: ${(error as Error).message}`);
   }

@@ -9,6 +9,8 @@ import { EmbeddingInputSchema, type EmbeddingInput } from "../../../gen/pgquiver
 import { IngestRequestSchema, type IngestRequest } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import { cancelled, invalidArgument, tooLarge } from "../../errors.ts";
 import { UnreadableRow, type ReceivedIngest } from "../../api/received-ingest.ts";
+import { checkJson } from "../limits/json-scan.ts";
+import { shapeOf } from "../limits/shape.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 
@@ -70,7 +72,7 @@ export async function* readIngest(request: FastifyRequest): AsyncGenerator<Recei
 
 /** Converts a line to a message. Throws INVALID_ARGUMENT for an invalid line. */
 export function readLine(desc: DescMessage, line: Buffer): Message {
-  return readMessage(desc, parseLine(line, "A line"));
+  return readMessage(desc, parseLine(desc, line, "A line"));
 }
 
 /** Writes the messages of a stream as NDJSON. */
@@ -105,7 +107,7 @@ function isClosing(row: EmbeddingInput | UnreadableRow | Json): row is Json {
 /** Reads a row, or the JSON of the closing line `{"finish": …}`. */
 function readRow(line: Buffer, number: bigint): EmbeddingInput | UnreadableRow | Json {
   try {
-    const json = parseLine(line, `Line ${number}`);
+    const json = parseLine(EmbeddingInputSchema, line, `Line ${number}`);
     if (typeof json === "object" && json !== null && "finish" in json) return json as Json;
     return readMessage(EmbeddingInputSchema, json) as EmbeddingInput;
   } catch (error) {
@@ -114,9 +116,10 @@ function readRow(line: Buffer, number: bigint): EmbeddingInput | UnreadableRow |
   }
 }
 
-/** Parses a line of JSON. Throws INVALID_ARGUMENT, whose message begins with `noun`. */
-function parseLine(line: Buffer, noun: string): unknown {
+/** Parses a line of JSON, which is a message of the type `desc`. Throws INVALID_ARGUMENT, whose message begins with `noun`. */
+function parseLine(desc: DescMessage, line: Buffer, noun: string): unknown {
   if (!isUtf8(line)) throw invalidArgument(undefined, `${noun} is not UTF-8.`, "INVALID_JSON");
+  checkJson(line, shapeOf(desc));
   try {
     return JSON.parse(line.toString("utf8")) as unknown;
   } catch (error) {

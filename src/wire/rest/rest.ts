@@ -12,6 +12,7 @@ import { cancelled, invalidArgument, rateLimited } from "../../errors.ts";
 import { AddressCount } from "../addresses.ts";
 import { callValues } from "../call.ts";
 import { sendError, unsupportedType } from "../error.ts";
+import { requestLimits } from "../limits/request-limits.ts";
 import type { Implementation, Service } from "../service.ts";
 import { bindings, checkBindings, type UploadBinding } from "./bindings.ts";
 import { parameterValue, readMessage } from "./json-reader.ts";
@@ -33,7 +34,11 @@ export interface RestRoute {
  * converts the request to the RPC's message, calls the implementation, and writes the reply as OpenAI's JSON.
  * Streams are NDJSON. Returns the routes. Throws when a rule or an implementation is faulty.
  */
-export function registerRest(app: FastifyInstance, services: readonly Service[]): RestRoute[] {
+export function registerRest(
+  app: FastifyInstance,
+  services: readonly Service[],
+  bytesMax: number,
+): RestRoute[] {
   checkBindings(services);
   const routes: RestRoute[] = [];
   for (const { desc, implementation, uploadsMax = Infinity } of services) {
@@ -48,7 +53,7 @@ export function registerRest(app: FastifyInstance, services: readonly Service[])
         routes.push(route);
         registerRoute(
           app,
-          { method, rule: binding, path: route.path, run, uploads },
+          { method, rule: binding, path: route.path, run, uploads, bytesMax },
           route.verb as HTTPMethods,
         );
       }
@@ -65,16 +70,24 @@ interface Binding {
   run: Implementation[string];
   /** Number of open uploads of the service, and its maximum. */
   uploads: { open: number; max: number; byAddress: AddressCount };
+  /** Largest request body of any RPC. */
+  bytesMax: number;
 }
 
 function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
   const url = binding.path.route;
+  const limits = requestLimits(
+    binding.method,
+    binding.bytesMax,
+    findBody(binding.method, binding.rule)?.message,
+  );
+  const settings = { method, url, bodyLimit: limits.bytesMax, config: { limits } };
   switch (binding.method.methodKind) {
     case "unary":
-      app.route({ method, url, handler: (request, reply) => answer(binding, request, reply) });
+      app.route({ ...settings, handler: (request, reply) => answer(binding, request, reply) });
       return;
     case "server_streaming":
-      app.route({ method, url, handler: (request, reply) => answerWithLines(binding, request, reply) });
+      app.route({ ...settings, handler: (request, reply) => answerWithLines(binding, request, reply) });
       return;
     case "client_streaming":
       registerUpload(app, binding, method);

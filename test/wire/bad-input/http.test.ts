@@ -149,7 +149,7 @@ describe("a body that is too large", () => {
     const headers = new Headers(answer.headers as Record<string, string>);
     expectError({ status: answer.statusCode ?? 0, headers, text: await readText(answer) }, 413, {
       code: "request_too_large",
-      message: "The request body is larger than 33554432 bytes, the limit that REQUEST_BYTES_MAX sets.",
+      message: "The request has more than 1048576 bytes; 1048576 are allowed.",
     });
   }
 

@@ -1,0 +1,194 @@
+import type { IncomingHttpHeaders } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
+import { Readable } from "node:stream";
+import type { DescService } from "@bufbuild/protobuf";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { cancelled } from "../../errors.ts";
+import { BodyMemory } from "../body-memory.ts";
+import { expandedBytesMax, gunzipMessage } from "../inflate.ts";
+import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
+import { endUploadAfterAnswer } from "../rest/rest.ts";
+import type { Admit, Service } from "../service.ts";
+import { admitMessages, COMPRESSED, type MessageRules } from "./admission.ts";
+
+/** How requests are received. */
+export interface RequestOptions {
+  services: readonly Service[];
+  /** Services of gRPC itself, such as health, whose messages are short. */
+  auxiliary: readonly DescService[];
+  /** Maximum size of a message, in bytes. */
+  bytesMax: number;
+  /** Reserves memory for the messages of all RPCs but those of services with an `admit` of their own. */
+  admit: Admit;
+}
+
+/** Maximum size of a message of an auxiliary service. */
+const AUXILIARY_BYTES_MAX = 64 * 1024;
+
+/** An RPC as its requests are received. */
+interface Route {
+  limits: RequestLimits;
+  admit: Admit;
+  /** First field of a stream's first message, which has to be set; undefined where no message opens the stream. */
+  opening: string | undefined;
+  /** Whether the client sends one message. */
+  isUnary: boolean;
+}
+
+/**
+ * Receives the requests of Connect's routes, for gRPC, gRPC-Web and Connect: reads a message only after memory was
+ * granted for it (backpressure), decompresses it, and checks it before Connect decodes it. Nothing is read of a request
+ * that Connect refuses by its headers, for example for its key. Must be called before Connect's routes are registered.
+ */
+export function receiveRequests(app: FastifyInstance, options: RequestOptions): void {
+  const routes = createRoutes(options);
+  app.addHook("preHandler", async (request, reply) => {
+    const route = routes.get(request.routeOptions.url ?? "");
+    const framing = readFraming(request.headers["content-type"]);
+    if (route === undefined) return;
+    if (framing === undefined) {
+      // Connect answers 415 without reading the body; if it ever read one, the body would be unchecked.
+      request.body = Readable.from([]);
+      return;
+    }
+    // The client may be gone already: a "close" event before Connect subscribes is lost, and the call would
+    // hang.
+    const { stream } = request.raw as { stream?: ServerHttp2Stream };
+    if (stream?.closed ?? request.raw.aborted) throw cancelled();
+    const isGzip = takeGzip(request.raw.headers, framing.encodingHeader);
+    // Connect reads `request.body` if it is set, else the raw request.
+    request.body = receive(route, framing, isGzip, request, reply);
+  });
+}
+
+function createRoutes({ services, auxiliary, bytesMax, admit }: RequestOptions): Map<string, Route> {
+  const routes = new Map<string, Route>();
+  const add = (desc: DescService, max: number, own?: Admit) => {
+    for (const method of desc.methods) {
+      const isUnary = method.methodKind === "unary" || method.methodKind === "server_streaming";
+      routes.set(`/${desc.typeName}/${method.name}`, {
+        limits: requestLimits(method, max),
+        admit: isUnary ? admit : (own ?? admit),
+        opening: isUnary || own === undefined ? undefined : (method.input.fields[0]?.name ?? ""),
+        isUnary,
+      });
+    }
+  };
+  for (const { desc, binaryDesc, admit: own } of services) add(binaryDesc ?? desc, bytesMax, own);
+  for (const desc of auxiliary) add(desc, AUXILIARY_BYTES_MAX);
+  return routes;
+}
+
+/** How messages are written into the body of a request. */
+interface Framing {
+  /** Whether each message has a prefix with its length; otherwise the body is the message. */
+  isPrefixed: boolean;
+  form: "json" | "binary";
+  /** The header that names the compression. */
+  encodingHeader: string;
+}
+
+/** Undefined for content types that Connect refuses. */
+function readFraming(contentType = ""): Framing | undefined {
+  const [, protocol, codec] =
+    /^application\/(?:(connect|grpc|grpc-web)\+)?(json|proto)(?:\s*;.*)?$/i.exec(contentType) ??
+    /^application\/(grpc|grpc-web)(?:\s*;.*)?$/i.exec(contentType) ??
+    [];
+  if (protocol === undefined && codec === undefined) return undefined;
+  const form = codec?.toLowerCase() === "json" ? "json" : "binary";
+  if (protocol === undefined) return { isPrefixed: false, form, encodingHeader: "content-encoding" };
+  const isConnect = protocol.toLowerCase() === "connect";
+  return { isPrefixed: true, form, encodingHeader: isConnect ? "connect-content-encoding" : "grpc-encoding" };
+}
+
+/**
+ * Whether messages are compressed with gzip. Connect then must not decompress them again, and must not expect the length
+ * of the compressed body.
+ */
+function takeGzip(headers: IncomingHttpHeaders, name: string): boolean {
+  if (headers[name] !== "gzip") return false;
+  delete headers[name];
+  delete headers["content-length"];
+  return true;
+}
+
+function receive(
+  { limits, admit, opening, isUnary }: Route,
+  { isPrefixed, form }: Framing,
+  isGzip: boolean,
+  { raw }: FastifyRequest,
+  reply: FastifyReply,
+): AsyncIterable<Uint8Array> {
+  const { bytesMax, check } = limits;
+  const unpack = async (flags: number, message: Buffer) => {
+    const isPacked = (flags & COMPRESSED) !== 0;
+    // Connect refuses a message that says it is compressed and does not say how.
+    if (isPacked && !isGzip) return { flags, message };
+    const plain = isPacked ? await gunzipMessage(message, bytesMax) : message;
+    check(plain, form);
+    return { flags: flags & ~COMPRESSED, message: plain };
+  };
+  if (!isUnary) return admitMessages(raw, { bytesMax, admit: admitUntilRead(raw, admit), unpack, opening });
+  const chunks = raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  const memory = new BodyMemory(admit, reply.raw);
+  if (!isPrefixed) return endingUpload(readBody(), raw, reply);
+  // Not returned when the message is read, but at the end of the call: until then the message exists.
+  const admitAll = async (bytes: number) => {
+    await memory.reserve(bytes);
+    return { [Symbol.dispose]: () => {} };
+  };
+  return endingUpload(admitMessages(chunks, { bytesMax, admit: admitAll, unpack, isUnary }), raw, reply);
+
+  async function* readBody(): AsyncGenerator<Uint8Array> {
+    const length = raw.headers["content-length"];
+    if (length !== undefined) {
+      if (Number(length) > bytesMax) throw messageTooLarge(bytesMax, Number(length));
+      await memory.reserve(Number(length));
+    }
+    const bytes = await collect(memory.meter(chunks, bytesMax), bytesMax);
+    if (isGzip) await memory.reserve(expandedBytesMax(bytes.length, bytesMax));
+    yield (await unpack(isGzip ? COMPRESSED : 0, bytes)).message;
+  }
+}
+
+/** Reserves memory for a message of a stream until the next is asked for, or the client is gone. */
+function admitUntilRead(request: FastifyRequest["raw"], admit: Admit): MessageRules["admit"] {
+  const gone = new AbortController();
+  let admitted: Disposable | undefined;
+  // A handler that ends early leaves the stream unread, so "close" must return the memory of the last message.
+  request.once("close", () => {
+    gone.abort();
+    admitted?.[Symbol.dispose]();
+  });
+  return async (bytes) => {
+    admitted = await admit(bytes, gone.signal);
+    if (gone.signal.aborted) admitted[Symbol.dispose]();
+    return admitted;
+  };
+}
+
+/** Collects a body; throws when it exceeds `bytesMax`. */
+async function collect(chunks: AsyncIterable<Buffer>, bytesMax: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    parts.push(chunk);
+    bytes += chunk.length;
+    if (bytes > bytesMax) throw messageTooLarge(bytesMax);
+  }
+  return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, bytes);
+}
+
+/** Lets the client see the error that answers an upload before its end. */
+async function* endingUpload(
+  messages: AsyncIterable<Uint8Array>,
+  request: FastifyRequest["raw"],
+  reply: FastifyReply,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* messages;
+  } catch (error) {
+    endUploadAfterAnswer(request, reply.raw);
+    throw error;
+  }
+}

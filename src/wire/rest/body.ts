@@ -1,0 +1,56 @@
+import { isUtf8 } from "node:buffer";
+import type { ServerHttp2Stream } from "node:http2";
+import { Readable } from "node:stream";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import { invalidArgument } from "../../errors.ts";
+import { BodyMemory } from "../body-memory.ts";
+import type { RequestLimits } from "../limits/request-limits.ts";
+import type { Admit } from "../service.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** The limits of a route's body; undefined for uploads, which are read as they come. */
+    limits?: RequestLimits;
+  }
+}
+
+/**
+ * Reads the bodies of an app's routes as JSON: each after memory was reserved for it, which is returned when the call
+ * ends, and checked before objects are made of it.
+ */
+export function readBodies(app: FastifyInstance, admit: Admit): void {
+  app.addHook("preParsing", async ({ raw, headers, routeOptions }, reply, payload) => {
+    const { limits } = routeOptions.config;
+    if (limits === undefined || isEmpty(raw)) return payload;
+    const memory = new BodyMemory(admit, reply.raw);
+    const length = headers["content-length"];
+    if (length === undefined) return Readable.from(memory.meter(payload, limits.bytesMax));
+    // Fastify refuses a longer body by its length.
+    await memory.reserve(Math.min(Number(length), limits.bytesMax));
+    return payload;
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("application/json", { parseAs: "buffer" }, parseBody);
+}
+
+function isEmpty(request: FastifyRequest["raw"]): boolean {
+  if ("stream" in request) return (request.stream as ServerHttp2Stream).endAfterHeaders;
+  return (
+    request.headers["content-length"] === undefined && request.headers["transfer-encoding"] === undefined
+  );
+}
+
+async function parseBody(request: FastifyRequest, body: Buffer): Promise<unknown> {
+  if (body.length === 0) return undefined;
+  if (!isUtf8(body)) throw invalidArgument(undefined, "The body is not valid UTF-8.", "INVALID_JSON");
+  request.routeOptions.config.limits?.check(body, "json");
+  try {
+    return JSON.parse(body.toString("utf8")) as unknown;
+  } catch (error) {
+    throw invalidArgument(
+      undefined,
+      `The body is not valid JSON: ${(error as Error).message}`,
+      "INVALID_JSON",
+    );
+  }
+}
