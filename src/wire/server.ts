@@ -136,10 +136,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     routes = registerRest(rest, services, requestBytesMax);
     await rest.register(fileRoutes);
   });
-  if (tls !== undefined) {
-    const unwatch = watchCertificates(app.server as unknown as TlsServer, tls, log);
-    app.addHook("onClose", async () => unwatch());
-  }
+  if (tls !== undefined) renewCertificates(app, tls, log);
   return app;
 }
 
@@ -179,6 +176,11 @@ function boundBodies(
     if (!streaming.has(`${method} ${url}`) && !url.startsWith("/grpc.reflection."))
       requireBodyRate(raw, bounds, end);
   });
+}
+
+function renewCertificates(app: FastifyInstance, files: TlsFiles, log: FastifyBaseLogger): void {
+  const unwatch = watchCertificates(app.server as unknown as TlsServer, files, log);
+  app.addHook("onClose", async () => unwatch());
 }
 
 function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
