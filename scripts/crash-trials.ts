@@ -2,7 +2,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import pg from "pg";
-import { onConnect } from "../src/postgres/vector-types.ts";
+import { onConnect } from "../src/postgres/connection/vector-types.ts";
 import { compare } from "./crash/check.ts";
 import { crashCluster, prepareGround } from "./crash/ground.ts";
 import { seededRandom } from "./crash/random.ts";

@@ -1,7 +1,7 @@
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
-import { findUrlFault } from "./postgres/url.ts";
+import { findUrlFault } from "./postgres/connection/url.ts";
 
 /**
  * An environment variable; empty or blank counts as unset, because compose files pass unset variables as

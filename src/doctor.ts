@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { styleText } from "node:util";
 import { readConfig, type Config } from "./config.ts";
-import { openConfigured } from "./postgres/open.ts";
+import { openConfigured } from "./postgres/connection/open.ts";
 import { diagnose, type Diagnosis } from "./diagnostics/diagnose.ts";
 import { askRunning } from "./diagnostics/running.ts";
 import { messageOf } from "./errors.ts";

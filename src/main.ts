@@ -10,8 +10,8 @@ import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import { findSilence, withoutSecrets } from "./models/reach.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
-import { openConfigured } from "./postgres/open.ts";
-import { untilReached } from "./postgres/reach.ts";
+import { openConfigured } from "./postgres/connection/open.ts";
+import { untilReached } from "./postgres/connection/reach.ts";
 import { findRemedy } from "./postgres/remedy.ts";
 import { onSignal } from "./signals.ts";
 

@@ -46,7 +46,7 @@ function loadProtos() {
     mkdirSync(join(directory, "pgquiver/v1"), { recursive: true });
     writeFileSync(
       join(directory, EMBEDDINGS),
-      proto.replace("repeated float embedding = 3;", "bytes embedding = 3;"),
+      proto.replace(/repeated float embedding = 3 \[.*\];/, "bytes embedding = 3;"),
     );
     return loadSync(["pgquiver/v1/ingest.proto", "google/rpc/error_details.proto"], {
       // protobufjs, a dependency of proto-loader, contains the protos of google/api.

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import { lockKey } from "./advisory.ts";
-import { BoundedPool } from "./bounded-pool.ts";
+import { BoundedPool } from "./connection/bounded-pool.ts";
 import type { Database } from "./database.ts";
-import { BACKGROUND_LOCK_TIMEOUT } from "./pool.ts";
+import { BACKGROUND_LOCK_TIMEOUT } from "./connection/pool.ts";
 
 /** Background work that only one process at a time performs. */
 export interface Exclusive {

@@ -2,7 +2,7 @@ import { OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Database } from "../../src/postgres/database.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { openEmptyDatabase, type TestDatabase } from "../support/database.ts";
 import { embedderAt } from "../support/embedder.ts";
 import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/embedding-server.ts";

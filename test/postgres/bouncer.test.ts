@@ -6,7 +6,7 @@ import type { Database } from "../../src/postgres/database.ts";
 import { toServiceError } from "../../src/postgres/errors.ts";
 import { runExclusively } from "../../src/postgres/exclusive.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { hasBouncer, startBouncer } from "../support/bouncer.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";

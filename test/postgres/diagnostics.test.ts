@@ -2,7 +2,7 @@ import { afterAll, describe, expect, inject, onTestFinished, test } from "vitest
 import { diagnose, type Diagnosis } from "../../src/diagnostics/diagnose.ts";
 import type { DiagnosticSettings } from "../../src/diagnostics/finding.ts";
 import type { Database } from "../../src/postgres/database.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";

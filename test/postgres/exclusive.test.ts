@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type pg from "pg";
 import { afterAll, expect, onTestFinished, test, vi } from "vitest";
 import { runExclusively } from "../../src/postgres/exclusive.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, inject, onTestFinished, test, vi } from "vi
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { lockShared, placementLock, tryLock } from "../../src/postgres/advisory.ts";
 import { openSession } from "../../src/postgres/exclusive.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { readPlaced } from "../../src/storage/placement.ts";
 import { openTestDatabase } from "../support/database.ts";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, inject, test } from "vitest";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";

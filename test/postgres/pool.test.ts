@@ -5,11 +5,11 @@ import { describe, expect, inject, test } from "vitest";
 import { reasonOf } from "../../src/errors.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { toServiceError } from "../../src/postgres/errors.ts";
-import { openDatabase, ping } from "../../src/postgres/pool.ts";
+import { openDatabase, ping } from "../../src/postgres/connection/pool.ts";
 import { SEARCH_SETTINGS } from "../../src/postgres/search-settings.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { withWaitBudget } from "../../src/postgres/wait-budget.ts";
+import { withWaitBudget } from "../../src/postgres/connection/wait-budget.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 

@@ -1,7 +1,7 @@
 // A search gives as many results as were asked for, or as match, whatever part of a large store a filter leaves.
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { encodeVector } from "../../src/postgres/copy.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import type { Filter } from "../../src/filters/sql.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
 import { searchStore, type Findings } from "../../src/search/run.ts";

@@ -5,7 +5,7 @@ import { inject, onTestFinished } from "vitest";
 import type { Database } from "../../src/postgres/database.ts";
 import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables, type TableNames } from "../../src/postgres/tables.ts";
 import { administer, databaseUrl, TEST_LIMITS } from "./template.ts";
 

@@ -118,7 +118,7 @@ describe("start", () => {
 
   test("gives no advice to a service that is set up, and shows no secret", async () => {
     const { output, messages, said, child, ended } = await serve({
-      SERVER_API_KEY: "secret-key",
+      SERVER_API_KEY: "secret-key-of-16-characters",
       HOST: "127.0.0.1",
       EMBEDDING__BASE_URL: "http://127.0.0.1:9/v1",
       EMBEDDING__MODEL: "text-embedding-3-small",

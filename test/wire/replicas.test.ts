@@ -3,7 +3,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test, vi } from "vitest";
 import type { Database } from "../../src/postgres/database.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
-import { openDatabase } from "../../src/postgres/pool.ts";
+import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { openReplicas } from "../../src/postgres/replicas/replicas.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { nativePostgres } from "../support/cluster.ts";

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, inject, test, vi } from "vitest";
 import { reasonOf } from "../../src/errors.ts";
 import { toServiceError } from "../../src/postgres/errors.ts";
-import { openDatabase, ping } from "../../src/postgres/pool.ts";
+import { openDatabase, ping } from "../../src/postgres/connection/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { openTestDatabase, type TestDatabase } from "../support/database.ts";

@@ -5,7 +5,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
 import { messageOf } from "../../errors.ts";
-import { onConnect } from "../vector-types.ts";
+import { onConnect } from "../connection/vector-types.ts";
 import { Backend } from "./backend.ts";
 import { DISK_RESERVE_BYTES, FullDiskError, NEW_DATABASE_BYTES, readFreeBytes } from "./disk.ts";
 import { PgliteSocket } from "./pglite-socket.ts";

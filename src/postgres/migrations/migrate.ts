@@ -4,7 +4,7 @@ import type { Database, Queryable } from "../database.ts";
 import { installPgvector } from "./pgvector.ts";
 import type { Tables } from "../tables.ts";
 import { transaction } from "../transaction.ts";
-import { registerVectorTypes } from "../vector-types.ts";
+import { registerVectorTypes } from "../connection/vector-types.ts";
 
 /** Key of the advisory lock that serializes migrations; an arbitrary number, the same in every version. */
 const LOCK_KEY = 7_074_110_310;

@@ -2,7 +2,7 @@ import type pg from "pg";
 import { messageOf } from "../../errors.ts";
 import type { Database, Replica, ReplicaState, Replicas } from "../database.ts";
 import { isAway, isReplicaFault } from "../errors.ts";
-import { openDatabase, type DatabaseOptions } from "../pool.ts";
+import { openDatabase, type DatabaseOptions } from "../connection/pool.ts";
 import { cancellable } from "../transaction.ts";
 import { WalClock } from "./wal-clock.ts";
 

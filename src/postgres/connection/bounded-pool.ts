@@ -1,6 +1,6 @@
 import { callbackify } from "node:util";
 import pg from "pg";
-import { exhausted } from "./errors.ts";
+import { exhausted } from "../errors.ts";
 import { SilenceWatch, type SilenceOptions } from "./silence.ts";
 import { onConnect } from "./vector-types.ts";
 import { beginWait } from "./wait-budget.ts";

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { isAway } from "./errors.ts";
+import { isAway } from "../errors.ts";
 
 /** How patient a pool is with a server that does not answer. */
 export interface SilenceOptions {

@@ -1,11 +1,11 @@
 import pg from "pg";
 import { BoundedPool } from "./bounded-pool.ts";
-import type { Database } from "./database.ts";
-import { openEmbedded } from "./embedded/embedded.ts";
+import type { Database } from "../database.ts";
+import { openEmbedded } from "../embedded/embedded.ts";
 import { LIMIT_MARGIN_MS, type SilenceOptions } from "./silence.ts";
-import { SEARCH_SETTINGS } from "./search-settings.ts";
-import type { Tables } from "./tables.ts";
-import { cancellable } from "./transaction.ts";
+import { SEARCH_SETTINGS } from "../search-settings.ts";
+import type { Tables } from "../tables.ts";
+import { cancellable } from "../transaction.ts";
 import { UnnamedClient } from "./unnamed-client.ts";
 
 /** The address of the database, and the limits of its connections and statements. */

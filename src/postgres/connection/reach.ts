@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { messageOf } from "../errors.ts";
-import type { Database } from "./database.ts";
-import { isAway } from "./errors.ts";
+import { messageOf } from "../../errors.ts";
+import type { Database } from "../database.ts";
+import { isAway } from "../errors.ts";
 
 /** Pauses between two tries: the first, doubled each time, and the longest. */
 const PAUSE_MIN_MS = 250;

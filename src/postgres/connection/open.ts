@@ -1,8 +1,8 @@
-import type { Database } from "./database.ts";
-import { isCreated } from "./embedded/embedded.ts";
+import type { Database } from "../database.ts";
+import { isCreated } from "../embedded/embedded.ts";
 import { openDatabase, type DatabaseOptions } from "./pool.ts";
-import { openReplicas } from "./replicas/replicas.ts";
-import { quoteTables, type TableNames } from "./tables.ts";
+import { openReplicas } from "../replicas/replicas.ts";
+import { quoteTables, type TableNames } from "../tables.ts";
 
 /** Timeout for checking a connection out of the pool, and for establishing one. */
 const CONNECT_TIMEOUT_MS = 10_000;
