@@ -79,13 +79,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   );
   const bounds = { ...portDefaults, ...options.port };
   const refuseForeign = createPageGuard(options.apiKeys, options.corsOrigins);
-  const grpc = createGrpc({
-    ...options,
-    authenticate,
-    refuseForeign,
-    admit: options.admitBody,
-    rate: bounds,
-  });
+  const grpc = createGrpc({ ...options, authenticate, refuseForeign, rate: bounds });
   const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined

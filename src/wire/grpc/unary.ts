@@ -24,7 +24,7 @@ export interface GrpcOptions {
   /** Maximum size of a request message, in bytes. */
   requestBytesMax: number;
   /** Reserves memory for a request message. */
-  admit: Admit;
+  admitBody: Admit;
   /** Parent of the calls' loggers. */
   log: FastifyBaseLogger;
 }
@@ -76,7 +76,7 @@ async function serve(
   { method, run, limits }: Target,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { authenticate, refuseForeign, rate, admit, log }: GrpcOptions,
+  { authenticate, refuseForeign, rate, admitBody, log }: GrpcOptions,
 ): Promise<void> {
   const id = requestId(headers["x-request-id"]);
   const body = Promise.withResolvers<Buffer>();
@@ -100,7 +100,7 @@ async function serve(
     requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
     const reserve = async (bytes: number) => {
-      held = await admit(bytes, gone.signal);
+      held = await admitBody(bytes, gone.signal);
       if (isAnswered) held[Symbol.dispose]();
     };
     collectBody(stream, limits.bytesMax, reserve, body);
