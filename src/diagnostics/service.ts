@@ -5,6 +5,7 @@ import {
   Severity,
   type DiagnosticsService,
 } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
+import { SharedRun } from "../api/shared-run.ts";
 import type { Database } from "../postgres/database.ts";
 import { diagnose } from "./diagnose.ts";
 import type { DiagnosticSettings } from "./finding.ts";
@@ -21,9 +22,11 @@ export function diagnosticsService(
   database: Database,
   settings: DiagnosticSettings,
 ): ServiceImpl<typeof DiagnosticsService> {
+  // The checks read every catalogue: whoever asks meanwhile gets the same findings.
+  const findings = new SharedRun((signal) => diagnose(database, settings, signal));
   return {
     async diagnose(_request, context) {
-      const found = await diagnose(database, settings, context.signal);
+      const found = await findings.join(context.signal);
       return create(DiagnoseResponseSchema, {
         object: "list",
         data: found.map(({ severity, storeId, ...finding }) => ({
