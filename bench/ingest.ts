@@ -2,13 +2,12 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { request, type IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Client, credentials, Metadata, type ClientWritableStream } from "@grpc/grpc-js";
 import pg from "pg";
-import { IngestRequestSchema, IngestSummarySchema, WriteMode } from "../gen/pgquiver/v1/ingest_pb.ts";
+import { WriteMode } from "../gen/pgquiver/v1/ingest_pb.ts";
 
 import { CopyEncoder, copyRows } from "../src/postgres/copy.ts";
 import { createDatabase, execute } from "./support/database.ts";
+import { encodeMessage, sendIngest } from "./support/ingest.ts";
 import { createRandom, makeTexts } from "./support/random.ts";
 import { startReport, type Columns } from "./support/report.ts";
 import { compare, type Contender, type Result } from "./support/rounds.ts";
@@ -107,16 +106,8 @@ function build(rows: number, dimensions: number): Load {
   });
   const messages = (size: number) =>
     Array.from({ length: rows / size }, (_, seq) => {
-      const batch = {
-        seq: BigInt(seq + 1),
-        rows: Array.from({ length: size }, (__, index) => row(seq * size + index)),
-      };
-      return Buffer.from(
-        toBinary(
-          IngestRequestSchema,
-          create(IngestRequestSchema, { message: { case: "batch", value: batch } }),
-        ),
-      );
+      const rowsOfBatch = Array.from({ length: size }, (__, index) => row(seq * size + index));
+      return encodeMessage({ case: "batch", value: { seq: BigInt(seq + 1), rows: rowsOfBatch } });
     });
   const segments = STORES.map((store) => {
     const encoder = new CopyEncoder();
@@ -188,42 +179,17 @@ function stream(
   name: string,
   { messages, mode = WriteMode.INSERT }: { messages: readonly Buffer[]; mode?: WriteMode },
 ): Contender {
-  const metadata = new Metadata();
-  metadata.set("authorization", `Bearer ${server.key}`);
-  const asIs = (bytes: Buffer) => bytes;
   return {
     name,
     prepare: emptyFirst(pool),
     async call(index) {
-      const client = new Client(server.address, credentials.createInsecure(), {
-        "grpc.use_local_subchannel_pool": 1,
-      });
-      const done = Promise.withResolvers<Buffer>();
-      const path = "/pgquiver.v1.IngestService/Ingest";
-      const call = client.makeClientStreamRequest(path, asIs, asIs, metadata, (error, reply) => {
-        if (error === null && reply !== undefined) done.resolve(reply);
-        else done.reject(error ?? new Error("no reply"));
-      });
       const vectorStoreId = STORES[index % STORES.length] as string;
-      await send(call, message({ case: "open", value: { vectorStoreId, mode } }));
-      for (const body of messages) await send(call, body);
-      await send(call, message({ case: "finish", value: { rows: BigInt(load.rows) } }));
-      call.end();
-      const summary = fromBinary(IngestSummarySchema, await done.promise);
+      const summary = await sendIngest(server, { vectorStoreId, mode }, messages);
       if (summary.rowsWritten !== BigInt(load.rows))
         throw new Error(`${summary.rowsWritten} rows were written.`);
-      client.close();
     },
     verify: countAfter(pool, load),
   };
-}
-
-function message(value: { case: string; value: object }): Buffer {
-  return Buffer.from(toBinary(IngestRequestSchema, create(IngestRequestSchema, { message: value as never })));
-}
-
-async function send(call: ClientWritableStream<Buffer>, body: Buffer): Promise<void> {
-  if (!call.write(body)) await once(call, "drain");
 }
 
 /** NDJSON over HTTP/1.1, vectors in base64. */

@@ -1,0 +1,170 @@
+import { once } from "node:events";
+import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { connect as connectHttp2, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
+import { connect as connectSocket } from "node:net";
+import type { Random } from "../crash/random.ts";
+import { mutateBytes } from "./mutate.ts";
+import type { HttpRequest } from "./request.ts";
+
+/** How a request ended. */
+export interface Outcome {
+  /** HTTP status; 0: the caller hung up, or the connection was closed before an answer. */
+  status: number;
+  /** Status of gRPC in headers or trailers, or of an error in the envelope of Connect's streams and gRPC-Web. */
+  code: string | undefined;
+  /** The first bytes of the reply. */
+  text: string;
+  /** What went wrong with the connection, or a timeout. */
+  problem?: string;
+}
+
+/** Longer than any request may take: every statement, and every call of the provider, ends before. */
+const HANG_MS = 20_000;
+const TEXT_CHARS_MAX = 2_000;
+const NOTHING: Outcome = { status: 0, code: undefined, text: "" };
+
+/** Sends requests over kept connections: HTTP/1.1, HTTP/2, and single sockets for broken HTTP/1.1. */
+export class Sender implements Disposable {
+  readonly #address: string;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
+  #session: ClientHttp2Session | undefined;
+
+  constructor(address: string) {
+    this.#address = address;
+  }
+
+  /** Sends a request over a protocol drawn at random; now and then hangs up early. Never rejects. */
+  async send(request: HttpRequest, random: Random): Promise<Outcome> {
+    const hangsUp = request.isMutated && random.chance(0.03);
+    const sent =
+      request.protocol === "gRPC" || random.chance(0.5)
+        ? this.#sendHttp2(request, hangsUp)
+        : request.isMutated && random.chance(0.1)
+          ? this.#sendRaw(request, random)
+          : this.#sendHttp1(request, hangsUp);
+    const outcome = await withDeadline(sent).catch((error: Error) => ({
+      ...NOTHING,
+      problem: error.message,
+    }));
+    return hangsUp ? NOTHING : outcome;
+  }
+
+  async #sendHttp1({ verb, path, headers, body }: HttpRequest, hangsUp: boolean): Promise<Outcome> {
+    const [host, port] = this.#address.split(":");
+    const hasBody = body.length > 0;
+    const sent = httpRequest({
+      host,
+      port,
+      method: verb,
+      path: printable(path),
+      headers: { ...printableValues(headers), ...(hasBody && { "content-length": body.length }) },
+      agent: this.#agent,
+      ...(hangsUp && { signal: AbortSignal.timeout(5) }),
+    });
+    // The answer to an early refusal may arrive while the body is still being written.
+    sent.end(hasBody ? body : undefined);
+    const [reply] = (await once(sent, "response")) as [IncomingMessage];
+    sent.on("error", () => {});
+    const text = await readText(reply);
+    const code = reply.trailers["grpc-status"] ?? reply.headers["grpc-status"];
+    return { status: reply.statusCode ?? 0, code: codeOf(code, text), text };
+  }
+
+  async #sendHttp2({ verb, path, headers, body }: HttpRequest, hangsUp: boolean): Promise<Outcome> {
+    const session = this.#open();
+    const stream = session.request(
+      {
+        ":method": verb,
+        ":path": printable(path),
+        ...printableValues(headers),
+      },
+      { endStream: false },
+    );
+    if (hangsUp) {
+      stream.on("error", () => {});
+      stream.write(body.subarray(0, 100));
+      setImmediate(() => stream.close(8));
+      await once(stream, "close");
+      return NOTHING;
+    }
+    stream.end(body);
+    return readHttp2(stream);
+  }
+
+  /** Writes the request as HTTP/1.1 with some of its bytes changed, and reads until the service closes. */
+  async #sendRaw({ verb, path, headers, body }: HttpRequest, random: Random): Promise<Outcome> {
+    const [host, port] = this.#address.split(":");
+    const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    const text = `${verb} ${printable(path)} HTTP/1.1\r\nhost: ${this.#address}\r\nconnection: close\r\ncontent-length: ${body.length}\r\n${head.join("")}\r\n`;
+    const socket = connectSocket({ host: String(host), port: Number(port) });
+    socket.end(mutateBytes(Buffer.concat([Buffer.from(text, "latin1"), body]), random));
+    // A reset is an answer to bytes that are not HTTP.
+    const reply = await readText(socket).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ECONNRESET" || error.code === "EPIPE") return "";
+      throw error;
+    });
+    const status = /^HTTP\/1\.1 (\d+)/.exec(reply.replace(/^HTTP\/1\.1 1\d\d[^]*?\r\n\r\n/, ""))?.[1];
+    return { status: Number(status ?? 0), code: undefined, text: reply };
+  }
+
+  #open(): ClientHttp2Session {
+    if (this.#session === undefined || this.#session.closed || this.#session.destroyed) {
+      this.#session = connectHttp2(`http://${this.#address}`);
+      // Its streams fail with the same error.
+      this.#session.on("error", () => {});
+      // Node's client answers to GOAWAY by itself: streams that were accepted go on.
+      this.#session.setMaxListeners(0);
+    }
+    return this.#session;
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+    this.#session?.destroy();
+  }
+}
+
+async function withDeadline<T>(result: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`no answer within ${HANG_MS} ms`)), HANG_MS);
+  try {
+    return await Promise.race([result, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function readHttp2(stream: ClientHttp2Stream): Promise<Outcome> {
+  let code: string | undefined;
+  stream.on("trailers", (trailers) => (code = trailers["grpc-status"] as string | undefined));
+  const closed = once(stream, "close").then(() => {
+    throw new Error(`the stream was closed without an answer, code ${stream.rstCode}`);
+  });
+  const [reply] = (await Promise.race([once(stream, "response"), closed])) as [Record<string, string>];
+  closed.catch(() => {});
+  const text = await readText(stream);
+  return { status: Number(reply[":status"]), code: codeOf(code ?? reply["grpc-status"], text), text };
+}
+
+/** The whole reply is read, and its beginning kept. */
+async function readText(stream: AsyncIterable<Buffer>): Promise<string> {
+  let text = "";
+  for await (const chunk of stream) if (text.length < TEXT_CHARS_MAX) text += chunk.toString("latin1");
+  return text.slice(0, TEXT_CHARS_MAX);
+}
+
+function codeOf(status: string | string[] | undefined, text: string): string | undefined {
+  if (status !== undefined) return String(status);
+  return /"code":"([a-z_]+)"/.exec(text)?.[1] ?? /grpc-status: ?(\d+)/.exec(text)?.[1];
+}
+
+/** Node's clients throw for what HTTP does not allow, before anything is sent; raw requests have such bytes. */
+function printable(text: string): string {
+  return text.replace(/[^!-~]/g, (character) => encodeURIComponent(character.toWellFormed()));
+}
+
+function printableValues(headers: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [name, value.replace(/[^ -~]/g, "")]),
+  );
+}
