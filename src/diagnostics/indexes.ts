@@ -1,5 +1,6 @@
 import { findingsOr, formatBytes, type Finding, type Subject } from "./finding.ts";
-import { tableNames, WITH_OURS } from "./relations.ts";
+import { tableNames } from "../postgres/tables.ts";
+import { WITH_OURS } from "./relations.ts";
 
 /** Finds invalid indexes, except those being built at this moment. */
 export async function checkInvalidIndexes({ client, database }: Subject): Promise<Finding[]> {

@@ -1,5 +1,3 @@
-import type { Tables } from "../postgres/tables.ts";
-
 /**
  * A WITH clause that defines `ours`: this service's tables in the current schema, own tables of stores
  * included; empty before the first migration. Parameter $1 is `tableNames`.
@@ -11,18 +9,3 @@ export const WITH_OURS = `with ours as (
         select inhrelid from pg_inherits join pg_class as parent on parent.oid = inhparent
         where parent.relname = ($1::text[])[1] and parent.relnamespace = to_regnamespace(quote_ident(current_schema()))))
   )`;
-
-const COLUMNS: ReadonlySet<string> = new Set<keyof Tables>([
-  "id",
-  "vectorStoreId",
-  "content",
-  "embedding",
-  "metadata",
-  "createdAt",
-]);
-
-/** The names of the tables that migrations create, not quoted; the shared embeddings table is the first. */
-export function tableNames(tables: Tables): string[] {
-  const others = Object.entries(tables).filter(([key]) => key !== "embeddings" && !COLUMNS.has(key));
-  return [tables.embeddings, ...others.map(([, name]) => name as string)].map((name) => name.slice(1, -1));
-}

@@ -1,6 +1,6 @@
 import { listPending } from "../postgres/migrations/migrate.ts";
 import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
-import { tableNames } from "./relations.ts";
+import { tableNames } from "../postgres/tables.ts";
 
 /** Checks that no migration is pending, and that the database is not newer than this version. */
 export async function checkMigrations({ client, database }: Subject): Promise<Finding[]> {

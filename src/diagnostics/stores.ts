@@ -1,7 +1,7 @@
 import pg from "pg";
-import { placeTables } from "../postgres/tables.ts";
+import { placeTables, tableNames } from "../postgres/tables.ts";
 import { findingsOr, formatBytes, ok, type Finding, type Subject } from "./finding.ts";
-import { tableNames, WITH_OURS } from "./relations.ts";
+import { WITH_OURS } from "./relations.ts";
 
 /** Maximum number of stores listed per check. */
 const STORES_MAX = 20;

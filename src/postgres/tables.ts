@@ -86,6 +86,21 @@ export function placeTables(tables: Tables, store: { own_table: string | null })
   return store.own_table === null ? tables : { ...tables, embeddings: `"${store.own_table}"` };
 }
 
+const COLUMNS: ReadonlySet<string> = new Set<keyof Tables>([
+  "id",
+  "vectorStoreId",
+  "content",
+  "embedding",
+  "metadata",
+  "createdAt",
+]);
+
+/** The names of the tables that migrations create, not quoted; the shared embeddings table is the first. */
+export function tableNames(tables: Tables): string[] {
+  const others = Object.entries(tables).filter(([key]) => key !== "embeddings" && !COLUMNS.has(key));
+  return [tables.embeddings, ...others.map(([, name]) => name as string)].map((name) => name.slice(1, -1));
+}
+
 /** Appends a configured name of `vector_stores`: installations that share a schema get separate tables. */
 function ownName(name: string, vectorStores: string): string {
   const suffix = vectorStores === "vector_stores" ? "" : `_${vectorStores}`;

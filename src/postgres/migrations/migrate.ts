@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import pg from "pg";
 import type { Database, Queryable } from "../database.ts";
+import { applyMigration } from "./apply.ts";
 import { installPgvector } from "./pgvector.ts";
 import type { Tables } from "../tables.ts";
 import { transaction } from "../transaction.ts";
@@ -8,11 +9,6 @@ import { registerVectorTypes } from "../connection/vector-types.ts";
 
 /** Key of the advisory lock that serializes migrations; an arbitrary number, the same in every version. */
 const LOCK_KEY = 7_074_110_310;
-/**
- * Lock timeout of a migration: while ALTER TABLE waits for its ACCESS EXCLUSIVE lock, new statements queue
- * behind it.
- */
-const LOCK_TIMEOUT_MS = 60_000;
 
 interface Migration {
   version: number;
@@ -23,7 +19,7 @@ interface Migration {
 /**
  * Applies the pending files of `migrations/`, in order, in one transaction and under an advisory lock, so
  * that processes that start together do not migrate twice. When none is pending the function only reads, and
- * needs no privilege to create anything. `report` gets a message before files are applied. Returns how many
+ * needs no privilege to create anything. `report` gets a message before files are applied, and what `applyMigration` reports. Returns how many
  * files were applied. Throws an Error with a message for operators when the role lacks a privilege, when the
  * database has migrations that this version does not know, and when a PgBouncer drops the search_path that
  * the URL's schema needs.
@@ -40,15 +36,16 @@ export async function migrate(
   return transaction(database.pool, async (client) => {
     await client.query("set local statement_timeout = 0");
     await client.query("select pg_advisory_xact_lock($1)", [LOCK_KEY]);
-    await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
     const pending = await findPending(client, database, migrations);
     if (pending.length === 0) return { applied: 0 };
     report(`Applying ${pending.length} migrations, up to ${pending.at(-1)?.name}`);
     await prepare(client, database);
-    for (const { name, sql } of pending) {
-      await client.query(sql).catch((error: unknown) => {
+    for (const migration of pending) {
+      await applyMigration(client, database.tables, migration, report).catch((error: unknown) => {
         const { message } = error as Error;
-        throw new Error(`Migration ${name} failed and was rolled back: ${message}.`, { cause: error });
+        throw new Error(`Migration ${migration.name} failed and was rolled back: ${message}.`, {
+          cause: error,
+        });
       });
     }
     // This connection was opened before the extension existed, so its types could not be registered then.
