@@ -3,6 +3,7 @@ import type { Database } from "../postgres/database.ts";
 import { findRemedy } from "../postgres/remedy.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { checkConnections, checkSessions } from "./connections.ts";
+import { checkDimensions } from "./dimensions.ts";
 import { checkPgvector } from "./extension.ts";
 import type { Check, DiagnosticSettings, Finding, Severity } from "./finding.ts";
 import { checkDeadRows, checkIndexSizes, checkInvalidIndexes } from "./indexes.ts";
@@ -54,6 +55,7 @@ const CHECKS: Record<string, Registered> = {
   promotions: { run: checkPromotions, onTables: true },
   own_tables: { run: checkOwnTables, onTables: true },
   counts: { run: checkCounts, onTables: true },
+  dimensions: { run: checkDimensions, onTables: true },
   files: { run: checkFiles, onTables: true },
 };
 

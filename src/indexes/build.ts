@@ -1,7 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import type { Client, Database } from "../postgres/database.ts";
-import { placeTables } from "../postgres/tables.ts";
+import { isDataException } from "../postgres/errors.ts";
+import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import { INDEX_DIMENSIONS_MAX, vectorExpression } from "../postgres/vector-index.ts";
 import type { WorkContext } from "./own-table.ts";
@@ -124,7 +125,8 @@ async function createIndex(
   options: BuildOptions,
 ): Promise<void> {
   const { database, pool, signal } = context;
-  const { embedding, embeddings } = placeTables(database.tables, plan);
+  const placed = placeTables(database.tables, plan);
+  const { embedding, embeddings } = placed;
   const { indexed, operatorClass } = vectorExpression(embedding, next.precision, plan.dimensions ?? 0);
   const memoryBytes = Math.min(options.memoryBytes, estimateBytes(plan, next));
   const create = (client: Client, workers: number) =>
@@ -144,7 +146,9 @@ async function createIndex(
         ),
     );
   if (database.kind === "embedded") {
-    await cancellable(pool, signal, (client) => create(client, 0));
+    await cancellable(pool, signal, (client) => create(client, 0)).catch((error: unknown) => {
+      throw explainMixed(error, plan, placed);
+    });
     return;
   }
   const built = new AbortController();
@@ -152,7 +156,7 @@ async function createIndex(
   try {
     await cancellable(pool, signal, (client) => create(client, options.workers)).catch(
       async (error: unknown) => {
-        if (!lacksSharedMemory(error)) throw error;
+        if (!lacksSharedMemory(error)) throw explainMixed(error, plan, placed);
         await dropIndexes(context, plan, plan.current_index?.name);
         await cancellable(pool, signal, (client) => create(client, 0));
       },
@@ -161,6 +165,22 @@ async function createIndex(
     built.abort();
     await watched;
   }
+}
+
+/**
+ * The store has vectors of several lengths, as an adopted one may: an index holds one length. Only the owner of
+ * the rows can mend that, so retries are rare.
+ */
+export class MixedDimensions extends Error {}
+
+/** Explains pgvector's error for a vector of another length than the index's; other errors as they are. */
+function explainMixed(error: unknown, { id, dimensions }: Plan, { embedding, embeddings }: Tables): unknown {
+  if (!isDataException(error)) return error;
+  return new MixedDimensions(
+    `Store ${id} has ${dimensions} dimensions and vectors of other lengths, which no index can hold, so its searches ` +
+      `stay exact. To see them: select * from ${embeddings} where vector_dims(${embedding}) <> ${dimensions};`,
+    { cause: error },
+  );
 }
 
 /**

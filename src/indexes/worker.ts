@@ -4,7 +4,14 @@ import { isCancelled, isInsufficientPrivilege, isLockTimeout } from "../postgres
 import { openSession, runExclusively } from "../postgres/exclusive.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
-import { buildIndex, designIndex, removeIndex, replaceIndex, type BuildOptions } from "./build.ts";
+import {
+  buildIndex,
+  designIndex,
+  MixedDimensions,
+  removeIndex,
+  replaceIndex,
+  type BuildOptions,
+} from "./build.ts";
 import {
   cleanShared,
   copyStoreRows,
@@ -39,7 +46,8 @@ export interface IndexWorker {
 const WAIT_POLLS = 2;
 /**
  * Exponential backoff after a failure: the first delay in polling intervals, doubled per attempt, up to an
- * hour. Where the role lacks a privilege the first delay is an hour: only an administrator can help.
+ * hour. Where the role lacks a privilege, or the store has vectors of several lengths, the first delay is an
+ * hour: only people can help.
  */
 const RETRY_POLLS = 6;
 const RETRY_MS_MAX = 3_600_000;
@@ -332,7 +340,10 @@ async function fail(
   // Cancelled on purpose, by the deletion of the store or by `watch` in build.ts: no failure.
   if (isCancelled(error) && (plan.id === null || plan.index_policy === "never")) return;
   report(error);
-  const isHopeless = error instanceof InsufficientPrivilege || isInsufficientPrivilege(error);
+  const isHopeless =
+    error instanceof MixedDimensions ||
+    error instanceof InsufficientPrivilege ||
+    isInsufficientPrivilege(error);
   await cancellable(pool, signal, (client) =>
     client.query(
       `with failed as (

@@ -52,8 +52,14 @@ export async function searchStore(
   const placed = placeTables(tables, store);
   const index = query.isExact || query.vector === undefined ? undefined : indexOf(store);
   const run = async (by: SearchIndex | undefined, own: Settings) => {
-    const statement = composeSearch(placed, store, query, by);
-    return runStatement(pool, statement, { ...settings, ...own }, signal);
+    const allSettings = { ...settings, ...own };
+    const rows = await runStatement(pool, composeSearch(placed, store, query, by), allSettings, signal);
+    if (rows !== "mixed") return rows;
+    // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Asking each row
+    // for its length would cost the searches of all other stores, so only the second try does.
+    const statement = composeSearch(placed, store, query, by, true);
+    const again = await runStatement(pool, statement, allSettings, signal);
+    return again === "mixed" ? "stale" : again;
   };
   const tuned: Settings = query.efSearch === undefined ? {} : { "hnsw.ef_search": query.efSearch };
   const rows = await run(index, index === undefined ? {} : tuned);
@@ -79,12 +85,16 @@ function indexOf({ own_table, index_precision, dimensions }: SearchedStore): Sea
   return { precision: index_precision, dimensions };
 }
 
+/**
+ * Runs a search statement. "mixed" = pgvector has met a vector of another length than the query's: the store
+ * has several, or the cached store row is out of date.
+ */
 async function runStatement(
   pool: pg.Pool,
   statement: Statement,
   settings: Settings,
   signal: AbortSignal,
-): Promise<FoundRow[] | Exclude<SearchOutcome, Findings>> {
+): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
   const query = async (client: pg.PoolClient) => (await client.query<FoundRow>(statement)).rows;
   const entries = Object.entries(settings);
   try {
@@ -104,17 +114,10 @@ async function runStatement(
     if (!first.is_current) return "stale";
     return first.id === null ? [] : rows;
   } catch (error) {
-    if (isSignOfChange(error)) return "stale";
+    if (isUndefinedTable(error)) return "stale";
+    if (isDataException(error)) return "mixed";
     throw error;
   }
-}
-
-/**
- * Whether an error indicates a stale cache: undefined_table, or pgvector's data_exception for different
- * dimensions.
- */
-function isSignOfChange(error: unknown): boolean {
-  return isUndefinedTable(error) || isDataException(error);
 }
 
 function toHit({ value, id, content, metadata, file_id, filename }: FoundRow, query: SearchQuery): SearchHit {

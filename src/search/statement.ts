@@ -38,13 +38,14 @@ const CANDIDATES_MAX = 100;
 /**
  * Composes the single statement of a search. One snapshot gives both the hits, best first, and the check of
  * the cached store row. No result row at all means that the store is deleted. `tables` must be placed for the
- * store.
+ * store. With `isMixed` the vector search leaves out vectors that have not the store's dimensions.
  */
 export function composeSearch(
   tables: Tables,
   store: SearchedStore,
   query: SearchQuery,
   index: SearchIndex | undefined,
+  isMixed = false,
 ): Statement {
   const values: unknown[] = [];
   const { filter, fusion } = query;
@@ -53,7 +54,10 @@ export function composeSearch(
   // the primary key over the HNSW index.
   const conditions = store.own_table === null ? [`${tables.vectorStoreId} = ${id}`] : [];
   if (filter !== undefined) conditions.push(compileFilter(filter, tables.metadata, values));
-  const rows = { condition: conditions.length === 0 ? "true" : conditions.join(" and "), index };
+  const comparable = isMixed
+    ? [...conditions, `vector_dims(${tables.embedding}) = ${bind(values, store.dimensions, "int")}`]
+    : conditions;
+  const rows = { condition: joinConditions(conditions), nearestCondition: joinConditions(comparable), index };
   const hits =
     fusion === undefined
       ? selectByDistance(tables, query, rows, values)
@@ -74,21 +78,27 @@ export function composeSearch(
   // Prepare only the statement whose text is the same for all stores: each prepared statement takes memory in
   // its backend for the life of the connection. And a generic plan of a prepared statement might not use the
   // HNSW index.
-  const isCommon = store.own_table === null && filter === undefined && fusion === undefined;
+  const isCommon = store.own_table === null && filter === undefined && fusion === undefined && !isMixed;
   return isCommon ? { name: "search_exactly", text, values } : { text, values };
 }
 
 interface Rows {
   /** SQL condition that rows must meet. */
   condition: string;
+  /** SQL condition that rows must meet whose vectors are compared. */
+  nearestCondition: string;
   index: SearchIndex | undefined;
+}
+
+function joinConditions(conditions: readonly string[]): string {
+  return conditions.length === 0 ? "true" : conditions.join(" and ");
 }
 
 function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values: unknown[]): string {
   const columns = [tables.id, tables.content, tables.metadata, "file_id"];
   const vector = bind(values, query.vector, "vector");
   return `select ${hitColumns(tables)}, distance as value
-      from (${selectNearest(tables, columns, vector, { ...rows, rowsMax: query.resultsMax }, values)}) nearest`;
+      from (${selectNearest(tables, columns, vector, { condition: rows.nearestCondition, index: rows.index, rowsMax: query.resultsMax }, values)}) nearest`;
 }
 
 /** Weighted reciprocal rank fusion, scaled so that a row that is first in both searches has score 1. */
@@ -109,7 +119,7 @@ function selectByRank(
       tables,
       [tables.id],
       bind(values, vector, "vector"),
-      { ...rows, rowsMax },
+      { condition: rows.nearestCondition, index: rows.index, rowsMax },
       values,
     );
     searches.push(`nearest as materialized (
