@@ -2,6 +2,7 @@ import { messageOf } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { findRemedy } from "../postgres/remedy.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { checkBlockers } from "./blockers.ts";
 import { checkConnections, checkSessions } from "./connections.ts";
 import { checkDimensions } from "./dimensions.ts";
 import { checkPgvector } from "./extension.ts";
@@ -51,6 +52,7 @@ const CHECKS: Record<string, Registered> = {
   invalid_indexes: { run: checkInvalidIndexes },
   index_sizes: { run: checkIndexSizes },
   dead_rows: { run: checkDeadRows },
+  vacuum_blockers: { run: checkBlockers },
   builds: { run: checkBuilds, onServer: true, onTables: true },
   promotions: { run: checkPromotions, onTables: true },
   own_tables: { run: checkOwnTables, onTables: true },

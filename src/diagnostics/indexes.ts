@@ -101,7 +101,7 @@ export async function checkDeadRows({ client, database }: Subject): Promise<Find
   const findings = rows.map(({ name, dead, share, vacuumed }): Finding => {
     const last = vacuumed === null ? "never vacuumed" : `last vacuumed at ${vacuumed.toISOString()}`;
     const message = `${Math.round(share * 100)} % of the rows of ${name} are dead (${dead.toLocaleString("en")}), ${last}.`;
-    const remedy = `vacuum (analyze) ${name}; if few rows are removed, an old transaction holds back the xmin horizon: select pid, xact_start, query from pg_stat_activity order by xact_start nulls last limit 5;`;
+    const remedy = `vacuum (analyze) ${name}; if few rows are removed, something holds back the xmin horizon: see the check vacuum_blockers.`;
     return { severity: "warning", message, remedy };
   });
   return findingsOr(findings, "Vacuum keeps up with deleted rows.");

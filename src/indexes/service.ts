@@ -15,6 +15,7 @@ import { readUpdateMask } from "../api/update-mask.ts";
 import { failedPrecondition, invalidArgument, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Database } from "../postgres/database.ts";
+import { findBlockersOf } from "../postgres/horizon.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
@@ -120,6 +121,7 @@ function readPolicy(value: IndexPolicy | undefined): IndexRequest["index_policy"
 async function readIndex({ pool, tables }: Database, storeId: string): Promise<Index> {
   const status = await findStatus(pool, tables, storeId);
   if (status === undefined) throw vectorStoreNotFound(storeId);
+  const blockers = status.waiting_pid === null ? [] : await findBlockersOf(pool, status.waiting_pid);
   const { own_table: table, current_index: index, last_error: lastError, progress } = status;
   return create(IndexSchema, {
     object: "vector_store.index",
@@ -144,5 +146,12 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
       m: status.requested_m,
       efConstruction: status.requested_ef_construction,
     },
+    blockedBy: blockers.map(({ pid, name, role, state, age_seconds: ageSeconds }) => ({
+      name,
+      ...(pid !== null && { pid }),
+      ...(role !== null && { role }),
+      ...(state !== null && { state }),
+      ...(ageSeconds !== null && { ageSeconds }),
+    })),
   });
 }

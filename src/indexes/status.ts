@@ -29,6 +29,8 @@ export interface IndexStatus {
   requested_precision: Precision | null;
   requested_m: number;
   requested_ef_construction: number;
+  /** Process id of the session that builds the index, while it waits for other transactions. */
+  waiting_pid: number | null;
 }
 
 /** Reads the state of a store's index; undefined when the store does not exist. */
@@ -45,7 +47,8 @@ export async function findStatus(
          when building.phase like 'building index%' then building.blocks_done / nullif(building.blocks_total, 0)::float8
        end as progress,
        plan.last_error, store.precision as requested_precision,
-       coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction
+       coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction,
+       case when building.phase like 'waiting%' then building.pid end as waiting_pid
      from ${tables.vectorStores} as store
      left join ${tables.indexes} as plan on plan.vector_store_id = store.id
      left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))

@@ -4,6 +4,8 @@ import type { Embedder } from "../models/embedder.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import type { Metrics } from "../wire/metrics.ts";
+import { monitorBlockers } from "./blockers.ts";
+import { remember } from "./remember.ts";
 import { readTotals } from "./totals.ts";
 
 /** Timeout of the totals query, and how long its result is cached: a scrape must not load the database. */
@@ -72,6 +74,7 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
     "Progress, 0 to 1, of the index build that is least far; absent when no build is running.",
     async () => (await totals()).indexProgress,
   );
+  monitorBlockers(metrics, pool);
   if (replicas !== undefined) monitorReplicas(metrics, replicas);
 }
 
@@ -148,23 +151,5 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
         throw error;
       }
     },
-  };
-}
-
-/**
- * Caches the result of `ask` for `ageMs` and shares one call among concurrent callers. Errors are not cached.
- */
-function remember<T>(ageMs: number, ask: () => Promise<T>): () => Promise<T> {
-  let answer: Promise<T> | undefined;
-  let askedAt = -Infinity;
-  return () => {
-    if (answer !== undefined && performance.now() - askedAt < ageMs) return answer;
-    askedAt = performance.now();
-    const asked = ask();
-    answer = asked;
-    asked.catch(() => {
-      if (answer === asked) answer = undefined;
-    });
-    return asked;
   };
 }

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSK3BAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5nc0ILCglfcHJvZ3Jlc3NCCAoGX3RhYmxlQgkKB19tZXRob2RCDAoKX3ByZWNpc2lvbkIECgJfbUISChBfZWZfY29uc3RydWN0aW9uQgsKCV9idWlsdF9hdEINCgtfbGFzdF9lcnJvciJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKkAgoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBARI1Cgt1cGRhdGVfbWFzaxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCBCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpqCglQcmVjaXNpb24SGQoVUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASFQoRUFJFQ0lTSU9OX0ZMT0FUMzIQARIVChFQUkVDSVNJT05fRkxPQVQxNhACEhQKEFBSRUNJU0lPTl9CSU5BUlkQAyq5AQoKSW5kZXhTdGF0ZRIbChdJTkRFWF9TVEFURV9VTlNQRUNJRklFRBAAEhQKEElOREVYX1NUQVRFX05PTkUQARIXChNJTkRFWF9TVEFURV9XQUlUSU5HEAISFgoSSU5ERVhfU1RBVEVfTU9WSU5HEAMSGAoUSU5ERVhfU1RBVEVfQlVJTERJTkcQBBIVChFJTkRFWF9TVEFURV9SRUFEWRAFEhYKEklOREVYX1NUQVRFX0ZBSUxFRBAGKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSLmBAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyQgsKCV9wcm9ncmVzc0IICgZfdGFibGVCCQoHX21ldGhvZEIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb25CCwoJX2J1aWx0X2F0Qg0KC19sYXN0X2Vycm9yIpoBCgxJbmRleEJsb2NrZXISEAoDcGlkGAEgASgFSACIAQESDAoEbmFtZRgCIAEoCRIRCgRyb2xlGAMgASgJSAGIAQESEgoFc3RhdGUYBCABKAlIAogBARIYCgthZ2Vfc2Vjb25kcxgFIAEoAUgDiAEBQgYKBF9waWRCBwoFX3JvbGVCCAoGX3N0YXRlQg4KDF9hZ2Vfc2Vjb25kcyJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKkAgoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBARI1Cgt1cGRhdGVfbWFzaxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCBCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpqCglQcmVjaXNpb24SGQoVUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASFQoRUFJFQ0lTSU9OX0ZMT0FUMzIQARIVChFQUkVDSVNJT05fRkxPQVQxNhACEhQKEFBSRUNJU0lPTl9CSU5BUlkQAyq5AQoKSW5kZXhTdGF0ZRIbChdJTkRFWF9TVEFURV9VTlNQRUNJRklFRBAAEhQKEElOREVYX1NUQVRFX05PTkUQARIXChNJTkRFWF9TVEFURV9XQUlUSU5HEAISFgoSSU5ERVhfU1RBVEVfTU9WSU5HEAMSGAoUSU5ERVhfU1RBVEVfQlVJTERJTkcQBBIVChFJTkRFWF9TVEFURV9SRUFEWRAFEhYKEklOREVYX1NUQVRFX0ZBSUxFRBAGKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
 
 /**
  * The vector index of a store.
@@ -137,6 +137,14 @@ export type Index = Message<"pgquiver.v1.Index"> & {
    * @generated from field: pgquiver.v1.IndexSettings requested = 16;
    */
   requested?: IndexSettings | undefined;
+
+  /**
+   * The transactions that the index build waits for; empty unless it waits. CREATE INDEX CONCURRENTLY ends only
+   * after all older transactions have ended.
+   *
+   * @generated from field: repeated pgquiver.v1.IndexBlocker blocked_by = 17;
+   */
+  blockedBy: IndexBlocker[];
 };
 
 /**
@@ -145,6 +153,56 @@ export type Index = Message<"pgquiver.v1.Index"> & {
  */
 export const IndexSchema: GenMessage<Index> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 0);
+
+/**
+ * A transaction that an index build waits for.
+ *
+ * @generated from message pgquiver.v1.IndexBlocker
+ */
+export type IndexBlocker = Message<"pgquiver.v1.IndexBlocker"> & {
+  /**
+   * Process id of the session in Postgres; unset for a prepared transaction, which has no session.
+   *
+   * @generated from field: optional int32 pid = 1;
+   */
+  pid?: number | undefined;
+
+  /**
+   * The session's application_name, or the id of the prepared transaction.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The role of the session, or of the prepared transaction.
+   *
+   * @generated from field: optional string role = 3;
+   */
+  role?: string | undefined;
+
+  /**
+   * State of the session, such as "idle in transaction", or "prepared"; unset when the service's role may not
+   * see it, because it is no member of pg_read_all_stats.
+   *
+   * @generated from field: optional string state = 4;
+   */
+  state?: string | undefined;
+
+  /**
+   * Seconds since the transaction began or was prepared; unset as `state`.
+   *
+   * @generated from field: optional double age_seconds = 5;
+   */
+  ageSeconds?: number | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.IndexBlocker.
+ * Use `create(IndexBlockerSchema)` to create a new message.
+ */
+export const IndexBlockerSchema: GenMessage<IndexBlocker> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * The settings of a vector index.
@@ -179,7 +237,7 @@ export type IndexSettings = Message<"pgquiver.v1.IndexSettings"> & {
  * Use `create(IndexSettingsSchema)` to create a new message.
  */
 export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 1);
+  messageDesc(file_pgquiver_v1_indexes, 2);
 
 /**
  * Request of GetIndex.
@@ -200,7 +258,7 @@ export type GetIndexRequest = Message<"pgquiver.v1.GetIndexRequest"> & {
  * Use `create(GetIndexRequestSchema)` to create a new message.
  */
 export const GetIndexRequestSchema: GenMessage<GetIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 2);
+  messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * Changes the settings of a store's index. Over JSON the keys of the body become the `update_mask`.
@@ -259,7 +317,7 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
  * Use `create(UpdateIndexRequestSchema)` to create a new message.
  */
 export const UpdateIndexRequestSchema: GenMessage<UpdateIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 3);
+  messageDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * Request of RebuildIndex.
@@ -280,7 +338,7 @@ export type RebuildIndexRequest = Message<"pgquiver.v1.RebuildIndexRequest"> & {
  * Use `create(RebuildIndexRequestSchema)` to create a new message.
  */
 export const RebuildIndexRequestSchema: GenMessage<RebuildIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 4);
+  messageDesc(file_pgquiver_v1_indexes, 5);
 
 /**
  * A kind of vector index.

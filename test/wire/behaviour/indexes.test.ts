@@ -56,6 +56,7 @@ describe.each(protocols)("over $name", (protocol) => {
       built_at: null,
       last_error: null,
       requested: { precision: null, m: 16, ef_construction: 128 },
+      blocked_by: [],
     });
   });
 
