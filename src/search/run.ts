@@ -55,8 +55,9 @@ export async function searchStore(
     const allSettings = { ...settings, ...own };
     const rows = await runStatement(pool, composeSearch(placed, store, query, by), allSettings, signal);
     if (rows !== "mixed") return rows;
-    // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Asking each row
-    // for its length would cost the searches of all other stores, so only the second try does.
+    // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second
+    // try asks each row for its length, which reads long vectors twice: an exact search of 3,000 vectors of
+    // 3,072 dimensions, stored out of line, takes 27 ms instead of 20; 20,000 of 384, in line, 18 ms as before.
     const statement = composeSearch(placed, store, query, by, true);
     const again = await runStatement(pool, statement, allSettings, signal);
     return again === "mixed" ? "stale" : again;

@@ -1,6 +1,6 @@
 import pg from "pg";
 import { describe, expect, inject, onTestFinished, test } from "vitest";
-import { applyMigration } from "../../src/postgres/migrations/apply.ts";
+import { applyMigrations } from "../../src/postgres/migrations/apply.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { openEmptyDatabase, openTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -55,13 +55,13 @@ describe.runIf(native)("a transaction that has read the tables", () => {
     const log: string[] = [];
     const apply = (totalMs: number) =>
       transaction(database.pool, (client) =>
-        applyMigration(
+        applyMigrations(
           client,
           database.tables,
-          {
-            name: "099.sql",
-            sql: "create table made (); alter table vector_stores add note text; alter table embeddings add note text",
-          },
+          [
+            { name: "098.sql", sql: "create table made (); alter table vector_stores add note text" },
+            { name: "099.sql", sql: "alter table embeddings add note text" },
+          ],
           (message) => log.push(message),
           { tryMs: 50, pausesMs: [10], totalMs },
         ),
@@ -69,7 +69,7 @@ describe.runIf(native)("a transaction that has read the tables", () => {
     const pid = await pidOf(holder);
     await expect(apply(300)).rejects.toThrow(
       new RegExp(
-        String.raw`^its tables have been locked for 0\.3 s by pid ${pid} \(psql of .*\)\. select pg_terminate_backend\(${pid}\);$`,
+        String.raw`^Migration 099\.sql failed and was rolled back: its tables have been locked for 0\.3 s by pid ${pid} \(psql of .*\); select pg_terminate_backend\(${pid}\);\.$`,
       ),
     );
     // The holders are the same in every try, so they are named once.
@@ -79,6 +79,32 @@ describe.runIf(native)("a transaction that has read the tables", () => {
     await apply(10_000);
     const { rows } = await database.pool.query("select to_regclass('made') is not null as is_made");
     expect(rows).toEqual([{ is_made: true }]);
+  });
+
+  test("leaves the tables of an earlier migration free between the tries", async () => {
+    await using database = await openTestDatabase();
+    const holder = await openSession(database, "psql");
+    const application = await openSession(database, "application");
+    await holder.query("begin; select from embeddings");
+    await application.query("set statement_timeout = '10s'");
+    const waiting = Promise.withResolvers<string>();
+    const applied = transaction(database.pool, (client) =>
+      applyMigrations(
+        client,
+        database.tables,
+        [
+          { name: "098.sql", sql: "alter table vector_stores add note text" },
+          { name: "099.sql", sql: "alter table embeddings add note text" },
+        ],
+        waiting.resolve,
+        { tryMs: 50, pausesMs: [200], totalMs: 60_000 },
+      ),
+    );
+    expect(await waiting.promise).toContain("099.sql waits for locks");
+    await application.query("select from vector_stores");
+    await holder.query("commit");
+    await applied;
+    await application.query("select note from vector_stores");
   });
 
   test("of another role is named as far as this role may see it", async () => {
@@ -100,10 +126,10 @@ describe.runIf(native)("a transaction that has read the tables", () => {
     const plain = new pg.Pool({ connectionString: url, max: 1 });
     try {
       const applied = transaction(plain, (client) =>
-        applyMigration(
+        applyMigrations(
           client,
           database.tables,
-          { name: "099.sql", sql: "alter table vector_stores add note text" },
+          [{ name: "099.sql", sql: "alter table vector_stores add note text" }],
           () => {},
           {
             tryMs: 50,
@@ -113,7 +139,7 @@ describe.runIf(native)("a transaction that has read the tables", () => {
         ),
       );
       await expect(applied).rejects.toThrow(
-        `by pid ${await pidOf(holder)} (psql of postgres, state and age are visible to members of pg_read_all_stats only). select pg_terminate_backend`,
+        `by pid ${await pidOf(holder)} (psql of postgres, state and age are visible to members of pg_read_all_stats only); select pg_terminate_backend`,
       );
     } finally {
       await plain.end();
@@ -126,7 +152,7 @@ test("a migration's warnings are reported once, and its notices are not", async 
   const log: string[] = [];
   const sql = "do $$ begin raise warning 'seen'; raise notice 'not seen'; end $$";
   await transaction(database.pool, (client) =>
-    applyMigration(client, database.tables, { name: "099.sql", sql }, (message) => log.push(message)),
+    applyMigrations(client, database.tables, [{ name: "099.sql", sql }], (message) => log.push(message)),
   );
   expect(log).toEqual(["099.sql: seen"]);
 });

@@ -5,7 +5,7 @@ import { describeBlocker } from "../../src/postgres/blockers.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { findHorizonBlockers } from "../../src/postgres/horizon.ts";
-import { applyMigration } from "../../src/postgres/migrations/apply.ts";
+import { applyMigrations } from "../../src/postgres/migrations/apply.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
@@ -195,10 +195,10 @@ describe.runIf(inject("template").kind === "postgres")("on a server", () => {
         },
       ]);
     const applied = transaction(database.pool, (migrating) =>
-      applyMigration(
+      applyMigrations(
         migrating,
         database.tables,
-        { name: "099.sql", sql: "alter table embeddings add note text" },
+        [{ name: "099.sql", sql: "alter table embeddings add note text" }],
         () => {},
         { tryMs: 50, pausesMs: [10], totalMs: 100 },
       ),

@@ -1,11 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
-import { describeBlocker, endBlocker, findLockHolders } from "../blockers.ts";
+import { describeBlocker, endBlocker, findLockHolders, nameBlocker } from "../blockers.ts";
 import { isLockTimeout } from "../errors.ts";
 import { tableNames, type Tables } from "../tables.ts";
 import { savepoint } from "../transaction.ts";
 
-/** How long a migration waits for its locks. */
+/** How long migrations wait for their locks. */
 export interface LockWait {
   /**
    * Lock timeout of one try. ALTER TABLE and LOCK TABLE wait for ACCESS EXCLUSIVE, and while they do, every
@@ -14,59 +14,76 @@ export interface LockWait {
   tryMs: number;
   /** Pauses between tries, in which that queue drains; the last one repeats. */
   pausesMs: readonly number[];
-  /** All tries together; the migration fails after that. */
+  /** All tries together; the migrations fail after that. */
   totalMs: number;
 }
 
 const LOCK_WAIT: LockWait = { tryMs: 1_000, pausesMs: [500, 1_000, 2_000, 4_000], totalMs: 120_000 };
 
+/** The SQL of a migration, and the name of its file. */
+export interface MigrationFile {
+  name: string;
+  sql: string;
+}
+
 /**
- * Runs the SQL of a migration inside a transaction. A try that hits the lock timeout is rolled back to a
- * savepoint, which releases what it had locked, and is repeated after a pause, in which other applications go
- * on. `report` gets a line that names the holders of the locks, whenever they change, and each WARNING of the
- * SQL. Throws an Error that names the holders when the time is up.
+ * Runs migrations inside a transaction. A try in which one of them hits the lock timeout is rolled back to a
+ * savepoint, so that none keeps its locks, and is repeated after a pause, in which other applications go on.
+ * `report` gets a line that names the holders of the locks, whenever they change, and each WARNING of the SQL.
+ * Throws an Error that names the migration, and the holders when the time is up.
  */
-export async function applyMigration(
+export async function applyMigrations(
   client: pg.PoolClient,
   tables: Tables,
-  { name, sql }: { name: string; sql: string },
+  migrations: readonly MigrationFile[],
   report: (message: string) => void,
   { tryMs, pausesMs, totalMs }: LockWait = LOCK_WAIT,
 ): Promise<void> {
   const until = performance.now() + totalMs;
-  let warnings: string[] = [];
-  const listen = ({ severity, message }: { severity?: string | undefined; message?: string | undefined }) => {
-    if (severity === "WARNING" && message !== undefined) warnings.push(message);
-  };
-  client.on("notice", listen);
-  try {
-    await client.query(`set local lock_timeout = ${tryMs}`);
-    for (let attempt = 0, named = ""; ; attempt++) {
-      try {
-        warnings = [];
-        await savepoint(client, () => client.query(sql));
-        for (const warning of warnings) report(`${name}: ${warning}`);
-        return;
-      } catch (error) {
-        if (!isLockTimeout(error)) throw error;
-        const holders = await findLockHolders(client, tableNames(tables));
-        const pids = holders.map(({ pid }) => pid).join();
-        const held = `by ${holders.map(describeBlocker).join(", ") || "a transaction that has ended since"}`;
-        if (performance.now() >= until) {
-          const remedy = holders.map(endBlocker).join(" ");
-          throw new Error(`its tables have been locked for ${totalMs / 1000} s ${held}. ${remedy}`.trim(), {
-            cause: error,
-          });
+  await client.query(`set local lock_timeout = ${tryMs}`);
+  for (let attempt = 0, named = ""; ; attempt++) {
+    let current = "";
+    const warnings: string[] = [];
+    const listen = ({ severity, message }: NoticeFields) => {
+      if (severity === "WARNING") warnings.push(`${current}: ${message}`);
+    };
+    client.on("notice", listen);
+    try {
+      await savepoint(client, async () => {
+        for (const { name, sql } of migrations) {
+          current = name;
+          await client.query(sql);
         }
-        if (attempt === 0 || pids !== named)
-          report(
-            `${name} waits for locks on its tables, held ${held}; it tries again for ${totalMs / 1000} s`,
-          );
-        named = pids;
-        await delay(pausesMs[Math.min(attempt, pausesMs.length - 1)]);
+      });
+      warnings.forEach(report);
+      return;
+    } catch (error) {
+      if (!isLockTimeout(error)) throw failure(current, (error as Error).message, error);
+      const holders = await findLockHolders(client, tableNames(tables));
+      const held = `by ${holders.map(describeBlocker).join(", ") || "a transaction that has ended since"}`;
+      if (performance.now() >= until) {
+        const message = `its tables have been locked for ${totalMs / 1000} s ${held}`;
+        throw failure(current, [message, ...holders.map(endBlocker)].join("; "), error);
       }
+      const names = holders.map(nameBlocker).join();
+      if (attempt === 0 || names !== named)
+        report(
+          `${current} waits for locks on its tables, held ${held}; it tries again for ${totalMs / 1000} s`,
+        );
+      named = names;
+      await delay(pausesMs[Math.min(attempt, pausesMs.length - 1)]);
+    } finally {
+      client.off("notice", listen);
     }
-  } finally {
-    client.off("notice", listen);
   }
+}
+
+/** The fields of a notice that are read here. */
+interface NoticeFields {
+  severity?: string | undefined;
+  message?: string | undefined;
+}
+
+function failure(name: string, message: string, cause: unknown): Error {
+  return new Error(`Migration ${name} failed and was rolled back: ${message}.`, { cause });
 }

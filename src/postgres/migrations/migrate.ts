@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import pg from "pg";
 import type { Database, Queryable } from "../database.ts";
-import { applyMigration } from "./apply.ts";
+import { applyMigrations, type MigrationFile } from "./apply.ts";
 import { installPgvector } from "./pgvector.ts";
 import type { Tables } from "../tables.ts";
 import { transaction } from "../transaction.ts";
@@ -10,19 +10,17 @@ import { registerVectorTypes } from "../connection/vector-types.ts";
 /** Key of the advisory lock that serializes migrations; an arbitrary number, the same in every version. */
 const LOCK_KEY = 7_074_110_310;
 
-interface Migration {
+interface Migration extends MigrationFile {
   version: number;
-  name: string;
-  sql: string;
 }
 
 /**
  * Applies the pending files of `migrations/`, in order, in one transaction and under an advisory lock, so
  * that processes that start together do not migrate twice. When none is pending the function only reads, and
- * needs no privilege to create anything. `report` gets a message before files are applied, and what `applyMigration` reports. Returns how many
- * files were applied. Throws an Error with a message for operators when the role lacks a privilege, when the
- * database has migrations that this version does not know, and when a PgBouncer drops the search_path that
- * the URL's schema needs.
+ * needs no privilege to create anything. `report` gets a message before files are applied, and what
+ * `applyMigrations` reports. Returns how many files were applied. Throws an Error with a message for operators
+ * when the role lacks a privilege, when the database has migrations that this version does not know, and when
+ * a PgBouncer drops the search_path that the URL's schema needs.
  */
 export async function migrate(
   database: Database,
@@ -40,14 +38,7 @@ export async function migrate(
     if (pending.length === 0) return { applied: 0 };
     report(`Applying ${pending.length} migrations, up to ${pending.at(-1)?.name}`);
     await prepare(client, database);
-    for (const migration of pending) {
-      await applyMigration(client, database.tables, migration, report).catch((error: unknown) => {
-        const { message } = error as Error;
-        throw new Error(`Migration ${migration.name} failed and was rolled back: ${message}.`, {
-          cause: error,
-        });
-      });
-    }
+    await applyMigrations(client, database.tables, pending, report);
     // This connection was opened before the extension existed, so its types could not be registered then.
     await registerVectorTypes(client);
     return { applied: pending.length };
