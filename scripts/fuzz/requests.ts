@@ -48,23 +48,25 @@ export async function loadMethods(): Promise<DescMethod[]> {
   return (services as DescService[]).flatMap(({ methods }) => methods);
 }
 
-/** A valid request by three in ten; the others have one to three mutations, or unusual values. */
-export function randomRequest(methods: readonly DescMethod[], source: Omit<Source, "wildness">): HttpRequest {
+/**
+ * A request over a protocol drawn at random. `mutated` is the probability that the request has unusual values
+ * or one to three mutations; the others are as a client would send them.
+ */
+export function randomRequest(
+  methods: readonly DescMethod[],
+  source: Omit<Source, "wildness">,
+  mutated: number,
+): HttpRequest {
   const { random } = source;
-  const isMutated = random.chance(0.7);
+  const isMutated = random.chance(mutated);
   const full: Source = { ...source, wildness: isMutated ? random.pick([0, 0.02, 0.2]) : 0 };
   for (;;) {
     const method = random.pick(methods);
     const protocol = random.pick(names);
     const draft = protocols[protocol](method, randomMessages(method, full), full);
     if (draft === undefined) continue;
-    const request = {
-      isJson: false,
-      ...draft,
-      protocol,
-      rpc: `${method.parent.name}/${method.name}`,
-      isMutated,
-    };
+    const rpc = `${method.parent.name}/${method.name}`;
+    const request = { isJson: false, ...draft, protocol, rpc, isMutated };
     for (let count = isMutated ? random.integer(0, 3) : 0; count > 0; count--) mutateRequest(request, random);
     return request;
   }
