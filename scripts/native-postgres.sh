@@ -6,6 +6,7 @@
 #   scripts/native-postgres.sh status  [--name NAME]               prints the URL; exits 3 when it does not run
 #   scripts/native-postgres.sh stop    [--name NAME] [--keep]      stops it and removes its data
 #   scripts/native-postgres.sh crash   [--name NAME]               restarts it without a shutdown, like a power failure
+#   scripts/native-postgres.sh kill    [--name NAME]               kills it (SIGKILL) for good; then `stop` removes its data
 #
 # Clusters of different names run side by side. `start` replaces a cluster of the same name, running or not, with an
 # empty one; `start --keep` reuses a running cluster or the data that `stop --keep` left, on the same port if the port
@@ -77,6 +78,12 @@ main() {
       find_postgres && locate_cluster "$name" && is_running || fail "No cluster '$name' is running." 3
       # pg_ctl restart reuses the options in postmaster.opts, so the port stays the same.
       postgres pg_ctl restart --silent --wait --mode immediate --pgdata data --log log >&2
+      ;;
+    kill)
+      find_postgres && locate_cluster "$name" && is_running || fail "No cluster '$name' is running." 3
+      kill -KILL "$(head -n 1 "$directory/data/postmaster.pid")"
+      # The pid may belong to another process by the time of `stop`.
+      rm "$directory/data/postmaster.pid"
       ;;
     status)
       if find_postgres && locate_cluster "$name" && is_running; then

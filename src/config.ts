@@ -1,7 +1,7 @@
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
-import { findUrlFault } from "./postgres/connection/url.ts";
+import { findUrlFault, readServers } from "./postgres/connection/url.ts";
 
 /**
  * An environment variable; empty or blank counts as unset, because compose files pass unset variables as
@@ -67,6 +67,8 @@ const postgresUrls = list.transform((values, context) => {
   for (const value of values) {
     const fault = findUrlFault(value);
     if (fault !== undefined) context.addIssue(fault);
+    else if (readServers(value).urls.length > 1)
+      context.addIssue("expected one host in the URL of each replica");
   }
   return values;
 });

@@ -1,4 +1,5 @@
 import type pg from "pg";
+import type { ServerConfig } from "./connection/servers.ts";
 import type { Tables } from "./tables.ts";
 
 /** One checked-out connection, for statements that belong together: a transaction, session settings. */
@@ -23,7 +24,7 @@ export interface Database {
    * How background work connects, past a PgBouncer, whose transaction pooling cannot hold session locks.
    * Undefined for the embedded database and when only a PgBouncer's URL is known.
    */
-  direct?: pg.ClientConfig | undefined;
+  direct?: ServerConfig | undefined;
   /**
    * Whether the URL says `pgbouncer=true`: sessions then have no start-up settings, and prepared statements
    * no names.

@@ -114,7 +114,11 @@ interface Session extends AsyncDisposable {
 export function openSession({ direct, pool: own, kind }: Database): Session {
   const lost = new AbortController();
   if (kind === "embedded") return { pool: own, lost: lost.signal, [Symbol.asyncDispose]: async () => {} };
-  const silence = { limitMs: undefined, connectMs: direct?.connectionTimeoutMillis ?? 0 };
+  if (direct === undefined)
+    throw new Error(
+      "A background connection needs DATABASE_DIRECT_URL, since DATABASE_URL leads to a PgBouncer.",
+    );
+  const silence = { limitMs: undefined, connectMs: direct.connectionTimeoutMillis ?? 0 };
   const pool = new BoundedPool({ ...direct, max: 1, idleTimeoutMillis: 0 }, silence);
   let ended: Promise<void> | undefined;
   let closed = Promise.resolve();

@@ -4,6 +4,7 @@ import { InsufficientPrivilege } from "../../src/indexes/own-table.ts";
 import { dropOwnTable, lockIndex } from "../../src/indexes/removal.ts";
 import { promoteStore, startIndexWorker } from "../../src/indexes/worker.ts";
 import { lockShared, placementLock } from "../../src/postgres/advisory.ts";
+import { Servers } from "../../src/postgres/connection/servers.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { openForWriting } from "../../src/storage/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
@@ -261,10 +262,8 @@ test.runIf(isNative)("serves a role that may not create tables, and says so", as
   await pool.query(`revoke create on schema public from public`);
   await pool.query(`grant select, insert, update, delete on all tables in schema public to ${role}`);
   await pool.query(`grant usage on all sequences in schema public to ${role}`);
-  const direct = {
-    ...database.direct,
-    connectionString: Object.assign(new URL(String(database.url)), { username: role }).href,
-  };
+  const url = Object.assign(new URL(String(database.url)), { username: role }).href;
+  const direct = { ...database.direct, servers: new Servers([url], "any") };
   const errors: unknown[] = [];
   const { stop } = startIndexWorker({ ...database, direct }, TEST_INDEXES, (error) => errors.push(error));
   onTestFinished(stop);

@@ -25,9 +25,9 @@ function countStatements(database: Database): { database: Database; count: () =>
     }
   }
   if (database.kind === "embedded") database.pool.on("acquire", () => statements++);
-  const direct = { ...database.direct, Client: CountingClient };
+  const direct = database.direct && { ...database.direct, Client: CountingClient };
   return {
-    database: database.kind === "embedded" ? database : { ...database, direct },
+    database: { ...database, direct },
     count: () => statements,
   };
 }

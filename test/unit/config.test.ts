@@ -198,6 +198,8 @@ describe("a Postgres URL", () => {
     "postgresql:///vectors?host=/run/postgresql",
     "postgresql://ada:secret@[::1]:5432/vectors",
     "postgresql://ada:secret@%2Frun%2Fpostgresql/vectors",
+    "postgresql://ada:p,w@one:5432,two:5433/vectors?target_session_attrs=read-write",
+    "postgresql:///vectors?host=one,two&port=5433",
   ])("that node-postgres understands is taken: %s", (url) => {
     expect(readConfig({ DATABASE_URL: url }).database.url).toBe(url);
   });
@@ -205,7 +207,7 @@ describe("a Postgres URL", () => {
   test("of another form is told of by its variable, without the password", () => {
     expect(() =>
       readConfig({
-        DATABASE_URL: "postgresql://ada:secret@one:5432,two:5432/vectors",
+        DATABASE_URL: "postgresql://ada:secret@one:5432,[two:5432/vectors",
         DATABASE_DIRECT_URL: "ada:secret@db/vectors",
         DATABASE_REPLICA_URLS: "postgresql://ada:secret@db:port/vectors",
       }),
@@ -215,6 +217,28 @@ describe("a Postgres URL", () => {
         "  DATABASE_DIRECT_URL: expected a URL such as postgresql://user:password@host:5432/database\n" +
         "  DATABASE_REPLICA_URLS: is not a URL such as postgresql://user:password@host:5432/database",
     );
+  });
+
+  test.each([
+    ["one,two/vectors?target_session_attrs=prefer-standby", "target_session_attrs: expected one of any, "],
+    ["one/vectors?target_session_attrs=writable", "target_session_attrs: expected one of any, read-write, "],
+    ["one,,two/vectors", "names an empty host between commas"],
+    ["one:5432,two:65536/vectors", "expected ports from 1 to 65535"],
+    ["one,two/vectors?port=1,2,3", "names 2 hosts and 3 ports: give one port, or one for each host"],
+    ["one,t%zzwo/vectors", "is not a URL such as "],
+  ])("with a malformed list of servers is refused: %s", (url, fault) => {
+    expect(() => readConfig({ DATABASE_URL: `postgresql://ada:secret@${url}` })).toThrow(
+      `The configuration is invalid:\n  DATABASE_URL: ${fault}`,
+    );
+  });
+
+  test("of a replica names one host", () => {
+    expect(() =>
+      readConfig({
+        DATABASE_URL: "postgresql://one/vectors",
+        DATABASE_REPLICA_URLS: "postgresql:///vectors?host=two%2Cthree",
+      }),
+    ).toThrow("DATABASE_REPLICA_URLS: expected one host in the URL of each replica");
   });
 });
 

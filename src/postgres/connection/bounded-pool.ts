@@ -1,8 +1,9 @@
 import { callbackify } from "node:util";
 import pg from "pg";
 import { exhausted } from "../errors.ts";
-import { SilenceWatch, type SilenceOptions } from "./silence.ts";
-import { onConnect } from "./vector-types.ts";
+import type { ServerConfig, Servers } from "./servers.ts";
+import { SilenceWatch, type SilenceOptions, type WatchedClient } from "./silence.ts";
+import { registerVectorTypes } from "./vector-types.ts";
 import { beginWait } from "./wait-budget.ts";
 
 /** Callers that may wait for a connection, per connection of the pool; more are refused at once. */
@@ -25,21 +26,28 @@ type ConnectCallback = (
 
 /**
  * A pool whose connections are watched for silence, whose queue is bounded in number, and in which a call
- * waits no longer than its wait budget, however often it needs a connection.
+ * waits no longer than its wait budget, however often it needs a connection. Every client it gives out is
+ * connected to the chosen server of the URL.
  */
 export class BoundedPool extends pg.Pool {
   readonly #watch: SilenceWatch;
+  readonly #servers: Servers;
   /** When a caller first had to wait since the last answer of the server; undefined: none had to. */
   #blockedAt: number | undefined;
 
-  constructor(config: pg.PoolConfig, silence: SilenceOptions) {
+  constructor(config: ServerConfig, silence: SilenceOptions) {
     const watch = new SilenceWatch(config, silence);
+    const { servers } = config;
     super({
       ...config,
-      onConnect,
+      async onConnect(client) {
+        await servers.verify(client, (client as WatchedClient).server);
+        await registerVectorTypes(client);
+      },
       Client: watch.clientClass((config.Client ?? pg.Client) as typeof pg.Client),
     });
     this.#watch = watch;
+    this.#servers = servers;
     // An idle connection that breaks is already out of the pool, and the statement that ran on a busy one
     // rejects; without a listener either event would end the process.
     this.on("error", () => {});
@@ -83,9 +91,9 @@ export class BoundedPool extends pg.Pool {
     if (isFull && !this.#isBlocked()) this.#blockedAt = performance.now();
     if (isFull && this.waitingCount >= WAITING_PER_CONNECTION * this.options.max) throw exhausted();
     const wait = beginWait();
-    if (wait === undefined) return super.connect();
+    if (wait === undefined) return this.#take();
     let isLate = false;
-    const client = super.connect().then((given) => {
+    const client = this.#take().then((given) => {
       if (isLate) given.release();
       return given;
     });
@@ -100,6 +108,19 @@ export class BoundedPool extends pg.Pool {
       clearTimeout(timer);
       wait.end();
       client.catch(() => {});
+    }
+  }
+
+  /** Checks out a client of the chosen server, and tries the others when it cannot be reached. */
+  async #take(): Promise<pg.PoolClient> {
+    for (let tries = 1; ;) {
+      try {
+        const client = await super.connect();
+        if (!this.#servers.isLeft((client as pg.PoolClient & WatchedClient).server)) return client;
+        client.release(true);
+      } catch (error) {
+        if (!this.#servers.isElsewhere(error) || tries++ >= this.#servers.count) throw error;
+      }
     }
   }
 }

@@ -2,15 +2,20 @@ import pg from "pg";
 import { BoundedPool } from "./bounded-pool.ts";
 import type { Database } from "../database.ts";
 import { openEmbedded } from "../embedded/embedded.ts";
+import { Servers, type ServerConfig } from "./servers.ts";
 import { LIMIT_MARGIN_MS, type SilenceOptions } from "./silence.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 import type { Tables } from "../tables.ts";
 import { cancellable } from "../transaction.ts";
 import { UnnamedClient } from "./unnamed-client.ts";
+import { readServers } from "./url.ts";
 
 /** The address of the database, and the limits of its connections and statements. */
 export interface DatabaseOptions {
-  /** A Postgres URL, which may have Prisma's query parameters. Undefined: the embedded database. */
+  /**
+   * A Postgres URL, which may name several servers, and may have Prisma's query parameters. Undefined: the
+   * embedded database.
+   */
   url?: string | undefined;
   /**
    * URL of the same Postgres without PgBouncer in between, for background work; default: `url`, unless that
@@ -48,9 +53,9 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const isBouncer = silence.isBouncer === true;
   const pool = new BoundedPool(config, silence);
   const probe = new BoundedPool({ ...config, max: 2 }, silence);
-  const { database, host, port } = new pg.Client(config);
-  const description = `PostgreSQL at ${host}:${port}, database ${database}`;
-  const direct = readDirectUrl({ ...options, schema });
+  const { database } = new pg.Client(config);
+  const description = `PostgreSQL at ${config.servers.description}, database ${database}`;
+  const direct = readDirectUrl({ ...options, schema }, config.servers);
   const close = async (withinMs?: number) => {
     await Promise.all([pool.close(withinMs), probe.close(withinMs)]);
   };
@@ -113,7 +118,7 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
 function readUrl(
   url: string,
   options: DatabaseOptions,
-): { schema: string | undefined; config: pg.PoolConfig; silence: SilenceOptions } {
+): { schema: string | undefined; config: ServerConfig; silence: SilenceOptions } {
   const [base = "", query = ""] = url.split("?", 2);
   const parameters = new URLSearchParams(query);
   const take = (name: string): string | undefined => {
@@ -136,6 +141,7 @@ function readUrl(
   if (parameters.has("sslmode")) parameters.set("uselibpqcompat", "true");
   const ownOptions = take("options");
   for (const name of ["socket_timeout", "statement_cache_size"]) take(name);
+  const { urls, wanted } = readServers(parameters.size === 0 ? base : `${base}?${parameters.toString()}`);
   return {
     schema,
     silence: {
@@ -148,7 +154,8 @@ function readUrl(
       connectMs: ownTimeoutMs || Math.min(CONNECT_MS, connectTimeoutMs),
     },
     config: {
-      connectionString: parameters.size === 0 ? base : `${base}?${parameters.toString()}`,
+      connectionString: urls[0],
+      servers: new Servers(urls, wanted),
       application_name: "pgquiver",
       options: [...settings, ...(ownOptions === undefined ? [] : [ownOptions])].join(" "),
       max: poolMax,
@@ -171,10 +178,11 @@ const BACKGROUND_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c l
 export const BACKGROUND_LOCK_TIMEOUT = "2s";
 
 /** Settings of background connections; undefined when the only URL leads through PgBouncer. */
-function readDirectUrl(options: DatabaseOptions): pg.ClientConfig | undefined {
+function readDirectUrl(options: DatabaseOptions, servers: Servers): ServerConfig | undefined {
   const url = options.directUrl ?? options.url ?? "";
   if (options.directUrl === undefined && /[?&]pgbouncer=true(?:&|$)/.test(url)) return undefined;
   const { config } = readUrl(url, options);
+  if (url === options.url) config.servers = servers;
   // If `options` sets a parameter twice, the last value applies.
   return {
     ...config,

@@ -1,5 +1,6 @@
 import pg from "pg";
-import { isAway } from "../errors.ts";
+import { isAway, isReadOnly } from "../errors.ts";
+import type { ServerConfig } from "./servers.ts";
 
 /** How patient a pool is with a server that does not answer. */
 export interface SilenceOptions {
@@ -37,10 +38,11 @@ class SilentError extends Error {
  * gone. TCP itself notices after a quarter of an hour, since Node cannot set TCP_USER_TIMEOUT. So a new
  * connection is opened, and asked whether the backends of statements that take long are still at work. The
  * connection of a backend that is gone or idle is destroyed, and its statement fails with UNAVAILABLE. After
- * a failover, the same address leads to another server, which has none of these backends.
+ * a failover, the same address leads to another server, or another of the URL's addresses leads to the new
+ * primary: it has none of these backends.
  */
 export class SilenceWatch {
-  readonly #config: pg.ClientConfig;
+  readonly #config: ServerConfig;
   readonly #options: SilenceOptions;
   readonly #clients = new Set<WatchedClient>();
   #timer: NodeJS.Timeout | undefined;
@@ -48,7 +50,7 @@ export class SilenceWatch {
   #failures = 0;
   #heardAt = performance.now();
 
-  constructor(config: pg.ClientConfig, options: SilenceOptions) {
+  constructor(config: ServerConfig, options: SilenceOptions) {
     this.#config = config;
     this.#options = options;
   }
@@ -63,20 +65,38 @@ export class SilenceWatch {
     const added = (client: WatchedClient) => this.#add(client);
     const heard = () => (this.#heardAt = performance.now());
     const { connectMs } = this.#options;
+    const { servers } = this.#config;
     return class extends Base implements WatchedClient {
       declare readonly processID: number | null;
+      readonly server: number;
       sentAt: number | undefined;
       askAfterMs = SUSPICIOUS_MS;
       timeoutMs: number | undefined;
 
       constructor(config?: pg.ClientConfig) {
-        super({ ...config, connectionTimeoutMillis: connectMs });
+        const server = servers.next;
+        super({ ...config, ...servers.addressOf(server), connectionTimeoutMillis: connectMs });
+        this.server = server;
         // Before node-postgres' own listener, which submits the next statement.
         this.connection.on("readyForQuery", () => {
           this.sentAt = undefined;
           heard();
         });
+        this.connection.on("errorMessage", (error: unknown) => {
+          if (isReadOnly(error)) servers.leave(server);
+        });
         added(this);
+      }
+
+      // pg-pool always gives a callback.
+      override connect(...[callback]: never[]): never {
+        const done = callback as unknown as (error: Error | null) => void;
+        const fail = (error: Error | null) => {
+          // Before the pool makes the next connection.
+          if (error !== null) servers.fail(this.server, error);
+          done(error);
+        };
+        return super.connect(fail) as never;
       }
 
       // As in unnamed-client.ts: the arguments are passed on unchanged.
@@ -132,11 +152,11 @@ export class SilenceWatch {
   async #question(suspects: Suspect[]): Promise<void> {
     this.#isAsking = true;
     try {
-      const lost = await this.#findLost(suspects.map(({ client }) => client.processID));
+      const lost = await this.#findLost(suspects.map(({ client }) => client));
       this.#failures = 0;
       for (const { client, sentAt } of suspects) {
         if (client.sentAt !== sentAt) continue;
-        if (lost.has(client.processID))
+        if (lost.has(client))
           client.destroy(new SilentError("The connection to the database has gone silent."));
         client.askAfterMs = 2 * (performance.now() - sentAt);
       }
@@ -156,37 +176,40 @@ export class SilenceWatch {
         client.destroy(new SilentError("The database does not answer, and cannot be reached."));
   }
 
-  /** Those of the pids whose backends are gone, or have answered a second ago or earlier. */
-  async #findLost(pids: (number | null)[]): Promise<Set<number | null>> {
-    const client: pg.Client & { readonly processID?: number | null } = new pg.Client({
-      ...this.#config,
-      connectionTimeoutMillis: ASK_TIMEOUT_MS,
-      query_timeout: ASK_TIMEOUT_MS,
-      application_name: "pgquiver watch",
-    });
-    client.on("error", () => {});
+  /** The clients whose server was left, or whose backend is gone or has answered a second ago or earlier. */
+  async #findLost(clients: WatchedClient[]): Promise<Set<WatchedClient>> {
+    const { servers } = this.#config;
+    const asker: { client: pg.Client & { readonly processID?: number | null }; server: number } =
+      await servers.connect({
+        ...this.#config,
+        connectionTimeoutMillis: ASK_TIMEOUT_MS,
+        query_timeout: ASK_TIMEOUT_MS,
+        application_name: "pgquiver watch",
+      });
     try {
-      await client.connect();
-      if (this.#options.isBouncer === true) return new Set();
-      const { rows } = await client.query<{ own: number; working: number[] }>(
+      const left = clients.filter(({ server }) => server !== asker.server);
+      if (this.#options.isBouncer === true) return new Set(left);
+      const { rows } = await asker.client.query<{ own: number; working: number[] }>(
         `select pg_backend_pid() as own, coalesce(array_agg(pid), '{}') as working from pg_stat_activity
          where pid = any($1::int[])
            and not coalesce(state like 'idle%' and state_change < clock_timestamp() - interval '1 second', false)`,
-        [pids],
+        [clients.map(({ processID }) => processID)],
       );
       // Through a pooler the pid of the connection is the pooler's invention.
-      if (rows[0]?.own !== client.processID) return new Set();
+      if (rows[0]?.own !== asker.client.processID) return new Set(left);
       const working = new Set<number | null>(rows[0]?.working);
-      return new Set(pids.filter((pid) => !working.has(pid)));
+      return new Set([...left, ...clients.filter(({ processID }) => !working.has(processID))]);
     } finally {
       // Not awaited: on a silent connection the end never comes.
-      void client.end().catch(() => {});
+      void asker.client.end().catch(() => {});
     }
   }
 }
 
 /** A client with what the watch knows of it. */
-interface WatchedClient extends pg.Client {
+export interface WatchedClient extends pg.Client {
+  /** Position of its server among those of the URL. */
+  readonly server: number;
   /** When the statement in flight was sent, by `performance.now()`; undefined: none is in flight. */
   sentAt: number | undefined;
   /** Age of the statement from which on the server is asked about it. */
