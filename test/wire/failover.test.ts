@@ -279,7 +279,7 @@ describe.runIf(inject("template").kind === "postgres")("a service with the URL o
     const { host, pathname } = new URL(String(direct.url));
     const { port } = silent.address() as AddressInfo;
     const database = await openDatabase({
-      url: `postgresql://postgres@127.0.0.1:${port},${host}${pathname}?connect_timeout=1`,
+      url: `postgresql://postgres@127.0.0.1:${port},${host}${pathname}?connect_timeout=2`,
       tables: quoteTables({}),
       ...TEST_LIMITS,
     });
