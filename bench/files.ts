@@ -133,6 +133,8 @@ async function measureStages(documents: readonly Document[]) {
     workers: 1,
     memoryBytes: 512 * 1024 * 1024,
     timeoutMs: 300_000,
+    timeoutMsPerMib: 0,
+    timeoutMsMax: 300_000,
     textBytesMax: 2 ** 30,
     chunksMax: 1_000_000,
   });

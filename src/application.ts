@@ -15,6 +15,7 @@ import { ByteBudget } from "./api/byte-budget.ts";
 import { FairQueue } from "./api/fair-queue.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
+import { describeIsolation, findIsolation } from "./documents/isolation.ts";
 import { createDocumentReader } from "./documents/reader.ts";
 import { embeddingService } from "./embeddings/service.ts";
 import { cancelled } from "./errors.ts";
@@ -268,9 +269,14 @@ function startWorker(
   );
 }
 
-/** Limits of reading one file; a file that exceeds them fails. */
+/**
+ * Limits of reading one file; a file that exceeds them fails. The time is in proportion to the file's size, so
+ * that a small file cannot hold a reading process for minutes.
+ */
 const READING_MEMORY_BYTES = 512 * 1024 * 1024;
-const READING_TIMEOUT_MS = 300_000;
+const READING_TIMEOUT_MS = 20_000;
+const READING_TIMEOUT_MS_PER_MIB = 10_000;
+const READING_TIMEOUT_MS_MAX = 300_000;
 
 /** Starts the pipeline that processes attached files, `workers` files at a time. */
 function startPipeline(
@@ -284,6 +290,8 @@ function startPipeline(
     workers: Math.max(1, workers),
     memoryBytes: READING_MEMORY_BYTES,
     timeoutMs: READING_TIMEOUT_MS,
+    timeoutMsPerMib: READING_TIMEOUT_MS_PER_MIB,
+    timeoutMsMax: READING_TIMEOUT_MS_MAX,
     textBytesMax: limits.file_text_bytes_max,
     chunksMax: limits.file_chunks_max,
   });
@@ -293,6 +301,13 @@ function startPipeline(
     const open = (signal: AbortSignal) => openFile(database, buckets, file, undefined, signal);
     return { filename: file.filename, bytes: Number(file.bytes), open };
   };
+  if (workers > 0) {
+    void findIsolation().then((isolation) => {
+      const { hasNoNetwork, endsWithParent, isMemoryMeasured } = isolation;
+      const message = `Files are read in processes of their own: ${describeIsolation(isolation)}`;
+      log.info({ hasNoNetwork, endsWithParent, isMemoryMeasured }, message);
+    });
+  }
   return new Pipeline({ database, embedder, reader, findDocument }, workers, log);
 }
 

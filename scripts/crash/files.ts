@@ -31,6 +31,8 @@ export async function uploadFiles(address: string, random: Random, count: number
     workers: 1,
     memoryBytes: 512 * 1024 * 1024,
     timeoutMs: 60_000,
+    timeoutMsPerMib: 0,
+    timeoutMsMax: 60_000,
     textBytesMax: 2 ** 30,
     chunksMax: 1_000_000,
   });

@@ -5,13 +5,9 @@
  */
 import { on } from "node:events";
 import { inspect } from "node:util";
-import { Worker } from "node:worker_threads";
 import { readDocument } from "./document.ts";
 import { DocumentError } from "./error.ts";
 import type { Answer, Request } from "./messages.ts";
-
-/** Interval of the memory check; a hostile file can make the process grow by tens of megabytes in between. */
-const WATCH_INTERVAL_MS = 50;
 
 const requests: AsyncIterator<Request[]> = on(process, "message");
 
@@ -59,12 +55,6 @@ function describe(error: unknown): Pick<Answer & { kind: "failed" }, "code" | "m
 process.on("disconnect", () => process.exit());
 // Ctrl-C in a terminal signals the whole process group; the parent decides when its reading processes end.
 process.on("SIGINT", () => {}).on("SIGTERM", () => {});
-
-const rssBytesMax = Number(process.argv[2]);
-new Worker(new URL("./watch.ts", import.meta.url), {
-  workerData: { rssBytesMax, parent: process.ppid, intervalMs: WATCH_INTERVAL_MS },
-  resourceLimits: { maxOldGenerationSizeMb: 16 },
-}).unref();
 
 let request = await ask({ kind: "ready" });
 for (;;) request = await ask(await read(request));

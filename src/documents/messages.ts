@@ -21,9 +21,3 @@ export type Answer =
   /** The file was read to its end. `rssBytes`: resident memory of the process. */
   | { kind: "done"; rssBytes: number }
   | { kind: "failed"; code: DocumentErrorCode; message: string; cause: string; rssBytes: number };
-
-/**
- * The signal with which a reading process kills itself when its resident memory exceeds the limit. V8 ends a
- * process whose heap is exhausted with SIGABRT.
- */
-export const TOO_MUCH_MEMORY = "SIGUSR2";

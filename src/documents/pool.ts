@@ -1,5 +1,6 @@
 import { Semaphore } from "../api/concurrency.ts";
 import { readerFailed } from "./error.ts";
+import { findIsolation } from "./isolation.ts";
 import { ReadingProcess } from "./process.ts";
 
 /** Idle timeout of a process, which frees its memory. */
@@ -12,8 +13,6 @@ export interface PoolOptions {
   workers: number;
   /** Maximum resident memory of a process. */
   memoryBytes: number;
-  /** Milliseconds that a process may work on one file. */
-  timeoutMs: number;
 }
 
 /** A pool of reading processes, started on demand. A process reads one file at a time. */
@@ -38,8 +37,7 @@ export class ProcessPool {
     const place = await this.#places.acquire(signal);
     try {
       if (this.#isClosed) throw readerFailed(ENDING);
-      const { memoryBytes, timeoutMs } = this.#options;
-      const process = this.#takeIdle() ?? new ReadingProcess(memoryBytes, timeoutMs);
+      const process = this.#takeIdle() ?? (await this.#start());
       this.#busy.set(process, place);
       return process;
     } catch (error) {
@@ -71,6 +69,12 @@ export class ProcessPool {
     for (let idle = this.#takeIdle(); idle !== undefined; idle = this.#takeIdle()) processes.push(idle);
     for (const process of processes) process.kill(readerFailed(ENDING));
     await Promise.all(processes.map(({ ended }) => ended));
+  }
+
+  async #start(): Promise<ReadingProcess> {
+    const isolation = await findIsolation();
+    if (this.#isClosed) throw readerFailed(ENDING);
+    return new ReadingProcess(this.#options.memoryBytes, isolation);
   }
 
   /** Removes and returns the process that has been idle the longest. */

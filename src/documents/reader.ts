@@ -33,9 +33,11 @@ export interface DocumentReaderOptions {
   memoryBytes: number;
   /**
    * Milliseconds of work on one file, without the time spent waiting for its bytes and for the consumer of
-   * its chunks.
+   * its chunks: `timeoutMs`, more by `timeoutMsPerMib` for each MiB of the file, up to `timeoutMsMax`.
    */
   timeoutMs: number;
+  timeoutMsPerMib: number;
+  timeoutMsMax: number;
   /** Maximum UTF-8 bytes of text extracted from one file. */
   textBytesMax: number;
   /** Maximum number of chunks of one file. */
@@ -66,7 +68,13 @@ export function createDocumentReader(options: DocumentReaderOptions): DocumentRe
       signal.addEventListener("abort", stop);
       try {
         signal.throwIfAborted();
-        yield* converse(process, source, toRequest(source, chunking, options), signal);
+        yield* converse(
+          process,
+          source,
+          toRequest(source, chunking, options),
+          timeoutOf(source, options),
+          signal,
+        );
       } catch (error) {
         signal.throwIfAborted();
         throw error;
@@ -77,6 +85,11 @@ export function createDocumentReader(options: DocumentReaderOptions): DocumentRe
     },
     close: () => pool.close(),
   };
+}
+
+function timeoutOf({ bytes }: DocumentSource, options: DocumentReaderOptions): number {
+  const { timeoutMs, timeoutMsPerMib, timeoutMsMax } = options;
+  return Math.min(timeoutMs + (bytes / 1_048_576) * timeoutMsPerMib, timeoutMsMax);
 }
 
 function toRequest(
@@ -103,12 +116,13 @@ async function* converse(
   process: ReadingProcess,
   source: DocumentSource,
   request: Request,
+  timeoutMs: number,
   signal: AbortSignal,
 ): AsyncGenerator<string[]> {
   const parts = splitParts(source.open(signal));
   let bytesLeft = source.bytes;
   try {
-    let next = process.ask(request);
+    let next = process.ask(request, timeoutMs);
     for (;;) {
       const answer = await next;
       switch (answer.kind) {

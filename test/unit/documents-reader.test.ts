@@ -1,12 +1,10 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { join } from "node:path";
 import { Readable } from "node:stream";
 import { text as textOf } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { deflateSync } from "node:zlib";
 import { visitStyles } from "../../src/documents/office/spreadsheet.ts";
-import { PERMISSIONS } from "../../src/documents/process.ts";
 import { afterAll, describe, expect, test } from "vitest";
 import {
   createDocumentReader,
@@ -19,6 +17,8 @@ const options: DocumentReaderOptions = {
   workers: 2,
   memoryBytes: 512 * 1024 * 1024,
   timeoutMs: 60_000,
+  timeoutMsPerMib: 1_000,
+  timeoutMsMax: 300_000,
   textBytesMax: 1_000_000_000,
   chunksMax: 1_000_000,
 };
@@ -192,21 +192,6 @@ describe("a hostile file", () => {
     expect(dates).toEqual([false]);
     // Quadratic, it took hours.
     expect(performance.now() - startedAt).toBeLessThan(10_000);
-  });
-
-  test("cannot read what lies beside the program, nor write", () => {
-    const root = join(import.meta.dirname, "../..");
-    const attempt = (code: string) =>
-      spawnSync(process.execPath, [...PERMISSIONS, "-e", `const fs = require("node:fs"); ${code}`], {
-        encoding: "utf8",
-      });
-    const read = (path: string) => attempt(`fs.readFileSync(${JSON.stringify(join(root, path))})`);
-    expect(read("src/documents/child.ts").status).toBe(0);
-    for (const path of [".env.example", "README.md", "src/config.ts"])
-      expect(read(path).stderr, path).toContain("ERR_ACCESS_DENIED");
-    expect(attempt('fs.readFileSync("/etc/hostname")').stderr).toContain("ERR_ACCESS_DENIED");
-    expect(attempt('fs.writeFileSync("/dev/null", "x")').stderr).toContain("ERR_ACCESS_DENIED");
-    expect(attempt('require("node:child_process").execSync("true")').stderr).toContain("ERR_ACCESS_DENIED");
   });
 
   test("leaves this process free to do other things", async () => {
