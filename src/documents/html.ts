@@ -1,4 +1,12 @@
 import { compile } from "html-to-text";
+import { Parser } from "htmlparser2";
+import { invalidFile } from "./error.ts";
+
+/**
+ * Maximum depth of nested elements. Deeper pages overflow the stack of the recursive converter, after a time
+ * with the square of the depth: the parser moves its list of open elements for each tag.
+ */
+const DEPTH_MAX = 5_000;
 
 const convert = compile({
   wordwrap: false,
@@ -18,9 +26,25 @@ const convert = compile({
   ],
 });
 
-/** Converts an HTML page to its visible text and its title, without link targets, images and scripts. */
+/**
+ * Converts an HTML page to its visible text and its title, without link targets, images and scripts. Throws
+ * `invalid_file` for elements nested deeper than 5,000.
+ */
 export async function* readHtml(texts: AsyncIterable<string>): AsyncGenerator<string> {
   let html = "";
-  for await (const text of texts) html += text;
+  let depth = 0;
+  const counter = new Parser({
+    onopentagname() {
+      if (++depth > DEPTH_MAX)
+        throw invalidFile(`The file holds elements nested deeper than ${DEPTH_MAX} levels.`);
+    },
+    onclosetag() {
+      depth--;
+    },
+  });
+  for await (const text of texts) {
+    counter.write(text);
+    html += text;
+  }
   yield convert(html);
 }

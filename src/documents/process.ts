@@ -181,7 +181,7 @@ export class ReadingProcess {
     } finally {
       clearTimeout(timer);
       clearInterval(measuring);
-      this.#timeLeftMs -= performance.now() - startedAt;
+      this.#timeLeftMs = Math.max(0, this.#timeLeftMs - (performance.now() - startedAt));
       this.#asked = undefined;
       this.#child.unref();
       this.#child.channel?.unref();

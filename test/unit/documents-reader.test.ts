@@ -62,9 +62,9 @@ function failureOf(source: DocumentSource, from = reader): Promise<unknown> {
   );
 }
 
-/** A page whose content expands to a thousand times its size. */
-function makePdfBomb(bytes: number): Buffer {
-  const stream = deflateSync(Buffer.alloc(bytes, " "), { level: 9 });
+/** A PDF of one page with this content. */
+function makePdf(content: string | Buffer): Buffer {
+  const stream = deflateSync(content, { level: 9 });
   const objects = [
     "<</Type/Catalog/Pages 2 0 R>>",
     "<</Type/Pages/Kids[3 0 R]/Count 1>>",
@@ -78,8 +78,8 @@ function makePdfBomb(bytes: number): Buffer {
 /** A document whose tags stay open until its end: more than twice what the small reader may hold. */
 const deepDocx = makeRawDocx(Array.from({ length: 1_000_000 }, (_, i) => `<w:p${i.toString(36)}x>`).join(""));
 
-/** A page that takes hours: its elements are nested, and each is looked at for each. */
-const deepHtml = `<html>${"<div>".repeat(2_000_000)}`;
+/** A PDF that takes minutes: each of its graphics states is saved with all before it. */
+const slowPdf = makePdf(`${"q ".repeat(200_000)}BT ET`);
 
 describe("the chunks of a file", () => {
   const text = Array.from({ length: 20_000 }, (_, i) => `This is sentence ${i}.`).join(" ");
@@ -158,7 +158,7 @@ describe("a file that cannot be read", () => {
 
 describe("a hostile file", () => {
   test.each([
-    ["a page of a PDF that expands without end", fileOf(makePdfBomb(2 ** 30), "a.pdf")],
+    ["a page of a PDF that expands without end", fileOf(makePdf(Buffer.alloc(2 ** 30, " ")), "a.pdf")],
     ["a document of tags that never end", fileOf(deepDocx, "a.docx")],
   ])("does not get more memory than allowed: %s", async (_, source) => {
     const small = createDocumentReader({ ...options, workers: 1, memoryBytes: 256 * 1024 * 1024 });
@@ -174,11 +174,28 @@ describe("a hostile file", () => {
 
   test("does not get more time than allowed, and the next one is read", async () => {
     const quick = createDocumentReader({ ...options, workers: 1, timeoutMs: 1_500 });
-    expect(await failureOf(fileOf(deepHtml, "a.html"), quick)).toMatchObject({
+    expect(await failureOf(fileOf(slowPdf, "a.pdf"), quick)).toMatchObject({
       code: "invalid_file",
       message: "The file takes too long to read.",
     });
     expect(await chunksOf(fileOf("The next one is read."), quick)).toEqual(["The next one is read."]);
+    await quick.close();
+  });
+
+  test("gets time in proportion to its size", async () => {
+    const quick = createDocumentReader({
+      ...options,
+      workers: 1,
+      timeoutMs: 1_000,
+      timeoutMsPerMib: 60_000,
+    });
+    expect(slowPdf.length).toBeLessThan(10_000);
+    expect(await failureOf(fileOf(slowPdf, "a.pdf"), quick)).toMatchObject({
+      message: "The file takes too long to read.",
+    });
+    // Each takes several seconds.
+    const { source } = repeat(Buffer.from("words and more words. ".repeat(100_000)), 4);
+    expect((await chunksOf(source, quick)).length).toBeGreaterThan(1_000);
     await quick.close();
   });
 
@@ -197,7 +214,7 @@ describe("a hostile file", () => {
   test("leaves this process free to do other things", async () => {
     const busy = createDocumentReader({ ...options, workers: 1 });
     const giveUp = new AbortController();
-    const read = collect(busy.read(fileOf(deepHtml, "a.html"), chunking, giveUp.signal));
+    const read = collect(busy.read(fileOf(slowPdf, "a.pdf"), chunking, giveUp.signal));
     const outcome = read.catch((error: unknown) => error);
     for (let i = 0; i < 100; i++) await sleep(10);
     // Were the file read here, it would have been read, or refused, by now.
@@ -231,7 +248,7 @@ describe("who gives up", () => {
 
   test("stops a file that keeps its process busy, at once", async () => {
     const giveUp = new AbortController();
-    const read = collect(reader.read(fileOf(deepHtml, "a.html"), chunking, giveUp.signal));
+    const read = collect(reader.read(fileOf(slowPdf, "a.pdf"), chunking, giveUp.signal));
     const outcome = read.catch((error: unknown) => error);
     await sleep(1_000);
     giveUp.abort(reason);

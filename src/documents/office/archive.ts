@@ -15,8 +15,10 @@ const RATIO_BYTES_MIN = 8_388_608;
 
 /** The entries of a ZIP archive. */
 export interface Archive {
-  has(name: string): boolean;
-  /** Streams the uncompressed bytes of an entry; empty if the entry does not exist. */
+  /**
+   * Streams the uncompressed bytes of an entry, once: empty the second time, and if the entry does not exist. A
+   * hostile file would otherwise refer to one entry thousands of times.
+   */
   read(name: string): AsyncIterable<Uint8Array>;
 }
 
@@ -37,10 +39,10 @@ export async function openArchive(bytes: Buffer, limits: ArchiveLimits): Promise
   }
   let bytesLeft = limits.bytesMax;
   return {
-    has: (name) => entries.has(name),
     async *read(name) {
       const entry = entries.get(name);
       if (entry === undefined) return;
+      entries.delete(name);
       if (entry.isEncrypted()) throw invalidFile("The file is protected by a password.");
       const { uncompressedSize: size, compressedSize } = entry;
       if (size > bytesLeft || (size > RATIO_BYTES_MIN && size > RATIO_MAX * compressedSize)) {

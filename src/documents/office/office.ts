@@ -2,7 +2,7 @@ import { extname } from "node:path";
 import { openArchive, type Archive, type ArchiveLimits } from "./archive.ts";
 import { invalidFile, unsupportedFile } from "../error.ts";
 import { visitSlide } from "./presentation.ts";
-import { readRelations, relationId } from "./relations.ts";
+import { readRelations, relationId, targetsById } from "./relations.ts";
 import { visitSharedTexts, visitSheet, visitStyles, type CellContext } from "./spreadsheet.ts";
 import { visitWord } from "./word.ts";
 import { readXml, visitXml } from "./xml.ts";
@@ -49,8 +49,9 @@ async function* readPresentation(archive: Archive, main: string): AsyncGenerator
       if (name === "sldId") slides.push(relationId(attributes));
     },
   });
+  const targets = targetsById(relations);
   for (const slide of slides) {
-    const part = relations.find(({ id }) => id === slide)?.target;
+    const part = targets.get(slide);
     if (part === undefined) continue;
     const related = await readRelations(archive, part);
     const notes = related.filter(({ type }) => type === "notesSlide").map(({ target }) => target);
@@ -75,8 +76,9 @@ async function* readSpreadsheet(archive: Archive, main: string): AsyncGenerator<
     if (type === "sharedStrings") await readXml(archive.read(target), visitSharedTexts(context.texts));
     else if (type === "styles") await readXml(archive.read(target), visitStyles(context.dates));
   }
+  const targets = targetsById(relations);
   for (const { name, relation } of sheets) {
-    const part = relations.find(({ id }) => id === relation)?.target;
+    const part = targets.get(relation);
     if (part === undefined) continue;
     yield `${name}\n`;
     yield* visitXml(archive.read(part), visitSheet(context));

@@ -27,6 +27,11 @@ export async function readRelations(archive: Archive, part: string): Promise<Rel
   return relations;
 }
 
+/** The targets of relationships, by id. */
+export function targetsById(relations: readonly Relation[]): Map<string | undefined, string> {
+  return new Map(relations.map(({ id, target }) => [id, target]));
+}
+
 /** The relationship id in a tag's attributes: `r:id`, with whatever namespace prefix the file uses. */
 export function relationId(attributes: Record<string, string>): string | undefined {
   return Object.entries(attributes).find(([name]) => name.endsWith(":id"))?.[1];

@@ -36,7 +36,8 @@ export function visitSharedTexts(texts: string[]): XmlVisitor {
       else if (name === "rPh") isReading = true;
     },
     close(name) {
-      if (name === "si") texts.push(text);
+      // Once for each text, not for each of the cells that refer to it.
+      if (name === "si") texts.push(oneLine(text));
       else if (name === "t") isText = false;
       else if (name === "rPh") isReading = false;
     },
@@ -94,7 +95,7 @@ export function visitSheet(context: CellContext): XmlVisitor {
 }
 
 function showCell(cell: { type: string; style: number; value: string }, context: CellContext): string {
-  if (cell.type === "s") return oneLine(context.texts[Number(cell.value)] ?? "");
+  if (cell.type === "s") return context.texts[Number(cell.value)] ?? "";
   if (cell.type === "b") return cell.value === "1" ? "TRUE" : "FALSE";
   if (cell.type === "n" && context.dates[cell.style] === true) return showDate(Number(cell.value), context);
   return oneLine(cell.value);
