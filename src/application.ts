@@ -36,7 +36,7 @@ import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/connection/pool.ts";
 import { withWaitBudget } from "./postgres/connection/wait-budget.ts";
 import { searchService } from "./search/service.ts";
-import { Pipeline } from "./vector-store-files/pipeline.ts";
+import { Pipeline, SMALL_WORKERS } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
 import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { vectorStoreService } from "./vector-stores/service.ts";
@@ -287,7 +287,7 @@ function startPipeline(
   log: FastifyBaseLogger,
 ): Pipeline {
   const reader = createDocumentReader({
-    workers: Math.max(1, workers),
+    workers: workers + SMALL_WORKERS,
     memoryBytes: READING_MEMORY_BYTES,
     timeoutMs: READING_TIMEOUT_MS,
     timeoutMsPerMib: READING_TIMEOUT_MS_PER_MIB,

@@ -23,31 +23,47 @@ export interface Claim {
   waited_seconds: number;
 }
 
+/** Which file to lease next. */
+export interface Turn {
+  /** The store that had the last turn: the next one in the order of ids has this turn. */
+  afterStore: string;
+  /** Maximum size of the file; undefined: any. */
+  bytesMax?: number;
+}
+
 /**
  * Leases the next file that is due, for `leaseMs` or until `renewClaims` extends the lease; undefined when no
- * file is due. `held` are the claims of this process: their files are excluded, so that the process does not
- * steal a file from itself when a renewal is late.
+ * file is due. Stores take turns (round robin in the order of their ids), so that a store with thousands of
+ * files delays another one by one file; so do the batches of a store. `held` are the claims of this process:
+ * their files are excluded, so that the process does not steal a file from itself when a renewal is late.
  */
 export async function claimFile(
   client: Queryable,
   tables: Tables,
   held: readonly string[],
   leaseMs: number,
+  { afterStore, bytesMax }: Turn,
 ): Promise<Claim | undefined> {
-  const result = await client.query<Claim>({
-    name: "claim_file",
-    text: `with due as (
-        select vector_store_id, file_id from ${tables.vectorStoreFiles}
-        where status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
-        order by place, due_at limit 1 for no key update skip locked)
-      update ${tables.vectorStoreFiles} as file
-      set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $2::int * interval '1 ms'
-      from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id
-      returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries,
-        coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds`,
-    values: [held, leaseMs],
-  });
-  return result.rows[0];
+  const claim = async (after: string) => {
+    const result = await client.query<Claim>({
+      name: "claim_file",
+      text: `with due as (
+          select vector_store_id, file_id from ${tables.vectorStoreFiles} as file
+          where status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
+            and vector_store_id > $3
+            and ($4::bigint is null or
+              (select bytes from ${tables.files} as content where content.id = file.file_id) <= $4)
+          order by vector_store_id, place, due_at limit 1 for no key update skip locked)
+        update ${tables.vectorStoreFiles} as file
+        set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $2::int * interval '1 ms'
+        from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id
+        returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries,
+          coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds`,
+      values: [held, leaseMs, after, bytesMax ?? null],
+    });
+    return result.rows[0];
+  };
+  return (await claim(afterStore)) ?? (afterStore === "" ? undefined : claim(""));
 }
 
 /**

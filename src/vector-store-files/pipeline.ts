@@ -25,6 +25,11 @@ const TICK_MS = 500;
 /** Interval at which staged chunks of ended attempts are deleted. */
 const SWEEP_MS = 60_000;
 
+/** Files that a process works on in addition to its `workers`, so that large files never hold all of them. */
+export const SMALL_WORKERS = 1;
+/** Maximum size of such a file. */
+const SMALL_BYTES = 1_048_576;
+
 /**
  * How often writing a file's result is tried while the database is unavailable; by then the lease has
  * expired.
@@ -36,7 +41,7 @@ const ENDING_PAUSE_MS = 1_000;
 const STOP_MS = 5_000;
 
 /**
- * Processes attached files, up to `workers` at a time; 0 workers: none. The work queue is the table of
+ * Processes attached files, up to `workers` at a time, and one more small file; 0 workers: none. The work queue is the table of
  * attachments, with a lease per file, so that any number of processes share the work and take over the files
  * of a crashed one.
  */
@@ -44,7 +49,12 @@ export class Pipeline {
   readonly #context: ProcessingContext;
   readonly #workers: number;
   /** The files being processed by this process, by claim. */
-  readonly #held = new Map<string, { controller: AbortController; ended: Promise<void> }>();
+  readonly #held = new Map<
+    string,
+    { controller: AbortController; ended: Promise<void>; isAdditional: boolean }
+  >();
+  /** The store of the last claim; empty when no file was due after it. */
+  #afterStore = "";
   readonly #log: PipelineLog;
   readonly #timer: NodeJS.Timeout | undefined;
   #ticking: Promise<void> | undefined;
@@ -136,15 +146,20 @@ export class Pipeline {
 
   async #claim(): Promise<void> {
     const { probe, tables } = this.#context.database;
-    while (this.#held.size < this.#workers && !this.#stopped.signal.aborted) {
-      const claim = await claimFile(probe, tables, [...this.#held.keys()], LEASE_MS);
+    while (!this.#stopped.signal.aborted) {
+      const additional = Array.from(this.#held.values()).filter((file) => file.isAdditional).length;
+      const isAdditional = this.#held.size - additional >= this.#workers;
+      if (isAdditional && additional >= SMALL_WORKERS) return;
+      const turn = { afterStore: this.#afterStore, ...(isAdditional && { bytesMax: SMALL_BYTES }) };
+      const claim = await claimFile(probe, tables, [...this.#held.keys()], LEASE_MS, turn);
+      this.#afterStore = claim?.vector_store_id ?? "";
       if (claim === undefined) return;
       const controller = new AbortController();
       const ended = this.#work(claim, controller.signal).finally(() => {
         this.#held.delete(claim.claim);
         this.wake();
       });
-      this.#held.set(claim.claim, { controller, ended });
+      this.#held.set(claim.claim, { controller, ended, isAdditional });
     }
   }
 

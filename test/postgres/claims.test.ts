@@ -14,6 +14,7 @@ import {
   renewClaims,
   sweepAttachments,
   type Claim,
+  type Turn,
 } from "../../src/vector-store-files/claims.ts";
 import { stageChunks } from "../../src/vector-store-files/chunks.ts";
 import { tryLock } from "../../src/postgres/advisory.ts";
@@ -41,8 +42,12 @@ async function attach(...fileIds: string[]): Promise<void> {
   await insertAttachments(pool, tables, STORE, fileIds.map(fileOf));
 }
 
-async function claim(held: string[] = [], leaseMs = LEASE_MS): Promise<Claim> {
-  const taken = await claimFile(pool, tables, held, leaseMs);
+function tryClaim(held: string[] = [], leaseMs = LEASE_MS, turn: Turn = { afterStore: "" }) {
+  return claimFile(pool, tables, held, leaseMs, turn);
+}
+
+async function claim(held: string[] = [], leaseMs = LEASE_MS, turn?: Turn): Promise<Claim> {
+  const taken = await tryClaim(held, leaseMs, turn);
   if (taken === undefined) throw new Error("nothing is due");
   return taken;
 }
@@ -50,7 +55,7 @@ async function claim(held: string[] = [], leaseMs = LEASE_MS): Promise<Claim> {
 test("every file is taken once, by however many workers at a time", async () => {
   const fileIds = Array.from({ length: 40 }, (_, index) => `file-${String(index).padStart(2, "0")}`);
   await attach(...fileIds);
-  const taken = await Promise.all(Array.from({ length: 45 }, () => claimFile(pool, tables, [], LEASE_MS)));
+  const taken = await Promise.all(Array.from({ length: 45 }, () => tryClaim()));
   const found = taken.filter((file) => file !== undefined);
   expect(found.map((file) => file.file_id).toSorted()).toEqual(fileIds);
   expect(new Set(found.map((file) => file.claim)).size).toBe(40);
@@ -63,6 +68,35 @@ test("batches take turns, and a single file does not wait for them", async () =>
   const order: string[] = [];
   for (let turn = 0; turn < 6; turn++) order.push((await claim()).file_id);
   expect(order).toEqual(["file-a0", "file-b0", "file-c", "file-a1", "file-b1", "file-a2"]);
+});
+
+test("stores take turns, however many files one has and however it attached them", async () => {
+  const many = Array.from({ length: 200 }, (_, index) => fileOf(`file-m${index}`));
+  await insertAttachments(pool, tables, "vs_many", many.slice(0, 100));
+  for (const file of many.slice(100)) await insertAttachments(pool, tables, "vs_many", [file]);
+  for (const store of ["vs_a", "vs_z"]) {
+    await insertAttachments(pool, tables, store, [fileOf(`file-${store}1`), fileOf(`file-${store}2`)]);
+  }
+  const order: string[] = [];
+  let afterStore = "";
+  for (let turn = 0; turn < 8; turn++) {
+    ({ vector_store_id: afterStore } = await claim([], LEASE_MS, { afterStore }));
+    order.push(afterStore);
+  }
+  expect(order).toEqual(["vs_a", "vs_many", "vs_z", "vs_a", "vs_many", "vs_z", "vs_many", "vs_many"]);
+});
+
+test("a worker for small files takes no large one", async () => {
+  await attach("file-large", "file-small");
+  await pool.query(
+    `insert into pgquiver_files (id, state, bytes, created_at)
+     values ('file-large', 'ready', 11, now()), ('file-small', 'ready', 10, now())
+     on conflict do nothing`,
+  );
+  const turn = { afterStore: "", bytesMax: 10 };
+  expect(await tryClaim([], LEASE_MS, turn)).toMatchObject({ file_id: "file-small" });
+  expect(await tryClaim([], LEASE_MS, turn)).toBeUndefined();
+  expect(await claim()).toMatchObject({ file_id: "file-large" });
 });
 
 test("a file whose worker is not heard of any more is taken again, and the old worker finds out", async () => {
@@ -89,16 +123,16 @@ test("a file whose worker is not heard of any more is taken again, and the old w
 test("a process does not take from itself a file whose renewal is late", async () => {
   await attach("file-a");
   const { claim: held } = await claim([], 0);
-  expect(await claimFile(pool, tables, [held], LEASE_MS)).toBeUndefined();
+  expect(await tryClaim([held])).toBeUndefined();
   expect(await renewClaims(pool, tables, [held], LEASE_MS)).toEqual([held]);
-  expect(await claimFile(pool, tables, [], LEASE_MS)).toBeUndefined();
+  expect(await tryClaim()).toBeUndefined();
 });
 
 test("a file given back is taken after its pause, with the counts it was given back with", async () => {
   await attach("file-a");
   const first = await claim();
   await releaseClaim(pool, tables, { ...first, attempts: 0, retries: 1 }, 60_000);
-  expect(await claimFile(pool, tables, [], LEASE_MS)).toBeUndefined();
+  expect(await tryClaim()).toBeUndefined();
   await pool.query("update pgquiver_vector_store_files set due_at = now()");
   expect(await claim()).toMatchObject({ attempts: 1, retries: 1 });
 });
@@ -185,6 +219,6 @@ test.runIf(isNative)("a renewal and a claim do not wait for a row that somebody 
     expect(await renewClaims(pool, tables, [held], LEASE_MS)).toEqual([held]);
     await pool.query("update pgquiver_vector_store_files set due_at = now() where file_id <> $1", [locked]);
     expect((await claim()).file_id).not.toBe(locked);
-    expect(await claimFile(pool, tables, [], LEASE_MS)).toBeUndefined();
+    expect(await tryClaim()).toBeUndefined();
   });
 });

@@ -8,7 +8,7 @@ import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const MIGRATIONS = 7;
+const MIGRATIONS = 8;
 
 const native = inject("template").kind === "postgres";
 
@@ -27,6 +27,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 5, name: "005_indexes" },
     { version: 6, name: "006_files" },
     { version: 7, name: "007_vector_store_files" },
+    { version: 8, name: "008_fair_file_queue" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");

@@ -1,5 +1,5 @@
 import { buffer } from "node:stream/consumers";
-import { crc32, deflateRawSync } from "node:zlib";
+import { crc32, deflateRawSync, deflateSync } from "node:zlib";
 import {
   Document,
   FootnoteReferenceRun,
@@ -114,6 +114,24 @@ export function makeRawDocx(
     { name: "word/document.xml", data: body },
     ...more,
   ]);
+}
+
+/** Makes a PDF of one page with this content. */
+export function makePdfOf(content: string | Buffer): Buffer {
+  const stream = deflateSync(content, { level: 9 });
+  const objects = [
+    "<</Type/Catalog/Pages 2 0 R>>",
+    "<</Type/Pages/Kids[3 0 R]/Count 1>>",
+    "<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R>>",
+    `<</Length ${stream.length}/Filter/FlateDecode>>\nstream\n${stream.toString("latin1")}\nendstream`,
+  ];
+  const body = objects.map((object, i) => `${i + 1} 0 obj\n${object}\nendobj\n`).join("");
+  return Buffer.from(`%PDF-1.4\n${body}trailer<</Size 5/Root 1 0 R>>\n%%EOF`, "latin1");
+}
+
+/** Makes a PDF that takes pdf.js hours: each of its graphics states is saved with all before it. */
+export function makeSlowPdf(): Buffer {
+  return makePdfOf(`${"q ".repeat(200_000)}BT ET`);
 }
 
 /** Collects all items of an iterable. */

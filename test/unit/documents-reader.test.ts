@@ -3,7 +3,6 @@ import { once } from "node:events";
 import { Readable } from "node:stream";
 import { text as textOf } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { deflateSync } from "node:zlib";
 import { visitStyles } from "../../src/documents/office/spreadsheet.ts";
 import { afterAll, describe, expect, test } from "vitest";
 import {
@@ -11,7 +10,7 @@ import {
   type DocumentReaderOptions,
   type DocumentSource,
 } from "../../src/documents/reader.ts";
-import { collect, makeDocx, makeRawDocx } from "../support/documents.ts";
+import { collect, makeDocx, makeRawDocx, makePdfOf, makeSlowPdf } from "../support/documents.ts";
 
 const options: DocumentReaderOptions = {
   workers: 2,
@@ -62,24 +61,10 @@ function failureOf(source: DocumentSource, from = reader): Promise<unknown> {
   );
 }
 
-/** A PDF of one page with this content. */
-function makePdf(content: string | Buffer): Buffer {
-  const stream = deflateSync(content, { level: 9 });
-  const objects = [
-    "<</Type/Catalog/Pages 2 0 R>>",
-    "<</Type/Pages/Kids[3 0 R]/Count 1>>",
-    "<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R>>",
-    `<</Length ${stream.length}/Filter/FlateDecode>>\nstream\n${stream.toString("latin1")}\nendstream`,
-  ];
-  const body = objects.map((object, i) => `${i + 1} 0 obj\n${object}\nendobj\n`).join("");
-  return Buffer.from(`%PDF-1.4\n${body}trailer<</Size 5/Root 1 0 R>>\n%%EOF`, "latin1");
-}
-
 /** A document whose tags stay open until its end: more than twice what the small reader may hold. */
 const deepDocx = makeRawDocx(Array.from({ length: 1_000_000 }, (_, i) => `<w:p${i.toString(36)}x>`).join(""));
 
-/** A PDF that takes minutes: each of its graphics states is saved with all before it. */
-const slowPdf = makePdf(`${"q ".repeat(200_000)}BT ET`);
+const slowPdf = makeSlowPdf();
 
 describe("the chunks of a file", () => {
   const text = Array.from({ length: 20_000 }, (_, i) => `This is sentence ${i}.`).join(" ");
@@ -158,7 +143,7 @@ describe("a file that cannot be read", () => {
 
 describe("a hostile file", () => {
   test.each([
-    ["a page of a PDF that expands without end", fileOf(makePdf(Buffer.alloc(2 ** 30, " ")), "a.pdf")],
+    ["a page of a PDF that expands without end", fileOf(makePdfOf(Buffer.alloc(2 ** 30, " ")), "a.pdf")],
     ["a document of tags that never end", fileOf(deepDocx, "a.docx")],
   ])("does not get more memory than allowed: %s", async (_, source) => {
     const small = createDocumentReader({ ...options, workers: 1, memoryBytes: 256 * 1024 * 1024 });
