@@ -67,7 +67,9 @@ export function describeIsolation({ hasNoNetwork, endsWithParent, isMemoryMeasur
     hasNoNetwork
       ? "without network or sight of other processes"
       : "their network is closed in JavaScript only",
-    endsWithParent ? "killed when the service ends" : "not killed in a loop when the service is",
+    endsWithParent
+      ? "killed when the service ends"
+      : "an endless loop survives a killed service for up to an hour",
     isMemoryMeasured ? "all memory limited" : "only the JavaScript heap limited",
   ].join(", ");
 }
