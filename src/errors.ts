@@ -225,11 +225,11 @@ export function internal(cause: unknown): ConnectError {
 }
 
 /**
- * A request message cannot be decoded. The code is INTERNAL, as gRPC's documentation of status codes
- * requires.
+ * INVALID_ARGUMENT: a request message cannot be decoded. Not INTERNAL, which gRPC's own servers answer: over HTTP
+ * that is 500, a fault of the service, which clients try again and operators are woken for.
  */
 export function unreadable(message: string): ConnectError {
-  return failure(Code.Internal, "INVALID_REQUEST", message);
+  return invalidArgument(undefined, message, "INVALID_REQUEST");
 }
 
 /** Reads the details of an error made here; undefined for any other error. `retryAfterMs` null: final. */

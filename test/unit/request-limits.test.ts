@@ -264,6 +264,20 @@ describe("protobuf", () => {
     expect(() => scan(Buffer.from("0b0c", "hex"), SearchRequestSchema)).toThrow("parse binary");
   });
 
+  test("takes as many levels as the decoder does", () => {
+    const field = (number: number, bytes: Uint8Array) =>
+      Buffer.from(new BinaryWriter().tag(number, WireType.LengthDelimited).bytes(bytes).finish());
+    const nested = (levels: number) => {
+      let filter = Buffer.alloc(0);
+      for (let level = 0; level < levels; level++) filter = field(4, filter);
+      return field(5, filter);
+    };
+    scan(nested(98), SearchRequestSchema);
+    fromBinary(SearchRequestSchema, nested(98));
+    expect(() => scan(nested(99), SearchRequestSchema)).toThrow("nested too deeply");
+    expect(() => fromBinary(SearchRequestSchema, nested(99))).toThrow("recursion");
+  });
+
   test("a message field is given once: merging the second into a large first one takes long", () => {
     expect(() => scan(Buffer.from("22002200", "hex"), EmbeddingInputSchema)).toThrow("given more than once");
   });

@@ -3,7 +3,7 @@ import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import type { DescService } from "@bufbuild/protobuf";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { cancelled } from "../../errors.ts";
+import { cancelled, unreadable } from "../../errors.ts";
 import { BodyMemory } from "../body-memory.ts";
 import { expandedBytesMax, gunzipMessage } from "../inflate.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
@@ -122,8 +122,8 @@ function receive(
   const { bytesMax, check } = limits;
   const unpack = async (flags: number, message: Buffer) => {
     const isPacked = (flags & COMPRESSED) !== 0;
-    // Connect refuses a message that says it is compressed and does not say how.
-    if (isPacked && !isGzip) return { flags, message };
+    if (isPacked && !isGzip)
+      throw unreadable("The message is compressed, but no header names the compression.");
     const plain = isPacked ? await gunzipMessage(message, bytesMax) : message;
     check(plain, form);
     return { flags: flags & ~COMPRESSED, message: plain };

@@ -31,6 +31,8 @@ export interface FieldShape {
   slot: number;
   /** Whether the field is length-delimited on the wire, 32 or 64 bits long, or a varint. */
   wireType: number;
+  /** Whether the field, or each item of a list, is a string, which has to be UTF-8. */
+  isText: boolean;
 }
 
 /** What the readers of `limits/` need to know of a message. */
@@ -109,6 +111,7 @@ function describe(field: DescField, slot: number): FieldShape {
     isObject: field.fieldKind === "map" || message?.typeName === StructSchema.typeName,
     slot,
     wireType: wireTypeOf(field),
+    isText: "scalar" in field && field.fieldKind !== "map" && field.scalar === ScalarType.STRING,
   };
 }
 
@@ -120,6 +123,7 @@ function entryOf(field: DescField & { fieldKind: "map" }): Shape {
     name: "key",
     counting: "none",
     wireType: wireTypeOfScalar(field.mapKey),
+    isText: field.mapKey === ScalarType.STRING,
   };
   const value: FieldShape = {
     ...plain,
@@ -127,6 +131,7 @@ function entryOf(field: DescField & { fieldKind: "map" }): Shape {
     counting: field.mapKind === "message" ? "message" : "none",
     message: field.mapKind === "message" ? shapeOf(field.message) : undefined,
     wireType: field.mapKind === "scalar" ? wireTypeOfScalar(field.scalar) : field.mapKind === "enum" ? 0 : 2,
+    isText: field.mapKind === "scalar" && field.scalar === ScalarType.STRING,
   };
   return {
     byKey: new Map(),

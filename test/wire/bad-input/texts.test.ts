@@ -93,7 +93,7 @@ describe.each(protocols)("over $name", (protocol) => {
       "half a surrogate pair, which is not UTF-8, is refused by %s %j",
       async (rpc, request) => {
         await expect(send(rpc, request)).rejects.toMatchObject({
-          code: "internal",
+          code: "invalid_argument",
           message: expect.stringMatching(/^parse binary/),
         });
       },
