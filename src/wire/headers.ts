@@ -17,6 +17,18 @@ export function refuseRepeated({ rawHeaders }: Pick<IncomingMessage, "rawHeaders
 }
 
 /**
+ * Whether the client expects what the service does not do (RFC 9110, 10.1.1): anything but `100-continue`, which Node
+ * answers. HTTP/1.0 has no expectations.
+ */
+export function hasUnknownExpectation({
+  headers,
+  httpVersion,
+}: Pick<IncomingMessage, "headers" | "httpVersion">): boolean {
+  const { expect } = headers;
+  return expect !== undefined && httpVersion !== "1.0" && expect.trim().toLowerCase() !== "100-continue";
+}
+
+/**
  * Maximum delay of a Node timer (2^31 - 1 ms): in seconds for `grpc-timeout`, in ms for `connect-timeout-ms`.
  */
 const TIMEOUT_S_MAX = 2_147_483;

@@ -11,6 +11,7 @@ import { createServer as createHttpsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { boundAddresses } from "./addresses.ts";
+import { hasUnknownExpectation } from "./headers.ts";
 import { boundWrites } from "./http2-writes.ts";
 
 /** Limits of a port's connections. Every field has a default in `portDefaults`. */
@@ -200,9 +201,13 @@ function serveBoth(
     stream.once("wantTrailers", () => setImmediate(endUpload, stream));
     for (const listener of toRequest) listener.call(http2, stream, headers, ...rest);
   });
-  // Without this listener Node answers 417 to an unknown Expect header, which RFC 9110, 10.1.1 allows to
-  // ignore.
+  // Without these listeners Node answers 417 to an Expect header that it does not know, without OpenAI's error
+  // body, and over HTTP/2 to `100-Continue` too, since it compares the case.
   server.on("checkExpectation", (request, response) => server.emit("request", request, response));
+  http2.on("checkExpectation", (request, response) => {
+    if (!hasUnknownExpectation(request)) response.writeContinue();
+    server.emit("request", request, response);
+  });
   const toHttp1 = server.listeners(event);
   server.removeAllListeners(event);
   server.maxConnections = bounds.connectionsMax;

@@ -32,7 +32,7 @@ import { receiveRequests } from "./grpc/requests.ts";
 import { createGrpc, encodeMessage } from "./grpc/unary.ts";
 import { messageTooLarge } from "./limits/request-limits.ts";
 import { readCertificates, watchCertificates, type TlsFiles } from "./certificates.ts";
-import { clampTimeouts, refuseRepeated } from "./headers.ts";
+import { clampTimeouts, hasUnknownExpectation, refuseRepeated } from "./headers.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, portDefaults, type PortOptions } from "./port.ts";
 import { requestId } from "./request-id.ts";
@@ -114,11 +114,16 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
   let routes: RestRoute[] = [];
-  // In onRequest, so that a request to an unknown URL gets 404 or 405 before its body is read and parsed.
+  // In onRequest, so that such a request is answered before its body is read and parsed.
   app.addHook("onRequest", async (request, reply) => {
-    if (!request.is404) return;
+    const refusal = hasUnknownExpectation(request.raw)
+      ? httpError(417, `Unknown header 'Expect: ${request.headers.expect}'.`, { code: "invalid_request" })
+      : request.is404
+        ? noRoute(request, routes)
+        : undefined;
+    if (refusal === undefined) return;
     endUploadAfterAnswer(request.raw, reply.raw);
-    await sendError(reply, noRoute(request, routes));
+    await sendError(reply, refusal);
   });
 
   await app.register(connectPlugin(options, authenticate));

@@ -63,10 +63,11 @@ export function createGrpc(options: GrpcOptions): ServeStream {
   };
 }
 
-/** Whether a request is gRPC with binary protobuf and without compression. */
+/** Whether a request is gRPC with binary protobuf, without compression, and not waiting for `100 Continue`. */
 function isPlain(headers: IncomingHttpHeaders): boolean {
   return (
     headers[":method"] === "POST" &&
+    headers.expect === undefined &&
     /^application\/grpc(?:\+proto)?$/i.test(headers["content-type"] ?? "") &&
     /^(?:identity)?$/.test(headers["grpc-encoding"]?.toString() ?? "")
   );

@@ -273,13 +273,6 @@ describe("bytes that are no request", () => {
     const answer = await exchange("GET /v1/vector_stores HTTP/1.1\r\nconnection: close\r\n\r\n");
     expectRefusal(answer, 400, "Missing header: 'Host'.");
   });
-
-  test("an expectation that nobody knows is passed over", async () => {
-    const answer = await exchange(
-      "GET /livez HTTP/1.1\r\nhost: localhost\r\nexpect: wonders\r\nconnection: close\r\n\r\n",
-    );
-    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
-  });
 });
 
 test.each(["Host: other", "Authorization: Bearer b"])(
