@@ -12,7 +12,9 @@ import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
+import { caller } from "./api/caller.ts";
 import { FairQueue } from "./api/fair-queue.ts";
+import { Slots } from "./api/slots.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { describeIsolation, findIsolation } from "./documents/isolation.ts";
@@ -44,7 +46,7 @@ import { defineService } from "./wire/call.ts";
 import { createHealth } from "./wire/grpc/health.ts";
 import { createMetrics, type Metrics } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
-import type { Admit, Implementation, Service } from "./wire/service.ts";
+import type { AdmitFor, Implementation, Service } from "./wire/service.ts";
 
 /** The server, built but not listening, and its shutdown. */
 export interface Application {
@@ -177,8 +179,9 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     draining,
   });
   const admit = admitArriving(config.ingest);
+  const calls = new Slots(Infinity, CALLS_PER_CONNECTION * (database.pool.options.max ?? 1));
   const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
-    defineService(desc, boundWaits(desc, implementation), toServiceError, metrics.observeCall);
+    defineService(desc, boundCalls(desc, implementation, calls), toServiceError, metrics.observeCall);
   return [
     define(VectorStoreService, vectorStoreService(database, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(database, wake)),
@@ -225,15 +228,34 @@ function createSearchQueue({ database, metrics }: Parts): FairQueue {
 /** How long the connections that one unary call needs may be waited for, all together. */
 const CALL_WAIT_MS = 10_000;
 
-/** Gives each unary call a wait budget. Streams have none: a bulk load may wait for each of its transactions. */
-function boundWaits<S extends DescService>(desc: S, implementation: ServiceImpl<S>): ServiceImpl<S> {
+/**
+ * Unary calls that one caller may have under way at the same time, per connection of the pool: half of the pool's
+ * queue, in which most of them wait.
+ */
+const CALLS_PER_CONNECTION = 25;
+
+/**
+ * Takes a slot for each unary call, and gives the call a wait budget. Streams have none: a bulk load may wait for each
+ * of its transactions, and has slots of its own.
+ */
+function boundCalls<S extends DescService>(
+  desc: S,
+  implementation: ServiceImpl<S>,
+  calls: Slots,
+): ServiceImpl<S> {
   const bounded: Implementation = {};
   for (const { methodKind, localName } of desc.methods) {
     const run = (implementation as Implementation)[localName]?.bind(implementation);
     if (run === undefined) continue;
     bounded[localName] =
       methodKind === "unary"
-        ? (request, context) => withWaitBudget(CALL_WAIT_MS, async () => run(request, context))
+        ? async (request, context) => {
+            using _slot = calls.take(
+              "Too many calls at the same time: try again later.",
+              context.values.get(caller),
+            );
+            return await withWaitBudget(CALL_WAIT_MS, async () => run(request, context));
+          }
         : run;
   }
   return bounded as ServiceImpl<S>;
@@ -333,11 +355,11 @@ const ARRIVING_WAIT_SHARE = 1 / 2;
  * Admission control: bounds the memory of messages that are still being received, over all ingests and file
  * uploads.
  */
-function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): Admit {
+function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): AdmitFor {
   const budget = new ByteBudget(memoryBytes * ARRIVING_SHARE);
   const waitMs = idleMs * ARRIVING_WAIT_SHARE;
-  return (bytes, signal) =>
-    budget.reserveWithin(bytes, waitMs, "No memory for more messages now: try again later.", signal);
+  const message = "No memory for more messages now: try again later.";
+  return (caller) => (bytes, signal) => budget.shareOf(caller).reserveWithin(bytes, waitMs, message, signal);
 }
 
 /** Bytes of a body that needs no reservation: as many as the flow-control window of HTTP/2 holds anyway. */
@@ -349,9 +371,11 @@ const BODY_WAIT_MS = 5_000;
 const nothing: Disposable = { [Symbol.dispose]: () => {} };
 
 /** Bounds what the bodies of all unary calls take together, from their first byte to the end of the call. */
-function admitBodies(memoryBytes: number): Admit {
+function admitBodies(memoryBytes: number): AdmitFor {
   const budget = new ByteBudget(memoryBytes);
   const message = "The service has no memory for more request bodies at the moment.";
-  return async (bytes, signal) =>
-    bytes <= FREE_BODY_BYTES ? nothing : budget.reserveWithin(bytes, BODY_WAIT_MS, message, signal);
+  return (caller) => async (bytes, signal) =>
+    bytes <= FREE_BODY_BYTES
+      ? nothing
+      : budget.shareOf(caller).reserveWithin(bytes, BODY_WAIT_MS, message, signal);
 }

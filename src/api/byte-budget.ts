@@ -14,16 +14,31 @@ interface Waiter {
  * A memory budget for concurrent streams: a weighted semaphore that counts bytes. It prevents the process
  * from running out of memory when many clients send faster than the database writes. Each stream reserves a
  * fixed number of bytes while it is open, all streams together at most half of the budget; rows reserve more
- * until they are written. Reservations for rows are granted in FIFO order.
+ * until they are written. Reservations for rows are granted in FIFO order. `shareOf` gives the part of one caller.
  */
 export class ByteBudget {
   readonly #bytesMax: number;
   #streams = 0;
   #rows = 0;
   readonly #waiting: Waiter[] = [];
+  readonly #whole: ByteBudget | undefined;
+  readonly #shares = new Map<string, ByteBudget>();
 
-  constructor(bytesMax: number) {
+  /** `whole`: the budget that this one is a share of, from which every reservation is taken too. */
+  constructor(bytesMax: number, whole?: ByteBudget) {
     this.#bytesMax = bytesMax;
+    this.#whole = whole;
+  }
+
+  /**
+   * The share of one caller, half of the budget, so that one caller leaves memory to the others. "" is a caller that
+   * is not known, and gets the whole. A share is kept for ever: callers have keys, whose number is bounded.
+   */
+  shareOf(caller: string): ByteBudget {
+    if (caller === "") return this;
+    const share = this.#shares.get(caller) ?? new ByteBudget(this.#bytesMax / 2, this);
+    this.#shares.set(caller, share);
+    return share;
   }
 
   /** Bytes reserved now. */
@@ -38,10 +53,13 @@ export class ByteBudget {
   tryOpen(bytes: number): Reservation | undefined {
     const isAmple = this.#streams + bytes <= this.#bytesMax / 2 && this.used + bytes <= this.#bytesMax;
     if (this.#streams > 0 && !isAmple) return undefined;
+    const ofWhole = this.#whole?.tryOpen(bytes);
+    if (this.#whole !== undefined && ofWhole === undefined) return undefined;
     this.#streams += bytes;
     return reservation(bytes, () => {
       this.#streams -= bytes;
       this.#grantNext();
+      ofWhole?.[Symbol.dispose]();
     });
   }
 
@@ -49,7 +67,10 @@ export class ByteBudget {
    * Reserves bytes for rows without waiting; undefined when the budget is exhausted or others wait already.
    */
   tryReserve(bytes: number): Reservation | undefined {
-    return this.#waiting.length === 0 && this.#fits(bytes) ? this.#take(bytes) : undefined;
+    if (this.#waiting.length > 0 || !this.#fits(bytes)) return undefined;
+    if (this.#whole === undefined) return this.#take(bytes);
+    const ofWhole = this.#whole.tryReserve(bytes);
+    return ofWhole === undefined ? undefined : both(this.#take(bytes), ofWhole);
   }
 
   /**
@@ -59,20 +80,13 @@ export class ByteBudget {
     const granted = this.tryReserve(bytes);
     if (granted !== undefined) return granted;
     signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<Reservation>();
-    const waiter: Waiter = { bytes, grant: resolve };
-    this.#waiting.push(waiter);
-    const giveUp = () => {
-      const index = this.#waiting.indexOf(waiter);
-      if (index !== -1) this.#waiting.splice(index, 1);
-      this.#grantNext();
-      reject(signal.reason as Error);
-    };
-    signal.addEventListener("abort", giveUp, { once: true });
+    const own = await this.#reserveOwn(bytes, signal);
+    if (this.#whole === undefined) return own;
     try {
-      return await promise;
-    } finally {
-      signal.removeEventListener("abort", giveUp);
+      return both(own, await this.#whole.reserve(bytes, signal));
+    } catch (error) {
+      own[Symbol.dispose]();
+      throw error;
     }
   }
 
@@ -91,6 +105,25 @@ export class ByteBudget {
       return await this.reserve(bytes, AbortSignal.any([signal, patience]));
     } catch (error) {
       throw patience.aborted ? rateLimited(message, 1000) : error;
+    }
+  }
+
+  async #reserveOwn(bytes: number, signal: AbortSignal): Promise<Reservation> {
+    if (this.#waiting.length === 0 && this.#fits(bytes)) return this.#take(bytes);
+    const { promise, resolve, reject } = Promise.withResolvers<Reservation>();
+    const waiter: Waiter = { bytes, grant: resolve };
+    this.#waiting.push(waiter);
+    const giveUp = () => {
+      const index = this.#waiting.indexOf(waiter);
+      if (index !== -1) this.#waiting.splice(index, 1);
+      this.#grantNext();
+      reject(signal.reason as Error);
+    };
+    signal.addEventListener("abort", giveUp, { once: true });
+    try {
+      return await promise;
+    } finally {
+      signal.removeEventListener("abort", giveUp);
     }
   }
 
@@ -116,6 +149,14 @@ export class ByteBudget {
       next.grant(this.#take(next.bytes));
     }
   }
+}
+
+/** A reservation of a share and of the whole. */
+function both(own: Reservation, ofWhole: Reservation): Reservation {
+  return reservation(own.bytes, () => {
+    own[Symbol.dispose]();
+    ofWhole[Symbol.dispose]();
+  });
 }
 
 /** Makes a reservation whose disposal is idempotent. */

@@ -1,7 +1,7 @@
 import { createContextKey } from "@connectrpc/connect";
 
 /**
- * The caller of a call, for fair queueing: the raw `Authorization` header, or "" without one. A secret: used
- * as a key for comparison only, never logged or sent.
+ * The caller of a call, for fair queueing and shares of slots: the API key, or "" where fewer than two keys are
+ * configured, so that callers cannot be told apart. A secret: used for comparison only, never logged or sent.
  */
 export const caller = createContextKey<string>("");

@@ -13,6 +13,7 @@ import {
 } from "../../gen/pgquiver/v1/files_pb.ts";
 import { ByteBudget } from "../api/byte-budget.ts";
 import { readRange } from "../api/byte-range.ts";
+import { caller } from "../api/caller.ts";
 import { checkRange } from "../api/checks.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { Messages } from "../api/message-reader.ts";
@@ -76,10 +77,11 @@ export function fileService(
   const { pool, tables } = database;
   const uploads = new ByteBudget(UPLOADS_BYTES);
   return {
-    async uploadFile(requests, { signal }) {
+    async uploadFile(requests, { signal, values }) {
       const made = makeIdentifier("file");
       const needed = buckets.placeObject(made.id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
-      using _ = await uploads.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
+      const share = uploads.shareOf(values.get(caller));
+      using _ = await share.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
       const upload = { ...made, ...readUpload(messages, options.bytesMax, signal) };
       const file = await storeFile(database, buckets, upload, signal);

@@ -1,5 +1,5 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
-import type { ServiceImpl } from "@connectrpc/connect";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   Atomicity,
   ExportedEmbeddingSchema,
@@ -13,9 +13,11 @@ import {
   type IngestSummary,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { ByteBudget } from "../api/byte-budget.ts";
+import { caller } from "../api/caller.ts";
 import { checkRange } from "../api/checks.ts";
 import { Messages } from "../api/message-reader.ts";
 import type { ReceivedIngest } from "../api/received-ingest.ts";
+import { Slots } from "../api/slots.ts";
 import { toSeconds } from "../api/time.ts";
 import {
   failedPrecondition,
@@ -62,6 +64,8 @@ export interface IngestOptions {
  */
 const STREAM_BYTES = 1024 * 1024;
 
+const ATOMIC_FULL = "Too many all-or-nothing streams are open: try again later.";
+
 /** Rows per page of an export: some hundred KiB at 1,536 dimensions. */
 const EXPORT_ROWS = 100;
 
@@ -74,14 +78,14 @@ export function ingestService(
   const { pool, tables } = database;
   const ingest = createIngest(database, embedder, options);
   return {
-    async ingest(requests, { signal }) {
-      for await (const { event } of ingest(requests, signal))
+    async ingest(requests, context) {
+      for await (const { event } of ingest(requests, context))
         if (event.case === "summary") return event.value;
       throw internal(new Error("an ingest ended without a summary"));
     },
 
-    async *ingestSession(requests, { signal }) {
-      yield* ingest(requests, signal);
+    async *ingestSession(requests, context) {
+      yield* ingest(requests, context);
     },
 
     async getIngest({ vectorStoreId: storeId, ingestId }) {
@@ -126,18 +130,15 @@ export function ingestService(
   };
 }
 
-type Ingest = (requests: AsyncIterable<IngestRequest>, signal: AbortSignal) => AsyncGenerator<IngestEvent>;
+type Ingest = (
+  requests: AsyncIterable<IngestRequest>,
+  context: HandlerContext,
+) => AsyncGenerator<IngestEvent>;
 
 function createIngest(database: Database, embedder: Embedder, options: IngestOptions): Ingest {
-  const { budget, draining, idleMs, onCommitted } = options;
-  let atomicStreams = 0;
-  const openAtomic = (): Disposable => {
-    if (atomicStreams >= options.atomicStreamsMax)
-      refuse("Too many all-or-nothing streams are open: try again later.");
-    atomicStreams++;
-    return { [Symbol.dispose]: () => void atomicStreams-- };
-  };
-  return async function* (requests, signal) {
+  const { draining, idleMs, onCommitted } = options;
+  const atomicStreams = new Slots(options.atomicStreamsMax);
+  return async function* (requests, { signal, values }) {
     // keepBatchesEncoded (binary protobuf) and readIngest (NDJSON) produce messages of this type.
     const received = requests as AsyncIterable<ReceivedIngest>;
     const messages = new Messages(received, { idleMs, draining }, signal);
@@ -146,9 +147,11 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
     const open = first.message.message.value;
     const isAtomic = open.atomicity === Atomicity.STREAM;
+    const holder = values.get(caller);
+    const budget = options.budget.shareOf(holder);
     using _memory =
       budget.tryOpen(STREAM_BYTES) ?? refuse("Too many ingest streams are open: try again later.");
-    using _connection = isAtomic ? openAtomic() : undefined;
+    using _connection = isAtomic ? atomicStreams.take(ATOMIC_FULL, holder) : undefined;
     const session = await openIngestSession(database, readOpen(open));
     const reader = new GroupReader(messages, session, budget, signal);
     const writer = new GroupWriter(database, embedder, session, signal);

@@ -1,23 +1,33 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { unauthenticated } from "../errors.ts";
 
-/** Checks an `Authorization` header. Throws UNAUTHENTICATED. */
-export type Authenticate = (authorization: string | null | undefined) => void;
+/** Reads `Authorization` headers. */
+export interface Authenticator {
+  /** Throws UNAUTHENTICATED. */
+  check: (authorization: string | null | undefined) => void;
+  /**
+   * The caller, by a header that `check` accepts: its key, however the header spells the rest; "" where there are
+   * fewer than two keys, so that callers cannot be told apart.
+   */
+  callerOf: (authorization: string | null | undefined) => string;
+}
 
 /**
  * Creates a check of `Authorization: Bearer <key>` against the configured keys, in constant time: its
  * duration reveals neither the keys nor which of them matches. Without keys every request passes; the server
  * then listens on loopback only. `onRefusal` is called for each refused request.
  */
-export function createAuthenticator(keys: readonly string[], onRefusal: () => void): Authenticate {
-  if (keys.length === 0) return () => undefined;
+export function createAuthenticator(keys: readonly string[], onRefusal: () => void): Authenticator {
+  if (keys.length === 0) return { check: () => undefined, callerOf: () => "" };
   const digests = keys.map(digest);
   const refuse = (message: string) => {
     onRefusal();
     return unauthenticated(message);
   };
-  return (authorization) => {
-    const presented = /^Bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
+  const callerOf = (authorization: string | null | undefined) =>
+    keys.length === 1 ? "" : (presentedKey(authorization) ?? "");
+  const check = (authorization: string | null | undefined) => {
+    const presented = presentedKey(authorization);
     if (presented === undefined) {
       throw refuse(
         "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer <key>'.",
@@ -28,6 +38,11 @@ export function createAuthenticator(keys: readonly string[], onRefusal: () => vo
     for (const known of digests) matches = timingSafeEqual(known, candidate) || matches;
     if (!matches) throw refuse("Incorrect API key provided.");
   };
+  return { check, callerOf };
+}
+
+function presentedKey(authorization: string | null | undefined): string | undefined {
+  return /^Bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
 }
 
 /**

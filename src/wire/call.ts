@@ -21,10 +21,12 @@ import type { Implementation, Service } from "./service.ts";
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
 
 /** The context values of a call: the logger, the caller, and the headers that implementations read. */
-export function callValues(log: FastifyBaseLogger, headers: IncomingHttpHeaders): ContextValues {
-  const values = createContextValues()
-    .set(callLogger, log)
-    .set(caller, headers.authorization ?? "");
+export function callValues(
+  log: FastifyBaseLogger,
+  headers: IncomingHttpHeaders,
+  callerName: string,
+): ContextValues {
+  const values = createContextValues().set(callLogger, log).set(caller, callerName);
   const key = headers["idempotency-key"];
   return key === undefined ? values : values.set(idempotencyHeader, String(key));
 }

@@ -14,7 +14,7 @@ import fastify, {
 } from "fastify";
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { cancelled, invalidArgument } from "../errors.ts";
-import { createAuthenticator, type Authenticate } from "./auth.ts";
+import { createAuthenticator, type Authenticator } from "./auth.ts";
 import { limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
 import {
@@ -41,7 +41,7 @@ import { readBodies } from "./rest/body.ts";
 import { streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
-import type { Admit, Service } from "./service.ts";
+import type { AdmitFor, Service } from "./service.ts";
 import { endSlow, refuseUnreadable } from "./unreadable.ts";
 import { createPageGuard, type RefuseForeign } from "./web-pages.ts";
 
@@ -54,7 +54,7 @@ export interface ServerOptions {
   /** Maximum size of a request message or body, in bytes. */
   requestBytesMax: number;
   /** Reserves memory for the body of a request, or its one message. */
-  admitBody: Admit;
+  admitBody: AdmitFor;
   /** Origins allowed by CORS; "*": all; empty: no CORS headers. */
   corsOrigins: readonly string[];
   /** Paths of PEM files; undefined: no TLS. */
@@ -73,13 +73,13 @@ export interface ServerOptions {
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services, health, tls, requestBytesMax, log } = options;
-  const authenticate = createAuthenticator(
+  const authenticator = createAuthenticator(
     options.apiKeys,
     options.metrics.addCounter("pgquiver_keys_refused_total", "Requests refused for a missing or wrong key."),
   );
   const bounds = { ...portDefaults, ...options.port };
   const refuseForeign = createPageGuard(options.apiKeys, options.corsOrigins);
-  const grpc = createGrpc({ ...options, authenticate, refuseForeign, rate: bounds });
+  const grpc = createGrpc({ ...options, authenticator, refuseForeign, rate: bounds });
   const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined
@@ -126,13 +126,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     await sendError(reply, refusal);
   });
 
-  await app.register(connectPlugin(options, authenticate));
+  await app.register(connectPlugin(options, authenticator));
   healthRoutes(app, health);
   await app.register(async (rest) => {
-    rest.addHook("onRequest", async (request) => authenticate(request.headers.authorization));
-    readBodies(rest, options.admitBody);
+    rest.addHook("onRequest", async (request) => authenticator.check(request.headers.authorization));
+    readBodies(rest, options.admitBody, authenticator.callerOf);
     metricsRoute(rest, options.metrics);
-    routes = registerRest(rest, services, requestBytesMax);
+    routes = registerRest(rest, services, requestBytesMax, authenticator.callerOf);
     await rest.register(fileRoutes);
   });
   if (tls !== undefined) renewCertificates(app, tls, log);
@@ -182,14 +182,15 @@ function renewCertificates(app: FastifyInstance, files: TlsFiles, log: FastifyBa
   app.addHook("onClose", async () => unwatch());
 }
 
-function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
+function connectPlugin(options: ServerOptions, { check, callerOf }: Authenticator) {
   return async (app: FastifyInstance): Promise<void> => {
     app.addHook("onRequest", async (_request, reply) => abortOnHangUp(reply));
     receiveRequests(app, {
       services: options.services,
       auxiliary: [HealthService, ...reflectionServices],
       bytesMax: options.requestBytesMax,
-      admit: options.admitBody,
+      admitFor: options.admitBody,
+      callerOf,
     });
     const register = (router: ConnectRouter) => {
       for (const { desc, binaryDesc, implementation } of options.services)
@@ -201,9 +202,10 @@ function connectPlugin(options: ServerOptions, authenticate: Authenticate) {
       routes: register,
       requestGate: (context: HandlerContext) => {
         if (context.service.typeName !== HealthService.typeName)
-          authenticate(context.requestHeader.get("authorization"));
+          check(context.requestHeader.get("authorization"));
       },
-      contextValues: (request) => callValues(request.log, request.headers),
+      contextValues: (request) =>
+        callValues(request.log, request.headers, callerOf(request.headers.authorization)),
       readMaxBytes: options.requestBytesMax,
       // Brotli compresses a message of 32 MiB to 80 bytes; gRPC does not know it.
       acceptCompression: [compressionGzip],

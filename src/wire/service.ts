@@ -11,7 +11,7 @@ export interface Service {
    * Reserves memory for each message of a client's stream before the message is read; default: no
    * reservation.
    */
-  admit?: Admit;
+  admit?: AdmitFor;
   /** Maximum number of concurrent REST uploads, each of which holds lines in memory; default: unlimited. */
   uploadsMax?: number;
 }
@@ -24,3 +24,6 @@ export type Implementation = Record<string, (request: never, context: HandlerCon
  * aborts and when the wait times out. Disposing of the result releases the memory.
  */
 export type Admit = (bytes: number, signal: AbortSignal) => Promise<Disposable>;
+
+/** What reserves memory for one caller: see api/caller.ts. */
+export type AdmitFor = (caller: string) => Admit;

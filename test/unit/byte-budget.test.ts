@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { ByteBudget, type Reservation } from "../../src/api/byte-budget.ts";
 import { never } from "../support/embedder.ts";
 
@@ -128,4 +128,47 @@ test("whatever is asked for, everybody is served in the end and nothing stays re
     }),
     { numRuns: 50 },
   );
+});
+
+describe("one caller's share", () => {
+  test("is half of the rows, and of the streams", () => {
+    const budget = new ByteBudget(100);
+    const share = budget.shareOf("a");
+    const rows = share.tryReserve(50);
+    expect(rows?.bytes).toBe(50);
+    expect(share.tryReserve(1)).toBeUndefined();
+    expect(budget.shareOf("a").tryReserve(1)).toBeUndefined();
+    expect(budget.shareOf("b").tryReserve(40)?.bytes).toBe(40);
+    expect(budget.used).toBe(90);
+    rows?.[Symbol.dispose]();
+    expect(budget.used).toBe(40);
+    expect(share.tryOpen(20)?.bytes).toBe(20);
+    expect(share.tryOpen(20)).toBeUndefined();
+    expect(budget.shareOf("b").tryOpen(20)?.bytes).toBe(20);
+  });
+
+  test("waits for its own first, then for the whole, and gives both back", async () => {
+    const budget = new ByteBudget(100);
+    const share = budget.shareOf("a");
+    const own = share.tryReserve(50) as Reservation;
+    const others = budget.tryReserve(50) as Reservation;
+    const waiting = share.reserve(30, never);
+    own[Symbol.dispose]();
+    const granted = await waiting;
+    expect(budget.used).toBe(80);
+    const second = share.reserve(20, never);
+    const third = share.reserve(1, AbortSignal.abort(new Error("gone")));
+    await expect(third).rejects.toThrow("gone");
+    for (const held of [granted, others, await second]) held[Symbol.dispose]();
+    expect(budget.used).toBe(0);
+  });
+
+  test("is given back when the whole is waited for in vain", async () => {
+    const budget = new ByteBudget(100);
+    const others = budget.tryReserve(100) as Reservation;
+    const share = budget.shareOf("a");
+    await expect(share.reserveWithin(50, 1, "no memory", never)).rejects.toThrow("no memory");
+    others[Symbol.dispose]();
+    expect(share.tryReserve(50)?.bytes).toBe(50);
+  });
 });

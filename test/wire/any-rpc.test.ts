@@ -58,7 +58,7 @@ const app = await createServer({
   health: createHealth({ services: [], check: async () => {}, intervalMs: 60_000, timeoutMs: 10_000 }),
   metrics,
   apiKeys: [],
-  admitBody: async () => ({ [Symbol.dispose]: () => {} }),
+  admitBody: () => async () => ({ [Symbol.dispose]: () => {} }),
   requestBytesMax: 1024 * 1024,
   corsOrigins: [],
   tls: undefined,

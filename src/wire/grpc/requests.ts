@@ -4,11 +4,12 @@ import { Readable } from "node:stream";
 import type { DescService } from "@bufbuild/protobuf";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { cancelled, unreadable } from "../../errors.ts";
+import type { Authenticator } from "../auth.ts";
 import { BodyMemory } from "../body-memory.ts";
 import { expandedBytesMax, gunzipMessage } from "../inflate.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
 import { endUploadAfterAnswer } from "../rest/rest.ts";
-import type { Admit, Service } from "../service.ts";
+import type { Admit, AdmitFor, Service } from "../service.ts";
 import { admitMessages, COMPRESSED, type MessageRules } from "./admission.ts";
 
 /** How requests are received. */
@@ -19,7 +20,8 @@ export interface RequestOptions {
   /** Maximum size of a message, in bytes. */
   bytesMax: number;
   /** Reserves memory for the messages of all RPCs but those of services with an `admit` of their own. */
-  admit: Admit;
+  admitFor: AdmitFor;
+  callerOf: Authenticator["callerOf"];
 }
 
 /** Maximum size of a message of an auxiliary service. */
@@ -28,7 +30,7 @@ const AUXILIARY_BYTES_MAX = 64 * 1024;
 /** An RPC as its requests are received. */
 interface Route {
   limits: RequestLimits;
-  admit: Admit;
+  admitFor: AdmitFor;
   /** First field of a stream's first message, which has to be set; undefined where no message opens the stream. */
   opening: string | undefined;
   /** Whether the client sends one message. */
@@ -57,18 +59,19 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
     if (stream?.closed ?? request.raw.aborted) throw cancelled();
     const isGzip = takeGzip(request.raw.headers, framing.encodingHeader);
     // Connect reads `request.body` if it is set, else the raw request.
-    request.body = receive(route, framing, isGzip, request, reply);
+    const admit = route.admitFor(options.callerOf(request.headers.authorization));
+    request.body = receive(route, admit, framing, isGzip, request, reply);
   });
 }
 
-function createRoutes({ services, auxiliary, bytesMax, admit }: RequestOptions): Map<string, Route> {
+function createRoutes({ services, auxiliary, bytesMax, admitFor }: RequestOptions): Map<string, Route> {
   const routes = new Map<string, Route>();
-  const add = (desc: DescService, max: number, own?: Admit) => {
+  const add = (desc: DescService, max: number, own?: AdmitFor) => {
     for (const method of desc.methods) {
       const isUnary = method.methodKind === "unary" || method.methodKind === "server_streaming";
       routes.set(`/${desc.typeName}/${method.name}`, {
         limits: requestLimits(method, max),
-        admit: isUnary ? admit : (own ?? admit),
+        admitFor: isUnary ? admitFor : (own ?? admitFor),
         opening: isUnary || own === undefined ? undefined : (method.input.fields[0]?.name ?? ""),
         isUnary,
       });
@@ -113,7 +116,8 @@ function takeGzip(headers: IncomingHttpHeaders, name: string): boolean {
 }
 
 function receive(
-  { limits, admit, opening, isUnary }: Route,
+  { limits, opening, isUnary }: Route,
+  admit: Admit,
   { isPrefixed, form }: Framing,
   isGzip: boolean,
   { raw }: FastifyRequest,

@@ -4,27 +4,27 @@ import { createHandlerContext, type ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import type { FastifyBaseLogger } from "fastify";
 import { cancelled, deadlineExceeded, invalidArgument, unimplemented, unreadable } from "../../errors.ts";
-import type { Authenticate } from "../auth.ts";
+import type { Authenticator } from "../auth.ts";
 import { requireBodyRate, type BodyRate } from "../body-rate.ts";
 import { callValues } from "../call.ts";
 import { toConnectError } from "../error.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
 import { endUpload, type ServeStream } from "../port.ts";
 import { requestId } from "../request-id.ts";
-import type { Admit, Implementation, Service } from "../service.ts";
+import type { AdmitFor, Implementation, Service } from "../service.ts";
 import type { RefuseForeign } from "../web-pages.ts";
 
 /** Settings of the unary gRPC server. */
 export interface GrpcOptions {
   services: readonly Service[];
-  authenticate: Authenticate;
+  authenticator: Authenticator;
   refuseForeign: RefuseForeign;
   /** The minimum rate of request bodies. */
   rate: BodyRate;
   /** Maximum size of a request message, in bytes. */
   requestBytesMax: number;
   /** Reserves memory for a request message. */
-  admitBody: Admit;
+  admitBody: AdmitFor;
   /** Parent of the calls' loggers. */
   log: FastifyBaseLogger;
 }
@@ -77,7 +77,7 @@ async function serve(
   { method, run, limits }: Target,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { authenticate, refuseForeign, rate, admitBody, log }: GrpcOptions,
+  { authenticator, refuseForeign, rate, admitBody, log }: GrpcOptions,
 ): Promise<void> {
   const id = requestId(headers["x-request-id"]);
   const body = Promise.withResolvers<Buffer>();
@@ -97,11 +97,12 @@ async function serve(
   let held: Disposable | undefined;
   try {
     refuseForeign(headers);
-    authenticate(headers.authorization);
+    authenticator.check(headers.authorization);
+    const caller = authenticator.callerOf(headers.authorization);
     requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
     const reserve = async (bytes: number) => {
-      held = await admitBody(bytes, gone.signal);
+      held = await admitBody(caller)(bytes, gone.signal);
       if (isAnswered) held[Symbol.dispose]();
     };
     collectBody(stream, limits.bytesMax, reserve, body);
@@ -113,7 +114,7 @@ async function serve(
       requestMethod: "POST",
       url: headers[":path"] ?? "",
       requestSignal: gone.signal,
-      contextValues: callValues(log.child({ requestId: id }), headers),
+      contextValues: callValues(log.child({ requestId: id }), headers, caller),
     });
     const reply = toBinary(method.output, (await run(message as never, context)) as Message);
     isAnswered = true;

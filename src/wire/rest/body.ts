@@ -3,9 +3,10 @@ import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { invalidArgument } from "../../errors.ts";
+import type { Authenticator } from "../auth.ts";
 import { BodyMemory } from "../body-memory.ts";
 import type { RequestLimits } from "../limits/request-limits.ts";
-import type { Admit } from "../service.ts";
+import type { AdmitFor } from "../service.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -18,11 +19,15 @@ declare module "fastify" {
  * Reads the bodies of an app's routes as JSON: each after memory was reserved for it, which is returned when the call
  * ends, and checked before objects are made of it.
  */
-export function readBodies(app: FastifyInstance, admit: Admit): void {
+export function readBodies(
+  app: FastifyInstance,
+  admitFor: AdmitFor,
+  callerOf: Authenticator["callerOf"],
+): void {
   app.addHook("preParsing", async ({ raw, headers, routeOptions }, reply, payload) => {
     const { limits } = routeOptions.config;
     if (limits === undefined || isEmpty(raw)) return payload;
-    const memory = new BodyMemory(admit, reply.raw);
+    const memory = new BodyMemory(admitFor(callerOf(headers.authorization)), reply.raw);
     const length = headers["content-length"];
     if (length === undefined) return Readable.from(memory.meter(payload, limits.bytesMax));
     // Fastify refuses a longer body by its length.

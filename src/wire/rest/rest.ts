@@ -8,8 +8,10 @@ import { http } from "../../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
 import { EncodingFormat } from "../../../gen/pgquiver/v1/models_pb.ts";
 import { estimateJsonLength } from "../../api/json-length.ts";
-import { cancelled, invalidArgument, rateLimited } from "../../errors.ts";
-import { AddressCount } from "../addresses.ts";
+import { caller } from "../../api/caller.ts";
+import { Slots } from "../../api/slots.ts";
+import { cancelled, invalidArgument } from "../../errors.ts";
+import type { Authenticator } from "../auth.ts";
 import { callValues } from "../call.ts";
 import { sendError, unsupportedType } from "../error.ts";
 import { requestLimits } from "../limits/request-limits.ts";
@@ -38,11 +40,12 @@ export function registerRest(
   app: FastifyInstance,
   services: readonly Service[],
   bytesMax: number,
+  callerOf: Authenticator["callerOf"],
 ): RestRoute[] {
   checkBindings(services);
   const routes: RestRoute[] = [];
   for (const { desc, implementation, uploadsMax = Infinity } of services) {
-    const uploads = { open: 0, max: uploadsMax, byAddress: new AddressCount() };
+    const uploads = new Slots(uploadsMax);
     for (const method of desc.methods) {
       if (!hasOption(method, http)) continue;
       const rule = getOption(method, http);
@@ -53,7 +56,7 @@ export function registerRest(
         routes.push(route);
         registerRoute(
           app,
-          { method, rule: binding, path: route.path, run, uploads, bytesMax },
+          { method, rule: binding, path: route.path, run, uploads, bytesMax, callerOf },
           route.verb as HTTPMethods,
         );
       }
@@ -68,10 +71,11 @@ interface Binding {
   rule: HttpRule;
   path: PathTemplate;
   run: Implementation[string];
-  /** Number of open uploads of the service, and its maximum. */
-  uploads: { open: number; max: number; byAddress: AddressCount };
+  /** The uploads of the service that may be open at the same time. */
+  uploads: Slots;
   /** Largest request body of any RPC. */
   bytesMax: number;
+  callerOf: Authenticator["callerOf"];
 }
 
 function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
@@ -122,7 +126,7 @@ function bind(method: DescMethod, rule: HttpRule): RestRoute {
 
 async function answer(binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { method, run } = binding;
-  const context = restContext(method, request, reply);
+  const context = restContext(binding, request, reply);
   const { message, reshape } = readRequest(binding, request, context.values);
   const output = (await run(message as never, context)) as Message;
   for (const [name, value] of context.responseHeader) void reply.header(name, value);
@@ -136,7 +140,7 @@ async function answerWithLines(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const { method, run } = binding;
-  const context = restContext(method, request, reply);
+  const context = restContext(binding, request, reply);
   const { message } = readRequest(binding, request, context.values);
   const special = bindings.get(method);
   if (special?.kind === "server_streaming") {
@@ -160,27 +164,28 @@ async function answerUpload(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const { method, run, uploads, upload } = binding;
+  const { types } = binding.upload;
   endUploadAfterAnswer(request.raw, reply.raw);
-  const { types, read } = upload;
   const type = request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
   if (!types.includes(type)) return sendError(reply, unsupportedType(String(types[0])));
-  // Half of the uploads are left to other addresses.
-  const isFull = uploads.open >= uploads.max;
-  if (isFull || !uploads.byAddress.tryAdd(request.ip, Math.max(1, Math.ceil(uploads.max / 2))))
-    throw rateLimited("Too many uploads at the moment: try again later.", 1000);
-  const messages = read(request);
-  let output: Message;
-  uploads.open++;
+  const output = await receiveUpload(binding, request, restContext(binding, request, reply));
+  return sendJson(reply, writeMessage(binding.method.output, output));
+}
+
+async function receiveUpload(
+  { run, uploads, upload }: Binding & { upload: UploadBinding },
+  request: FastifyRequest,
+  context: HandlerContext,
+): Promise<Message> {
+  const full = "Too many uploads at the moment: try again later.";
+  using _slot = uploads.take(full, `address ${request.ip}`, context.values.get(caller));
+  const messages = upload.read(request);
   try {
-    output = (await run(messages as never, restContext(method, request, reply))) as Message;
+    return (await run(messages as never, context)) as Message;
   } finally {
-    uploads.open--;
-    uploads.byAddress.remove(request.ip);
     // Not awaited: a generator returns only after its pending read, which may wait for a slow client.
     void messages.return(undefined).catch(() => {});
   }
-  return sendJson(reply, writeMessage(method.output, output));
 }
 
 /** Reads an upload as NDJSON: one message per line, each completed with the fields that the path binds. */
@@ -327,7 +332,11 @@ function readQuery(method: DescMethod, query: Json): Json {
   );
 }
 
-function restContext(method: DescMethod, request: FastifyRequest, reply: FastifyReply): HandlerContext {
+function restContext(
+  { method, callerOf }: Binding,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): HandlerContext {
   const gone = new AbortController();
   reply.raw.once("close", () => {
     // Not `writableFinished`: Node's HTTP/2 sets that also when the client resets the stream.
@@ -340,6 +349,6 @@ function restContext(method: DescMethod, request: FastifyRequest, reply: Fastify
     requestMethod: request.method,
     url: request.url,
     requestSignal: gone.signal,
-    contextValues: callValues(request.log, request.headers),
+    contextValues: callValues(request.log, request.headers, callerOf(request.headers.authorization)),
   });
 }
