@@ -10,12 +10,15 @@ type Done = (error?: Error | null) => void;
  * ABORTED. The call log still has one line for the call, with status cancelled.
  */
 export function abortOnHangUp({ raw, log }: Pick<FastifyReply, "raw" | "log">): void {
-  const write = raw.write.bind(raw) as (chunk: unknown, encoding: BufferEncoding, done: Done) => boolean;
-  const writeOrAbort = (chunk: unknown, encoding: BufferEncoding, done: Done) =>
-    write(chunk, encoding, (error) => {
+  const write = raw.write.bind(raw) as (chunk: unknown, encoding: BufferEncoding, done?: Done) => boolean;
+  const writeOrAbort = (chunk: unknown, encoding: BufferEncoding, done?: Done) => {
+    // Fastify, which answers some errors itself, does not wait for its write.
+    if (typeof done !== "function") return write(chunk, encoding);
+    return write(chunk, encoding, (error) => {
       if (error === undefined || error === null) return done();
       log.debug({ err: error }, "The client disconnected before the end of the reply");
       done(new ConnectError("the client disconnected", Code.Aborted, undefined, undefined, error));
     });
+  };
   raw.write = writeOrAbort as ServerResponse["write"];
 }
