@@ -3,6 +3,8 @@ import { unauthenticated } from "../errors.ts";
 
 /** Reads `Authorization` headers. */
 export interface Authenticator {
+  /** Whether `check` would pass. */
+  accepts: (authorization: string | null | undefined) => boolean;
   /** Throws UNAUTHENTICATED. */
   check: (authorization: string | null | undefined) => void;
   /**
@@ -18,7 +20,7 @@ export interface Authenticator {
  * then listens on loopback only. `onRefusal` is called for each refused request.
  */
 export function createAuthenticator(keys: readonly string[], onRefusal: () => void): Authenticator {
-  if (keys.length === 0) return { check: () => undefined, callerOf: () => "" };
+  if (keys.length === 0) return { accepts: () => true, check: () => undefined, callerOf: () => "" };
   const digests = keys.map(digest);
   const refuse = (message: string) => {
     onRefusal();
@@ -26,6 +28,13 @@ export function createAuthenticator(keys: readonly string[], onRefusal: () => vo
   };
   const callerOf = (authorization: string | null | undefined) =>
     keys.length === 1 ? "" : (presentedKey(authorization) ?? "");
+  const matches = (presented: string) => {
+    const candidate = digest(presented);
+    let isKnown = false;
+    for (const known of digests) isKnown = timingSafeEqual(known, candidate) || isKnown;
+    return isKnown;
+  };
+  const accepts = (authorization: string | null | undefined) => matches(presentedKey(authorization) ?? "");
   const check = (authorization: string | null | undefined) => {
     const presented = presentedKey(authorization);
     if (presented === undefined) {
@@ -33,12 +42,9 @@ export function createAuthenticator(keys: readonly string[], onRefusal: () => vo
         "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer <key>'.",
       );
     }
-    const candidate = digest(presented);
-    let matches = false;
-    for (const known of digests) matches = timingSafeEqual(known, candidate) || matches;
-    if (!matches) throw refuse("Incorrect API key provided.");
+    if (!matches(presented)) throw refuse("Incorrect API key provided.");
   };
-  return { check, callerOf };
+  return { accepts, check, callerOf };
 }
 
 function presentedKey(authorization: string | null | undefined): string | undefined {

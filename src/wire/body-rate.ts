@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { ServerHttp2Stream } from "node:http2";
+import type { Http2ServerRequest, ServerHttp2Stream } from "node:http2";
 
 /** The minimum rate at which the body of a unary request must arrive. */
 export interface BodyRate {
@@ -50,6 +50,14 @@ export function limitBody(body: Body, bytesMax: number, onExceeded: () => void):
     if (isWithin) onExceeded();
     return true;
   };
+}
+
+/**
+ * Drops the body of a request that is refused unread. Without it the body stays in memory for as long as a client does
+ * not read the answer, which HTTP/2's flow control lets a client do; over HTTP/1.1 it stays in the kernel.
+ */
+export function dropBody(request: IncomingMessage | Http2ServerRequest): void {
+  if ("stream" in request) request.resume();
 }
 
 /** Whether the body's end arrived before `requireBodyRate` was called; most requests have no body. */

@@ -10,6 +10,7 @@ import {
 import { createServer as createHttpsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { SecureContextOptions } from "node:tls";
+import { Slots } from "../api/slots.ts";
 import { boundAddresses } from "./addresses.ts";
 import { hasUnknownExpectation } from "./headers.ts";
 import { boundWrites } from "./http2-writes.ts";
@@ -36,6 +37,9 @@ export interface PortOptions {
   connectionsPerAddressMax?: number;
   /** Maximum number of concurrent streams of an HTTP/2 session; clients queue further requests. */
   streamsMax?: number;
+  /** Maximum number of open HTTP/2 streams, of all sessions and of one address; more are refused. */
+  streamsTotalMax?: number;
+  streamsPerAddressMax?: number;
   /** HTTP/2 flow-control window of a stream: bytes a client may send ahead of the handler. */
   streamWindowBytes?: number;
   /**
@@ -86,6 +90,9 @@ export const portDefaults: Required<PortOptions> = {
   connectionsPerAddressMax: 5_000,
   // The minimum recommended by RFC 9113, 6.5.2. Streams times stream window bound the memory of one session.
   streamsMax: 100,
+  // As many as HTTP/1.1 requests, of which each connection has one.
+  streamsTotalMax: 10_000,
+  streamsPerAddressMax: 5_000,
   // Measured upload at a round-trip time of 10 ms: 526 rows/s with HTTP/2's default windows of 64 KiB, 488
   // with only the stream window raised, 6,013 with both raised; larger windows gained nothing.
   streamWindowBytes: 1 << 20,
@@ -325,11 +332,13 @@ function createSessions(bounds: Required<PortOptions>): Http2Server {
     streamResetBurst: bounds.streamResetBurst,
     streamResetRate: bounds.streamResetRate,
   });
-  server.on("session", (session) => boundSession(session, bounds));
+  const streams = new Slots(bounds.streamsTotalMax, bounds.streamsPerAddressMax);
+  server.on("session", (session) => boundSession(session, bounds, streams));
   return server;
 }
 
-function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>): void {
+function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>, slots: Slots): void {
+  const address = session.socket.remoteAddress ?? "";
   session.setLocalWindowSize(bounds.sessionWindowBytes);
   const greeting = setTimeout(() => session.destroy(), bounds.greetingTimeoutMs);
   session.once("remoteSettings", () => clearTimeout(greeting));
@@ -347,9 +356,15 @@ function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>
   };
   // First of all listeners: a handler may write its reply at once.
   session.prependListener("stream", (stream) => {
+    const slot = slots.tryTake(address);
+    // The code says that nothing was done for the stream, so clients may send the request again (RFC 9113, 8.7).
+    if (slot === undefined) return stream.on("error", () => {}).close(constants.NGHTTP2_REFUSED_STREAM);
     boundWrites(stream, bounds, onLost);
     streams++;
-    stream.once("close", () => streams--);
+    stream.once("close", () => {
+      streams--;
+      slot[Symbol.dispose]();
+    });
   });
   session.setTimeout(bounds.idleTimeoutMs);
   session.on("timeout", () => {

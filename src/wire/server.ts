@@ -15,7 +15,7 @@ import fastify, {
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { cancelled, invalidArgument } from "../errors.ts";
 import { createAuthenticator, type Authenticator } from "./auth.ts";
-import { limitBody, requireBodyRate } from "./body-rate.ts";
+import { dropBody, limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
 import {
   httpError,
@@ -101,6 +101,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   });
   app.setErrorHandler<FastifyError>((error, request, reply) => {
     const failure = handled(error, request);
+    dropBody(request.raw);
     if (failure.status === 413) {
       // Fastify sets `connection: close`; then bytes that the client still sends would cause a RST, and the
       // client could lose the response.
@@ -122,6 +123,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
         ? noRoute(request, routes)
         : undefined;
     if (refusal === undefined) return;
+    dropBody(request.raw);
     endUploadAfterAnswer(request.raw, reply.raw);
     await sendError(reply, refusal);
   });
@@ -182,15 +184,17 @@ function renewCertificates(app: FastifyInstance, files: TlsFiles, log: FastifyBa
   app.addHook("onClose", async () => unwatch());
 }
 
-function connectPlugin(options: ServerOptions, { check, callerOf }: Authenticator) {
+function connectPlugin(options: ServerOptions, authenticator: Authenticator) {
   return async (app: FastifyInstance): Promise<void> => {
     app.addHook("onRequest", async (_request, reply) => abortOnHangUp(reply));
+    // Fastify's own parser would read such a body to its end before Connect asks for the key.
+    app.removeContentTypeParser("text/plain");
     receiveRequests(app, {
       services: options.services,
       auxiliary: [HealthService, ...reflectionServices],
       bytesMax: options.requestBytesMax,
       admitFor: options.admitBody,
-      callerOf,
+      authenticator,
     });
     const register = (router: ConnectRouter) => {
       for (const { desc, binaryDesc, implementation } of options.services)
@@ -202,10 +206,10 @@ function connectPlugin(options: ServerOptions, { check, callerOf }: Authenticato
       routes: register,
       requestGate: (context: HandlerContext) => {
         if (context.service.typeName !== HealthService.typeName)
-          check(context.requestHeader.get("authorization"));
+          authenticator.check(context.requestHeader.get("authorization"));
       },
       contextValues: (request) =>
-        callValues(request.log, request.headers, callerOf(request.headers.authorization)),
+        callValues(request.log, request.headers, authenticator.callerOf(request.headers.authorization)),
       readMaxBytes: options.requestBytesMax,
       // Brotli compresses a message of 32 MiB to 80 bytes; gRPC does not know it.
       acceptCompression: [compressionGzip],

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { connect as connectHttp2 } from "node:http2";
+import { connect as connectHttp2, constants, type ClientHttp2Session } from "node:http2";
 import { connect, type AddressInfo, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { expect, onTestFinished, test } from "vitest";
@@ -102,6 +102,52 @@ test("connections of one address beyond its limit are closed, those of others ar
   const again = await open(port);
   again.write(request);
   expect(await text(again)).toMatch(/ok$/);
+});
+
+test("HTTP/2 streams of one address beyond its limit are refused, over all its connections, and others' are not", async () => {
+  const server = createPortServer(
+    (request, response) => {
+      if (request.url === "/quick") response.end("ok");
+    },
+    { streamsPerAddressMax: 4, streamsTotalMax: 5 },
+  );
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const { port } = server.address() as AddressInfo;
+  const openSession = (localAddress: string) => {
+    const socket = connect({ port, host: "127.0.0.1", localAddress });
+    const session = connectHttp2(`http://127.0.0.1:${port}`, { createConnection: () => socket });
+    session.on("error", () => {});
+    onTestFinished(() => session.destroy());
+    return session;
+  };
+  const request = (session: ClientHttp2Session, path = "/slow") => {
+    const stream = session.request({ ":path": path });
+    stream.on("error", () => {});
+    return stream;
+  };
+  const first = openSession("127.0.0.1");
+  const held = [request(first), request(first)];
+  const second = openSession("127.0.0.1");
+  held.push(request(second), request(second));
+  await Promise.all([once(first, "remoteSettings"), once(second, "remoteSettings")]);
+  const refused = async (session: ClientHttp2Session) => {
+    const stream = request(session, "/quick").resume();
+    await new Promise((resolve) => stream.once("close", resolve));
+    return stream.rstCode;
+  };
+  await expect.poll(async () => refused(second)).toBe(constants.NGHTTP2_REFUSED_STREAM);
+  const other = openSession("127.0.0.2");
+  expect(await text(request(other, "/quick"))).toBe("ok");
+  // All places are taken now.
+  request(other);
+  await expect.poll(async () => refused(openSession("127.0.0.3"))).toBe(constants.NGHTTP2_REFUSED_STREAM);
+  for (const stream of held) stream.close();
+  await expect.poll(async () => refused(second)).toBe(constants.NGHTTP2_NO_ERROR);
 });
 
 test("an old connection ends after its open requests, over HTTP/2 and HTTP/1.1", async () => {

@@ -3,8 +3,10 @@ import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import type { DescService } from "@bufbuild/protobuf";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { Health as HealthService } from "../../../gen/health/v1/health_pb.ts";
 import { cancelled, unreadable } from "../../errors.ts";
 import type { Authenticator } from "../auth.ts";
+import { dropBody } from "../body-rate.ts";
 import { BodyMemory } from "../body-memory.ts";
 import { expandedBytesMax, gunzipMessage } from "../inflate.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
@@ -21,7 +23,7 @@ export interface RequestOptions {
   bytesMax: number;
   /** Reserves memory for the messages of all RPCs but those of services with an `admit` of their own. */
   admitFor: AdmitFor;
-  callerOf: Authenticator["callerOf"];
+  authenticator: Authenticator;
 }
 
 /** Maximum size of a message of an auxiliary service. */
@@ -35,6 +37,8 @@ interface Route {
   opening: string | undefined;
   /** Whether the client sends one message. */
   isUnary: boolean;
+  /** Whether the RPC needs no key. */
+  isOpen: boolean;
 }
 
 /**
@@ -48,9 +52,11 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
     const route = routes.get(request.routeOptions.url ?? "");
     const framing = readFraming(request.headers["content-type"]);
     if (route === undefined) return;
-    if (framing === undefined) {
-      // Connect answers 415 without reading the body; if it ever read one, the body would be unchecked.
+    const isAccepted = route.isOpen || options.authenticator.accepts(request.headers.authorization);
+    if (framing === undefined || !isAccepted) {
+      // Connect answers 415 or 401 without reading the body; if it ever read one, the body would be unchecked.
       request.body = Readable.from([]);
+      dropBody(request.raw);
       return;
     }
     // The client may be gone already: a "close" event before Connect subscribes is lost, and the call would
@@ -59,7 +65,7 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
     if (stream?.closed ?? request.raw.aborted) throw cancelled();
     const isGzip = takeGzip(request.raw.headers, framing.encodingHeader);
     // Connect reads `request.body` if it is set, else the raw request.
-    const admit = route.admitFor(options.callerOf(request.headers.authorization));
+    const admit = route.admitFor(options.authenticator.callerOf(request.headers.authorization));
     request.body = receive(route, admit, framing, isGzip, request, reply);
   });
 }
@@ -74,6 +80,7 @@ function createRoutes({ services, auxiliary, bytesMax, admitFor }: RequestOption
         admitFor: isUnary ? admitFor : (own ?? admitFor),
         opening: isUnary || own === undefined ? undefined : (method.input.fields[0]?.name ?? ""),
         isUnary,
+        isOpen: desc.typeName === HealthService.typeName,
       });
     }
   };
