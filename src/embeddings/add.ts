@@ -153,7 +153,9 @@ async function explainTaken(
   path: Path,
 ): Promise<Error> {
   const ids = inputs.map((input) => input.id).filter((id) => id !== undefined);
-  const [id] = await readPlaced(pool, tables, store, (placed) => findTakenIds(pool, placed, store.id, ids));
+  const [id] = await readPlaced(pool, tables, store, (client, placed) =>
+    findTakenIds(client, placed, store.id, ids),
+  );
   const index = inputs.findIndex((input) => input.id === id);
   return alreadyExists(`An embedding with the id '${id}' already exists.`, `${path(Math.max(index, 0))}id`);
 }

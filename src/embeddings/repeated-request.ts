@@ -32,8 +32,8 @@ export async function findEarlier(
   rows: readonly RepeatedRow[],
 ): Promise<{ id: string; createdAt: Date }[] | undefined> {
   const ids = rows.map((row) => row.id);
-  const found = await readPlaced(pool, tables, store, (placed) =>
-    findFingerprints(pool, placed, store.id, ids),
+  const found = await readPlaced(pool, tables, store, (client, placed) =>
+    findFingerprints(client, placed, store.id, ids),
   );
   if (found.length === 0) return undefined;
   const byId = new Map(found.map((fingerprint) => [fingerprint.id, fingerprint]));

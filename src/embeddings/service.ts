@@ -78,8 +78,8 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
     async getEmbedding({ vectorStoreId, embeddingId }) {
       const store = await requireStore(pool, tables, vectorStoreId);
       checkFindable(vectorStoreId, embeddingId);
-      const row = await readPlaced(pool, tables, store, (placed) =>
-        findEmbedding(pool, placed, store.id, embeddingId),
+      const row = await readPlaced(pool, tables, store, (client, placed) =>
+        findEmbedding(client, placed, store.id, embeddingId),
       );
       if (row === undefined) throw embeddingNotFound(vectorStoreId, embeddingId);
       return toEmbedding(vectorStoreId, row);
@@ -93,8 +93,8 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
       }
       const store = await requireStore(pool, tables, request.vectorStoreId);
       const includeEmbedding = request.includeEmbedding ?? false;
-      const rows = await readPlaced(pool, tables, store, (placed) =>
-        listEmbeddings(pool, placed, store.id, {
+      const rows = await readPlaced(pool, tables, store, (client, placed) =>
+        listEmbeddings(client, placed, store.id, {
           ...page,
           after,
           before,

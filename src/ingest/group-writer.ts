@@ -86,7 +86,7 @@ export class GroupWriter {
     const { store } = this.#session;
     const fromSeq = this.#throughSeq;
     const findTaken: FindTaken = (ids) =>
-      readPlaced(pool, tables, store, (placed) => findTakenIds(pool, placed, store.id, ids));
+      readPlaced(pool, tables, store, (client, placed) => findTakenIds(client, placed, store.id, ids));
     return this.#attempt(findTaken, batches, (settled) =>
       writeStore(
         pool,

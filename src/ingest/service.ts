@@ -66,8 +66,9 @@ const STREAM_BYTES = 1024 * 1024;
 
 const ATOMIC_FULL = "Too many all-or-nothing streams are open: try again later.";
 
-/** Rows per page of an export: some hundred KiB at 1,536 dimensions. */
+/** Rows and bytes per page of an export, which waits in memory until the client has read it. */
 const EXPORT_ROWS = 100;
+const EXPORT_BYTES = 512 * 1024;
 
 /** Implements IngestService: bulk loading of embeddings, and their export. */
 export function ingestService(
@@ -108,10 +109,16 @@ export function ingestService(
 
     async *exportEmbeddings({ vectorStoreId, after }) {
       const store = await requireStore(pool, tables, vectorStoreId);
-      const page = { rowsMax: EXPORT_ROWS, descending: false, backward: false, includeEmbedding: true };
+      const page = {
+        rowsMax: EXPORT_ROWS,
+        descending: false,
+        backward: false,
+        includeEmbedding: true,
+        bytesMax: EXPORT_BYTES,
+      };
       for (let last = after; ;) {
-        const rows = await readPlaced(pool, tables, store, (placed) =>
-          listEmbeddings(pool, placed, store.id, { ...page, after: last }),
+        const rows = await readPlaced(pool, tables, store, (client, placed) =>
+          listEmbeddings(client, placed, store.id, { ...page, after: last }),
         );
         for (const row of rows) {
           yield create(ExportedEmbeddingSchema, {
@@ -123,7 +130,8 @@ export function ingestService(
             createdAt: toSeconds(row.created_at),
           });
         }
-        if (rows.length < EXPORT_ROWS) return;
+        // A page may be shorter than EXPORT_ROWS for its bytes.
+        if (rows.length === 0) return;
         last = rows.at(-1)?.id;
       }
     },

@@ -60,8 +60,8 @@ export async function cancellable<T>(
   return withClient(pool, signal, work);
 }
 
-/** Checks out a client, runs `work` and releases the client, once. */
-async function withClient<T>(
+/** Checks out a client, runs `work` and releases the client, once. With a signal: as `cancellable`. */
+export async function withClient<T>(
   pool: Pick<pg.Pool, "connect">,
   signal: AbortSignal | undefined,
   work: (client: pg.PoolClient) => Promise<T>,

@@ -4,7 +4,7 @@ import { lockShared, placementLock } from "../postgres/advisory.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
-import { transaction } from "../postgres/transaction.ts";
+import { transaction, withClient } from "../postgres/transaction.ts";
 
 /** The table that holds a store's rows: its own table, or the shared one when `own_table` is null. */
 interface Placement {
@@ -54,29 +54,33 @@ export async function writeStore<T>(
 /**
  * Reads rows of a store from the table that holds them. Optimistic concurrency, no lock: when the store was
  * switched to another table during the read, the read is repeated there, so a result is never half of a
- * store. `read` must be repeatable. Throws NOT_FOUND when the store was deleted and its table dropped.
+ * store. `read` must be repeatable, and must use the connection it is given: were the rows held while a second
+ * connection is waited for, the memory of hundreds of waiting calls would add up. Throws NOT_FOUND when the store
+ * was deleted and its table dropped.
  */
 export async function readPlaced<T>(
-  client: Queryable,
+  pool: pg.Pool,
   tables: Tables,
   store: { id: string } & Placement,
-  read: (placed: Tables) => Promise<T>,
+  read: (client: Client, placed: Tables) => Promise<T>,
 ): Promise<T> {
-  for (let placement: Placement = store; ;) {
-    const outcome = await read(placeTables(tables, placement)).then(
-      (found) => ({ found }),
-      (error: unknown) => {
-        if (isUndefinedTable(error)) return { error };
-        throw error;
-      },
-    );
-    const current = await findPlacement(client, tables, store.id);
-    if (current === undefined || current.own_table === placement.own_table) {
-      if ("found" in outcome) return outcome.found;
-      throw current === undefined ? vectorStoreNotFound(store.id) : outcome.error;
+  return withClient(pool, undefined, async (client) => {
+    for (let placement: Placement = store; ;) {
+      const outcome = await read(client, placeTables(tables, placement)).then(
+        (found) => ({ found }),
+        (error: unknown) => {
+          if (isUndefinedTable(error)) return { error };
+          throw error;
+        },
+      );
+      const current = await findPlacement(client, tables, store.id);
+      if (current === undefined || current.own_table === placement.own_table) {
+        if ("found" in outcome) return outcome.found;
+        throw current === undefined ? vectorStoreNotFound(store.id) : outcome.error;
+      }
+      placement = current;
     }
-    placement = current;
-  }
+  });
 }
 
 async function findPlacement(

@@ -87,8 +87,8 @@ function reading({
           `The text of file '${fileId}' has ${file.usage_bytes} bytes, more than the ${limits.file_content_bytes_max} of one reply: download the file, or list the store's embeddings.`,
         );
       }
-      const texts = await readPlaced(pool, tables, store, (placed) =>
-        readChunks(pool, placed, vectorStoreId, fileId, file.chunk_count),
+      const texts = await readPlaced(pool, tables, store, (client, placed) =>
+        readChunks(client, placed, vectorStoreId, fileId, file.chunk_count),
       );
       return create(GetVectorStoreFileContentResponseSchema, {
         object: "vector_store.file_content.page",

@@ -12,6 +12,7 @@ import {
 import type { FastifyBaseLogger } from "fastify";
 import { caller } from "../api/caller.ts";
 import { idempotencyHeader } from "../api/idempotency-key.ts";
+import { estimateJsonLength } from "../api/json-length.ts";
 import { cancelled } from "../errors.ts";
 import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
@@ -20,13 +21,26 @@ import type { Implementation, Service } from "./service.ts";
 /** The request's logger, which adds the request id to each line. */
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
 
+/** Counts the bytes of a unary call's reply until the client has read it. Throws RATE_LIMIT_EXCEEDED. */
+type HoldReply = (bytes: number) => void;
+
+const replyHolder = createContextKey<HoldReply>(() => {});
+
+/** What a protocol knows of a call. */
+export interface ReceivedCall {
+  log: FastifyBaseLogger;
+  headers: IncomingHttpHeaders;
+  /** See api/caller.ts. */
+  callerName: string;
+  holdReply: HoldReply;
+}
+
 /** The context values of a call: the logger, the caller, and the headers that implementations read. */
-export function callValues(
-  log: FastifyBaseLogger,
-  headers: IncomingHttpHeaders,
-  callerName: string,
-): ContextValues {
-  const values = createContextValues().set(callLogger, log).set(caller, callerName);
+export function callValues({ log, headers, callerName, holdReply }: ReceivedCall): ContextValues {
+  const values = createContextValues()
+    .set(callLogger, log)
+    .set(caller, callerName)
+    .set(replyHolder, holdReply);
   const key = headers["idempotency-key"];
   return key === undefined ? values : values.set(idempotencyHeader, String(key));
 }
@@ -71,6 +85,7 @@ function wrapMethod(
       const end = begin(context);
       try {
         const reply: unknown = await run(request, context);
+        context.values.get(replyHolder)(estimateJsonLength(reply));
         end();
         return reply;
       } catch (error) {

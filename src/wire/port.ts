@@ -56,6 +56,10 @@ export interface PortOptions {
    * GOAWAY, after which clients connect again. Node refuses streams at 10 MB (`maxSessionMemory`).
    */
   sessionLostBytesMax?: number;
+  /** Maximum bytes of all unary replies above 16 KiB that clients have not read yet. */
+  unreadBytesMax?: number;
+  /** How long a reply may wait to be read, in ms, before a new one may end it when `unreadBytesMax` is used up. */
+  unreadGraceMs?: number;
   /** Minimum bytes of a unary request's body that must arrive in each period of `bodyWindowMs`. */
   bodyWindowBytesMin?: number;
   bodyWindowMs?: number;
@@ -101,6 +105,9 @@ export const portDefaults: Required<PortOptions> = {
   writePieceBytes: 1 << 14,
   writeStallTimeoutMs: 30_000,
   sessionLostBytesMax: 4 << 20,
+  // Some forty pages of 3 MiB.
+  unreadBytesMax: 128 << 20,
+  unreadGraceMs: 2_000,
   // 1.6 KiB/s: below any connection that can be used.
   bodyWindowBytesMin: 1 << 14,
   bodyWindowMs: 10_000,

@@ -35,12 +35,13 @@ import { readCertificates, watchCertificates, type TlsFiles } from "./certificat
 import { clampTimeouts, hasUnknownExpectation, refuseRepeated } from "./headers.ts";
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, portDefaults, type PortOptions } from "./port.ts";
+import { ReplyBudget } from "./reply-budget.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
 import { readBodies } from "./rest/body.ts";
 import { streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
-import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
+import { endUploadAfterAnswer, registerRest, type RestRoute, type ToCall } from "./rest/rest.ts";
 import type { AdmitFor, Service } from "./service.ts";
 import { endSlow, refuseUnreadable } from "./unreadable.ts";
 import { createPageGuard, type RefuseForeign } from "./web-pages.ts";
@@ -79,7 +80,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   );
   const bounds = { ...portDefaults, ...options.port };
   const refuseForeign = createPageGuard(options.apiKeys, options.corsOrigins);
-  const grpc = createGrpc({ ...options, authenticator, refuseForeign, rate: bounds });
+  const replies = new ReplyBudget(bounds);
+  const grpc = createGrpc({ ...options, authenticator, refuseForeign, rate: bounds, replies });
+  const toCall = describeCalls(authenticator, replies);
   const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined
@@ -115,30 +118,43 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
   let routes: RestRoute[] = [];
-  // In onRequest, so that such a request is answered before its body is read and parsed.
+  refuseEarly(app, () => routes);
+
+  await app.register(connectPlugin(options, authenticator, toCall));
+  healthRoutes(app, health);
+  await app.register(async (rest) => {
+    rest.addHook("onRequest", async (request) => authenticator.check(request.headers.authorization));
+    readBodies(rest, options.admitBody, authenticator.callerOf);
+    metricsRoute(rest, options.metrics);
+    routes = registerRest(rest, services, requestBytesMax, toCall);
+    await rest.register(fileRoutes);
+  });
+  if (tls !== undefined) renewCertificates(app, tls, log);
+  return app;
+}
+
+/** Answers requests that no route serves, before their bodies are read and parsed. */
+function refuseEarly(app: FastifyInstance, routes: () => readonly RestRoute[]): void {
   app.addHook("onRequest", async (request, reply) => {
     const refusal = hasUnknownExpectation(request.raw)
       ? httpError(417, `Unknown header 'Expect: ${request.headers.expect}'.`, { code: "invalid_request" })
       : request.is404
-        ? noRoute(request, routes)
+        ? noRoute(request, routes())
         : undefined;
     if (refusal === undefined) return;
     dropBody(request.raw);
     endUploadAfterAnswer(request.raw, reply.raw);
     await sendError(reply, refusal);
   });
+}
 
-  await app.register(connectPlugin(options, authenticator));
-  healthRoutes(app, health);
-  await app.register(async (rest) => {
-    rest.addHook("onRequest", async (request) => authenticator.check(request.headers.authorization));
-    readBodies(rest, options.admitBody, authenticator.callerOf);
-    metricsRoute(rest, options.metrics);
-    routes = registerRest(rest, services, requestBytesMax, authenticator.callerOf);
-    await rest.register(fileRoutes);
+function describeCalls({ callerOf }: Authenticator, replies: ReplyBudget): ToCall {
+  return ({ log, headers }, response) => ({
+    log,
+    headers,
+    callerName: callerOf(headers.authorization),
+    holdReply: (bytes) => replies.hold(response, bytes),
   });
-  if (tls !== undefined) renewCertificates(app, tls, log);
-  return app;
 }
 
 /** What every request gets before its route is called: headers of the response, and checks of the request's. */
@@ -184,9 +200,13 @@ function renewCertificates(app: FastifyInstance, files: TlsFiles, log: FastifyBa
   app.addHook("onClose", async () => unwatch());
 }
 
-function connectPlugin(options: ServerOptions, authenticator: Authenticator) {
+function connectPlugin(options: ServerOptions, authenticator: Authenticator, toCall: ToCall) {
+  const responses = new WeakMap<FastifyRequest, FastifyReply["raw"]>();
   return async (app: FastifyInstance): Promise<void> => {
-    app.addHook("onRequest", async (_request, reply) => abortOnHangUp(reply));
+    app.addHook("onRequest", async (request, reply) => {
+      responses.set(request, reply.raw);
+      abortOnHangUp(reply);
+    });
     // Fastify's own parser would read such a body to its end before Connect asks for the key.
     app.removeContentTypeParser("text/plain");
     receiveRequests(app, {
@@ -208,8 +228,7 @@ function connectPlugin(options: ServerOptions, authenticator: Authenticator) {
         if (context.service.typeName !== HealthService.typeName)
           authenticator.check(context.requestHeader.get("authorization"));
       },
-      contextValues: (request) =>
-        callValues(request.log, request.headers, authenticator.callerOf(request.headers.authorization)),
+      contextValues: (request) => callValues(toCall(request, responses.get(request) as FastifyReply["raw"])),
       readMaxBytes: options.requestBytesMax,
       // Brotli compresses a message of 32 MiB to 80 bytes; gRPC does not know it.
       acceptCompression: [compressionGzip],

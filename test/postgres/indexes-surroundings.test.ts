@@ -43,10 +43,15 @@ async function findBuilt(id: string): Promise<string[]> {
 
 test("rows are read again where their table was dropped meanwhile", async () => {
   await seedStore(database, "dropped", 2);
-  const read = readPlaced(pool, tables, { id: "dropped", own_table: "embeddings_0" }, async (placed) => {
-    return (await pool.query(`select from only ${placed.embeddings} where vector_store_id = 'dropped'`))
-      .rowCount;
-  });
+  const read = readPlaced(
+    pool,
+    tables,
+    { id: "dropped", own_table: "embeddings_0" },
+    async (client, placed) => {
+      return (await client.query(`select from only ${placed.embeddings} where vector_store_id = 'dropped'`))
+        .rowCount;
+    },
+  );
   expect(await read).toBe(2);
 });
 

@@ -8,8 +8,8 @@ export type Texts = Map<string, string>;
 /** Reads the texts of a store's rows from the table that holds them. */
 export async function readTexts({ pool, tables }: Database, id: string): Promise<Texts> {
   const { rows } = await pool.query("select own_table from vector_stores where id = $1", [id]);
-  const found = await readPlaced(pool, tables, { id, own_table: rows[0].own_table }, (placed) =>
-    pool.query<{ id: string; content: string }>(
+  const found = await readPlaced(pool, tables, { id, own_table: rows[0].own_table }, (client, placed) =>
+    client.query<{ id: string; content: string }>(
       `select id, content from only ${placed.embeddings} where vector_store_id = $1 order by id`,
       [id],
     ),

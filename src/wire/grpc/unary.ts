@@ -10,6 +10,7 @@ import { callValues } from "../call.ts";
 import { toConnectError } from "../error.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
 import { endUpload, type ServeStream } from "../port.ts";
+import type { ReplyBudget } from "../reply-budget.ts";
 import { requestId } from "../request-id.ts";
 import type { AdmitFor, Implementation, Service } from "../service.ts";
 import type { RefuseForeign } from "../web-pages.ts";
@@ -25,6 +26,8 @@ export interface GrpcOptions {
   requestBytesMax: number;
   /** Reserves memory for a request message. */
   admitBody: AdmitFor;
+  /** The replies that are not sent yet. */
+  replies: ReplyBudget;
   /** Parent of the calls' loggers. */
   log: FastifyBaseLogger;
 }
@@ -77,7 +80,7 @@ async function serve(
   { method, run, limits }: Target,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { authenticator, refuseForeign, rate, admitBody, log }: GrpcOptions,
+  { authenticator, refuseForeign, rate, admitBody, replies, log }: GrpcOptions,
 ): Promise<void> {
   const id = requestId(headers["x-request-id"]);
   const body = Promise.withResolvers<Buffer>();
@@ -114,7 +117,12 @@ async function serve(
       requestMethod: "POST",
       url: headers[":path"] ?? "",
       requestSignal: gone.signal,
-      contextValues: callValues(log.child({ requestId: id }), headers, caller),
+      contextValues: callValues({
+        log: log.child({ requestId: id }),
+        headers,
+        callerName: caller,
+        holdReply: (bytes) => replies.hold(stream, bytes),
+      }),
     });
     const reply = toBinary(method.output, (await run(message as never, context)) as Message);
     isAnswered = true;

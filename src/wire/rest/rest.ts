@@ -11,8 +11,7 @@ import { estimateJsonLength } from "../../api/json-length.ts";
 import { caller } from "../../api/caller.ts";
 import { Slots } from "../../api/slots.ts";
 import { cancelled, invalidArgument } from "../../errors.ts";
-import type { Authenticator } from "../auth.ts";
-import { callValues } from "../call.ts";
+import { callValues, type ReceivedCall } from "../call.ts";
 import { sendError, unsupportedType } from "../error.ts";
 import { requestLimits } from "../limits/request-limits.ts";
 import type { Implementation, Service } from "../service.ts";
@@ -24,6 +23,9 @@ import { NDJSON_TYPES, readLine, readLines, writeLines } from "./ndjson.ts";
 import { parsePath, type PathTemplate } from "./path.ts";
 
 type Json = Record<string, unknown>;
+
+/** Describes the call that a request makes. */
+export type ToCall = (request: FastifyRequest, response: FastifyReply["raw"]) => ReceivedCall;
 
 /** A route derived from a `google.api.http` rule. */
 export interface RestRoute {
@@ -40,7 +42,7 @@ export function registerRest(
   app: FastifyInstance,
   services: readonly Service[],
   bytesMax: number,
-  callerOf: Authenticator["callerOf"],
+  toCall: ToCall,
 ): RestRoute[] {
   checkBindings(services);
   const routes: RestRoute[] = [];
@@ -56,7 +58,7 @@ export function registerRest(
         routes.push(route);
         registerRoute(
           app,
-          { method, rule: binding, path: route.path, run, uploads, bytesMax, callerOf },
+          { method, rule: binding, path: route.path, run, uploads, bytesMax, toCall },
           route.verb as HTTPMethods,
         );
       }
@@ -75,7 +77,7 @@ interface Binding {
   uploads: Slots;
   /** Largest request body of any RPC. */
   bytesMax: number;
-  callerOf: Authenticator["callerOf"];
+  toCall: ToCall;
 }
 
 function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMethods): void {
@@ -333,7 +335,7 @@ function readQuery(method: DescMethod, query: Json): Json {
 }
 
 function restContext(
-  { method, callerOf }: Binding,
+  { method, toCall }: Binding,
   request: FastifyRequest,
   reply: FastifyReply,
 ): HandlerContext {
@@ -349,6 +351,6 @@ function restContext(
     requestMethod: request.method,
     url: request.url,
     requestSignal: gone.signal,
-    contextValues: callValues(request.log, request.headers, callerOf(request.headers.authorization)),
+    contextValues: callValues(toCall(request, reply.raw)),
   });
 }
