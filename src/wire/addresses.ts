@@ -1,11 +1,13 @@
 import type { Server, Socket } from "node:net";
 import { Slots } from "../api/slots.ts";
+import type { Penalties } from "./penalties.ts";
 
-/** Closes new connections of an address that has `max` open ones. */
-export function boundAddresses(server: Server, max: number): void {
+/** Closes new connections of an address that has `max` open ones, or a penalty. */
+export function boundAddresses(server: Server, max: number, penalties: Penalties): void {
   const open = new Slots(Infinity, max);
   server.prependListener("connection", (socket: Socket) => {
-    const slot = open.tryTake(socket.remoteAddress ?? "");
+    const address = socket.remoteAddress ?? "";
+    const slot = penalties.isPenalized(address) ? undefined : open.tryTake(address);
     if (slot === undefined) socket.destroy();
     else socket.once("close", () => slot[Symbol.dispose]());
   });

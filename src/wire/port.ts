@@ -14,6 +14,8 @@ import { Slots } from "../api/slots.ts";
 import { boundAddresses } from "./addresses.ts";
 import { hasUnknownExpectation } from "./headers.ts";
 import { boundWrites } from "./http2-writes.ts";
+import { Penalties, watchResets } from "./penalties.ts";
+import { sniff, type Route } from "./sniff.ts";
 
 /** Limits of a port's connections. Every field has a default in `portDefaults`. */
 export interface PortOptions {
@@ -71,6 +73,12 @@ export interface PortOptions {
    */
   streamResetBurst?: number;
   streamResetRate?: number;
+  /**
+   * Maximum number of such sessions of an address within `abuseWindowMs`; then new connections of the address are
+   * closed for as long.
+   */
+  abusiveConnectionsMax?: number;
+  abuseWindowMs?: number;
 }
 
 /** Serves an HTTP/2 stream and returns true; or returns false, and the request handler serves the stream. */
@@ -115,6 +123,9 @@ export const portDefaults: Required<PortOptions> = {
   // Twice `streamsMax`: a client may cancel all its calls at once, and those that follow.
   streamResetBurst: 200,
   streamResetRate: 100,
+  // A proxy would have to pass on a thousand cancelled calls of its clients within five seconds.
+  abusiveConnectionsMax: 5,
+  abuseWindowMs: 5_000,
 };
 
 /**
@@ -176,8 +187,6 @@ export function createTlsPortServer(
 
 const declineStream: ServeStream = () => false;
 
-type Route = (socket: Socket, isHttp2: boolean) => void;
-
 function http1Options(bounds: Required<PortOptions>): ServerOptions {
   return {
     headersTimeout: bounds.headersTimeoutMs,
@@ -202,7 +211,8 @@ function serveBoth(
   bounds: Required<PortOptions>,
   serveStream: ServeStream,
 ): Route {
-  const http2 = createSessions(bounds);
+  const penalties = new Penalties(bounds);
+  const http2 = createSessions(bounds, penalties);
   http2.on("request", (request, response) => server.emit("request", request, response));
   // Registering a "request" listener makes Node add a "stream" listener, which creates the request objects.
   // Replace it, so that no request object is created for a stream that `serveStream` accepts.
@@ -225,7 +235,7 @@ function serveBoth(
   const toHttp1 = server.listeners(event);
   server.removeAllListeners(event);
   server.maxConnections = bounds.connectionsMax;
-  boundAddresses(server, bounds.connectionsPerAddressMax);
+  boundAddresses(server, bounds.connectionsPerAddressMax, penalties);
   endStalled(server, bounds);
   closeAged(server, event, bounds.connectionAgeMaxMs);
 
@@ -300,36 +310,8 @@ function onClose(server: Server, act: () => void): void {
   };
 }
 
-/**
- * Detects the protocol by the first bytes: "PRI" begins the HTTP/2 preface. Then calls `route`; a socket that
- * shows no protocol within `timeoutMs` is closed. Calls `settled` in both cases.
- */
-function sniff(socket: Socket, timeoutMs: number, route: Route, settled: () => void): void {
-  let head: Buffer = Buffer.alloc(0);
-  const onReadable = () => {
-    const chunk = socket.read() as Buffer | null;
-    if (chunk === null) return;
-    head = Buffer.concat([head, chunk]);
-    const start = head.toString("latin1", 0, 3);
-    const isHttp2 = start === "PRI";
-    // Keep a short prefix aside until more arrives: unshift would emit "readable" again at once, a busy loop.
-    if (!isHttp2 && "PRI".startsWith(start)) return;
-    release();
-    socket.unshift(head);
-    route(socket, isHttp2);
-  };
-  const drop = () => socket.destroy();
-  const release = () => {
-    clearTimeout(deadline);
-    socket.off("readable", onReadable).off("end", drop).off("error", drop).off("close", release);
-    settled();
-  };
-  const deadline = setTimeout(drop, timeoutMs);
-  socket.on("readable", onReadable).on("end", drop).on("error", drop).on("close", release);
-}
-
 /** Creates an HTTP/2 server that does not listen; it gets its sockets through the "connection" event. */
-function createSessions(bounds: Required<PortOptions>): Http2Server {
+function createSessions(bounds: Required<PortOptions>, penalties: Penalties): Http2Server {
   const server = createHttp2Server({
     settings: {
       initialWindowSize: bounds.streamWindowBytes,
@@ -340,7 +322,10 @@ function createSessions(bounds: Required<PortOptions>): Http2Server {
     streamResetRate: bounds.streamResetRate,
   });
   const streams = new Slots(bounds.streamsTotalMax, bounds.streamsPerAddressMax);
-  server.on("session", (session) => boundSession(session, bounds, streams));
+  server.on("session", (session) => {
+    boundSession(session, bounds, streams);
+    watchResets(session, bounds, penalties);
+  });
   return server;
 }
 

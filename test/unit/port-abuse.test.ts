@@ -86,6 +86,33 @@ test("a client that resets more streams than streamResetBurst gets GOAWAY, and o
   expect(await text(session.request({}))).toBe("ok");
 });
 
+test("an address that does so on connection after connection gets no new one for a while", async () => {
+  const { port } = await start({
+    streamResetBurst: 50,
+    streamResetRate: 10,
+    abusiveConnectionsMax: 2,
+    abuseWindowMs: 1_500,
+  });
+  const attacker = "127.0.0.2";
+  const open1 = await open(port, "127.0.0.1", attacker);
+  for (let round = 0; round < 3; round++) {
+    const socket = await open(port, "127.0.0.1", attacker);
+    socket.resume().write(rapidReset(500));
+    await once(socket, "close");
+  }
+  const bytes = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+  const ask = async (localAddress: string) => {
+    const socket = await open(port, "127.0.0.1", localAddress);
+    socket.write(bytes);
+    return text(socket).catch(() => "");
+  };
+  expect(await ask(attacker)).toBe("");
+  expect(await ask("127.0.0.1")).toMatch(/ok$/);
+  open1.write(bytes);
+  expect(await text(open1)).toMatch(/ok$/);
+  await expect.poll(async () => ask(attacker), { interval: 200 }).toMatch(/ok$/);
+});
+
 test("connections of one address beyond its limit are closed, those of others are not", async () => {
   const { port } = await start({ connectionsPerAddressMax: 2 });
   const first = await open(port);

@@ -1,0 +1,107 @@
+import type { ServerHttp2Session } from "node:http2";
+
+/** Limits of what an address may do before its new connections are closed. */
+export interface PenaltyBounds {
+  /** Connections that may reset too many streams, within `abuseWindowMs`. */
+  abusiveConnectionsMax: number;
+  /** Period in ms, for which new connections of the address are then closed, too. */
+  abuseWindowMs: number;
+}
+
+/** Addresses that are remembered at the same time, so that many of them take no memory. */
+const ADDRESSES_MAX = 10_000;
+
+interface Record {
+  abuses: number;
+  /** When the period, or the penalty, is over. */
+  untilMs: number;
+}
+
+/**
+ * Remembers addresses whose connections reset too many streams (rapid reset). An end by GOAWAY alone does not stop
+ * them: each connects again at once, and costs as much again. Mild, since all clients of a proxy have its address:
+ * open connections go on, and only for seconds no new one is taken.
+ */
+export class Penalties {
+  readonly #bounds: PenaltyBounds;
+  readonly #records = new Map<string, Record>();
+
+  constructor(bounds: PenaltyBounds) {
+    this.#bounds = bounds;
+  }
+
+  /** Whether new connections of an address are to be closed. */
+  isPenalized(address: string): boolean {
+    const record = this.#current(address);
+    return record !== undefined && record.abuses > this.#bounds.abusiveConnectionsMax;
+  }
+
+  /** Records a connection that has reset too many streams. */
+  add(address: string): void {
+    const record = this.#current(address) ?? { abuses: 0, untilMs: this.#end() };
+    record.abuses++;
+    // The penalty has its whole time from now on.
+    if (record.abuses > this.#bounds.abusiveConnectionsMax) record.untilMs = this.#end();
+    this.#records.delete(address);
+    this.#records.set(address, record);
+    const [oldest] = this.#records.keys();
+    if (this.#records.size > ADDRESSES_MAX && oldest !== undefined) this.#records.delete(oldest);
+  }
+
+  #current(address: string): Record | undefined {
+    const record = this.#records.get(address);
+    if (record === undefined || performance.now() < record.untilMs) return record;
+    this.#records.delete(address);
+    return undefined;
+  }
+
+  #end(): number {
+    return performance.now() + this.#bounds.abuseWindowMs;
+  }
+}
+
+/** Rate limit of an HTTP/2 session's stream resets. */
+export interface ResetBounds {
+  streamResetBurst: number;
+  streamResetRate: number;
+}
+
+/** Records the address of a session that is reset too often; Node itself ends the session by GOAWAY. */
+export function watchResets(
+  session: ServerHttp2Session,
+  { streamResetBurst, streamResetRate }: ResetBounds,
+  penalties: Penalties,
+): void {
+  const address = session.socket.remoteAddress ?? "";
+  const resets = new TokenBucket(streamResetBurst, streamResetRate);
+  let isAbusive = false;
+  session.on("stream", (stream) => {
+    // Only streams that were reset by bytes that arrived with their headers: a client that cancels a call waits first.
+    if (isAbusive || !(stream.closed || stream.destroyed) || resets.take()) return;
+    isAbusive = true;
+    penalties.add(address);
+  });
+}
+
+/** A rate limit: a burst of tokens, which come back at `perSecond`. */
+class TokenBucket {
+  readonly #burst: number;
+  readonly #perSecond: number;
+  #tokens: number;
+  #atMs = performance.now();
+
+  constructor(burst: number, perSecond: number) {
+    this.#burst = burst;
+    this.#perSecond = perSecond;
+    this.#tokens = burst;
+  }
+
+  /** Takes a token; false where there is none. */
+  take(): boolean {
+    const now = performance.now();
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#atMs) / 1000) * this.#perSecond);
+    this.#atMs = now;
+    this.#tokens--;
+    return this.#tokens >= 0;
+  }
+}
