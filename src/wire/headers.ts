@@ -28,23 +28,25 @@ export function hasUnknownExpectation({
   return expect !== undefined && httpVersion !== "1.0" && expect.trim().toLowerCase() !== "100-continue";
 }
 
-/**
- * Maximum delay of a Node timer (2^31 - 1 ms): in seconds for `grpc-timeout`, in ms for `connect-timeout-ms`.
- */
-const TIMEOUT_S_MAX = 2_147_483;
-const TIMEOUT_MS_MAX = 2_147_483_647;
+/** Maximum delay of a Node timer, 2^31 - 1 ms or 24 days: a timer with a longer delay fires at once. */
+export const TIMER_MS_MAX = 2_147_483_647;
 
-/** Seconds per unit of `grpc-timeout`, for the units in which a timeout can exceed the maximum. */
-const LONG_UNITS_S: Record<string, number> = { H: 3_600, M: 60, S: 1 };
+/** Milliseconds per unit of the header `grpc-timeout`. */
+const UNITS_MS: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
+
+/** Reads a `grpc-timeout` in milliseconds; undefined when it is not 1 to 8 digits and a unit. */
+export function readGrpcTimeout(header: string): number | undefined {
+  const [, count, unit = ""] = /^(\d{1,8})([HMSmun])$/.exec(header) ?? [];
+  return count === undefined ? undefined : Number(count) * (UNITS_MS[unit] as number);
+}
 
 /**
- * Limits deadlines to the maximum of a Node timer, 24 days. With a longer one Connect's timer would overflow
- * and fire at once, and the call would fail with DEADLINE_EXCEEDED.
+ * Limits deadlines to the maximum of a Node timer. With a longer one Connect's timer would overflow and fire at once,
+ * and the call would fail with DEADLINE_EXCEEDED.
  */
 export function clampTimeouts(headers: IncomingHttpHeaders): void {
-  const [, count = "", unit = ""] = /^(\d{1,8})([HMS])$/.exec(String(headers["grpc-timeout"])) ?? [];
-  if (Number(count) * (LONG_UNITS_S[unit] ?? 0) > TIMEOUT_S_MAX)
-    headers["grpc-timeout"] = `${TIMEOUT_S_MAX}S`;
-  if (Number(headers["connect-timeout-ms"]) > TIMEOUT_MS_MAX)
-    headers["connect-timeout-ms"] = String(TIMEOUT_MS_MAX);
+  if ((readGrpcTimeout(String(headers["grpc-timeout"])) ?? 0) > TIMER_MS_MAX)
+    headers["grpc-timeout"] = `${Math.floor(TIMER_MS_MAX / 1000)}S`;
+  if (Number(headers["connect-timeout-ms"]) > TIMER_MS_MAX)
+    headers["connect-timeout-ms"] = String(TIMER_MS_MAX);
 }

@@ -8,6 +8,7 @@ import type { Authenticator } from "../auth.ts";
 import { requireBodyRate, type BodyRate } from "../body-rate.ts";
 import { callValues } from "../call.ts";
 import { toConnectError } from "../error.ts";
+import { readGrpcTimeout, TIMER_MS_MAX } from "../headers.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
 import { endUpload, type ServeStream } from "../port.ts";
 import type { ReplyBudget } from "../reply-budget.ts";
@@ -136,24 +137,20 @@ async function serve(
   }
 }
 
-/** Milliseconds per unit of the header `grpc-timeout`. */
-const UNITS_MS: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
-
-/** Maximum delay of Node's timers, 2^31 - 1 ms: a timer with a longer delay fires at once. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
-
 function setDeadline(
   header: string | undefined,
   giveUp: (error: ConnectError) => void,
 ): NodeJS.Timeout | undefined {
   if (header === undefined) return undefined;
-  const [, count, unit = ""] = /^(\d{1,8})([HMSmun])$/.exec(header) ?? [];
-  if (count === undefined) {
+  const timeoutMs = readGrpcTimeout(header);
+  if (timeoutMs === undefined) {
     const message = `Invalid 'grpc-timeout': expected up to 8 digits and a unit, but got '${header}'.`;
     throw invalidArgument("grpc-timeout", message, "INVALID_REQUEST");
   }
-  const timeoutMs = Math.min(Number(count) * (UNITS_MS[unit] as number), TIMER_MS_MAX);
-  return setTimeout(() => giveUp(deadlineExceeded("The call exceeded its deadline.")), timeoutMs);
+  return setTimeout(
+    () => giveUp(deadlineExceeded("The call exceeded its deadline.")),
+    Math.min(timeoutMs, TIMER_MS_MAX),
+  );
 }
 
 /** Bytes of the prefix of a gRPC message: 1 of "Compressed-Flag", 4 of "Message-Length". */
