@@ -36,11 +36,20 @@ export async function serveMeasured() {
     ...service,
     databaseUrl: String(url),
     storeId: String(json["id"]),
+    /** CPU time in ms that it has used: unlike a latency, the same however busy the machine is. */
+    cpuMs: async () => cpuMsOf(service.process.pid),
     /** The most memory it has had since the start, in bytes. */
     peak: async () => (await memoryOf(service.process.pid)).peakBytes,
     /** Bytes by which its memory has ever exceeded what it was at the start. */
     growth: async () => (await memoryOf(service.process.pid)).peakBytes - idle.bytes,
   };
+}
+
+/** CPU time, in the 10 ms in which Linux counts it (proc(5), stat: utime and stime). */
+async function cpuMsOf(pid: number | undefined): Promise<number> {
+  const [, fields = ""] = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ");
+  const [userTicks, systemTicks] = fields.split(" ").slice(11, 13).map(Number) as [number, number];
+  return (userTicks + systemTicks) * 10;
 }
 
 /** Resident memory, now and at most, as Linux counts it. */
