@@ -37,6 +37,8 @@ export const REASONS = {
   RANGE_NOT_SATISFIABLE: "The requested byte range is not within the file.",
   FILE_STORAGE_UNAVAILABLE: "The bucket that holds the files cannot be reached or denies access.",
   DATABASE_UNAVAILABLE: "The database cannot be reached, or takes no writes at the moment.",
+  SCHEMA_MOVED:
+    "This process is older than the database's schema, and takes no writes until it is restarted with the newer version.",
   SCHEMA_MISSING: "The database lacks the tables or the extension, and the role may not create them.",
   DEADLINE_EXCEEDED: "The call took longer than allowed.",
   CANCELLED: "The client cancelled the call or disconnected.",
@@ -202,6 +204,15 @@ export function rateLimited(message: string, retryAfterMs: number): ConnectError
  */
 export function unavailable(reason: Reason, message: string, options: ErrorOptions = {}): ConnectError {
   return failure(Code.Unavailable, reason, message, options);
+}
+
+/**
+ * UNAVAILABLE: a newer version has changed the database's schema so that this process must not write. Another
+ * process, of the newer version, can answer a retry.
+ */
+export function schemaMoved(migration: string, cause: unknown): ConnectError {
+  const message = `This process is older than the database's schema (migration ${migration}): restart it with the newer version.`;
+  return unavailable("SCHEMA_MOVED", message, { retryAfterMs: 1000, cause });
 }
 
 /** DEADLINE_EXCEEDED: the call took longer than allowed. */

@@ -1,7 +1,7 @@
 import { messageOf } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { findRemedy } from "../postgres/remedy.ts";
-import { transaction } from "../postgres/transaction.ts";
+import { readTransaction } from "../postgres/transaction.ts";
 import { checkBlockers } from "./blockers.ts";
 import { checkConnections, checkSessions } from "./connections.ts";
 import { checkDimensions } from "./dimensions.ts";
@@ -87,9 +87,9 @@ export async function diagnose(
   const found = [connection];
   for (const [check, { run, onServer, onTables }] of Object.entries(CHECKS)) {
     if (onServer && database.kind === "embedded") continue;
-    if (onTables && found.some((one) => one.check === "migrations" && one.severity !== "ok")) continue;
+    if (onTables && found.some((one) => one.check === "migrations" && one.severity === "error")) continue;
     try {
-      const findings = await transaction(
+      const findings = await readTransaction(
         database.pool,
         async (client) => {
           // REPEATABLE READ: one snapshot per check, so that counters and rows are compared as of the same
@@ -113,7 +113,7 @@ export async function diagnose(
 async function checkConnection(database: Database, signal: AbortSignal): Promise<Diagnosis> {
   const check = "connection";
   try {
-    await transaction(database.pool, (client) => client.query("select 1"), signal);
+    await readTransaction(database.pool, (client) => client.query("select 1"), signal);
     return { check, severity: "ok", message: `Connected to ${database.description}.` };
   } catch (error) {
     signal.throwIfAborted();

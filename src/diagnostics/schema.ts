@@ -1,13 +1,23 @@
-import { listPending } from "../postgres/migrations/migrate.ts";
+import { compareMigrations } from "../postgres/migrations/migrate.ts";
 import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
 import { tableNames } from "../postgres/tables.ts";
 
-/** Checks that no migration is pending, and that the database is not newer than this version. */
+/**
+ * Checks that no migration is pending, that this version can work with the tables, and that no migration was
+ * edited.
+ */
 export async function checkMigrations({ client, database }: Subject): Promise<Finding[]> {
   try {
-    const pending = await listPending(client, database);
+    const { pending, newer } = await compareMigrations(client, database);
+    if (newer !== undefined) {
+      const message = `A newer version has migrated the database (${newer}); this version can work beside it.`;
+      return [
+        { severity: "notice", message, remedy: "End the upgrade: start the newer version everywhere." },
+      ];
+    }
     if (pending.length === 0) return ok("The tables are up to date.");
-    const message = `The database lacks ${pending.length} migrations: ${pending.join(", ")}.`;
+    const names = pending.map(({ name }) => name).join(", ");
+    const message = `The database lacks ${pending.length} migrations: ${names}.`;
     return [{ severity: "error", message, remedy: "Start the service, which applies them." }];
   } catch (error) {
     return [{ severity: "error", message: (error as Error).message }];

@@ -1,4 +1,5 @@
 import type { Database } from "../postgres/database.ts";
+import { transaction } from "../postgres/transaction.ts";
 import type { Buckets } from "./buckets.ts";
 import type { FileRow } from "./rows.ts";
 
@@ -21,10 +22,12 @@ export async function removeBytes(
   signal?: AbortSignal,
 ): Promise<void> {
   if (file.object_url !== null) await buckets.remove(file.object_url, signal);
-  await pool.query(
-    `with gone as (delete from ${tables.files} where id = $1 and state = 'deleted' returning id)
+  await transaction(pool, (client) =>
+    client.query(
+      `with gone as (delete from ${tables.files} where id = $1 and state = 'deleted' returning id)
      delete from ${tables.fileParts} where file_id in (select id from gone)`,
-    [file.id],
+      [file.id],
+    ),
   );
 }
 
@@ -41,15 +44,17 @@ export async function removeLeftovers(
   signal?: AbortSignal,
 ): Promise<number> {
   const { pool, tables } = database;
-  const result = await pool.query<Pick<FileRow, "id" | "object_url">>(
-    `update ${tables.files} set state = 'deleted', updated_at = now()
+  const result = await transaction(pool, (client) =>
+    client.query<Pick<FileRow, "id" | "object_url">>(
+      `update ${tables.files} set state = 'deleted', updated_at = now()
      where id in (
        select id from ${tables.files}
        where state = 'uploading' and updated_at < now() - ${UPLOAD_IDLE_HOURS} * interval '1 hour'
          or state = 'deleted' and updated_at < now() - ${DELETION_IDLE_MINUTES} * interval '1 minute'
        order by updated_at limit $1 for update skip locked)
      returning id, object_url`,
-    [rowsMax],
+      [rowsMax],
+    ),
   );
   const errors: unknown[] = [];
   for (const file of result.rows)

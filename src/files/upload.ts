@@ -1,5 +1,6 @@
 import { deadlineExceeded } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
+import { transaction } from "../postgres/transaction.ts";
 import type { Buckets } from "./buckets.ts";
 import { removeBytes } from "./leftovers.ts";
 import { cutParts } from "./parts.ts";
@@ -84,9 +85,11 @@ async function orNothing(
 
 async function giveUp(database: Database, buckets: Buckets, id: string): Promise<void> {
   const { pool, tables } = database;
-  const result = await pool.query<Pick<FileRow, "id" | "object_url">>(
-    `update ${tables.files} set state = 'deleted', updated_at = now() where id = $1 and state <> 'ready' returning id, object_url`,
-    [id],
+  const result = await transaction(pool, (client) =>
+    client.query<Pick<FileRow, "id" | "object_url">>(
+      `update ${tables.files} set state = 'deleted', updated_at = now() where id = $1 and state <> 'ready' returning id, object_url`,
+      [id],
+    ),
   );
   const [leftover] = result.rows;
   if (leftover !== undefined) await removeBytes(database, buckets, leftover);
@@ -95,14 +98,16 @@ async function giveUp(database: Database, buckets: Buckets, id: string): Promise
 /** Inserts a file of at most one part with a single statement. */
 async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buffer): Promise<FileRow> {
   const { filename, purpose, expiresAfterSeconds } = upload.describe();
-  const result = await pool.query<FileRow>(
-    `with part as (
+  const result = await transaction(pool, (client) =>
+    client.query<FileRow>(
+      `with part as (
        insert into ${tables.fileParts} (file_id, part, data)
        select $1::text, 0, $6::bytea where octet_length($6::bytea) > 0)
      insert into ${tables.files} (id, state, filename, purpose, bytes, created_at, expires_at)
      values ($1::text, 'ready', $2, $3, octet_length($6::bytea), $4::timestamptz, $4::timestamptz + $5::int * interval '1 second')
      returning ${FILE_COLUMNS}`,
-    [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data],
+      [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data],
+    ),
   );
   return result.rows[0] as FileRow;
 }
@@ -112,30 +117,36 @@ async function beginUpload(
   { id, createdAt }: Upload,
   objectUrl: string | null,
 ): Promise<void> {
-  await pool.query(
-    `insert into ${tables.files} (id, state, created_at, object_url) values ($1, 'uploading', $2, $3)`,
-    [id, createdAt, objectUrl],
+  await transaction(pool, (client) =>
+    client.query(
+      `insert into ${tables.files} (id, state, created_at, object_url) values ($1, 'uploading', $2, $3)`,
+      [id, createdAt, objectUrl],
+    ),
   );
 }
 
 async function writePart({ pool, tables }: Database, id: string, part: number, data: Buffer): Promise<void> {
-  const result = await pool.query({
-    name: "write_part",
-    text: `with upload as (
+  const result = await transaction(pool, (client) =>
+    client.query({
+      name: "write_part",
+      text: `with upload as (
         update ${tables.files} set updated_at = now() where id = $1 and state = 'uploading' returning id)
       insert into ${tables.fileParts} (file_id, part, data) select id, $2::int, $3::bytea from upload`,
-    values: [id, part, data],
-  });
+      values: [id, part, data],
+    }),
+  );
   if (result.rowCount !== 1) throw givenUp();
 }
 
 async function completeUpload({ pool, tables }: Database, upload: Upload, bytes: number): Promise<FileRow> {
   const { filename, purpose, expiresAfterSeconds } = upload.describe();
-  const result = await pool.query<FileRow>(
-    `update ${tables.files} set state = 'ready', filename = $2, purpose = $3, bytes = $4, updated_at = now(),
+  const result = await transaction(pool, (client) =>
+    client.query<FileRow>(
+      `update ${tables.files} set state = 'ready', filename = $2, purpose = $3, bytes = $4, updated_at = now(),
        expires_at = created_at + $5::int * interval '1 second'
      where id = $1 and state = 'uploading' returning ${FILE_COLUMNS}`,
-    [upload.id, filename, purpose, bytes, expiresAfterSeconds],
+      [upload.id, filename, purpose, bytes, expiresAfterSeconds],
+    ),
   );
   const [file] = result.rows;
   if (file === undefined) throw givenUp();
@@ -154,7 +165,9 @@ async function* withSignsOfLife(
     yield chunk;
     if (performance.now() - saidAtMs < SIGN_OF_LIFE_MS) continue;
     saidAtMs = performance.now();
-    await pool.query(`update ${tables.files} set updated_at = now() where id = $1`, [id]);
+    await transaction(pool, (client) =>
+      client.query(`update ${tables.files} set updated_at = now() where id = $1`, [id]),
+    );
   }
 }
 

@@ -246,8 +246,10 @@ export async function replaceIndex(context: WorkContext, plan: Plan): Promise<vo
 }
 
 async function forgetNext({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
-  await cancellable(pool, signal, (client) =>
-    updatePlan(client, database.tables, plan, { next_index: null }),
+  await transaction(
+    pool,
+    (client) => updatePlan(client, database.tables, plan, { next_index: null }),
+    signal,
   );
 }
 

@@ -108,12 +108,14 @@ export async function promoteStore(
   signal: AbortSignal = new AbortController().signal,
 ): Promise<void> {
   const { pool, tables } = database;
-  await pool.query(`update ${tables.vectorStores} set index_policy = 'always' where id = $1`, [storeId]);
-  const { rows } = await pool.query<{ number: string }>(
-    `insert into ${tables.indexes} as plan (vector_store_id) values ($1)
-     on conflict (vector_store_id) do update set due = true, due_since = now() returning number`,
-    [storeId],
-  );
+  const { rows } = await transaction(pool, async (client) => {
+    await client.query(`update ${tables.vectorStores} set index_policy = 'always' where id = $1`, [storeId]);
+    return client.query<{ number: string }>(
+      `insert into ${tables.indexes} as plan (vector_store_id) values ($1)
+       on conflict (vector_store_id) do update set due = true, due_since = now() returning number`,
+      [storeId],
+    );
+  });
   await using session = openSession(database);
   const context = { database, pool: session.pool, signal: AbortSignal.any([signal, session.lost]) };
   await work(context, rows[0]?.number ?? "", { ...options, quietMs: 0 });
@@ -130,9 +132,11 @@ async function flagDue(
   const { tables } = database;
   // SKIP LOCKED: a store whose row a long upload has locked is picked up at a later poll. The scan reads
   // every store's row, about 20 ms for 100,000; an index on the sizes would cost every write more than that.
-  await cancellable(pool, signal, (client) =>
-    client.query(
-      `with large as (
+  await transaction(
+    pool,
+    (client) =>
+      client.query(
+        `with large as (
          select id from ${tables.vectorStores}
          where index_state = 'none' and own_table is null and coalesce(expires_at > now(), true)
            and (index_policy = 'always' and dimensions is not null
@@ -143,8 +147,9 @@ async function flagDue(
          on conflict (vector_store_id) do update set due = true, due_since = now()
          returning vector_store_id)
        update ${tables.vectorStores} set index_state = 'waiting' from flagged where id = vector_store_id`,
-      [thresholdBytes],
-    ),
+        [thresholdBytes],
+      ),
+    signal,
   );
 }
 
@@ -260,8 +265,10 @@ async function take(
     throw new NoProgress(`The step "${step}" is due without a table`, plan);
   const state = STATES[step];
   if (state !== undefined && plan.current_index === null && plan.index_state !== state)
-    await cancellable(pool, context.signal, (client) =>
-      updateStoreIndex(client, database.tables, plan, { index_state: state }),
+    await transaction(
+      pool,
+      (client) => updateStoreIndex(client, database.tables, plan, { index_state: state }),
+      context.signal,
     );
   switch (step) {
     case "drop":
@@ -307,11 +314,14 @@ async function postpone(
   number: string,
   { pollMs }: IndexOptions,
 ): Promise<void> {
-  await cancellable(pool, signal, (client) =>
-    client.query(
-      `update ${database.tables.indexes} set retry_at = now() + $2 * interval '1 millisecond' where number = $1`,
-      [number, WAIT_POLLS * pollMs],
-    ),
+  await transaction(
+    pool,
+    (client) =>
+      client.query(
+        `update ${database.tables.indexes} set retry_at = now() + $2 * interval '1 millisecond' where number = $1`,
+        [number, WAIT_POLLS * pollMs],
+      ),
+    signal,
   );
 }
 
@@ -344,15 +354,18 @@ async function fail(
     error instanceof MixedDimensions ||
     error instanceof InsufficientPrivilege ||
     isInsufficientPrivilege(error);
-  await cancellable(pool, signal, (client) =>
-    client.query(
-      `with failed as (
+  await transaction(
+    pool,
+    (client) =>
+      client.query(
+        `with failed as (
          update ${tables.indexes} set attempts = attempts + 1, last_error = $2,
            retry_at = now() + least($3 * power(2, least(attempts, 20)), ${RETRY_MS_MAX}) * interval '1 millisecond'
          where number = $1 returning vector_store_id)
        update ${tables.vectorStores} set index_state = 'failed'
        from failed where id = vector_store_id and index_precision is null`,
-      [number, (error as Error).message, isHopeless ? RETRY_MS_MAX : RETRY_POLLS * options.pollMs],
-    ),
+        [number, (error as Error).message, isHopeless ? RETRY_MS_MAX : RETRY_POLLS * options.pollMs],
+      ),
+    signal,
   );
 }

@@ -34,6 +34,7 @@ import type { Database, Queryable } from "../postgres/database.ts";
 import { isStorable } from "../postgres/text.ts";
 import { listEmbeddings } from "../storage/embeddings.ts";
 import { readPlaced } from "../storage/placement.ts";
+import { transaction } from "../postgres/transaction.ts";
 import { requireStore } from "../storage/require.ts";
 import { GroupReader, type Group } from "./group-reader.ts";
 import { GroupWriter, refusal, type GroupOutcome } from "./group-writer.ts";
@@ -104,7 +105,10 @@ export function ingestService(
           "ingest_id",
         );
       }
-      return toSummary((await endIngest(pool, tables, { storeId, ingestId }, "aborted")) ?? known);
+      const ended = await transaction(pool, (client) =>
+        endIngest(client, tables, { storeId, ingestId }, "aborted"),
+      );
+      return toSummary(ended ?? known);
     },
 
     async *exportEmbeddings({ vectorStoreId, after }) {
@@ -224,7 +228,9 @@ async function* ingestByGroup(
       // Over HTTP the end of the body counts as `finish`, and a cancelled upload may send END_STREAM before
       // the reset: without this check it would be recorded as complete.
       signal.throwIfAborted();
-      return await complete(database.pool, database, session.key, throughSeq);
+      return await transaction(database.pool, (client) =>
+        complete(client, database, session.key, throughSeq),
+      );
     }
   }
 }

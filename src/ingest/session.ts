@@ -1,6 +1,7 @@
 import { makeIdentifier } from "../api/identifier.ts";
 import { aborted, failedPrecondition, invalidArgument } from "../errors.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
+import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import { findIngest, openIngest, type IngestKey, type IngestRow } from "./ingests.ts";
@@ -33,7 +34,7 @@ export async function openIngestSession(
     storeId: store.id,
     ingestId: ingestId ?? makeIdentifier("ing").id,
   };
-  const opened = await openIngest(pool, tables, key, settings);
+  const opened = await transaction(pool, (client) => openIngest(client, tables, key, settings));
   if (opened === undefined) {
     await requireActiveStore(pool, tables, store.id);
     throw ingestConflict(key);

@@ -4,6 +4,7 @@ import { lockKey } from "./advisory.ts";
 import { BoundedPool } from "./connection/bounded-pool.ts";
 import type { Database } from "./database.ts";
 import { BACKGROUND_LOCK_TIMEOUT } from "./connection/pool.ts";
+import { guardWrites } from "./transaction.ts";
 
 /** Background work that only one process at a time performs. */
 export interface Exclusive {
@@ -111,7 +112,7 @@ interface Session extends AsyncDisposable {
  * Opens a background connection, without a statement_timeout, outside of the service's pool. Connects lazily.
  * With the embedded database: the database's own pool.
  */
-export function openSession({ direct, pool: own, kind }: Database): Session {
+export function openSession({ direct, pool: own, kind, tables }: Database): Session {
   const lost = new AbortController();
   if (kind === "embedded") return { pool: own, lost: lost.signal, [Symbol.asyncDispose]: async () => {} };
   if (direct === undefined)
@@ -119,7 +120,7 @@ export function openSession({ direct, pool: own, kind }: Database): Session {
       "A background connection needs DATABASE_DIRECT_URL, since DATABASE_URL leads to a PgBouncer.",
     );
   const silence = { limitMs: undefined, connectMs: direct.connectionTimeoutMillis ?? 0 };
-  const pool = new BoundedPool({ ...direct, max: 1, idleTimeoutMillis: 0 }, silence);
+  const pool = guardWrites(new BoundedPool({ ...direct, max: 1, idleTimeoutMillis: 0 }, silence), tables);
   let ended: Promise<void> | undefined;
   let closed = Promise.resolve();
   const end = () => (ended ??= pool.end());

@@ -4,6 +4,8 @@ export interface Tables {
   embeddings: string;
   /** The applied migrations. */
   migrations: string;
+  /** An empty table that every transaction that writes locks: the migration that contracts the schema renames it. */
+  writers: string;
   /** Bulk ingests with their progress, for resuming. */
   ingests: string;
   /**
@@ -63,6 +65,7 @@ export function quoteTables(names: TableNames): Tables {
     vectorStores: quote("vectorStores", vectorStores),
     embeddings: quote("embeddings", embeddings),
     migrations: quote("migrations", ownName("pgquiver_migrations", vectorStores)),
+    writers: quoteWriters(WRITERS, vectorStores),
     ingests: quote("ingests", ownName("pgquiver_ingests", vectorStores)),
     indexes: quote("indexes", ownName("pgquiver_indexes", vectorStores)),
     files: quote("files", ownName("pgquiver_files", vectorStores)),
@@ -75,6 +78,20 @@ export function quoteTables(names: TableNames): Tables {
   requireDifferent({ ...columns, file_id: '"file_id"', chunk_index: '"chunk_index"' }, "columns");
   requireDifferent(tables, "tables");
   return { ...tables, ...columns };
+}
+
+/**
+ * The generation of the tables that this version writes. A migration that contracts them begins the next one:
+ * set the number here in the same commit.
+ */
+const WRITERS = 1;
+
+/** What the names of the table `writers` of all generations begin with. */
+export const WRITERS_PREFIX = /^pgquiver_writers_[0-9]+/;
+
+/** The quoted name of the table `writers` of a generation, beside the tables of `vectorStores`, not quoted. */
+export function quoteWriters(generation: number, vectorStores: string): string {
+  return quote("writers", ownName(`pgquiver_writers_${generation}`, vectorStores));
 }
 
 /**

@@ -1,32 +1,115 @@
 import type pg from "pg";
-import { isReadOnly } from "./errors.ts";
+import { schemaMoved } from "../errors.ts";
+import { isReadOnly, isUndefinedTable } from "./errors.ts";
+import type { Tables } from "./tables.ts";
+
+/** Where a transaction gets its connection. */
+interface TransactionPool extends Pick<pg.Pool, "connect"> {
+  /** The tables that its transactions write, as set by `guardWrites`. Absent: nothing is checked. */
+  written?: WrittenTables;
+}
+
+type WrittenTables = Pick<Tables, "writers" | "migrations">;
 
 /**
- * Runs `work` between BEGIN and COMMIT on one connection. When `work` throws, the transaction is rolled back
- * and the error is rethrown, even if the ROLLBACK fails as well. Throws when Postgres answers COMMIT with
- * ROLLBACK, which happens after a failed statement whose error `work` has swallowed. With a signal: as
- * `cancellable`; an abort before COMMIT rolls back.
+ * Makes every `transaction` of the pool hold an ACCESS SHARE lock on the table `writers` until its end, and
+ * fail with SCHEMA_MOVED once that table is gone. A migration that contracts the schema renames the table,
+ * which needs an ACCESS EXCLUSIVE lock: it waits for the transactions that run, and those that wait for it do
+ * not find the table. So a process never commits a write that the database's schema no longer allows.
+ * Measured over loopback: BEGIN takes 33 us at the median, with the lock 40 us; with a shared advisory lock
+ * 64 us, and with a SELECT of a version 89 to 113 us.
+ */
+export function guardWrites<P extends pg.Pool>(pool: P, { writers, migrations }: Tables): P {
+  return Object.assign(pool, { written: { writers, migrations } });
+}
+
+/**
+ * Runs `work` between BEGIN and COMMIT on one connection. Everything that writes goes through here, single
+ * statements too, because of the check that `guardWrites` describes. When `work` throws, the transaction is
+ * rolled back and the error is rethrown, even if the ROLLBACK fails as well. Throws when Postgres answers
+ * COMMIT with ROLLBACK, which happens after a failed statement whose error `work` has swallowed. With a
+ * signal: as `cancellable`; an abort before COMMIT rolls back.
  */
 export async function transaction<T>(
+  pool: TransactionPool,
+  work: (client: pg.PoolClient) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  return withClient(pool, signal, (client) =>
+    between(client, () => beginWriting(client, pool.written), work, signal),
+  );
+}
+
+/** As `transaction`, for work that only reads: the transaction is READ ONLY, and goes on whatever the schema is. */
+export async function readTransaction<T>(
   pool: Pick<pg.Pool, "connect">,
   work: (client: pg.PoolClient) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  return withClient(pool, signal, async (client) => {
-    try {
-      await client.query("begin");
-      const result = await work(client);
-      signal?.throwIfAborted();
-      const { command } = await client.query("commit");
-      if (command !== "COMMIT")
-        throw new Error("The transaction was rolled back at COMMIT: one of its statements had failed.");
-      return result;
-    } catch (error) {
-      // If ROLLBACK fails, the connection is still inside the transaction, and `withClient` closes it.
-      await client.query("rollback").catch(() => {});
-      throw error;
-    }
-  });
+  return withClient(pool, signal, (client) =>
+    between(client, () => client.query("begin read only"), work, signal),
+  );
+}
+
+/** Begins a transaction and takes the lock of `guardWrites`, in one round trip. */
+async function beginWriting(client: pg.PoolClient, written: WrittenTables | undefined): Promise<void> {
+  if (written === undefined) {
+    await client.query("begin");
+    return;
+  }
+  try {
+    await client.query(`begin; lock table ${written.writers} in access share mode`);
+  } catch (error) {
+    if (!isUndefinedTable(error)) throw error;
+    await client.query("rollback");
+    throw await explainMoved(client, written, error);
+  }
+}
+
+/** SCHEMA_MOVED with the newest migration; `error` itself where the database has no migrations either. */
+async function explainMoved(
+  client: pg.PoolClient,
+  { migrations }: WrittenTables,
+  error: unknown,
+): Promise<unknown> {
+  const newest = `select name from ${migrations} order by version desc limit 1`;
+  return client.query<{ name: string }>(newest).then(
+    ({ rows }) => schemaMoved(rows[0]?.name ?? "none", error),
+    () => error,
+  );
+}
+
+/**
+ * Throws SCHEMA_MOVED when transactions of the pool would. Takes no lock, so that it is answered during a
+ * migration too.
+ */
+export async function checkSchema(client: pg.PoolClient, written: WrittenTables): Promise<void> {
+  const { rows } = await client.query<{ found: boolean }>("select to_regclass($1) is not null as found", [
+    written.writers,
+  ]);
+  if (rows[0]?.found !== true)
+    throw await explainMoved(client, written, new Error(`The table ${written.writers} is missing.`));
+}
+
+async function between<T>(
+  client: pg.PoolClient,
+  begin: () => Promise<unknown>,
+  work: (client: pg.PoolClient) => Promise<T>,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  try {
+    await begin();
+    const result = await work(client);
+    signal?.throwIfAborted();
+    const { command } = await client.query("commit");
+    if (command !== "COMMIT")
+      throw new Error("The transaction was rolled back at COMMIT: one of its statements had failed.");
+    return result;
+  } catch (error) {
+    // If ROLLBACK fails, the connection is still inside the transaction, and `withClient` closes it.
+    await client.query("rollback").catch(() => {});
+    throw error;
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
-import type { Queryable } from "../postgres/database.ts";
+import type pg from "pg";
 import type { Tables } from "../postgres/tables.ts";
+import { transaction } from "../postgres/transaction.ts";
 import { updateLastActive } from "../storage/counts.ts";
 
 /**
@@ -8,7 +9,7 @@ import { updateLastActive } from "../storage/counts.ts";
  * again.
  */
 export class LastActiveUpdater {
-  readonly #client: Queryable;
+  readonly #pool: pg.Pool;
   readonly #tables: Tables;
   readonly #waiting = new Set<string>();
   /**
@@ -19,8 +20,8 @@ export class LastActiveUpdater {
   #second = 0;
   #isBusy = false;
 
-  constructor(client: Queryable, tables: Tables) {
-    this.#client = client;
+  constructor(pool: pg.Pool, tables: Tables) {
+    this.#pool = pool;
     this.#tables = tables;
   }
 
@@ -41,7 +42,7 @@ export class LastActiveUpdater {
     while (this.#waiting.size > 0) {
       const ids = [...this.#waiting];
       this.#waiting.clear();
-      await updateLastActive(this.#client, this.#tables, ids).catch(() => {
+      await transaction(this.#pool, (client) => updateLastActive(client, this.#tables, ids)).catch(() => {
         for (const id of ids) this.#touched.delete(id);
       });
     }

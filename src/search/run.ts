@@ -1,7 +1,7 @@
 import type pg from "pg";
 import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
-import { cancellable, transaction } from "../postgres/transaction.ts";
+import { cancellable, readTransaction } from "../postgres/transaction.ts";
 import type { SearchIndex } from "./nearest.ts";
 import type { SearchedStore, SearchHit, SearchQuery } from "./query.ts";
 import { composeSearch, type FoundRow, type Statement } from "./statement.ts";
@@ -101,7 +101,7 @@ async function runStatement(
   try {
     const rows = await (entries.length === 0
       ? cancellable(pool, signal, query)
-      : transaction(
+      : readTransaction(
           pool,
           async (client) => {
             await client.query(entries.map(([name, value]) => `set local ${name} = ${value}`).join("; "));

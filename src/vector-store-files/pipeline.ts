@@ -133,11 +133,13 @@ export class Pipeline {
     const { probe, tables } = this.#context.database;
     const asked = [...this.#held];
     const still = new Set(
-      await renewClaims(
-        probe,
-        tables,
-        asked.map(([claim]) => claim),
-        LEASE_MS,
+      await transaction(probe, (client) =>
+        renewClaims(
+          client,
+          tables,
+          asked.map(([claim]) => claim),
+          LEASE_MS,
+        ),
       ),
     );
     for (const [claim, { controller }] of asked)
@@ -151,7 +153,9 @@ export class Pipeline {
       const isAdditional = this.#held.size - additional >= this.#workers;
       if (isAdditional && additional >= SMALL_WORKERS) return;
       const turn = { afterStore: this.#afterStore, ...(isAdditional && { bytesMax: SMALL_BYTES }) };
-      const claim = await claimFile(probe, tables, [...this.#held.keys()], LEASE_MS, turn);
+      const claim = await transaction(probe, (client) =>
+        claimFile(client, tables, [...this.#held.keys()], LEASE_MS, turn),
+      );
       this.#afterStore = claim?.vector_store_id ?? "";
       if (claim === undefined) return;
       const controller = new AbortController();
@@ -204,13 +208,15 @@ export class Pipeline {
   async #end(claim: Claim, error: unknown, signal: AbortSignal): Promise<void> {
     const { pool, tables } = this.#context.database;
     if (signal.aborted) {
-      await releaseClaim(pool, tables, { ...claim, attempts: claim.attempts - 1 }, 0);
+      await transaction(pool, (client) =>
+        releaseClaim(client, tables, { ...claim, attempts: claim.attempts - 1 }, 0),
+      );
       return;
     }
     const decision = decideRetry(error, claim);
     if (decision.kind === "again") {
       if (decision.isFault) this.#log.error({ ...describe(claim), err: error }, "Processing a file failed");
-      await releaseClaim(pool, tables, decision.claim, decision.delayMs);
+      await transaction(pool, (client) => releaseClaim(client, tables, decision.claim, decision.delayMs));
       return;
     }
     const { code, message } = decision;

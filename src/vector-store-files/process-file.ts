@@ -5,7 +5,7 @@ import type { Embedder } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
 import { isCancelled } from "../postgres/errors.ts";
-import { cancellable, transaction } from "../postgres/transaction.ts";
+import { transaction } from "../postgres/transaction.ts";
 import { openForWriting } from "../storage/placement.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
@@ -169,7 +169,8 @@ class ChunkWriter {
   async clear(): Promise<void> {
     const { pool, tables } = this.#context.database;
     await this.#writing.catch(() => {});
-    if (this.#staged > 0) await unstageChunks(pool, tables, this.#claim.claim).catch(() => {});
+    if (this.#staged === 0) return;
+    await transaction(pool, (client) => unstageChunks(client, tables, this.#claim.claim)).catch(() => {});
   }
 
   async #embed(texts: readonly string[], bytes: number): Promise<void> {
@@ -186,8 +187,10 @@ class ChunkWriter {
   async #stage(): Promise<void> {
     if (this.#chunks.length === 0) return;
     const { pool, tables } = this.#context.database;
-    await cancellable(pool, this.#signal, (client) =>
-      stageChunks(client, tables, this.#claim.claim, this.#chunks),
+    await transaction(
+      pool,
+      (client) => stageChunks(client, tables, this.#claim.claim, this.#chunks),
+      this.#signal,
     );
     this.#staged += this.#chunks.length;
     this.#chunks = [];

@@ -79,7 +79,7 @@ export function vectorStoreService(
       const id = request.vectorStoreId;
       const change = readChange(request);
       if (!isStorable(id)) throw vectorStoreNotFound(id);
-      const row = await updateStore(pool, tables, id, change);
+      const row = await transaction(pool, (client) => updateStore(client, tables, id, change));
       if (row !== undefined) return toMessage(row);
       throw await explainRefusal(pool, tables, id);
     },
@@ -111,9 +111,9 @@ async function insertWithFiles(
   store: NewVectorStore,
   files: readonly Attachable[],
 ): Promise<VectorStoreRow | undefined> {
-  if (files.length === 0) return insertStore(pool, tables, store);
   return transaction(pool, async (client) => {
     const row = await insertStore(client, tables, store);
+    if (files.length === 0) return row;
     if (row === undefined || !(await attachFiles(client, tables, store.id, files))) return undefined;
     return findStore(client, tables, store.id);
   });

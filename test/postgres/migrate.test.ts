@@ -1,20 +1,24 @@
 import { randomUUID } from "node:crypto";
+import { appendFile, readFile, writeFile } from "node:fs/promises";
 import { expect, inject, test } from "vitest";
+import { MIGRATIONS, readMigrations } from "../../src/postgres/migrations/files.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
+import { transaction } from "../../src/postgres/transaction.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
+import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migration.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const MIGRATIONS = 8;
+const COUNT = 9;
 
 const native = inject("template").kind === "postgres";
 
 test("makes the tables of an empty database, once", async () => {
   await using database = await openEmptyDatabase();
-  expect(await migrate(database)).toEqual({ applied: MIGRATIONS });
+  expect(await migrate(database)).toEqual({ applied: COUNT });
   expect(await migrate(database)).toEqual({ applied: 0 });
   const { rows } = await database.pool.query(
     "select version, name from pgquiver_migrations order by version",
@@ -28,6 +32,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 6, name: "006_files" },
     { version: 7, name: "007_vector_store_files" },
     { version: 8, name: "008_fair_file_queue" },
+    { version: 9, name: "009_writers" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");
@@ -61,7 +66,7 @@ test("makes the tables of an empty database, once", async () => {
 test("several at once do the work of one", async () => {
   await using database = await openEmptyDatabase();
   const results = await Promise.all([migrate(database), migrate(database), migrate(database)]);
-  expect(results.map(({ applied }) => applied).toSorted((a, b) => a - b)).toEqual([0, 0, MIGRATIONS]);
+  expect(results.map(({ applied }) => applied).toSorted((a, b) => a - b)).toEqual([0, 0, COUNT]);
 });
 
 test("uses the names it is given", async () => {
@@ -85,7 +90,7 @@ test("uses the names it is given", async () => {
 test("installations with other table names live side by side", async () => {
   await using database = await openTestDatabase();
   const tables = quoteTables({ vectorStores: "other_stores", embeddings: "other_embeddings" });
-  expect(await migrate({ ...database, tables })).toEqual({ applied: MIGRATIONS });
+  expect(await migrate({ ...database, tables })).toEqual({ applied: COUNT });
   await expect(database.pool.query("select from other_embeddings")).resolves.toMatchObject({ rowCount: 0 });
 });
 
@@ -128,10 +133,104 @@ test("a vector that fits a page stays in its row", async () => {
   expect(rows).toEqual([{ pages: "20" }]);
 });
 
-test("refuses a database that a newer version has migrated", async () => {
+test("starts beside a newer version whose migration expands, and says so", async () => {
   await using database = await openTestDatabase();
-  await database.pool.query("insert into pgquiver_migrations (version, name) values (99, '099_future')");
-  await expect(migrate(database)).rejects.toThrow("migration 99");
+  await applyFuture(database, '-- Expands.\nalter table :"vector_stores" add column colour text;');
+  const messages: string[] = [];
+  expect(await migrate(database, (message) => messages.push(message))).toEqual({ applied: 0 });
+  expect(messages).toEqual([
+    "A newer version has migrated the database (900_future); this version can work beside it",
+  ]);
+  await transaction(database.pool, (client) => client.query("insert into vector_stores (id) values ('vs')"));
+});
+
+test("refuses to start beside a newer version whose migration contracts", async () => {
+  await using database = await openTestDatabase();
+  await applyFuture(database);
+  await expect(migrate(database)).rejects.toThrow(
+    "A newer version of pgquiver has migrated the database (migration 900_future), and this version must not write its tables. Start the newer version.",
+  );
+});
+
+test.for(["", "Stores"])(
+  "a migration that contracts shuts out the writers of table names like %o",
+  async (vectorStores) => {
+    await using database = await openTestDatabase(vectorStores === "" ? undefined : { vectorStores });
+    await using other = await openTestDatabase();
+    await applyFuture(database);
+    await expect(transaction(database.pool, async () => {})).rejects.toThrow("migration 900_future");
+    await transaction(other.pool, async () => {});
+  },
+);
+
+test.runIf(native)("a migration that contracts waits for the transactions that write", async () => {
+  await using database = await openTestDatabase();
+  const begun = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<void>();
+  const writing = transaction(database.pool, async (client) => {
+    begun.resolve();
+    await ended.promise;
+    await client.query("insert into embeddings values ('vs', 'late', 'text', '[1,2,3]')");
+  });
+  await begun.promise;
+  const migrating = applyFuture(database);
+  const waiting =
+    "select from pg_locks where relation = 'pgquiver_writers_1'::regclass and mode = 'AccessExclusiveLock' and not granted";
+  await expect.poll(async () => (await database.pool.query(waiting)).rowCount).toBe(1);
+  ended.resolve();
+  await Promise.all([writing, migrating]);
+  expect((await database.pool.query("select id from future_embeddings")).rows).toEqual([{ id: "late" }]);
+});
+
+test("a migration says whether it expands or contracts", async () => {
+  await using database = await openTestDatabase();
+  await expect(applyFuture(database, "select 1;")).rejects.toThrow(
+    "The first line of the migration 900_future.sql must begin with -- Expands or -- Contracts.",
+  );
+  for (const text of ["-- Contracts.\nselect 1;", CONTRACTION.replace("Contracts", "Expands")])
+    await expect(applyFuture(database, text)).rejects.toThrow("must rename the table writers");
+});
+
+test("a migration that expands takes nothing away that the version before needs", async () => {
+  const files = await readMigrations(quoteTables({}), MIGRATIONS);
+  for (const { sql, contracts, version } of files) {
+    if (contracts || version <= 8) continue;
+    const statements = sql.replaceAll(/--.*/g, "");
+    expect(statements).not.toMatch(/\b(drop|rename|truncate|update|delete|set not null|type|trigger)\b/i);
+  }
+});
+
+test("the checksums of applied files are recorded, and an edited file keeps the service from starting", async () => {
+  await using database = await openTestDatabase();
+  const files = await readMigrations(database.tables, MIGRATIONS);
+  const { rows } = await database.pool.query("select checksum from pgquiver_migrations order by version");
+  expect(rows).toEqual(files.map(({ checksum }) => ({ checksum })));
+  await using edited = await writeFuture();
+  await appendFile(new URL("003_keep_vectors_in_rows.sql", edited.url), "-- one more line\n");
+  await expect(migrate(database, undefined, edited.url)).rejects.toThrow(
+    /^The migration 003_keep_vectors_in_rows\.sql was edited after this database had applied it \(SHA-256 [0-9a-f]{64} then, [0-9a-f]{64} now\)/,
+  );
+  expect((await database.pool.query("select from pgquiver_migrations")).rowCount).toBe(files.length);
+});
+
+test("the first start with checksums records those of a database without", async () => {
+  await using database = await openTestDatabase();
+  const read = async () =>
+    (await database.pool.query("select version, checksum from pgquiver_migrations order by 1")).rows;
+  const before = await read();
+  await database.pool.query("update pgquiver_migrations set checksum = null where version < 9");
+  expect(await migrate(database)).toEqual({ applied: 0 });
+  expect(await read()).toEqual(before);
+});
+
+test("line ends of Windows do not count as an edit", async () => {
+  await using database = await openTestDatabase();
+  await using future = await writeFuture();
+  for (const { name } of await readMigrations(database.tables, MIGRATIONS)) {
+    const file = new URL(name, future.url);
+    await writeFile(file, (await readFile(file, "utf8")).replaceAll("\n", "\r\n"));
+  }
+  expect(await migrate(database, undefined, future.url)).toEqual({ applied: 1 });
 });
 
 test("a migration that fails leaves nothing behind and says which it was", async () => {
@@ -181,7 +280,7 @@ test.runIf(native)("works in the schema that the URL names and makes it where it
   const url = `${database.url}?schema=Tenant%201`;
   const tenant = await openDatabase({ url, tables: database.tables, ...TEST_LIMITS });
   try {
-    expect(await migrate(tenant)).toEqual({ applied: MIGRATIONS });
+    expect(await migrate(tenant)).toEqual({ applied: COUNT });
     expect(await migrate(tenant)).toEqual({ applied: 0 });
     expect((await tenant.pool.query("select from vector_stores")).rowCount).toBe(0);
     expect((await tenant.pool.query('select from "Tenant 1".vector_stores')).rowCount).toBe(0);

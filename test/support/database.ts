@@ -7,6 +7,7 @@ import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables, type TableNames } from "../../src/postgres/tables.ts";
+import { guardWrites } from "../../src/postgres/transaction.ts";
 import { administer, databaseUrl, TEST_LIMITS } from "./template.ts";
 
 /** A separate database for a test file, dropped when it is closed or disposed of. */
@@ -36,6 +37,7 @@ async function open(names: TableNames, state: "empty" | "migrated"): Promise<Tes
   if (template.kind === "embedded") {
     const snapshot = await openAsBlob(template[state]);
     const { pool, close } = await openEmbedded({ snapshot, ...TEST_LIMITS });
+    guardWrites(pool, tables);
     const database: Database = {
       pool,
       probe: pool,

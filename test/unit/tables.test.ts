@@ -6,6 +6,7 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     vectorStores: '"vector_stores"',
     embeddings: '"embeddings"',
     migrations: '"pgquiver_migrations"',
+    writers: '"pgquiver_writers_1"',
     ingests: '"pgquiver_ingests"',
     indexes: '"pgquiver_indexes"',
     files: '"pgquiver_files"',

@@ -6,7 +6,7 @@ import { Servers, type ServerConfig } from "./servers.ts";
 import { LIMIT_MARGIN_MS, type SilenceOptions } from "./silence.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 import type { Tables } from "../tables.ts";
-import { cancellable } from "../transaction.ts";
+import { cancellable, checkSchema, guardWrites } from "../transaction.ts";
 import { UnnamedClient } from "./unnamed-client.ts";
 import { readServers } from "./url.ts";
 
@@ -46,13 +46,14 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const { url, directory, tables } = options;
   if (url === undefined) {
     const { pool, close } = await openEmbedded({ directory, connectTimeoutMs: options.connectTimeoutMs });
+    guardWrites(pool, tables);
     const description = `the embedded database ${directory === undefined ? "in memory" : `in ${directory}`}`;
     return { pool, probe: pool, tables, kind: "embedded", description, schema: undefined, close };
   }
   const { schema, config, silence } = readUrl(url, options);
   const isBouncer = silence.isBouncer === true;
-  const pool = new BoundedPool(config, silence);
-  const probe = new BoundedPool({ ...config, max: 2 }, silence);
+  const pool = guardWrites(new BoundedPool(config, silence), tables);
+  const probe = guardWrites(new BoundedPool({ ...config, max: 2 }, silence), tables);
   const { database } = new pg.Client(config);
   const description = `PostgreSQL at ${config.servers.description}, database ${database}`;
   const direct = readDirectUrl({ ...options, schema }, config.servers);
@@ -75,13 +76,15 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
 }
 
 /**
- * Health check: resolves when the database answers within `timeoutMs`; rejects when it does not, and when no
- * caller of the pool gets an answer.
+ * Health check: resolves when the database answers within `timeoutMs`; rejects when it does not, when no
+ * caller of the pool gets an answer, and with SCHEMA_MOVED when this process is too old to write.
  */
 export async function ping(database: Database, timeoutMs: number): Promise<void> {
   if (database.pool instanceof BoundedPool && database.pool.isStuck)
     throw new Error("No caller gets an answer through the connections of the pool.");
-  await cancellable(database.probe, AbortSignal.timeout(timeoutMs), (client) => client.query("select 1"));
+  await cancellable(database.probe, AbortSignal.timeout(timeoutMs), (client) =>
+    checkSchema(client, database.tables),
+  );
 }
 
 /**

@@ -1,131 +1,78 @@
-import { readdir, readFile } from "node:fs/promises";
 import pg from "pg";
 import type { Database, Queryable } from "../database.ts";
-import { applyMigrations, type MigrationFile } from "./apply.ts";
+import { applyMigrations } from "./apply.ts";
+import { MIGRATIONS, readMigrations, type Migration } from "./files.ts";
+import { findWriters, readHistory, recordChecksums, type History } from "./history.ts";
 import { installPgvector } from "./pgvector.ts";
-import type { Tables } from "../tables.ts";
 import { transaction } from "../transaction.ts";
 import { registerVectorTypes } from "../connection/vector-types.ts";
 
 /** Key of the advisory lock that serializes migrations; an arbitrary number, the same in every version. */
 const LOCK_KEY = 7_074_110_310;
 
-interface Migration extends MigrationFile {
-  version: number;
-}
-
 /**
- * Applies the pending files of `migrations/`, in order, in one transaction and under an advisory lock, so
- * that processes that start together do not migrate twice. When none is pending the function only reads, and
- * needs no privilege to create anything. `report` gets a message before files are applied, and what
- * `applyMigrations` reports. Returns how many files were applied. Throws an Error with a message for operators
- * when the role lacks a privilege, when the database has migrations that this version does not know, and when
- * a PgBouncer drops the search_path that the URL's schema needs.
+ * Applies the pending files of `directory`, in order, in one transaction and under an advisory lock, so that
+ * processes that start together do not migrate twice, and records their checksums. When none is pending the
+ * function only reads, and needs no privilege to create anything. `report` gets a message before files are
+ * applied, what `applyMigrations` reports, and a message when a newer version has migrated the database in a
+ * way that this version can work with. Returns how many files were applied. Throws an Error with a message for
+ * operators when the role lacks a privilege, when `readHistory` refuses the database, and when a PgBouncer
+ * drops the search_path that the URL's schema needs.
  */
 export async function migrate(
   database: Database,
   report: (message: string) => void = () => {},
+  directory = MIGRATIONS,
 ): Promise<{ applied: number }> {
-  const migrations = await readMigrations(database.tables);
-  if ((await findPending(database.pool, database, migrations)).length === 0) {
+  const migrations = await readMigrations(database.tables, directory);
+  const history = await readHistory(database.pool, database, migrations);
+  if (history.newer !== undefined)
+    report(`A newer version has migrated the database (${history.newer}); this version can work beside it`);
+  if (history.pending.length === 0 && !history.lacksChecksums) {
     await requireSearchPath(database.pool, database);
     return { applied: 0 };
   }
-  return transaction(database.pool, async (client) => {
+  // Not the pool itself, whose transactions need the table `writers`.
+  const anyPool = { connect: async () => database.pool.connect() };
+  return transaction(anyPool, async (client) => {
     await client.query("set local statement_timeout = 0");
     await client.query("select pg_advisory_xact_lock($1)", [LOCK_KEY]);
-    const pending = await findPending(client, database, migrations);
-    if (pending.length === 0) return { applied: 0 };
-    report(`Applying ${pending.length} migrations, up to ${pending.at(-1)?.name}`);
-    await prepare(client, database);
-    await applyMigrations(client, database.tables, pending, report);
-    // This connection was opened before the extension existed, so its types could not be registered then.
-    await registerVectorTypes(client);
+    const { pending, lacksChecksums } = await readHistory(client, database, migrations);
+    if (pending.length > 0) {
+      report(`Applying ${pending.length} migrations, up to ${pending.at(-1)?.name}`);
+      await prepare(client, database);
+      await apply(client, database, pending, report);
+    }
+    if (pending.length > 0 || lacksChecksums) await recordChecksums(client, database, migrations);
     return { applied: pending.length };
   });
 }
 
 /**
- * Returns the names of the pending migration files. Throws an Error with a message for operators when the
- * database has migrations that this version does not know.
+ * Applies the files. Where one of them contracts, writers are shut out first, before any other lock is taken:
+ * they lock the table `writers` first too.
  */
-export async function listPending(queryable: Queryable, database: Database): Promise<string[]> {
-  const pending = await findPending(queryable, database, await readMigrations(database.tables));
-  return pending.map(({ name }) => name);
-}
-
-/**
- * Reads the migration files in order, and replaces psql's variables by the configured names of tables and
- * columns.
- */
-async function readMigrations(tables: Tables): Promise<Migration[]> {
-  const directory = new URL(".", import.meta.url);
-  const names = (await readdir(directory)).filter((name) => name.endsWith(".sql")).toSorted();
-  return Promise.all(
-    names.map(async (name) => ({
-      version: Number.parseInt(name, 10),
-      name,
-      sql: interpolate(await readFile(new URL(name, directory), "utf8"), tables),
-    })),
-  );
-}
-
-/** Replaces `:"name"` by a quoted identifier and `:'name'` by a quoted literal, like psql. */
-function interpolate(sql: string, tables: Tables): string {
-  const identifiers: Record<string, string> = {
-    vector_stores: tables.vectorStores,
-    embeddings: tables.embeddings,
-    migrations: tables.migrations,
-    ingests: tables.ingests,
-    indexes: tables.indexes,
-    files: tables.files,
-    file_parts: tables.fileParts,
-    vector_store_files: tables.vectorStoreFiles,
-    file_batches: tables.fileBatches,
-    removed_files: tables.removedFiles,
-    staged_chunks: tables.stagedChunks,
-    id: tables.id,
-    vector_store_id: tables.vectorStoreId,
-    content: tables.content,
-    embedding: tables.embedding,
-    metadata: tables.metadata,
-    created_at: tables.createdAt,
-  };
-  return sql.replace(/:(["'])([a-z_]+)\1/g, (variable, quote: string, name: string) => {
-    const identifier = identifiers[name];
-    if (identifier === undefined) throw new Error(`A migration uses the unknown variable ${variable}.`);
-    return quote === '"' ? identifier : `'${identifier.slice(1, -1)}'`;
-  });
-}
-
-async function findPending(
-  queryable: Queryable,
+async function apply(
+  client: pg.PoolClient,
   database: Database,
-  migrations: Migration[],
-): Promise<Migration[]> {
-  const { schema, tables } = database;
-  // Not to_regclass: a session caches that a name does not exist, and would miss a table that another process
-  // has just created.
-  const { rows: found } = await queryable.query<{ name: string }>(
-    `select format('%I.%I', nspname, relname) as name
-     from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-     where nspname = coalesce($1, current_schema()) and relname = trim('"' from $2)`,
-    [schema, tables.migrations],
-  );
-  const table = found[0]?.name;
-  if (table === undefined) return migrations;
-  const { rows } = await queryable.query<{ version: number }>(
-    `select version from ${table} order by version`,
-  );
-  const applied = rows.at(-1)?.version ?? 0;
-  const known = migrations.at(-1)?.version ?? 0;
-  if (applied > known) {
-    throw new Error(
-      `The database has migration ${applied}, but this version of pgquiver knows only ${known}: ` +
-        "a newer version has migrated the database. Start that version.",
-    );
-  }
-  return migrations.filter(({ version }) => version > applied);
+  pending: readonly Migration[],
+  report: (message: string) => void,
+): Promise<void> {
+  const contraction = pending.find(({ contracts }) => contracts);
+  const writers = contraction === undefined ? undefined : await findWriters(client, database);
+  const shutOut =
+    contraction === undefined || writers === undefined
+      ? []
+      : [{ name: contraction.name, sql: `lock table ${writers} in access exclusive mode` }];
+  const tables = { ...database.tables, writers: writers ?? database.tables.writers };
+  await applyMigrations(client, tables, [...shutOut, ...pending], report);
+  // This connection was opened before the extension existed, so its types could not be registered then.
+  await registerVectorTypes(client);
+}
+
+/** Reads the history as `migrate` does, and applies nothing. */
+export async function compareMigrations(queryable: Queryable, database: Database): Promise<History> {
+  return readHistory(queryable, database, await readMigrations(database.tables, MIGRATIONS));
 }
 
 /** The extension vector as the server and the database have it. */

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
+import { ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
 import {
   Health as HealthService,
@@ -7,13 +7,16 @@ import {
   HealthCheckResponseSchema,
   HealthListResponseSchema,
 } from "../../../gen/health/v1/health_pb.ts";
-import { notFound, rateLimited } from "../../errors.ts";
+import { notFound, rateLimited, reasonOf } from "../../errors.ts";
 
 /** Settings of the health checks. */
 export interface HealthOptions {
   /** Full names of the services that clients may check, in addition to "" for the server as a whole. */
   services: readonly string[];
-  /** Resolves if the database answers, else rejects. Must settle soon after `signal` aborts. */
+  /**
+   * Resolves if the database answers and takes this process' writes, else rejects. Must settle soon after
+   * `signal` aborts.
+   */
   check: (signal: AbortSignal) => Promise<void>;
   /** Milliseconds between two checks; also the maximum age of a cached result. */
   intervalMs: number;
@@ -29,6 +32,8 @@ export interface Health {
   register(router: ConnectRouter): void;
   /** Checks now, within `timeoutMs`. Concurrent callers share one check. False during a shutdown. */
   ready(): Promise<boolean>;
+  /** Why the last check failed; undefined after one that succeeded or timed out. */
+  readonly fault: unknown;
   /** Whether `drain` was called. */
   readonly draining: boolean;
   /**
@@ -61,7 +66,15 @@ export function createHealth(options: HealthOptions): Health {
     stopped: false,
     watchers: new Set(),
   };
-  const probe = createProbe(options);
+  let fault: unknown;
+  const check = async (signal: AbortSignal) => {
+    fault = undefined;
+    await options.check(signal).catch((error: unknown) => {
+      fault = error;
+      throw error;
+    });
+  };
+  const probe = createProbe({ ...options, check });
   const ready = async (): Promise<boolean> => {
     if (state.draining) return false;
     const serving = await probe();
@@ -82,6 +95,9 @@ export function createHealth(options: HealthOptions): Health {
       router.service(HealthService, createService(state, ready, options));
     },
     ready,
+    get fault() {
+      return fault;
+    },
     get draining() {
       return state.draining;
     },
@@ -177,6 +193,14 @@ function createProbe({ check, timeoutMs }: HealthOptions): () => Promise<boolean
   };
 }
 
+/** The message and the code of a /readyz that fails. */
+function explainUnready({ draining, fault }: Health): [string, string] {
+  if (draining) return ["The service is shutting down.", "draining"];
+  if (fault instanceof ConnectError && reasonOf(fault) === "SCHEMA_MOVED")
+    return [fault.rawMessage, "schema_moved"];
+  return ["The database cannot be reached.", "database_unavailable"];
+}
+
 /**
  * Adds the HTTP health routes, and ends the Watch streams when the app closes.
  * - GET /health: liveness with litellm-pgvector's body; always 200.
@@ -188,9 +212,7 @@ export function healthRoutes(app: FastifyInstance, health: Health): void {
   app.get("/livez", () => ({ status: "ok" }));
   app.get("/readyz", async (_request, reply) => {
     if (await health.ready()) return { status: "ready" };
-    const [message, code] = health.draining
-      ? ["The service is shutting down.", "draining"]
-      : ["The database cannot be reached.", "database_unavailable"];
+    const [message, code] = explainUnready(health);
     return reply
       .code(503)
       .header("retry-after", "1")
