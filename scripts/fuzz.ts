@@ -22,7 +22,7 @@ Without a URL scripts/native-postgres.sh starts a Postgres for the run.
 const HEAP_GROWTH_MAX_BYTES = 48 * 2 ** 20;
 const MIB = 2 ** 20;
 /** After so many requests there is a new store with rows and a file. */
-const RENEWAL_REQUESTS = 250;
+const RENEWAL_REQUESTS = 50;
 const FAULTS_MAX = 50;
 /** The others are valid, so that there is something to find. */
 const MUTATED = 0.7;
@@ -74,7 +74,7 @@ async function fuzz(options: Options, address: string, heapBytes: () => Promise<
       const number = next++;
       if (number % RENEWAL_REQUESTS === 0) await known.renew();
       const random = seededRandom(seed, number);
-      const request = randomRequest(methods, { random, known }, MUTATED);
+      const request = randomRequest(methods, { random, ids: known.pick(random) }, MUTATED);
       const outcome = await sender.send(request, random);
       const tally = tallies.get(request.protocol) ?? { sent: 0, succeeded: 0 };
       tallies.set(request.protocol, tally);

@@ -46,7 +46,7 @@ const GROWTH_MAX: Rest = {
 };
 
 const MUTATED = 0.1;
-const RENEWAL_REQUESTS = 250;
+const RENEWAL_REQUESTS = 50;
 /** The first part of the load compiles the code and fills the caches, before the first rest. */
 const WARM_UP = 0.05;
 const MINUTE_MS = 60_000;
@@ -101,7 +101,7 @@ function createLoad({ seed, concurrency }: Options, address: string) {
       while (performance.now() < endAt && faults.length < FAULTS_MAX) {
         if (number % RENEWAL_REQUESTS === 0) await known.renew();
         const random = seededRandom(seed, number++);
-        const request = randomRequest(methods, { random, known }, MUTATED);
+        const request = randomRequest(methods, { random, ids: known.pick(random) }, MUTATED);
         const outcome = await sender.send(request, random);
         const fault = findFault(outcome);
         if (fault !== undefined) faults.push(`${request.protocol} ${request.rpc}: ${fault}: ${outcome.text}`);

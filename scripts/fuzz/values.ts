@@ -12,12 +12,12 @@ import {
 } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Random } from "../crash/random.ts";
-import { DIMENSIONS, type Known } from "./known.ts";
+import { DIMENSIONS, type Ids } from "./known.ts";
 
 /** What the messages of one request are drawn from. */
 export interface Source {
   random: Random;
-  known: Known;
+  ids: Ids;
   /** The probability that a value is taken from the edges of its type rather than from what is usual. */
   wildness: number;
 }
@@ -104,7 +104,7 @@ function randomItem(field: DescField, source: Source, depth: number): unknown {
 }
 
 function randomEnum(desc: DescEnum, source: Source): number {
-  return isWild(source) ? source.random.pick([0, 99, -1]) : source.random.pick(desc.values).number;
+  return isWild(source) ? source.random.pick([0, 99, -1]) : source.random.pick(desc.values.slice(1)).number;
 }
 
 function randomScalar(name: string, type: ScalarType, source: Source): unknown {
@@ -139,7 +139,7 @@ function randomWord(name: string, source: Source): string {
     : name === "after" || name === "before"
       ? "embedding_id"
       : name;
-  const known = source.known.pick(field, source.random);
+  const known = source.ids.get(field);
   if (known !== undefined) return known;
   if (name === "model") return "lexical";
   if (name === "purpose") return "assistants";
