@@ -139,8 +139,11 @@ function receive(
     check(plain, form);
     return { flags: flags & ~COMPRESSED, message: plain };
   };
-  if (!isUnary) return admitMessages(raw, { bytesMax, admit: admitUntilRead(raw, admit), unpack, opening });
   const chunks = raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  if (!isUnary) {
+    const rules = { bytesMax, admit: admitUntilRead(raw, admit), unpack, opening };
+    return endingUpload(admitMessages(chunks, rules), raw, reply);
+  }
   const memory = new BodyMemory(admit, reply.raw);
   if (!isPrefixed) return endingUpload(readBody(), raw, reply);
   // Not returned when the message is read, but at the end of the call: until then the message exists.
@@ -190,16 +193,25 @@ async function collect(chunks: AsyncIterable<Buffer>, bytesMax: number): Promise
   return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, bytes);
 }
 
-/** Lets the client see the error that answers an upload before its end. */
+/**
+ * Ends the client's side of an upload that is answered before its end: by an error of a message, or by Connect, which
+ * stops reading at an envelope that it cannot split.
+ */
 async function* endingUpload(
   messages: AsyncIterable<Uint8Array>,
   request: FastifyRequest["raw"],
   reply: FastifyReply,
 ): AsyncGenerator<Uint8Array> {
+  let hasEnded = false;
   try {
     yield* messages;
-  } catch (error) {
-    endUploadAfterAnswer(request, reply.raw);
-    throw error;
+    hasEnded = true;
+  } finally {
+    if (!hasEnded) {
+      // Bytes that nobody reads keep a stream open: at 100 of them Node answers every later stream of the connection with
+      // ENHANCE_YOUR_CALM.
+      dropBody(request);
+      endUploadAfterAnswer(request, reply.raw);
+    }
   }
 }
