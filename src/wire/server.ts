@@ -105,9 +105,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.setErrorHandler<FastifyError>((error, request, reply) => {
     const failure = handled(error, request);
     dropBody(request.raw);
+    // Fastify sets `connection: close`, which HTTP/2 does not have: Node warns.
+    if (request.raw.httpVersionMajor === 2) reply.removeHeader("connection");
     if (failure.status === 413) {
-      // Fastify sets `connection: close`; then bytes that the client still sends would cause a RST, and the
-      // client could lose the response.
+      // Bytes that the client still sends would cause a RST, and the client could lose the response.
       reply.removeHeader("connection");
       endUploadAfterAnswer(request.raw, reply.raw);
     }
