@@ -234,7 +234,11 @@ export function endUploadAfterAnswer(request: FastifyRequest["raw"], response: F
   response.once("finish", () => {
     if (request.complete) return end();
     request.once("end", end).unpipe().removeAllListeners("readable").resume();
-    setTimeout(() => request.destroy(), LINGER_MS).unref();
+    // A request whose body has arrived must not take the connection along, which serves the next one by then.
+    const destroy = () => {
+      if (!request.complete) request.destroy();
+    };
+    setTimeout(destroy, LINGER_MS).unref();
   });
 }
 
