@@ -51,6 +51,11 @@ export const limits = {
    * store's row.
    */
   known_stores_max: 10_000,
+  /**
+   * Values of metadata that are kept to estimate how many rows a filter leaves: 1,000 rows of each of 500 keys,
+   * 8 to 100 bytes a value.
+   */
+  sampled_values_max: 500_000,
   /** Characters (UTF-16 units) of one search text: four times the 8,192 tokens OpenAI's models read. */
   query_chars_max: 32_768,
   /** Tokens in one embeddings request: OpenAI's limit. */

@@ -18,6 +18,18 @@ const orderingOperators: Record<Ordering, string> = { gt: ">", gte: ">=", lt: "<
 /** Maximum number of values for which `in` is compiled to equalities, which a GIN index can serve. */
 const INDEXED_VALUES_MAX = 8;
 
+/** A condition on one key, as opposed to `and` and `or`. */
+export type Comparison = Exclude<Filter, { filters: Filter[] }>;
+
+/** Whether the GIN index on the metadata of a store's own table serves the condition. */
+export function isIndexedByMetadata(comparison: Comparison): boolean {
+  return comparison.type === "eq" || (comparison.type === "in" && isShort(comparison.values));
+}
+
+function isShort(values: readonly FilterValue[]): boolean {
+  return values.length > 0 && values.length <= INDEXED_VALUES_MAX;
+}
+
 /**
  * Compiles a filter to a boolean SQL expression that is true or false for every row, never null.
  *
@@ -36,7 +48,7 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
       return `not ${compileEquality(filter.key, filter.value, column, params)}`;
     case "in":
       // A GIN index can serve equalities, but not `= any`; for long lists one `= any` test per row is faster.
-      return filter.values.length > 0 && filter.values.length <= INDEXED_VALUES_MAX
+      return isShort(filter.values)
         ? `(${filter.values.map((value) => compileEquality(filter.key, value, column, params)).join(" or ")})`
         : compileMembership(filter.key, filter.values, column, params);
     case "nin":

@@ -1,10 +1,15 @@
 import type pg from "pg";
+import { keysOf } from "../filters/share.ts";
 import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
+import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, readTransaction } from "../postgres/transaction.ts";
-import type { SearchIndex } from "./nearest.ts";
+import { withinDeadline } from "./deadline.ts";
+import type { MetadataSamples } from "./metadata-samples.ts";
+import { candidatesOf, type SearchIndex } from "./nearest.ts";
 import type { SearchedStore, SearchHit, SearchQuery } from "./query.ts";
-import { composeSearch, type FoundRow, type Statement } from "./statement.ts";
+import { composeSearch, nearestMax, type FoundRow, type Statement } from "./statement.ts";
+import { planWalk } from "./walk.ts";
 
 /** The results of one query, and how they were found. */
 export interface Findings {
@@ -30,6 +35,11 @@ export interface Searching {
    * embedded database does not enforce timeouts.
    */
   exactTimeoutMs: number;
+  /**
+   * Samples that tell how many rows a filter leaves; undefined: a filtered search always asks the vector index
+   * first, as far as the session's `hnsw.max_scan_tuples` lets it.
+   */
+  samples?: MetadataSamples;
 }
 
 /**
@@ -39,46 +49,90 @@ export type Settings = Record<string, string | number>;
 
 /**
  * Searches a store. Returns min(resultsMax, matching rows) hits: when an index gives fewer, also for a hybrid
- * search's vector part, an exact search of all matching rows follows. If the exact search times out, the
- * index's hits are returned with `isComplete` false; without any hits the timeout is thrown.
+ * search's vector part, an exact search of all matching rows follows, or precedes where it costs less. If the
+ * exact search times out, the index's hits are returned with `isComplete` false; without any hits the timeout
+ * is thrown.
  */
 export async function searchStore(
-  { pool, settings, exactTimeoutMs }: Searching,
+  searching: Searching,
   tables: Tables,
   store: SearchedStore,
   query: SearchQuery,
   signal: AbortSignal,
 ): Promise<SearchOutcome> {
-  const placed = placeTables(tables, store);
+  const { exactTimeoutMs } = searching;
+  const run = (index: SearchIndex | undefined, settings: Settings, until = signal) =>
+    runSearch(searching, tables, store, query, { index, settings, signal: until });
   const index = query.isExact || query.vector === undefined ? undefined : indexOf(store);
-  const run = async (by: SearchIndex | undefined, own: Settings) => {
-    const allSettings = { ...settings, ...own };
-    const rows = await runStatement(pool, composeSearch(placed, store, query, by), allSettings, signal);
-    if (rows !== "mixed") return rows;
-    // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second
-    // try asks each row for its length, which reads long vectors twice: an exact search of 3,000 vectors of
-    // 3,072 dimensions, stored out of line, takes 27 ms instead of 20; 20,000 of 384, in line, 18 ms as before.
-    const statement = composeSearch(placed, store, query, by, true);
-    const again = await runStatement(pool, statement, allSettings, signal);
-    return again === "mixed" ? "stale" : again;
-  };
+  if (index === undefined) return toExact(await run(undefined, {}), query);
+  const visitsMax = await limitWalk(searching, tables, store, query, index, signal);
+  let timeout: Error | undefined;
+  if (visitsMax === 0) {
+    timeout = deadlineExceeded("The exact search took too long (SEARCH_EXACT_TIMEOUT_SECONDS).");
+    try {
+      const read = (until: AbortSignal) => run(undefined, {}, until);
+      return toExact(await withinDeadline(exactTimeoutMs, timeout, signal, read), query);
+    } catch (error) {
+      if (error !== timeout) throw error;
+    }
+  }
   const tuned: Settings = query.efSearch === undefined ? {} : { "hnsw.ef_search": query.efSearch };
-  const rows = await run(index, index === undefined ? {} : tuned);
+  const rows = await run({ ...index, visitsMax: visitsMax === 0 ? undefined : visitsMax }, tuned);
   if (typeof rows === "string") return rows;
   const hits = rows.map((row) => toHit(row, query));
-  const method = query.vector === undefined ? "keyword" : "exact";
-  if (index === undefined) return { hits, method, isComplete: true };
   // In a hybrid search the keyword part may fill the results while the vector part found too few rows.
   const isShort = query.fusion === undefined ? hits.length < query.resultsMax : (rows[0]?.is_short ?? true);
   if (!isShort) return { hits, method: "index", isComplete: true };
   try {
-    const all = await run(undefined, { statement_timeout: exactTimeoutMs });
-    if (typeof all === "string") return all;
-    return { hits: all.map((row) => toHit(row, query)), method, isComplete: true };
+    if (timeout !== undefined) throw timeout;
+    return toExact(await run(undefined, { statement_timeout: exactTimeoutMs }), query);
   } catch (error) {
-    if (hits.length === 0 || !isCancelled(error)) throw error;
+    if (hits.length === 0 || (error !== timeout && !isCancelled(error))) throw error;
     return { hits, method: "index", isComplete: false };
   }
+}
+
+function toExact(rows: FoundRow[] | Exclude<SearchOutcome, Findings>, query: SearchQuery): SearchOutcome {
+  if (typeof rows === "string") return rows;
+  const method = query.vector === undefined ? "keyword" : "exact";
+  return { hits: rows.map((row) => toHit(row, query)), method, isComplete: true };
+}
+
+async function runSearch(
+  { pool, settings }: Searching,
+  tables: Tables,
+  store: SearchedStore,
+  query: SearchQuery,
+  attempt: { index: SearchIndex | undefined; settings: Settings; signal: AbortSignal },
+): Promise<FoundRow[] | Exclude<SearchOutcome, Findings>> {
+  const placed = placeTables(tables, store);
+  const { index, signal } = attempt;
+  const allSettings = { ...settings, ...attempt.settings };
+  const rows = await runStatement(pool, composeSearch(placed, store, query, index), allSettings, signal);
+  if (rows !== "mixed") return rows;
+  // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second
+  // try asks each row for its length, which reads long vectors twice: an exact search of 3,000 vectors of
+  // 3,072 dimensions, stored out of line, takes 27 ms instead of 20; 20,000 of 384, in line, 18 ms as before.
+  const statement = composeSearch(placed, store, query, index, true);
+  const again = await runStatement(pool, statement, allSettings, signal);
+  return again === "mixed" ? "stale" : again;
+}
+
+/**
+ * The number of vectors that a filtered search may visit by the vector index; 0: read all matching rows first;
+ * undefined: as many as the session's setting says.
+ */
+async function limitWalk(
+  { pool, samples }: Searching,
+  tables: Tables,
+  store: SearchedStore,
+  { filter, ...query }: SearchQuery,
+  index: SearchIndex,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  if (filter === undefined) return undefined;
+  const sample = await samples?.find(pool, tables, store, keysOf(filter), signal);
+  return sample && planWalk(filter, sample, candidatesOf[index.precision](nearestMax(query)));
 }
 
 function indexOf({ own_table, index_precision, dimensions }: SearchedStore): SearchIndex | undefined {

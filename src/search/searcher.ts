@@ -10,8 +10,10 @@ import { encodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
+import { withinDeadline } from "./deadline.ts";
 import { readFresh } from "./fresh-replica.ts";
 import { LastActiveUpdater } from "./last-active.ts";
+import { MetadataSamples } from "./metadata-samples.ts";
 import type { SearchQuery } from "./query.ts";
 import { needsEmbedding, type Search } from "./request.ts";
 import { searchStore, type Findings, type SearchOutcome } from "./run.ts";
@@ -54,6 +56,7 @@ export class Searcher {
   readonly #options: SearchOptions;
   readonly #queue: FairQueue;
   readonly #stores = new StoreCache(limits.known_stores_max);
+  readonly #samples = new MetadataSamples();
   readonly #touches: LastActiveUpdater;
   readonly #concurrencyMax: number;
 
@@ -136,14 +139,14 @@ export class Searcher {
     { caller, signal }: SearchCall,
   ): Promise<{ search: Search; outcome: SearchOutcome }[]> {
     const { exactTimeoutMs, timeoutMs } = this.#options;
-    const searching = { pool, settings: searchSettings, exactTimeoutMs };
+    const searching = { pool, settings: searchSettings, exactTimeoutMs, samples: this.#samples };
     let chars = 0;
     return mapConcurrently(
       queries,
       this.#concurrencyMax,
       async ({ search, query }, fit) => {
         using _ = await this.#queue.acquire(caller, queries, fit);
-        const outcome = await withinDeadline(timeoutMs, fit, (signal) =>
+        const outcome = await withinDeadline(timeoutMs, tooSlow(timeoutMs), fit, (signal) =>
           searchStore(searching, this.#database.tables, store, query, signal),
         );
         if (typeof outcome !== "string") {
@@ -219,24 +222,8 @@ export class Searcher {
   }
 }
 
-/**
- * Runs `work` with a signal that aborts after `timeoutMs` with DEADLINE_EXCEEDED, or when the caller's signal
- * aborts.
- */
-async function withinDeadline<T>(
-  timeoutMs: number,
-  signal: AbortSignal,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const deadline = new AbortController();
-  const expire = () =>
-    deadline.abort(
-      deadlineExceeded(`The search took longer than ${timeoutMs / 1000} seconds (SEARCH_TIMEOUT_SECONDS).`),
-    );
-  const timer = setTimeout(expire, timeoutMs);
-  try {
-    return await work(AbortSignal.any([signal, deadline.signal]));
-  } finally {
-    clearTimeout(timer);
-  }
+function tooSlow(timeoutMs: number): Error {
+  return deadlineExceeded(
+    `The search took longer than ${timeoutMs / 1000} seconds (SEARCH_TIMEOUT_SECONDS).`,
+  );
 }

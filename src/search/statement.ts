@@ -101,6 +101,18 @@ function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values
       from (${selectNearest(tables, columns, vector, { condition: rows.nearestCondition, index: rows.index, rowsMax: query.resultsMax }, values)}) nearest`;
 }
 
+/** Number of nearest rows that the vector part of a search needs. */
+export function nearestMax({
+  resultsMax,
+  fusion,
+}: {
+  resultsMax: number;
+  fusion: object | undefined;
+}): number {
+  if (fusion === undefined) return resultsMax;
+  return Math.max(resultsMax, Math.min(CANDIDATES_MAX, Math.max(CANDIDATES_MIN, 2 * resultsMax)));
+}
+
 /** Weighted reciprocal rank fusion, scaled so that a row that is first in both searches has score 1. */
 function selectByRank(
   tables: Tables,
@@ -110,7 +122,7 @@ function selectByRank(
   rows: Rows,
   values: unknown[],
 ): string {
-  const rowsMax = Math.max(resultsMax, Math.min(CANDIDATES_MAX, Math.max(CANDIDATES_MIN, 2 * resultsMax)));
+  const rowsMax = nearestMax({ resultsMax, fusion: {} });
   const searches: string[] = [];
   const ranked: string[] = [];
   const share = (weight: number) => bind(values, weight / (vectorWeight + keywordsWeight), "float8");

@@ -1,10 +1,12 @@
 // A search gives as many results as were asked for, or as match, whatever part of a large store a filter leaves.
+import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import type { Filter } from "../../src/filters/sql.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
-import { searchStore, type Findings } from "../../src/search/run.ts";
+import { MetadataSamples } from "../../src/search/metadata-samples.ts";
+import { searchStore, type Findings, type Searching } from "../../src/search/run.ts";
 import type { VectorStoreRow } from "../../src/storage/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { makeQuery, makeSearchStore, nameRow } from "../support/search-store.ts";
@@ -22,13 +24,15 @@ afterAll(() => database.close());
 async function search(
   store: VectorStoreRow,
   query: Partial<SearchQuery>,
-  { exactTimeoutMs = 60_000, searched = pool, settings = {} } = {},
+  given: Partial<Searching> = {},
 ): Promise<Findings> {
-  const searching = { pool: searched, settings, exactTimeoutMs };
+  const searching = { pool, settings: {}, exactTimeoutMs: 60_000, ...given };
   const outcome = await searchStore(searching, tables, store, makeQuery(query), never);
   if (typeof outcome === "string") throw new Error(outcome);
   return outcome;
 }
+
+const samples = new MetadataSamples();
 
 const idsOf = ({ hits }: Findings) => hits.map(({ id }) => id);
 
@@ -81,15 +85,17 @@ describe("in a store with an index", () => {
         const exact = await search(store, { vector, filter, isExact: true });
         expect(exact).toMatchObject({ method: "exact", isComplete: true });
         const approximate = await search(store, { vector, filter });
-        expect(approximate.isComplete).toBe(true);
-        for (const findings of [exact, approximate]) {
+        const chosen = await search(store, { vector, filter }, { samples });
+        for (const findings of [exact, approximate, chosen]) {
+          expect(findings.isComplete).toBe(true);
           expect(idsOf(findings).filter((id) => matching.has(id))).toHaveLength(expected);
           const scores = findings.hits.map(({ score }) => score);
           expect(scores).toEqual(scores.toSorted((a, b) => b - a));
         }
-        found += idsOf(approximate).filter((id) => idsOf(exact).includes(id)).length;
+        for (const findings of [approximate, chosen])
+          found += idsOf(findings).filter((id) => idsOf(exact).includes(id)).length;
       }
-      expect(found / (expected * queries.length)).toBeGreaterThanOrEqual(0.95);
+      expect(found / (2 * expected * queries.length)).toBeGreaterThanOrEqual(0.95);
     },
   );
 
@@ -114,10 +120,12 @@ describe("in a store with an index", () => {
     ) as number;
     const filter: Filter = { type: "lt", key: "place", value: 20 };
     const vector = encodeVector(vectors[row] as Float32Array);
-    const cut = await search(store, { vector, filter }, { exactTimeoutMs: 1 });
-    expect(cut).toMatchObject({ method: "index", isComplete: false });
-    expect(cut.hits[0]).toMatchObject({ id: nameRow(row), score: expect.closeTo(1, 5) });
-    expect(cut.hits.length).toBeLessThan(10);
+    for (const given of [{}, { samples }]) {
+      const cut = await search(store, { vector, filter }, { ...given, exactTimeoutMs: 1 });
+      expect(cut).toMatchObject({ method: "index", isComplete: false });
+      expect(cut.hits[0]).toMatchObject({ id: nameRow(row), score: expect.closeTo(1, 5) });
+      expect(cut.hits.length).toBeLessThan(10);
+    }
     expect((await search(store, { vector, filter })).hits).toHaveLength(10);
   });
 
@@ -149,6 +157,8 @@ describe("in a store with an index", () => {
     await expect(search(store, { vector, filter }, { exactTimeoutMs: 1 })).rejects.toMatchObject({
       code: "57014",
     });
+    const sampled = search(store, { vector, filter }, { exactTimeoutMs: 1, samples });
+    await expect(sampled).rejects.toMatchObject({ code: Code.DeadlineExceeded });
     expect(await search(store, { vector, filter })).toEqual({ hits: [], method: "exact", isComplete: true });
   });
 
@@ -163,9 +173,9 @@ describe("in a store with an index", () => {
     const here = await search(store, { vector, filter });
     const settings = bounced.searchSettings ?? {};
     expect(here.method).toBe("index");
-    expect(await search(store, { vector, filter }, { searched: bounced.pool, settings })).toEqual(here);
+    expect(await search(store, { vector, filter }, { pool: bounced.pool, settings })).toEqual(here);
     // Without them the index is not asked again when a filter leaves too few.
-    expect(await search(store, { vector, filter }, { searched: bounced.pool })).toMatchObject({
+    expect(await search(store, { vector, filter }, { pool: bounced.pool })).toMatchObject({
       method: "exact",
     });
   });

@@ -1,0 +1,81 @@
+import type { Comparison, Filter, FilterValue } from "./sql.ts";
+
+/** A sampled value of a key; null: the row lacks the key, or its value is no scalar. */
+export type SampledValue = FilterValue | null;
+
+/** Sampled values by key, in the same order of rows for every key. Texts are cut to `SAMPLED_CHARS`. */
+export type SampledColumns = ReadonlyMap<string, readonly SampledValue[]>;
+
+/** Characters kept of a sampled text: enough to tell most texts apart, few enough to keep many samples. */
+export const SAMPLED_CHARS = 32;
+
+/**
+ * Counts the sampled rows that match a filter. An estimate: unlike in SQL, texts are compared by UTF-16 units
+ * and by their first characters only. A key without a column counts as missing in all rows.
+ */
+export function countMatches(filter: Filter, columns: SampledColumns, rows: number): number {
+  const matches = compileMatcher(filter, columns);
+  let count = 0;
+  for (let row = 0; row < rows; row++) if (matches(row)) count++;
+  return count;
+}
+
+/** The keys that a filter compares, each once. */
+export function keysOf(filter: Filter): string[] {
+  const keys = "filters" in filter ? filter.filters.flatMap(keysOf) : [filter.key];
+  return [...new Set(keys)];
+}
+
+/**
+ * The weaker filter whose rows an index can collect: the conditions that an index serves, where the others
+ * are checked row by row. Undefined: no index serves any part that every matching row must meet.
+ */
+export function indexablePart(
+  filter: Filter,
+  isIndexed: (comparison: Comparison) => boolean,
+): Filter | undefined {
+  if (!("filters" in filter)) return isIndexed(filter) ? filter : undefined;
+  const parts = filter.filters.map((part) => indexablePart(part, isIndexed));
+  const indexed = parts.filter((part) => part !== undefined);
+  if (indexed.length === 0 || (filter.type === "or" && indexed.length < parts.length)) return undefined;
+  return { type: filter.type, filters: indexed };
+}
+
+type Matcher = (row: number) => boolean;
+
+function compileMatcher(filter: Filter, columns: SampledColumns): Matcher {
+  if ("filters" in filter) {
+    const parts = filter.filters.map((part) => compileMatcher(part, columns));
+    return filter.type === "and"
+      ? (row) => parts.every((matches) => matches(row))
+      : (row) => parts.some((matches) => matches(row));
+  }
+  const column = columns.get(filter.key) ?? [];
+  const valueOf = (row: number) => column[row] ?? null;
+  if ("values" in filter) {
+    const values = new Set<SampledValue>(filter.values.map(cut));
+    const isMember = filter.type === "in";
+    return (row) => values.has(valueOf(row)) === isMember;
+  }
+  const value = cut(filter.value);
+  if (filter.type === "eq") return (row) => valueOf(row) === value;
+  if (filter.type === "ne") return (row) => valueOf(row) !== value;
+  const compare = COMPARE[filter.type];
+  return (row) => isOrdered(valueOf(row), value) && compare(valueOf(row) as FilterValue, value);
+}
+
+const COMPARE: Record<"gt" | "gte" | "lt" | "lte", (a: FilterValue, b: FilterValue) => boolean> = {
+  gt: (a, b) => a > b,
+  gte: (a, b) => a >= b,
+  lt: (a, b) => a < b,
+  lte: (a, b) => a <= b,
+};
+
+/** Whether two values have an order: both are numbers, or both are texts. */
+function isOrdered(a: SampledValue, b: FilterValue): boolean {
+  return typeof a === typeof b && typeof b !== "boolean";
+}
+
+function cut(value: FilterValue): FilterValue {
+  return typeof value === "string" ? value.slice(0, SAMPLED_CHARS) : value;
+}

@@ -1,0 +1,82 @@
+import { expect, test } from "vitest";
+import { countMatches, indexablePart, keysOf, type SampledValue } from "../../src/filters/share.ts";
+import { isIndexedByMetadata, type Filter } from "../../src/filters/sql.ts";
+import { planWalk } from "../../src/search/walk.ts";
+
+const ROWS = 1_000;
+const sample = (storeRows: number) => ({
+  storeRows,
+  rows: ROWS,
+  columns: new Map<string, SampledValue[]>([
+    ["place", Array.from({ length: ROWS }, (_, row) => row)],
+    ["half", Array.from({ length: ROWS }, (_, row) => row % 2 === 0)],
+    [
+      "mixed",
+      Array.from({ length: ROWS }, (_, row) => [row, `t${row}`, null, true][row % 4] as SampledValue),
+    ],
+  ]),
+});
+const lt = (value: number): Filter => ({ type: "lt", key: "place", value });
+const eq = (key: string, value: number | boolean): Filter => ({ type: "eq", key, value });
+
+test.each<[string, Filter, number, number]>([
+  ["walks where most rows match", lt(900), 20_000, 4_000],
+  ["walks where 1 % match: a match at every hundredth of 4,000 vectors", lt(10), 20_000, 4_000],
+  ["reads where 0.3 % match", lt(3), 20_000, 0],
+  ["reads where none of the sample matches", lt(0), 20_000, 0],
+  ["reads small stores where a tenth matches", lt(50), 1_000, 0],
+  ["walks large stores where 0.3 % match", lt(3), 100_000, 20_000],
+  ["tries a walk before it reads millions of rows", lt(0), 10_000_000, 2_000_000],
+  ["walks no farther than the rows would take that an index collects", eq("half", true), 1_000, 200],
+  ["collects few rows by their index", eq("place", 7), 100_000, 0],
+  ["collects few rows and checks the rest", { type: "and", filters: [eq("place", 7), lt(900)] }, 100_000, 0],
+])("%s", (_, filter, storeRows, visitsMax) => {
+  expect(planWalk(filter, sample(storeRows), 20)).toBe(visitsMax);
+});
+
+test("needs no rows to plan", () => {
+  expect(planWalk(lt(5), { storeRows: 0, rows: 0, columns: new Map() }, 20)).toBe(0);
+});
+
+test.each<[Filter, number]>([
+  [lt(10), 10],
+  [{ type: "gte", key: "place", value: 990 }, 10],
+  [{ type: "lte", key: "place", value: "9" }, 0],
+  [{ type: "gt", key: "mixed", value: "t5" }, 138],
+  [{ type: "ne", key: "mixed", value: true }, 750],
+  [{ type: "eq", key: "mixed", value: true }, 250],
+  [{ type: "in", key: "mixed", values: [0, "t1", true] }, 252],
+  [{ type: "nin", key: "mixed", values: [0, "t1", true] }, 748],
+  [{ type: "nin", key: "absent", values: [1] }, ROWS],
+  [{ type: "gt", key: "absent", value: 1 }, 0],
+  [{ type: "and", filters: [lt(10), { type: "ne", key: "half", value: true }] }, 5],
+  [{ type: "or", filters: [lt(10), eq("place", 500)] }, 11],
+  [{ type: "and", filters: [] }, ROWS],
+  [{ type: "or", filters: [] }, 0],
+])("counts the matches of %j", (filter, count) => {
+  expect(countMatches(filter, sample(0).columns, ROWS)).toBe(count);
+});
+
+test.each<[Filter, Filter | undefined]>([
+  [lt(1), undefined],
+  [eq("a", 1), eq("a", 1)],
+  [
+    { type: "and", filters: [eq("a", 1), lt(1)] },
+    { type: "and", filters: [eq("a", 1)] },
+  ],
+  [{ type: "or", filters: [eq("a", 1), lt(1)] }, undefined],
+  [
+    { type: "or", filters: [eq("a", 1), { type: "and", filters: [lt(1), eq("b", 2)] }] },
+    { type: "or", filters: [eq("a", 1), { type: "and", filters: [eq("b", 2)] }] },
+  ],
+  [{ type: "in", key: "a", values: Array.from({ length: 9 }, (_, value) => value) }, undefined],
+])("an index collects of %j", (filter, part) => {
+  expect(indexablePart(filter, isIndexedByMetadata)).toEqual(part);
+});
+
+test("names each key once", () => {
+  expect(keysOf({ type: "and", filters: [lt(1), { type: "or", filters: [lt(2), eq("a", 1)] }] })).toEqual([
+    "place",
+    "a",
+  ]);
+});
