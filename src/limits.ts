@@ -129,6 +129,8 @@ export const limits = {
   index_ef_construction_min: 4,
   index_ef_construction_max: 1_000,
   index_ef_construction_default: 128,
+  /** Attributes of a store with an index each: every one makes writes slower. */
+  indexed_attributes_max: 16,
   /** Bytes of the name of a text search configuration: Postgres keeps 63 bytes of an identifier. */
   language_chars_max: 63,
   /** Days of inactivity after which a store may expire: OpenAI's maximum. */

@@ -31,7 +31,8 @@ function isShort(values: readonly FilterValue[]): boolean {
 }
 
 /**
- * Compiles a filter to a boolean SQL expression that is true or false for every row, never null.
+ * Compiles a filter to a boolean SQL expression that is true for every row that matches, and false or null for
+ * every other; null only where nothing negates it.
  *
  * `column` is a quoted SQL expression of type jsonb without side effects, evaluated several times; SQL null,
  * and JSON that is not an object, count as an object without keys. Keys and values are pushed onto `params`
@@ -82,8 +83,9 @@ function compileMembership(key: string, values: FilterValue[], column: string, p
 }
 
 /**
- * Compiles a comparison of numbers, or of strings by code point. The cast is inside CASE, because AND may
- * evaluate its operands in any order and the cast would then fail for values of other types.
+ * Compiles a comparison of numbers, or of strings by code point, to `expression operator value`, the only form
+ * that a B-tree index on the expression serves. A text is compared twice, by its indexed beginning and in full:
+ * a B-tree holds at most 2,704 bytes per row, and would refuse rows with longer texts.
  */
 function compileOrdering(
   type: Ordering,
@@ -93,11 +95,29 @@ function compileOrdering(
   params: unknown[],
 ): string {
   const name = bind(params, toText(key), "text");
-  const comparison =
-    typeof value === "number"
-      ? `'number' then (${column} -> ${name})::numeric ${orderingOperators[type]} ${bind(params, toJson(value), "numeric")}`
-      : `'string' then (${column} ->> ${name}) collate "C" ${orderingOperators[type]} ${bind(params, toText(value), "text")}`;
-  return `case jsonb_typeof(${column} -> ${name}) when ${comparison} else false end`;
+  const operator = orderingOperators[type];
+  if (typeof value === "number")
+    return `${orderedExpression(column, name, "number")} ${operator} ${bind(params, toJson(value), "numeric")}`;
+  const beginning = bind(params, Array.from(toText(value)).slice(0, INDEXED_CHARS).join(""), "text");
+  const full = bind(params, value, "text");
+  return `(${orderedExpression(column, name, "string")} ${operator[0]}= ${beginning} and (${column} ->> ${name}) collate "C" ${operator} ${full})`;
+}
+
+/** The types of values that have an order. */
+export type AttributeType = "number" | "string";
+
+/** Characters (code points) of a text that an index keeps. */
+const INDEXED_CHARS = 128;
+
+/**
+ * The expression that an ordering compares: a key's value as a number, or the beginning of its text; null for
+ * values of other types. `key` is an SQL expression. The cast is inside CASE, because AND may evaluate its
+ * operands in any order and the cast would then fail for values of other types.
+ */
+export function orderedExpression(column: string, key: string, type: AttributeType): string {
+  return type === "number"
+    ? `(case jsonb_typeof(${column} -> ${key}) when 'number' then (${column} -> ${key})::numeric end)`
+    : `((case jsonb_typeof(${column} -> ${key}) when 'string' then left(${column} ->> ${key}, ${INDEXED_CHARS}) end) collate "C")`;
 }
 
 /** Adds a parameter to a statement and returns the SQL that references it, `$n::type`. */

@@ -193,7 +193,7 @@ function lacksSharedMemory(error: unknown): boolean {
 }
 
 /** Runs `work` with session settings (SET), and resets them afterwards. */
-async function withSettings<T>(
+export async function withSettings<T>(
   client: Client,
   settings: Record<string, string | number>,
   work: () => Promise<T>,

@@ -1,5 +1,10 @@
-import { IndexState, Precision as PrecisionMessage } from "../../gen/pgquiver/v1/indexes_pb.ts";
+import {
+  AttributeType as AttributeTypeMessage,
+  IndexState,
+  Precision as PrecisionMessage,
+} from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { invalidArgument } from "../errors.ts";
+import type { AttributeType } from "../filters/sql.ts";
 import { INDEX_DIMENSIONS_MAX, type Precision } from "../postgres/vector-index.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 
@@ -18,6 +23,12 @@ export const PRECISIONS: Record<Precision, PrecisionMessage> = {
   float32: PrecisionMessage.FLOAT32,
   float16: PrecisionMessage.FLOAT16,
   binary: PrecisionMessage.BINARY,
+};
+
+/** The type of an attribute in the database -> its protobuf enum value. */
+export const ATTRIBUTE_TYPES: Record<AttributeType, AttributeTypeMessage> = {
+  number: AttributeTypeMessage.NUMBER,
+  string: AttributeTypeMessage.STRING,
 };
 
 /**

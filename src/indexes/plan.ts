@@ -1,3 +1,4 @@
+import { selectAttributeIndexes, type Attribute, type AttributeIndex } from "../filters/attribute-index.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { defaultPrecision, type Precision } from "../postgres/vector-index.ts";
@@ -43,6 +44,10 @@ export interface Plan {
   current_index: VectorIndex | null;
   next_index: VectorIndex | null;
   rebuild: boolean;
+  /** The attributes that are to have an index. */
+  attributes: Attribute[];
+  /** The attribute indexes that the own table has. */
+  attribute_indexes: AttributeIndex[];
   /** Milliseconds since the store became due for work. */
   due_ms: number;
   /** Milliseconds since an open bulk ingest into the store last made progress; null: no ingest is open. */
@@ -72,6 +77,7 @@ export async function findPlan(client: Queryable, tables: Tables, number: string
        coalesce(pg_snapshot_xmin(pg_current_snapshot())::text::bigint - plan.changed_since::text::bigint not between 0 and ${TRANSACTIONS_MAX}, false)
          or plan.table_oid is distinct from to_regclass(quote_ident(plan.own_table))::oid as is_stale,
        plan.m, plan.ef_construction, plan.current_index, plan.next_index, plan.rebuild,
+       plan.attributes, (${selectAttributeIndexes("plan.own_table")}) as attribute_indexes,
        (extract(epoch from now() - plan.due_since) * 1000)::float8 as due_ms,
        (select (extract(epoch from now() - max(updated_at)) * 1000)::float8 from ${tables.ingests} as ingest
         where ingest.vector_store_id = plan.vector_store_id and ingest.state = 'open') as ingest_ms,

@@ -5,7 +5,7 @@ import { designOf, isSameDesign, type Plan } from "./plan.ts";
 /** The requested policy and build parameters of a store's index, and the index in use. */
 export type IndexRequest = Pick<
   Plan,
-  "dimensions" | "precision" | "m" | "ef_construction" | "current_index"
+  "dimensions" | "precision" | "m" | "ef_construction" | "current_index" | "attributes"
 > & { index_policy: NonNullable<Plan["index_policy"]> };
 
 /**
@@ -24,7 +24,7 @@ export async function lockRequest(
     [storeId],
   );
   const result = await client.query<IndexRequest>(
-    `select store.index_policy, store.dimensions, store.precision, plan.m, plan.ef_construction, plan.current_index
+    `select store.index_policy, store.dimensions, store.precision, plan.m, plan.ef_construction, plan.current_index, plan.attributes
      from ${tables.vectorStores} as store join ${tables.indexes} as plan on plan.vector_store_id = store.id
      where store.id = $1 and coalesce(store.expires_at > now(), true) for no key update of store`,
     [storeId],
@@ -43,12 +43,18 @@ export async function setRequest(
   request: IndexRequest,
   rebuild: boolean,
 ): Promise<void> {
-  const { index_policy: policy, precision, m, ef_construction, current_index: current } = request;
+  const { index_policy: policy, precision, m, ef_construction, current_index: current, attributes } = request;
   await client.query(
-    `update ${tables.indexes} set m = $2, ef_construction = $3, rebuild = rebuild or $4,
+    `update ${tables.indexes} set m = $2, ef_construction = $3, rebuild = rebuild or $4, attributes = $5,
        due = true, due_since = now(), retry_at = null
      where vector_store_id = $1`,
-    [storeId, m, ef_construction, rebuild || (current !== null && !isSameDesign(designOf(request), current))],
+    [
+      storeId,
+      m,
+      ef_construction,
+      rebuild || (current !== null && !isSameDesign(designOf(request), current)),
+      JSON.stringify(attributes),
+    ],
   );
   await client.query(
     `update ${tables.vectorStores} set index_policy = $2, precision = $3, index_state = case

@@ -19,6 +19,7 @@ import { findBlockersOf } from "../postgres/horizon.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
+import { readAttributes, toAttributeIndexes } from "./message.ts";
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
 import { findStatus } from "./status.ts";
 
@@ -89,6 +90,7 @@ function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
     precision: (message.precision ?? Precision.UNSPECIFIED) !== Precision.UNSPECIFIED,
     m: message.m !== undefined,
     ef_construction: message.efConstruction !== undefined,
+    indexed_attributes: message.indexedAttributes.length > 0,
   });
   const {
     index_m_default: mDefault,
@@ -108,6 +110,7 @@ function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
     ...(fields.has("precision") && { precision }),
     ...(fields.has("m") && { m }),
     ...(fields.has("ef_construction") && { ef_construction: efConstruction }),
+    ...(fields.has("indexed_attributes") && { attributes: readAttributes(message.indexedAttributes) }),
   };
 }
 
@@ -146,6 +149,7 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
       m: status.requested_m,
       efConstruction: status.requested_ef_construction,
     },
+    attributeIndexes: toAttributeIndexes(status),
     blockedBy: blockers.map(({ pid, name, role, state, age_seconds: ageSeconds }) => ({
       name,
       ...(pid !== null && { pid }),

@@ -1,3 +1,4 @@
+import { selectAttributeIndexes, type Attribute, type AttributeIndex } from "../filters/attribute-index.ts";
 import { limits } from "../limits.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -31,6 +32,9 @@ export interface IndexStatus {
   requested_ef_construction: number;
   /** Process id of the session that builds the index, while it waits for other transactions. */
   waiting_pid: number | null;
+  /** The declared attributes, and the attribute indexes that exist. */
+  attributes: Attribute[];
+  attribute_indexes: AttributeIndex[];
 }
 
 /** Reads the state of a store's index; undefined when the store does not exist. */
@@ -48,7 +52,8 @@ export async function findStatus(
        end as progress,
        plan.last_error, store.precision as requested_precision,
        coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction,
-       case when building.phase like 'waiting%' then building.pid end as waiting_pid
+       case when building.phase like 'waiting%' then building.pid end as waiting_pid,
+       coalesce(plan.attributes, '[]') as attributes, (${selectAttributeIndexes("store.own_table")}) as attribute_indexes
      from ${tables.vectorStores} as store
      left join ${tables.indexes} as plan on plan.vector_store_id = store.id
      left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))

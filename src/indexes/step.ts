@@ -1,3 +1,4 @@
+import { compareAttributes } from "./attributes.ts";
 import { designOf, isSameDesign, type Plan } from "./plan.ts";
 
 /** The next step for a store. */
@@ -22,6 +23,8 @@ export type Step =
   | "replace"
   /** The policy is `never`: drop the index. */
   | "remove_index"
+  /** Build the indexes of declared attributes, and drop those of others. */
+  | "index_attributes"
   /** Reset the store's `index_state` to `none`. */
   | "rest"
   /** Postpone: a bulk ingest is running. */
@@ -61,8 +64,10 @@ export function nextStep(plan: Plan, options: StepOptions): Step | undefined {
     case "cleaning":
       return "clean";
     case "settled":
-      if (!wanted) return nextRemoval(plan);
-      if (plan.next_index === null) return plan.current_index === null || plan.rebuild ? "design" : undefined;
+      if (!wanted) return nextRemoval(plan) ?? nextAttributes(plan, isLoading);
+      if (plan.next_index === null && plan.current_index !== null && !plan.rebuild)
+        return nextAttributes(plan, isLoading);
+      if (plan.next_index === null) return "design";
       if (plan.next_index.name === plan.current_index?.name) return "replace";
       // The request changed before the build, perhaps because the first one cannot be built.
       if (!isSameDesign(designOf(plan), plan.next_index)) return "design";
@@ -81,4 +86,10 @@ function isWanted(plan: Plan, { thresholdBytes }: StepOptions): boolean {
 function nextRemoval(plan: Plan): Step | undefined {
   if (plan.current_index !== null || plan.next_index !== null) return "remove_index";
   return plan.index_state === "none" ? undefined : "rest";
+}
+
+function nextAttributes(plan: Plan, isLoading: boolean): Step | undefined {
+  const { missing, surplus } = compareAttributes(plan);
+  if (missing.length > 0 && isLoading) return "wait";
+  return missing.length + surplus.length > 0 ? "index_attributes" : undefined;
 }

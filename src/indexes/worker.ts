@@ -4,6 +4,7 @@ import { isCancelled, isInsufficientPrivilege, isLockTimeout } from "../postgres
 import { openSession, runExclusively } from "../postgres/exclusive.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
+import { indexAttributes } from "./attributes.ts";
 import {
   buildIndex,
   designIndex,
@@ -291,6 +292,8 @@ async function take(
       return replaceIndex(context, plan);
     case "remove_index":
       return removeIndex(context, plan);
+    case "index_attributes":
+      return indexAttributes(context, plan);
     case "rest":
   }
 }

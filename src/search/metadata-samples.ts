@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { SharedRun } from "../api/shared-run.ts";
 import { limits } from "../limits.ts";
+import { selectAttributeIndexes, type AttributeIndex } from "../filters/attribute-index.ts";
 import { SAMPLED_CHARS, type SampledColumns, type SampledValue } from "../filters/share.ts";
 import { bind } from "../filters/sql.ts";
 import type { Queryable } from "../postgres/database.ts";
@@ -14,6 +15,10 @@ export interface MetadataSample {
   /** Rows of the sample. */
   rows: number;
   columns: SampledColumns;
+  /** Names of the table's attribute indexes that are in use. */
+  attributeIndexes: ReadonlySet<string>;
+  /** Name of the table, not quoted. */
+  table: string;
 }
 
 /** A store whose rows are in a table of their own. */
@@ -140,6 +145,8 @@ function sizeOf({ rows, columns }: MetadataSample): number {
   return rows * (columns.size + 1);
 }
 
+const NOTHING = { pages: 0, rows: 0, indexes: [], table: "" };
+
 /**
  * Reads random pages of the store's own table (TABLESAMPLE SYSTEM), and of their rows a random part, so that
  * narrow rows, of which a page has many that were written together, come from as many pages as wide ones.
@@ -150,12 +157,13 @@ async function drawSample(
   storeId: string,
   keys: readonly string[],
 ): Promise<MetadataSample> {
-  const size = await client.query<{ pages: number; rows: number }>(
-    `select pg_relation_size($1::regclass)::float8 / current_setting('block_size')::float8 as pages, embedding_count::float8 as rows
+  const size = await client.query<{ pages: number; rows: number; indexes: AttributeIndex[]; table: string }>(
+    `select pg_relation_size($1::regclass)::float8 / current_setting('block_size')::float8 as pages, embedding_count::float8 as rows,
+       (${selectAttributeIndexes("own_table")}) as indexes, own_table as table
      from ${tables.vectorStores} where id = $2`,
     [tables.embeddings, storeId],
   );
-  const { pages, rows: storeRows } = size.rows[0] ?? { pages: 0, rows: 0 };
+  const { pages, rows: storeRows, indexes, table } = size.rows[0] ?? NOTHING;
   const pageShare = Math.min(1, SAMPLE_PAGES / Math.max(1, pages));
   const rowShare = Math.min(1, SAMPLE_ROWS / Math.max(1, storeRows * pageShare));
   const params: unknown[] = [];
@@ -175,6 +183,8 @@ async function drawSample(
   const share = (value: SampledValue) => texts.get(value) ?? (texts.set(value, value), value);
   return {
     storeRows,
+    table,
+    attributeIndexes: new Set(indexes.filter((index) => index.valid).map(({ name }) => name)),
     rows: drawn.rows.length,
     columns: new Map(
       keys.map((key, at) => [key, drawn.rows.map(({ sampled }) => share(sampled[at] ?? null))]),

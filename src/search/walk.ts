@@ -1,3 +1,4 @@
+import { attributeIndexName, attributeOf } from "../filters/attribute-index.ts";
 import { countMatches, indexablePart } from "../filters/share.ts";
 import { isIndexedByMetadata, type Filter } from "../filters/sql.ts";
 import type { MetadataSample } from "./metadata-samples.ts";
@@ -30,8 +31,13 @@ const MATCHES_MIN = 0.5;
 export function planWalk(filter: Filter, sample: MetadataSample, candidates: number): number {
   const shareOf = (part: Filter) =>
     Math.max(MATCHES_MIN, countMatches(part, sample.columns, sample.rows)) / Math.max(1, sample.rows);
-  const collected = indexablePart(filter, isIndexedByMetadata);
-  const collecting = collected === undefined ? 1 : Math.min(1, COLLECT_COST * shareOf(collected));
-  const visitsMax = (collecting * sample.storeRows) / VISIT_COST;
-  return candidates / shareOf(filter) <= visitsMax ? Math.ceil(visitsMax) : 0;
+  const collected = indexablePart(filter, (comparison) => {
+    const attribute = attributeOf(comparison);
+    if (attribute === undefined) return isIndexedByMetadata(comparison);
+    return sample.attributeIndexes.has(attributeIndexName(sample.table, attribute));
+  });
+  const share = shareOf(filter);
+  const collectedShare = collected === undefined ? 1 : collected === filter ? share : shareOf(collected);
+  const visitsMax = (Math.min(1, COLLECT_COST * collectedShare) * sample.storeRows) / VISIT_COST;
+  return candidates / share <= visitsMax ? Math.ceil(visitsMax) : 0;
 }

@@ -151,12 +151,12 @@ test("equality can use a GIN index", async () => {
   }
 });
 
-/** What Postgres says of each row; a null would show as one. */
+/** Which rows Postgres returns: a condition that is null returns none. */
 async function evaluate(filter: Filter): Promise<unknown> {
   const params: unknown[] = [];
   const sql = compileFilter(filter, '"samples"."metadata"', params);
   const result = await database.pool.query(
-    `select array_agg(${sql} order by id) as verdicts from samples`,
+    `select array_agg(coalesce(${sql}, false) order by id) as verdicts from samples`,
     params,
   );
   return result.rows[0].verdicts;

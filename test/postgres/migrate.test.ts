@@ -12,7 +12,7 @@ import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migrati
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const COUNT = 9;
+const COUNT = 10;
 
 const native = inject("template").kind === "postgres";
 
@@ -33,6 +33,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 7, name: "007_vector_store_files" },
     { version: 8, name: "008_fair_file_queue" },
     { version: 9, name: "009_writers" },
+    { version: 10, name: "010_attribute_indexes" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");

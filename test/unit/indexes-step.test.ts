@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { attributeIndexName, type Attribute } from "../../src/filters/attribute-index.ts";
 import type { Plan, VectorIndex } from "../../src/indexes/plan.ts";
 import { nextStep } from "../../src/indexes/step.ts";
 
@@ -21,6 +22,8 @@ function plan(change: Partial<Plan> = {}): Plan {
     current_index: null,
     next_index: null,
     rebuild: false,
+    attributes: [],
+    attribute_indexes: [],
     due_ms: 0,
     ingest_ms: null,
     id: "vs",
@@ -33,6 +36,15 @@ function plan(change: Partial<Plan> = {}): Plan {
     ...change,
   };
 }
+
+const year: Attribute = { key: "year", type: "number" };
+const ofYear = { name: attributeIndexName("t", year), identifier: "", valid: true, bytes: 8_192 };
+const settled: Partial<Plan> = {
+  phase: "settled",
+  own_table: "t",
+  current_index: index,
+  index_state: "ready",
+};
 
 const steps: [string, Partial<Plan>, ReturnType<typeof nextStep>][] = [
   ["makes a table for a store that is large enough", {}, "create"],
@@ -81,6 +93,26 @@ const steps: [string, Partial<Plan>, ReturnType<typeof nextStep>][] = [
     "remove_index",
   ],
   ["is done without an index", { phase: "settled", index_policy: "never", index_state: "none" }, undefined],
+  ["indexes an attribute", { ...settled, attributes: [year] }, "index_attributes"],
+  ["waits with it while rows are loaded", { ...settled, attributes: [year], ingest_ms: 0 }, "wait"],
+  ["indexes attributes after vectors", { phase: "settled", own_table: "t", attributes: [year] }, "design"],
+  ["indexes attributes without a table later", { attributes: [year], index_policy: "never" }, "rest"],
+  [
+    "indexes attributes where no vector index is wanted",
+    { ...settled, current_index: null, attributes: [year], index_policy: "never", index_state: "none" },
+    "index_attributes",
+  ],
+  ["is done with an attribute", { ...settled, attributes: [year], attribute_indexes: [ofYear] }, undefined],
+  [
+    "drops the index of an attribute that is not declared",
+    { ...settled, attribute_indexes: [ofYear] },
+    "index_attributes",
+  ],
+  [
+    "builds an attribute's index again that was cut off",
+    { ...settled, attributes: [year], attribute_indexes: [{ ...ofYear, valid: false }] },
+    "index_attributes",
+  ],
   ["drops the table of a store that is gone", { id: null, vector_store_id: null, own_table: "t" }, "drop"],
 ];
 

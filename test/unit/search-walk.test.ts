@@ -1,11 +1,14 @@
 import { expect, test } from "vitest";
 import { countMatches, indexablePart, keysOf, type SampledValue } from "../../src/filters/share.ts";
+import { attributeIndexName } from "../../src/filters/attribute-index.ts";
 import { isIndexedByMetadata, type Filter } from "../../src/filters/sql.ts";
 import { planWalk } from "../../src/search/walk.ts";
 
 const ROWS = 1_000;
 const sample = (storeRows: number) => ({
   storeRows,
+  table: "embeddings_1",
+  attributeIndexes: new Set<string>(),
   rows: ROWS,
   columns: new Map<string, SampledValue[]>([
     ["place", Array.from({ length: ROWS }, (_, row) => row)],
@@ -35,7 +38,17 @@ test.each<[string, Filter, number, number]>([
 });
 
 test("needs no rows to plan", () => {
-  expect(planWalk(lt(5), { storeRows: 0, rows: 0, columns: new Map() }, 20)).toBe(0);
+  expect(planWalk(lt(5), { ...sample(0), rows: 0, columns: new Map() }, 20)).toBe(0);
+});
+
+test("collects by the index of an attribute, where it has one of the type", () => {
+  const filter: Filter = { type: "and", filters: [lt(20), { type: "ne", key: "half", value: true }] };
+  const indexed = (type: "number" | "string") => ({
+    ...sample(100_000),
+    attributeIndexes: new Set([attributeIndexName("embeddings_1", { key: "place", type })]),
+  });
+  expect(planWalk(filter, indexed("string"), 20)).toBe(20_000);
+  expect(planWalk(filter, indexed("number"), 20)).toBe(0);
 });
 
 test.each<[Filter, number]>([

@@ -20,6 +20,10 @@ test.runIf(database.kind === "postgres")(
     for (const id of STORES) {
       await seedStore(database, id, 4_000);
       await database.pool.query("update vector_stores set index_policy = 'always' where id = $1", [id]);
+      await database.pool.query(
+        "insert into pgquiver_indexes (vector_store_id, attributes) values ($1, $2)",
+        [id, JSON.stringify([{ key: "n", type: "number" }])],
+      );
     }
     for (let kill = 0; kill < KILLS; kill++) {
       const service = await startService(environment);
@@ -44,6 +48,10 @@ test.runIf(database.kind === "postgres")(
     const { tables, indexes } = await findLeftovers(database);
     expect([tables.length, indexes.length]).toEqual([STORES.length, STORES.length]);
     expect(indexes.filter((name) => name.endsWith("(invalid)"))).toEqual([]);
+    const { rows } = await database.pool.query(
+      "select indisvalid as valid from pg_index join pg_class on pg_class.oid = indexrelid where relname ~ '^embeddings_[0-9]+_attribute_'",
+    );
+    expect(rows).toEqual(STORES.map(() => ({ valid: true })));
   },
   300_000,
 );

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSLmBAoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyQgsKCV9wcm9ncmVzc0IICgZfdGFibGVCCQoHX21ldGhvZEIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb25CCwoJX2J1aWx0X2F0Qg0KC19sYXN0X2Vycm9yIpoBCgxJbmRleEJsb2NrZXISEAoDcGlkGAEgASgFSACIAQESDAoEbmFtZRgCIAEoCRIRCgRyb2xlGAMgASgJSAGIAQESEgoFc3RhdGUYBCABKAlIAogBARIYCgthZ2Vfc2Vjb25kcxgFIAEoAUgDiAEBQgYKBF9waWRCBwoFX3JvbGVCCAoGX3N0YXRlQg4KDF9hZ2Vfc2Vjb25kcyJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSKkAgoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBARI1Cgt1cGRhdGVfbWFzaxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCBCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpqCglQcmVjaXNpb24SGQoVUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASFQoRUFJFQ0lTSU9OX0ZMT0FUMzIQARIVChFQUkVDSVNJT05fRkxPQVQxNhACEhQKEFBSRUNJU0lPTl9CSU5BUlkQAyq5AQoKSW5kZXhTdGF0ZRIbChdJTkRFWF9TVEFURV9VTlNQRUNJRklFRBAAEhQKEElOREVYX1NUQVRFX05PTkUQARIXChNJTkRFWF9TVEFURV9XQUlUSU5HEAISFgoSSU5ERVhfU1RBVEVfTU9WSU5HEAMSGAoUSU5ERVhfU1RBVEVfQlVJTERJTkcQBBIVChFJTkRFWF9TVEFURV9SRUFEWRAFEhYKEklOREVYX1NUQVRFX0ZBSUxFRBAGKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSKeBQoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyEjYKEWF0dHJpYnV0ZV9pbmRleGVzGBIgAygLMhsucGdxdWl2ZXIudjEuQXR0cmlidXRlSW5kZXhCCwoJX3Byb2dyZXNzQggKBl90YWJsZUIJCgdfbWV0aG9kQgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkILCglfYnVpbHRfYXRCDQoLX2xhc3RfZXJyb3IifgoOQXR0cmlidXRlSW5kZXgSCwoDa2V5GAEgASgJEigKBHR5cGUYAiABKA4yGi5wZ3F1aXZlci52MS5BdHRyaWJ1dGVUeXBlEiYKBXN0YXRlGAMgASgOMhcucGdxdWl2ZXIudjEuSW5kZXhTdGF0ZRINCgVieXRlcxgEIAEoAyJJChBJbmRleGVkQXR0cmlidXRlEgsKA2tleRgBIAEoCRIoCgR0eXBlGAIgASgOMhoucGdxdWl2ZXIudjEuQXR0cmlidXRlVHlwZSKaAQoMSW5kZXhCbG9ja2VyEhAKA3BpZBgBIAEoBUgAiAEBEgwKBG5hbWUYAiABKAkSEQoEcm9sZRgDIAEoCUgBiAEBEhIKBXN0YXRlGAQgASgJSAKIAQESGAoLYWdlX3NlY29uZHMYBSABKAFIA4gBAUIGCgRfcGlkQgcKBV9yb2xlQggKBl9zdGF0ZUIOCgxfYWdlX3NlY29uZHMicQoNSW5kZXhTZXR0aW5ncxIuCglwcmVjaXNpb24YASABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IAIgBARIJCgFtGAIgASgFEhcKD2VmX2NvbnN0cnVjdGlvbhgDIAEoBUIMCgpfcHJlY2lzaW9uIioKD0dldEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAki5QIKElVwZGF0ZUluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSLQoGcG9saWN5GAIgASgOMhgucGdxdWl2ZXIudjEuSW5kZXhQb2xpY3lIAIgBARIuCglwcmVjaXNpb24YAyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IAYgBARIOCgFtGAQgASgFSAKIAQESHAoPZWZfY29uc3RydWN0aW9uGAUgASgFSAOIAQESNQoLdXBkYXRlX21hc2sYBiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggEj8KEmluZGV4ZWRfYXR0cmlidXRlcxgHIAMoCzIdLnBncXVpdmVyLnYxLkluZGV4ZWRBdHRyaWJ1dGVCBKi7GBBCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb24iLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqZQoNQXR0cmlidXRlVHlwZRIeChpBVFRSSUJVVEVfVFlQRV9VTlNQRUNJRklFRBAAEhkKFUFUVFJJQlVURV9UWVBFX05VTUJFUhABEhkKFUFUVFJJQlVURV9UWVBFX1NUUklORxACKkIKC0luZGV4TWV0aG9kEhwKGElOREVYX01FVEhPRF9VTlNQRUNJRklFRBAAEhUKEUlOREVYX01FVEhPRF9ITlNXEAEqagoJUHJlY2lzaW9uEhkKFVBSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhUKEVBSRUNJU0lPTl9GTE9BVDMyEAESFQoRUFJFQ0lTSU9OX0ZMT0FUMTYQAhIUChBQUkVDSVNJT05fQklOQVJZEAMquQEKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBJTkRFWF9TVEFURV9OT05FEAESFwoTSU5ERVhfU1RBVEVfV0FJVElORxACEhYKEklOREVYX1NUQVRFX01PVklORxADEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAQSFQoRSU5ERVhfU1RBVEVfUkVBRFkQBRIWChJJTkRFWF9TVEFURV9GQUlMRUQQBipzCgtJbmRleFBvbGljeRIcChhJTkRFWF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9QT0xJQ1lfQVVUTxABEhcKE0lOREVYX1BPTElDWV9BTFdBWVMQAhIWChJJTkRFWF9QT0xJQ1lfTkVWRVIQAzL+AgoMSW5kZXhTZXJ2aWNlEm8KCEdldEluZGV4EhwucGdxdWl2ZXIudjEuR2V0SW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiMYLT5JMCKxIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgSeAoLVXBkYXRlSW5kZXgSHy5wZ3F1aXZlci52MS5VcGRhdGVJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCI0gtPkkwIuOgEqIikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBKCAQoMUmVidWlsZEluZGV4EiAucGdxdWl2ZXIudjEuUmVidWlsZEluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjyC0+STAjY6ASoiMS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4L3JlYnVpbGRCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
 
 /**
  * The vector index of a store.
@@ -145,6 +145,13 @@ export type Index = Message<"pgquiver.v1.Index"> & {
    * @generated from field: repeated pgquiver.v1.IndexBlocker blocked_by = 17;
    */
   blockedBy: IndexBlocker[];
+
+  /**
+   * The indexes of the declared attributes, in the order of their declaration.
+   *
+   * @generated from field: repeated pgquiver.v1.AttributeIndex attribute_indexes = 18;
+   */
+  attributeIndexes: AttributeIndex[];
 };
 
 /**
@@ -153,6 +160,76 @@ export type Index = Message<"pgquiver.v1.Index"> & {
  */
 export const IndexSchema: GenMessage<Index> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 0);
+
+/**
+ * The index of a declared attribute.
+ *
+ * @generated from message pgquiver.v1.AttributeIndex
+ */
+export type AttributeIndex = Message<"pgquiver.v1.AttributeIndex"> & {
+  /**
+   * Key in the metadata.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * Type of the values in the index.
+   *
+   * @generated from field: pgquiver.v1.AttributeType type = 2;
+   */
+  type: AttributeType;
+
+  /**
+   * WAITING, BUILDING or READY; WAITING while the store's rows are in the shared table.
+   *
+   * @generated from field: pgquiver.v1.IndexState state = 3;
+   */
+  state: IndexState;
+
+  /**
+   * Size of the index, in bytes.
+   *
+   * @generated from field: int64 bytes = 4;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.AttributeIndex.
+ * Use `create(AttributeIndexSchema)` to create a new message.
+ */
+export const AttributeIndexSchema: GenMessage<AttributeIndex> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 1);
+
+/**
+ * A metadata key whose values are to be indexed for the filters `gt`, `gte`, `lt` and `lte`.
+ *
+ * @generated from message pgquiver.v1.IndexedAttribute
+ */
+export type IndexedAttribute = Message<"pgquiver.v1.IndexedAttribute"> & {
+  /**
+   * Key in the metadata, 1 to 256 characters. Required.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * Type of the values to index; values of other types under the same key are not in the index. Required.
+   *
+   * @generated from field: pgquiver.v1.AttributeType type = 2;
+   */
+  type: AttributeType;
+};
+
+/**
+ * Describes the message pgquiver.v1.IndexedAttribute.
+ * Use `create(IndexedAttributeSchema)` to create a new message.
+ */
+export const IndexedAttributeSchema: GenMessage<IndexedAttribute> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 2);
 
 /**
  * A transaction that an index build waits for.
@@ -202,7 +279,7 @@ export type IndexBlocker = Message<"pgquiver.v1.IndexBlocker"> & {
  * Use `create(IndexBlockerSchema)` to create a new message.
  */
 export const IndexBlockerSchema: GenMessage<IndexBlocker> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 1);
+  messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * The settings of a vector index.
@@ -237,7 +314,7 @@ export type IndexSettings = Message<"pgquiver.v1.IndexSettings"> & {
  * Use `create(IndexSettingsSchema)` to create a new message.
  */
 export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 2);
+  messageDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * Request of GetIndex.
@@ -258,7 +335,7 @@ export type GetIndexRequest = Message<"pgquiver.v1.GetIndexRequest"> & {
  * Use `create(GetIndexRequestSchema)` to create a new message.
  */
 export const GetIndexRequestSchema: GenMessage<GetIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 3);
+  messageDesc(file_pgquiver_v1_indexes, 5);
 
 /**
  * Changes the settings of a store's index. Over JSON the keys of the body become the `update_mask`.
@@ -304,12 +381,22 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
   efConstruction?: number | undefined;
 
   /**
-   * Which of the four fields above to change: a field that is named here but unset is reset to its default.
-   * When the mask is empty, the fields that are set are changed.
+   * Which of the fields to change: `policy`, `precision`, `m`, `ef_construction`, `indexed_attributes`. A field
+   * that is named here but unset is reset to its default. When the mask is empty, the fields that are set are
+   * changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 6;
    */
   updateMask?: FieldMask | undefined;
+
+  /**
+   * The attributes that have an index for filters by order (`gt`, `gte`, `lt`, `lte`), in place of those
+   * declared before; up to 16. The indexes are built in the background once the store has its own table.
+   * Filters by equality need none. Default: none.
+   *
+   * @generated from field: repeated pgquiver.v1.IndexedAttribute indexed_attributes = 7;
+   */
+  indexedAttributes: IndexedAttribute[];
 };
 
 /**
@@ -317,7 +404,7 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
  * Use `create(UpdateIndexRequestSchema)` to create a new message.
  */
 export const UpdateIndexRequestSchema: GenMessage<UpdateIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 4);
+  messageDesc(file_pgquiver_v1_indexes, 6);
 
 /**
  * Request of RebuildIndex.
@@ -338,7 +425,48 @@ export type RebuildIndexRequest = Message<"pgquiver.v1.RebuildIndexRequest"> & {
  * Use `create(RebuildIndexRequestSchema)` to create a new message.
  */
 export const RebuildIndexRequestSchema: GenMessage<RebuildIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 5);
+  messageDesc(file_pgquiver_v1_indexes, 7);
+
+/**
+ * A type of metadata values that have an order.
+ *
+ * @generated from enum pgquiver.v1.AttributeType
+ */
+export const AttributeType = {
+  /**
+   * Not given: INVALID_ARGUMENT.
+   *
+   * @generated from enum value: ATTRIBUTE_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Numbers.
+   *
+   * @generated from enum value: ATTRIBUTE_TYPE_NUMBER = 1;
+   */
+  NUMBER: 1,
+
+  /**
+   * Strings, by code point; dates in ISO 8601 sort so.
+   *
+   * @generated from enum value: ATTRIBUTE_TYPE_STRING = 2;
+   */
+  STRING: 2,
+} as const;
+
+/**
+ * A type of metadata values that have an order.
+ *
+ * @generated from enum pgquiver.v1.AttributeType
+ */
+export type AttributeType = (typeof AttributeType)[keyof typeof AttributeType] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.AttributeType.
+ */
+export const AttributeTypeSchema: GenEnum<AttributeType> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_indexes, 0);
 
 /**
  * A kind of vector index.
@@ -372,7 +500,7 @@ export type IndexMethod = (typeof IndexMethod)[keyof typeof IndexMethod] | Unkno
  * Describes the enum pgquiver.v1.IndexMethod.
  */
 export const IndexMethodSchema: GenEnum<IndexMethod> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 0);
+  enumDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * Precision (quantization) of the vectors in a vector index. The stored vectors are always float32: results
@@ -422,7 +550,7 @@ export type Precision = (typeof Precision)[keyof typeof Precision] | UnknownEnum
  * Describes the enum pgquiver.v1.Precision.
  */
 export const PrecisionSchema: GenEnum<Precision> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 1);
+  enumDesc(file_pgquiver_v1_indexes, 2);
 
 /**
  * State of a store's own table and vector index. Searches are exact unless an index is in use.
@@ -491,7 +619,7 @@ export type IndexState = (typeof IndexState)[keyof typeof IndexState] | UnknownE
  * Describes the enum pgquiver.v1.IndexState.
  */
 export const IndexStateSchema: GenEnum<IndexState> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 2);
+  enumDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * Whether a store should have a vector index.
@@ -540,7 +668,7 @@ export type IndexPolicy = (typeof IndexPolicy)[keyof typeof IndexPolicy] | Unkno
  * Describes the enum pgquiver.v1.IndexPolicy.
  */
 export const IndexPolicySchema: GenEnum<IndexPolicy> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 3);
+  enumDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * Shows and controls the vector indexes of stores. Small stores share one table and are searched exactly. A

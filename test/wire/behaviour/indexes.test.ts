@@ -56,8 +56,48 @@ describe.each(protocols)("over $name", (protocol) => {
       built_at: null,
       last_error: null,
       requested: { precision: null, m: 16, ef_construction: 128 },
+      attribute_indexes: [],
       blocked_by: [],
     });
+  });
+
+  test("attributes that are declared are indexed once the store has a table, and no longer when they are not", async () => {
+    const id = await createStore({ dimensions: 2 });
+    const attributes = [
+      { key: "year", type: "number" },
+      { key: 'it\'s "so"', type: "string" },
+    ];
+    const states = async () => (await get(id)).attribute_indexes as { state: string; bytes: number }[];
+    const declared = await update(id, { indexed_attributes: attributes });
+    expect(declared.attribute_indexes).toEqual(
+      attributes.map((attribute) => ({ ...attribute, state: "waiting", bytes: 0 })),
+    );
+    expect((await update(id, { policy: "always" })).attribute_indexes).toHaveLength(2);
+    await vi.waitFor(
+      async () => expect((await states()).map(({ state }) => state)).toEqual(["ready", "ready"]),
+      {
+        timeout: 60_000,
+        interval: 20,
+      },
+    );
+    for (const { bytes } of await states()) expect(bytes).toBeGreaterThan(0);
+    expect(await get(id)).toMatchObject({ state: "ready", last_error: null });
+    const cleared = await update(id, { indexed_attributes: null });
+    expect(cleared.attribute_indexes).toEqual([]);
+  });
+
+  test.each<[Json[], string, string]>([
+    [[{ type: "number" }], "MISSING_REQUIRED_PARAMETER", "indexed_attributes[0].key"],
+    [[{ key: "a" }], "MISSING_REQUIRED_PARAMETER", "indexed_attributes[0].type"],
+    [[{ key: "a".repeat(257), type: "string" }], "STRING_ABOVE_MAX_LENGTH", "indexed_attributes[0].key"],
+    [
+      Array.from({ length: 2 }, () => ({ key: "a", type: "string" })),
+      "INVALID_VALUE",
+      "indexed_attributes[1]",
+    ],
+  ])("refuses the attributes %j", async (indexed_attributes, reason, param) => {
+    const id = await createStore();
+    expect(await refusal(update(id, { indexed_attributes }))).toMatchObject({ reason, param });
   });
 
   test("what is requested is shown before there is an index, kept when absent, and cleared by null", async () => {

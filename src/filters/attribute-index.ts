@@ -1,0 +1,59 @@
+import { createHash } from "node:crypto";
+import pg from "pg";
+import { orderedExpression, type AttributeType, type Comparison } from "./sql.ts";
+
+/** A metadata key whose values of one type have, or are to have, a B-tree index. */
+export interface Attribute {
+  key: string;
+  type: AttributeType;
+}
+
+/** A B-tree index of a store's own table. */
+export interface AttributeIndex {
+  /** Name of the index in Postgres, not quoted. */
+  name: string;
+  /** The same with its schema, quoted. */
+  identifier: string;
+  /** False while the index is being built, and after a build that was cut off. */
+  valid: boolean;
+  bytes: number;
+}
+
+/**
+ * The name of an attribute's index. It follows from the table, the key and the type, so an index that a crash
+ * has left behind is found by its name.
+ */
+export function attributeIndexName(table: string, { key, type }: Attribute): string {
+  const hash = createHash("sha256").update(`${type} ${key}`).digest("hex").slice(0, 12);
+  return `${attributePrefix(table)}${hash}`;
+}
+
+/** The prefix of the names of a table's attribute indexes. */
+export function attributePrefix(table: string): string {
+  return `${table}_attribute_`;
+}
+
+/** The indexed expression over the metadata column: the one that `compileFilter` compares for this key and type. */
+export function attributeExpression(column: string, { key, type }: Attribute): string {
+  return orderedExpression(column, `${pg.escapeLiteral(key)}::text`, type);
+}
+
+/** The attribute whose index serves the condition; undefined: the condition is none of order. */
+export function attributeOf(comparison: Comparison): Attribute | undefined {
+  switch (comparison.type) {
+    case "gt":
+    case "gte":
+    case "lt":
+    case "lte":
+      return { key: comparison.key, type: typeof comparison.value === "number" ? "number" : "string" };
+    default:
+      return undefined;
+  }
+}
+
+/** SELECT of an own table's attribute indexes as a JSON array of `AttributeIndex`; `table` is an SQL expression. */
+export function selectAttributeIndexes(table: string): string {
+  return `select coalesce(jsonb_agg(jsonb_build_object('name', relname, 'identifier', format('%I.%I', nspname, relname), 'valid', indisvalid, 'bytes', pg_relation_size(indexrelid)) order by relname), '[]')
+    from pg_index join pg_class on pg_class.oid = indexrelid join pg_namespace on pg_namespace.oid = relnamespace
+    where indrelid = to_regclass(quote_ident(${table})) and starts_with(relname, ${table} || '${attributePrefix("")}')`;
+}

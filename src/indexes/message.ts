@@ -1,0 +1,55 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  IndexState,
+  type AttributeIndexSchema,
+  type IndexedAttribute,
+} from "../../gen/pgquiver/v1/indexes_pb.ts";
+import { checkLength, checkText } from "../api/checks.ts";
+import { invalidArgument, missingParameter } from "../errors.ts";
+import { attributeIndexName, type Attribute } from "../filters/attribute-index.ts";
+import type { AttributeType } from "../filters/sql.ts";
+import { limits } from "../limits.ts";
+import { ATTRIBUTE_TYPES } from "./enums.ts";
+import type { IndexStatus } from "./status.ts";
+
+/** Validates the attributes of an UpdateIndexRequest. Throws INVALID_ARGUMENT. */
+export function readAttributes(messages: readonly IndexedAttribute[]): Attribute[] {
+  checkLength("indexed_attributes", messages.length, limits.indexed_attributes_max);
+  const seen = new Set<string>();
+  return messages.map(({ key, type }, index) => {
+    const path = `indexed_attributes[${index}]`;
+    if (key === "") throw missingParameter(`${path}.key`);
+    checkText(key, `${path}.key`, limits.filter_key_chars_max);
+    const attribute = { key, type: readType(type, `${path}.type`) };
+    const name = JSON.stringify(attribute);
+    if (seen.has(name))
+      throw invalidArgument(path, `Invalid '${path}': the attribute is declared more than once.`);
+    seen.add(name);
+    return attribute;
+  });
+}
+
+function readType(value: IndexedAttribute["type"], param: string): AttributeType {
+  for (const [type, message] of Object.entries(ATTRIBUTE_TYPES))
+    if (message === value) return type as AttributeType;
+  throw missingParameter(param);
+}
+
+/** Converts the declared attributes, with the state of their indexes, to messages. */
+export function toAttributeIndexes({
+  own_table,
+  attributes,
+  attribute_indexes,
+}: IndexStatus): MessageInitShape<typeof AttributeIndexSchema>[] {
+  return attributes.map((attribute) => {
+    const name = own_table === null ? undefined : attributeIndexName(own_table, attribute);
+    const index = attribute_indexes.find((other) => other.name === name);
+    const state = index === undefined ? "WAITING" : index.valid ? "READY" : "BUILDING";
+    return {
+      key: attribute.key,
+      type: ATTRIBUTE_TYPES[attribute.type],
+      state: IndexState[state],
+      bytes: BigInt(index?.bytes ?? 0),
+    };
+  });
+}

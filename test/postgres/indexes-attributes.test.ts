@@ -1,0 +1,144 @@
+// Declared attributes have a B-tree index in the store's own table, which filters by order use.
+import { afterAll, expect, test, vi } from "vitest";
+import { encodeVector } from "../../src/postgres/copy.ts";
+import { placeTables } from "../../src/postgres/tables.ts";
+import type { Attribute } from "../../src/filters/attribute-index.ts";
+import type { Filter } from "../../src/filters/sql.ts";
+import { composeSearch } from "../../src/search/statement.ts";
+import { openTestDatabase } from "../support/database.ts";
+import { startTestWorker } from "../support/index-store.ts";
+import { makeQuery, makeSearchStore } from "../support/search-store.ts";
+
+const database = await openTestDatabase();
+const { pool } = database;
+afterAll(() => database.close());
+
+/** Declares attributes by SQL, and makes the store due for the worker. */
+async function declare(id: string, attributes: Attribute[]): Promise<void> {
+  await pool.query(
+    "update pgquiver_indexes set attributes = $2, due = true, retry_at = null where vector_store_id = $1",
+    [id, JSON.stringify(attributes)],
+  );
+}
+
+async function untilDone(id: string): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      const { rows } = await pool.query(
+        "select due, last_error from pgquiver_indexes where vector_store_id = $1",
+        [id],
+      );
+      expect(rows).toEqual([{ due: false, last_error: null }]);
+    },
+    { timeout: 60_000, interval: 20 },
+  );
+}
+
+/** The attribute indexes of a table, and whether they are valid. */
+async function findAttributeIndexes(table: string | null): Promise<Record<string, boolean>> {
+  const { rows } = await pool.query<{ definition: string; valid: boolean }>(
+    `select pg_get_indexdef(indexrelid) as definition, indisvalid as valid from pg_index
+     join pg_class on pg_class.oid = indexrelid where indrelid = to_regclass($1) and relname ~ '_attribute_' order by 1`,
+    [table],
+  );
+  return Object.fromEntries(
+    rows.map(({ definition, valid }) => [/->>? '([^']*)'/.exec(definition)?.[1] ?? definition, valid]),
+  );
+}
+
+const year: Attribute = { key: "year", type: "number" };
+const day: Attribute = { key: "day", type: "string" };
+
+test("filters by order collect rows by the indexes of attributes", async () => {
+  const { store, queries } = await makeSearchStore(database, "declared", {
+    rows: 3_000,
+    dimensions: 8,
+    precision: "float16",
+    metadata: (row) => ({ year: row, day: `2026-${String(row).padStart(5, "0")}`, other: row }),
+  });
+  const vector = encodeVector(queries[0] as Float32Array);
+  const indexesOf = async (filter: Filter) => {
+    const { text, values } = composeSearch(
+      placeTables(database.tables, store),
+      store,
+      makeQuery({ vector, filter }),
+      undefined,
+    );
+    const { rows } = await pool.query<{ "QUERY PLAN": string }>(`explain (costs off) ${text}`, values);
+    return rows.filter((row) => /Scan.* on .*_attribute_|using .*_attribute_/.test(row["QUERY PLAN"])).length;
+  };
+  const lt: Filter = { type: "lt", key: "year", value: 20 };
+  expect(await indexesOf(lt)).toBe(0);
+  startTestWorker(database);
+  await declare("declared", [year, day]);
+  await untilDone("declared");
+  expect(await findAttributeIndexes(store.own_table)).toEqual({ day: true, year: true });
+  expect(await indexesOf(lt)).toBe(1);
+  expect(await indexesOf({ type: "gte", key: "day", value: "2026-02990" })).toBe(1);
+  expect(
+    await indexesOf({ type: "or", filters: [lt, { type: "gt", key: "day", value: "2026-02990" }] }),
+  ).toBe(2);
+  expect(await indexesOf({ type: "lt", key: "year", value: "20" })).toBe(0);
+  expect(await indexesOf({ type: "lt", key: "other", value: 20 })).toBe(0);
+
+  await declare("declared", [day]);
+  await untilDone("declared");
+  expect(await findAttributeIndexes(store.own_table)).toEqual({ day: true });
+});
+
+test("rows with longer values than a B-tree holds are written and found", async () => {
+  const { store, queries } = await makeSearchStore(database, "long", {
+    rows: 50,
+    dimensions: 8,
+    precision: "float16",
+    metadata: (row) => ({ day: "x".repeat(200) + String(row).padStart(2, "0") }),
+  });
+  startTestWorker(database);
+  await declare("long", [day]);
+  await untilDone("long");
+  // Noise, or it would be compressed below the limit.
+  const noise = Array.from({ length: 20_000 }, (_, at) =>
+    String.fromCodePoint(0x4e00 + ((at * 7_919) % 20_000)),
+  ).join("");
+  await pool.query(
+    `update "${store.own_table}" set metadata = jsonb_build_object('day', $1::text) where id = 'r0000000'`,
+    [noise],
+  );
+  const find = async (filter: Filter) => {
+    const query = makeQuery({ vector: encodeVector(queries[0] as Float32Array), filter, resultsMax: 50 });
+    const { rows } = await pool.query<{ id: string | null }>(
+      composeSearch(placeTables(database.tables, store), store, query, undefined),
+    );
+    return rows.flatMap(({ id }) => id ?? []).toSorted();
+  };
+  // They differ only beyond what the index keeps.
+  expect(await find({ type: "lt", key: "day", value: `${"x".repeat(200)}03` })).toEqual([
+    "r0000001",
+    "r0000002",
+  ]);
+  expect(await find({ type: "gte", key: "day", value: `${"x".repeat(200)}49` })).toEqual([
+    "r0000000",
+    "r0000049",
+  ]);
+  expect(await find({ type: "gt", key: "day", value: noise })).toEqual([]);
+  expect(await find({ type: "gte", key: "day", value: noise })).toEqual(["r0000000"]);
+});
+
+test.runIf(database.kind === "postgres")("a build that was cut off is done again", async () => {
+  const { store } = await makeSearchStore(database, "cut off", {
+    rows: 100,
+    dimensions: 8,
+    precision: "float16",
+  });
+  startTestWorker(database);
+  await declare("cut off", [year]);
+  await untilDone("cut off");
+  await pool.query(
+    "update pg_index set indisvalid = false where indexrelid = (select oid from pg_class where relname ~ ('^' || $1 || '_attribute_'))",
+    [store.own_table],
+  );
+  expect(await findAttributeIndexes(store.own_table)).toEqual({ year: false });
+  await declare("cut off", [year]);
+  await untilDone("cut off");
+  expect(await findAttributeIndexes(store.own_table)).toEqual({ year: true });
+});
