@@ -58,6 +58,21 @@ export async function buildIndex(
   }
 }
 
+/** Declares an attribute of the store, and waits until its index is ready. */
+export async function declareAttribute(
+  server: BenchServer,
+  id: string,
+  attribute: { key: string; type: "number" | "string" },
+): Promise<void> {
+  const path = `/v1/vector_stores/${id}/index`;
+  await call(server, "POST", path, { indexed_attributes: [attribute] });
+  for (;;) {
+    const index = (await call(server, "GET", path)) as { attribute_indexes: { state: string }[] };
+    if (index.attribute_indexes.every(({ state }) => state === "ready")) return;
+    await sleep(POLL_MS);
+  }
+}
+
 async function load(server: BenchServer, id: string, points: Points, rows: number): Promise<void> {
   function* lines(): Generator<string> {
     for (let index = 0; index < rows; index++) {
