@@ -6,6 +6,8 @@ import { orderedExpression, type AttributeType, type Comparison } from "./sql.ts
 export interface Attribute {
   key: string;
   type: AttributeType;
+  /** Present when the service has chosen the attribute by itself. */
+  automatic?: true;
 }
 
 /** A B-tree index of a store's own table. */

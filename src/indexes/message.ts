@@ -50,6 +50,7 @@ export function toAttributeIndexes({
       type: ATTRIBUTE_TYPES[attribute.type],
       state: IndexState[state],
       bytes: BigInt(index?.bytes ?? 0),
+      automatic: attribute.automatic ?? false,
     };
   });
 }

@@ -4,12 +4,13 @@ import { isCancelled, isDataException, isUndefinedTable } from "../postgres/erro
 import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, readTransaction } from "../postgres/transaction.ts";
+import type { AttributeDemand } from "./attribute-demand.ts";
 import { withinDeadline } from "./deadline.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { candidatesOf, type SearchIndex } from "./nearest.ts";
 import type { SearchedStore, SearchHit, SearchQuery } from "./query.ts";
 import { composeSearch, nearestMax, type FoundRow, type Statement } from "./statement.ts";
-import { planWalk } from "./walk.ts";
+import { planFiltered } from "./walk.ts";
 
 /** The results of one query, and how they were found. */
 export interface Findings {
@@ -40,6 +41,8 @@ export interface Searching {
    * first, as far as the session's `hnsw.max_scan_tuples` lets it.
    */
   samples?: MetadataSamples;
+  /** Counts the searches that lack the index of an attribute; undefined: nobody counts them. */
+  demand?: AttributeDemand;
 }
 
 /**
@@ -123,7 +126,7 @@ async function runSearch(
  * undefined: as many as the session's setting says.
  */
 async function limitWalk(
-  { pool, samples }: Searching,
+  { pool, samples, demand }: Searching,
   tables: Tables,
   store: SearchedStore,
   { filter, ...query }: SearchQuery,
@@ -132,7 +135,11 @@ async function limitWalk(
 ): Promise<number | undefined> {
   if (filter === undefined) return undefined;
   const sample = await samples?.find(pool, tables, store, keysOf(filter), signal);
-  return sample && planWalk(filter, sample, candidatesOf[index.precision](nearestMax(query)));
+  if (sample === undefined) return undefined;
+  const plan = planFiltered(filter, sample, candidatesOf[index.precision](nearestMax(query)));
+  // No search waits for it.
+  void demand?.note(store.id, plan.lacking);
+  return plan.visitsMax;
 }
 
 function indexOf({ own_table, index_precision, dimensions }: SearchedStore): SearchIndex | undefined {

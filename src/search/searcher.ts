@@ -10,6 +10,7 @@ import { encodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
+import { AttributeDemand } from "./attribute-demand.ts";
 import { withinDeadline } from "./deadline.ts";
 import { readFresh } from "./fresh-replica.ts";
 import { LastActiveUpdater } from "./last-active.ts";
@@ -57,6 +58,7 @@ export class Searcher {
   readonly #queue: FairQueue;
   readonly #stores = new StoreCache(limits.known_stores_max);
   readonly #samples = new MetadataSamples();
+  readonly #demand: AttributeDemand;
   readonly #touches: LastActiveUpdater;
   readonly #concurrencyMax: number;
 
@@ -65,6 +67,7 @@ export class Searcher {
     this.#embedder = embedder;
     this.#options = options;
     this.#queue = queue;
+    this.#demand = new AttributeDemand(database.pool, database.tables);
     this.#touches = new LastActiveUpdater(database.pool, database.tables);
     // One request may use at most half of the pool's connections, so that a batch cannot starve other
     // requests.
@@ -139,7 +142,13 @@ export class Searcher {
     { caller, signal }: SearchCall,
   ): Promise<{ search: Search; outcome: SearchOutcome }[]> {
     const { exactTimeoutMs, timeoutMs } = this.#options;
-    const searching = { pool, settings: searchSettings, exactTimeoutMs, samples: this.#samples };
+    const searching = {
+      pool,
+      settings: searchSettings,
+      exactTimeoutMs,
+      samples: this.#samples,
+      demand: this.#demand,
+    };
     let chars = 0;
     return mapConcurrently(
       queries,

@@ -1,4 +1,4 @@
-import { attributeIndexName, attributeOf } from "../filters/attribute-index.ts";
+import { attributeIndexName, attributeOf, type Attribute } from "../filters/attribute-index.ts";
 import { countMatches, indexablePart } from "../filters/share.ts";
 import { isIndexedByMetadata, type Filter } from "../filters/sql.ts";
 import type { MetadataSample } from "./metadata-samples.ts";
@@ -12,6 +12,9 @@ import type { MetadataSample } from "./metadata-samples.ts";
 const VISIT_COST = 5;
 const COLLECT_COST = 2;
 
+/** Vectors that a scan visits at least: `hnsw.ef_search` by default. */
+const VISITS_MIN = 100;
+
 /**
  * Matches assumed of a sample without any: between none and one, so that in a store of millions of rows a walk
  * is tried before all are read.
@@ -19,25 +22,67 @@ const COLLECT_COST = 2;
 const MATCHES_MIN = 0.5;
 
 /**
+ * Cost, in rows read, from which an index on an attribute is worth its writes, about 4 ms; and how much cheaper
+ * the search must become.
+ */
+const DEMAND_COST = 5_000;
+const DEMAND_GAIN = 4;
+
+/** How to search under a filter. */
+export interface FilterPlan {
+  /** Vectors that a scan of the vector index may visit; 0: read the matching rows. */
+  visitsMax: number;
+  /** Attributes by whose index the search would be much cheaper, if they had one. */
+  lacking: Attribute[];
+}
+
+/**
  * Decides how to search a store with an index under a filter that leaves some of its rows: by a walk, a scan of
  * the HNSW index that visits vectors nearest first until `candidates` of them match, or by reading all matching
- * rows, which an index on metadata may collect. Returns the number of vectors after which the walk gives up; 0: read
- * the rows.
+ * rows, which an index on metadata may collect.
  *
  * A walk meets a match at every (rows / matches)th vector, so it is cheap for a weak filter and expensive for a
  * strong one. It gives up when it has cost as much as reading the rows: with a wrong estimate the walk and the
  * reading that follows together cost twice the better of both.
  */
-export function planWalk(filter: Filter, sample: MetadataSample, candidates: number): number {
+export function planFiltered(filter: Filter, sample: MetadataSample, candidates: number): FilterPlan {
   const shareOf = (part: Filter) =>
     Math.max(MATCHES_MIN, countMatches(part, sample.columns, sample.rows)) / Math.max(1, sample.rows);
+  const isIndexed = (attribute: Attribute) =>
+    sample.attributeIndexes.has(attributeIndexName(sample.table, attribute));
   const collected = indexablePart(filter, (comparison) => {
     const attribute = attributeOf(comparison);
-    if (attribute === undefined) return isIndexedByMetadata(comparison);
-    return sample.attributeIndexes.has(attributeIndexName(sample.table, attribute));
+    return attribute === undefined ? isIndexedByMetadata(comparison) : isIndexed(attribute);
   });
   const share = shareOf(filter);
   const collectedShare = collected === undefined ? 1 : collected === filter ? share : shareOf(collected);
-  const visitsMax = (Math.min(1, COLLECT_COST * collectedShare) * sample.storeRows) / VISIT_COST;
-  return candidates / share <= visitsMax ? Math.ceil(visitsMax) : 0;
+  const reading = Math.min(1, COLLECT_COST * collectedShare) * sample.storeRows;
+  const walking = VISIT_COST * Math.max(VISITS_MIN, candidates / share);
+  const cost = Math.min(reading, walking);
+  return {
+    visitsMax: walking <= reading ? Math.ceil(reading / VISIT_COST) : 0,
+    lacking:
+      cost < DEMAND_COST
+        ? []
+        : orderedParts(filter)
+            .filter(({ attribute }) => !isIndexed(attribute))
+            .filter(({ part }) => DEMAND_GAIN * COLLECT_COST * shareOf(part) * sample.storeRows <= cost)
+            .map(({ attribute }) => attribute),
+  };
+}
+
+/** The conditions of order that every matching row meets, by attribute. */
+function orderedParts(filter: Filter): { attribute: Attribute; part: Filter }[] {
+  const parts = new Map<string, { attribute: Attribute; part: { type: "and"; filters: Filter[] } }>();
+  const add = (node: Filter) => {
+    if (node.type === "and") return node.filters.forEach(add);
+    const attribute = "filters" in node ? undefined : attributeOf(node);
+    if (attribute === undefined) return;
+    const name = JSON.stringify([attribute.key, attribute.type]);
+    const known = parts.get(name) ?? { attribute, part: { type: "and", filters: [] } };
+    known.part.filters.push(node);
+    parts.set(name, known);
+  };
+  add(filter);
+  return [...parts.values()];
 }

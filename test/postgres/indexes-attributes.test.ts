@@ -1,16 +1,20 @@
 // Declared attributes have a B-tree index in the store's own table, which filters by order use.
-import { afterAll, expect, test, vi } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { placeTables } from "../../src/postgres/tables.ts";
 import type { Attribute } from "../../src/filters/attribute-index.ts";
 import type { Filter } from "../../src/filters/sql.ts";
+import { AttributeDemand } from "../../src/search/attribute-demand.ts";
+import { MetadataSamples } from "../../src/search/metadata-samples.ts";
+import { searchStore } from "../../src/search/run.ts";
 import { composeSearch } from "../../src/search/statement.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { startTestWorker } from "../support/index-store.ts";
 import { makeQuery, makeSearchStore } from "../support/search-store.ts";
 
 const database = await openTestDatabase();
-const { pool } = database;
+const { pool, tables } = database;
+const never = new AbortController().signal;
 afterAll(() => database.close());
 
 /** Declares attributes by SQL, and makes the store due for the worker. */
@@ -32,6 +36,15 @@ async function untilDone(id: string): Promise<void> {
     },
     { timeout: 60_000, interval: 20 },
   );
+}
+
+/** The attributes in the catalog. */
+async function findAttributes(id: string): Promise<Attribute[]> {
+  const { rows } = await pool.query<{ attributes: Attribute[] }>(
+    "select attributes from pgquiver_indexes where vector_store_id = $1",
+    [id],
+  );
+  return rows[0]?.attributes ?? [];
 }
 
 /** The attribute indexes of a table, and whether they are valid. */
@@ -59,7 +72,7 @@ test("filters by order collect rows by the indexes of attributes", async () => {
   const vector = encodeVector(queries[0] as Float32Array);
   const indexesOf = async (filter: Filter) => {
     const { text, values } = composeSearch(
-      placeTables(database.tables, store),
+      placeTables(tables, store),
       store,
       makeQuery({ vector, filter }),
       undefined,
@@ -86,6 +99,73 @@ test("filters by order collect rows by the indexes of attributes", async () => {
   expect(await findAttributeIndexes(store.own_table)).toEqual({ day: true });
 });
 
+test("an attribute that many slow searches lack is indexed without being declared", async () => {
+  const { store, queries } = await makeSearchStore(database, "undeclared", {
+    rows: 6_000,
+    dimensions: 4,
+    precision: "float16",
+    metadata: (row) => ({ year: row }),
+  });
+  await pool.query("update vector_stores set index_policy = 'auto' where id = 'undeclared'");
+  startTestWorker(database);
+  const samples = new MetadataSamples();
+  const searching = {
+    pool,
+    settings: {},
+    exactTimeoutMs: 60_000,
+    samples,
+    demand: new AttributeDemand(pool, tables),
+  };
+  const vector = encodeVector(queries[0] as Float32Array);
+  const search = (filter: Filter) =>
+    searchStore(searching, tables, store, makeQuery({ vector, filter }), never);
+  const strong: Filter = { type: "lt", key: "year", value: 5 };
+  for (let count = 0; count < 19; count++) await search(strong);
+  expect(await findAttributes("undeclared")).toEqual([]);
+  const before = await search(strong);
+  await vi.waitFor(async () => expect(await findAttributeIndexes(store.own_table)).toEqual({ year: true }), {
+    timeout: 60_000,
+    interval: 20,
+  });
+  expect(await findAttributes("undeclared")).toEqual([{ ...year, automatic: true }]);
+  expect(await search(strong)).toEqual(before);
+});
+
+describe("the demand for an attribute", () => {
+  const demand = new AttributeDemand(pool, tables);
+  const ask = async (id: string, key: string) => {
+    for (let count = 0; count < 20; count++) await demand.note(id, [{ key, type: "number" }]);
+    return (await findAttributes(id)).map((attribute) => attribute.key);
+  };
+  const makePlan = async (id: string, policy: string) => {
+    await pool.query("insert into vector_stores (id, index_policy) values ($1, $2)", [id, policy]);
+    await pool.query("insert into pgquiver_indexes (vector_store_id, due) values ($1, false)", [id]);
+  };
+
+  test("makes no more than four indexes, each once", async () => {
+    await makePlan("greedy", "auto");
+    for (const key of ["a", "a", "b", "c", "d"]) await ask("greedy", key);
+    expect(await ask("greedy", "e")).toEqual(["a", "b", "c", "d"]);
+  });
+
+  test("leaves what is declared as it is", async () => {
+    await makePlan("declared by a caller", "auto");
+    await declare("declared by a caller", [year]);
+    expect(await ask("declared by a caller", "year")).toEqual(["year"]);
+    expect(await ask("declared by a caller", "a")).toEqual(["year", "a"]);
+  });
+
+  test.each(["always", "never"])("changes nothing where the policy is %s", async (policy) => {
+    await makePlan(policy, policy);
+    expect(await ask(policy, "a")).toEqual([]);
+  });
+
+  test("survives a database that fails", async () => {
+    const failing = new AttributeDemand(pool, { ...tables, indexes: '"missing"' });
+    for (let count = 0; count < 25; count++) await failing.note("any", [year]);
+  });
+});
+
 test("rows with longer values than a B-tree holds are written and found", async () => {
   const { store, queries } = await makeSearchStore(database, "long", {
     rows: 50,
@@ -107,7 +187,7 @@ test("rows with longer values than a B-tree holds are written and found", async 
   const find = async (filter: Filter) => {
     const query = makeQuery({ vector: encodeVector(queries[0] as Float32Array), filter, resultsMax: 50 });
     const { rows } = await pool.query<{ id: string | null }>(
-      composeSearch(placeTables(database.tables, store), store, query, undefined),
+      composeSearch(placeTables(tables, store), store, query, undefined),
     );
     return rows.flatMap(({ id }) => id ?? []).toSorted();
   };

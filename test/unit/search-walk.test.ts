@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { countMatches, indexablePart, keysOf, type SampledValue } from "../../src/filters/share.ts";
-import { attributeIndexName } from "../../src/filters/attribute-index.ts";
+import { attributeIndexName, type Attribute } from "../../src/filters/attribute-index.ts";
 import { isIndexedByMetadata, type Filter } from "../../src/filters/sql.ts";
-import { planWalk } from "../../src/search/walk.ts";
+import { planFiltered } from "../../src/search/walk.ts";
 
 const ROWS = 1_000;
 const sample = (storeRows: number) => ({
@@ -20,6 +20,7 @@ const sample = (storeRows: number) => ({
   ]),
 });
 const lt = (value: number): Filter => ({ type: "lt", key: "place", value });
+const ne = (value: number): Filter => ({ type: "ne", key: "mixed", value });
 const eq = (key: string, value: number | boolean): Filter => ({ type: "eq", key, value });
 
 test.each<[string, Filter, number, number]>([
@@ -34,11 +35,11 @@ test.each<[string, Filter, number, number]>([
   ["collects few rows by their index", eq("place", 7), 100_000, 0],
   ["collects few rows and checks the rest", { type: "and", filters: [eq("place", 7), lt(900)] }, 100_000, 0],
 ])("%s", (_, filter, storeRows, visitsMax) => {
-  expect(planWalk(filter, sample(storeRows), 20)).toBe(visitsMax);
+  expect(planFiltered(filter, sample(storeRows), 20).visitsMax).toBe(visitsMax);
 });
 
 test("needs no rows to plan", () => {
-  expect(planWalk(lt(5), { ...sample(0), rows: 0, columns: new Map() }, 20)).toBe(0);
+  expect(planFiltered(lt(5), { ...sample(0), rows: 0, columns: new Map() }, 20).visitsMax).toBe(0);
 });
 
 test("collects by the index of an attribute, where it has one of the type", () => {
@@ -47,8 +48,28 @@ test("collects by the index of an attribute, where it has one of the type", () =
     ...sample(100_000),
     attributeIndexes: new Set([attributeIndexName("embeddings_1", { key: "place", type })]),
   });
-  expect(planWalk(filter, indexed("string"), 20)).toBe(20_000);
-  expect(planWalk(filter, indexed("number"), 20)).toBe(0);
+  expect(planFiltered(filter, indexed("string"), 20).visitsMax).toBe(20_000);
+  expect(planFiltered(filter, indexed("number"), 20)).toEqual({ visitsMax: 0, lacking: [] });
+});
+
+const place: Attribute = { key: "place", type: "number" };
+const gte = (value: number): Filter => ({ type: "gte", key: "place", value });
+
+test.each<[string, Filter, number, Attribute[]]>([
+  ["that is strong, in a large store", lt(3), 20_000, [place]],
+  ["that is weak", lt(500), 20_000, []],
+  ["in a small store", lt(3), 4_000, []],
+  [
+    "with two bounds",
+    { type: "and", filters: [gte(400), { type: "and", filters: [lt(403)] }] },
+    20_000,
+    [place],
+  ],
+  ["of which equality leaves few", { type: "and", filters: [eq("place", 3), lt(9)] }, 20_000, []],
+  ["of which another condition leaves few", { type: "and", filters: [lt(900), ne(3)] }, 20_000, []],
+  ["that need not be met", { type: "or", filters: [lt(3), ne(3)] }, 20_000, []],
+])("notes the attribute that lacks an index for a filter %s", (_, filter, storeRows, lacking) => {
+  expect(planFiltered(filter, sample(storeRows), 20).lacking).toEqual(lacking);
 });
 
 test.each<[Filter, number]>([

@@ -70,7 +70,7 @@ describe.each(protocols)("over $name", (protocol) => {
     const states = async () => (await get(id)).attribute_indexes as { state: string; bytes: number }[];
     const declared = await update(id, { indexed_attributes: attributes });
     expect(declared.attribute_indexes).toEqual(
-      attributes.map((attribute) => ({ ...attribute, state: "waiting", bytes: 0 })),
+      attributes.map((attribute) => ({ ...attribute, state: "waiting", bytes: 0, automatic: false })),
     );
     expect((await update(id, { policy: "always" })).attribute_indexes).toHaveLength(2);
     await vi.waitFor(
