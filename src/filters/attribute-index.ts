@@ -23,16 +23,11 @@ export interface AttributeIndex {
 
 /**
  * The name of an attribute's index. It follows from the table, the key and the type, so an index that a crash
- * has left behind is found by its name.
+ * has left behind is found by its name. It is short, because Postgres cuts names to 63 bytes: an own table's name
+ * has up to 41 and a number. Of two attributes with the same hash, one in four billion, only one is indexed.
  */
 export function attributeIndexName(table: string, { key, type }: Attribute): string {
-  const hash = createHash("sha256").update(`${type} ${key}`).digest("hex").slice(0, 12);
-  return `${attributePrefix(table)}${hash}`;
-}
-
-/** The prefix of the names of a table's attribute indexes. */
-export function attributePrefix(table: string): string {
-  return `${table}_attribute_`;
+  return `${table}_attr_${createHash("sha256").update(`${type} ${key}`).digest("hex").slice(0, 8)}`;
 }
 
 /** The indexed expression over the metadata column: the one that `compileFilter` compares for this key and type. */
@@ -57,5 +52,5 @@ export function attributeOf(comparison: Comparison): Attribute | undefined {
 export function selectAttributeIndexes(table: string): string {
   return `select coalesce(jsonb_agg(jsonb_build_object('name', relname, 'identifier', format('%I.%I', nspname, relname), 'valid', indisvalid, 'bytes', pg_relation_size(indexrelid)) order by relname), '[]')
     from pg_index join pg_class on pg_class.oid = indexrelid join pg_namespace on pg_namespace.oid = relnamespace
-    where indrelid = to_regclass(quote_ident(${table})) and starts_with(relname, ${table} || '${attributePrefix("")}')`;
+    where indrelid = to_regclass(quote_ident(${table})) and starts_with(relname, ${table} || '_attr_') and relname ~ '_[0-9a-f]{8}$'`;
 }

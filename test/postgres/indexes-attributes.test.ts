@@ -1,6 +1,7 @@
 // Declared attributes have a B-tree index in the store's own table, which filters by order use.
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { encodeVector } from "../../src/postgres/copy.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import { placeTables } from "../../src/postgres/tables.ts";
 import type { Attribute } from "../../src/filters/attribute-index.ts";
 import type { Filter } from "../../src/filters/sql.ts";
@@ -48,10 +49,13 @@ async function findAttributes(id: string): Promise<Attribute[]> {
 }
 
 /** The attribute indexes of a table, and whether they are valid. */
-async function findAttributeIndexes(table: string | null): Promise<Record<string, boolean>> {
+async function findAttributeIndexes(
+  table: string | null,
+  { pool }: Database = database,
+): Promise<Record<string, boolean>> {
   const { rows } = await pool.query<{ definition: string; valid: boolean }>(
     `select pg_get_indexdef(indexrelid) as definition, indisvalid as valid from pg_index
-     join pg_class on pg_class.oid = indexrelid where indrelid = to_regclass($1) and relname ~ '_attribute_' order by 1`,
+     join pg_class on pg_class.oid = indexrelid where indrelid = to_regclass($1) and relname ~ '_attr_' order by 1`,
     [table],
   );
   return Object.fromEntries(
@@ -78,7 +82,7 @@ test("filters by order collect rows by the indexes of attributes", async () => {
       undefined,
     );
     const { rows } = await pool.query<{ "QUERY PLAN": string }>(`explain (costs off) ${text}`, values);
-    return rows.filter((row) => /Scan.* on .*_attribute_|using .*_attribute_/.test(row["QUERY PLAN"])).length;
+    return rows.filter((row) => /Scan.* on .*_attr_|using .*_attr_/.test(row["QUERY PLAN"])).length;
   };
   const lt: Filter = { type: "lt", key: "year", value: 20 };
   expect(await indexesOf(lt)).toBe(0);
@@ -166,6 +170,38 @@ describe("the demand for an attribute", () => {
   });
 });
 
+test("tables with long names, and other people's indexes, are treated alike", async () => {
+  const names = { embeddings: `e${"x".repeat(60)}` };
+  await using other = await openTestDatabase(names);
+  await other.pool.query(
+    "insert into vector_stores (id, dimensions, index_policy) values ('long name', 3, 'always')",
+  );
+  await other.pool.query(
+    "insert into pgquiver_indexes (number, vector_store_id, attributes) overriding system value values (12345678, 'long name', $1)",
+    [JSON.stringify([year])],
+  );
+  await other.pool.query("select setval(pg_get_serial_sequence('pgquiver_indexes', 'number'), 12345678)");
+  const worker = startTestWorker(other);
+  const done = (attributes: Attribute[]) =>
+    vi.waitFor(
+      async () => {
+        const { rows } = await other.pool.query(
+          `select own_table, attributes, last_error, due from pgquiver_indexes`,
+        );
+        expect(rows).toMatchObject([{ attributes, last_error: null, due: false }]);
+        return rows[0].own_table as string;
+      },
+      { timeout: 60_000, interval: 20 },
+    );
+  const table = await done([year]);
+  expect(Object.values(await findAttributeIndexes(`"${table}"`, other))).toEqual([true]);
+  await other.pool.query(`create index "${table}_attr_mine" on "${table}" (content)`);
+  await other.pool.query("update pgquiver_indexes set attributes = '[]', due = true");
+  await done([]);
+  expect(Object.values(await findAttributeIndexes(`"${table}"`, other))).toEqual([true]);
+  expect(worker.errors).toEqual([]);
+});
+
 test("rows with longer values than a B-tree holds are written and found", async () => {
   const { store, queries } = await makeSearchStore(database, "long", {
     rows: 50,
@@ -214,7 +250,7 @@ test.runIf(database.kind === "postgres")("a build that was cut off is done again
   await declare("cut off", [year]);
   await untilDone("cut off");
   await pool.query(
-    "update pg_index set indisvalid = false where indexrelid = (select oid from pg_class where relname ~ ('^' || $1 || '_attribute_'))",
+    "update pg_index set indisvalid = false where indexrelid = (select oid from pg_class where relname ~ ('^' || $1 || '_attr_'))",
     [store.own_table],
   );
   expect(await findAttributeIndexes(store.own_table)).toEqual({ year: false });

@@ -49,7 +49,7 @@ test.runIf(database.kind === "postgres")(
     expect([tables.length, indexes.length]).toEqual([STORES.length, STORES.length]);
     expect(indexes.filter((name) => name.endsWith("(invalid)"))).toEqual([]);
     const { rows } = await database.pool.query(
-      "select indisvalid as valid from pg_index join pg_class on pg_class.oid = indexrelid where relname ~ '^embeddings_[0-9]+_attribute_'",
+      "select indisvalid as valid from pg_index join pg_class on pg_class.oid = indexrelid where relname ~ '^embeddings_[0-9]+_attr_'",
     );
     expect(rows).toEqual(STORES.map(() => ({ valid: true })));
   },
