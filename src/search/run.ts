@@ -3,7 +3,8 @@ import { keysOf } from "../filters/share.ts";
 import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
 import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
-import { cancellable, readTransaction } from "../postgres/transaction.ts";
+import { cancellable } from "../postgres/transaction.ts";
+import { queryWithSettings, type Settings } from "../postgres/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
 import { withinDeadline } from "./deadline.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
@@ -46,11 +47,6 @@ export interface Searching {
 }
 
 /**
- * Values of Postgres settings by name. Text goes into SQL unquoted, so text must never come from a caller.
- */
-export type Settings = Record<string, string | number>;
-
-/**
  * Searches a store. Returns min(resultsMax, matching rows) hits: when an index gives fewer, also for a hybrid
  * search's vector part, an exact search of all matching rows follows, or precedes where it costs less. If the
  * exact search times out, the index's hits are returned with `isComplete` false; without any hits the timeout
@@ -79,8 +75,7 @@ export async function searchStore(
       if (error !== timeout) throw error;
     }
   }
-  const tuned: Settings = query.efSearch === undefined ? {} : { "hnsw.ef_search": query.efSearch };
-  const rows = await run({ ...index, visitsMax: visitsMax === 0 ? undefined : visitsMax }, tuned);
+  const rows = await run({ ...index, visitsMax: visitsMax === 0 ? undefined : visitsMax }, {});
   if (typeof rows === "string") return rows;
   const hits = rows.map((row) => toHit(row, query));
   // In a hybrid search the keyword part may fill the results while the vector part found too few rows.
@@ -157,19 +152,11 @@ async function runStatement(
   settings: Settings,
   signal: AbortSignal,
 ): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
-  const query = async (client: pg.PoolClient) => (await client.query<FoundRow>(statement)).rows;
-  const entries = Object.entries(settings);
+  const isPlain = Object.keys(settings).length === 0;
   try {
-    const rows = await (entries.length === 0
-      ? cancellable(pool, signal, query)
-      : readTransaction(
-          pool,
-          async (client) => {
-            await client.query(entries.map(([name, value]) => `set local ${name} = ${value}`).join("; "));
-            return query(client);
-          },
-          signal,
-        ));
+    const { rows } = await cancellable(pool, signal, (client) =>
+      isPlain ? client.query<FoundRow>(statement) : queryWithSettings<FoundRow>(client, statement, settings),
+    );
     const [first] = rows;
     if (first === undefined) return "gone";
     if (first.has_expired) return "expired";

@@ -1,7 +1,8 @@
+import { hash } from "node:crypto";
 import type { Tables } from "../postgres/tables.ts";
 import { bind, compileFilter } from "../filters/sql.ts";
 import { selectMatching } from "./keywords.ts";
-import { selectNearest, type SearchIndex } from "./nearest.ts";
+import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts";
 import type { Fusion, SearchedStore, SearchQuery } from "./query.ts";
 
 /** A query config of node-postgres. */
@@ -52,12 +53,27 @@ export function composeSearch(
   const id = bind(values, store.id, "text");
   // A store's own table holds only its rows. Without a condition on the store id, the planner cannot prefer
   // the primary key over the HNSW index.
-  const conditions = store.own_table === null ? [`${tables.vectorStoreId} = ${id}`] : [];
+  // A search without a filter is prepared, which saves a third of the time that Postgres takes for it: its best
+  // plan is the same for all vectors. With a filter it is not: a generic plan, made without the filter's values,
+  // may choose the wrong index.
+  const isPrepared = filter === undefined && fusion === undefined && !isMixed;
+  // The planner does not look into the subquery. Knowing the store, it would expect fewer rows of a small one than
+  // the generic plan does, take that plan for dear, and plan each search, which takes 0.2 ms.
+  const same = isPrepared ? `(select ${id})` : id;
+  const conditions = store.own_table === null ? [`${tables.vectorStoreId} = ${same}`] : [];
   if (filter !== undefined) conditions.push(compileFilter(filter, tables.metadata, values));
   const comparable = isMixed
     ? [...conditions, `vector_dims(${tables.embedding}) = ${bind(values, store.dimensions, "int")}`]
     : conditions;
-  const rows = { condition: joinConditions(conditions), nearestCondition: joinConditions(comparable), index };
+  const rows = {
+    condition: joinConditions(conditions),
+    nearestCondition: joinConditions(comparable),
+    index,
+    scan: {
+      ...(query.efSearch !== undefined && { "hnsw.ef_search": query.efSearch }),
+      ...(index?.visitsMax !== undefined && { "hnsw.max_scan_tuples": index.visitsMax }),
+    },
+  };
   const hits =
     fusion === undefined
       ? selectByDistance(tables, query, rows, values)
@@ -69,17 +85,17 @@ export function composeSearch(
     bind(values, store.own_table, "text"),
     bind(values, store.index_precision, "text"),
   ];
-  const text = `with hits as materialized (${hits})
-    select (dimensions, embedding_model, language, own_table, index_precision) is not distinct from (${assumed.join(", ")}) as is_current,
+  const text = `select (dimensions, embedding_model, language, own_table, index_precision) is not distinct from (${assumed.join(", ")}) as is_current,
       coalesce(expires_at <= now(), false) as has_expired, hits.*,
-      (select filename from ${tables.files} as files where files.id = hits.file_id) as filename
-    from ${tables.vectorStores} as stores left join hits on true
+      case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
+    from ${tables.vectorStores} as stores left join (${hits}) hits on true
     where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
-  // Prepare only the statement whose text is the same for all stores: each prepared statement takes memory in
-  // its backend for the life of the connection. And a generic plan of a prepared statement might not use the
-  // HNSW index.
-  const isCommon = store.own_table === null && filter === undefined && fusion === undefined && !isMixed;
-  return isCommon ? { name: "search_exactly", text, values } : { text, values };
+  return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
+}
+
+/** A name that differs for different texts: that of a store's own table is in the text, and so are limits. */
+function nameStatement(text: string): string {
+  return `search_${hash("sha1", text)}`;
 }
 
 interface Rows {
@@ -88,6 +104,7 @@ interface Rows {
   /** SQL condition that rows must meet whose vectors are compared. */
   nearestCondition: string;
   index: SearchIndex | undefined;
+  scan: ScanSettings;
 }
 
 function joinConditions(conditions: readonly string[]): string {
@@ -98,7 +115,7 @@ function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values
   const columns = [tables.id, tables.content, tables.metadata, "file_id"];
   const vector = bind(values, query.vector, "vector");
   return `select ${hitColumns(tables)}, distance as value
-      from (${selectNearest(tables, columns, vector, { condition: rows.nearestCondition, index: rows.index, rowsMax: query.resultsMax }, values)}) nearest`;
+      from (${selectNearest(tables, columns, vector, { ...rows, condition: rows.nearestCondition, rowsMax: query.resultsMax }, values)}) nearest`;
 }
 
 /** Number of nearest rows that the vector part of a search needs. */
@@ -131,7 +148,7 @@ function selectByRank(
       tables,
       [tables.id],
       bind(values, vector, "vector"),
-      { condition: rows.nearestCondition, index: rows.index, rowsMax },
+      { ...rows, condition: rows.nearestCondition, rowsMax },
       values,
     );
     searches.push(`nearest as materialized (

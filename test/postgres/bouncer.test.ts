@@ -7,6 +7,8 @@ import { toServiceError } from "../../src/postgres/errors.ts";
 import { runExclusively } from "../../src/postgres/exclusive.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
+import { cancellable } from "../../src/postgres/transaction.ts";
+import { queryWithSettings } from "../../src/postgres/with-settings.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { hasBouncer, startBouncer } from "../support/bouncer.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
@@ -45,6 +47,30 @@ describe.runIf(native && hasBouncer)("behind PgBouncer in transaction mode", () 
       }),
     );
     expect(found).toEqual(Array.from({ length: 12 }, (_, index) => `${index}.txt`));
+  });
+
+  test("a search has its settings, and the next one on the same backend has not", async () => {
+    await using own = await openTestDatabase();
+    await using bouncer = await startBouncer(String(own.url));
+    await using database = await open(`${bouncer.url}?pgbouncer=true`);
+    // A backend that has not loaded pgvector does not know the setting.
+    const show = {
+      text: "select coalesce(current_setting('hnsw.ef_search', true), '') as value",
+      values: [],
+    };
+    const values = await Promise.all(
+      Array.from({ length: 40 }, (_, index) =>
+        cancellable(database.pool, AbortSignal.timeout(60_000), async (client) => {
+          const settings = { ...database.searchSettings, "hnsw.ef_search": 500 + index };
+          const { rows } = await (index % 2 === 0
+            ? queryWithSettings<{ value: string }>(client, show, settings)
+            : client.query<{ value: string }>(show));
+          return rows[0]?.value ?? "";
+        }),
+      ),
+    );
+    for (const [index, value] of values.entries())
+      expect(index % 2 === 0 ? [String(500 + index)] : ["", "40"]).toContain(value);
   });
 
   test("a schema of the URL must be the one that the role begins with", async () => {

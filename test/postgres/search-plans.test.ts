@@ -1,11 +1,12 @@
 // The planner must take a store's index whatever its size, from the moment it is built and however often it is asked.
+import pg from "pg";
 import { afterAll, expect, test } from "vitest";
-import { encodeVector } from "../../src/postgres/copy.ts";
+import { decodeVector, encodeVector } from "../../src/postgres/copy.ts";
 import { placeTables } from "../../src/postgres/tables.ts";
 import type { Precision } from "../../src/postgres/vector-index.ts";
 import type { Filter } from "../../src/filters/sql.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
-import { composeSearch } from "../../src/search/statement.ts";
+import { composeSearch, type Statement } from "../../src/search/statement.ts";
 import type { VectorStoreRow } from "../../src/storage/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { makeQuery, makeSearchStore } from "../support/search-store.ts";
@@ -16,22 +17,42 @@ afterAll(() => database.close());
 
 /** The indexes of the rows that a search as the service runs it uses, on a connection that has run it so many times. */
 async function findIndexes(store: VectorStoreRow, query: SearchQuery, runs = 0): Promise<string[]> {
-  const { own_table, index_precision, dimensions } = store;
-  const index =
-    own_table === null || index_precision === null || dimensions === null
-      ? undefined
-      : { precision: index_precision, dimensions };
-  const { text, values } = composeSearch(placeTables(tables, store), store, query, index);
+  const statement = compose(store, query);
   const client = await pool.connect();
   try {
-    for (let run = 0; run < runs; run++) await client.query({ text, values });
-    const { rows } = await client.query<{ "QUERY PLAN": string }>(`explain (costs off) ${text}`, values);
+    for (let run = 0; run < runs; run++) await client.query(statement);
+    const { rows } = await (runs === 0
+      ? client.query<Explained>(`explain (costs off) ${statement.text}`, statement.values)
+      : client.query<Explained>(
+          `explain (costs off) execute "${statement.name}" (${statement.values.map(toLiteral).join(", ")})`,
+        ));
     return rows.flatMap(
       (row) => /Index Scan (?:using|on) embeddings_(?:\d+_)?([a-z]+)/.exec(row["QUERY PLAN"])?.[1] ?? [],
     );
   } finally {
     client.release();
   }
+}
+
+function compose(store: VectorStoreRow, query: SearchQuery): Statement {
+  const { own_table, index_precision, dimensions } = store;
+  const index =
+    own_table === null || index_precision === null || dimensions === null
+      ? undefined
+      : { precision: index_precision, dimensions };
+  return composeSearch(placeTables(tables, store), store, query, index);
+}
+
+interface Explained {
+  "QUERY PLAN": string;
+}
+
+/** EXECUTE takes no parameters, and for EXPLAIN each value must be written out. */
+function toLiteral(value: unknown): string {
+  if (value === null) return "null";
+  return pg.escapeLiteral(
+    value instanceof Buffer ? `[${decodeVector(value).join(",")}]` : `${value as string}`,
+  );
 }
 
 const sizes: { rows: number; dimensions: number; precision: Precision }[] = [
@@ -56,6 +77,7 @@ test.each(sizes)(
       expect(await findIndexes(store, makeQuery({ vector, resultsMax }))).toEqual(["hnsw"]);
     }
     expect(await findIndexes(store, makeQuery({ vector }), 10)).toEqual(["hnsw"]);
+    expect(await findIndexes(store, makeQuery({ vector, efSearch: 40 }), 10)).toEqual(["hnsw"]);
     const fusion = { keywords: "text", language: "english", vectorWeight: 1, keywordsWeight: 1 };
     expect(await findIndexes(store, makeQuery({ vector, fusion }))).toEqual(["hnsw", "text", "text", "pkey"]);
   },
@@ -82,4 +104,29 @@ test("a store in the shared table is read through its key", async () => {
   await pool.query("analyze embeddings");
   const vector = encodeVector(queries[0] as Float32Array);
   expect(await findIndexes(store, makeQuery({ vector }), 10)).toEqual(["pkey"]);
+});
+
+test("a search without a filter is planned only a few times per connection", async () => {
+  const dimensions = 8;
+  const large = await makeSearchStore(database, "planned", { rows: 500, dimensions, precision: "float16" });
+  const small = await makeSearchStore(database, "planned small", { rows: 50, dimensions });
+  const vector = encodeVector(large.queries[0] as Float32Array);
+  const statements = [
+    compose(large.store, makeQuery({ vector })),
+    compose(large.store, makeQuery({ vector, efSearch: 50 })),
+    compose(small.store, makeQuery({ vector, resultsMax: 9 })),
+  ];
+  const client = await pool.connect();
+  try {
+    for (const statement of statements) {
+      for (let run = 0; run < 20; run++) await client.query(statement);
+      const { rows } = await client.query(
+        "select custom_plans::int as custom, generic_plans::int as generic from pg_prepared_statements where name = $1",
+        [statement.name],
+      );
+      expect(rows).toEqual([{ custom: 5, generic: 15 }]);
+    }
+  } finally {
+    client.release();
+  }
 });

@@ -1,6 +1,7 @@
 import { callbackify } from "node:util";
 import pg from "pg";
 import { exhausted } from "../errors.ts";
+import { PreparedClient } from "./prepared-client.ts";
 import type { ServerConfig, Servers } from "./servers.ts";
 import { SilenceWatch, type SilenceOptions, type WatchedClient } from "./silence.ts";
 import { registerVectorTypes } from "./vector-types.ts";
@@ -44,7 +45,7 @@ export class BoundedPool extends pg.Pool {
         await servers.verify(client, (client as WatchedClient).server);
         await registerVectorTypes(client);
       },
-      Client: watch.clientClass((config.Client ?? pg.Client) as typeof pg.Client),
+      Client: watch.clientClass((config.Client ?? PreparedClient) as typeof pg.Client),
     });
     this.#watch = watch;
     this.#servers = servers;

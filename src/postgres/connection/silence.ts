@@ -1,4 +1,5 @@
 import pg from "pg";
+import { QueryWithSettings } from "../with-settings.ts";
 import { isAway, isReadOnly } from "../errors.ts";
 import type { ServerConfig } from "./servers.ts";
 
@@ -225,9 +226,16 @@ interface Suspect {
   sentAt: number;
 }
 
-/** Reads `set local statement_timeout = <milliseconds>`; 0, which is no limit, as Infinity. */
+/**
+ * Reads the timeout of a `QueryWithSettings`, or of `set local statement_timeout = <milliseconds>`; 0, which is
+ * no limit, as Infinity.
+ */
 function readTimeout(query: unknown): number | undefined {
+  if (query instanceof QueryWithSettings) return toLimit(query.statementTimeoutMs);
   if (typeof query !== "string") return undefined;
-  const found = /^set local statement_timeout = (\d+)/.exec(query)?.[1];
-  return found === undefined ? undefined : Number(found) || Infinity;
+  return toLimit(/^set local statement_timeout = (\d+)/.exec(query)?.[1]);
+}
+
+function toLimit(timeout: string | number | undefined): number | undefined {
+  return timeout === undefined ? undefined : Number(timeout) || Infinity;
 }

@@ -5,6 +5,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
 import { messageOf } from "../../errors.ts";
+import { PreparedClient } from "../connection/prepared-client.ts";
 import { onConnect } from "../connection/vector-types.ts";
 import { Backend } from "./backend.ts";
 import { DISK_RESERVE_BYTES, FullDiskError, NEW_DATABASE_BYTES, readFreeBytes } from "./disk.ts";
@@ -61,6 +62,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Embedded> 
   });
   const backend = new Backend(pglite, { directory, diskReserveBytes });
   const pool = new pg.Pool({
+    Client: PreparedClient,
     stream: () => new PgliteSocket(backend, SEARCH_SETTINGS),
     // Set explicitly, because node-postgres otherwise reads PGHOST, PGUSER and the like from the environment.
     host: "embedded",
