@@ -26,6 +26,7 @@ import { openFile } from "./files/content.ts";
 import { findFile } from "./files/rows.ts";
 import { fileService } from "./files/service.ts";
 import { indexService } from "./indexes/service.ts";
+import { endPostponement } from "./indexes/plan.ts";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
 import { keepBatchesEncoded } from "./ingest/binary-batch.ts";
 import { ingestService } from "./ingest/service.ts";
@@ -76,7 +77,10 @@ type ApplicationConfig = Pick<
   | "indexes"
   | "search"
 > &
-  Pick<ServerOptions, "port">;
+  Pick<ServerOptions, "port"> & {
+    /** Polling interval of the index worker in milliseconds; default `INDEX_POLL_MS`. */
+    indexPollMs?: number | undefined;
+  };
 
 /**
  * Connects the services to a migrated database and an embedder, and starts the background work: the file
@@ -94,10 +98,10 @@ export async function createApplication(
   const buckets = new Buckets(config.files.bucketUrl);
   const draining = new AbortController();
   const pipeline = startPipeline(database, embedder, buckets, config.files.workers, log);
-  const indexWorker = config.indexes.isWorking ? startWorker(database, config.indexes, log) : undefined;
+  const indexWorker = config.indexes.isWorking ? startWorker(database, config, log) : undefined;
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const services = defineServices(
-    { database, embedder, buckets, metrics, draining: draining.signal, pipeline, indexWorker },
+    { database, embedder, buckets, metrics, draining: draining.signal, pipeline, indexWorker, log },
     config,
   );
   const health = createHealth({
@@ -162,16 +166,22 @@ interface Parts {
   pipeline: Pipeline;
   /** Undefined when INDEX_WORKER is off. */
   indexWorker: IndexWorker | undefined;
+  log: FastifyBaseLogger;
 }
 
 function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
-  const { database, embedder, buckets, metrics, draining, pipeline, indexWorker } = parts;
+  const { database, embedder, buckets, metrics, draining, pipeline, indexWorker, log } = parts;
   const wake = () => pipeline.wake();
   const { idleMs, memoryBytes } = config.ingest;
   const budget = new ByteBudget(memoryBytes);
   const ingest = ingestService(database, embedder, {
     budget,
     onCommitted: monitorIngest(metrics, budget),
+    // Without this, an index would wait for the worker's next poll, or for the end of a postponement.
+    onEnded: (storeId) =>
+      void endPostponement(database, storeId)
+        .catch((error: unknown) => log.warn({ err: error }, "An index will be built some seconds later"))
+        .finally(() => indexWorker?.wake()),
     // At most half of the pool's connections: atomic streams must not starve other calls.
     atomicStreamsMax: Math.max(1, Math.floor((database.pool.options.max ?? 1) / 2)),
     idleMs,
@@ -272,9 +282,10 @@ const INDEX_PATIENCE_MS = 600_000;
 
 function startWorker(
   database: Database,
-  { thresholdBytes, memoryBytes, workers, language }: Config["indexes"],
+  { indexes, indexPollMs = INDEX_POLL_MS }: ApplicationConfig,
   log: FastifyBaseLogger,
 ): IndexWorker {
+  const { thresholdBytes, memoryBytes, workers, language } = indexes;
   const options: IndexOptions = {
     // An index build blocks the embedded database, and so the whole process: there an index is built on
     // request only.
@@ -282,7 +293,7 @@ function startWorker(
     memoryBytes,
     workers,
     language,
-    pollMs: INDEX_POLL_MS,
+    pollMs: indexPollMs,
     quietMs: INDEX_QUIET_MS,
     patienceMs: INDEX_PATIENCE_MS,
   };

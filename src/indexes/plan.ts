@@ -1,6 +1,7 @@
 import { selectAttributeIndexes, type Attribute, type AttributeIndex } from "../filters/attribute-index.ts";
-import type { Queryable } from "../postgres/database.ts";
+import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
+import { transaction } from "../postgres/transaction.ts";
 import { defaultPrecision, type Precision } from "../postgres/vector-index.ts";
 
 /** Build parameters of a vector index. */
@@ -156,4 +157,18 @@ export function designOf(plan: Pick<Plan, "m" | "ef_construction" | "dimensions"
 /** Whether two designs are equal. */
 export function isSameDesign(a: Design, b: Design): boolean {
   return a.precision === b.precision && a.m === b.m && a.ef_construction === b.ef_construction;
+}
+
+/**
+ * Ends the postponement of a store whose bulk ingest has ended; the backoff of a failure remains. Not to be called in
+ * a transaction that has locked the store: the worker locks the plan first.
+ */
+export async function endPostponement({ pool, tables }: Database, storeId: string): Promise<void> {
+  // Without a condition on `retry_at`, so that the statement waits for a worker that is about to set it.
+  await transaction(pool, (client) =>
+    client.query(
+      `update ${tables.indexes} set retry_at = null where vector_store_id = $1 and due and attempts = 0`,
+      [storeId],
+    ),
+  );
 }

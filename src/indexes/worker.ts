@@ -181,7 +181,7 @@ async function work(context: WorkContext, number: string, options: IndexOptions)
     const step = nextStep(plan, options);
     progress.check(step, plan);
     if (step === undefined && (await settle(context, plan, options))) return;
-    if (step === "wait") return postpone(context, number, options);
+    if (step === "wait") return postpone(context, number, options, "ingest");
     if (step !== undefined) await take(step, context, plan, options);
   }
 }
@@ -311,17 +311,26 @@ async function drop({ database, pool, signal }: WorkContext, plan: Plan): Promis
   );
 }
 
-/** Postpones a store by `WAIT_POLLS` polling intervals: its locks are held, or a bulk ingest is running. */
+/**
+ * Postpones a store by `WAIT_POLLS` polling intervals: its locks are held, or a bulk ingest is
+ * running and has not ended since the plan was read.
+ */
 async function postpone(
   { database, pool, signal }: WorkContext,
   number: string,
   { pollMs }: IndexOptions,
+  reason: "locks" | "ingest",
 ): Promise<void> {
+  const { tables } = database;
+  const still =
+    reason === "locks"
+      ? "true"
+      : `exists (select from ${tables.ingests} as ingest where ingest.vector_store_id = plan.vector_store_id and state = 'open')`;
   await transaction(
     pool,
     (client) =>
       client.query(
-        `update ${database.tables.indexes} set retry_at = now() + $2 * interval '1 millisecond' where number = $1`,
+        `update ${tables.indexes} as plan set retry_at = now() + $2 * interval '1 millisecond' where number = $1 and ${still}`,
         [number, WAIT_POLLS * pollMs],
       ),
     signal,
@@ -342,7 +351,7 @@ async function fail(
   const { database, pool, signal } = context;
   const { tables } = database;
   if (signal.aborted) throw error;
-  if (isLockTimeout(error)) return postpone(context, number, options);
+  if (isLockTimeout(error)) return postpone(context, number, options, "locks");
   // A deletion locks this row, then cancels the worker's statement: wait for its commit, to see that the
   // store is gone.
   const plan = await cancellable(pool, signal, async (client) => {

@@ -48,6 +48,8 @@ export interface IngestOptions {
   budget: ByteBudget;
   /** Called with the number of rows written, after each commit. */
   onCommitted: (rows: number) => void;
+  /** Called with the store's id when an ingest is completed or aborted. */
+  onEnded: (storeId: string) => void;
   /**
    * Concurrent streams with `atomicity` stream, each of which holds a connection with an open transaction.
    */
@@ -108,6 +110,7 @@ export function ingestService(
       const ended = await transaction(pool, (client) =>
         endIngest(client, tables, { storeId, ingestId }, "aborted"),
       );
+      options.onEnded(storeId);
       return toSummary(ended ?? known);
     },
 
@@ -176,6 +179,7 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
         messageBytesMax: BigInt(options.messageBytesMax),
       });
       const ingest = isAtomic ? await ingestWhole(database, stream) : yield* ingestByGroup(database, stream);
+      if (ingest.state === "completed") options.onEnded(session.key.storeId);
       yield event("summary", toSummary(ingest));
     } finally {
       reader.close();

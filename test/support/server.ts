@@ -38,6 +38,8 @@ export interface TestServerOptions {
   /** Default: as in production, but without the index worker. */
   indexes?: Partial<Config["indexes"]>;
   /** Default: as in production. */
+  indexPollMs?: number;
+  /** Default: as in production. */
   search?: Partial<Config["search"]>;
   /** Default: as in production. */
   port?: PortOptions;
@@ -74,6 +76,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
         memoryBytes: INDEX_MEMORY_BYTES,
         ...options.indexes,
       },
+      indexPollMs: options.indexPollMs,
       search: { ...production.search, ...options.search },
       expiry: { ...production.expiry, sweepSeconds: 0 },
       files: { ...production.files, ...options.files },
