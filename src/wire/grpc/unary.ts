@@ -211,6 +211,10 @@ function readMessage(desc: DescMessage, body: Buffer, { check }: RequestLimits):
   return message;
 }
 
+/**
+ * Sends headers and message in one write. The trailers follow in a write of their own, 10 bytes: Node hands them to
+ * nghttp2 in a later turn of the event loop.
+ */
 function sendReply(stream: ServerHttp2Stream, headers: OutgoingHttpHeaders, reply: Uint8Array): void {
   if (stream.closed || stream.destroyed) return;
   const frame = Buffer.allocUnsafe(PREFIX_BYTES + reply.length);
