@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
@@ -20,7 +19,6 @@ import { diagnosticsService } from "./diagnostics/service.ts";
 import { describeIsolation, findIsolation } from "./documents/isolation.ts";
 import { createDocumentReader } from "./documents/reader.ts";
 import { embeddingService } from "./embeddings/service.ts";
-import { cancelled } from "./errors.ts";
 import { Buckets } from "./files/buckets.ts";
 import { openFile } from "./files/content.ts";
 import { findFile } from "./files/rows.ts";
@@ -39,25 +37,22 @@ import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/connection/pool.ts";
 import { withWaitBudget } from "./postgres/connection/wait-budget.ts";
 import { searchService } from "./search/service.ts";
+import { createShutdown, type Shutdown } from "./shutdown.ts";
 import { Pipeline, SMALL_WORKERS } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
 import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { vectorStoreService } from "./vector-stores/service.ts";
 import { defineService } from "./wire/call.ts";
 import { createHealth } from "./wire/grpc/health.ts";
-import { createMetrics, type Metrics } from "./wire/metrics.ts";
+import { createMetrics, type Metrics, type MetricValues, type ReadWhole } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
 import type { AdmitFor, Implementation, Service } from "./wire/service.ts";
 
-/** The server, built but not listening, and its shutdown. */
-export interface Application {
+/** The server, built but not listening, and its shutdown. The database stays open. */
+export interface Application extends Shutdown {
   server: FastifyInstance;
-  /**
-   * Graceful shutdown: reports NOT_SERVING, goes on for `delayMs` (default 0), so that load balancers notice,
-   * then refuses new connections, waits at most `graceMs` for calls in flight, cancels them and closes their
-   * connections. Returns within two seconds more, whatever hangs. The database stays open.
-   */
-  stop: (graceMs: number, delayMs?: number) => Promise<void>;
+  /** The metrics of this process. */
+  collectMetrics: () => Promise<MetricValues>;
 }
 
 /** Interval and timeout of the database's health check. */
@@ -91,8 +86,9 @@ export async function createApplication(
   provider: Embedder,
   config: ApplicationConfig,
   log: FastifyBaseLogger,
+  readWhole?: ReadWhole,
 ): Promise<Application> {
-  const metrics = createMetrics();
+  const metrics = createMetrics(readWhole);
   monitorDatabase(metrics, database);
   const embedder = monitorEmbedder(metrics, provider);
   const buckets = new Buckets(config.files.bucketUrl);
@@ -124,35 +120,9 @@ export async function createApplication(
     log,
     shutdownSignal: shutdown.signal,
   });
-  return {
-    server,
-    async stop(graceMs, delayMs = 0) {
-      health.drain();
-      const workEnded = Promise.all([indexWorker?.stop(), pipeline.stop(), sweeper.stop()]);
-      await delay(delayMs);
-      draining.abort();
-      const closed = server.close();
-      const deadline = setTimeout(() => {
-        shutdown.abort(cancelled());
-        server.server.closeAllConnections();
-      }, graceMs);
-      await atMost(graceMs + CUT_MS, Promise.all([closed, workEnded]));
-      clearTimeout(deadline);
-      await atMost(CUT_MS, buckets.close());
-      health.stop();
-    },
-  };
-}
-
-/** How long calls and work in the background may take to end once they were cut. */
-const CUT_MS = 1_000;
-
-/** Waits for `work`, but not longer: what hangs, such as a statement without an answer, must not keep a shutdown. */
-async function atMost(waitMs: number, work: Promise<unknown>): Promise<void> {
-  const waited = new AbortController();
-  const late = delay(waitMs, undefined, { signal: waited.signal }).catch(() => {});
-  await Promise.race([work, late]);
-  waited.abort();
+  const background = [pipeline, sweeper, ...(indexWorker === undefined ? [] : [indexWorker])];
+  const { stop, retire } = createShutdown({ server, health, background, buckets, draining, cut: shutdown });
+  return { server, stop, retire, collectMetrics: metrics.collect };
 }
 
 /** The parts that the services share. */
@@ -210,7 +180,10 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
       ...define(FileService, fileService(database, buckets, { bytesMax: config.files.bytesMax, idleMs })),
       admit,
     },
-    define(SearchService, searchService(database, embedder, config.search, createSearchQueue(parts))),
+    define(
+      SearchService,
+      searchService(database, embedder, config.search, createSearchQueue(parts, config.search.waitingMax)),
+    ),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
   ];
@@ -222,12 +195,12 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
  */
 const SEARCH_SHARE = 3 / 4;
 
-function createSearchQueue({ database, metrics }: Parts): FairQueue {
+function createSearchQueue({ database, metrics }: Parts, waitingMax: number): FairQueue {
   const connections = Math.max(1, Math.floor((database.pool.options.max ?? 1) * SEARCH_SHARE));
   const servers = 1 + (database.replicas?.states().length ?? 0);
   const queue = new FairQueue({
     permits: connections * servers,
-    waitingMax: limits.searches_waiting_max,
+    waitingMax,
     waitMsMax: limits.search_wait_ms_max,
     noun: "searches",
   });

@@ -1,5 +1,7 @@
+import { availableParallelism } from "node:os";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
+import { limits } from "./limits.ts";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
 import { findUrlFault, readServers } from "./postgres/connection/url.ts";
 
@@ -30,6 +32,18 @@ function word<const Word extends string>(words: readonly Word[], fallback: Word)
     return z.NEVER;
   });
 }
+
+const WORKERS_MAX = 64;
+/** Connections of the pool for each worker of `auto`: with fewer a slow call would block the worker's others. */
+const WORKER_CONNECTIONS = 2;
+
+const workers = optional.transform((value, context): number | "auto" => {
+  if (value?.toLowerCase() === "auto") return "auto";
+  const number = Number(value ?? 1);
+  if (Number.isInteger(number) && number >= 1 && number <= WORKERS_MAX) return number;
+  context.addIssue(`expected auto or an integer from 1 to ${WORKERS_MAX}, but got "${value}"`);
+  return z.NEVER;
+});
 
 /** A table or column name that `quoteTables` accepts. */
 const identifier = optional.transform((value, context) => {
@@ -88,6 +102,7 @@ export const variables = z.object({
   DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),
   SERVER_API_KEY: list,
   OPENAI_API_KEY: list,
+  WORKERS: workers,
   HOST: optional,
   PORT: integer(8000, 0, 65_535),
   TLS_CERT_FILE: optional,
@@ -167,6 +182,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
   }
   const apiKeys = [...new Set([...settings.SERVER_API_KEY, ...settings.OPENAI_API_KEY])];
   return {
+    workers: readWorkers(settings),
     listen: { ...readAddress(settings.HOST, apiKeys.length > 0), port: settings.PORT, tls },
     apiKeys,
     corsOrigins: readOrigins(settings.CORS_ORIGINS, apiKeys),
@@ -196,6 +212,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
       exactTimeoutMs:
         Math.min(settings.SEARCH_EXACT_TIMEOUT_SECONDS, settings.DATABASE_STATEMENT_TIMEOUT_SECONDS) * 1000,
       timeoutMs: settings.SEARCH_TIMEOUT_SECONDS * 1000,
+      waitingMax: limits.searches_waiting_max as number,
       textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,
     },
     shutdown: {
@@ -231,12 +248,24 @@ function readGiven(environment: Record<string, string | undefined>): Given {
 /** The parsed values of the variables. */
 type Settings = z.infer<typeof variables>;
 
+/**
+ * The number of processes that serve. `isRefused`: more were asked for than the embedded database takes, which
+ * belongs to one process.
+ */
+function readWorkers(settings: Settings): { count: number; isRefused: boolean } {
+  const { WORKERS: asked, DATABASE_POOL_MAX: poolMax } = settings;
+  if (settings.DATABASE_URL === undefined) return { count: 1, isRefused: asked !== 1 };
+  const cores = () => Math.min(availableParallelism(), Math.floor(poolMax / WORKER_CONNECTIONS));
+  return { count: asked === "auto" ? Math.max(1, cores()) : asked, isRefused: false };
+}
+
 function readDatabase(settings: Settings) {
   return {
     url: settings.DATABASE_URL,
     directUrl: settings.DATABASE_DIRECT_URL,
     directory: settings.DATA_DIRECTORY,
     poolMax: settings.DATABASE_POOL_MAX,
+    processes: 1,
     statementTimeoutMs: settings.DATABASE_STATEMENT_TIMEOUT_SECONDS * 1000,
     replicaUrls: settings.DATABASE_REPLICA_URLS,
     replicaLagMaxMs: settings.DATABASE_REPLICA_LAG_SECONDS * 1000,

@@ -10,6 +10,15 @@ export function onSignal(action: (signal: NodeJS.Signals) => void): void {
   obey = action;
 }
 
+/**
+ * Sets the handler of SIGHUP, which otherwise ends the process. On a terminal it still does: there the signal says that
+ * the terminal was closed.
+ */
+export function onReload(action: () => void): void {
+  if (process.stdout.isTTY) process.on("SIGHUP", () => obey("SIGHUP"));
+  else process.on("SIGHUP", action);
+}
+
 /** A signal repeated within this time is ignored as a duplicate. */
 const COPY_MS = 1_000;
 

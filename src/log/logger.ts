@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { pino, type Logger } from "pino";
 import { serializeError } from "./error.ts";
 import { openOutput, type LogOutput } from "./output.ts";
@@ -11,12 +12,18 @@ export interface LogOptions {
    * JSON.
    */
   format: "auto" | "json" | "text";
+  /** Number of the worker that the process is; undefined: it is none. */
+  worker?: number | undefined;
 }
 
 /** Creates the logger of the process. Default output: standard output. */
-export function createLogger({ level, format }: LogOptions, output: LogOutput = openOutput()): Logger {
+export function createLogger(
+  { level, format, worker }: LogOptions,
+  output: LogOutput = openOutput(),
+): Logger {
   const isText = format === "text" || (format === "auto" && process.stdout.isTTY);
   const text: LogOutput = { write: (line) => output.write(formatText(line, terminalStyle)) };
   const serializers = { err: (error: unknown) => serializeError(error) };
-  return pino({ level, serializers }, isText ? text : output);
+  const base = { pid: process.pid, hostname: hostname(), ...(worker === undefined ? {} : { worker }) };
+  return pino({ level, serializers, base }, isText ? text : output);
 }

@@ -18,6 +18,7 @@ export function monitorBlockers(metrics: Metrics, pool: pg.Pool): void {
     "pgquiver_oldest_transaction_age_seconds",
     "Age of the oldest transaction, open or prepared, that holds vacuum and index builds back; 0: none. Without pg_read_all_stats: of this role's.",
     async () => ageOfOldest(await blockers()),
+    { across: "first" },
   );
   metrics.addGauge(
     "pgquiver_vacuum_blocker_transactions",
@@ -26,7 +27,7 @@ export function monitorBlockers(metrics: Metrics, pool: pg.Pool): void {
       Object.fromEntries(
         (await blockers()).filter(isOld).map((one) => [nameBlocker(one), one.transactions ?? 0]),
       ),
-    "blocker",
+    { label: "blocker", across: "first" },
   );
 }
 

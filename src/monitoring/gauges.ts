@@ -24,7 +24,7 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
     "pgquiver_database_connections",
     "Connections of the pool to Postgres, by what they do.",
     () => ({ busy: pool.totalCount - pool.idleCount, idle: pool.idleCount }),
-    "state",
+    { label: "state" },
   );
   metrics.addGauge(
     "pgquiver_database_waiting",
@@ -42,37 +42,43 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
         () => 1,
         () => 0,
       ),
+    { across: "min" },
   );
   metrics.addGauge(
     "pgquiver_vector_stores",
     "Stores, by the state of their index.",
     async () => ({ ...INDEX_STATES, ...(await totals()).stores }),
-    "index_state",
+    { label: "index_state", across: "first" },
   );
   metrics.addGauge(
     "pgquiver_embeddings",
     "Embeddings in all stores.",
     async () => (await totals()).embeddings,
+    { across: "first" },
   );
   metrics.addGauge(
     "pgquiver_usage_bytes",
     "Bytes of text in all stores.",
     async () => (await totals()).usageBytes,
+    { across: "first" },
   );
   metrics.addGauge(
     "pgquiver_files_in_progress",
     "Files of stores that are still to be processed.",
     async () => (await totals()).filesInProgress,
+    { across: "first" },
   );
   metrics.addGauge(
     "pgquiver_index_builds",
     "Builds of vector indexes under way in the database.",
     async () => (await totals()).indexBuilds,
+    { across: "first" },
   );
   metrics.addGauge(
     "pgquiver_index_build_progress",
     "Progress, 0 to 1, of the index build that is least far; absent when no build is running.",
     async () => (await totals()).indexProgress,
+    { across: "first" },
   );
   monitorBlockers(metrics, pool);
   if (replicas !== undefined) monitorReplicas(metrics, replicas);
@@ -87,7 +93,7 @@ function monitorReplicas(metrics: Metrics, replicas: NonNullable<Database["repli
       const used = states.filter(({ problem }) => problem === undefined).length;
       return { used, unused: states.length - used };
     },
-    "state",
+    { label: "state", across: "first" },
   );
   metrics.addGauge(
     "pgquiver_replica_lag_seconds",
@@ -96,7 +102,7 @@ function monitorReplicas(metrics: Metrics, replicas: NonNullable<Database["repli
       Object.fromEntries(
         replicas.states().flatMap(({ lagMs }, place) => (lagMs === undefined ? [] : [[place, lagMs / 1000]])),
       ),
-    "replica",
+    { label: "replica", across: "max" },
   );
 }
 

@@ -1,7 +1,15 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import {
+  collectDefaultMetrics,
+  Counter,
+  Gauge,
+  Histogram,
+  Registry,
+  type MetricObjectWithValues,
+  type MetricValue,
+} from "prom-client";
 
 /**
  * Observes calls: called at the beginning of a call; the returned function is called at the end, with the
@@ -11,6 +19,18 @@ export type ObserveCall = (method: DescMethod, protocol: string) => (durationMs:
 
 /** The value of a gauge, or its values by the value of a label; undefined: unknown. */
 export type Reading = number | Record<string, number> | undefined;
+
+/**
+ * How the readings of several workers are combined: `sum` of what each has; `first`: what the database says is the same
+ * for all; `min`, `max`: the worst of them.
+ */
+export type Across = "sum" | "first" | "min" | "max";
+
+/** The values of metrics, to be sent to another process. */
+export type MetricValues = MetricObjectWithValues<MetricValue<string>>[];
+
+/** Returns the metrics of all workers in Prometheus' text format; undefined: this process has to speak for itself. */
+export type ReadWhole = () => Promise<string | undefined>;
 
 /** The metrics of a service, in Prometheus' data model. */
 export interface Metrics {
@@ -26,8 +46,15 @@ export interface Metrics {
    * Adds a gauge that is read at every scrape. If `read` fails or returns undefined, that scrape has no
    * value. Readings by label require the label's name; its values must be few, because each is a time series.
    */
-  addGauge(name: string, help: string, read: () => Reading | Promise<Reading>, label?: string): void;
-  /** All metrics in Prometheus' text format. */
+  addGauge(
+    name: string,
+    help: string,
+    read: () => Reading | Promise<Reading>,
+    options?: { label?: string; across?: Across },
+  ): void;
+  /** The metrics of this process. */
+  collect: () => Promise<MetricValues>;
+  /** All metrics of the service in Prometheus' text format. */
   expose(): Promise<string>;
 }
 
@@ -54,8 +81,11 @@ function processRegistry(): Registry {
   return ofProcess;
 }
 
-/** Creates the metrics of a service, those of calls included. */
-export function createMetrics(): Metrics {
+/**
+ * Creates the metrics of a service, those of calls included. `readWhole` is given where the service has several
+ * workers.
+ */
+export function createMetrics(readWhole: ReadWhole = async () => undefined): Metrics {
   const registry = new Registry();
   const registers = [registry];
   return {
@@ -68,11 +98,12 @@ export function createMetrics(): Metrics {
       const histogram = new Histogram({ name, help, registers, buckets: DURATION_BUCKETS });
       return (durationMs) => histogram.observe(durationMs / 1000);
     },
-    addGauge(name, help, read, label) {
+    addGauge(name, help, read, { label, across = "sum" } = {}) {
       new Gauge({
         name,
         help,
         registers,
+        aggregator: across,
         labelNames: label === undefined ? [] : [label],
         async collect() {
           const reading = await attempt(read);
@@ -83,7 +114,13 @@ export function createMetrics(): Metrics {
         },
       });
     },
-    expose: async () => (await Promise.all([registry.metrics(), processRegistry().metrics()])).join("\n"),
+    collect: async () =>
+      (
+        await Promise.all([registry.getMetricsAsJSON(), processRegistry().getMetricsAsJSON()])
+      ).flat() as MetricValues,
+    expose: async () =>
+      (await readWhole()) ??
+      (await Promise.all([registry.metrics(), processRegistry().metrics()])).join("\n"),
   };
 }
 

@@ -8,7 +8,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
-import type { Socket } from "node:net";
+import { Server as NetServer, type Socket } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { Slots } from "../api/slots.ts";
 import { boundAddresses } from "./addresses.ts";
@@ -81,6 +81,15 @@ export interface PortOptions {
   abuseWindowMs?: number;
 }
 
+/** A server of a port. */
+export interface PortServer extends Server {
+  /**
+   * Takes no new connections, and makes clients leave: HTTP/2 sessions get GOAWAY, HTTP/1.1 connections end with
+   * their next response. Idle ones stay until `close`, because a request that is on its way would be lost.
+   */
+  retire: () => void;
+}
+
 /** Serves an HTTP/2 stream and returns true; or returns false, and the request handler serves the stream. */
 export type ServeStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
 
@@ -149,7 +158,7 @@ export function createPortServer(
   handler: RequestListener,
   options: PortOptions = {},
   serveStream: ServeStream = declineStream,
-): Server {
+): PortServer {
   const bounds = { ...portDefaults, ...options };
   const server = createServer(http1Options(bounds), handler);
   const route = serveBoth(server, "connection", bounds, serveStream);
@@ -161,7 +170,7 @@ export function createPortServer(
   onClose(server, () => {
     for (const socket of undecided) socket.destroy();
   });
-  return server;
+  return server as PortServer;
 }
 
 /** Like `createPortServer`, with TLS: the protocol is negotiated by ALPN. */
@@ -169,7 +178,7 @@ export function createTlsPortServer(
   handler: RequestListener,
   options: PortOptions & SecureContextOptions,
   serveStream: ServeStream = declineStream,
-): Server {
+): PortServer {
   const bounds = { ...portDefaults, ...options };
   const server = createHttpsServer(
     {
@@ -182,7 +191,7 @@ export function createTlsPortServer(
   );
   const route = serveBoth(server, "secureConnection", bounds, serveStream);
   server.on("secureConnection", (socket) => route(socket, socket.alpnProtocol === "h2"));
-  return server;
+  return server as Server as PortServer;
 }
 
 const declineStream: ServeStream = () => false;
@@ -236,8 +245,10 @@ function serveBoth(
   server.removeAllListeners(event);
   server.maxConnections = bounds.connectionsMax;
   boundAddresses(server, bounds.connectionsPerAddressMax, penalties);
+  // Node's cluster would otherwise offer a connection that no worker takes to the workers again and again.
+  (server as Server & { dropMaxConnection: boolean }).dropMaxConnection = true;
   endStalled(server, bounds);
-  closeAged(server, event, bounds.connectionAgeMaxMs);
+  const ageAll = closeAged(server, event, bounds.connectionAgeMaxMs);
 
   const sockets = new Set<Socket>();
   server.on("connection", (socket) => {
@@ -247,14 +258,21 @@ function serveBoth(
   server.closeAllConnections = () => {
     for (const socket of sockets) socket.destroy();
   };
+  let isClosed = false;
+  (server as PortServer).retire = () => {
+    ageAll();
+    NetServer.prototype.close.call(server);
+    http2.close();
+  };
   onClose(server, () => {
+    isClosed = true;
     http2.close();
     // Disables keep-alive during the shutdown: a connection closes as soon as its current request has ended.
     server.keepAliveTimeout = 1;
     server.keepAliveTimeoutBuffer = 0;
   });
   return (socket, isHttp2) => {
-    if (!server.listening) {
+    if (isClosed) {
       socket.destroy();
     } else if (isHttp2) {
       // Like Node's http2 server: no half-open TCP, so the socket closes when the client has closed its side.
@@ -291,14 +309,19 @@ function jitter(ms: number): number {
   return ms * (0.9 + 0.2 * Math.random());
 }
 
-/** Sends `Connection: close` with an HTTP/1.1 response on a connection older than `ageMaxMs`. */
-function closeAged(server: Server, event: "connection" | "secureConnection", ageMaxMs: number): void {
+/**
+ * Sends `Connection: close` with an HTTP/1.1 response on a connection older than `ageMaxMs`. Returns a function that
+ * makes all connections count as older.
+ */
+function closeAged(server: Server, event: "connection" | "secureConnection", ageMaxMs: number): () => void {
+  let isOver = false;
   const endsAtMs = new WeakMap<Socket, number>();
   server.on(event, (socket: Socket) => endsAtMs.set(socket, performance.now() + jitter(ageMaxMs)));
   server.prependListener("request", ({ socket, httpVersionMajor }, response) => {
-    if (httpVersionMajor === 1 && performance.now() > (endsAtMs.get(socket) ?? Infinity))
-      response.shouldKeepAlive = false;
+    const isAged = isOver || performance.now() > (endsAtMs.get(socket) ?? Infinity);
+    if (httpVersionMajor === 1 && isAged) response.shouldKeepAlive = false;
   });
+  return () => (isOver = true);
 }
 
 function onClose(server: Server, act: () => void): void {

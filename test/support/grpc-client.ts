@@ -1,5 +1,11 @@
 import { join } from "node:path";
-import { Client as GrpcClient, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import {
+  Client as GrpcClient,
+  credentials,
+  Metadata,
+  type ClientOptions,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import { fromJSON, loadSync, type MessageTypeDefinition, type ServiceDefinition } from "@grpc/proto-loader";
 import {
   callError,
@@ -19,14 +25,14 @@ export interface RawGrpcClient extends Client {
 }
 
 interface RawGrpcProtocol extends Protocol {
-  connect(server: { url: string; address: string }): RawGrpcClient;
+  connect(server: { url: string; address: string }, options?: ClientOptions): RawGrpcClient;
 }
 
 /** gRPC by the most common library: grpc-js with protobufjs, which share no code with Connect. */
 export const grpcByGrpcJs: RawGrpcProtocol = {
   name: "gRPC by grpc-js",
-  connect({ address }) {
-    const client = new GrpcClient(address, credentials.createInsecure());
+  connect({ address }, options) {
+    const client = new GrpcClient(address, credentials.createInsecure(), options);
     return {
       call: (rpc, json = {}, options = {}) =>
         unary(client, rpc, requestOf(rpc, toPlainRequest(findMethod(rpc), json, forms)), options),

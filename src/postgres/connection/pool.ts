@@ -32,6 +32,8 @@ export interface DatabaseOptions {
    * one.
    */
   poolMax: number;
+  /** Processes that share these connections; default 1. Each has at least two. */
+  processes?: number;
   /**
    * Timeout for establishing a connection and for checking one out of the pool; the URL's `pool_timeout` or
    * `connect_timeout` has precedence, the larger of both.
@@ -130,7 +132,10 @@ function readUrl(
     return value;
   };
   const schema = take("schema") ?? options.schema;
-  const poolMax = Number(take("connection_limit")) || options.poolMax;
+  const poolMax = shareConnections(
+    Number(take("connection_limit")) || options.poolMax,
+    options.processes ?? 1,
+  );
   const timeoutsSeconds = [take("pool_timeout"), take("connect_timeout")].map((value) => Number(value) || 0);
   const ownTimeoutMs = Math.max(...timeoutsSeconds) * 1000;
   const connectTimeoutMs = ownTimeoutMs || options.connectTimeoutMs;
@@ -168,6 +173,13 @@ function readUrl(
       ...(isBouncer ? { Client: UnnamedClient } : {}),
     },
   };
+}
+
+/** Connections that a process needs at least where several share the pool: one that is slow must not block all. */
+const SHARE_MIN = 2;
+
+function shareConnections(poolMax: number, processes: number): number {
+  return processes === 1 ? poolMax : Math.max(SHARE_MIN, Math.floor(poolMax / processes));
 }
 
 /**

@@ -7,7 +7,10 @@ import { cancellable } from "../transaction.ts";
 import { WalClock } from "./wal-clock.ts";
 
 /** How to connect to the replicas, and when they are healthy. */
-export interface ReplicaOptions extends Pick<DatabaseOptions, "tables" | "poolMax" | "statementTimeoutMs"> {
+export interface ReplicaOptions extends Pick<
+  DatabaseOptions,
+  "tables" | "poolMax" | "processes" | "statementTimeoutMs"
+> {
   /** Postgres URLs, in the form of `DatabaseOptions.url`. */
   urls: readonly string[];
   /** Maximum replication lag in milliseconds; a replica further behind is not used. */

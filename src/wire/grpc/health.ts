@@ -40,6 +40,8 @@ export interface Health {
    * Begins the shutdown: the status is NOT_SERVING from now on, so that load balancers send no new requests.
    */
   drain(): void;
+  /** Ends all Watch streams with the status as it is: another process goes on serving, so that clients watch there. */
+  leave(): void;
   /** Calls `drain` and ends all Watch streams. */
   stop(): void;
 }
@@ -102,6 +104,10 @@ export function createHealth(options: HealthOptions): Health {
       return state.draining;
     },
     drain,
+    leave() {
+      state.stopped = true;
+      wakeWatchers(state);
+    },
     stop() {
       state.stopped = true;
       drain();

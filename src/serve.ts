@@ -1,0 +1,108 @@
+import type { FastifyInstance } from "fastify";
+import type { Logger } from "pino";
+import { createApplication } from "./application.ts";
+import { describeStart } from "./banner.ts";
+import type { Config } from "./config.ts";
+import { messageOf } from "./errors.ts";
+import type { Embedder } from "./models/embedder.ts";
+import { createLexicalEmbedder } from "./models/lexical.ts";
+import { createOpenAIEmbedder } from "./models/openai.ts";
+import { migrate } from "./postgres/migrations/migrate.ts";
+import { openConfigured } from "./postgres/connection/open.ts";
+import { untilReached } from "./postgres/connection/reach.ts";
+import { findRemedy } from "./postgres/remedy.ts";
+import type { Report } from "./workers/messages.ts";
+import type { Link } from "./workers/link.ts";
+import { shareOut } from "./workers/share.ts";
+import type { MetricValues } from "./wire/metrics.ts";
+
+/** How long closing the database may take. */
+const CLOSE_MS = 1_000;
+
+/** The service of this process, built but not listening. */
+export interface Service {
+  /** Starts listening. Returns what the start is to be reported with. */
+  listen: () => Promise<Report>;
+  /** Drains the server, first for `delayMs` with the port open, and closes the database. */
+  stop: (graceMs: number, delayMs: number) => Promise<void>;
+  /** The same while another worker has taken over: no connection and no request is refused. */
+  retire: (graceMs: number) => Promise<void>;
+  collectMetrics: () => Promise<MetricValues>;
+}
+
+/** Opens the database, prepares its tables, and builds the service: the whole of it, or the share of a worker. */
+export async function buildService(config: Config, log: Logger, link: Link | undefined): Promise<Service> {
+  const share = shareOut(config, link?.number ?? 1);
+  const report = (message: string) => log.info(message);
+  const database = await openConfigured(share.database, report);
+  const warn = (message: string) => log.warn(message);
+  const start = () => migrate(database, report);
+  await untilReached(database, config.databaseWaitMs, start, warn).catch((error: unknown) => {
+    const remedy = findRemedy(error);
+    const message = `Cannot use ${database.description}: ${messageOf(error)}`;
+    throw new Error(remedy === undefined ? message : `${message}. ${remedy}`, { cause: error });
+  });
+  const embedder = createEmbedder(share);
+  const application = await createApplication(database, embedder, share, log, link?.readWhole);
+  database.replicas?.watch(({ description, problem }) => {
+    if (problem === undefined) log.info(`Replica: searches use ${description}`);
+    else log.warn(`Replica: searches do not use ${description}: it ${problem}`);
+  });
+  return {
+    async listen() {
+      const address = await listen(application.server, config);
+      return { table: describeStart({ address, database, embedder, config }), advice: advise(config) };
+    },
+    async stop(graceMs, delayMs) {
+      await application.stop(graceMs, delayMs);
+      await database.close(CLOSE_MS);
+    },
+    async retire(graceMs) {
+      await application.retire(graceMs);
+      await database.close(CLOSE_MS);
+    },
+    collectMetrics: application.collectMetrics,
+  };
+}
+
+function createEmbedder({ embedding }: Pick<Config, "embedding">): Embedder {
+  return embedding === undefined ? createLexicalEmbedder() : createOpenAIEmbedder(embedding);
+}
+
+/** Starts listening. Returns the address as a URL, or the first of several. */
+async function listen(server: FastifyInstance, { listen: { host, port, tls } }: Config): Promise<string> {
+  // Fastify names the address http: even if the server from `serverFactory` uses TLS.
+  const name = (address: string) => (tls === undefined ? address : address.replace(/^http:/, "https:"));
+  const listenTextResolver = (address: string) =>
+    `Listening on ${name(address)} for gRPC, gRPC-Web, Connect and OpenAI's REST`;
+  try {
+    return name(await server.listen({ host, port, listenTextResolver }));
+  } catch (error) {
+    throw new Error(`Cannot listen on HOST ${host}, PORT ${port}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Minimum length of an API key without a warning: 16 random hexadecimal digits have 64 bits of entropy. */
+const KEY_CHARS_MIN = 16;
+
+/** Warnings about settings that are not fit for production. */
+function advise(config: Config): string[] {
+  return [
+    ...(config.database.url === undefined
+      ? ["For production set DATABASE_URL to a Postgres with pgvector."]
+      : []),
+    ...(config.workers.isRefused
+      ? ["WORKERS is ignored: the embedded database belongs to one process."]
+      : []),
+    ...(config.embedding === undefined
+      ? ["For search by meaning set EMBEDDING__BASE_URL and EMBEDDING__MODEL."]
+      : []),
+    ...(config.apiKeys.length === 0
+      ? ["Without a key the service listens on loopback only: set SERVER_API_KEY to open it."]
+      : []),
+    ...(config.apiKeys.some((key) => key.length < KEY_CHARS_MIN)
+      ? [`SERVER_API_KEY: a key of fewer than ${KEY_CHARS_MIN} characters can be guessed.`]
+      : []),
+    ...(config.listen.isRestricted ? ["HOST is ignored until SERVER_API_KEY is set."] : []),
+  ];
+}
