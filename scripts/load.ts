@@ -1,13 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { createDatabase } from "../bench/support/database.ts";
-import { encodeMessage, sendIngest } from "../bench/support/ingest.ts";
 import { createPoints } from "../bench/support/points.ts";
 import { startReport, type Columns } from "../bench/support/report.ts";
 import { toBase64 } from "../bench/support/searches.ts";
 import { startServer, type BenchServer } from "../bench/support/server.ts";
 import { makeStore } from "../bench/support/store.ts";
 import { measureCallers, type Call, type Experience } from "./load/callers.ts";
+import { ingest, post, searches, send } from "./load/work.ts";
 
 const USAGE = `Measures what callers get: 1 to 1,000 connections, 90 % searches and 10 % inserts; then searches beside bulk work.
 
@@ -19,11 +19,9 @@ The database is made as for the benchmarks: see bench/README.md. All run on this
 const DIMENSIONS = 384;
 const CONNECTIONS = [1, 8, 64, 256, 1_000];
 const INSERTS = 0.1;
-const QUERIES = 1_000;
 /** Callers of the second part, whose p99 beside bulk work should stay within three times that without. */
 const CALLERS = 4;
 const FILES = 500;
-const BATCH_ROWS = 200;
 /** The number of an inserted row, far from those of the store and the queries. */
 const FIRST_INSERT = 10_000_000;
 
@@ -35,7 +33,7 @@ async function main(): Promise<void> {
   await using server = await startServer(database.url);
   const report = startReport("load", database.version);
   await makeStore(server, { id: "store", points, rows, precision: "float16" });
-  const search = searches("store", rows);
+  const search = searches(points, "store", rows);
 
   const levels: Experience[] = [];
   for (const connections of CONNECTIONS) {
@@ -47,7 +45,13 @@ async function main(): Promise<void> {
   const alone = await measureCallers(server, "nothing else", CALLERS, delay(seconds * 1000), search);
   const beside = [
     alone,
-    await measureCallers(server, "an ingest at full speed", CALLERS, ingest(server, seconds), search),
+    await measureCallers(
+      server,
+      "an ingest at full speed",
+      CALLERS,
+      ingest(server, points, seconds).then(sayRows),
+      search,
+    ),
     await measureCallers(server, `a batch of ${FILES} files`, CALLERS, attachFiles(server), search),
   ];
   report.add(`Searches of ${CALLERS} callers beside`, beside, {
@@ -55,6 +59,10 @@ async function main(): Promise<void> {
     "p99, times alone": ({ searchP99Ms }) => (searchP99Ms / alone.searchP99Ms).toFixed(1),
   });
   report.finish();
+}
+
+function sayRows(perSecond: number): void {
+  process.stderr.write(`${perSecond} rows/s were ingested beside the searches\n`);
 }
 
 const columns: Columns<Experience> = {
@@ -67,18 +75,6 @@ const columns: Columns<Experience> = {
   "RSS MiB": ({ peakMiB }) => String(peakMiB),
 };
 
-function searches(store: string, rows: number): () => Call {
-  const bodies = Array.from({ length: QUERIES }, (_, index) =>
-    Buffer.from(JSON.stringify({ embedding: toBase64(points.at(rows + index)), max_num_results: 10 })),
-  );
-  let calls = 0;
-  return () => ({
-    kind: "search",
-    path: `/v1/vector_stores/${store}/search`,
-    body: bodies[calls++ % QUERIES] as Buffer,
-  });
-}
-
 function mixed(search: () => Call): () => Call {
   let calls = 0;
   return () => {
@@ -87,25 +83,6 @@ function mixed(search: () => Call): () => Call {
     const body = Buffer.from(JSON.stringify({ content: `inserted ${calls}`, embedding }));
     return { kind: "insert", path: "/v1/vector_stores/store/embeddings", body };
   };
-}
-
-/** Loads rows into another store, over gRPC and as fast as the service takes them. */
-async function ingest(server: BenchServer, seconds: number): Promise<void> {
-  await post(server, "/v1/vector_stores", { id: "bulk" });
-  await post(server, "/v1/vector_stores/bulk/index", { policy: "never" });
-  const rows = Array.from({ length: BATCH_ROWS }, (_, row) => ({
-    content: `bulk ${row}`,
-    embedding: Array.from(points.at(row)),
-  }));
-  const endAt = performance.now() + seconds * 1000;
-  function* batches(): Generator<Buffer> {
-    for (let seq = 1n; performance.now() < endAt; seq++)
-      yield encodeMessage({ case: "batch", value: { seq, rows } });
-  }
-  const { rowsWritten } = await sendIngest(server, { vectorStoreId: "bulk" }, batches());
-  process.stderr.write(
-    `${Math.round(Number(rowsWritten) / seconds)} rows/s were ingested beside the searches\n`,
-  );
 }
 
 /** Uploads files and attaches them in one batch; resolves when all are completed. */
@@ -125,24 +102,6 @@ async function attachFiles(server: BenchServer): Promise<void> {
     batch = await send(server, `${path}/${String(batch["id"])}`);
   }
   if (batch["status"] !== "completed") throw new Error(`The batch of files is ${String(batch["status"])}.`);
-}
-
-async function post(server: BenchServer, path: string, body: object): Promise<Record<string, unknown>> {
-  if (body instanceof FormData) return send(server, path, { method: "POST", body });
-  const headers = { "content-type": "application/json" };
-  return send(server, path, { method: "POST", body: JSON.stringify(body), headers });
-}
-
-async function send(
-  server: BenchServer,
-  path: string,
-  init: { method?: string; body?: string | FormData; headers?: Record<string, string> } = {},
-): Promise<Record<string, unknown>> {
-  const headers = { ...init.headers, authorization: `Bearer ${server.key}` };
-  const reply = await fetch(`http://${server.address}${path}`, { ...init, headers });
-  const json = (await reply.json()) as Record<string, unknown>;
-  if (!reply.ok) throw new Error(`${path}: ${reply.status} ${JSON.stringify(json)}`);
-  return json;
 }
 
 function readOptions(): { seconds: number; rows: number } {

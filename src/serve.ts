@@ -94,6 +94,11 @@ function advise(config: Config): string[] {
     ...(config.workers.isRefused
       ? ["WORKERS is ignored: the embedded database belongs to one process."]
       : []),
+    ...(config.workers.count * 2 > config.database.poolMax && config.workers.count > 1
+      ? [
+          `DATABASE_POOL_MAX is exceeded: each of ${config.workers.count} workers has at least two connections.`,
+        ]
+      : []),
     ...(config.embedding === undefined
       ? ["For search by meaning set EMBEDDING__BASE_URL and EMBEDDING__MODEL."]
       : []),

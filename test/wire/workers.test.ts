@@ -1,11 +1,13 @@
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { Agent, request, type IncomingMessage } from "node:http";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { connect } from "node:tls";
 import { beforeAll, describe, expect, inject, onTestFinished, test } from "vitest";
+import { certificate, renewedCertificate } from "../support/certificate.ts";
 import { protocols } from "../support/clients.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
@@ -232,6 +234,52 @@ describe.runIf(inject("template").kind === "postgres")("two workers", () => {
     expect(await inFlight).toMatchObject({ status: 200 });
     await expect.poll(() => pids.filter(isAlive), PATIENCE).toEqual([]);
     expect((await other.send("GET", `/v1/vector_stores/${service.store}`)).status).toBe(200);
+  });
+
+  test("are killed by a signal during the start, which ends it with 0", async () => {
+    const { said, child, ended, messages, output } = start({
+      DATABASE_URL: `postgresql://127.0.0.1:${await freePort()}/vectors`,
+      WORKERS: "2",
+    });
+    await said(/^Cannot reach/);
+    const worker = Number(
+      /"pid":(\d+)/.exec(output.find((line) => line.includes("Cannot reach")) ?? "")?.[1],
+    );
+    expect(isAlive(worker)).toBe(true);
+    child.kill("SIGTERM");
+    expect(await ended).toMatchObject({ code: 0, errors: "" });
+    expect(messages.at(-1)).toBe("SIGTERM during the start: ending");
+    expect(isAlive(worker)).toBe(false);
+  });
+
+  test("get a renewed certificate", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+    onTestFinished(() => rm(directory, { recursive: true, force: true }));
+    const files = { TLS_CERT_FILE: join(directory, "cert.pem"), TLS_KEY_FILE: join(directory, "key.pem") };
+    const write = async ({ cert, key }: typeof certificate) => {
+      await writeFile(files.TLS_CERT_FILE, cert);
+      await writeFile(files.TLS_KEY_FILE, key);
+    };
+    await write(certificate);
+    const { said, messages } = start({ DATABASE_URL: databaseUrl, PORT: "0", WORKERS: "2", ...files });
+    await said(/^Ready$/);
+    const port = Number(/:(\d+) for/.exec(await said(/^Listening on https:/))?.[1]);
+    const names = async () => {
+      const seen = new Set<unknown>();
+      for (let connection = 0; connection < 6; connection++) {
+        const socket = connect({ host: "127.0.0.1", port, rejectUnauthorized: false });
+        await once(socket, "secureConnect");
+        seen.add(socket.getPeerCertificate().subject.CN);
+        socket.destroy();
+      }
+      return [...seen];
+    };
+    expect(await names()).toEqual(["localhost"]);
+    await write(renewedCertificate);
+    const renewals = () =>
+      messages.filter((message) => message.startsWith("TLS: the renewed certificate is")).length;
+    await expect.poll(renewals, PATIENCE).toBeGreaterThanOrEqual(2);
+    await expect.poll(names, PATIENCE).toEqual(["renewed"]);
   });
 
   test("end with the reason when they cannot start", async () => {
