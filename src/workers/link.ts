@@ -50,7 +50,12 @@ export function openLink({ retire, orphaned }: Orders): Link | undefined {
   process.on("message", (message: ToWorker) => {
     if (message.kind === "retire") retire();
     else if (message.kind === "scraped") scrapes.get(message.id)?.(message.text);
-    else void collect?.().then((metrics) => tell({ kind: "metrics", id: message.id, metrics }));
+    else
+      void collect?.().then(
+        (metrics) => tell({ kind: "metrics", id: message.id, metrics }),
+        // The supervisor waits for a while, and then takes the counters of the last time.
+        () => {},
+      );
   });
   process.once("disconnect", orphaned);
   // Sent to a whole process group, it is the supervisor's to obey.

@@ -2,10 +2,14 @@ import cluster, { type Worker } from "node:cluster";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import type { MetricValues } from "../wire/metrics.ts";
+import { forwardLines } from "./lines.ts";
 import { WORKER_NUMBER, type FromWorker, type Report, type ToWorker } from "./messages.ts";
 
 /** How long a worker may take to tell its metrics; the totals of the database alone may take 2 s. */
 const COLLECT_MS = 4_000;
+
+/** How long the last lines of a worker are waited for, whose output a process of its own may hold open. */
+const LAST_WORDS_MS = 500;
 
 /** One process of a service with several. */
 export class Member {
@@ -29,6 +33,10 @@ export class Member {
     this.number = number;
     this.#worker = cluster.fork({ [WORKER_NUMBER]: String(number), WORKERS: String(count) });
     const lost = closeUntaken(this.#worker);
+    const { process: child } = this.#worker;
+    if (child.stdout !== null) forwardLines(child.stdout, process.stdout);
+    if (child.stderr !== null) forwardLines(child.stderr, process.stderr);
+    const said = once(child, "close");
     const { promise: ready, resolve, reject } = Promise.withResolvers<Report>();
     this.ready = ready;
     ready.catch(() => {});
@@ -37,13 +45,19 @@ export class Member {
       if (message.kind === "ready") resolve(message);
       else if (message.kind === "failed") this.reason = message.reason;
       else if (message.kind === "scrape")
-        void onScrape().then((text) => this.#tell({ kind: "scraped", id: message.id, text }));
+        void onScrape().then(
+          (text) => this.#tell({ kind: "scraped", id: message.id, text }),
+          // The worker waits for a while, and then answers with its own metrics.
+          () => {},
+        );
       else {
         this.metrics = message.metrics;
         if (message.kind === "metrics") this.#asked.get(message.id)?.();
       }
     });
-    this.ended = once(this.#worker, "exit").then(([code, signal]: unknown[]) => {
+    this.ended = once(this.#worker, "exit").then(async ([code, signal]: unknown[]) => {
+      // What it said last comes before what is said of its end.
+      await Promise.race([said, delay(LAST_WORDS_MS, undefined, { ref: false })]);
       this.hasEnded = true;
       lost();
       const how = (signal ?? code) as number | string;

@@ -44,6 +44,9 @@ export class Supervisor {
     this.#log = log;
     // By default kernel and processes would race for connections, and most long-lived ones end up in one process.
     cluster.schedulingPolicy = cluster.SCHED_RR;
+    // A worker finds out by itself what a terminal can show.
+    cluster.setupPrimary({ silent: process.stdout.isTTY !== true });
+    process.stdout.on("error", () => {});
   }
 
   /** The pids of the workers that serve, by number. */

@@ -1,6 +1,9 @@
+import { once } from "node:events";
 import { availableParallelism } from "node:os";
+import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { readConfig } from "../../src/config.ts";
+import { forwardLines } from "../../src/workers/lines.ts";
 import { shareOut } from "../../src/workers/share.ts";
 
 const DATABASE_URL = "postgresql://localhost/vectors";
@@ -61,4 +64,22 @@ test("one process has what is configured, even less than a share may be", () => 
     INGEST_MEMORY_BYTES: String(MIB),
   });
   expect(shareOut(config, 1)).toEqual({ ...config, port: {} });
+});
+
+test("lines of workers stay whole, however they arrive", async () => {
+  const [one, two] = [new PassThrough(), new PassThrough()];
+  const log = new PassThrough({ highWaterMark: 4 });
+  for (const from of [one, two]) forwardLines(from, log);
+  const both = Promise.all([one, two].map((from) => once(from, "end")));
+  one.write("1a\n1");
+  two.write("2a");
+  one.write("b\n");
+  two.end("\n2\u00fc\n2c");
+  one.end("1c\n");
+  let text = "";
+  log.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+  await both;
+  log.end();
+  await once(log, "end");
+  expect(text.match(/.+/g)?.toSorted()).toEqual(["1a", "1b", "1c", "2a", "2c", "2\u00fc"]);
 });

@@ -221,7 +221,9 @@ describe.runIf(inject("template").kind === "postgres")("two workers", () => {
     provider.always({ until });
     const port = String(await freePort());
     const embedding = { EMBEDDING__BASE_URL: provider.url, EMBEDDING__MODEL: "test-embedding" };
-    const service = await serve({ PORT: port, ...embedding });
+    // The start of the other service may take as long as the default.
+    const grace = { SHUTDOWN_GRACE_SECONDS: "3600" };
+    const service = await serve({ PORT: port, ...embedding, ...grace });
     const inFlight = service.send("POST", `/v1/vector_stores/${service.store}/embeddings`, {
       content: "one",
     });
@@ -249,7 +251,7 @@ describe.runIf(inject("template").kind === "postgres")("two workers", () => {
     child.kill("SIGTERM");
     expect(await ended).toMatchObject({ code: 0, errors: "" });
     expect(messages.at(-1)).toBe("SIGTERM during the start: ending");
-    expect(isAlive(worker)).toBe(false);
+    await expect.poll(() => isAlive(worker), PATIENCE).toBe(false);
   });
 
   test("get a renewed certificate", async () => {
