@@ -109,7 +109,8 @@ export class Sender implements Disposable {
 
   #open(): ClientHttp2Session {
     if (this.#session === undefined || this.#session.closed || this.#session.destroyed) {
-      this.#session = connectHttp2(`http://${this.#address}`);
+      // Node counts what is left unsent of a refused upload to this limit of the client, and never subtracts it.
+      this.#session = connectHttp2(`http://${this.#address}`, { maxSessionMemory: 10_000 });
       // Its streams fail with the same error.
       this.#session.on("error", () => {});
       // Node's client answers to GOAWAY by itself: streams that were accepted go on.
