@@ -5,7 +5,8 @@ import { createEmbeddingsBatch, TABLES } from "./support/litellm-pgvector.ts";
 import { createRandom, makeTexts, makeVectors } from "./support/random.ts";
 import { startReport, type Columns } from "./support/report.ts";
 import { compare, type Contender } from "./support/rounds.ts";
-import { startServer } from "./support/server.ts";
+import { startServer, type BenchServer } from "./support/server.ts";
+import { createStore, deleteStore } from "./support/store.ts";
 
 const REQUEST_ROWS = 100;
 const DIMENSIONS = 1536;
@@ -29,7 +30,6 @@ async function main(): Promise<void> {
   using grpc = connectGrpc(server);
   const own = database.openPool();
   const litellm = await createLitellmTables(database);
-  await rest.post("/v1/vector_stores", toJson({ id: STORE }));
   const report = startReport("batch", database.version);
 
   const batches = makeBatches();
@@ -42,22 +42,22 @@ async function main(): Promise<void> {
   const contenders: Contender[] = [
     {
       name: "litellm-pgvector's SQL (floor)",
-      ...emptied(litellm),
+      ...inEmptyTable(litellm),
       call: (index) => createEmbeddingsBatch(litellm, STORE, pick(json, index)),
     },
     {
       name: "REST, vectors as numbers",
-      ...emptied(own),
+      ...inNewStore(server, own),
       call: (index) => rest.post(path, pick(json, index)),
     },
     {
       name: "REST, vectors in base64",
-      ...emptied(own),
+      ...inNewStore(server, own),
       call: (index) => rest.post(path, pick(base64, index)),
     },
     {
       name: "gRPC",
-      ...emptied(own),
+      ...inNewStore(server, own),
       call: (index) => grpc.send("EmbeddingService/BatchCreateEmbeddings", pick(messages, index)),
     },
   ];
@@ -90,18 +90,36 @@ async function createLitellmTables(database: BenchDatabase): Promise<pg.Pool> {
   return pool;
 }
 
-/** Empties the table before each round, and verifies afterwards that every row was stored. */
-function emptied(pool: pg.Pool): Required<Pick<Contender, "prepare" | "verify">> {
+type Round = Required<Pick<Contender, "prepare" | "verify">>;
+
+/** Empties litellm-pgvector's table before each round, and verifies afterwards that every row was stored. */
+function inEmptyTable(pool: pg.Pool): Round {
   return {
     async prepare() {
       await pool.query("truncate embeddings");
     },
+    verify: (calls) => checkRows(pool, calls),
+  };
+}
+
+/** Makes the store of a round through the API, and deletes it after every row was found in it. */
+function inNewStore(server: BenchServer, pool: pg.Pool): Round {
+  return {
+    async prepare() {
+      await createStore(server, STORE);
+      await pool.query("vacuum embeddings");
+    },
     async verify(calls) {
-      const { rows } = await pool.query<{ count: string }>("select count(*) from embeddings");
-      if (Number(rows[0]?.count) !== calls * REQUEST_ROWS)
-        throw new Error(`There are ${rows[0]?.count} rows after ${calls} requests.`);
+      await checkRows(pool, calls);
+      await deleteStore(server, STORE);
     },
   };
+}
+
+async function checkRows(pool: pg.Pool, calls: number): Promise<void> {
+  const { rows } = await pool.query<{ count: string }>("select count(*) from embeddings");
+  if (Number(rows[0]?.count) !== calls * REQUEST_ROWS)
+    throw new Error(`There are ${rows[0]?.count} rows after ${calls} requests.`);
 }
 
 function makeBatches(): Row[][] {

@@ -2,16 +2,18 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { request, type IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
-import pg from "pg";
+import type pg from "pg";
 import { WriteMode } from "../gen/pgquiver/v1/ingest_pb.ts";
 
 import { CopyEncoder, copyRows } from "../src/postgres/copy.ts";
-import { createDatabase, execute } from "./support/database.ts";
+import { meterCpu, type CpuMeter, type CpuShares } from "./support/cpu-meter.ts";
+import { createDatabase } from "./support/database.ts";
 import { encodeMessage, sendIngest } from "./support/ingest.ts";
 import { createRandom, makeTexts } from "./support/random.ts";
 import { startReport, type Columns } from "./support/report.ts";
-import { compare, type Contender, type Result } from "./support/rounds.ts";
+import { compare, type Contender } from "./support/rounds.ts";
 import { startServer, type BenchServer } from "./support/server.ts";
+import { createStore, deleteStore } from "./support/store.ts";
 
 const ROUNDS = 5;
 const WORDS = 40;
@@ -28,12 +30,18 @@ interface Load {
   ndjson: Buffer;
 }
 
+/** What every contender works with. */
+interface Bench {
+  server: BenchServer;
+  pool: pg.Pool;
+  meter: CpuMeter;
+}
+
 async function main(): Promise<void> {
   await using database = await createDatabase();
   await using server = await startServer(database.url);
   const report = startReport("ingest", database.version);
-  const pool = new pg.Pool({ connectionString: database.url, max: 4 });
-  for (const id of STORES) await execute(database.url, `insert into vector_stores (id) values ('${id}')`);
+  const pool = database.openPool();
 
   const loads = [
     { dimensions: 1536, rows: 6_000, isFull: true },
@@ -42,53 +50,45 @@ async function main(): Promise<void> {
   ];
   for (const { dimensions, rows, isFull } of loads) {
     const load = build(rows, dimensions);
-    const contenders = [
-      floor(pool, load),
-      stream(server, pool, load, "gRPC, 100 rows a message", { messages: load.messages.hundreds }),
-      ...(isFull
-        ? [
-            stream(server, pool, load, "gRPC, 1 row a message", { messages: load.messages.ones }),
-            stream(server, pool, load, "gRPC, upsert into an empty store", {
-              messages: load.messages.hundreds,
-              mode: WriteMode.UPSERT,
-            }),
-            upload(server, pool, load),
-          ]
-        : []),
-    ];
-    const plan = { rounds: ROUNDS, calls: 1, concurrency: 1, cpuMs: server.cpuMs };
-    report.add(
-      `${dimensions} dimensions, ${rows} rows, one stream`,
-      await compare(contenders, plan),
-      columns(rows),
-    );
-    if (!isFull) continue;
-    for (const concurrency of [2, 4]) {
-      const pair = [
-        floor(pool, load),
-        stream(server, pool, load, "gRPC, 100 rows a message", { messages: load.messages.hundreds }),
+    const { hundreds, ones } = load.messages;
+    for (const concurrency of isFull ? [1, 2, 4] : [1]) {
+      const bench = { server, pool, meter: meterCpu(pool, server) };
+      const contenders = [
+        floor(bench, load),
+        stream(bench, load, "gRPC, 100 rows a message", { messages: hundreds }),
       ];
-      const results = await compare(pair, {
-        rounds: ROUNDS,
-        calls: concurrency,
-        concurrency,
-        cpuMs: server.cpuMs,
-      });
-      report.add(`${dimensions} dimensions, ${concurrency} streams of ${rows} rows`, results, columns(rows));
+      if (isFull && concurrency === 1) {
+        contenders.push(
+          stream(bench, load, "gRPC, 1 row a message", { messages: ones }),
+          stream(bench, load, "gRPC, upsert into an empty store", {
+            messages: hundreds,
+            mode: WriteMode.UPSERT,
+          }),
+          upload(bench, load),
+        );
+      }
+      const plan = { rounds: ROUNDS, calls: concurrency, concurrency, cpuMs: server.cpuMs };
+      report.add(
+        `${dimensions} dimensions, streams of ${rows} rows, ${concurrency} at a time`,
+        await compare(contenders, plan),
+        columns(rows * concurrency, bench.meter),
+      );
     }
   }
   const peak = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, "utf8"))?.[1];
   process.stderr.write(`\npeak memory of the server: ${Math.round(Number(peak) / 1024)} MiB\n`);
   report.finish();
-  await pool.end();
 }
 
-function columns(rows: number): Columns {
-  const perTenThousand = ({ cpuMsPerCall }: Result) => (cpuMsPerCall / rows) * 10;
+function columns(rows: number, meter: CpuMeter): Columns {
+  const perRow = (name: string, part: keyof CpuShares) =>
+    ((meter.median(name)[part] * 1000) / rows).toFixed(0);
   return {
-    "rows/s": ({ callsPerSecond }) => (callsPerSecond * rows).toFixed(0),
+    "rows/s": ({ callsPerSecond, concurrency }) => ((callsPerSecond * rows) / concurrency).toFixed(0),
     "of the floor": ({ ratio }) => ratio.toFixed(2),
-    "server CPU s per 10,000 rows": (result) => perTenThousand(result).toFixed(2),
+    "CPU us a row: client": ({ name }) => perRow(name, "client"),
+    service: ({ name }) => perRow(name, "service"),
+    Postgres: ({ name }) => perRow(name, "postgres"),
   };
 }
 
@@ -134,29 +134,37 @@ function build(rows: number, dimensions: number): Load {
   };
 }
 
-function emptyFirst(pool: pg.Pool): () => Promise<void> {
-  return async () => {
-    await pool.query("truncate embeddings");
-    await pool.query(`update vector_stores set usage_bytes = 0, dimensions = null, file_counts = default`);
-    await pool.query("checkpoint");
-  };
-}
-
-function countAfter(pool: pg.Pool, load: Load): (calls: number) => Promise<void> {
-  return async (calls) => {
-    const { rows } = await pool.query<{ count: string }>("select count(*) from embeddings");
-    if (Number(rows[0]?.count) !== calls * load.rows) throw new Error(`${rows[0]?.count} rows were stored.`);
+/**
+ * Makes the stores of a round through the API, and deletes them afterwards. The space of deleted rows is freed by
+ * VACUUM, so that every round begins with an empty table.
+ */
+function inNewStores({ server, pool, meter }: Bench, load: Load, name: string) {
+  return {
+    async prepare() {
+      for (const id of STORES) await createStore(server, id);
+      await pool.query("vacuum embeddings");
+      await pool.query("checkpoint");
+      await meter.start();
+    },
+    async verify(calls: number) {
+      await meter.stop(name);
+      const { rows } = await pool.query<{ count: string }>("select count(*) from embeddings");
+      if (Number(rows[0]?.count) !== calls * load.rows)
+        throw new Error(`${rows[0]?.count} rows were stored.`);
+      for (const id of STORES) await deleteStore(server, id);
+    },
   };
 }
 
 /** The floor: pre-encoded rows sent by pg-copy-streams, one transaction per 1,000 rows. */
-function floor(pool: pg.Pool, load: Load): Contender {
+function floor(bench: Bench, load: Load): Contender {
   const statement = `copy embeddings (${COLUMNS.join(", ")}) from stdin (format binary)`;
+  const name = "floor: binary COPY of ready rows";
   return {
-    name: "floor: binary COPY of ready rows",
-    prepare: emptyFirst(pool),
+    name,
+    ...inNewStores(bench, load, name),
     async call(index) {
-      const client = await pool.connect();
+      const client = await bench.pool.connect();
       try {
         for (const segment of load.segments[index % STORES.length] as Buffer[][]) {
           await client.query("begin");
@@ -167,42 +175,40 @@ function floor(pool: pg.Pool, load: Load): Contender {
         client.release();
       }
     },
-    verify: countAfter(pool, load),
   };
 }
 
 /** Ingest over gRPC: pre-encoded messages sent by grpc-js. */
 function stream(
-  server: BenchServer,
-  pool: pg.Pool,
+  bench: Bench,
   load: Load,
   name: string,
   { messages, mode = WriteMode.INSERT }: { messages: readonly Buffer[]; mode?: WriteMode },
 ): Contender {
   return {
     name,
-    prepare: emptyFirst(pool),
+    ...inNewStores(bench, load, name),
     async call(index) {
       const vectorStoreId = STORES[index % STORES.length] as string;
-      const summary = await sendIngest(server, { vectorStoreId, mode }, messages);
+      const summary = await sendIngest(bench.server, { vectorStoreId, mode }, messages);
       if (summary.rowsWritten !== BigInt(load.rows))
         throw new Error(`${summary.rowsWritten} rows were written.`);
     },
-    verify: countAfter(pool, load),
   };
 }
 
 /** NDJSON over HTTP/1.1, vectors in base64. */
-function upload(server: BenchServer, pool: pg.Pool, load: Load): Contender {
+function upload(bench: Bench, load: Load): Contender {
+  const name = "NDJSON over HTTP, base64 vectors";
   return {
-    name: "NDJSON over HTTP, base64 vectors",
-    prepare: emptyFirst(pool),
+    name,
+    ...inNewStores(bench, load, name),
     async call(index) {
       const store = STORES[index % STORES.length] as string;
-      const call = request(`http://${server.address}/v1/vector_stores/${store}/embeddings/ingest`, {
+      const call = request(`http://${bench.server.address}/v1/vector_stores/${store}/embeddings/ingest`, {
         method: "PUT",
         headers: {
-          authorization: `Bearer ${server.key}`,
+          authorization: `Bearer ${bench.server.key}`,
           "content-type": "application/x-ndjson",
           "content-length": load.ndjson.length,
         },
@@ -212,7 +218,6 @@ function upload(server: BenchServer, pool: pg.Pool, load: Load): Contender {
       const answer = await text(reply);
       if (reply.statusCode !== 200) throw new Error(answer);
     },
-    verify: countAfter(pool, load),
   };
 }
 

@@ -1,3 +1,5 @@
+import { interruption } from "./interruption.ts";
+
 /** One of the compared ways to do the same work. */
 export interface Contender {
   name: string;
@@ -103,16 +105,8 @@ async function runRound(contender: Contender, { calls, concurrency, ...plan }: P
   };
 }
 
-/** Aborts on Ctrl-C: the run then throws, so that disposal stops the servers and databases it has started. */
-const interruption = onInterrupt();
-
-function onInterrupt(): AbortSignal {
-  const controller = new AbortController();
-  process.once("SIGINT", () => controller.abort(new Error("Interrupted.")));
-  return controller.signal;
-}
-
-function median(values: number[]): number {
+/** The median. */
+export function median(values: number[]): number {
   return quantile(values, 0.5);
 }
 

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { interruption } from "./interruption.ts";
 
 /** The service in a child process; disposing stops it. */
 export interface BenchServer extends AsyncDisposable {
@@ -19,6 +20,9 @@ export interface BenchServer extends AsyncDisposable {
 
 /** Unit of the times in /proc: USER_HZ is 100 on every architecture that Node supports. */
 const TICK_MS = 10;
+
+/** How long the service may take to stop before it is killed. */
+const STOP_MS = 10_000;
 
 /**
  * Starts `src/main.ts` on a free port with production settings: an API key, and log level info. `settings`
@@ -42,6 +46,11 @@ export async function startServer(
     stdio: ["ignore", "pipe", "inherit"],
   });
   const exited = once(child, "exit");
+  const stop = () => child.kill("SIGTERM");
+  const kill = () => child.kill("SIGKILL");
+  // Calls in flight then fail, so that a run which waits for one of them throws.
+  interruption.addEventListener("abort", stop);
+  process.once("exit", kill);
   const address = await Promise.race([
     readAddress(child.stdout),
     exited.then(() => Promise.reject(new Error("The server ended while it was starting."))),
@@ -53,8 +62,12 @@ export async function startServer(
     pid: child.pid as number,
     cpuMs: () => readCpuMs(child.pid as number),
     async [Symbol.asyncDispose]() {
-      child.kill("SIGTERM");
+      stop();
+      const late = setTimeout(kill, STOP_MS);
       await exited;
+      clearTimeout(late);
+      interruption.removeEventListener("abort", stop);
+      process.off("exit", kill);
     },
   };
 }
@@ -75,7 +88,7 @@ async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
  * Reads utime and stime, fields 14 and 15 of proc_pid_stat(5). Field 2, in parentheses, may contain spaces,
  * so the line is split after the last parenthesis.
  */
-function readCpuMs(pid: number): number {
+export function readCpuMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\) /s, "").split(" ");
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
 }

@@ -27,11 +27,21 @@ const POLL_MS = 250;
  */
 export async function makeStore(server: BenchServer, plan: StorePlan): Promise<BuiltIndex> {
   const { id, points, rows, precision } = plan;
-  await call(server, "POST", "/v1/vector_stores", { id });
-  await call(server, "POST", `/v1/vector_stores/${id}/index`, { policy: "never" });
+  await createStore(server, id);
   await load(server, id, points, rows);
   if (precision === "none") return { seconds: 0, indexBytes: 0, tableBytes: 0 };
   return buildIndex(server, id, precision);
+}
+
+/** Creates a store whose rows stay in the shared table, without an index: index policy `never`. */
+export async function createStore(server: BenchServer, id: string): Promise<void> {
+  await call(server, "POST", "/v1/vector_stores", { id });
+  await call(server, "POST", `/v1/vector_stores/${id}/index`, { policy: "never" });
+}
+
+/** Deletes a store and its rows. */
+export async function deleteStore(server: BenchServer, id: string): Promise<void> {
+  await call(server, "DELETE", `/v1/vector_stores/${id}`);
 }
 
 /** Requests an index for the store, or one of another precision, and waits until searches use it. */
