@@ -74,7 +74,7 @@ export async function addEmbeddings(
       tables,
       storeId,
       async (client, placed) => {
-        await insertRows(client, placed, storeId, rows);
+        await insertRows(client, placed, database.kind, storeId, rows);
         await countOrRefuse(client, tables, embedder, storeId, addition, vectorParam(inputs, 0, path));
       },
       signal,

@@ -1,6 +1,7 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import type { IngestFinish } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { giveBackBuffer } from "../api/buffer-pool.ts";
 import type { ByteBudget, Reservation } from "../api/byte-budget.ts";
 import { checkLength, checkRange } from "../api/checks.ts";
 import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
@@ -21,6 +22,11 @@ import type { Batch, PlacedRow } from "./settle.ts";
  */
 export interface Group extends Disposable {
   batches: Batch[];
+  /**
+   * Disposes of a group whose rows are committed. The buffers of its messages then receive other messages. A group that
+   * was not committed leaves them to the garbage collector: a transaction that was abandoned may still read them.
+   */
+  recycle(): void;
   after:
     | { kind: "more" | "end" | "draining" }
     | { kind: "finish"; finish: IngestFinish }
@@ -28,15 +34,18 @@ export interface Group extends Disposable {
 }
 
 /**
- * Bytes of rows that complete a group: some hundred rows of 1,536 dimensions, enough for COPY's full speed.
- */
-const GROUP_BYTES = 4 * 1024 * 1024;
-
-/**
  * How long to wait for another batch before writing the group: added latency per batch for a stop-and-wait
  * client.
  */
 const LINGER_MS = 2;
+
+/** A validated batch, not yet counted in the byte budget. */
+interface ReadBatch {
+  batch: Batch;
+  bytes: number;
+  /** The message that the rows' vectors are views of; undefined where they are copies. */
+  memory: Uint8Array | undefined;
+}
 
 /** Estimated memory overhead per row in bytes: objects and headers, without text, metadata and vector. */
 const ROW_OVERHEAD_BYTES = 500;
@@ -49,22 +58,26 @@ export class GroupReader {
   readonly #messages: Messages<ReceivedIngest>;
   readonly #session: IngestSession;
   readonly #budget: ByteBudget;
+  readonly #bytesMax: number;
   readonly #signal: AbortSignal;
   readonly #reservations = new Set<Reservation>();
   #isClosed = false;
   #seq: number;
   #dimensions: number | null;
-  #held: { batch: Batch; bytes: number } | undefined;
+  #held: ReadBatch | undefined;
 
+  /** `bytesMax`: bytes of rows that complete a group. */
   constructor(
     messages: Messages<ReceivedIngest>,
     session: IngestSession,
     budget: ByteBudget,
+    bytesMax: number,
     signal: AbortSignal,
   ) {
     this.#messages = messages;
     this.#session = session;
     this.#budget = budget;
+    this.#bytesMax = bytesMax;
     this.#signal = signal;
     this.#seq = Number(session.ingest.through_seq);
     this.#dimensions = session.settings.dimensions ?? session.store.dimensions;
@@ -78,25 +91,28 @@ export class GroupReader {
   async next(): Promise<Group> {
     const batches: Batch[] = [];
     const reservations: Reservation[] = [];
-    const group = (after: Group["after"]): Group => ({
-      batches,
-      after,
-      [Symbol.dispose]: () => reservations.forEach((reservation) => this.#giveBack(reservation)),
-    });
-    const take = (batch: Batch, reservation: Reservation) => {
+    const memory: Uint8Array[] = [];
+    const dispose = () => reservations.forEach((reservation) => this.#giveBack(reservation));
+    const recycle = () => {
+      dispose();
+      memory.splice(0).forEach(giveBackBuffer);
+    };
+    const group = (after: Group["after"]): Group => ({ batches, after, recycle, [Symbol.dispose]: dispose });
+    const take = (read: ReadBatch, reservation: Reservation) => {
       this.#reservations.add(reservation);
       reservations.push(reservation);
-      batches.push(batch);
+      batches.push(read.batch);
+      if (read.memory !== undefined) memory.push(read.memory);
       if (this.#isClosed) this.close();
     };
     if (this.#held !== undefined) {
-      const { batch, bytes } = this.#held;
+      const held = this.#held;
       this.#held = undefined;
-      take(batch, await this.#budget.reserve(bytes, this.#signal));
+      take(held, await this.#budget.reserve(held.bytes, this.#signal));
     }
     try {
       for (let bytes = 0; !this.#isClosed;) {
-        if (batches.length > 0 && (bytes >= GROUP_BYTES || !(await this.#messages.isReady(LINGER_MS))))
+        if (batches.length > 0 && (bytes >= this.#bytesMax || !(await this.#messages.isReady(LINGER_MS))))
           return group({ kind: "more" });
         const next = await this.#messages.next();
         if (next.kind !== "message") return group(next);
@@ -112,7 +128,7 @@ export class GroupReader {
           this.#held = read;
           return group({ kind: "more" });
         }
-        take(read.batch, reservation ?? (await this.#budget.reserve(read.bytes, this.#signal)));
+        take(read, reservation ?? (await this.#budget.reserve(read.bytes, this.#signal)));
         bytes += read.bytes;
       }
     } catch (error) {
@@ -135,7 +151,7 @@ export class GroupReader {
   /**
    * Validates a batch; undefined when a batch with this `seq` is already committed: a client may resend it.
    */
-  #read(message: ReceivedBatch | BatchBytes): { batch: Batch; bytes: number } | undefined {
+  #read(message: ReceivedBatch | BatchBytes): ReadBatch | undefined {
     const { seq, rows } = message;
     const { key, ingest } = this.#session;
     if (seq === 0n) throw missingParameter("batch.seq");
@@ -172,7 +188,7 @@ export class GroupReader {
         batch.faults.push(toFault(error, this.#seq, index, source.id));
       }
     }
-    return { batch, bytes };
+    return { batch, bytes, memory: "buffer" in message ? message.buffer : undefined };
   }
 
   /**

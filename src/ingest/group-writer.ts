@@ -237,7 +237,7 @@ export class GroupWriter {
         vectorOid,
       );
     }
-    await insertRows(client, tables, store.id, rows);
+    await insertRows(client, tables, this.#database.kind, store.id, rows);
     const bytesAdded = rows.reduce((sum, row) => sum + row.contentBytes, 0);
     return { written: rows.length, skipped: 0, rowsAdded: rows.length, bytesAdded };
   }

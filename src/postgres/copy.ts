@@ -13,6 +13,8 @@ const chunkBytes = 256 * 1024;
 const header = Buffer.from("PGCOPY\n\xff\r\n\0" + "\0".repeat(8), "latin1");
 const trailerBytes = 2;
 
+const nothing: readonly Buffer[] = [];
+
 const vectorHeaderBytes = 4;
 
 const postgresEpochMs = Date.UTC(2000, 0, 1);
@@ -27,6 +29,8 @@ const postgresEpochMs = Date.UTC(2000, 0, 1);
  */
 export class CopyEncoder {
   #full: Buffer[] = [];
+  /** Whether the segment's header was taken. */
+  #isBegun = false;
   #fullBytes = 0;
   #chunk = Buffer.alloc(0);
   #position = 0;
@@ -84,15 +88,33 @@ export class CopyEncoder {
     this.#position += bytes;
   }
 
-  /** Returns the segment with header and trailer, ready for `copyRows`, and starts the next one. */
+  /**
+   * Returns the chunks of the current segment that are full, to be sent while the next rows are encoded. The first
+   * chunk of a segment is its header.
+   */
+  takeFull(): readonly Buffer[] {
+    return this.#full.length === 0 ? nothing : this.#takeChunks();
+  }
+
+  /**
+   * Returns the segment, or what is left of it after `takeFull`, with header and trailer, ready for `copyRows`, and
+   * starts the next one.
+   */
   takeSegment(): Buffer[] {
     this.#reserve(trailerBytes);
     this.#position = this.#chunk.writeInt16BE(-1, this.#position);
-    const segment = [header, ...this.#full, this.#chunk.subarray(0, this.#position)];
-    this.#full = [];
+    const segment = [...this.#takeChunks(), this.#chunk.subarray(0, this.#position)];
+    this.#isBegun = false;
     this.#fullBytes = this.#position = this.#rows = 0;
     this.#chunk = Buffer.alloc(0);
     return segment;
+  }
+
+  #takeChunks(): Buffer[] {
+    const chunks = this.#isBegun ? this.#full : [header, ...this.#full];
+    this.#isBegun = true;
+    this.#full = [];
+    return chunks;
   }
 
   /** Writes the length of a column, -1 for null, with room for `bytes` to follow in the same chunk. */

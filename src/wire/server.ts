@@ -25,11 +25,12 @@ import {
   unsupportedType,
   type HttpError,
 } from "./error.ts";
+import { createGrpc } from "./grpc/direct.ts";
 import { abortOnHangUp } from "./grpc/hang-up.ts";
 import { healthRoutes, type Health } from "./grpc/health.ts";
 import { reflectionServices, registerReflection } from "./grpc/reflection.ts";
 import { receiveRequests } from "./grpc/requests.ts";
-import { createGrpc, encodeMessage } from "./grpc/unary.ts";
+import { encodeMessage } from "./grpc/response.ts";
 import { messageTooLarge } from "./limits/request-limits.ts";
 import { readCertificates, watchCertificates, type TlsFiles } from "./certificates.ts";
 import { clampTimeouts, hasUnknownExpectation, refuseRepeated } from "./headers.ts";
