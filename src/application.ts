@@ -154,6 +154,8 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
         .finally(() => indexWorker?.wake()),
     // At most half of the pool's connections: atomic streams must not starve other calls.
     atomicStreamsMax: Math.max(1, Math.floor((database.pool.options.max ?? 1) / 2)),
+    // Few: a second connection shortens a stream's pauses, and other calls wait for connections meanwhile.
+    secondConnectionsMax: Math.floor((database.pool.options.max ?? 1) / 4),
     idleMs,
     messageBytesMax: config.requestBytesMax,
     draining,

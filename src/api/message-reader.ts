@@ -21,7 +21,8 @@ export class Messages<Message> {
   readonly #options: MessagesOptions;
   readonly #signal: AbortSignal;
   #pending: Promise<Next<Message>> | undefined;
-  #isOwing = false;
+  /** Number of works whose results the client may be waiting for. */
+  #owed = 0;
   #silentSinceMs = 0;
 
   constructor(stream: AsyncIterable<Message>, options: MessagesOptions, signal: AbortSignal) {
@@ -32,11 +33,11 @@ export class Messages<Message> {
 
   /** Awaits work whose result the client may be waiting for, and suspends the idle timeout meanwhile. */
   async owing<T>(work: Promise<T>): Promise<T> {
-    this.#isOwing = true;
+    this.#owed++;
     try {
       return await work;
     } finally {
-      this.#isOwing = false;
+      this.#owed--;
       this.#silentSinceMs = performance.now();
     }
   }
@@ -54,7 +55,7 @@ export class Messages<Message> {
     const abort = () => stopped.reject(this.#signal.reason);
     this.#silentSinceMs = performance.now();
     const watch = () => {
-      const leftMs = this.#isOwing ? idleMs : this.#silentSinceMs + idleMs - performance.now();
+      const leftMs = this.#owed > 0 ? idleMs : this.#silentSinceMs + idleMs - performance.now();
       if (leftMs > 0) timer = setTimeout(watch, leftMs);
       else stopped.reject(deadlineExceeded(`The stream was idle for ${idleMs / 1000} seconds.`));
     };

@@ -28,6 +28,13 @@ const ATTEMPTS_MAX = 10;
  */
 const STREAM_IDLE_TIMEOUT_MS = 600_000;
 
+/**
+ * How long a group whose rows are sent waits, within its transaction, for the group before it. The wait is invisible to
+ * Postgres' deadlock detector: if the group before waits for another transaction, which waits for a row of this group,
+ * only giving up ends the deadlock. As long as `deadlock_timeout`.
+ */
+const TURN_MS = 1_000;
+
 /** The result of writing some batches. */
 export interface GroupOutcome {
   throughSeq: number;
@@ -49,6 +56,18 @@ interface Uncounted {
   isEmbedded: boolean;
 }
 
+/** A group that is being written. */
+export interface Flight {
+  ids: ReadonlySet<string>;
+  /** Resolves when all rows have vectors. */
+  embedded: Promise<void>;
+  /** Resolves when the group is committed. */
+  outcome: Promise<GroupOutcome>;
+}
+
+/** Thrown within the transaction of a group that has waited too long for the group before it. */
+class OutOfTurn extends Error {}
+
 /** Returns those of the ids that exist in the store. */
 type FindTaken = (ids: readonly string[]) => Promise<string[]>;
 
@@ -60,31 +79,80 @@ export class GroupWriter {
   readonly #database: Database;
   readonly #embedder: Embedder;
   readonly #session: IngestSession;
+  readonly #openSecond: () => Disposable | undefined;
   readonly #signal: AbortSignal;
-  #throughSeq: number;
   #errorsLeft: number;
   /** Dimensions of the stream's vectors; null until the first vector. */
   #dimensions: number | null;
 
-  constructor(database: Database, embedder: Embedder, session: IngestSession, signal: AbortSignal) {
+  /** `openSecond` admits a second connection for the stream, or refuses it by undefined. */
+  constructor(
+    database: Database,
+    embedder: Embedder,
+    session: IngestSession,
+    openSecond: () => Disposable | undefined,
+    signal: AbortSignal,
+  ) {
     this.#database = database;
     this.#embedder = embedder;
     this.#session = session;
+    this.#openSecond = openSecond;
     this.#signal = signal;
-    this.#throughSeq = Number(session.ingest.through_seq);
     this.#errorsLeft = session.settings.rowErrorsMax - session.ingest.errors.length;
     this.#dimensions = session.settings.dimensions ?? session.store.dimensions;
   }
 
   /**
-   * Writes batches in one transaction together with the ingest's `through_seq`, which makes resuming
-   * exactly-once.
+   * Writes batches in one transaction together with the ingest's `through_seq`, which makes resuming exactly-once. While
+   * the group before them is still being written, the rows may be sent on a second connection; but the transaction goes
+   * on only when the one before it is committed, so a crash never leaves this group without that one.
    */
-  async commit(batches: readonly Batch[]): Promise<GroupOutcome> {
+  begin(batches: readonly Batch[], before?: Flight): Flight {
+    const embedded = Promise.withResolvers<void>();
+    const ids = new Set(batches.flatMap(({ rows }) => rows.map(({ id }) => id)));
+    const outcome = this.#commit(batches, ids, before, embedded.resolve).finally(embedded.resolve);
+    // The stream may end before it asks for the outcome.
+    outcome.catch(() => {});
+    return { ids, embedded: embedded.promise, outcome };
+  }
+
+  async #commit(
+    batches: readonly Batch[],
+    ids: ReadonlySet<string>,
+    before: Flight | undefined,
+    onEmbedded: () => void,
+  ): Promise<GroupOutcome> {
+    // In order, because the first vector of the stream fixes the dimensions.
+    await before?.embedded;
     await this.#embedMissing(batches);
+    onEmbedded();
+    if (before === undefined) return this.#commitGroup(batches);
+    using second = this.#mayOverlap(ids, before) ? this.#openSecond() : undefined;
+    if (second !== undefined) {
+      try {
+        return await this.#commitGroup(batches, () => inTurn(before));
+      } catch (error) {
+        if (!(error instanceof OutOfTurn)) throw error;
+      }
+    }
+    await committed(before);
+    return this.#commitGroup(batches);
+  }
+
+  /**
+   * Whether rows may be sent while those before them are not committed. Rows with the same id would wait for these, and
+   * the statements for other modes lock what the group before has locked.
+   */
+  #mayOverlap(ids: ReadonlySet<string>, before: Flight): boolean {
+    if (this.#database.kind !== "postgres" || this.#session.settings.mode !== "insert") return false;
+    for (const id of ids) if (before.ids.has(id)) return false;
+    return true;
+  }
+
+  /** `turn` is awaited in the transaction, between the rows and what depends on the group before. */
+  async #commitGroup(batches: readonly Batch[], turn?: () => Promise<void>): Promise<GroupOutcome> {
     const { pool, tables } = this.#database;
     const { store } = this.#session;
-    const fromSeq = this.#throughSeq;
     const findTaken: FindTaken = (ids) =>
       readPlaced(pool, tables, store, (client, placed) => findTakenIds(client, placed, store.id, ids));
     return this.#attempt(findTaken, batches, (settled) =>
@@ -94,8 +162,9 @@ export class GroupWriter {
         store.id,
         async (client, placed) => {
           const written = await this.#write(client, placed, settled);
+          await turn?.();
           const outcome = toOutcome(settled, written, this.#errorsLeft);
-          await this.#record(client, fromSeq, outcome, this.#toUncounted(settled, written));
+          await this.#record(client, firstSeq(batches) - 1, outcome, this.#toUncounted(settled, written));
           return outcome;
         },
         this.#signal,
@@ -114,7 +183,7 @@ export class GroupWriter {
   ): Promise<T> {
     const { pool, tables } = this.#database;
     const { store } = this.#session;
-    const fromSeq = this.#throughSeq;
+    const fromSeq = Number(this.#session.ingest.through_seq);
     const total = {
       throughSeq: fromSeq,
       rowsWritten: 0,
@@ -197,7 +266,7 @@ export class GroupWriter {
     };
     let isComplete = mode !== "insert" || onError === "skip_row";
     for (let conflicts = 0; ;) {
-      const settled = settle(batches, mode, onError, taken, this.#throughSeq);
+      const settled = settle(batches, mode, onError, taken, firstSeq(batches) - 1);
       if (!isComplete && (settled.faults.length > 0 || settled.fatal !== undefined)) {
         // A refused batch is not written, so no unique violation would report its taken ids: look them up.
         await findTaken();
@@ -206,7 +275,6 @@ export class GroupWriter {
       }
       try {
         const outcome = await write(settled);
-        this.#throughSeq = outcome.throughSeq;
         this.#errorsLeft -= outcome.errors.length;
         return outcome;
       } catch (error) {
@@ -274,6 +342,28 @@ export function refusal(fault: RowFault) {
     `Refused ${place}: ${fault.message}`,
     fault.code as Reason,
   );
+}
+
+/** Waits for the commit of a group; throws when there is none, or when its refused row ended the stream. */
+async function committed({ outcome }: Flight): Promise<void> {
+  const { fatal } = await outcome;
+  if (fatal !== undefined) throw refusal(fatal);
+}
+
+/** Like `committed`, but throws OutOfTurn when that takes too long. */
+async function inTurn(before: Flight): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new OutOfTurn()), TURN_MS);
+  try {
+    await Promise.race([committed(before), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Batches are numbered without gaps, so the ingest is at the number before when its turn comes. */
+function firstSeq([first]: readonly Batch[]): number {
+  return (first as Batch).seq;
 }
 
 function dimensionsOf(vector: Vector | undefined): number | undefined {

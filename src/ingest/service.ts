@@ -37,7 +37,7 @@ import { readPlaced } from "../storage/placement.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireStore } from "../storage/require.ts";
 import { GroupReader, type Group } from "./group-reader.ts";
-import { GroupWriter, refusal, type GroupOutcome } from "./group-writer.ts";
+import { GroupWriter, refusal, type Flight, type GroupOutcome } from "./group-writer.ts";
 import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
 import { readOpen } from "./request.ts";
 import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
@@ -54,6 +54,8 @@ export interface IngestOptions {
    * Concurrent streams with `atomicity` stream, each of which holds a connection with an open transaction.
    */
   atomicStreamsMax: number;
+  /** Concurrent streams that use a second connection, to write a group while the one before it is committed. */
+  secondConnectionsMax: number;
   /** Idle timeout of a stream: milliseconds without a message from the client. */
   idleMs: number;
   /** Maximum size of a request message, in bytes; announced to clients. */
@@ -159,6 +161,7 @@ type Ingest = (
 function createIngest(database: Database, embedder: Embedder, options: IngestOptions): Ingest {
   const { draining, idleMs, onCommitted } = options;
   const atomicStreams = new Slots(options.atomicStreamsMax);
+  const secondConnections = new Slots(options.secondConnectionsMax);
   return async function* (requests, { signal, values }) {
     // keepBatchesEncoded (binary protobuf) and readIngest (NDJSON) produce messages of this type.
     const received = requests as AsyncIterable<ReceivedIngest>;
@@ -175,7 +178,8 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     using _connection = isAtomic ? atomicStreams.take(ATOMIC_FULL, holder) : undefined;
     const session = await openIngestSession(database, readOpen(open));
     const reader = new GroupReader(messages, session, budget, GROUP_BYTES[database.kind], signal);
-    const writer = new GroupWriter(database, embedder, session, signal);
+    const openSecond = () => (database.pool.waitingCount > 0 ? undefined : secondConnections.tryTake(holder));
+    const writer = new GroupWriter(database, embedder, session, openSecond, signal);
     const stream = { session, messages, reader, writer, onCommitted, signal };
     try {
       const resumeAfterSeq = BigInt(session.ingest.through_seq);
@@ -203,46 +207,67 @@ interface Stream {
   signal: AbortSignal;
 }
 
+/** Groups of a stream that are written at the same time. */
+const FLIGHTS_MAX = 2;
+
 /**
- * Commits group by group, and reads the next group during a commit (pipelining). Returns the ingest's row.
+ * Commits group by group, in order; writes the next group during a commit, and reads the one after that (pipelining).
+ * Returns the ingest's row.
  */
-async function* ingestByGroup(
-  database: Database,
-  { session, messages, reader, writer, onCommitted, signal }: Stream,
-): AsyncGenerator<IngestEvent, IngestRow> {
+async function* ingestByGroup(database: Database, stream: Stream): AsyncGenerator<IngestEvent, IngestRow> {
+  const { session, messages, reader, writer, onCommitted, signal } = stream;
   let rows = rowsOf(session.ingest);
   let throughSeq = Number(session.ingest.through_seq);
-  let next = readAhead(reader);
-  for (;;) {
-    using group = await next;
-    const { batches, after } = group;
-    if (after.kind === "more") next = readAhead(reader);
-    if (batches.length > 0) {
-      const outcome = await messages.owing(writer.commit(batches));
+  const flights: { flight: Flight; group: Group }[] = [];
+  let next: Promise<Group> | undefined = readAhead(reader);
+  let after: Group["after"] = { kind: "more" };
+  while (next !== undefined || flights.length > 0) {
+    const [head] = flights;
+    const isFull = flights.length === FLIGHTS_MAX || next === undefined;
+    if (next !== undefined && !isFull && !(await endsBefore(head?.flight.outcome, next))) {
+      const group: Group = await next;
+      ({ after } = group);
+      next = after.kind === "more" ? readAhead(reader) : undefined;
+      if (group.batches.length === 0) group[Symbol.dispose]();
+      else {
+        const flight = writer.begin(group.batches, flights.at(-1)?.flight);
+        messages.owing(flight.outcome).catch(() => {});
+        flights.push({ flight, group });
+      }
+    } else if (head !== undefined) {
+      const outcome = await head.flight.outcome;
+      flights.shift();
       onCommitted(outcome.rowsWritten);
-      group.recycle();
+      head.group.recycle();
       throughSeq = outcome.throughSeq;
       rows += outcome.rowsWritten + outcome.rowsSkipped + outcome.rowsRejected;
       yield event("committed", toCommitted(outcome));
       if (outcome.fatal !== undefined) throw refusal(outcome.fatal);
     }
-    if (after.kind === "draining") {
-      yield event("draining", { throughSeq: BigInt(throughSeq) });
-      throw isDraining();
-    }
-    if (after.kind === "failed") throw after.error;
-    if (after.kind === "end") return await requireIngest(database.pool, database, session.key);
-    if (after.kind === "finish") {
-      checkFinish(after.finish, rows);
-      if (session.ingest.state === "completed") return session.ingest;
-      // Over HTTP the end of the body counts as `finish`, and a cancelled upload may send END_STREAM before
-      // the reset: without this check it would be recorded as complete.
-      signal.throwIfAborted();
-      return await transaction(database.pool, (client) =>
-        complete(client, database, session.key, throughSeq),
-      );
-    }
   }
+  if (after.kind === "draining") {
+    yield event("draining", { throughSeq: BigInt(throughSeq) });
+    throw isDraining();
+  }
+  if (after.kind === "failed") throw after.error;
+  if (after.kind !== "finish") return requireIngest(database.pool, database, session.key);
+  checkFinish(after.finish, rows);
+  if (session.ingest.state === "completed") return session.ingest;
+  // Over HTTP the end of the body counts as `finish`, and a cancelled upload may send END_STREAM before
+  // the reset: without this check it would be recorded as complete.
+  signal.throwIfAborted();
+  return transaction(database.pool, (client) => complete(client, database, session.key, throughSeq));
+}
+
+/** Whether `first` settles before `second`; false when there is no `first`. */
+async function endsBefore(first: Promise<unknown> | undefined, second: Promise<unknown>): Promise<boolean> {
+  if (first === undefined) return false;
+  const settled = (promise: Promise<unknown>, result: boolean) =>
+    promise.then(
+      () => result,
+      () => result,
+    );
+  return Promise.race([settled(first, true), settled(second, false)]);
 }
 
 /** Commits the whole stream at its `finish`, or rolls back. Returns the ingest's row. */
