@@ -18,6 +18,7 @@ import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { describeIsolation, findIsolation } from "./documents/isolation.ts";
 import { createDocumentReader } from "./documents/reader.ts";
+import { keepVectorsPacked } from "./embeddings/request.ts";
 import { embeddingService } from "./embeddings/service.ts";
 import { Buckets } from "./files/buckets.ts";
 import { openFile } from "./files/content.ts";
@@ -167,7 +168,10 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   return [
     define(VectorStoreService, vectorStoreService(database, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(database, wake)),
-    define(EmbeddingService, embeddingService(database, embedder)),
+    {
+      ...define(EmbeddingService, embeddingService(database, embedder)),
+      binaryDesc: keepVectorsPacked(),
+    },
     {
       ...define(IngestService, ingest),
       binaryDesc: keepBatchesEncoded(),

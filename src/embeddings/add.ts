@@ -20,7 +20,7 @@ interface Input {
   id?: string | undefined;
   content: string;
   /** Empty: the service embeds the content. */
-  embedding: readonly number[];
+  embedding: ArrayLike<number>;
   metadata?: Record<string, unknown> | undefined;
   /** Seconds since 1970; undefined: now. */
   createdAt?: bigint | undefined;

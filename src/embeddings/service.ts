@@ -33,6 +33,7 @@ import {
 import { readPlaced, writeStore } from "../storage/placement.ts";
 import { requireStore } from "../storage/require.ts";
 import { addEmbeddings } from "./add.ts";
+import { unpackVector } from "./request.ts";
 import type { Row } from "./row.ts";
 
 type Methods = ServiceImpl<typeof EmbeddingService>;
@@ -48,24 +49,26 @@ function creation(
 ): Pick<Methods, "createEmbedding" | "batchCreateEmbeddings"> {
   return {
     async createEmbedding(request, { signal, values }) {
-      const { vectorStoreId: id, embedding } = request;
-      if (embedding === undefined) throw missingParameter("embedding");
+      const { vectorStoreId: id } = request;
+      if (request.embedding === undefined) throw missingParameter("embedding");
+      const embedding = unpackVector(request.embedding);
       const key = readIdempotencyKey(values);
       const [row] = await addEmbeddings(database, embedder, id, [embedding], () => "", key, signal);
       return toCreated(id, embedding, row as Pick<Row, "id" | "createdAt">);
     },
 
     async batchCreateEmbeddings(request, { signal, values }) {
-      const { vectorStoreId, embeddings, includeContent = false } = request;
-      if (embeddings.length === 0) throw missingParameter("embeddings");
-      checkLength("embeddings", embeddings.length, limits.batch_rows_max);
+      const { vectorStoreId, includeContent = false } = request;
+      if (request.embeddings.length === 0) throw missingParameter("embeddings");
+      checkLength("embeddings", request.embeddings.length, limits.batch_rows_max);
+      const embeddings = request.embeddings.map(unpackVector);
       const path = (index: number) => `embeddings[${index}].`;
       const key = readIdempotencyKey(values);
       const rows = await addEmbeddings(database, embedder, vectorStoreId, embeddings, path, key, signal);
       return create(BatchCreateEmbeddingsResponseSchema, {
         object: "embedding.batch",
         data: rows.map((row, index) =>
-          toCreated(vectorStoreId, includeContent ? (embeddings[index] as EmbeddingInput) : undefined, row),
+          toCreated(vectorStoreId, includeContent ? embeddings[index] : undefined, row),
         ),
         created: toSeconds(new Date()),
       });

@@ -1,20 +1,12 @@
-import { clone, create, createFileRegistry, type DescFile, type DescService } from "@bufbuild/protobuf";
-import {
-  FieldDescriptorProto_Type,
-  FieldDescriptorProtoSchema,
-  FileDescriptorProtoSchema,
-  FileDescriptorSetSchema,
-  type FileDescriptorProto,
-} from "@bufbuild/protobuf/wkt";
+import { clone } from "@bufbuild/protobuf";
+import { FieldDescriptorProto_Type, FieldDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { WireType } from "@bufbuild/protobuf/wire";
 import { IngestRequestSchema, IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { checkLength } from "../api/checks.ts";
+import { copyService, SPARE_NUMBER } from "../api/descriptor-copy.ts";
 import { ProtobufCursor } from "../api/protobuf-cursor.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
-
-/** Protobuf's largest field number, 2^29 - 1: a placeholder that no message of ours uses. */
-const SPARE_NUMBER = 536_870_911;
 
 /**
  * Copies the descriptor of IngestService so that a batch in binary protobuf arrives still encoded. A message
@@ -25,33 +17,18 @@ const SPARE_NUMBER = 536_870_911;
  * two.
  */
 export function keepBatchesEncoded(): typeof IngestService {
-  const files = new Map<string, DescFile>();
-  const collect = (file: DescFile) => {
-    file.dependencies.forEach(collect);
-    files.set(file.proto.name, file);
-  };
-  collect(IngestService.file);
-  const file = [...files.values()].map(({ proto }) => {
-    const copy = clone(FileDescriptorProtoSchema, proto);
-    if (proto.name === IngestService.file.proto.name) encodeBatch(copy);
-    return copy;
-  });
-  const registry = createFileRegistry(create(FileDescriptorSetSchema, { file }));
   // The generated type lacks `encoded_batch`; the type ReceivedIngest describes the messages as received.
-  return registry.getService(IngestService.typeName) as DescService as typeof IngestService;
-}
-
-function encodeBatch(file: FileDescriptorProto): void {
-  const request = file.messageType.find(({ name }) => name === IngestRequestSchema.name);
-  const batch = request?.field.find(({ name }) => name === "batch");
-  if (request === undefined || batch === undefined) throw new Error("IngestRequest has no field 'batch'");
-  const encoded = clone(FieldDescriptorProtoSchema, batch);
-  encoded.name = "encoded_batch";
-  encoded.jsonName = "encodedBatch";
-  encoded.type = FieldDescriptorProto_Type.BYTES;
-  encoded.typeName = "";
-  batch.number = SPARE_NUMBER;
-  request.field.push(encoded);
+  return copyService(IngestService, IngestRequestSchema.name, ({ field }) => {
+    const batch = field.find(({ name }) => name === "batch");
+    if (batch === undefined) throw new Error("IngestRequest has no field 'batch'");
+    const encoded = clone(FieldDescriptorProtoSchema, batch);
+    encoded.name = "encoded_batch";
+    encoded.jsonName = "encodedBatch";
+    encoded.type = FieldDescriptorProto_Type.BYTES;
+    encoded.typeName = "";
+    batch.number = SPARE_NUMBER;
+    field.push(encoded);
+  });
 }
 
 /** An IngestBatch in binary protobuf: its `seq`, and the positions of its still encoded rows in `buffer`. */

@@ -136,7 +136,7 @@ export class GroupWriter {
       }
     }
     await committed(before);
-    return this.#commitGroup(batches);
+    return await this.#commitGroup(batches);
   }
 
   /**

@@ -25,7 +25,7 @@ test("every row has its own vector, although the memory of messages is used agai
   const rowOf = (index: number) => ({
     id: String(index),
     content: `text ${index}`,
-    embedding: new Array<number>(300).fill(index + 1),
+    embedding: Array.from({ length: 300 }, () => index + 1),
   });
   let through = 0;
   for (let seq = 1; seq <= BATCHES; seq++) {
