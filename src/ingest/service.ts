@@ -215,7 +215,7 @@ const FLIGHTS_MAX = 2;
  * Returns the ingest's row.
  */
 async function* ingestByGroup(database: Database, stream: Stream): AsyncGenerator<IngestEvent, IngestRow> {
-  const { session, messages, reader, writer, onCommitted, signal } = stream;
+  const { session, messages, reader, writer, onCommitted } = stream;
   let rows = rowsOf(session.ingest);
   let throughSeq = Number(session.ingest.through_seq);
   const flights: { flight: Flight; group: Group }[] = [];
@@ -255,19 +255,14 @@ async function* ingestByGroup(database: Database, stream: Stream): AsyncGenerato
   if (session.ingest.state === "completed") return session.ingest;
   // Over HTTP the end of the body counts as `finish`, and a cancelled upload may send END_STREAM before
   // the reset: without this check it would be recorded as complete.
-  signal.throwIfAborted();
+  stream.signal.throwIfAborted();
   return transaction(database.pool, (client) => complete(client, database, session.key, throughSeq));
 }
 
-/** Whether `first` settles before `second`; false when there is no `first`. */
+/** Whether `first`, if there is one, settles before `second`. */
 async function endsBefore(first: Promise<unknown> | undefined, second: Promise<unknown>): Promise<boolean> {
-  if (first === undefined) return false;
-  const settled = (promise: Promise<unknown>, result: boolean) =>
-    promise.then(
-      () => result,
-      () => result,
-    );
-  return Promise.race([settled(first, true), settled(second, false)]);
+  const settled = (promise: Promise<unknown>, result: boolean) => promise.catch(() => {}).then(() => result);
+  return first !== undefined && Promise.race([settled(first, true), settled(second, false)]);
 }
 
 /** Commits the whole stream at its `finish`, or rolls back. Returns the ingest's row. */
