@@ -7,6 +7,7 @@ import { openEmptyDatabase, type TestDatabase } from "../support/database.ts";
 import { embedderAt } from "../support/embedder.ts";
 import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/embedding-server.ts";
 import { jsonClient, type Json, type Send } from "../support/json.ts";
+import { createLitellmTables } from "../support/litellm-tables.ts";
 import { startServer, type TestServer } from "../support/server.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
@@ -26,20 +27,10 @@ const QUESTIONS = [
 ].map((question, index) => ({ ...question, id: `e0000000-0000-4000-8000-00000000000${index}` }));
 
 /** The tables as Prisma makes them of litellm-pgvector's schema.prisma, with rows as its main.py inserts them. */
-async function createOldDatabase({ pool }: Database): Promise<void> {
+async function createOldDatabase(database: Database): Promise<void> {
+  const { pool } = database;
+  await createLitellmTables(database);
   await pool.query(`
-    create extension vector;
-    CREATE TABLE "vector_stores" (
-      "id" TEXT NOT NULL, "name" TEXT NOT NULL, "file_counts" JSONB, "status" TEXT NOT NULL DEFAULT 'completed',
-      "usage_bytes" INTEGER DEFAULT 0, "created_at" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
-      "expires_after" JSONB, "expires_at" TIMESTAMP(3), "last_active_at" TIMESTAMP(3), "metadata" JSONB,
-      CONSTRAINT "vector_stores_pkey" PRIMARY KEY ("id"));
-    CREATE TABLE "embeddings" (
-      "id" TEXT NOT NULL, "vector_store_id" TEXT NOT NULL, "content" TEXT NOT NULL, "embedding" vector(1536) NOT NULL,
-      "metadata" JSONB, "created_at" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
-      CONSTRAINT "embeddings_pkey" PRIMARY KEY ("id"));
-    ALTER TABLE "embeddings" ADD CONSTRAINT "embeddings_vector_store_id_fkey"
-      FOREIGN KEY ("vector_store_id") REFERENCES "vector_stores"("id") ON DELETE CASCADE ON UPDATE CASCADE;
     insert into vector_stores (id, name, file_counts, usage_bytes, created_at, expires_after, last_active_at, metadata) values
       ('${FAQ}', 'FAQ', '{"in_progress": 0, "completed": 7, "failed": 0, "cancelled": 0, "total": 7}', 3,
         '2025-07-01 10:00:00.123', '{"anchor": "last_active_at", "days": 7}', '2025-07-02 10:00', '{"team": "a", "size": 5}'),

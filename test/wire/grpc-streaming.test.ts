@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { connect, type IncomingHttpHeaders } from "node:http2";
+import { connect } from "node:http2";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll, beforeEach, expect, test } from "vitest";
 import {
@@ -7,6 +7,7 @@ import {
   IngestRequestSchema,
   IngestSummarySchema,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { openGrpcStream } from "../support/grpc-stream.ts";
 import { createStore, expectNoLeak, readIds } from "../support/ingest-store.ts";
 import { startServer } from "../support/server.ts";
 
@@ -42,23 +43,8 @@ const batch = (seq: number, content = "text") =>
   frame({ case: "batch", value: { seq: BigInt(seq), rows: [{ id: `r${seq}`, content, embedding: [1] }] } });
 const finish = (rows: number) => frame({ case: "finish", value: { rows: BigInt(rows) } });
 
-function begin(rpc: "Ingest" | "IngestSession", headers: Record<string, string> = {}) {
-  const stream = session.request({
-    ":method": "POST",
-    ":path": `/pgquiver.v1.IngestService/${rpc}`,
-    "content-type": "application/grpc",
-    te: "trailers",
-    ...headers,
-  });
-  const chunks: Buffer[] = [];
-  let head: IncomingHttpHeaders = {};
-  let trailers: IncomingHttpHeaders | undefined;
-  stream.on("response", (received) => (head = received));
-  stream.on("trailers", (received) => (trailers = received));
-  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-  const answer = once(stream, "close").then(() => ({ head, trailers, body: Buffer.concat(chunks) }));
-  return { stream, answer };
-}
+const begin = (rpc: "Ingest" | "IngestSession", headers?: Record<string, string>) =>
+  openGrpcStream(session, `IngestService/${rpc}`, headers);
 
 /** Cuts the length-delimited messages of a body apart. */
 function* messagesOf(body: Buffer): Generator<Buffer> {

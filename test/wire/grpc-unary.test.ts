@@ -1,5 +1,4 @@
-import { once } from "node:events";
-import { connect, type ClientHttp2Session, type IncomingHttpHeaders } from "node:http2";
+import { connect, type ClientHttp2Session } from "node:http2";
 import { gzipSync } from "node:zlib";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { afterAll, expect, test } from "vitest";
@@ -9,6 +8,7 @@ import {
   GetVectorStoreRequestSchema,
   VectorStoreSchema,
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { openGrpcStream } from "../support/grpc-stream.ts";
 import { embedderAt } from "../support/embedder.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { startServer } from "../support/server.ts";
@@ -30,23 +30,8 @@ function frame(message: Uint8Array, flags = 0, length = message.length): Buffer 
   return Buffer.concat([prefix, message]);
 }
 
-function begin(rpc: string, headers: Record<string, string> = {}, on: ClientHttp2Session = session) {
-  const stream = on.request({
-    ":method": "POST",
-    ":path": `/pgquiver.v1.${rpc}`,
-    "content-type": "application/grpc",
-    te: "trailers",
-    ...headers,
-  });
-  const chunks: Buffer[] = [];
-  let head: IncomingHttpHeaders = {};
-  let trailers: IncomingHttpHeaders | undefined;
-  stream.on("response", (received) => (head = received));
-  stream.on("trailers", (received) => (trailers = received));
-  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-  const answer = once(stream, "close").then(() => ({ head, trailers, body: Buffer.concat(chunks) }));
-  return { stream, answer };
-}
+const begin = (rpc: string, headers?: Record<string, string>, on: ClientHttp2Session = session) =>
+  openGrpcStream(on, rpc, headers);
 
 const exchange = (rpc: string, body: Buffer, headers?: Record<string, string>) => {
   const { stream, answer } = begin(rpc, headers);
