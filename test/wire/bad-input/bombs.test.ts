@@ -183,7 +183,8 @@ describe("a message of millions of items does no harm as", () => {
     // Nobody waits longer than what the attack costs, which is five seconds or more without the counts.
     expect((await service.cpuMs()) - cpuBeforeMs).toBeLessThan(1_500);
     await innocent.stop();
-    expect(await service.growth()).toBeLessThan(300 * MIB);
+    // 80 to 255 MiB; once 394 on a busy machine, where garbage is collected later. Without the counts it is 2,700 or more.
+    expect(await service.growth()).toBeLessThan(512 * MIB);
     if (inject("template").kind === "postgres") expect(await service.peak()).toBeLessThan(1024 * MIB);
   });
 });
