@@ -8,7 +8,7 @@ import { SEARCH_SETTINGS } from "../search-settings.ts";
 import type { Tables } from "../tables.ts";
 import { cancellable, checkSchema, guardWrites } from "../transaction.ts";
 import { UnnamedClient } from "./unnamed-client.ts";
-import { readServers } from "./url.ts";
+import { readServers, splitQuery } from "./url.ts";
 
 /** The address of the database, and the limits of its connections and statements. */
 export interface DatabaseOptions {
@@ -124,13 +124,7 @@ function readUrl(
   url: string,
   options: DatabaseOptions,
 ): { schema: string | undefined; config: ServerConfig; silence: SilenceOptions } {
-  const [base = "", query = ""] = url.split("?", 2);
-  const parameters = new URLSearchParams(query);
-  const take = (name: string): string | undefined => {
-    const value = parameters.get(name) ?? undefined;
-    parameters.delete(name);
-    return value;
-  };
+  const { base, parameters, take } = splitQuery(url);
   const schema = take("schema") ?? options.schema;
   const poolMax = shareConnections(
     Number(take("connection_limit")) || options.poolMax,

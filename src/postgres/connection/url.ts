@@ -34,13 +34,12 @@ export function findUrlFault(url: string): string | undefined {
   return fault;
 }
 
-/**
- * Reads the servers that a URL names, with libpq's meaning (PostgreSQL manual, "Specifying Multiple Hosts"):
- * host and port from the query go before those of the URL itself, then come the variables PGHOST and PGPORT;
- * one port is for all hosts. Unlike libpq, several hosts without `target_session_attrs` mean read-write, since
- * the service writes. Throws when the URL is malformed.
- */
-export function readServers(url: string): ServerList {
+/** Splits a URL at its query. `take` returns a parameter's value and removes the parameter. */
+export function splitQuery(url: string): {
+  base: string;
+  parameters: URLSearchParams;
+  take: (name: string) => string | undefined;
+} {
   const [base = "", query = ""] = url.split("?", 2);
   const parameters = new URLSearchParams(query);
   const take = (name: string): string | undefined => {
@@ -48,6 +47,17 @@ export function readServers(url: string): ServerList {
     parameters.delete(name);
     return value;
   };
+  return { base, parameters, take };
+}
+
+/**
+ * Reads the servers that a URL names, with libpq's meaning (PostgreSQL manual, "Specifying Multiple Hosts"):
+ * host and port from the query go before those of the URL itself, then come the variables PGHOST and PGPORT;
+ * one port is for all hosts. Unlike libpq, several hosts without `target_session_attrs` mean read-write, since
+ * the service writes. Throws when the URL is malformed.
+ */
+export function readServers(url: string): ServerList {
+  const { base, parameters, take } = splitQuery(url);
   const wanted = readWanted(take("target_session_attrs"));
   const [, head = "", list = "", path = ""] = /^(.*?:\/\/(?:[^/?#]*@)?)([^/?#]*)(.*)$/s.exec(base) ?? [];
   const host = parameters.get("host") ?? (list === "" ? process.env["PGHOST"] : undefined);
