@@ -8,6 +8,7 @@ import type { SearchQuery } from "../src/search/query.ts";
 import { findStore } from "../src/storage/stores.ts";
 import { connectGrpc } from "./support/clients.ts";
 import { createDatabase } from "./support/database.ts";
+import { selectParts } from "./support/parts.ts";
 import { createPoints, type Points } from "./support/points.ts";
 import { writePlot, type Plot } from "./support/plot.ts";
 import { startReport, type Columns, type Report } from "./support/report.ts";
@@ -35,11 +36,7 @@ interface Bench {
 const PARTS = { paths, service };
 
 async function main(): Promise<void> {
-  const names = process.argv.slice(2) as (keyof typeof PARTS)[];
-  const unknown = names.find((name) => !(name in PARTS));
-  if (unknown !== undefined)
-    throw new Error(`There is no part ${unknown}; there are ${Object.keys(PARTS).join(", ")}.`);
-  for (const name of names.length === 0 ? (Object.keys(PARTS) as (keyof typeof PARTS)[]) : names) {
+  for (const name of selectParts(PARTS)) {
     await using database = await createDatabase();
     await using server = await startServer(database.url, { INDEX_THRESHOLD_BYTES: "0" });
     const report = startReport(`filters ${name}`, database.version);

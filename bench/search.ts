@@ -1,5 +1,6 @@
 import { connectGrpc, connectRest } from "./support/clients.ts";
 import { createDatabase, execute } from "./support/database.ts";
+import { selectParts } from "./support/parts.ts";
 import { createPoints, type Points } from "./support/points.ts";
 import { writePlot, type Plot } from "./support/plot.ts";
 import { startReport, type Columns } from "./support/report.ts";
@@ -29,11 +30,7 @@ const CALLS = 300;
 const PARTS = { promoted, precision, growth, size, peers };
 
 async function main(): Promise<void> {
-  const names = process.argv.slice(2) as (keyof typeof PARTS)[];
-  const unknown = names.find((name) => !(name in PARTS));
-  if (unknown !== undefined)
-    throw new Error(`There is no part ${unknown}; there are ${Object.keys(PARTS).join(", ")}.`);
-  for (const name of names.length === 0 ? (Object.keys(PARTS) as (keyof typeof PARTS)[]) : names) {
+  for (const name of selectParts(PARTS)) {
     await using database = await createDatabase();
     // No automatic indexes: the benchmark decides when an index is built.
     await using server = await startServer(database.url, { INDEX_THRESHOLD_BYTES: "0" });
