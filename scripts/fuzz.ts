@@ -14,7 +14,7 @@ const USAGE = `Sends random requests to a service of its own, over every protoco
 
 Requests are made from the protos and changed at random: values, JSON, bytes, headers, paths. The seed and the number
 of a request determine it, but for the ids of what exists. A fault is a status of 500 or above but 501, a code such as INTERNAL, a
-connection lost, no answer within a minute, a process that ended, an error in its log, or a heap that does not return.
+connection lost, no answer within 20 seconds, a process that ended, an error in its log, or a heap that does not return.
 Without a URL scripts/native-postgres.sh starts a Postgres for the run.
 `;
 

@@ -18,7 +18,7 @@ export interface Outcome {
   problem?: string;
 }
 
-/** Longer than any request may take: every statement, and every call of the provider, ends before. */
+/** Longer than any of these small requests takes on a busy machine. */
 const HANG_MS = 20_000;
 const TEXT_CHARS_MAX = 2_000;
 const NOTHING: Outcome = { status: 0, code: undefined, text: "" };
