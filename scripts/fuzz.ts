@@ -15,6 +15,7 @@ const USAGE = `Sends random requests to a service of its own, over every protoco
 Requests are made from the protos and changed at random: values, JSON, bytes, headers, paths. The seed and the number
 of a request determine it, but for the ids of what exists. A fault is a status of 500 or above but 501, a code such as INTERNAL, a
 connection lost, no answer within 20 seconds, a process that ended, an error in its log, or a heap that does not return.
+Each minute, and at each fault, a line says how far the run is.
 Without a URL scripts/native-postgres.sh starts a Postgres for the run.
 `;
 
@@ -27,6 +28,7 @@ const FAULTS_MAX = 50;
 /** The others are valid, so that there is something to find. */
 const MUTATED = 0.7;
 const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
 
 interface Options {
   requests: number;
@@ -51,7 +53,7 @@ async function main(): Promise<void> {
     const faults = await fuzz(options, service.address, () => heap.usedBytes());
     if (service.process.exitCode !== null) faults.push(`The service ended with ${service.process.exitCode}.`);
     faults.push(...service.faults.map((line) => `The service logged: ${line}`));
-    for (const fault of faults) process.stderr.write(`${fault}\n`);
+    for (const fault of faults) print(fault);
     process.exitCode = faults.length === 0 ? 0 : 1;
   } finally {
     await service.end("SIGTERM");
@@ -81,13 +83,20 @@ async function fuzz(options: Options, address: string, heapBytes: () => Promise<
       tally.sent++;
       if (isSuccess(outcome)) tally.succeeded++;
       const fault = findFault(outcome);
-      if (fault !== undefined)
-        faults.push(
-          `Request ${number} of seed ${seed}, ${request.protocol} ${request.rpc}: ${fault}: ${request.verb} ${request.path} ` +
-            `${JSON.stringify(request.headers)} ${JSON.stringify(request.body.subarray(0, 300).toString("latin1"))} -> ${JSON.stringify(outcome.text.slice(0, 500))}`,
-        );
+      if (fault === undefined) continue;
+      faults.push(
+        `Request ${number} of seed ${seed}, ${request.protocol} ${request.rpc}: ${fault}: ${request.verb} ${request.path} ` +
+          `${JSON.stringify(request.headers)} ${JSON.stringify(request.body.subarray(0, 300).toString("latin1"))} -> ${JSON.stringify(outcome.text.slice(0, 500))}`,
+      );
+      print(`${progress()}: request ${number}: ${fault}`);
     }
   };
+  const progress = () => `${next - first} of ${requests} requests, ${faults.length} faults`;
+  using reporter = new DisposableStack();
+  reporter.adopt(
+    setInterval(() => print(progress()), MINUTE_MS),
+    clearInterval,
+  );
   const all = (last: number) => Promise.all(Array.from({ length: concurrency }, () => run(last)));
   const startedAt = performance.now();
   await all(end(0.1));
@@ -106,6 +115,10 @@ async function fuzz(options: Options, address: string, heapBytes: () => Promise<
     `${next - first} requests, ${faults.length} faults, seed ${seed}: ${perSecond} requests/s, heap ${mib(before)} to ${mib(after)} MiB\n`,
   );
   return faults;
+}
+
+function print(line: string): void {
+  process.stderr.write(`${line}\n`);
 }
 
 function mib(bytes: number): number {
