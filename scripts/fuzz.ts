@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { interruption } from "../bench/support/interruption.ts";
 import { prepareGround } from "./crash/ground.ts";
 import { seededRandom } from "./crash/random.ts";
 import { startService } from "./crash/service.ts";
@@ -15,7 +16,7 @@ const USAGE = `Sends random requests to a service of its own, over every protoco
 Requests are made from the protos and changed at random: values, JSON, bytes, headers, paths. The seed and the number
 of a request determine it, but for the ids of what exists. A fault is a status of 500 or above but 501, a code such as INTERNAL, a
 connection lost, no answer within 20 seconds, a process that ended, an error in its log, or a heap that does not return.
-Each minute, and at each fault, a line says how far the run is.
+Each minute, and at each fault, a line says how far the run is. Ctrl-C ends it with the result so far.
 Without a URL scripts/native-postgres.sh starts a Postgres for the run.
 `;
 
@@ -72,7 +73,7 @@ async function fuzz(options: Options, address: string, heapBytes: () => Promise<
   let next = first;
   const end = (part: number) => first + Math.round(requests * part);
   const run = async (last: number) => {
-    while (next < last && faults.length < FAULTS_MAX) {
+    while (next < last && faults.length < FAULTS_MAX && !interruption.aborted) {
       const number = next++;
       if (number % RENEWAL_REQUESTS === 0) await known.renew();
       const random = seededRandom(seed, number);

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import pg from "pg";
+import { interruption } from "../bench/support/interruption.ts";
 import { prepareGround } from "./crash/ground.ts";
 import { seededRandom } from "./crash/random.ts";
 import { startService } from "./crash/service.ts";
@@ -99,6 +100,7 @@ function createLoad({ seed, concurrency }: Options, address: string) {
     const endAt = performance.now() + minutes * MINUTE_MS;
     const run = async () => {
       while (performance.now() < endAt && faults.length < FAULTS_MAX) {
+        interruption.throwIfAborted();
         if (number % RENEWAL_REQUESTS === 0) await known.renew();
         const random = seededRandom(seed, number++);
         const request = randomRequest(methods, { random, ids: known.pick(random) }, MUTATED);
