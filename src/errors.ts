@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+import { limits } from "./limits.ts";
 
 /**
  * Every reason an error can carry, with its meaning. A test holds the table in docs/errors.md to this one.
@@ -62,11 +63,14 @@ interface ErrorOptions {
  * Creates the one kind of error that callers see: a ConnectError with google.rpc details (ErrorInfo with the
  * reason, BadRequest with the field, RetryInfo with the delay). The message must not reveal internals.
  */
-function failure(code: Code, reason: Reason, message: string, options: ErrorOptions = {}): ConnectError {
-  const { param, retryAfterMs, cause } = options;
-  // Text of other parties (request, embedding provider) may contain lone surrogates, which an HTTP header
-  // cannot encode.
-  const error = new ConnectError(message.toWellFormed(), code, undefined, undefined, cause);
+function failure(code: Code, reason: Reason, text: string, options: ErrorOptions = {}): ConnectError {
+  const { retryAfterMs, cause } = options;
+  // The request's texts in a message, such as an unknown id, can have any length. Trailers that are too long end
+  // gRPC's connection, with the calls of everybody who shares it.
+  const message = shorten(text, limits.error_message_bytes_max);
+  const param =
+    options.param === undefined ? undefined : shorten(options.param, limits.error_param_bytes_max);
+  const error = new ConnectError(message, code, undefined, undefined, cause);
   const metadata: Record<string, string> = param === undefined ? {} : { param };
   error.details.push({ desc: ErrorInfoSchema, value: { reason, domain: "pgquiver", metadata } });
   if (code === Code.InvalidArgument && param !== undefined) {
@@ -85,6 +89,17 @@ function failure(code: Code, reason: Reason, message: string, options: ErrorOpti
     });
   }
   return error;
+}
+
+/**
+ * The beginning of a text, with "…" where it was cut. Text of other parties (request, embedding provider) may contain
+ * lone surrogates, which an HTTP header cannot encode: they are replaced.
+ */
+function shorten(text: string, bytesMax: number): string {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= bytesMax) return text.toWellFormed();
+  // As a stream, the decoder leaves out a character that was cut.
+  return `${new TextDecoder().decode(bytes.subarray(0, bytesMax - "…".length * 3), { stream: true })}…`;
 }
 
 /**

@@ -10,6 +10,12 @@ export const limits = {
   request_values_max: 500_000,
   /** Bytes of a request message of an RPC without `max_request_bytes`. */
   request_bytes_default: 1_048_576,
+  /**
+   * UTF-8 bytes of an error's message, and of the name of the field in it; the rest is cut off. Over gRPC both are
+   * trailers, percent-encoded and in base64: together below the 8 KiB of headers that clients take.
+   */
+  error_message_bytes_max: 1_024,
+  error_param_bytes_max: 256,
   /** Stores or embeddings in one page of a list: OpenAI's maximum. */
   page_limit_max: 100,
   /** Default of the same: OpenAI's. */

@@ -60,6 +60,42 @@ test.each<[string, Json, string]>([
   });
 });
 
+// The trailers of an error name the id. Node ends a connection whose headers are longer than 64 KiB, and clients of
+// gRPC take 8 KiB.
+test.each([
+  ["ASCII", "x"],
+  ["that each take nine characters in a header", "\u4e16"],
+  ["that are no characters", "\ud800"],
+])("an id of 70,000 characters %s is not found, in short", async (_, character) => {
+  const session = connect(server.url);
+  const send = async (id: string) => {
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/pgquiver.v1.VectorStoreService/GetVectorStore",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    const message = field(1, Buffer.from(id));
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(message.length, 1);
+    stream.resume().end(Buffer.concat([prefix, message]));
+    let head: Record<string, unknown> = {};
+    for (const name of ["response", "trailers"])
+      stream.on(name, (received: object) => (head = { ...head, ...received }));
+    await once(stream, "close");
+    return head;
+  };
+  const [refused, other] = await Promise.all([send(character.repeat(70_000)), send("s")]);
+  expect(refused["grpc-status"]).toBe("5");
+  expect(decodeURIComponent(String(refused["grpc-message"]))).toMatch(
+    /^No vector store found with id '.*…$/u,
+  );
+  expect(JSON.stringify(refused).length).toBeLessThan(8_192);
+  expect(other["grpc-status"]).toBe("0");
+  expect((await send("s"))["grpc-status"]).toBe("0");
+  session.close();
+});
+
 test.each<[string, Json, string]>([
   [search, { query: "a", filters: { type: 99, key: "k", value: 1 } }, "filters.type"],
   [search, { query: "a", filters: { type: 0, key: "k", value: 1 } }, "filters.type"],
