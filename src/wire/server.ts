@@ -40,7 +40,7 @@ import { ReplyBudget } from "./reply-budget.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
 import { readBodies } from "./rest/body.ts";
-import { streamingRoutes } from "./rest/bindings.ts";
+import { bidirectionalRoutes, streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute, type ToCall } from "./rest/rest.ts";
 import type { AdmitFor, Service } from "./service.ts";
@@ -120,7 +120,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   if (options.corsOrigins.length > 0) await app.register(fastifyCors, cors(options.corsOrigins));
 
   let routes: RestRoute[] = [];
-  refuseEarly(app, () => routes);
+  refuseEarly(app, services, () => routes);
 
   await app.register(connectPlugin(options, authenticator, toCall));
   healthRoutes(app, health);
@@ -136,13 +136,21 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 }
 
 /** Answers requests that no route serves, before their bodies are read and parsed. */
-function refuseEarly(app: FastifyInstance, routes: () => readonly RestRoute[]): void {
+function refuseEarly(
+  app: FastifyInstance,
+  services: readonly Service[],
+  routes: () => readonly RestRoute[],
+): void {
+  const bidirectional = bidirectionalRoutes([...services.map(({ desc }) => desc), ...reflectionServices]);
   app.addHook("onRequest", async (request, reply) => {
     const refusal = hasUnknownExpectation(request.raw)
       ? httpError(417, `Unknown header 'Expect: ${request.headers.expect}'.`, { code: "invalid_request" })
       : request.is404
         ? noRoute(request, routes())
-        : undefined;
+        : request.raw.httpVersionMajor === 1 && bidirectional.has(request.routeOptions.url ?? "")
+          ? // Connect refuses such a request too, but closes the connection while the client still sends.
+            httpError(505, "A stream in both directions needs HTTP/2.", { code: "invalid_request" })
+          : undefined;
     if (refusal === undefined) return;
     dropBody(request.raw);
     endUploadAfterAnswer(request.raw, reply.raw);

@@ -1,4 +1,4 @@
-import { getOption, hasOption, type DescMethod } from "@bufbuild/protobuf";
+import { getOption, hasOption, type DescMethod, type DescService } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { http } from "../../../gen/google/api/annotations_pb.ts";
 import { FileService } from "../../../gen/pgquiver/v1/files_pb.ts";
@@ -76,4 +76,14 @@ export function streamingRoutes(services: readonly Service[]): ReadonlySet<strin
     }
   }
   return routes;
+}
+
+/** The URLs of RPCs that stream in both directions, as Fastify spells them. */
+export function bidirectionalRoutes(services: readonly DescService[]): ReadonlySet<string> {
+  return new Set(
+    services
+      .flatMap(({ methods }) => methods)
+      .filter(({ methodKind }) => methodKind === "bidi_streaming")
+      .map(({ parent, name }) => `/${parent.typeName}/${name}`),
+  );
 }

@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { send } from "../../support/http.ts";
 import { startServer } from "../../support/server.ts";
@@ -52,4 +55,23 @@ describe("Connect's own JSON", () => {
       message: expect.stringMatching(/\w/),
     });
   });
+});
+
+// Connect itself answers 505 and closes the connection at once: the client's next bytes cause a reset.
+test("a stream in both directions over HTTP/1.1 is refused, and the client can send its body to the end", async () => {
+  const socket = connect({ host: "127.0.0.1", port: Number(new URL(server.url).port) });
+  const body = Buffer.alloc(256 * 1024);
+  socket.write(
+    `PUT /pgquiver.v1.IngestService/IngestSession HTTP/1.1\r\nhost: ${new URL(server.url).host}\r\n` +
+      `content-type: application/connect+json\r\ncontent-length: ${body.length}\r\n\r\n`,
+  );
+  const [answer] = (await once(socket, "data")) as [Buffer];
+  expect(answer.toString()).toMatch(/^HTTP\/1\.1 505 /);
+  expect(answer.toString()).toContain("A stream in both directions needs HTTP/2.");
+  socket.write(body.subarray(0, body.length / 2));
+  // One direction in one write: the reset arrives between two.
+  await new Promise((resolve) => setImmediate(resolve));
+  socket.write(body.subarray(body.length / 2));
+  socket.end("GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 /);
 });
