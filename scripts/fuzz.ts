@@ -44,6 +44,16 @@ interface Tally {
   succeeded: number;
 }
 
+/** What no request may cause; each fault is printed when it is found. */
+class Faults {
+  count = 0;
+
+  add(fault: string): void {
+    this.count++;
+    print(fault);
+  }
+}
+
 async function main(): Promise<void> {
   const options = readOptions();
   await using ground = await prepareGround(options.databaseUrl);
@@ -51,29 +61,33 @@ async function main(): Promise<void> {
   const service = await startService({ DATABASE_URL: ground.url, NODE_OPTIONS: inspector.options });
   try {
     using heap = await openHeap(inspector.port);
-    const faults = await fuzz(options, service.address, () => heap.usedBytes());
-    if (service.process.exitCode !== null) faults.push(`The service ended with ${service.process.exitCode}.`);
-    faults.push(...service.faults.map((line) => `The service logged: ${line}`));
-    for (const fault of faults) print(fault);
-    process.exitCode = faults.length === 0 ? 0 : 1;
+    const faults = new Faults();
+    await fuzz(options, service.address, () => heap.usedBytes(), faults);
+    if (service.process.exitCode !== null) faults.add(`The service ended with ${service.process.exitCode}.`);
+    for (const line of service.faults) faults.add(`The service logged: ${line}`);
+    process.exitCode = faults.count === 0 ? 0 : 1;
   } finally {
     await service.end("SIGTERM");
   }
 }
 
-/** Sends all requests; resolves to the faults found. */
-async function fuzz(options: Options, address: string, heapBytes: () => Promise<number>): Promise<string[]> {
+/** Sends all requests, and adds the faults found. */
+async function fuzz(
+  options: Options,
+  address: string,
+  heapBytes: () => Promise<number>,
+  faults: Faults,
+): Promise<void> {
   const { requests, first, seed, concurrency } = options;
   const methods = await loadMethods();
   const known = new Known(address);
   for (let store = 0; store < 6; store++) await known.renew();
   using sender = new Sender(address);
-  const faults: string[] = [];
   const tallies = new Map<string, Tally>();
   let next = first;
   const end = (part: number) => first + Math.round(requests * part);
   const run = async (last: number) => {
-    while (next < last && faults.length < FAULTS_MAX && !interruption.aborted) {
+    while (next < last && faults.count < FAULTS_MAX && !interruption.aborted) {
       const number = next++;
       if (number % RENEWAL_REQUESTS === 0) await known.renew();
       const random = seededRandom(seed, number);
@@ -85,14 +99,13 @@ async function fuzz(options: Options, address: string, heapBytes: () => Promise<
       if (isSuccess(outcome)) tally.succeeded++;
       const fault = findFault(outcome);
       if (fault === undefined) continue;
-      faults.push(
+      faults.add(
         `Request ${number} of seed ${seed}, ${request.protocol} ${request.rpc}: ${fault}: ${request.verb} ${request.path} ` +
           `${JSON.stringify(request.headers)} ${JSON.stringify(request.body.subarray(0, 300).toString("latin1"))} -> ${JSON.stringify(outcome.text.slice(0, 500))}`,
       );
-      print(`${progress()}: request ${number}: ${fault}`);
     }
   };
-  const progress = () => `${next - first} of ${requests} requests, ${faults.length} faults`;
+  const progress = () => `${next - first} of ${requests} requests, ${faults.count} faults`;
   using reporter = new DisposableStack();
   reporter.adopt(
     setInterval(() => print(progress()), MINUTE_MS),
@@ -106,16 +119,15 @@ async function fuzz(options: Options, address: string, heapBytes: () => Promise<
   const perSecond = Math.round((next - first) / ((performance.now() - startedAt) / SECOND_MS));
   const after = await heapBytes();
   if (after - before > HEAP_GROWTH_MAX_BYTES)
-    faults.push(`The heap grew from ${mib(before)} to ${mib(after)} MiB.`);
+    faults.add(`The heap grew from ${mib(before)} to ${mib(after)} MiB.`);
   for (const [protocol, { sent, succeeded }] of tallies) {
     process.stdout.write(`${protocol}: ${sent} requests, ${succeeded} succeeded\n`);
     // A protocol without success tests nothing but its first check.
-    if (requests >= 1_000 && succeeded === 0) faults.push(`No request over ${protocol} succeeded.`);
+    if (requests >= 1_000 && succeeded === 0) faults.add(`No request over ${protocol} succeeded.`);
   }
   process.stdout.write(
-    `${next - first} requests, ${faults.length} faults, seed ${seed}: ${perSecond} requests/s, heap ${mib(before)} to ${mib(after)} MiB\n`,
+    `${next - first} requests, ${faults.count} faults, seed ${seed}: ${perSecond} requests/s, heap ${mib(before)} to ${mib(after)} MiB\n`,
   );
-  return faults;
 }
 
 function print(line: string): void {

@@ -16,6 +16,13 @@ export interface Outcome {
   text: string;
   /** What went wrong with the connection, or a timeout. */
   problem?: string;
+  /** Whether the request says how long it may take. */
+  hasDeadline?: boolean;
+}
+
+/** How far a request has come, to be named when no answer arrives. */
+interface Progress {
+  stage: string;
 }
 
 /** Longer than any of these small requests takes on a busy machine. */
@@ -36,20 +43,27 @@ export class Sender implements Disposable {
   /** Sends a request over a protocol drawn at random; now and then hangs up early. Never rejects. */
   async send(request: HttpRequest, random: Random): Promise<Outcome> {
     const hangsUp = request.isMutated && random.chance(0.03);
+    const progress = { stage: "" };
     const sent =
       request.protocol === "gRPC" || random.chance(0.5)
-        ? this.#sendHttp2(request, hangsUp)
+        ? this.#sendHttp2(request, hangsUp, progress)
         : request.isMutated && random.chance(0.1)
-          ? this.#sendRaw(request, random)
-          : this.#sendHttp1(request, hangsUp);
-    const outcome = await withDeadline(sent).catch((error: Error) => ({
+          ? this.#sendRaw(request, random, progress)
+          : this.#sendHttp1(request, hangsUp, progress);
+    const outcome: Outcome = await withDeadline(sent, progress).catch((error: Error) => ({
       ...NOTHING,
       problem: error.message,
     }));
-    return hangsUp ? NOTHING : outcome;
+    if (hangsUp) return NOTHING;
+    return { ...outcome, hasDeadline: "connect-timeout-ms" in request.headers };
   }
 
-  async #sendHttp1({ verb, path, headers, body }: HttpRequest, hangsUp: boolean): Promise<Outcome> {
+  async #sendHttp1(
+    { verb, path, headers, body }: HttpRequest,
+    hangsUp: boolean,
+    progress: Progress,
+  ): Promise<Outcome> {
+    progress.stage = "HTTP/1.1, waits for a socket";
     const [host, port] = this.#address.split(":");
     const hasBody = body.length > 0;
     const sent = httpRequest({
@@ -63,15 +77,23 @@ export class Sender implements Disposable {
     });
     // The answer to an early refusal may arrive while the body is still being written.
     sent.end(hasBody ? body : undefined);
+    sent.once("socket", () => (progress.stage = `HTTP/1.1, reused ${sent.reusedSocket}, sends`));
+    sent.once("finish", () => (progress.stage += ", has sent"));
     const [reply] = (await once(sent, "response")) as [IncomingMessage];
+    progress.stage += `, answered ${reply.statusCode}`;
     sent.on("error", () => {});
     const text = await readText(reply);
     const code = reply.trailers["grpc-status"] ?? reply.headers["grpc-status"];
     return { status: reply.statusCode ?? 0, code: codeOf(code, text), text };
   }
 
-  async #sendHttp2({ verb, path, headers, body }: HttpRequest, hangsUp: boolean): Promise<Outcome> {
+  async #sendHttp2(
+    { verb, path, headers, body }: HttpRequest,
+    hangsUp: boolean,
+    progress: Progress,
+  ): Promise<Outcome> {
     const session = this.#open();
+    progress.stage = "HTTP/2, waits for a stream";
     const stream = session.request(
       {
         ":method": verb,
@@ -87,12 +109,20 @@ export class Sender implements Disposable {
       await once(stream, "close");
       return NOTHING;
     }
+    stream.once("ready", () => (progress.stage = `HTTP/2, stream ${stream.id}, sends`));
+    stream.once("finish", () => (progress.stage += ", has sent"));
+    stream.once("response", (reply) => (progress.stage += `, answered ${reply[":status"]}`));
     stream.end(body);
     return readHttp2(stream);
   }
 
   /** Writes the request as HTTP/1.1 with some of its bytes changed, and reads until the service closes. */
-  async #sendRaw({ verb, path, headers, body }: HttpRequest, random: Random): Promise<Outcome> {
+  async #sendRaw(
+    { verb, path, headers, body }: HttpRequest,
+    random: Random,
+    progress: Progress,
+  ): Promise<Outcome> {
+    progress.stage = "changed bytes";
     const [host, port] = this.#address.split(":");
     const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     const text = `${verb} ${printable(path)} HTTP/1.1\r\nhost: ${this.#address}\r\nconnection: close\r\ncontent-length: ${body.length}\r\n${head.join("")}\r\n`;
@@ -125,9 +155,10 @@ export class Sender implements Disposable {
   }
 }
 
-async function withDeadline<T>(result: Promise<T>): Promise<T> {
+async function withDeadline<T>(result: Promise<T>, progress: Progress): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`no answer within ${HANG_MS} ms`)), HANG_MS);
+  const hang = () => reject(new Error(`no answer within ${HANG_MS} ms (${progress.stage})`));
+  const timer = setTimeout(hang, HANG_MS);
   try {
     return await Promise.race([result, promise]);
   } finally {

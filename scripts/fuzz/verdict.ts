@@ -10,6 +10,8 @@ const ANSWERS = new Set([501, 505]);
 export function findFault(outcome: Outcome): string | undefined {
   if (outcome.problem !== undefined) return outcome.problem;
   if (outcome.code !== undefined && FAULTS.has(outcome.code)) return `code ${outcome.code}`;
+  // Gateway Timeout: the deadline that the request itself sets has passed.
+  if (outcome.status === 504 && outcome.hasDeadline === true) return undefined;
   if (outcome.status >= 500 && !ANSWERS.has(outcome.status)) return `status ${outcome.status}`;
   return undefined;
 }
