@@ -131,6 +131,9 @@ function receive(
   reply: FastifyReply,
 ): AsyncIterable<Uint8Array> {
   const { bytesMax, check } = limits;
+  // An RPC may answer before the end of its stream, and Connect then leaves the rest unread: over HTTP/1.1 the next
+  // request of the connection would never be read.
+  if (raw.httpVersionMajor === 1) endUploadAfterAnswer(raw, reply.raw);
   const unpack = async (flags: number, message: Buffer) => {
     const isPacked = (flags & COMPRESSED) !== 0;
     if (isPacked && !isGzip)
@@ -211,7 +214,7 @@ async function* endingUpload(
       // Bytes that nobody reads keep a stream open: at 100 of them Node answers every later stream of the connection with
       // ENHANCE_YOUR_CALM.
       dropBody(request);
-      endUploadAfterAnswer(request, reply.raw);
+      if (request.httpVersionMajor === 2) endUploadAfterAnswer(request, reply.raw);
     }
   }
 }

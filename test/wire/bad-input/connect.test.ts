@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { send } from "../../support/http.ts";
@@ -57,21 +57,66 @@ describe("Connect's own JSON", () => {
   });
 });
 
-// Connect itself answers 505 and closes the connection at once: the client's next bytes cause a reset.
-test("a stream in both directions over HTTP/1.1 is refused, and the client can send its body to the end", async () => {
-  const socket = connect({ host: "127.0.0.1", port: Number(new URL(server.url).port) });
-  const body = Buffer.alloc(256 * 1024);
+/** Opens a connection over HTTP/1.1 and sends a streaming call with a body of so many bytes of noise. */
+function sendStream(verb: string, rpc: string, bytes: number): Socket {
+  const { hostname, host, port } = new URL(server.url);
+  const socket = connect({ host: hostname, port: Number(port) });
   socket.write(
-    `PUT /pgquiver.v1.IngestService/IngestSession HTTP/1.1\r\nhost: ${new URL(server.url).host}\r\n` +
-      `content-type: application/connect+json\r\ncontent-length: ${body.length}\r\n\r\n`,
+    `${verb} /pgquiver.v1.${rpc} HTTP/1.1\r\nhost: ${host}\r\n` +
+      `content-type: application/connect+json\r\ncontent-length: ${bytes}\r\n\r\n`,
   );
-  const [answer] = (await once(socket, "data")) as [Buffer];
-  expect(answer.toString()).toMatch(/^HTTP\/1\.1 505 /);
-  expect(answer.toString()).toContain("A stream in both directions needs HTTP/2.");
-  socket.write(body.subarray(0, body.length / 2));
-  // One direction in one write: the reset arrives between two.
-  await new Promise((resolve) => setImmediate(resolve));
-  socket.write(body.subarray(body.length / 2));
-  socket.end("GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
-  expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 /);
+  return socket;
+}
+
+/** Sends a further request over the connection; resolves to all that the service answers from now on. */
+function askOnce(socket: Socket): Promise<string> {
+  socket.write("GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+  return text(socket);
+}
+
+describe("over HTTP/1.1", () => {
+  // Connect itself answers 505 and closes the connection at once: the client's next bytes cause a reset.
+  test("a stream in both directions is refused, and the client can send its body to the end", async () => {
+    const half = Buffer.alloc(128 * 1024);
+    const socket = sendStream("PUT", "IngestService/IngestSession", 2 * half.length);
+    const [answer] = (await once(socket, "data")) as [Buffer];
+    expect(answer.toString()).toMatch(/^HTTP\/1\.1 505 /);
+    expect(answer.toString()).toContain("A stream in both directions needs HTTP/2.");
+    socket.write(half);
+    // A reset would arrive between two writes.
+    await new Promise((resolve) => setImmediate(resolve));
+    socket.write(half);
+    expect(await askOnce(socket)).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  // Node reads 64 KiB ahead. What is left unread of a stream kept the connection's next request unread, too.
+  test.each([
+    ["of 100 KiB of noise", Buffer.alloc(100 * 1024, "x")],
+    ["of 10 MiB of noise", Buffer.alloc(10 * 1024 * 1024, "x")],
+    ["of 100 KiB into no store", ingestInto("none", 100)],
+    ["of 10 MiB into no store", ingestInto("none", 10_240)],
+  ])("the connection goes on after a stream %s was refused", async (_, body) => {
+    const socket = sendStream("POST", "IngestService/Ingest", body.length);
+    socket.write(body);
+    const [answer] = (await once(socket, "data")) as [Buffer];
+    expect(answer.toString()).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await askOnce(socket)).toMatch(/HTTP\/1\.1 200 OK[^]*ok/);
+  });
 });
+
+/** The messages of an ingest, in Connect's JSON: its opening, and batches of 1 KiB. */
+function ingestInto(id: string, batches: number): Buffer {
+  const envelope = (message: object) => {
+    const bytes = Buffer.from(JSON.stringify(message));
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(bytes.length, 1);
+    return Buffer.concat([prefix, bytes]);
+  };
+  const batch = { rows: [{ content: "x".repeat(960), embedding: [1, 2] }] };
+  return Buffer.concat([
+    envelope({ open: { vectorStoreId: id } }),
+    ...Array.from({ length: batches }, (_, index) =>
+      envelope({ batch: { ...batch, seq: String(index + 1) } }),
+    ),
+  ]);
+}
