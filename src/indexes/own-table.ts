@@ -232,13 +232,14 @@ export async function switchTable(context: WorkContext, plan: Plan): Promise<voi
       signal,
     );
   }
-  await transaction(
+  const isOutdated = await transaction(
     pool,
     async (client) => {
       await client.query(`set local lock_timeout = ${SWITCH_WAIT_MS}`);
       await lockExclusive(client, tables, placementLock(plan.id ?? ""));
       const locked = await lockPlan(client, tables, plan);
-      if (locked === undefined || locked.index_policy === "never" || !(await areCurrent(client))) return;
+      if (locked === undefined || locked.index_policy === "never") return false;
+      if (!(await areCurrent(client))) return true;
       const { rows } = await catchUp(client, tables, locked, columns);
       await checkCount(client, tables, locked, rows);
       await updateStoreIndex(client, tables, plan, {
@@ -246,9 +247,12 @@ export async function switchTable(context: WorkContext, plan: Plan): Promise<voi
         index_state: "building",
       });
       await updatePlan(client, tables, plan, { phase: "cleaning" });
+      return false;
     },
     signal,
   );
+  // The column was added during the last minute, as above.
+  if (isOutdated) await withdraw(context, plan);
 }
 
 /**
