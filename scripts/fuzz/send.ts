@@ -27,6 +27,8 @@ interface Progress {
 
 /** Longer than any of these small requests takes on a busy machine. */
 const HANG_MS = 20_000;
+/** Node's client does not send headers of more than 64 KiB over HTTP/2. */
+const HTTP2_PATH_CHARS_MAX = 60_000;
 const TEXT_CHARS_MAX = 2_000;
 const NOTHING: Outcome = { status: 0, code: undefined, text: "" };
 
@@ -45,7 +47,7 @@ export class Sender implements Disposable {
     const hangsUp = request.isMutated && random.chance(0.03);
     const progress = { stage: "" };
     const sent =
-      request.protocol === "gRPC" || random.chance(0.5)
+      request.protocol === "gRPC" || (random.chance(0.5) && request.path.length <= HTTP2_PATH_CHARS_MAX)
         ? this.#sendHttp2(request, hangsUp, progress)
         : request.isMutated && random.chance(0.1)
           ? this.#sendRaw(request, random, progress)
