@@ -198,6 +198,8 @@ function boundBodies(
 ): void {
   const streaming = streamingRoutes(services);
   app.addHook("onRequest", async ({ raw, method, routeOptions: { url = "" } }, reply) => {
+    // Nobody reads such a body to its end, which may come after the headers: the request would look unfinished.
+    if (method === "GET") return dropBody(raw);
     const end = () => endSlow(raw, reply.raw, log);
     if (url.startsWith(`/${HealthService.typeName}/`)) limitBody(raw, bounds.healthBytesMax, end);
     if (!streaming.has(`${method} ${url}`) && !url.startsWith("/grpc.reflection."))
