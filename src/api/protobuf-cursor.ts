@@ -127,6 +127,8 @@ export class ProtobufCursor {
     let value = 0;
     for (let shift = 0; shift < 35; shift += 7) {
       const byte = this.#byte();
+      // The fifth byte has the last four of 32 bits.
+      if (shift === 28 && byte > 0x0f) break;
       value |= (byte & 0x7f) << shift;
       if (byte < 0x80) return value >>> 0;
     }

@@ -93,6 +93,7 @@ describe.each(protocols)("over %s a request is the client's fault", (_, sent, ex
     ["with a text that is not UTF-8 in a filter", field(5, hex("1202c328"))],
     ["with a number without an end", hex("20ffffffffffffffffffffff01")],
     ["with field number 0", hex("0001")],
+    ["with a tag of 33 bits", hex("f8ffffff1f01")],
     ["with a group", hex("0b0c")],
     ["nested 99 times", nested(99)],
     ["nested 250 times", nested(250)],
