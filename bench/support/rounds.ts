@@ -5,6 +5,8 @@ export interface Contender {
   name: string;
   /** CPU time, so far, of the process that does the work; default: that of the plan. */
   cpuMs?: () => number;
+  /** Calls of this contender per round; default: those of the plan. */
+  calls?: number;
   /** Runs before each round of this contender, not measured. */
   prepare?(): Promise<void>;
   /** Does the work once; calls are numbered from 0 within a round. */
@@ -77,8 +79,8 @@ export async function compare(contenders: readonly Contender[], plan: Plan): Pro
   });
 }
 
-async function runRound(contender: Contender, { calls, concurrency, ...plan }: Plan): Promise<Round> {
-  const cpuMs = contender.cpuMs ?? plan.cpuMs;
+async function runRound(contender: Contender, { concurrency, ...plan }: Plan): Promise<Round> {
+  const { cpuMs, calls } = { ...plan, ...contender };
   await contender.prepare?.();
   const latencies: number[] = [];
   let next = 0;

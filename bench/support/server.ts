@@ -1,8 +1,7 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { interruption } from "./interruption.ts";
+import type { Readable } from "node:stream";
+import { startProcess } from "./process.ts";
 
 /** The service in a child process; disposing stops it. */
 export interface BenchServer extends AsyncDisposable {
@@ -21,9 +20,6 @@ export interface BenchServer extends AsyncDisposable {
 /** Unit of the times in /proc: USER_HZ is 100 on every architecture that Node supports. */
 const TICK_MS = 10;
 
-/** How long the service may take to stop before it is killed. */
-const STOP_MS = 10_000;
-
 /**
  * Starts `src/main.ts` on a free port with production settings: an API key, and log level info. `settings`
  * are further environment variables.
@@ -33,7 +29,7 @@ export async function startServer(
   settings: Record<string, string> = {},
 ): Promise<BenchServer> {
   const key = "benchmark";
-  const child = spawn(process.execPath, ["src/main.ts"], {
+  const child = startProcess(process.execPath, ["src/main.ts"], {
     cwd: join(import.meta.dirname, "../.."),
     env: {
       DATABASE_URL: databaseUrl,
@@ -45,30 +41,18 @@ export async function startServer(
     },
     stdio: ["ignore", "pipe", "inherit"],
   });
-  const exited = once(child, "exit");
-  const stop = () => child.kill("SIGTERM");
-  const kill = () => child.kill("SIGKILL");
-  // Calls in flight then fail, so that a run which waits for one of them throws.
-  interruption.addEventListener("abort", stop);
-  process.once("exit", kill);
+  const log = child.output as Readable;
   const address = await Promise.race([
-    readAddress(child.stdout),
-    exited.then(() => Promise.reject(new Error("The server ended while it was starting."))),
+    readAddress(log),
+    child.exited.then(() => Promise.reject(new Error("The server ended while it was starting."))),
   ]);
-  child.stdout.removeAllListeners("data").resume();
+  log.removeAllListeners("data").resume();
   return {
     address,
     key,
-    pid: child.pid as number,
-    cpuMs: () => readCpuMs(child.pid as number),
-    async [Symbol.asyncDispose]() {
-      stop();
-      const late = setTimeout(kill, STOP_MS);
-      await exited;
-      clearTimeout(late);
-      interruption.removeEventListener("abort", stop);
-      process.off("exit", kill);
-    },
+    pid: child.pid,
+    cpuMs: () => readCpuMs(child.pid),
+    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };
 }
 

@@ -19,7 +19,7 @@ export interface BuiltIndex {
   tableBytes: number;
 }
 
-const POLL_MS = 250;
+const POLL_MS = 50;
 
 /**
  * Creates a store through the service in the order that suits bulk loads: NDJSON ingest with index policy
@@ -102,7 +102,8 @@ async function load(server: BenchServer, id: string, points: Points, rows: numbe
     throw new Error(`Loading ${id}: ${JSON.stringify(summary).slice(0, 500)}`);
 }
 
-async function call(
+/** Sends a JSON request to the service. Throws unless it succeeds. */
+export async function call(
   server: BenchServer,
   method: string,
   path: string,
