@@ -1,0 +1,42 @@
+import type pg from "pg";
+import { encodeVector } from "../../src/postgres/copy.ts";
+import { SEARCH_SETTINGS } from "../../src/postgres/search-settings.ts";
+import { quoteTables } from "../../src/postgres/tables.ts";
+import { vectorExpression } from "../../src/postgres/vector-index.ts";
+import { findStore } from "../../src/storage/stores.ts";
+import type { BenchDatabase } from "../support/database.ts";
+import { RESULTS } from "./peer.ts";
+import type { Searched } from "./workload.ts";
+
+/**
+ * The floor of a search: plain SQL over a store's own table and index, prepared, without the service, as a program would
+ * send that knows both.
+ */
+export async function createFloor(database: BenchDatabase, id: string): Promise<Searched> {
+  const pools = new Map<number, pg.Pool>();
+  const store = await findStore(database.openPool(), quoteTables({}), id);
+  if (store === undefined || store.index_precision === null || store.dimensions === null)
+    throw new Error(`The store ${id} has no index.`);
+  const { indexed, operator, query } = vectorExpression("embedding", store.index_precision, store.dimensions);
+  const text = `select id, content, metadata, embedding <=> $1 as distance from ${store.own_table}
+    order by ${indexed} ${operator} ${query("$1")} limit ${RESULTS}`;
+  let pool = database.openPool();
+  return {
+    name: "plain SQL (floor)",
+    collection: id,
+    peer: {
+      async setEf(_, ef) {
+        pool = pools.get(ef) ?? database.openPool({ ...SEARCH_SETTINGS, "hnsw.ef_search": ef });
+        pools.set(ef, pool);
+      },
+      async search(_, { vector }) {
+        const { rows } = await pool.query<{ id: string }>({
+          name: "nearest",
+          text,
+          values: [encodeVector(vector)],
+        });
+        return rows.map((row) => row.id);
+      },
+    },
+  };
+}

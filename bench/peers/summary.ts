@@ -1,0 +1,65 @@
+import type { Report } from "../support/report.ts";
+
+/** A row of the summary: what each contender reached, by its name. */
+export interface Line {
+  name: string;
+  better: "more" | "less";
+  values: Map<string, number>;
+  /** Decimal places. */
+  digits: number;
+}
+
+/** The contenders' columns; `ours` are those of pgquiver, `peers` those it is compared with. */
+interface Contenders {
+  ours: readonly string[];
+  peers: readonly string[];
+  floor: string;
+}
+
+/**
+ * Adds the table that README shows, with pgquiver's numbers in bold, to the report. Its last column divides pgquiver by the
+ * best peer, or the best peer by pgquiver where less is better: above 1, pgquiver is ahead.
+ */
+export function addSummary(
+  report: Report,
+  title: string,
+  lines: readonly Line[],
+  contenders: Contenders,
+): void {
+  const { ours, peers, floor } = contenders;
+  const cell = (name: string) => (line: Line) => {
+    const value = line.values.get(name)?.toFixed(line.digits) ?? "";
+    return value !== "" && ours.includes(name) ? `**${value}**` : value;
+  };
+  report.add(title, lines, {
+    ...Object.fromEntries([...ours, ...peers, floor].map((name) => [name, cell(name)])),
+    "times the best peer": (line) => compareWithPeers(line, contenders)?.toFixed(2) ?? "",
+  });
+  const behind = findBehind(lines, contenders).map(({ name, ratio }) => `${name} (${ratio.toFixed(2)})`);
+  process.stderr.write(
+    `\n${behind.length === 0 ? "pgquiver is behind in no row." : `pgquiver is behind in: ${behind.join("; ")}.`}\n`,
+  );
+}
+
+/** The lines in which a peer is ahead of pgquiver, and by how much. */
+export function findBehind(
+  lines: readonly Line[],
+  contenders: Contenders,
+): { name: string; ratio: number }[] {
+  return lines
+    .map((line) => ({ name: line.name, ratio: compareWithPeers(line, contenders) ?? 1 }))
+    .filter(({ ratio }) => ratio < 1);
+}
+
+/** How far pgquiver, at its best, is ahead of the best peer; undefined without a peer. */
+function compareWithPeers(
+  { values, better }: Line,
+  { ours, peers }: Pick<Contenders, "ours" | "peers">,
+): number | undefined {
+  const best = (names: readonly string[]) => {
+    const reached = names.flatMap((name) => values.get(name) ?? []);
+    return better === "more" ? Math.max(...reached) : Math.min(...reached);
+  };
+  const ratio = better === "more" ? best(ours) / best(peers) : best(peers) / best(ours);
+  return Number.isFinite(ratio) && ratio > 0 ? ratio : undefined;
+}
