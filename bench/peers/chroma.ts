@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { connectRest } from "../support/clients.ts";
 import { startProcess } from "../support/process.ts";
+import { treeCpuMs } from "./cpu.ts";
 import { awaitAnswer, cut, findFreePorts, RESULTS, runAll, toBytes, type Peer, type Row } from "./peer.ts";
 
 const ROOT = "/api/v2/tenants/default_tenant/databases/default_database/collections";
@@ -43,6 +44,7 @@ export async function startChroma(
   const peer: Peer = {
     name: "Chroma",
     settings: "HNSW of float32, m 16, ef_construction 100; SQLite",
+    cpuMs: () => treeCpuMs(server.pid),
     async createCollection(name) {
       const configuration = { hnsw: { space: "cosine" } };
       const { id } = await send<{ id: string }>("POST", ROOT, { name, configuration });

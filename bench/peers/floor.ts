@@ -5,6 +5,7 @@ import { quoteTables } from "../../src/postgres/tables.ts";
 import { vectorExpression } from "../../src/postgres/vector-index.ts";
 import { findStore } from "../../src/storage/stores.ts";
 import type { BenchDatabase } from "../support/database.ts";
+import { backendsCpuMs } from "./cpu.ts";
 import { RESULTS } from "./peer.ts";
 import type { Searched } from "./workload.ts";
 
@@ -25,6 +26,7 @@ export async function createFloor(database: BenchDatabase, id: string): Promise<
     name: "plain SQL (floor)",
     collection: id,
     peer: {
+      cpuMs: () => backendsCpuMs(database.url),
       async setEf(_, ef) {
         pool = pools.get(ef) ?? database.openPool({ ...SEARCH_SETTINGS, "hnsw.ef_search": ef });
         pools.set(ef, pool);

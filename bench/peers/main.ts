@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { createDatabase } from "../support/database.ts";
 import { createPoints } from "../support/points.ts";
@@ -62,7 +62,8 @@ async function main(): Promise<void> {
   await tenants(workload, peers, points, stores);
 
   addSummary(report, `${rows} rows of ${DIMENSIONS} dimensions`, workload.lines, {
-    ours: [pgquiver.name, declared.name],
+    ours: pgquiver.name,
+    declared: declared.name,
     peers: others.map(({ name }) => name),
     floor: floor.name,
   });
@@ -78,7 +79,7 @@ async function startPeers(directory: string, stack: AsyncDisposableStack): Promi
       print(`${command ?? variable} is not there, so that peer is left out: see bench/README.md.`);
       continue;
     }
-    started.push(await start(command, join(directory, variable.toLowerCase()), stack));
+    started.push(await start(resolve(command), join(directory, variable.toLowerCase()), stack));
   }
   return started;
 }

@@ -32,6 +32,8 @@ export interface Peer {
   name: string;
   /** How the vectors of a collection are indexed and kept, in a few words. */
   settings: string;
+  /** CPU time of its processes so far; of the client, nothing. */
+  cpuMs: () => number;
   createCollection(collection: string): Promise<void>;
   dropCollection(collection: string): Promise<void>;
   /** Encodes the rows; the returned function sends them, and resolves when all are acknowledged. */

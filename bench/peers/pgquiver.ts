@@ -4,6 +4,7 @@ import type { BenchDatabase } from "../support/database.ts";
 import { encodeMessage, sendIngest } from "../support/ingest.ts";
 import { startServer } from "../support/server.ts";
 import { buildIndex, call, declareAttribute, deleteStore } from "../support/store.ts";
+import { backendsCpuMs, treeCpuMs } from "./cpu.ts";
 import { cut, RESULTS, type Peer, type Query, type Row } from "./peer.ts";
 
 /** Rows of a message of the ingest stream. */
@@ -47,6 +48,7 @@ export async function startPgquiver(
   const peer: Pgquiver = {
     name: "pgquiver",
     settings: `HNSW of ${PRECISION} beside float32 rows, m 16, ef_construction 128; WORKERS=${workers}`,
+    cpuMs: () => treeCpuMs(server.pid) + backendsCpuMs(database.url),
     // As docs/indexes.md advises before a load into a new store: the table is the store's own from the beginning.
     async createCollection(id) {
       await call(server, "POST", "/v1/vector_stores", { id, dimensions });

@@ -47,7 +47,11 @@ export async function filters(
 }
 
 function searches({ query }: Workload, { name, peer, collection }: Searched, below?: number): Contender {
-  return { name, call: (index) => peer.search(collection, { vector: query(index), below }) };
+  return {
+    name,
+    cpuMs: peer.cpuMs,
+    call: (index) => peer.search(collection, { vector: query(index), below }),
+  };
 }
 
 /** Chooses the candidate list of each subject; for a filter not below that without one. */
@@ -89,7 +93,7 @@ export async function tenants(
     const call = (index: number) => peer.searchTenant(index % count, { vector: query(index) });
     const recall = await measureRecall(call, truth);
     if (recall < 0.99) throw new Error(`${peer.name} finds ${recall} of the rows of its small stores.`);
-    contenders.push({ name: peer.name, call });
+    contenders.push({ name: peer.name, cpuMs: peer.cpuMs, call });
   }
   await measureSpeed(workload, `${count} stores of ${TENANT_ROWS} rows`, contenders);
 }

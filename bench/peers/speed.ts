@@ -54,6 +54,7 @@ export async function measureSpeed(
     [unit]: ({ callsPerSecond }) => callsPerSecond.toFixed(0),
     "p50 ms": ({ p50Ms }) => p50Ms.toFixed(2),
     "p95 ms": ({ p95Ms }) => p95Ms.toFixed(2),
+    "server CPU ms": ({ cpuMsPerCall }) => cpuMsPerCall.toFixed(2),
     ...(choices !== undefined && {
       ef: (result: Result) => String(choices.get(result.name)?.ef ?? ""),
       "recall@10": (result: Result) => choices.get(result.name)?.recall.toFixed(4) ?? "",

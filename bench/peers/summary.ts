@@ -9,16 +9,17 @@ export interface Line {
   digits: number;
 }
 
-/** The contenders' columns; `ours` are those of pgquiver, `peers` those it is compared with. */
+/** The contenders' names: pgquiver's, as it is and with the declared attribute, and those it is compared with. */
 interface Contenders {
-  ours: readonly string[];
+  ours: string;
+  declared: string;
   peers: readonly string[];
   floor: string;
 }
 
 /**
- * Adds the table that README shows, with pgquiver's numbers in bold, to the report. Its last column divides pgquiver by the
- * best peer, or the best peer by pgquiver where less is better: above 1, pgquiver is ahead.
+ * Adds the table that README shows, with pgquiver's numbers in bold, to the report. Its last column divides the better of
+ * pgquiver's numbers by the best peer's, or the other way round where less is better: above 1, pgquiver is ahead.
  */
 export function addSummary(
   report: Report,
@@ -26,13 +27,12 @@ export function addSummary(
   lines: readonly Line[],
   contenders: Contenders,
 ): void {
-  const { ours, peers, floor } = contenders;
-  const cell = (name: string) => (line: Line) => {
-    const value = line.values.get(name)?.toFixed(line.digits) ?? "";
-    return value !== "" && ours.includes(name) ? `**${value}**` : value;
-  };
+  const { ours, declared, peers, floor } = contenders;
+  const cell = (name: string) => (line: Line) => line.values.get(name)?.toFixed(line.digits) ?? "";
   report.add(title, lines, {
-    ...Object.fromEntries([...ours, ...peers, floor].map((name) => [name, cell(name)])),
+    [ours]: (line) =>
+      `**${cell(ours)(line)}**${line.values.has(declared) ? `; declared **${cell(declared)(line)}**` : ""}`,
+    ...Object.fromEntries([...peers, floor].map((name) => [name, cell(name)])),
     "times the best peer": (line) => compareWithPeers(line, contenders)?.toFixed(2) ?? "",
   });
   const behind = findBehind(lines, contenders).map(({ name, ratio }) => `${name} (${ratio.toFixed(2)})`);
@@ -54,12 +54,13 @@ export function findBehind(
 /** How far pgquiver, at its best, is ahead of the best peer; undefined without a peer. */
 function compareWithPeers(
   { values, better }: Line,
-  { ours, peers }: Pick<Contenders, "ours" | "peers">,
+  { ours, declared, peers }: Contenders,
 ): number | undefined {
   const best = (names: readonly string[]) => {
     const reached = names.flatMap((name) => values.get(name) ?? []);
     return better === "more" ? Math.max(...reached) : Math.min(...reached);
   };
-  const ratio = better === "more" ? best(ours) / best(peers) : best(peers) / best(ours);
+  const ratio =
+    better === "more" ? best([ours, declared]) / best(peers) : best(peers) / best([ours, declared]);
   return Number.isFinite(ratio) && ratio > 0 ? ratio : undefined;
 }

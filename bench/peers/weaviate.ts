@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { connectProtos, connectRest } from "../support/clients.ts";
 import { startProcess } from "../support/process.ts";
+import { treeCpuMs } from "./cpu.ts";
 import {
   awaitAnswer,
   cut,
@@ -26,14 +27,18 @@ const HEADER = { properties: [property("content", "text"), property("position", 
  * The folder of Weaviate's .proto files: WEAVIATE_PROTOS, or that in the Go module from which the server was built, whose
  * go.mod lies beside it. Throws when there is none.
  */
-export function findWeaviateProtos(command: string): string {
+function findProtos(command: string): string {
   const given = process.env["WEAVIATE_PROTOS"];
   if (given !== undefined) return given;
-  const module = execFileSync("go", ["list", "-m", "-f", "{{.Dir}}", MODULE], {
-    cwd: dirname(command),
-    encoding: "utf8",
-  });
-  return join(module.trim(), "grpc/proto");
+  try {
+    const list = ["list", "-m", "-f", "{{.Dir}}", MODULE];
+    const module = execFileSync("go", list, { cwd: dirname(command), encoding: "utf8" });
+    return join(module.trim(), "grpc/proto");
+  } catch (cause) {
+    throw new Error("Weaviate's .proto files are not found: set WEAVIATE_PROTOS to its folder grpc/proto.", {
+      cause,
+    });
+  }
 }
 
 /** Starts Weaviate's server. Rows and searches go over gRPC; what changes the schema, and deletes by id, over REST. */
@@ -42,7 +47,7 @@ export async function startWeaviate(
   directory: string,
   stack: AsyncDisposableStack,
 ): Promise<Peer> {
-  const protos = findWeaviateProtos(command);
+  const protos = findProtos(command);
   mkdirSync(directory);
   const [port, grpcPort, ...cluster] = (await findFreePorts(6)) as [number, number, ...number[]];
   const address = `127.0.0.1:${port}`;
@@ -84,6 +89,7 @@ export async function startWeaviate(
   const peer: Peer = {
     name: `Weaviate ${version}`,
     settings: "HNSW of float32, m 32, ef_construction 128; range filters of the property on",
+    cpuMs: () => treeCpuMs(server.pid),
     async createCollection(name) {
       await send("POST", "/v1/schema", { ...toClass(name), ...HEADER });
     },

@@ -29,7 +29,7 @@ export interface Workload {
 /** A contender: a server with one of its collections; `Needed` is what is done with it. */
 export interface Subject<Needed extends keyof Peer = keyof Peer> {
   name: string;
-  peer: Pick<Peer, Needed>;
+  peer: Pick<Peer, Needed | "cpuMs">;
   collection: string;
 }
 

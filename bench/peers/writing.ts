@@ -25,6 +25,7 @@ export async function mixed(workload: Workload, subjects: readonly Subject[]): P
     "requests/s": ({ callsPerSecond }) => callsPerSecond.toFixed(0),
     "search p50 ms": (result) => result.search.toFixed(2),
     "insert p50 ms": (result) => result.insert.toFixed(2),
+    "server CPU ms": ({ cpuMsPerCall }) => cpuMsPerCall.toFixed(2),
   });
   for (const kind of ["search", "insert"] as const)
     workload.lines.push({
@@ -46,6 +47,7 @@ function mix({ query, takeRows }: Workload, { name, peer, collection }: Subject)
   let fresh: Row[] = [];
   return {
     name,
+    cpuMs: peer.cpuMs,
     medians,
     async prepare() {
       fresh = takeRows(INSERTS);
@@ -71,6 +73,7 @@ export async function deletes(workload: Workload, subjects: readonly Subject[]):
     let added: Row[] = [];
     return {
       name,
+      cpuMs: peer.cpuMs,
       calls: DELETES,
       async prepare() {
         added = workload.takeRows(DELETES);
