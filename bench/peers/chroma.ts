@@ -8,6 +8,8 @@ import { awaitAnswer, cut, findFreePorts, RESULTS, runAll, toBytes, type Peer, t
 const ROOT = "/api/v2/tenants/default_tenant/databases/default_database/collections";
 /** Rows of a request; the server takes 5,461 at most. */
 const BATCH = 1_000;
+/** The candidate list of a new collection. */
+const EF_DEFAULT = 100;
 
 /**
  * Starts Chroma's server, and talks to it as its Python client does: JSON over HTTP/1.1, vectors of rows in base64, those
@@ -21,24 +23,24 @@ export async function startChroma(
   mkdirSync(directory);
   const [port] = (await findFreePorts(1)) as [number];
   const address = `127.0.0.1:${port}`;
-  const server = stack.use(
-    startProcess(
-      command,
-      ["run", "--host", "127.0.0.1", "--port", String(port), "--path", join(directory, "data")],
-      {
-        cwd: directory,
-        env: { PATH: process.env["PATH"], HOME: directory, ANONYMIZED_TELEMETRY: "False" },
-        stdio: ["ignore", "ignore", "inherit"],
-      },
-    ),
-  );
-  await awaitAnswer(`http://${address}/api/v2/heartbeat`, server);
-  const http = stack.use(connectRest({ address, key: "" }));
+  const start = async () => {
+    const args = ["run", "--host", "127.0.0.1", "--port", String(port), "--path", join(directory, "data")];
+    const env = { PATH: process.env["PATH"], HOME: directory, ANONYMIZED_TELEMETRY: "False" };
+    const started = stack.use(
+      startProcess(command, args, { cwd: directory, env, stdio: ["ignore", "ignore", "inherit"] }),
+    );
+    await awaitAnswer(`http://${address}/api/v2/heartbeat`, started);
+    return started;
+  };
+  let server = await start();
+  let http = connectRest({ address, key: "" });
+  stack.defer(() => http[Symbol.dispose]());
   const send = async <Reply>(method: string, path: string, body?: object): Promise<Reply> => {
     const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
     return JSON.parse((await http.send(method, path, bytes)).toString()) as Reply;
   };
   const ids = new Map<string, string>();
+  const efs = new Map<string, number>();
   const pathOf = (name: string) => `${ROOT}/${ids.get(name)}`;
 
   const peer: Peer = {
@@ -61,8 +63,15 @@ export async function startChroma(
     async awaitIndex(name, query) {
       await peer.search(name, query);
     },
+    // An index that is loaded keeps its candidate list, so the server is started again.
     async setEf(name, ef) {
+      if (ef === (efs.get(name) ?? EF_DEFAULT)) return;
       await send("PUT", pathOf(name), { new_configuration: { hnsw: { ef_search: ef } } });
+      http[Symbol.dispose]();
+      await server[Symbol.asyncDispose]();
+      server = await start();
+      http = connectRest({ address, key: "" });
+      efs.set(name, ef);
     },
     async search(name, { vector, below }) {
       const { ids: found } = await send<{ ids: [string[]] }>("POST", `${pathOf(name)}/query`, {
@@ -78,6 +87,9 @@ export async function startChroma(
     },
     async delete(name, id) {
       await send("POST", `${pathOf(name)}/delete`, { ids: [id] });
+    },
+    async deleteFrom(name, position) {
+      await send("POST", `${pathOf(name)}/delete`, { where: { position: { $gte: position } } });
     },
     async createTenants(groups) {
       for (const [number, rows] of groups.entries()) {

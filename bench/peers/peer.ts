@@ -46,6 +46,8 @@ export interface Peer {
   search(collection: string, query: Query): Promise<string[]>;
   insert(collection: string, row: Row): Promise<void>;
   delete(collection: string, id: string): Promise<void>;
+  /** Deletes by one request all rows from this position on. */
+  deleteFrom(collection: string, position: number): Promise<void>;
   /** Makes a small store, tenant or collection for each of the groups of rows, in the way meant for many of them. */
   createTenants(groups: readonly (readonly Row[])[]): Promise<void>;
   /** Searches the small store with this number. */

@@ -86,6 +86,10 @@ export async function startPgquiver(
     async delete(id, row) {
       await send("EmbeddingService/DeleteEmbedding", { vector_store_id: id, embedding_id: row });
     },
+    async deleteFrom(id, position) {
+      const filters = { type: "FILTER_TYPE_GTE", key: "position", value: { numberValue: position } };
+      await send("EmbeddingService/PurgeEmbeddings", { vector_store_id: id, filters });
+    },
     async createTenants(groups) {
       for (const [number, rows] of groups.entries()) {
         await call(server, "POST", "/v1/vector_stores", { id: `tenant_${number}` });

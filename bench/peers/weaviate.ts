@@ -116,6 +116,12 @@ export async function startWeaviate(
     async delete(name, id) {
       await send("DELETE", `/v1/objects/${name}/${id}`);
     },
+    async deleteFrom(name, position) {
+      const filters = toFilter("OPERATOR_GREATER_THAN_EQUAL", position);
+      const message = grpc.encode("Weaviate/BatchDelete", { collection: name, filters });
+      const { failed = 0 } = (await call("BatchDelete", message)) as { failed?: number };
+      if (Number(failed) > 0) throw new Error(`Weaviate did not delete ${failed} rows.`);
+    },
     async createTenants(groups) {
       const names = groups.map((_, number) => ({ name: `tenant${number}` }));
       await send("POST", "/v1/schema", {
@@ -184,8 +190,10 @@ function toSearch(collection: string, { vector, below }: Query): object {
     metadata: { uuid: true, distance: true },
     properties: { return_all_nonref_properties: true },
     near_vector: { vectors: [{ vector_bytes: toBytes(vector), type: "VECTOR_TYPE_SINGLE_FP32" }] },
-    ...(below !== undefined && {
-      filters: { operator: "OPERATOR_LESS_THAN", value_int: below, target: { property: "position" } },
-    }),
+    ...(below !== undefined && { filters: toFilter("OPERATOR_LESS_THAN", below) }),
   };
+}
+
+function toFilter(operator: string, position: number): object {
+  return { operator, value_int: position, target: { property: "position" } };
 }

@@ -7,8 +7,9 @@ import { CONCURRENCY, type Subject, type Workload } from "./workload.ts";
 const INSERT_EVERY = 10;
 /** Inserts of a round for which rows are generated in advance. */
 const INSERTS = 200;
-/** Rows that a contender deletes in a round. */
+/** Rows that a contender deletes in a round by id, and by a filter. */
 const DELETES = 100;
+const FILTERED_DELETES = 1_000;
 
 type Kind = "search" | "insert";
 
@@ -67,7 +68,7 @@ function mix({ query, takeRows }: Workload, { name, peer, collection }: Subject)
   };
 }
 
-/** Deletes rows by id that were added just before. */
+/** Deletes rows that were added just before: by id, one a request, and all by one request with a filter. */
 export async function deletes(workload: Workload, subjects: readonly Subject[]): Promise<void> {
   const contenders = subjects.map(({ name, peer, collection }): Contender => {
     let added: Row[] = [];
@@ -83,4 +84,27 @@ export async function deletes(workload: Workload, subjects: readonly Subject[]):
     };
   });
   await measureSpeed(workload, "deletes by id", contenders, { unit: "rows/s" });
+  const name = `delete of ${FILTERED_DELETES} rows by a filter, ms`;
+  const results = await alternate(
+    workload,
+    subjects.map((subject) => deleteByFilter(workload, subject)),
+    1,
+  );
+  workload.report.add(name, results, { "p50 ms": ({ p50Ms }) => p50Ms.toFixed(0) });
+  const values = new Map(results.map((result) => [result.name, result.p50Ms]));
+  workload.lines.push({ name, better: "less", values, digits: 0 });
+}
+
+function deleteByFilter({ takeRows }: Workload, { name, peer, collection }: Subject): Contender {
+  let from = 0;
+  return {
+    name,
+    calls: 1,
+    async prepare() {
+      const added = takeRows(FILTERED_DELETES);
+      from = (added[0] as Row).position;
+      await peer.prepareLoad(collection, added)();
+    },
+    call: () => peer.deleteFrom(collection, from),
+  };
 }
