@@ -15,7 +15,7 @@ const POLL_MS = 20;
 
 /** pgquiver, with what only its contender with a declared attribute needs. */
 export interface Pgquiver extends Peer {
-  /** Declares `position` as an indexed attribute, and waits until its index is used. */
+  /** Declares `position` as an indexed attribute, and waits until its index is ready. */
   declarePosition(collection: string): Promise<void>;
 }
 
