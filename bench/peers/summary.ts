@@ -35,6 +35,7 @@ export function addSummary(
     ...Object.fromEntries([...peers, floor].map((name) => [name, cell(name)])),
     "times the best peer": (line) => compareWithPeers(line, contenders)?.toFixed(2) ?? "",
   });
+  if (peers.length === 0) return;
   const behind = findBehind(lines, contenders).map(({ name, ratio }) => `${name} (${ratio.toFixed(2)})`);
   process.stderr.write(
     `\n${behind.length === 0 ? "pgquiver is behind in no row." : `pgquiver is behind in: ${behind.join("; ")}.`}\n`,
