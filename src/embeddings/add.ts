@@ -1,16 +1,15 @@
 import { deriveIdentifier } from "../api/idempotency-key.ts";
 import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
-import { alreadyExists, invalidArgument } from "../errors.ts";
+import { alreadyExists, invalidArgument, vectorStoreExpired } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
-import { isUniqueViolation } from "../postgres/errors.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
-import { readPlaced, writeStore } from "../storage/placement.ts";
+import { readPlaced } from "../storage/placement.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
-import { countOrRefuse } from "./count.ts";
-import { insertRows } from "./insert.ts";
+import type { GroupCommit } from "./group-commit.ts";
+import type { Insertion } from "./insertion.ts";
 import { findEarlier } from "./repeated-request.ts";
 import { checkContent, checkMetadata, checkTime, type Row } from "./row.ts";
 import { checkDimensions, checkVector } from "./vector.ts";
@@ -29,64 +28,65 @@ interface Input {
 /** Path of an input's fields in the request, such as `embeddings[3].`, for error messages. */
 type Path = (index: number) => string;
 
+/** What a request to add embeddings says beside its rows. */
+interface Addressing {
+  storeId: string;
+  path: Path;
+  idempotencyKey: string | undefined;
+  caller: string;
+  signal: AbortSignal;
+}
+
 /**
  * Adds embeddings to a store atomically: validates all rows, embeds the texts without a vector, and inserts
- * rows and counts in one transaction. Returns the rows in the order of the inputs, after the commit. With an
- * idempotency key, a repeated request returns the rows stored by the first one. Throws INVALID_ARGUMENT,
- * NOT_FOUND, ALREADY_EXISTS, VECTOR_STORE_EXPIRED, DIMENSION_MISMATCH, EMBEDDING_MODEL_MISMATCH or
+ * rows and counts in one transaction, which small requests share (`GroupCommit`). Returns the rows in the order of the
+ * inputs, after the commit. With an idempotency key, a repeated request returns the rows stored by the first one. Throws
+ * INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, VECTOR_STORE_EXPIRED, DIMENSION_MISMATCH, EMBEDDING_MODEL_MISMATCH or
  * IDEMPOTENCY_CONFLICT.
  */
 export async function addEmbeddings(
   database: Database,
   embedder: Embedder,
-  storeId: string,
+  commits: GroupCommit,
   inputs: readonly Input[],
-  path: Path,
-  idempotencyKey: string | undefined,
-  signal: AbortSignal,
+  { storeId, path, idempotencyKey, caller, signal }: Addressing,
 ): Promise<Pick<Row, "id" | "createdAt">[]> {
   const { pool, tables } = database;
   checkUnique(inputs, path);
   const checked = inputs.map((input, index) =>
     readInput(input, path(index), deriveIdentifier("emb", idempotencyKey, storeId, index)),
   );
-  const store = await requireActiveStore(pool, tables, storeId);
-  const isRepeatable = idempotencyKey !== undefined;
-  const earlier = isRepeatable ? await findEarlier(database, store, checked) : undefined;
-  if (earlier !== undefined) return earlier;
   const missing = checked.filter((row) => row.vector === undefined).map((row) => row.content);
-  if (missing.length > 0) checkModel(embedder, store);
+  const isRepeatable = idempotencyKey !== undefined;
+  const findStore = async () => requireActiveStore(pool, tables, storeId);
+  // Other requests read the store's row in the transaction.
+  const known = isRepeatable || missing.length > 0 ? await findStore() : undefined;
+  const earlier =
+    isRepeatable && known !== undefined ? await findEarlier(database, known, checked) : undefined;
+  if (earlier !== undefined) return earlier;
+  if (missing.length > 0 && known !== undefined) checkModel(embedder, known);
   const embedded = missing.length === 0 ? [] : (await embedder.embed(missing, signal)).vectors;
   let next = 0;
   const rows = checked.map((row): Row => ({
     ...row,
     vector: row.vector ?? (embedded[next++] as Float32Array),
   }));
-  const addition = {
-    rows: rows.length,
-    bytes: rows.reduce((sum, row) => sum + row.contentBytes, 0),
-    dimensions: checkAllDimensions(rows, inputs, store, path),
-    embeddingModel: missing.length > 0 ? embedder.model : null,
+  const insertion: Insertion = {
+    rows,
+    isEmbedded: missing.length > 0,
+    vectorParam: vectorParam(inputs, 0, path),
+    check(current) {
+      if (current.expired) throw vectorStoreExpired(storeId);
+      checkAllDimensions(rows, inputs, current, path);
+      if (missing.length > 0) checkModel(embedder, current);
+    },
   };
-  try {
-    await writeStore(
-      pool,
-      tables,
-      storeId,
-      async (client, placed) => {
-        await insertRows(client, placed, database.kind, storeId, rows);
-        await countOrRefuse(client, tables, embedder, storeId, addition, vectorParam(inputs, 0, path));
-      },
-      signal,
-    );
-  } catch (error) {
-    if (!isUniqueViolation(error)) throw error;
-    // Two requests with the same key at the same time: the other one has committed first.
-    const first = isRepeatable ? await findEarlier(database, store, checked) : undefined;
-    if (first !== undefined) return first;
-    throw await explainTaken(database, store, inputs, path);
-  }
-  return rows;
+  if (await commits.insert(storeId, insertion, caller, signal)) return rows;
+  const store = known ?? (await findStore());
+  // Two requests with the same key at the same time: the other one has committed first.
+  const first = isRepeatable ? await findEarlier(database, store, checked) : undefined;
+  if (first !== undefined) return first;
+  throw await explainTaken(database, store, inputs, path);
 }
 
 function checkUnique(inputs: readonly Input[], path: Path): void {
@@ -119,21 +119,17 @@ function readInput(
   };
 }
 
-/**
- * Throws DIMENSION_MISMATCH unless all vectors have the store's dimensions, or the first row's. Returns
- * these.
- */
+/** Throws DIMENSION_MISMATCH unless all vectors have the store's dimensions, or the first row's. */
 function checkAllDimensions(
   rows: readonly Row[],
   inputs: readonly Input[],
   store: VectorStoreRow,
   path: Path,
-): number {
+): void {
   const expected = store.dimensions ?? (rows[0] as Row).vector.byteLength / 4;
   for (const [index, row] of rows.entries()) {
     checkDimensions(row.vector, expected, store.id, vectorParam(inputs, index, path));
   }
-  return expected;
 }
 
 /** The request field that determines a row's vector: `embedding`, or `content` when the text is embedded. */

@@ -1,7 +1,7 @@
 import { conflict } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
-import type { Client } from "../postgres/database.ts";
+import type { Client, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { countAddition, type Addition } from "../storage/counts.ts";
 import { requireActiveStore } from "../storage/require.ts";
@@ -23,8 +23,24 @@ export async function countOrRefuse(
   param: string,
 ): Promise<void> {
   if (await countAddition(client, tables, storeId, added)) return;
-  const current = await requireActiveStore(client, tables, storeId);
-  checkDimensions({ byteLength: added.dimensions * 4 }, current.dimensions, storeId, param);
-  checkModel(embedder, current);
-  throw conflict();
+  throw await explainRefusal(client, tables, embedder, storeId, added, param);
+}
+
+/** Returns the reason why a store does not accept rows, as `countOrRefuse` throws it. */
+export async function explainRefusal(
+  client: Queryable,
+  tables: Tables,
+  embedder: Embedder,
+  storeId: string,
+  { dimensions, embeddingModel }: Pick<Addition, "dimensions" | "embeddingModel">,
+  param: string,
+): Promise<unknown> {
+  try {
+    const current = await requireActiveStore(client, tables, storeId);
+    checkDimensions({ byteLength: dimensions * 4 }, current.dimensions, storeId, param);
+    if (embeddingModel !== null) checkModel(embedder, current);
+    return conflict();
+  } catch (error) {
+    return error;
+  }
 }

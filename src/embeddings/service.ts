@@ -10,6 +10,7 @@ import {
   type EmbeddingInput,
   type EmbeddingService,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { caller } from "../api/caller.ts";
 import { checkLength, checkStorable } from "../api/checks.ts";
 import { readIdempotencyKey } from "../api/idempotency-key.ts";
 import { readPage, toPage } from "../api/page.ts";
@@ -33,6 +34,7 @@ import {
 import { readPlaced, writeStore } from "../storage/placement.ts";
 import { requireStore } from "../storage/require.ts";
 import { addEmbeddings } from "./add.ts";
+import { GroupCommit } from "./group-commit.ts";
 import { unpackVector } from "./request.ts";
 import type { Row } from "./row.ts";
 
@@ -40,20 +42,30 @@ type Methods = ServiceImpl<typeof EmbeddingService>;
 
 /** Implements EmbeddingService: adding, reading and removing embeddings by unary calls. */
 export function embeddingService(database: Database, embedder: Embedder): Methods {
-  return { ...creation(database, embedder), ...reading(database), ...removal(database) };
+  return {
+    ...creation(database, embedder, new GroupCommit(database, embedder)),
+    ...reading(database),
+    ...removal(database),
+  };
 }
 
 function creation(
   database: Database,
   embedder: Embedder,
+  commits: GroupCommit,
 ): Pick<Methods, "createEmbedding" | "batchCreateEmbeddings"> {
   return {
     async createEmbedding(request, { signal, values }) {
       const { vectorStoreId: id } = request;
       if (request.embedding === undefined) throw missingParameter("embedding");
       const embedding = unpackVector(request.embedding);
-      const key = readIdempotencyKey(values);
-      const [row] = await addEmbeddings(database, embedder, id, [embedding], () => "", key, signal);
+      const [row] = await addEmbeddings(database, embedder, commits, [embedding], {
+        storeId: id,
+        path: () => "",
+        idempotencyKey: readIdempotencyKey(values),
+        caller: values.get(caller),
+        signal,
+      });
       return toCreated(id, embedding, row as Pick<Row, "id" | "createdAt">);
     },
 
@@ -62,9 +74,13 @@ function creation(
       if (request.embeddings.length === 0) throw missingParameter("embeddings");
       checkLength("embeddings", request.embeddings.length, limits.batch_rows_max);
       const embeddings = request.embeddings.map(unpackVector);
-      const path = (index: number) => `embeddings[${index}].`;
-      const key = readIdempotencyKey(values);
-      const rows = await addEmbeddings(database, embedder, vectorStoreId, embeddings, path, key, signal);
+      const rows = await addEmbeddings(database, embedder, commits, embeddings, {
+        storeId: vectorStoreId,
+        path: (index) => `embeddings[${index}].`,
+        idempotencyKey: readIdempotencyKey(values),
+        caller: values.get(caller),
+        signal,
+      });
       return create(BatchCreateEmbeddingsResponseSchema, {
         object: "embedding.batch",
         data: rows.map((row, index) =>

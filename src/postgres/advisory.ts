@@ -1,3 +1,4 @@
+import pg from "pg";
 import type { Queryable } from "./database.ts";
 import type { Tables } from "./tables.ts";
 
@@ -31,6 +32,11 @@ export async function lockShared(client: Queryable, tables: Tables, name: string
     text: `select pg_advisory_xact_lock_shared(${lockKey(tables, "$1::text")})`,
     values: [name],
   });
+}
+
+/** The statement of `lockShared`, without parameters. */
+export function lockSharedStatement(tables: Tables, name: string): string {
+  return `select pg_advisory_xact_lock_shared(${lockKey(tables, `${pg.escapeLiteral(name)}::text`)})`;
 }
 
 /**

@@ -168,6 +168,24 @@ export function isLockTimeout(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "55P03";
 }
 
+/**
+ * Whether the server refused a statement for what it says or what it met, so that another statement may succeed: data
+ * exceptions (class 22), violated constraints (23), conflicts (40), exceeded program limits (54), `lock_timeout` and
+ * faults of an extension (XX). Not whether the server or the connection fails, for whatever statement.
+ */
+export function isStatementFault(error: unknown): boolean {
+  return (
+    error instanceof pg.DatabaseError &&
+    /^(?:22|23|40|54|XX)|^55P03$/.test(error.code ?? "") &&
+    !isAway(error)
+  );
+}
+
+/** Whether a statement divided by zero (22012, division_by_zero). */
+export function isDivisionByZero(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "22012";
+}
+
 /** data_exception (22000), such as pgvector's error for vectors of different dimensions. */
 export function isDataException(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "22000";

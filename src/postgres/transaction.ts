@@ -35,8 +35,29 @@ export async function transaction<T>(
   work: (client: pg.PoolClient) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
+  return framedTransaction(pool, [], async (client) => ({ result: await work(client) }), signal);
+}
+
+/** What the work of a `framedTransaction` leaves to its end. */
+export interface Framed<T> {
+  result: T;
+  /** A statement to be sent with COMMIT. When it fails, the transaction is rolled back, and its error is thrown. */
+  closing?: string | undefined;
+}
+
+/**
+ * As `transaction`, with statements that are sent together with BEGIN (`opening`) and with COMMIT (`closing`), as one
+ * query string each: every round trip that is saved shortens the time for which the transaction holds its locks. Each
+ * statement has a snapshot of its own. `work` gets the result of the last of `opening`.
+ */
+export async function framedTransaction<T>(
+  pool: TransactionPool,
+  opening: readonly string[],
+  work: (client: pg.PoolClient, opened: pg.QueryResult) => Promise<Framed<T>>,
+  signal?: AbortSignal,
+): Promise<T> {
   return withClient(pool, signal, (client) =>
-    between(client, () => beginWriting(client, pool.written), work, signal),
+    between(client, () => beginWriting(client, pool.written, opening), work, signal),
   );
 }
 
@@ -47,23 +68,36 @@ export async function readTransaction<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   return withClient(pool, signal, (client) =>
-    between(client, () => client.query("begin read only"), work, signal),
+    between(
+      client,
+      () => client.query("begin read only"),
+      async () => ({ result: await work(client) }),
+      signal,
+    ),
   );
 }
 
-/** Begins a transaction and takes the lock of `guardWrites`, in one round trip. */
-async function beginWriting(client: pg.PoolClient, written: WrittenTables | undefined): Promise<void> {
-  if (written === undefined) {
-    await client.query("begin");
-    return;
-  }
+/** Begins a transaction, takes the lock of `guardWrites` and runs `opening`, in one round trip. */
+async function beginWriting(
+  client: pg.PoolClient,
+  written: WrittenTables | undefined,
+  opening: readonly string[],
+): Promise<pg.QueryResult> {
+  const lock = written === undefined ? [] : [`lock table ${written.writers} in access share mode`];
   try {
-    await client.query(`begin; lock table ${written.writers} in access share mode`);
+    return await queryAll(client, ["begin", ...lock, ...opening]);
   } catch (error) {
-    if (!isUndefinedTable(error)) throw error;
+    if (written === undefined || !isUndefinedTable(error)) throw error;
     await client.query("rollback");
-    throw await explainMoved(client, written, error);
+    await checkSchema(client, written);
+    throw error;
   }
+}
+
+/** Sends statements as one query string; resolves to the result of the last. */
+async function queryAll(client: pg.PoolClient, statements: readonly string[]): Promise<pg.QueryResult> {
+  const results = (await client.query(statements.join("; "))) as pg.QueryResult | pg.QueryResult[];
+  return Array.isArray(results) ? (results.at(-1) as pg.QueryResult) : results;
 }
 
 /** SCHEMA_MOVED with the newest migration; `error` itself where the database has no migrations either. */
@@ -93,15 +127,14 @@ export async function checkSchema(client: pg.PoolClient, written: WrittenTables)
 
 async function between<T>(
   client: pg.PoolClient,
-  begin: () => Promise<unknown>,
-  work: (client: pg.PoolClient) => Promise<T>,
+  begin: () => Promise<pg.QueryResult>,
+  work: (client: pg.PoolClient, begun: pg.QueryResult) => Promise<Framed<T>>,
   signal: AbortSignal | undefined,
 ): Promise<T> {
   try {
-    await begin();
-    const result = await work(client);
+    const { result, closing } = await work(client, await begin());
     signal?.throwIfAborted();
-    const { command } = await client.query("commit");
+    const { command } = await queryAll(client, closing === undefined ? ["commit"] : [closing, "commit"]);
     if (command !== "COMMIT")
       throw new Error("The transaction was rolled back at COMMIT: one of its statements had failed.");
     return result;

@@ -1,3 +1,4 @@
+import pg from "pg";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Removed } from "./embeddings.ts";
@@ -8,19 +9,31 @@ const ACTIVE_NOW = `last_active_at = now(), expires_at = now() + (expires_after 
 /** Increments of the file counts by status, negative to decrement; `total` is their sum. */
 export type FileChange = Partial<Record<Exclude<keyof FileCounts, "total">, number>>;
 
-const COUNTS = `
-  usage_bytes = usage_bytes + $2::bigint,
-  embedding_count = embedding_count + $3::bigint,
+/** A parameter of a statement by its number, such as "$1", or a literal in its place. */
+type Parameter = (position: number) => string;
+
+const numbered: Parameter = (position) => `$${position}`;
+
+function composeCounts(value: Parameter): string {
+  const [bytes, rows, inProgress, completed, failed, cancelled] = [2, 3, 4, 5, 6, 7].map(
+    (position) => `${value(position)}::bigint`,
+  );
+  return `
+  usage_bytes = usage_bytes + ${bytes},
+  embedding_count = embedding_count + ${rows},
   row_changes = row_changes + 1,
   file_counts = jsonb_build_object(
-    'in_progress', (file_counts ->> 'in_progress')::bigint + $4::bigint,
-    'completed', (file_counts ->> 'completed')::bigint + $5::bigint,
-    'failed', (file_counts ->> 'failed')::bigint + $6::bigint,
-    'cancelled', (file_counts ->> 'cancelled')::bigint + $7::bigint,
-    'total', (file_counts ->> 'total')::bigint + $4::bigint + $5::bigint + $6::bigint + $7::bigint)`;
+    'in_progress', (file_counts ->> 'in_progress')::bigint + ${inProgress},
+    'completed', (file_counts ->> 'completed')::bigint + ${completed},
+    'failed', (file_counts ->> 'failed')::bigint + ${failed},
+    'cancelled', (file_counts ->> 'cancelled')::bigint + ${cancelled},
+    'total', (file_counts ->> 'total')::bigint + ${inProgress} + ${completed} + ${failed} + ${cancelled})`;
+}
 
-/** The parameters $1 (the store's id) to $7 of `COUNTS`. */
-function countValues(id: string, rows: number, bytes: number, files: FileChange): unknown[] {
+const COUNTS = composeCounts(numbered);
+
+/** The parameters 1 (the store's id) to 7 of `composeCounts`. */
+function countValues(id: string, rows: number, bytes: number, files: FileChange): (string | number)[] {
   const { in_progress = 0, completed = 0, failed = 0, cancelled = 0 } = files;
   return [id, bytes, rows, in_progress, completed, failed, cancelled];
 }
@@ -72,17 +85,38 @@ export async function countAddition(
 ): Promise<boolean> {
   const result = await client.query({
     name: "record_addition",
-    text: `update ${tables.vectorStores} set ${COUNTS}, ${ACTIVE_NOW},
-        dimensions = coalesce(dimensions, $8::int), embedding_model = coalesce(embedding_model, $9::text)
-      where id = $1 and coalesce(expires_at > now(), true)
-        and coalesce(dimensions = $8::int, true) and coalesce(embedding_model = $9::text, true)`,
-    values: [
-      ...countValues(id, added.rows, added.bytes, added.files ?? { completed: added.rows }),
-      added.dimensions,
-      added.embeddingModel,
-    ],
+    text: composeAddition(tables, numbered),
+    values: additionValues(id, added),
   });
   return result.rowCount === 1;
+}
+
+/**
+ * The statement of `countAddition`, without parameters, to be sent with COMMIT: so the store's row is locked for no
+ * round trip. Where `countAddition` returns false, the statement fails with division_by_zero, and nothing is committed.
+ */
+export function countAdditionStatement(tables: Tables, id: string, added: Addition): string {
+  const literals = additionValues(id, added).map((value) =>
+    value === null ? "null" : pg.escapeLiteral(String(value)),
+  );
+  const update = composeAddition(tables, (position) => literals[position - 1] as string);
+  return `with counted as (${update} returning 1) select 1 / count(*) from counted`;
+}
+
+function composeAddition(tables: Tables, value: Parameter): string {
+  const [dimensions, model] = [`${value(8)}::int`, `${value(9)}::text`];
+  return `update ${tables.vectorStores} set ${composeCounts(value)}, ${ACTIVE_NOW},
+      dimensions = coalesce(dimensions, ${dimensions}), embedding_model = coalesce(embedding_model, ${model})
+    where id = ${value(1)} and coalesce(expires_at > now(), true)
+      and coalesce(dimensions = ${dimensions}, true) and coalesce(embedding_model = ${model}, true)`;
+}
+
+function additionValues(id: string, added: Addition): (string | number | null)[] {
+  return [
+    ...countValues(id, added.rows, added.bytes, added.files ?? { completed: added.rows }),
+    added.dimensions,
+    added.embeddingModel,
+  ];
 }
 
 /**

@@ -1,10 +1,12 @@
 import type pg from "pg";
 import { vectorStoreNotFound } from "../errors.ts";
-import { lockShared, placementLock } from "../postgres/advisory.ts";
+import { lockShared, lockSharedStatement, placementLock } from "../postgres/advisory.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
-import { transaction, withClient } from "../postgres/transaction.ts";
+import { isStorable } from "../postgres/text.ts";
+import { framedTransaction, withClient, type Framed } from "../postgres/transaction.ts";
+import { findStoreStatement, type VectorStoreRow } from "./stores.ts";
 
 /** The table that holds a store's rows: its own table, or the shared one when `own_table` is null. */
 interface Placement {
@@ -39,13 +41,40 @@ export async function writeStore<T>(
   work: (client: Client, placed: Tables) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  const write = async (client: Client) => {
-    const placed = await openForWriting(client, tables, storeId);
-    if (placed === undefined) throw vectorStoreNotFound(storeId);
-    return work(client, placed);
+  const write = async (client: Client, placed: Tables) => ({ result: await work(client, placed) });
+  return writeStoreFramed(pool, tables, storeId, write, { signal });
+}
+
+/** A store's row, read by a transaction that writes its rows. */
+export interface OpenedStore extends VectorStoreRow {
+  /** OID of the type vector, for arrays of vectors. */
+  vector_oid: number;
+}
+
+/**
+ * As `writeStore`; `work` also gets the store's row, and may return a statement to be sent with COMMIT. BEGIN, the lock
+ * and the store's row take one round trip. `lockTimeoutMs`: `lock_timeout` of the transaction; default: the session's.
+ */
+export async function writeStoreFramed<T>(
+  pool: pg.Pool,
+  tables: Tables,
+  storeId: string,
+  work: (client: Client, placed: Tables, store: OpenedStore) => Promise<Framed<T>>,
+  { lockTimeoutMs, signal }: { lockTimeoutMs?: number; signal?: AbortSignal | undefined },
+): Promise<T> {
+  if (!isStorable(storeId)) throw vectorStoreNotFound(storeId);
+  const opening = [
+    ...(lockTimeoutMs === undefined ? [] : [`set local lock_timeout = ${lockTimeoutMs}`]),
+    lockSharedStatement(tables, placementLock(storeId)),
+    findStoreStatement(tables, storeId, "'vector'::regtype::oid as vector_oid"),
+  ];
+  const write = async (client: Client, opened: pg.QueryResult) => {
+    const [store] = opened.rows as OpenedStore[];
+    if (store === undefined) throw vectorStoreNotFound(storeId);
+    return work(client, placeTables(tables, store), store);
   };
   try {
-    return await transaction(pool, write, signal);
+    return await framedTransaction(pool, opening, write, signal);
   } catch (error) {
     throw await explainMissing(pool, tables, storeId, error);
   }

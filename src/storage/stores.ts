@@ -1,3 +1,4 @@
+import pg from "pg";
 import type { Queryable } from "../postgres/database.ts";
 import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -105,10 +106,19 @@ export async function findStore(
 ): Promise<VectorStoreRow | undefined> {
   const result = await client.query<VectorStoreRow>({
     name: "find_store",
-    text: `select ${COLUMNS} from ${tables.vectorStores} where id = $1`,
+    text: storeStatement(tables, "$1"),
     values: [id],
   });
   return result.rows[0];
+}
+
+/** The statement of `findStore`, without parameters, and with one more column. */
+export function findStoreStatement(tables: Tables, id: string, column: string): string {
+  return storeStatement(tables, pg.escapeLiteral(id), `${COLUMNS}, ${column}`);
+}
+
+function storeStatement(tables: Tables, id: string, columns = COLUMNS): string {
+  return `select ${columns} from ${tables.vectorStores} where id = ${id}`;
 }
 
 /** Reads a store's pagination cursor in the list of stores; undefined when the store does not exist. */

@@ -48,6 +48,11 @@ export async function withWaitBudget<T>(waitMs: number, call: () => Promise<T>):
   }
 }
 
+/** Starts work that several calls share, outside of the budget of the call that happens to start it. */
+export function withoutWaitBudget<T>(work: () => T): T {
+  return calls.exit(work);
+}
+
 /** Begins a wait of the current call; undefined outside of calls. */
 export function beginWait(): Wait | undefined {
   const budget = calls.getStore();

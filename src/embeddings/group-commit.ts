@@ -1,0 +1,195 @@
+import { ConnectError } from "@connectrpc/connect";
+import type { Embedder } from "../models/embedder.ts";
+import { beginWait, withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
+import type { Database } from "../postgres/database.ts";
+import { exhausted, isStatementFault } from "../postgres/errors.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
+import {
+  insertAlone,
+  insertTogether,
+  isSmall,
+  PartlyTaken,
+  StoreChanged,
+  type Insertion,
+} from "./insertion.ts";
+import { InsertionQueue, type Member } from "./insertion-queue.ts";
+
+/**
+ * Transactions of a store with an own table at the same time, as a share of the pool's connections: to insert a row into
+ * a vector index takes milliseconds of CPU time, which several backends do side by side. Without an index a row takes
+ * microseconds, and transactions would only wait for each other: with two instead of one, Postgres took twice the CPU
+ * time a row, with five three times.
+ */
+const LANES_SHARE = 1 / 2;
+
+/** Insertions that may wait, per connection of the pool: as many callers as may wait for a connection. */
+const WAITING_PER_CONNECTION = 50;
+
+/**
+ * `lock_timeout` of a transaction that insertions share. An insertion that has to wait for a lock for longer, such as for
+ * an id that an open transaction has inserted, waits in a transaction of its own, in nobody's way.
+ */
+const LOCK_TIMEOUT_MS = 1_000;
+
+/** The insertions that wait for a transaction of one store, and the transactions. */
+interface Store {
+  id: string;
+  waiting: InsertionQueue;
+  lanes: number;
+  lanesMax: number;
+  /** Whether a transaction is being opened that will take insertions from the queue. */
+  isOpening: boolean;
+  /** Insertions in the transactions that run. */
+  running: number;
+}
+
+/**
+ * Group commit: small insertions into one store that arrive while its transactions are busy share the next one. A
+ * transaction holds the lock of the store's row until its COMMIT is on disk, so one for each insertion would be one
+ * insertion at a time. An insertion succeeds or fails alone: whatever fails a shared transaction and may be one member's
+ * fault makes each of its members a transaction of its own. A member whose caller has left is inserted all the same,
+ * unless all have left.
+ */
+export class GroupCommit {
+  readonly #database: Database;
+  readonly #embedder: Embedder;
+  readonly #stores = new Map<string, Store>();
+  readonly #indexedLanes: number;
+  readonly #waitingMax: number;
+  #waiting = 0;
+
+  constructor(database: Database, embedder: Embedder) {
+    const { max } = database.pool.options;
+    this.#database = database;
+    this.#embedder = embedder;
+    this.#indexedLanes = Math.max(1, Math.floor(max * LANES_SHARE));
+    this.#waitingMax = WAITING_PER_CONNECTION * max;
+  }
+
+  /**
+   * Inserts rows into a store; false when an id is taken. Resolves after the commit. Throws what the RPC throws, and the
+   * signal's reason when `signal` aborts.
+   */
+  async insert(storeId: string, insertion: Insertion, caller: string, signal: AbortSignal): Promise<boolean> {
+    signal.throwIfAborted();
+    if (!isSmall(insertion)) return insertAlone(this.#database, this.#embedder, storeId, insertion, signal);
+    if (this.#waiting >= this.#waitingMax) throw exhausted();
+    const store = this.#open(storeId);
+    const outcome = Promise.withResolvers<boolean>();
+    const wait = beginWait();
+    const stopWaiting = () => {
+      clearTimeout(timer);
+      wait?.end();
+      this.#waiting--;
+    };
+    const member: Member = { insertion, signal, outcome, begin: stopWaiting, leave: () => {} };
+    const abandon = (error: unknown) => {
+      if (store.waiting.remove(caller, member)) stopWaiting();
+      member.leave();
+      outcome.reject(error);
+    };
+    const timer = wait === undefined ? undefined : setTimeout(() => abandon(exhausted()), wait.leftMs);
+    const onAbort = () => abandon(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    this.#waiting++;
+    store.waiting.add(caller, member);
+    this.#addLane(store);
+    try {
+      return await outcome.promise;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #open(id: string): Store {
+    let store = this.#stores.get(id);
+    if (store === undefined) {
+      store = { id, waiting: new InsertionQueue(), lanes: 0, lanesMax: 1, isOpening: false, running: 0 };
+      this.#stores.set(id, store);
+    }
+    return store;
+  }
+
+  /** Starts another transaction for the insertions that wait, unless one will take them or there are enough. */
+  #addLane(store: Store): void {
+    if (store.isOpening || store.waiting.size === 0 || store.lanes >= store.lanesMax) return;
+    void withoutWaitBudget(() => this.#runLane(store));
+  }
+
+  async #runLane(store: Store): Promise<void> {
+    store.lanes++;
+    while (!store.isOpening && store.waiting.size > 0) await this.#commitGroup(store);
+    store.lanes--;
+    if (store.lanes === 0) this.#stores.delete(store.id);
+  }
+
+  async #commitGroup(store: Store): Promise<void> {
+    const group = new Group();
+    const choose = (row: VectorStoreRow) => {
+      store.isOpening = false;
+      store.lanesMax = row.own_table === null ? 1 : this.#indexedLanes;
+      // An equal share for each lane: a lane that took all would leave none for another to insert at the same time.
+      const share = Math.ceil((store.waiting.size + store.running) / store.lanesMax);
+      group.begin(store.waiting.take(row, share));
+      store.running += group.members.length;
+      this.#addLane(store);
+      return group.members.map(({ insertion }) => insertion);
+    };
+    store.isOpening = true;
+    try {
+      const options = { lockTimeoutMs: LOCK_TIMEOUT_MS, signal: group.signal };
+      const taken = await insertTogether(this.#database, this.#embedder, store.id, choose, options);
+      for (const { insertion, outcome } of group.members) outcome.resolve(!taken.has(insertion));
+    } catch (error) {
+      this.#fail(store.id, group.hasBegun ? group.members : store.waiting.takeAll(), error);
+    } finally {
+      store.running -= group.members.length;
+      if (!group.hasBegun) store.isOpening = false;
+    }
+  }
+
+  /** Fails the members of a transaction, or tries each alone where one of them may be the reason. */
+  #fail(storeId: string, members: readonly Member[], error: unknown): void {
+    const mayBeOneMembers =
+      error instanceof PartlyTaken ||
+      error instanceof StoreChanged ||
+      error instanceof ConnectError ||
+      isStatementFault(error);
+    for (const { insertion, signal, outcome } of members) {
+      // A caller that has left awaits no outcome.
+      if (signal.aborted) continue;
+      if (!mayBeOneMembers) outcome.reject(error);
+      else outcome.resolve(insertAlone(this.#database, this.#embedder, storeId, insertion, signal));
+    }
+  }
+}
+
+/** The members of one transaction. */
+class Group {
+  readonly #abandoned = new AbortController();
+  #members: readonly Member[] | undefined;
+
+  /** Aborts when all callers have left. */
+  get signal(): AbortSignal {
+    return this.#abandoned.signal;
+  }
+
+  get hasBegun(): boolean {
+    return this.#members !== undefined;
+  }
+
+  get members(): readonly Member[] {
+    return this.#members ?? [];
+  }
+
+  begin(members: readonly Member[]): void {
+    this.#members = members;
+    let present = members.length;
+    for (const member of members) {
+      member.leave = () => {
+        present--;
+        if (present === 0) this.#abandoned.abort(member.signal.reason);
+      };
+    }
+  }
+}

@@ -1,0 +1,103 @@
+import type { VectorStoreRow } from "../storage/stores.ts";
+import { bytesOf, dimensionsOf, type Insertion } from "./insertion.ts";
+
+/** Rows and bytes of the insertions that share a transaction. */
+const GROUP_ROWS_MAX = 128;
+const GROUP_BYTES_MAX = 4 * 1024 * 1024;
+
+/** An insertion that waits for a transaction, or is part of one. */
+export interface Member {
+  insertion: Insertion;
+  signal: AbortSignal;
+  outcome: PromiseWithResolvers<boolean>;
+  /** Called when the member no longer waits. */
+  begin: () => void;
+  /** Called when the caller has left. */
+  leave: () => void;
+}
+
+/** The insertions that wait for one store, in turn of their callers: a caller with many delays the others by one each. */
+export class InsertionQueue {
+  /** The next caller first. */
+  readonly #callers = new Map<string, Set<Member>>();
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  add(caller: string, member: Member): void {
+    const members = this.#callers.get(caller) ?? new Set();
+    this.#callers.set(caller, members.add(member));
+    this.#size++;
+  }
+
+  /** Removes a member; false when it does not wait any more. */
+  remove(caller: string, member: Member): boolean {
+    const members = this.#callers.get(caller);
+    if (members?.delete(member) !== true) return false;
+    if (members.size === 0) this.#callers.delete(caller);
+    this.#size--;
+    return true;
+  }
+
+  /**
+   * Takes the members of a transaction, at most `share`: their ids are distinct and their vectors have the same
+   * dimensions. Rejects those that the store does not accept.
+   */
+  take(store: VectorStoreRow, share: number): Member[] {
+    const taken: Member[] = [];
+    const ids = new Set<string>();
+    let bytes = 0;
+    for (let next = this.#next(); next !== undefined && taken.length < share; next = this.#next()) {
+      const { insertion } = next.member;
+      const { rows } = insertion;
+      const first = taken[0]?.insertion ?? insertion;
+      const fits =
+        ids.size + rows.length <= GROUP_ROWS_MAX &&
+        bytes + bytesOf(rows) <= GROUP_BYTES_MAX &&
+        rows.every(({ id }) => !ids.has(id)) &&
+        (store.dimensions !== null || dimensionsOf(insertion) === dimensionsOf(first));
+      if (!fits) break;
+      this.#takeNext(next);
+      if (!isAccepted(next.member, store)) continue;
+      taken.push(next.member);
+      for (const { id } of rows) ids.add(id);
+      bytes += bytesOf(rows);
+    }
+    return taken;
+  }
+
+  /** Takes all members, whatever they are. */
+  takeAll(): Member[] {
+    const taken: Member[] = [];
+    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+      this.#takeNext(next);
+      taken.push(next.member);
+    }
+    return taken;
+  }
+
+  #next(): { caller: string; member: Member } | undefined {
+    for (const [caller, [member]] of this.#callers) if (member !== undefined) return { caller, member };
+    return undefined;
+  }
+
+  #takeNext({ caller, member }: { caller: string; member: Member }): void {
+    this.remove(caller, member);
+    const left = this.#callers.get(caller);
+    // Round robin: the caller is last now.
+    if (left !== undefined && this.#callers.delete(caller)) this.#callers.set(caller, left);
+    member.begin();
+  }
+}
+
+function isAccepted({ insertion, outcome }: Member, store: VectorStoreRow): boolean {
+  try {
+    insertion.check(store);
+    return true;
+  } catch (error) {
+    outcome.reject(error);
+    return false;
+  }
+}

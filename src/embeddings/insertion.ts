@@ -1,0 +1,163 @@
+import type { Embedder } from "../models/embedder.ts";
+import type { Client, Database } from "../postgres/database.ts";
+import { isDivisionByZero, isUniqueViolation } from "../postgres/errors.ts";
+import type { Tables } from "../postgres/tables.ts";
+import { countAdditionStatement, type Addition } from "../storage/counts.ts";
+import { writeStoreFramed, type OpenedStore } from "../storage/placement.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
+import { explainRefusal } from "./count.ts";
+import { insertRows } from "./insert.ts";
+import type { Row } from "./row.ts";
+import { insertAbsent } from "./upsert.ts";
+
+/** The rows of one request, validated and with their vectors. Either all are inserted or none. */
+export interface Insertion {
+  /** At least one. All vectors have the same dimensions once `check` has passed. */
+  rows: readonly Row[];
+  /** Whether the service embedded texts of the rows. */
+  isEmbedded: boolean;
+  /** The field that determines the first row's vector. */
+  vectorParam: string;
+  /** Throws the reason why the store does not accept the rows. */
+  check(store: VectorStoreRow): void;
+}
+
+/** Rows and bytes up to which an insertion is small: small ones are inserted together with others. */
+const SMALL_ROWS = 16;
+const SMALL_BYTES = 128 * 1024;
+
+/** Whether an insertion may share a transaction: the others should not wait for a large one. */
+export function isSmall({ rows }: Insertion): boolean {
+  return rows.length <= SMALL_ROWS && bytesOf(rows) <= SMALL_BYTES;
+}
+
+/** Bytes of the rows, about. */
+export function bytesOf(rows: readonly Row[]): number {
+  return rows.reduce(
+    (sum, row) => sum + row.contentBytes + row.vector.byteLength + row.metadata.length * 3,
+    0,
+  );
+}
+
+/** Dimensions of the vectors. */
+export function dimensionsOf({ rows }: Insertion): number {
+  return (rows[0] as Row).vector.byteLength / 4;
+}
+
+/** Some ids of an insertion are taken and some are not: what was inserted must be rolled back. */
+export class PartlyTaken extends Error {}
+
+/** The store was deleted, has expired, or was fixed to other dimensions or another model during the transaction. */
+export class StoreChanged extends Error {}
+
+/** Options of the transaction; see `writeStoreFramed`. */
+export interface WriteOptions {
+  lockTimeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+/**
+ * Inserts small insertions into a store and counts them, in one transaction of three round trips. `choose` gets the
+ * store's row, and returns the insertions, whose ids must be distinct and whose dimensions equal. Returns those of which
+ * no row was inserted, because their ids are taken; the others are committed. Throws PartlyTaken, StoreChanged, NOT_FOUND
+ * or the database's error: then nothing is committed.
+ */
+export async function insertTogether(
+  { pool, tables }: Database,
+  embedder: Embedder,
+  storeId: string,
+  choose: (store: VectorStoreRow) => readonly Insertion[],
+  options: WriteOptions,
+): Promise<ReadonlySet<Insertion>> {
+  const write = async (client: Client, placed: Tables, store: OpenedStore) => {
+    const insertions = choose(store);
+    const taken = await insertAll(client, placed, store, insertions);
+    const added = insertions.filter((insertion) => !taken.has(insertion));
+    if (added.length === 0) return { result: taken };
+    return { result: taken, closing: countAdditionStatement(tables, storeId, sum(added, embedder)) };
+  };
+  try {
+    return await writeStoreFramed(pool, tables, storeId, write, options);
+  } catch (error) {
+    throw isDivisionByZero(error) ? new StoreChanged("The store has changed.", { cause: error }) : error;
+  }
+}
+
+/** Inserts one insertion in a transaction of its own; false when an id is taken. Throws as the RPC does. */
+export async function insertAlone(
+  database: Database,
+  embedder: Embedder,
+  storeId: string,
+  insertion: Insertion,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { pool, tables } = database;
+  try {
+    if (isSmall(insertion)) {
+      const choose = (store: VectorStoreRow) => {
+        insertion.check(store);
+        return [insertion];
+      };
+      const taken = await insertTogether(database, embedder, storeId, choose, { signal });
+      return !taken.has(insertion);
+    }
+    await copyIn(database, embedder, storeId, insertion, signal);
+    return true;
+  } catch (error) {
+    if (error instanceof PartlyTaken || isUniqueViolation(error)) return false;
+    if (!(error instanceof StoreChanged)) throw error;
+    const added = sum([insertion], embedder);
+    throw await explainRefusal(pool, tables, embedder, storeId, added, insertion.vectorParam);
+  }
+}
+
+/** Inserts by COPY. Throws Postgres' unique violation when an id is taken. */
+async function copyIn(
+  { pool, tables, kind }: Database,
+  embedder: Embedder,
+  storeId: string,
+  insertion: Insertion,
+  signal: AbortSignal,
+): Promise<void> {
+  const write = async (client: Client, placed: Tables, store: OpenedStore) => {
+    insertion.check(store);
+    await insertRows(client, placed, kind, storeId, insertion.rows);
+    const closing = countAdditionStatement(tables, storeId, sum([insertion], embedder));
+    return { result: undefined, closing };
+  };
+  try {
+    await writeStoreFramed(pool, tables, storeId, write, { signal });
+  } catch (error) {
+    throw isDivisionByZero(error) ? new StoreChanged("The store has changed.", { cause: error }) : error;
+  }
+}
+
+async function insertAll(
+  client: Client,
+  placed: Tables,
+  store: OpenedStore,
+  insertions: readonly Insertion[],
+): Promise<Set<Insertion>> {
+  const taken = new Set<Insertion>();
+  const rows = insertions.flatMap((insertion) => insertion.rows);
+  if (rows.length === 0) return taken;
+  const inserted = await insertAbsent(client, placed, store.id, rows, store.vector_oid);
+  if (inserted.size === rows.length) return taken;
+  for (const insertion of insertions) {
+    const count = insertion.rows.filter(({ id }) => inserted.has(id)).length;
+    if (count === 0) taken.add(insertion);
+    else if (count < insertion.rows.length) throw new PartlyTaken("Some ids are taken.");
+  }
+  return taken;
+}
+
+/** Sums up insertions, of which there is at least one. */
+function sum(insertions: readonly Insertion[], embedder: Embedder): Addition {
+  const rows = insertions.flatMap((insertion) => insertion.rows);
+  return {
+    rows: rows.length,
+    bytes: rows.reduce((bytes, row) => bytes + row.contentBytes, 0),
+    dimensions: dimensionsOf(insertions[0] as Insertion),
+    embeddingModel: insertions.some(({ isEmbedded }) => isEmbedded) ? embedder.model : null,
+  };
+}
