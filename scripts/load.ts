@@ -69,6 +69,7 @@ const columns: Columns<Experience> = {
   "requests/s": ({ perSecond }) => perSecond.toFixed(0),
   "search p50 ms": ({ searchP50Ms }) => searchP50Ms.toFixed(1),
   "search p99 ms": ({ searchP99Ms }) => searchP99Ms.toFixed(1),
+  "insert p50 ms": ({ insertP50Ms }) => (Number.isNaN(insertP50Ms) ? "" : insertP50Ms.toFixed(1)),
   "insert p99 ms": ({ insertP99Ms }) => (Number.isNaN(insertP99Ms) ? "" : insertP99Ms.toFixed(1)),
   refused: ({ refused }) => String(refused),
   failed: ({ failed }) => String(failed),

@@ -39,6 +39,7 @@ export interface Result {
   callsPerSecond: number;
   p50Ms: number;
   p95Ms: number;
+  p99Ms: number;
   /** CPU time, in milliseconds per call, of the server or of the process named by `Contender.cpuMs`. */
   cpuMsPerCall: number;
   /** `cpuMsPerCall` minus that of the floor in the same round. */
@@ -49,7 +50,7 @@ export interface Result {
   addedMs: number;
 }
 
-type Round = Pick<Result, "callsPerSecond" | "p50Ms" | "p95Ms" | "cpuMsPerCall">;
+type Round = Pick<Result, "callsPerSecond" | "p50Ms" | "p95Ms" | "p99Ms" | "cpuMsPerCall">;
 
 /**
  * Measures the contenders alternately, round after round, so that other load on the machine affects all of
@@ -71,6 +72,7 @@ export async function compare(contenders: readonly Contender[], plan: Plan): Pro
       callsPerSecond: over((own) => own.callsPerSecond),
       p50Ms: over((own) => own.p50Ms),
       p95Ms: over((own) => own.p95Ms),
+      p99Ms: over((own) => own.p99Ms),
       cpuMsPerCall: over((own) => own.cpuMsPerCall),
       addedCpuMs: over((own, floor) => own.cpuMsPerCall - floor.cpuMsPerCall),
       ratio: over((own, floor) => own.callsPerSecond / floor.callsPerSecond),
@@ -103,6 +105,7 @@ async function runRound(contender: Contender, { concurrency, ...plan }: Plan): P
     callsPerSecond: (calls / elapsedMs) * 1000,
     p50Ms: median(latencies),
     p95Ms: quantile(latencies, 0.95),
+    p99Ms: quantile(latencies, 0.99),
     cpuMsPerCall: cpuUsed / calls,
   };
 }

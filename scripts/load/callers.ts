@@ -16,6 +16,7 @@ export interface Experience {
   perSecond: number;
   searchP50Ms: number;
   searchP99Ms: number;
+  insertP50Ms: number;
   insertP99Ms: number;
   /** Answered 429 or 503: the service had too much to do and said so. */
   refused: number;
@@ -66,6 +67,7 @@ export async function measureCallers(
     perSecond: answered / ((performance.now() - startedAt) / 1000),
     searchP50Ms: quantile(times.search, 0.5),
     searchP99Ms: quantile(times.search, 0.99),
+    insertP50Ms: quantile(times.insert, 0.5),
     insertP99Ms: quantile(times.insert, 0.99),
     refused,
     failed,
