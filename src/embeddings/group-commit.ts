@@ -1,11 +1,14 @@
 import { ConnectError } from "@connectrpc/connect";
+import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { beginWait, withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { exhausted, isStatementFault } from "../postgres/errors.ts";
+import type { OpenedStore } from "../storage/placement.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import {
   insertAlone,
+  insertAtOnce,
   insertTogether,
   isSmall,
   PartlyTaken,
@@ -54,6 +57,8 @@ export class GroupCommit {
   readonly #database: Database;
   readonly #embedder: Embedder;
   readonly #stores = new Map<string, Store>();
+  /** Rows of stores by id, as of their last transaction that read them. */
+  readonly #known = new Map<string, OpenedStore>();
   readonly #indexedLanes: number;
   readonly #waitingMax: number;
   #waiting = 0;
@@ -104,7 +109,9 @@ export class GroupCommit {
   #open(id: string): Store {
     let store = this.#stores.get(id);
     if (store === undefined) {
-      store = { id, waiting: new InsertionQueue(), lanes: 0, lanesMax: 1, isOpening: false, running: 0 };
+      const hasOwnTable = (this.#known.get(id)?.own_table ?? null) !== null;
+      const lanesMax = hasOwnTable ? this.#indexedLanes : 1;
+      store = { id, waiting: new InsertionQueue(), lanes: 0, lanesMax, isOpening: false, running: 0 };
       this.#stores.set(id, store);
     }
     return store;
@@ -125,19 +132,24 @@ export class GroupCommit {
 
   async #commitGroup(store: Store): Promise<void> {
     const group = new Group();
-    const choose = (row: VectorStoreRow) => {
-      store.isOpening = false;
-      store.lanesMax = row.own_table === null ? 1 : this.#indexedLanes;
-      // An equal share for each lane: a lane that took all would leave none for another to insert at the same time.
-      const share = Math.ceil((store.waiting.size + store.running) / store.lanesMax);
-      group.begin(store.waiting.take(row, share));
-      store.running += group.members.length;
-      this.#addLane(store);
-      return group.members.map(({ insertion }) => insertion);
-    };
+    const options = { lockTimeoutMs: LOCK_TIMEOUT_MS, signal: group.signal };
+    const known = this.#known.get(store.id);
     store.isOpening = true;
     try {
-      const options = { lockTimeoutMs: LOCK_TIMEOUT_MS, signal: group.signal };
+      if (known !== undefined) {
+        const take = () => this.#take(store, group);
+        if (await insertAtOnce(this.#database, this.#embedder, known, take, options)) {
+          for (const { outcome } of group.members) outcome.resolve(true);
+          return;
+        }
+      }
+      const choose = (row: OpenedStore) => {
+        this.#remember(row);
+        store.lanesMax = row.own_table === null ? 1 : this.#indexedLanes;
+        return (group.hasBegun ? insertionsOf(group) : this.#take(store, group)).filter(
+          (insertion) => !group.refuse(insertion, row),
+        );
+      };
       const taken = await insertTogether(this.#database, this.#embedder, store.id, choose, options);
       for (const { insertion, outcome } of group.members) outcome.resolve(!taken.has(insertion));
     } catch (error) {
@@ -146,6 +158,26 @@ export class GroupCommit {
       store.running -= group.members.length;
       if (!group.hasBegun) store.isOpening = false;
     }
+  }
+
+  /** Takes the members of a transaction from the queue, when the transaction has a connection. */
+  #take(store: Store, group: Group): Insertion[] {
+    store.isOpening = false;
+    // An equal share for each lane: a lane that took all would leave none for another to insert at the same time.
+    const share = Math.ceil((store.waiting.size + store.running) / store.lanesMax);
+    group.begin(store.waiting.take(share));
+    store.running += group.members.length;
+    this.#addLane(store);
+    return insertionsOf(group);
+  }
+
+  /** Keeps the rows of the stores that were written last, as far as another transaction can rely on them. */
+  #remember(row: OpenedStore): void {
+    this.#known.delete(row.id);
+    if (row.dimensions === null || row.expired) return;
+    this.#known.set(row.id, row);
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > limits.known_stores_max && oldest !== undefined) this.#known.delete(oldest);
   }
 
   /** Fails the members of a transaction, or tries each alone where one of them may be the reason. */
@@ -162,6 +194,10 @@ export class GroupCommit {
       else outcome.resolve(insertAlone(this.#database, this.#embedder, storeId, insertion, signal));
     }
   }
+}
+
+function insertionsOf({ members }: Group): Insertion[] {
+  return members.map(({ insertion }) => insertion);
 }
 
 /** The members of one transaction. */
@@ -190,6 +226,17 @@ class Group {
         present--;
         if (present === 0) this.#abandoned.abort(member.signal.reason);
       };
+    }
+  }
+
+  /** Fails a member that the store does not accept; returns whether it does not. */
+  refuse(insertion: Insertion, store: VectorStoreRow): boolean {
+    try {
+      insertion.check(store);
+      return false;
+    } catch (error) {
+      this.members.find((member) => member.insertion === insertion)?.outcome.reject(error);
+      return true;
     }
   }
 }

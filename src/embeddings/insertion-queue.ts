@@ -1,4 +1,3 @@
-import type { VectorStoreRow } from "../storage/stores.ts";
 import { bytesOf, dimensionsOf, type Insertion } from "./insertion.ts";
 
 /** Rows and bytes of the insertions that share a transaction. */
@@ -43,9 +42,9 @@ export class InsertionQueue {
 
   /**
    * Takes the members of a transaction, at most `share`: their ids are distinct and their vectors have the same
-   * dimensions. Rejects those that the store does not accept.
+   * dimensions.
    */
-  take(store: VectorStoreRow, share: number): Member[] {
+  take(share: number): Member[] {
     const taken: Member[] = [];
     const ids = new Set<string>();
     let bytes = 0;
@@ -57,10 +56,9 @@ export class InsertionQueue {
         ids.size + rows.length <= GROUP_ROWS_MAX &&
         bytes + bytesOf(rows) <= GROUP_BYTES_MAX &&
         rows.every(({ id }) => !ids.has(id)) &&
-        (store.dimensions !== null || dimensionsOf(insertion) === dimensionsOf(first));
+        dimensionsOf(insertion) === dimensionsOf(first);
       if (!fits) break;
       this.#takeNext(next);
-      if (!isAccepted(next.member, store)) continue;
       taken.push(next.member);
       for (const { id } of rows) ids.add(id);
       bytes += bytesOf(rows);
@@ -89,15 +87,5 @@ export class InsertionQueue {
     // Round robin: the caller is last now.
     if (left !== undefined && this.#callers.delete(caller)) this.#callers.set(caller, left);
     member.begin();
-  }
-}
-
-function isAccepted({ insertion, outcome }: Member, store: VectorStoreRow): boolean {
-  try {
-    insertion.check(store);
-    return true;
-  } catch (error) {
-    outcome.reject(error);
-    return false;
   }
 }

@@ -1,14 +1,20 @@
 import type { Embedder } from "../models/embedder.ts";
 import type { Client, Database } from "../postgres/database.ts";
-import { isDivisionByZero, isUniqueViolation } from "../postgres/errors.ts";
+import {
+  isDivisionByZero,
+  isLockTimeout,
+  isStatementFault,
+  isUndefinedTable,
+  isUniqueViolation,
+} from "../postgres/errors.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { countAdditionStatement, type Addition } from "../storage/counts.ts";
-import { writeStoreFramed, type OpenedStore } from "../storage/placement.ts";
+import { writeKnownStore, writeStoreFramed, type OpenedStore } from "../storage/placement.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import { explainRefusal } from "./count.ts";
 import { insertRows } from "./insert.ts";
 import type { Row } from "./row.ts";
-import { insertAbsent } from "./upsert.ts";
+import { insertAbsent, insertStatement } from "./upsert.ts";
 
 /** The rows of one request, validated and with their vectors. Either all are inserted or none. */
 export interface Insertion {
@@ -66,7 +72,7 @@ export async function insertTogether(
   { pool, tables }: Database,
   embedder: Embedder,
   storeId: string,
-  choose: (store: VectorStoreRow) => readonly Insertion[],
+  choose: (store: OpenedStore) => readonly Insertion[],
   options: WriteOptions,
 ): Promise<ReadonlySet<Insertion>> {
   const write = async (client: Client, placed: Tables, store: OpenedStore) => {
@@ -80,6 +86,47 @@ export async function insertTogether(
     return await writeStoreFramed(pool, tables, storeId, write, options);
   } catch (error) {
     throw isDivisionByZero(error) ? new StoreChanged("The store has changed.", { cause: error }) : error;
+  }
+}
+
+/**
+ * As `insertTogether`, in one round trip, for a store that is `known` from an earlier transaction. False when nothing was
+ * committed, because the store has changed since, does not accept an insertion or has one of the ids: which of them,
+ * `insertTogether` tells. Throws the database's error otherwise.
+ */
+export async function insertAtOnce(
+  { pool, tables }: Database,
+  embedder: Embedder,
+  known: OpenedStore,
+  choose: () => readonly Insertion[],
+  options: Required<WriteOptions>,
+): Promise<boolean> {
+  let isRefused = false;
+  const compose = (placed: Tables) => {
+    const insertions = choose();
+    isRefused = !insertions.every((insertion) => isAccepted(insertion, known));
+    if (isRefused || insertions.length === 0) return [];
+    const rows = insertions.flatMap((insertion) => insertion.rows);
+    return [
+      insertStatement(placed, known.id, rows, known.vector_oid),
+      { text: countAdditionStatement(tables, known.id, sum(insertions, embedder)), values: [] },
+    ];
+  };
+  try {
+    await writeKnownStore(pool, tables, known, compose, options);
+    return !isRefused;
+  } catch (error) {
+    if (isLockTimeout(error) || !(isStatementFault(error) || isUndefinedTable(error))) throw error;
+    return false;
+  }
+}
+
+function isAccepted(insertion: Insertion, store: VectorStoreRow): boolean {
+  try {
+    insertion.check(store);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { encodeArray, encodeJsonb, OID } from "../postgres/array.ts";
 import { encodeTimestamp, encodeVector } from "../postgres/copy.ts";
+import type { Statement } from "../postgres/one-trip.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Row } from "./row.ts";
 
@@ -67,6 +68,17 @@ export async function insertAbsent(
     [storeId, ...encodeColumns(rows, vectorOid)],
   );
   return new Set(result.rows.map(({ id }) => id));
+}
+
+/** The statement that inserts rows whose ids do not exist; it fails with unique_violation when one does. */
+export function insertStatement(
+  tables: Tables,
+  storeId: string,
+  rows: readonly Row[],
+  vectorOid: number,
+): Statement {
+  const text = `insert into ${tables.embeddings} (${tables.vectorStoreId}, ${columnsOf(tables)}) select $1, incoming.* from ${INCOMING}`;
+  return { text, values: [storeId, ...encodeColumns(rows, vectorOid)] };
 }
 
 /** The parameters $2 to $6, one array per column, as rows. */

@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { schemaMoved } from "../errors.ts";
 import { isReadOnly, isUndefinedTable } from "./errors.ts";
+import { queryInOneTrip, type Statement } from "./one-trip.ts";
 import type { Tables } from "./tables.ts";
 
 /** Where a transaction gets its connection. */
@@ -59,6 +60,30 @@ export async function framedTransaction<T>(
   return withClient(pool, signal, (client) =>
     between(client, () => beginWriting(client, pool.written, opening), work, signal),
   );
+}
+
+/**
+ * A transaction in one round trip, for statements that need no earlier one's result. `prepare` is called when a
+ * connection is there; without statements there is no transaction. Rejects with the error of the statement that failed.
+ */
+export async function transactionInOneTrip(
+  pool: TransactionPool,
+  prepare: () => readonly Statement[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { written } = pool;
+  const lock = written === undefined ? [] : [`lock table ${written.writers} in access share mode`];
+  await withClient(pool, signal, async (client) => {
+    const statements = prepare();
+    if (statements.length === 0) return;
+    const opening = ["begin", ...lock].map((text) => ({ text, values: [] }));
+    try {
+      await queryInOneTrip(client, [...opening, ...statements], { text: "commit", values: [] });
+    } catch (error) {
+      await client.query("rollback").catch(() => {});
+      throw error;
+    }
+  });
 }
 
 /** As `transaction`, for work that only reads: the transaction is READ ONLY, and goes on whatever the schema is. */

@@ -3,9 +3,10 @@ import { vectorStoreNotFound } from "../errors.ts";
 import { lockShared, lockSharedStatement, placementLock } from "../postgres/advisory.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
+import type { Statement } from "../postgres/one-trip.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
-import { framedTransaction, withClient, type Framed } from "../postgres/transaction.ts";
+import { framedTransaction, transactionInOneTrip, withClient, type Framed } from "../postgres/transaction.ts";
 import { findStoreStatement, type VectorStoreRow } from "./stores.ts";
 
 /** The table that holds a store's rows: its own table, or the shared one when `own_table` is null. */
@@ -78,6 +79,33 @@ export async function writeStoreFramed<T>(
   } catch (error) {
     throw await explainMissing(pool, tables, storeId, error);
   }
+}
+
+/**
+ * Writes rows of a store as `writeStore` does, in one round trip, where the store's table is known from before. `compose`
+ * gets the tables, and returns the statements. Fails with division_by_zero when the store has another table or is gone.
+ */
+export async function writeKnownStore(
+  pool: pg.Pool,
+  tables: Tables,
+  store: OpenedStore,
+  compose: (placed: Tables) => readonly Statement[],
+  { lockTimeoutMs, signal }: { lockTimeoutMs: number; signal: AbortSignal },
+): Promise<void> {
+  const opening: Statement[] = [
+    { text: "select set_config('lock_timeout', $1, true)", values: [String(lockTimeoutMs)] },
+    { text: lockSharedStatement(tables, placementLock(store.id)), values: [] },
+    // A separate statement, because its snapshot must be taken after the lock is granted.
+    {
+      text: `select 1 / count(*) from ${tables.vectorStores} where id = $1 and own_table is not distinct from $2::text`,
+      values: [store.id, store.own_table],
+    },
+  ];
+  const prepare = () => {
+    const statements = compose(placeTables(tables, store));
+    return statements.length === 0 ? [] : [...opening, ...statements];
+  };
+  await transactionInOneTrip(pool, prepare, signal);
 }
 
 /**

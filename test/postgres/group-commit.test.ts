@@ -159,3 +159,31 @@ test.runIf(native)("callers take turns", async () => {
   expect(transactions.rows.map(({ ids }) => ids.length)).toEqual([1, 128, 73]);
   expect(transactions.rows[1]?.ids).toContain("quiet");
 });
+
+test("what has changed in a store since its last insertion is noticed", async () => {
+  const { database, commits } = await open();
+  const { pool } = database;
+  const insert = async (id: string, vector?: number[]) =>
+    commits.insert("vs", insertionOf(id, vector), "", never);
+  expect(await insert("first")).toBe(true);
+  expect(await insert("second")).toBe(true);
+
+  await pool.query("create table own (like embeddings including all) inherits (embeddings)");
+  await pool.query("update vector_stores set own_table = 'own'");
+  expect(await insert("moved")).toBe(true);
+  expect(await insert("moved too")).toBe(true);
+  const { rows } = await pool.query("select id from only own order by id");
+  expect(rows).toEqual([{ id: "moved" }, { id: "moved too" }]);
+
+  await pool.query("drop table own");
+  await pool.query("delete from embeddings");
+  await pool.query("delete from vector_stores");
+  await expect(insert("gone")).rejects.toThrow("No vector store found");
+  await pool.query("insert into vector_stores (id) values ('vs')");
+  expect(await insert("other dimensions", [1, 2])).toBe(true);
+  await expect(insert("former dimensions", [1, 2, 3])).rejects.toThrow("holds vectors of 2 dimensions");
+
+  await pool.query("update vector_stores set expires_at = now() - interval '1 second'");
+  await expect(insert("late", [1, 2])).rejects.toThrow("has expired");
+  expect(await readIds(database)).toEqual(["other dimensions"]);
+});

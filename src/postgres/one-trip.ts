@@ -1,0 +1,72 @@
+import pg from "pg";
+import type { Client } from "./database.ts";
+
+/** A statement with its parameters, which are text or binary. */
+export interface Statement {
+  text: string;
+  values: readonly (string | Buffer | null)[];
+}
+
+/** What node-postgres' Query does with the connection and its messages, which its types leave out. */
+interface QueryInternals {
+  callback: (error: Error | null, result: pg.QueryResult) => void;
+  submit(connection: pg.Connection): Error | null;
+  handleDataRow(message: unknown): void;
+  handleCommandComplete(message: unknown, connection: pg.Connection): void;
+}
+
+const Query = pg.Query as unknown as new (
+  config: pg.QueryConfig & { queryMode: "extended" },
+) => QueryInternals;
+
+/**
+ * Several statements whose messages are sent before a single Sync: Postgres runs one after the other without a round
+ * trip in between, and none after one that fails. The result is that of the last.
+ */
+class PipelinedQuery extends Query {
+  readonly #earlier: readonly Statement[];
+  #completed = 0;
+
+  constructor(earlier: readonly Statement[], last: Statement) {
+    super({ text: last.text, values: [...last.values], queryMode: "extended" });
+    this.#earlier = earlier;
+  }
+
+  override submit(connection: pg.Connection): Error | null {
+    // One write for all messages.
+    connection.stream.cork();
+    try {
+      for (const { text, values } of this.#earlier) {
+        connection.parse({ name: "", text, types: [] }, true);
+        connection.bind({ values: [...values] }, true);
+        // Not described: what rows it has are ignored below.
+        connection.execute({}, true);
+      }
+      return super.submit(connection);
+    } finally {
+      connection.stream.uncork();
+    }
+  }
+
+  override handleDataRow(message: unknown): void {
+    if (this.#completed === this.#earlier.length) super.handleDataRow(message);
+  }
+
+  override handleCommandComplete(message: unknown, connection: pg.Connection): void {
+    if (this.#completed === this.#earlier.length) super.handleCommandComplete(message, connection);
+    else this.#completed++;
+  }
+}
+
+/** Runs statements in one round trip; resolves to the result of the last, or rejects with the error of one. */
+export function queryInOneTrip(
+  client: Client,
+  earlier: readonly Statement[],
+  last: Statement,
+): Promise<pg.QueryResult> {
+  const query = new PipelinedQuery(earlier, last);
+  return new Promise((resolve, reject) => {
+    query.callback = (error, result) => (error === null ? resolve(result) : reject(error));
+    client.query(query);
+  });
+}
