@@ -1,5 +1,3 @@
-import type { ServerHttp2Session } from "node:http2";
-
 /** Limits of what an address may do before its new connections are closed. */
 export interface PenaltyBounds {
   /** Connections that may reset too many streams, within `abuseWindowMs`. */
@@ -20,7 +18,8 @@ interface Record {
 /**
  * Remembers addresses whose connections reset too many streams (rapid reset). An end by GOAWAY alone does not stop
  * them: each connects again at once, and costs as much again. Mild, since all clients of a proxy have its address:
- * open connections go on, and only for seconds no new one is taken.
+ * open connections go on unless they reset streams, too, and only for seconds no new one is taken. Each worker has its
+ * own: what an address may do before its penalty is little, so sharing would gain little.
  */
 export class Penalties {
   readonly #bounds: PenaltyBounds;
@@ -57,51 +56,5 @@ export class Penalties {
 
   #end(): number {
     return performance.now() + this.#bounds.abuseWindowMs;
-  }
-}
-
-/** Rate limit of an HTTP/2 session's stream resets. */
-export interface ResetBounds {
-  streamResetBurst: number;
-  streamResetRate: number;
-}
-
-/** Records the address of a session that is reset too often; Node itself ends the session by GOAWAY. */
-export function watchResets(
-  session: ServerHttp2Session,
-  { streamResetBurst, streamResetRate }: ResetBounds,
-  penalties: Penalties,
-): void {
-  const address = session.socket.remoteAddress ?? "";
-  const resets = new TokenBucket(streamResetBurst, streamResetRate);
-  let isAbusive = false;
-  session.on("stream", (stream) => {
-    // Only streams that were reset by bytes that arrived with their headers: a client that cancels a call waits first.
-    if (isAbusive || !(stream.closed || stream.destroyed) || resets.take()) return;
-    isAbusive = true;
-    penalties.add(address);
-  });
-}
-
-/** A rate limit: a burst of tokens, which come back at `perSecond`. */
-class TokenBucket {
-  readonly #burst: number;
-  readonly #perSecond: number;
-  #tokens: number;
-  #atMs = performance.now();
-
-  constructor(burst: number, perSecond: number) {
-    this.#burst = burst;
-    this.#perSecond = perSecond;
-    this.#tokens = burst;
-  }
-
-  /** Takes a token; false where there is none. */
-  take(): boolean {
-    const now = performance.now();
-    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#atMs) / 1000) * this.#perSecond);
-    this.#atMs = now;
-    this.#tokens--;
-    return this.#tokens >= 0;
   }
 }

@@ -1,20 +1,13 @@
 import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http";
-import {
-  constants,
-  createServer as createHttp2Server,
-  type Http2Server,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from "node:http2";
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
 import { Server as NetServer, type Socket } from "node:net";
 import type { SecureContextOptions } from "node:tls";
-import { Slots } from "../api/slots.ts";
 import { boundAddresses } from "./addresses.ts";
 import { hasUnknownExpectation } from "./headers.ts";
-import { boundWrites } from "./http2-writes.ts";
-import { Penalties, watchResets } from "./penalties.ts";
+import { refuseFlood } from "./http2/reset-gate.ts";
+import { createSessions, jitter, type ServeAny } from "./http2/sessions.ts";
+import { Penalties } from "./penalties.ts";
 import { sniff, type Route } from "./sniff.ts";
 
 /** Limits of a port's connections. Every field has a default in `portDefaults`. */
@@ -75,7 +68,7 @@ export interface PortOptions {
   streamResetRate?: number;
   /**
    * Maximum number of such sessions of an address within `abuseWindowMs`; then new connections of the address are
-   * closed for as long.
+   * closed for as long, and its open sessions end when they reset some streams.
    */
   abusiveConnectionsMax?: number;
   abuseWindowMs?: number;
@@ -190,7 +183,7 @@ export function createTlsPortServer(
     handler,
   );
   const route = serveBoth(server, "secureConnection", bounds, serveStream);
-  server.on("secureConnection", (socket) => route(socket, socket.alpnProtocol === "h2"));
+  server.on("secureConnection", (socket) => route(socket, socket.alpnProtocol === "h2", Buffer.alloc(0)));
   return server as Server as PortServer;
 }
 
@@ -221,19 +214,17 @@ function serveBoth(
   serveStream: ServeStream,
 ): Route {
   const penalties = new Penalties(bounds);
-  const http2 = createSessions(bounds, penalties);
-  http2.on("request", (request, response) => server.emit("request", request, response));
-  // Registering a "request" listener makes Node add a "stream" listener, which creates the request objects.
-  // Replace it, so that no request object is created for a stream that `serveStream` accepts.
-  const toRequest = http2.listeners("stream");
-  http2.removeAllListeners("stream");
-  http2.on("stream", (stream, headers, ...rest) => {
-    // Reset already, by bytes that arrived together with its headers (rapid reset): nobody wants an answer.
-    if (stream.closed || stream.destroyed) return;
+  const serve: ServeAny = (stream, headers, ...rest) => {
     if (serveStream(stream, headers)) return;
     stream.once("wantTrailers", () => setImmediate(endUpload, stream));
     for (const listener of toRequest) listener.call(http2, stream, headers, ...rest);
-  });
+  };
+  const http2 = createSessions(bounds, penalties, serve);
+  http2.on("request", (request, response) => server.emit("request", request, response));
+  // Registering a "request" listener makes Node add a "stream" listener, which creates the request objects.
+  // `serve` replaces it, so that no request object is created for a stream that `serveStream` accepts.
+  const toRequest = http2.listeners("stream");
+  http2.removeAllListeners("stream");
   // Without these listeners Node answers 417 to an Expect header that it does not know, without OpenAI's error
   // body, and over HTTP/2 to `100-Continue` too, since it compares the case.
   server.on("checkExpectation", (request, response) => server.emit("request", request, response));
@@ -271,10 +262,11 @@ function serveBoth(
     server.keepAliveTimeout = 1;
     server.keepAliveTimeoutBuffer = 0;
   });
-  return (socket, isHttp2) => {
+  return (socket, isHttp2, head) => {
     if (isClosed) {
       socket.destroy();
     } else if (isHttp2) {
+      if (refuseFlood(socket, head, bounds, penalties)) return;
       // Like Node's http2 server: no half-open TCP, so the socket closes when the client has closed its side.
       socket.allowHalfOpen = false;
       http2.emit("connection", socket);
@@ -304,11 +296,6 @@ function endStalled(server: Server, { writeStallTimeoutMs, idleTimeoutMs }: Requ
   });
 }
 
-/** Spreads the ends of connections that began together, by a tenth each way. */
-function jitter(ms: number): number {
-  return ms * (0.9 + 0.2 * Math.random());
-}
-
 /**
  * Sends `Connection: close` with an HTTP/1.1 response on a connection older than `ageMaxMs`. Returns a function that
  * makes all connections count as older.
@@ -331,60 +318,6 @@ function onClose(server: Server, act: () => void): void {
     act();
     return server;
   };
-}
-
-/** Creates an HTTP/2 server that does not listen; it gets its sockets through the "connection" event. */
-function createSessions(bounds: Required<PortOptions>, penalties: Penalties): Http2Server {
-  const server = createHttp2Server({
-    settings: {
-      initialWindowSize: bounds.streamWindowBytes,
-      maxConcurrentStreams: bounds.streamsMax,
-      maxHeaderListSize: bounds.headerBytesMax,
-    },
-    streamResetBurst: bounds.streamResetBurst,
-    streamResetRate: bounds.streamResetRate,
-  });
-  const streams = new Slots(bounds.streamsTotalMax, bounds.streamsPerAddressMax);
-  server.on("session", (session) => {
-    boundSession(session, bounds, streams);
-    watchResets(session, bounds, penalties);
-  });
-  return server;
-}
-
-function boundSession(session: ServerHttp2Session, bounds: Required<PortOptions>, slots: Slots): void {
-  const address = session.socket.remoteAddress ?? "";
-  session.setLocalWindowSize(bounds.sessionWindowBytes);
-  const greeting = setTimeout(() => session.destroy(), bounds.greetingTimeoutMs);
-  session.once("remoteSettings", () => clearTimeout(greeting));
-  const aged = setTimeout(() => session.close(), jitter(bounds.connectionAgeMaxMs)).unref();
-  session.once("close", () => {
-    clearTimeout(greeting);
-    clearTimeout(aged);
-  });
-
-  let streams = 0;
-  let lostBytes = 0;
-  const onLost = (bytes: number) => {
-    lostBytes += bytes;
-    if (lostBytes > bounds.sessionLostBytesMax && !session.closed) session.close();
-  };
-  // First of all listeners: a handler may write its reply at once.
-  session.prependListener("stream", (stream) => {
-    const slot = slots.tryTake(address);
-    // The code says that nothing was done for the stream, so clients may send the request again (RFC 9113, 8.7).
-    if (slot === undefined) return stream.on("error", () => {}).close(constants.NGHTTP2_REFUSED_STREAM);
-    boundWrites(stream, bounds, onLost);
-    streams++;
-    stream.once("close", () => {
-      streams--;
-      slot[Symbol.dispose]();
-    });
-  });
-  session.setTimeout(bounds.idleTimeoutMs);
-  session.on("timeout", () => {
-    if (streams === 0) session.close();
-  });
 }
 
 /**

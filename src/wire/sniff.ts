@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 
-/** Passes a socket on to its protocol. */
-export type Route = (socket: Socket, isHttp2: boolean) => void;
+/** Passes a socket on to its protocol. `head`: the bytes that were read of it, which it has been given back. */
+export type Route = (socket: Socket, isHttp2: boolean, head: Buffer) => void;
 
 /**
  * Detects the protocol by the first bytes: "PRI" begins the HTTP/2 preface. Then calls `route`; a socket that
@@ -19,7 +19,7 @@ export function sniff(socket: Socket, timeoutMs: number, route: Route, settled: 
     if (!isHttp2 && "PRI".startsWith(start)) return;
     release();
     socket.unshift(head);
-    route(socket, isHttp2);
+    route(socket, isHttp2, head);
   };
   const drop = () => socket.destroy();
   const release = () => {

@@ -57,12 +57,41 @@ function rapidReset(streams: number): Buffer {
   return Buffer.concat([preface, ...frames.flat()]);
 }
 
+/** Sends the preface, and waits for the server's. Returns what is received, then and later. */
+async function greet(socket: Socket): Promise<Buffer[]> {
+  const received: Buffer[] = [];
+  socket.on("data", (chunk: Buffer) => received.push(chunk)).write(preface);
+  await expect.poll(() => received.length).toBeGreaterThan(0);
+  return received;
+}
+
 /** Whether a GOAWAY is among the frames. */
 function hasGoaway(bytes: Buffer): boolean {
   for (let at = 0; at + 9 <= bytes.length; at += 9 + bytes.readUIntBE(at, 3))
     if (bytes[at + 3] === GOAWAY) return true;
   return false;
 }
+
+test("the end of an empty body that arrives with its headers is not lost", async () => {
+  const ended: string[] = [];
+  const server = createPortServer((request, response) => {
+    request.resume().once("end", () => {
+      ended.push(request.url ?? "");
+      response.end();
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const socket = await open((server.address() as AddressInfo).port);
+  await greet(socket);
+  const [END_HEADERS, END_STREAM, DATA] = [4, 1, 0];
+  socket.write(Buffer.concat([frame(HEADERS, END_HEADERS, 1, get), frame(DATA, END_STREAM, 1)]));
+  await expect.poll(() => ended).toEqual(["/"]);
+});
 
 test("a stream that is reset with the bytes that open it costs no request", async () => {
   const { handled, port } = await start();
@@ -71,6 +100,41 @@ test("a stream that is reset with the bytes that open it costs no request", asyn
   socket.write(Buffer.concat([rapidReset(150), last]));
   await expect.poll(() => handled.length).toBeGreaterThan(0);
   expect(handled.length).toBeLessThan(20);
+});
+
+test("nor does one that is reset by bytes which arrive after the preface", async () => {
+  const { handled, port } = await start();
+  const socket = await open(port);
+  await greet(socket);
+  socket.write(Buffer.concat([rapidReset(150).subarray(preface.length), frame(HEADERS, 5, 1_001, get)]));
+  await expect.poll(() => handled.length).toBeGreaterThan(0);
+  expect(handled.length).toBeLessThan(20);
+});
+
+test("a client that does so after the preface gets GOAWAY", async () => {
+  const { handled, port } = await start({ streamResetBurst: 50, streamResetRate: 10 });
+  const socket = await open(port);
+  const received = await greet(socket);
+  socket.write(rapidReset(1_000).subarray(preface.length));
+  await once(socket, "close");
+  expect(hasGoaway(Buffer.concat(received))).toBe(true);
+  expect(handled.length).toBeLessThan(20);
+});
+
+test("connections of an address that were open before its penalty end when they reset streams, too", async () => {
+  const { port } = await start({ streamResetBurst: 50, streamResetRate: 10, abusiveConnectionsMax: 1 });
+  const attacker = "127.0.0.2";
+  const address = ["127.0.0.1", attacker] as const;
+  const sockets = await Promise.all([1, 2, 3, 4].map(() => open(port, ...address)));
+  await Promise.all(sockets.map(greet));
+  const [first, second, third, quiet] = sockets as [Socket, Socket, Socket, Socket];
+  for (const socket of [first, second]) {
+    socket.write(rapidReset(100).subarray(preface.length));
+    await once(socket, "close");
+  }
+  third.write(rapidReset(30).subarray(preface.length));
+  await once(third, "close");
+  expect(quiet.destroyed).toBe(false);
 });
 
 test("a client that resets more streams than streamResetBurst gets GOAWAY, and others are answered", async () => {
