@@ -7,7 +7,7 @@ import { toBase64 } from "../bench/support/searches.ts";
 import { startServer, type BenchServer } from "../bench/support/server.ts";
 import { makeStore } from "../bench/support/store.ts";
 import { measureCallers, type Call, type Experience } from "./load/callers.ts";
-import { ingest, post, searches, send } from "./load/work.ts";
+import { ingestApart, post, searches, send } from "./load/work.ts";
 
 const USAGE = `Measures what callers get: 1 to 1,000 connections, 90 % searches and 10 % inserts; then searches beside bulk work.
 
@@ -25,7 +25,8 @@ const FILES = 500;
 /** The number of an inserted row, far from those of the store and the queries. */
 const FIRST_INSERT = 10_000_000;
 
-const points = createPoints({ dimensions: DIMENSIONS, clusters: 200, seed: 1 });
+const SPREAD = { dimensions: DIMENSIONS, clusters: 200, seed: 1 };
+const points = createPoints(SPREAD);
 
 async function main(): Promise<void> {
   const { seconds, rows } = readOptions();
@@ -49,7 +50,7 @@ async function main(): Promise<void> {
       server,
       "an ingest at full speed",
       CALLERS,
-      ingest(server, points, seconds).then(sayRows),
+      ingestApart(server, SPREAD, seconds).then(sayRows),
       search,
     ),
     await measureCallers(server, `a batch of ${FILES} files`, CALLERS, attachFiles(server), search),

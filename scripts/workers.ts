@@ -6,7 +6,7 @@ import { startReport } from "../bench/support/report.ts";
 import { startServer, type BenchServer } from "../bench/support/server.ts";
 import { makeStore } from "../bench/support/store.ts";
 import { measureCallers, type Experience } from "./load/callers.ts";
-import { ingest, searches } from "./load/work.ts";
+import { ingestApart, searches } from "./load/work.ts";
 
 const USAGE = `Compares a service of one process with services of several, in interleaved rounds: searches at two concurrencies, alone and beside
 a bulk load at full speed.
@@ -17,7 +17,8 @@ The database is made as for the benchmarks: see bench/README.md. All run on this
 `;
 
 const CONNECTIONS = [8, 32];
-const points = createPoints({ dimensions: 384, clusters: 200, seed: 1 });
+const SPREAD = { dimensions: 384, clusters: 200, seed: 1 };
+const points = createPoints(SPREAD);
 
 /** A measurement in one round. */
 interface Sample extends Experience {
@@ -44,7 +45,7 @@ async function main(): Promise<void> {
           const name = `${connections} callers${isBeside ? " beside a load" : ""}, WORKERS=${count}`;
           let rowsPerSecond = Number.NaN;
           const until = isBeside
-            ? ingest(server, points, seconds).then((perSecond) => (rowsPerSecond = perSecond))
+            ? ingestApart(server, SPREAD, seconds).then((perSecond) => (rowsPerSecond = perSecond))
             : delay(seconds * 1000);
           const experience = await measureCallers(server, name, connections, until, search);
           // The first round warms up.

@@ -58,10 +58,14 @@ export async function measureCallers(
     }
   };
   const startedAt = performance.now();
-  void until.finally(() => (isOver = true));
-  await Promise.all([until, ...Array.from({ length: connections }, callUntilOver)]);
-  clearInterval(sampling);
-  agent.destroy();
+  void until.catch(() => {}).then(() => (isOver = true));
+  try {
+    await Promise.all([until, ...Array.from({ length: connections }, callUntilOver)]);
+  } finally {
+    isOver = true;
+    clearInterval(sampling);
+    agent.destroy();
+  }
   return {
     name,
     perSecond: answered / ((performance.now() - startedAt) / 1000),

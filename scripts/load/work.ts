@@ -1,6 +1,10 @@
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
 import { encodeMessage, sendIngest } from "../../bench/support/ingest.ts";
-import type { Points } from "../../bench/support/points.ts";
+import type { Points, Spread } from "../../bench/support/points.ts";
 import { toBase64 } from "../../bench/support/searches.ts";
+import { interruption } from "../../bench/support/interruption.ts";
 import type { BenchServer } from "../../bench/support/server.ts";
 import type { Call } from "./callers.ts";
 
@@ -20,9 +24,41 @@ export function searches(points: Points, store: string, rows: number): () => Cal
   });
 }
 
-/** Loads rows into another store, over gRPC and as fast as the service takes them. Returns the rows per
- * second. */
-export async function ingest(server: BenchServer, points: Points, seconds: number): Promise<number> {
+/** Where a service is, and its key. */
+type Target = Pick<BenchServer, "address" | "key">;
+
+/** What the process of `ingestApart` is told. */
+export interface IngestOrder {
+  server: Target;
+  spread: Spread;
+  seconds: number;
+}
+
+/**
+ * Like `ingest`, in a process of its own: encoding messages takes the client some 10 ms at a time, for which callers in
+ * the same process could not take note of their answers.
+ */
+export async function ingestApart(
+  { address, key }: BenchServer,
+  spread: Spread,
+  seconds: number,
+): Promise<number> {
+  const client = fork(join(import.meta.dirname, "ingest-client.ts"), {
+    signal: interruption,
+    killSignal: "SIGKILL",
+  });
+  const kill = () => client.kill("SIGKILL");
+  process.once("exit", kill);
+  const ended = once(client, "exit").then(() => Promise.reject(new Error("The client of the ingest ended.")));
+  ended.catch(() => {});
+  client.send({ server: { address, key }, spread, seconds } satisfies IngestOrder);
+  const [perSecond] = (await Promise.race([once(client, "message"), ended])) as [number];
+  process.off("exit", kill);
+  return perSecond;
+}
+
+/** Loads rows into another store, over gRPC and as fast as the service takes them. Returns the rows per second. */
+export async function ingest(server: Target, points: Points, seconds: number): Promise<number> {
   const store = `bulk-${crypto.randomUUID()}`;
   await post(server, "/v1/vector_stores", { id: store });
   await post(server, `/v1/vector_stores/${store}/index`, { policy: "never" });
@@ -41,11 +77,7 @@ export async function ingest(server: BenchServer, points: Points, seconds: numbe
 }
 
 /** Posts JSON or a form, and returns the JSON of the reply. */
-export async function post(
-  server: BenchServer,
-  path: string,
-  body: object,
-): Promise<Record<string, unknown>> {
+export async function post(server: Target, path: string, body: object): Promise<Record<string, unknown>> {
   if (body instanceof FormData) return send(server, path, { method: "POST", body });
   const headers = { "content-type": "application/json" };
   return send(server, path, { method: "POST", body: JSON.stringify(body), headers });
@@ -53,7 +85,7 @@ export async function post(
 
 /** Sends a request, and returns the JSON of the reply; throws if that is an error. */
 export async function send(
-  server: BenchServer,
+  server: Target,
   path: string,
   init: { method?: string; body?: string | FormData; headers?: Record<string, string> } = {},
 ): Promise<Record<string, unknown>> {
