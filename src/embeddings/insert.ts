@@ -20,7 +20,8 @@ const SURELY_SENT_BYTES = 2 * getDefaultHighWaterMark(false);
 
 /**
  * Inserts rows by binary COPY, in the caller's transaction. Rows are encoded while those before them are sent, so that
- * Postgres works at the same time. Throws Postgres' unique violation for an existing id.
+ * Postgres works at the same time; `betweenChunks` is awaited each time 256 KiB are encoded. Throws Postgres' unique
+ * violation for an existing id.
  */
 export async function insertRows(
   client: pg.PoolClient,
@@ -28,6 +29,7 @@ export async function insertRows(
   kind: Database["kind"],
   storeId: string,
   rows: readonly Row[],
+  betweenChunks?: () => Promise<void> | undefined,
 ): Promise<void> {
   const columns = [
     tables.vectorStoreId,
@@ -39,7 +41,7 @@ export async function insertRows(
   ];
   const statement = `copy ${tables.embeddings} (${columns.join(", ")}) from stdin (format binary)`;
   let index = 0;
-  function* encode(): Generator<Buffer> {
+  async function* encode(): AsyncGenerator<Buffer> {
     const encoder = new CopyEncoder();
     while (index < rows.length && encoder.bytes < COPY_BYTES_MAX[kind]) {
       const row = rows[index++] as Row;
@@ -51,7 +53,9 @@ export async function insertRows(
       encoder.jsonb(row.metadata);
       encoder.timestamptz(row.createdAt);
       const full = encoder.takeFull();
-      if (full.length > 0) yield* send(full);
+      if (full.length === 0) continue;
+      yield* send(full);
+      await betweenChunks?.();
     }
     yield* send(encoder.takeSegment());
   }

@@ -1,6 +1,7 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import type { IngestFinish } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { bulkTurn } from "../api/bulk-turns.ts";
 import { giveBackBuffer } from "../api/buffer-pool.ts";
 import type { ByteBudget, Reservation } from "../api/byte-budget.ts";
 import { checkLength, checkRange } from "../api/checks.ts";
@@ -120,6 +121,7 @@ export class GroupReader {
         if (message.case === "finish") return group({ kind: "finish", finish: message.value });
         if (message.case !== "batch" && message.case !== "encodedBatch")
           throw invalidArgument("message", "After 'open', expected a 'batch' or 'finish' message.");
+        await bulkTurn();
         const read = this.#read(message.case === "batch" ? message.value : decodeBatch(message.value));
         if (read === undefined) continue;
         const reservation = this.#budget.tryReserve(read.bytes);

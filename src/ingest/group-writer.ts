@@ -1,3 +1,4 @@
+import { bulkTurn } from "../api/bulk-turns.ts";
 import { countOrRefuse } from "../embeddings/count.ts";
 import { insertRows } from "../embeddings/insert.ts";
 import type { Row } from "../embeddings/row.ts";
@@ -124,6 +125,7 @@ export class GroupWriter {
   ): Promise<GroupOutcome> {
     // In order, because the first vector of the stream fixes the dimensions.
     await before?.embedded;
+    await bulkTurn();
     await this.#embedMissing(batches);
     onEmbedded();
     if (before === undefined) return this.#commitGroup(batches);
@@ -266,6 +268,7 @@ export class GroupWriter {
     };
     let isComplete = mode !== "insert" || onError === "skip_row";
     for (let conflicts = 0; ;) {
+      await bulkTurn();
       const settled = settle(batches, mode, onError, taken, firstSeq(batches) - 1);
       if (!isComplete && (settled.faults.length > 0 || settled.fatal !== undefined)) {
         // A refused batch is not written, so no unique violation would report its taken ids: look them up.
@@ -305,7 +308,7 @@ export class GroupWriter {
         vectorOid,
       );
     }
-    await insertRows(client, tables, this.#database.kind, store.id, rows);
+    await insertRows(client, tables, this.#database.kind, store.id, rows, bulkTurn);
     const bytesAdded = rows.reduce((sum, row) => sum + row.contentBytes, 0);
     return { written: rows.length, skipped: 0, rowsAdded: rows.length, bytesAdded };
   }
