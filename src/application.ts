@@ -14,6 +14,7 @@ import { ByteBudget } from "./api/byte-budget.ts";
 import { caller } from "./api/caller.ts";
 import { FairQueue } from "./api/fair-queue.ts";
 import { Slots } from "./api/slots.ts";
+import { startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { describeIsolation, findIsolation } from "./documents/isolation.ts";
@@ -26,7 +27,7 @@ import { findFile } from "./files/rows.ts";
 import { fileService } from "./files/service.ts";
 import { indexService } from "./indexes/service.ts";
 import { endPostponement } from "./indexes/plan.ts";
-import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
+import type { IndexWorker } from "./indexes/worker.ts";
 import { keepBatchesEncoded } from "./ingest/binary-batch.ts";
 import { ingestService } from "./ingest/service.ts";
 import { limits } from "./limits.ts";
@@ -37,6 +38,7 @@ import type { Database } from "./postgres/database.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/connection/pool.ts";
 import { withWaitBudget } from "./postgres/connection/wait-budget.ts";
+import type { RecallTuner } from "./search/recall/tuner.ts";
 import { searchService } from "./search/service.ts";
 import { createShutdown, type Shutdown } from "./shutdown.ts";
 import { Pipeline, SMALL_WORKERS } from "./vector-store-files/pipeline.ts";
@@ -95,10 +97,23 @@ export async function createApplication(
   const buckets = new Buckets(config.files.bucketUrl);
   const draining = new AbortController();
   const pipeline = startPipeline(database, embedder, buckets, config.files.workers, log);
-  const indexWorker = config.indexes.isWorking ? startWorker(database, config, log) : undefined;
+  const indexWorker = config.indexes.isWorking
+    ? startWorker(database, config.indexes, config.indexPollMs, log)
+    : undefined;
+  const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const services = defineServices(
-    { database, embedder, buckets, metrics, draining: draining.signal, pipeline, indexWorker, log },
+    {
+      database,
+      embedder,
+      buckets,
+      metrics,
+      draining: draining.signal,
+      pipeline,
+      indexWorker,
+      recallTuner,
+      log,
+    },
     config,
   );
   const health = createHealth({
@@ -121,7 +136,7 @@ export async function createApplication(
     log,
     shutdownSignal: shutdown.signal,
   });
-  const background = [pipeline, sweeper, ...(indexWorker === undefined ? [] : [indexWorker])];
+  const background = [pipeline, sweeper, indexWorker, recallTuner].filter((work) => work !== undefined);
   const { stop, retire } = createShutdown({ server, health, background, buckets, draining, cut: shutdown });
   return { server, stop, retire, collectMetrics: metrics.collect };
 }
@@ -137,6 +152,8 @@ interface Parts {
   pipeline: Pipeline;
   /** Undefined when INDEX_WORKER is off. */
   indexWorker: IndexWorker | undefined;
+  /** Undefined when RECALL_SAMPLING_PERCENT is 0. */
+  recallTuner: RecallTuner | undefined;
   log: FastifyBaseLogger;
 }
 
@@ -188,7 +205,13 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     },
     define(
       SearchService,
-      searchService(database, embedder, config.search, createSearchQueue(parts, config.search.waitingMax)),
+      searchService(
+        database,
+        embedder,
+        config.search,
+        createSearchQueue(parts, config.search.waitingMax),
+        (storeId, query) => parts.recallTuner?.note(storeId, query),
+      ),
     ),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
@@ -248,37 +271,6 @@ function boundCalls<S extends DescService>(
         : run;
   }
   return bounded as ServiceImpl<S>;
-}
-
-/**
- * Polling interval of the index worker: for stores that need an index, and for the advisory lock that lets
- * one process do this work.
- */
-const INDEX_POLL_MS = 5_000;
-/** How long a bulk ingest postpones an index: from the ingest's last progress, and at most. */
-const INDEX_QUIET_MS = 5_000;
-const INDEX_PATIENCE_MS = 600_000;
-
-function startWorker(
-  database: Database,
-  { indexes, indexPollMs = INDEX_POLL_MS }: ApplicationConfig,
-  log: FastifyBaseLogger,
-): IndexWorker {
-  const { thresholdBytes, memoryBytes, workers, language } = indexes;
-  const options: IndexOptions = {
-    // An index build blocks the embedded database, and so the whole process: there an index is built on
-    // request only.
-    thresholdBytes: database.kind === "embedded" ? 0 : thresholdBytes,
-    memoryBytes,
-    workers,
-    language,
-    pollMs: indexPollMs,
-    quietMs: INDEX_QUIET_MS,
-    patienceMs: INDEX_PATIENCE_MS,
-  };
-  return startIndexWorker(database, options, (error) =>
-    log.warn({ err: error }, "The index worker failed and will retry"),
-  );
 }
 
 /**

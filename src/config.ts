@@ -126,6 +126,7 @@ export const variables = z.object({
   INDEX_THRESHOLD_BYTES: integer(50 * 1024 * 1024, 0, Number.MAX_SAFE_INTEGER),
   INDEX_BUILD_MEMORY_BYTES: integer(1024 * 1024 * 1024, 64 * 1024 * 1024, 1024 * 1024 * 1024 * 1024),
   INDEX_BUILD_WORKERS: integer(2, 0, 1024),
+  RECALL_SAMPLING_PERCENT: integer(2, 0, 100),
   SEARCH_EXACT_TIMEOUT_SECONDS: integer(10, 1, 3600),
   SEARCH_TIMEOUT_SECONDS: integer(20, 1, 3600),
   TEXT_SEARCH_LANGUAGE: optional.transform((value) => value ?? "english"),
@@ -212,6 +213,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
       exactTimeoutMs:
         Math.min(settings.SEARCH_EXACT_TIMEOUT_SECONDS, settings.DATABASE_STATEMENT_TIMEOUT_SECONDS) * 1000,
       timeoutMs: settings.SEARCH_TIMEOUT_SECONDS * 1000,
+      recallShare: settings.RECALL_SAMPLING_PERCENT / 100,
       waitingMax: limits.searches_waiting_max as number,
       textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,
     },

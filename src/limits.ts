@@ -62,6 +62,8 @@ export const limits = {
    * 8 to 100 bytes a value.
    */
   sampled_values_max: 500_000,
+  /** Bytes of the queries that wait to be compared with an exact search: vectors, and filters. */
+  sampled_queries_bytes_max: 8_388_608,
   /** Characters (UTF-16 units) of one search text: four times the 8,192 tokens OpenAI's models read. */
   query_chars_max: 32_768,
   /** Tokens in one embeddings request: OpenAI's limit. */
@@ -135,6 +137,10 @@ export const limits = {
   index_ef_construction_min: 4,
   index_ef_construction_max: 1_000,
   index_ef_construction_default: 128,
+  /** Recall asked of a store's index, for ten results. */
+  target_recall_default: 0.98,
+  target_recall_min: 0.5,
+  target_recall_max: 0.999,
   /** Attributes of a store with an index each: every one makes writes slower. */
   indexed_attributes_max: 16,
   /** Bytes of the name of a text search configuration: Postgres keeps 63 bytes of an identifier. */

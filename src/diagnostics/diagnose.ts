@@ -9,6 +9,7 @@ import { checkPgvector } from "./extension.ts";
 import type { Check, DiagnosticSettings, Finding, Severity } from "./finding.ts";
 import { checkDeadRows, checkIndexSizes, checkInvalidIndexes } from "./indexes.ts";
 import { checkBuilds, checkCheckpoints, checkPlanner } from "./performance.ts";
+import { checkRecall } from "./recall.ts";
 import { checkReplicas } from "./replicas.ts";
 import { checkMigrations, checkPrivileges } from "./schema.ts";
 import {
@@ -55,6 +56,7 @@ const CHECKS: Record<string, Registered> = {
   vacuum_blockers: { run: checkBlockers },
   builds: { run: checkBuilds, onServer: true, onTables: true },
   promotions: { run: checkPromotions, onTables: true },
+  recall: { run: checkRecall, onTables: true },
   own_tables: { run: checkOwnTables, onTables: true },
   counts: { run: checkCounts, onTables: true },
   dimensions: { run: checkDimensions, onTables: true },

@@ -87,7 +87,13 @@ export async function buildIndex(context: WorkContext, plan: Plan, options: Buil
     async (client) => {
       const locked = await lockPlan(client, tables, plan);
       if (locked?.next_index?.name !== next.name || locked.index_policy === "never") return;
-      await updateStoreIndex(client, tables, plan, { index_precision: next.precision, index_state: "ready" });
+      const isTuned = locked.current_index !== null && isSameDesign(locked.current_index, next);
+      await updateStoreIndex(client, tables, plan, {
+        index_precision: next.precision,
+        index_state: "ready",
+        // What was tuned for another design may be far too little for this one.
+        ...(isTuned ? {} : { ef_search: null, filtered_ef_search: null }),
+      });
       await updatePlan(client, tables, plan, {
         current_index: { ...next, built_at: new Date().toISOString() },
         rebuild: !isSameDesign(designOf(locked), next),

@@ -2,14 +2,17 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
   IndexState,
   type AttributeIndexSchema,
+  type IndexSchema,
   type IndexedAttribute,
 } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { checkLength, checkText } from "../api/checks.ts";
+import { toSeconds } from "../api/time.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { attributeIndexName, type Attribute } from "../filters/attribute-index.ts";
 import type { AttributeType } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
 import { ATTRIBUTE_TYPES } from "./enums.ts";
+import type { RecallMeasurement } from "../storage/recall.ts";
 import type { IndexStatus } from "./status.ts";
 
 /** Validates the attributes of an UpdateIndexRequest. Throws INVALID_ARGUMENT. */
@@ -27,6 +30,35 @@ export function readAttributes(messages: readonly IndexedAttribute[]): Attribute
     seen.add(name);
     return attribute;
   });
+}
+
+/** Validates the `target_recall` of an UpdateIndexRequest; null: the default. Throws INVALID_ARGUMENT. */
+export function readTargetRecall(value: number | undefined): number | null {
+  const { target_recall_min: min, target_recall_max: max } = limits;
+  if (value === undefined || (value >= min && value <= max)) return value ?? null;
+  const message = `Invalid 'target_recall': expected a number from ${min} to ${max}, but got ${value}.`;
+  throw invalidArgument(
+    "target_recall",
+    value > max ? `${message} Exact searches find all: see 'exact'.` : message,
+  );
+}
+
+/** Converts the recall that is asked of an index, and what was measured of it, to fields of a message. */
+export function toRecall({
+  target_recall: targetRecall,
+  recall,
+}: IndexStatus): Pick<MessageInitShape<typeof IndexSchema>, "targetRecall" | "recall" | "filteredRecall"> {
+  const toMessage = ({ recall: found, ef_search: efSearch, queries, measured_at }: RecallMeasurement) => ({
+    recall: found,
+    efSearch,
+    queries,
+    measuredAt: toSeconds(new Date(measured_at)),
+  });
+  return {
+    targetRecall,
+    ...(recall?.unfiltered !== undefined && { recall: toMessage(recall.unfiltered) }),
+    ...(recall?.filtered !== undefined && { filteredRecall: toMessage(recall.filtered) }),
+  };
 }
 
 function readType(value: IndexedAttribute["type"], param: string): AttributeType {

@@ -138,6 +138,8 @@ export async function updateStoreIndex(
     own_table?: string;
     language?: string;
     index_precision?: Precision | null;
+    ef_search?: null;
+    filtered_ef_search?: null;
   },
 ): Promise<void> {
   const columns = Object.keys(change);

@@ -6,7 +6,11 @@ import { designOf, isSameDesign, type Plan } from "./plan.ts";
 export type IndexRequest = Pick<
   Plan,
   "dimensions" | "precision" | "m" | "ef_construction" | "current_index" | "attributes"
-> & { index_policy: NonNullable<Plan["index_policy"]> };
+> & {
+  index_policy: NonNullable<Plan["index_policy"]>;
+  /** Null: the default. */
+  target_recall: number | null;
+};
 
 /**
  * Reads what has been requested for a store's index and locks its catalog and store rows until the
@@ -24,7 +28,8 @@ export async function lockRequest(
     [storeId],
   );
   const result = await client.query<IndexRequest>(
-    `select store.index_policy, store.dimensions, store.precision, plan.m, plan.ef_construction, plan.current_index, plan.attributes
+    `select store.index_policy, store.dimensions, store.precision, plan.m, plan.ef_construction, plan.current_index, plan.attributes,
+       plan.target_recall
      from ${tables.vectorStores} as store join ${tables.indexes} as plan on plan.vector_store_id = store.id
      where store.id = $1 and coalesce(store.expires_at > now(), true) for no key update of store`,
     [storeId],
@@ -45,7 +50,7 @@ export async function setRequest(
 ): Promise<void> {
   const { index_policy: policy, precision, m, ef_construction, current_index: current, attributes } = request;
   await client.query(
-    `update ${tables.indexes} set m = $2, ef_construction = $3, rebuild = rebuild or $4, attributes = $5,
+    `update ${tables.indexes} set m = $2, ef_construction = $3, rebuild = rebuild or $4, attributes = $5, target_recall = $6,
        due = true, due_since = now(), retry_at = null
      where vector_store_id = $1`,
     [
@@ -54,6 +59,7 @@ export async function setRequest(
       ef_construction,
       rebuild || (current !== null && !isSameDesign(designOf(request), current)),
       JSON.stringify(attributes),
+      request.target_recall,
     ],
   );
   await client.query(

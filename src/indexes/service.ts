@@ -19,7 +19,7 @@ import { findBlockersOf } from "../postgres/horizon.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
-import { readAttributes, toAttributeIndexes } from "./message.ts";
+import { readAttributes, readTargetRecall, toAttributeIndexes, toRecall } from "./message.ts";
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
 import { findStatus } from "./status.ts";
 
@@ -91,6 +91,7 @@ function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
     m: message.m !== undefined,
     ef_construction: message.efConstruction !== undefined,
     indexed_attributes: message.indexedAttributes.length > 0,
+    target_recall: message.targetRecall !== undefined,
   });
   const {
     index_m_default: mDefault,
@@ -111,6 +112,7 @@ function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
     ...(fields.has("m") && { m }),
     ...(fields.has("ef_construction") && { ef_construction: efConstruction }),
     ...(fields.has("indexed_attributes") && { attributes: readAttributes(message.indexedAttributes) }),
+    ...(fields.has("target_recall") && { target_recall: readTargetRecall(message.targetRecall) }),
   };
 }
 
@@ -150,6 +152,7 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
       efConstruction: status.requested_ef_construction,
     },
     attributeIndexes: toAttributeIndexes(status),
+    ...toRecall(status),
     blockedBy: blockers.map(({ pid, name, role, state, age_seconds: ageSeconds }) => ({
       name,
       ...(pid !== null && { pid }),

@@ -3,6 +3,7 @@ import { limits } from "../limits.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Precision } from "../postgres/vector-index.ts";
+import { RECALL_IN_USE, type RecallRecord } from "../storage/recall.ts";
 import type { Plan, VectorIndex } from "./plan.ts";
 
 /** The state of a store's index, as the API reports it. */
@@ -35,6 +36,9 @@ export interface IndexStatus {
   /** The declared attributes, and the attribute indexes that exist. */
   attributes: Attribute[];
   attribute_indexes: AttributeIndex[];
+  /** The recall that is asked of the index, and what was measured of it; null: nothing. */
+  target_recall: number;
+  recall: RecallRecord | null;
 }
 
 /** Reads the state of a store's index; undefined when the store does not exist. */
@@ -53,14 +57,15 @@ export async function findStatus(
        plan.last_error, store.precision as requested_precision,
        coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction,
        case when building.phase like 'waiting%' then building.pid end as waiting_pid,
-       coalesce(plan.attributes, '[]') as attributes, (${selectAttributeIndexes("store.own_table")}) as attribute_indexes
+       coalesce(plan.attributes, '[]') as attributes, (${selectAttributeIndexes("store.own_table")}) as attribute_indexes,
+       coalesce(plan.target_recall, $4) as target_recall, ${RECALL_IN_USE} as recall
      from ${tables.vectorStores} as store
      left join ${tables.indexes} as plan on plan.vector_store_id = store.id
      left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))
      left join pg_class as index on index.oid = to_regclass(quote_ident(plan.current_index ->> 'name'))
      left join pg_stat_progress_create_index as building on building.relid = own.oid and building.datname = current_database()
      where store.id = $1`,
-    [storeId, limits.index_m_default, limits.index_ef_construction_default],
+    [storeId, limits.index_m_default, limits.index_ef_construction_default, limits.target_recall_default],
   );
   return result.rows[0];
 }

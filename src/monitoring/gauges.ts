@@ -6,7 +6,7 @@ import { cancellable } from "../postgres/transaction.ts";
 import type { Metrics } from "../wire/metrics.ts";
 import { monitorBlockers } from "./blockers.ts";
 import { remember } from "./remember.ts";
-import { readTotals } from "./totals.ts";
+import { readTotals, type Totals } from "./totals.ts";
 
 /** Timeout of the totals query, and how long its result is cached: a scrape must not load the database. */
 const TOTALS_TIMEOUT_MS = 2_000;
@@ -80,8 +80,24 @@ export function monitorDatabase(metrics: Metrics, { pool, tables, replicas }: Da
     async () => (await totals()).indexProgress,
     { across: "first" },
   );
+  monitorMeasuredRecall(metrics, totals);
   monitorBlockers(metrics, pool);
   if (replicas !== undefined) monitorReplicas(metrics, replicas);
+}
+
+function monitorMeasuredRecall(metrics: Metrics, totals: () => Promise<Totals>): void {
+  metrics.addGauge(
+    "pgquiver_lowest_recall",
+    "Lowest recall of ten results that was measured of any store's index, by kind of search; absent when nothing was.",
+    async () => (await totals()).lowestRecall,
+    { label: "searches", across: "first" },
+  );
+  metrics.addGauge(
+    "pgquiver_vector_stores_below_target_recall",
+    "Stores of whose index less recall was measured than target_recall asks.",
+    async () => (await totals()).belowTarget,
+    { across: "first" },
+  );
 }
 
 function monitorReplicas(metrics: Metrics, replicas: NonNullable<Database["replicas"]>): void {
@@ -117,6 +133,14 @@ export function monitorIngest(metrics: Metrics, budget: ByteBudget): (rows: numb
     () => budget.used,
   );
   return metrics.addCounter("pgquiver_ingest_rows_total", "Rows that bulk ingest has written and committed.");
+}
+
+/** Registers the metric of comparisons with exact searches. Call the returned function with each one's duration. */
+export function monitorRecall(metrics: Metrics): (durationMs: number) => void {
+  return metrics.addDurations(
+    "pgquiver_recall_comparison_seconds",
+    "How long comparisons of a search by index with an exact search took.",
+  );
 }
 
 /** Registers the metric of the queue of searches. */

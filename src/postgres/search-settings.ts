@@ -1,3 +1,6 @@
+/** `hnsw.ef_search` of searches, unless the request or the store has its own. */
+export const EF_SEARCH_DEFAULT = 100;
+
 /**
  * Session settings of Postgres and pgvector that searches rely on. Settings in `options` of the URL override
  * them.
@@ -13,7 +16,7 @@
  * cost: a statement without another plan still scans. `jit`: compiling a search takes longer than running it.
  */
 export const SEARCH_SETTINGS: Record<string, string | number> = {
-  "hnsw.ef_search": 100,
+  "hnsw.ef_search": EF_SEARCH_DEFAULT,
   "hnsw.iterative_scan": "relaxed_order",
   enable_seqscan: "off",
   random_page_cost: 1.1,

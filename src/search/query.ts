@@ -15,6 +15,9 @@ export interface SearchedStore {
   own_table: string | null;
   /** Precision of the vectors in the store's HNSW index; null: the store has no usable index. */
   index_precision: Precision | null;
+  /** `hnsw.ef_search` of searches without and with a filter, as tuned for ten results; null: the session's setting. */
+  ef_search: number | null;
+  filtered_ef_search: number | null;
 }
 
 /** A search by vector, by keywords, or by both. */
@@ -27,7 +30,7 @@ export interface SearchQuery {
   filter: Filter | undefined;
   /** Whether to compare every vector (exact search) even if the store has an index. */
   isExact: boolean;
-  /** `hnsw.ef_search`, 1 to 1,000; undefined: the session's setting. */
+  /** `hnsw.ef_search`, 1 to 1,000; undefined: the store's. */
   efSearch: number | undefined;
 }
 

@@ -10,7 +10,7 @@ import { withinDeadline } from "./deadline.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { candidatesOf, type SearchIndex } from "./nearest.ts";
 import type { SearchedStore, SearchHit, SearchQuery } from "./query.ts";
-import { composeSearch, nearestMax, type FoundRow, type Statement } from "./statement.ts";
+import { composeSearch, efSearchOf, nearestMax, type FoundRow, type Statement } from "./statement.ts";
 import { planFiltered } from "./walk.ts";
 
 /** The results of one query, and how they were found. */
@@ -120,24 +120,27 @@ async function runSearch(
  * The number of vectors that a filtered search may visit by the vector index; 0: read all matching rows first;
  * undefined: as many as the session's setting says.
  */
-async function limitWalk(
-  { pool, samples, demand }: Searching,
+export async function limitWalk(
+  { pool, samples, demand }: Pick<Searching, "pool" | "samples" | "demand">,
   tables: Tables,
   store: SearchedStore,
-  { filter, ...query }: SearchQuery,
+  query: SearchQuery,
   index: SearchIndex,
   signal: AbortSignal,
 ): Promise<number | undefined> {
+  const { filter } = query;
   if (filter === undefined) return undefined;
   const sample = await samples?.find(pool, tables, store, keysOf(filter), signal);
   if (sample === undefined) return undefined;
-  const plan = planFiltered(filter, sample, candidatesOf[index.precision](nearestMax(query)));
+  const candidates = candidatesOf[index.precision](nearestMax(query));
+  const plan = planFiltered(filter, sample, candidates, efSearchOf(store, query));
   // No search waits for it.
   void demand?.note(store.id, plan.lacking);
   return plan.visitsMax;
 }
 
-function indexOf({ own_table, index_precision, dimensions }: SearchedStore): SearchIndex | undefined {
+/** The index that searches of a store use; undefined: they are exact. */
+export function indexOf({ own_table, index_precision, dimensions }: SearchedStore): SearchIndex | undefined {
   if (own_table === null || index_precision === null || dimensions === null) return undefined;
   return { precision: index_precision, dimensions };
 }

@@ -47,6 +47,9 @@ export interface SearchCall {
   signal: AbortSignal;
 }
 
+/** Takes note of a query of a store. */
+export type ObserveQuery = (storeId: string, query: SearchQuery) => void;
+
 /** Attempts per search when the cached store row proves stale or the store changes during the search. */
 const ATTEMPTS_MAX = 5;
 
@@ -56,17 +59,26 @@ export class Searcher {
   readonly #embedder: Embedder;
   readonly #options: SearchOptions;
   readonly #queue: FairQueue;
+  readonly #observe: ObserveQuery;
   readonly #stores = new StoreCache(limits.known_stores_max);
   readonly #samples = new MetadataSamples();
   readonly #demand: AttributeDemand;
   readonly #touches: LastActiveUpdater;
   readonly #concurrencyMax: number;
 
-  constructor(database: Database, embedder: Embedder, options: SearchOptions, queue: FairQueue) {
+  /** `observe` gets each query that was answered by a store's vector index. */
+  constructor(
+    database: Database,
+    embedder: Embedder,
+    options: SearchOptions,
+    queue: FairQueue,
+    observe: ObserveQuery = () => {},
+  ) {
     this.#database = database;
     this.#embedder = embedder;
     this.#options = options;
     this.#queue = queue;
+    this.#observe = observe;
     this.#demand = new AttributeDemand(database.pool, database.tables);
     this.#touches = new LastActiveUpdater(database.pool, database.tables);
     // One request may use at most half of the pool's connections, so that a batch cannot starve other
@@ -159,6 +171,7 @@ export class Searcher {
           searchStore(searching, this.#database.tables, store, query, signal),
         );
         if (typeof outcome !== "string") {
+          if (outcome.method === "index") this.#observe(store.id, query);
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
           for (const { content, metadata } of outcome.hits)
             chars += content.length + 2 * estimateJsonLength(metadata);

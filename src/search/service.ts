@@ -16,16 +16,20 @@ import type { Database } from "../postgres/database.ts";
 import { toSearchResponse } from "./reply.ts";
 import { readSearch, type Search } from "./request.ts";
 import type { Findings } from "./run.ts";
-import { Searcher, type SearchOptions } from "./searcher.ts";
+import { Searcher, type ObserveQuery, type SearchOptions } from "./searcher.ts";
 
-/** Implements SearchService: search by text, by vector, by keywords, and hybrid. */
+/**
+ * Implements SearchService: search by text, by vector, by keywords, and hybrid. `observe` gets each query that was
+ * answered by a store's vector index.
+ */
 export function searchService(
   database: Database,
   embedder: Embedder,
   options: SearchOptions,
   queue: FairQueue,
+  observe?: ObserveQuery,
 ): ServiceImpl<typeof SearchService> {
-  const searcher = new Searcher(database, embedder, options, queue);
+  const searcher = new Searcher(database, embedder, options, queue, observe);
   const toCall = ({ values, signal }: HandlerContext) => ({ caller: values.get(caller), signal });
   return {
     async search(request, context) {

@@ -2,6 +2,8 @@ import { hash } from "node:crypto";
 import type { Tables } from "../postgres/tables.ts";
 import { bind, compileFilter } from "../filters/sql.ts";
 import { selectMatching } from "./keywords.ts";
+import { RECALL_RESULTS } from "../storage/recall.ts";
+import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts";
 import type { Fusion, SearchedStore, SearchQuery } from "./query.ts";
 
@@ -50,6 +52,7 @@ export function composeSearch(
 ): Statement {
   const values: unknown[] = [];
   const { filter, fusion } = query;
+  const efSearch = efSearchOf(store, query);
   const id = bind(values, store.id, "text");
   // A store's own table holds only its rows. Without a condition on the store id, the planner cannot prefer
   // the primary key over the HNSW index.
@@ -70,7 +73,7 @@ export function composeSearch(
     nearestCondition: joinConditions(comparable),
     index,
     scan: {
-      ...(query.efSearch !== undefined && { "hnsw.ef_search": query.efSearch }),
+      ...(efSearch !== undefined && { "hnsw.ef_search": efSearch }),
       ...(index?.visitsMax !== undefined && { "hnsw.max_scan_tuples": index.visitsMax }),
     },
   };
@@ -84,13 +87,30 @@ export function composeSearch(
     bind(values, store.language, "text"),
     bind(values, store.own_table, "text"),
     bind(values, store.index_precision, "text"),
+    bind(values, store.ef_search, "int"),
+    bind(values, store.filtered_ef_search, "int"),
   ];
-  const text = `select (dimensions, embedding_model, language, own_table, index_precision) is not distinct from (${assumed.join(", ")}) as is_current,
+  const text = `select (dimensions, embedding_model, language, own_table, index_precision, ef_search, filtered_ef_search)
+        is not distinct from (${assumed.join(", ")}) as is_current,
       coalesce(expires_at <= now(), false) as has_expired, hits.*,
       case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
     from ${tables.vectorStores} as stores left join (${hits}) hits on true
     where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
   return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
+}
+
+/**
+ * The `hnsw.ef_search` of a search: the request's own or the store's; undefined: the session's setting. What was tuned
+ * for ten results may be too little for more.
+ */
+export function efSearchOf(
+  { ef_search, filtered_ef_search }: SearchedStore,
+  query: Pick<SearchQuery, "efSearch" | "filter" | "fusion" | "resultsMax">,
+): number | undefined {
+  if (query.efSearch !== undefined) return query.efSearch;
+  const tuned = query.filter === undefined ? ef_search : filtered_ef_search;
+  if (tuned === null || (tuned < EF_SEARCH_DEFAULT && nearestMax(query) > RECALL_RESULTS)) return undefined;
+  return tuned;
 }
 
 /** A name that differs for different texts: that of a store's own table is in the text, and so are limits. */

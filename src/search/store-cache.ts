@@ -3,7 +3,14 @@ import type { VectorStoreRow } from "../storage/stores.ts";
 /** The cached fields of a store's row: those a search depends on, without counts and times. */
 export type CachedStore = Pick<
   VectorStoreRow,
-  "id" | "dimensions" | "embedding_model" | "language" | "own_table" | "index_precision"
+  | "id"
+  | "dimensions"
+  | "embedding_model"
+  | "language"
+  | "own_table"
+  | "index_precision"
+  | "ef_search"
+  | "filtered_ef_search"
 >;
 
 /**
@@ -24,9 +31,20 @@ export class StoreCache {
   }
 
   /** Adds a store that has rows; when the cache is full, evicts the entry added first. */
-  add({ id, dimensions, embedding_model, language, own_table, index_precision }: CachedStore): void {
+  add(store: CachedStore): void {
+    const { id, dimensions, embedding_model, language, own_table, index_precision } = store;
+    const { ef_search, filtered_ef_search } = store;
     this.delete(id);
-    this.#stores.set(id, { id, dimensions, embedding_model, language, own_table, index_precision });
+    this.#stores.set(id, {
+      id,
+      dimensions,
+      embedding_model,
+      language,
+      own_table,
+      index_precision,
+      ef_search,
+      filtered_ef_search,
+    });
     const [oldest] = this.#stores.keys();
     if (this.#stores.size > this.#storesMax && oldest !== undefined) this.#stores.delete(oldest);
   }

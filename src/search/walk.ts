@@ -1,6 +1,7 @@
 import { attributeIndexName, attributeOf, type Attribute } from "../filters/attribute-index.ts";
 import { countMatches, indexablePart } from "../filters/share.ts";
 import { isIndexedByMetadata, type Filter } from "../filters/sql.ts";
+import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import type { MetadataSample } from "./metadata-samples.ts";
 
 /**
@@ -11,9 +12,6 @@ import type { MetadataSample } from "./metadata-samples.ts";
  */
 const VISIT_COST = 5;
 const COLLECT_COST = 2;
-
-/** Vectors that a scan visits at least: `hnsw.ef_search` by default. */
-const VISITS_MIN = 100;
 
 /**
  * Matches assumed of a sample without any: between none and one, so that in a store of millions of rows a walk
@@ -38,14 +36,19 @@ export interface FilterPlan {
 
 /**
  * Decides how to search a store with an index under a filter that leaves some of its rows: by a walk, a scan of
- * the HNSW index that visits vectors nearest first until `candidates` of them match, or by reading all matching
- * rows, which an index on metadata may collect.
+ * the HNSW index that visits vectors nearest first, `efSearch` at least, until `candidates` of them match, or by
+ * reading all matching rows, which an index on metadata may collect.
  *
  * A walk meets a match at every (rows / matches)th vector, so it is cheap for a weak filter and expensive for a
  * strong one. It gives up when it has cost as much as reading the rows: with a wrong estimate the walk and the
  * reading that follows together cost twice the better of both.
  */
-export function planFiltered(filter: Filter, sample: MetadataSample, candidates: number): FilterPlan {
+export function planFiltered(
+  filter: Filter,
+  sample: MetadataSample,
+  candidates: number,
+  efSearch = EF_SEARCH_DEFAULT,
+): FilterPlan {
   const shareOf = (part: Filter) =>
     Math.max(MATCHES_MIN, countMatches(part, sample.columns, sample.rows)) / Math.max(1, sample.rows);
   const isIndexed = (attribute: Attribute) =>
@@ -57,7 +60,7 @@ export function planFiltered(filter: Filter, sample: MetadataSample, candidates:
   const share = shareOf(filter);
   const collectedShare = collected === undefined ? 1 : collected === filter ? share : shareOf(collected);
   const reading = Math.min(1, COLLECT_COST * collectedShare) * sample.storeRows;
-  const walking = VISIT_COST * Math.max(VISITS_MIN, candidates / share);
+  const walking = VISIT_COST * Math.max(efSearch, candidates / share);
   const cost = Math.min(reading, walking);
   return {
     visitsMax: walking <= reading ? Math.ceil(reading / VISIT_COST) : 0,

@@ -31,6 +31,9 @@ export interface VectorStoreRow {
   own_table: string | null;
   /** Precision of the index that searches use; null: no index, searches are exact. */
   index_precision: Precision | null;
+  /** `hnsw.ef_search` of searches without and with a filter, as tuned for the recall asked; null: the session's. */
+  ef_search: number | null;
+  filtered_ef_search: number | null;
   /** Whether `expires_at` has passed on the database's clock. */
   expired: boolean;
 }
@@ -70,7 +73,7 @@ export interface VectorStoreChange {
 
 const COLUMNS = `id, name, description, metadata, usage_bytes, file_counts, created_at, expires_after, expires_at,
   last_active_at, dimensions, embedding_model, embedding_count, precision, language, index_policy, index_state, own_table,
-  index_precision, coalesce(expires_at <= now(), false) as expired`;
+  index_precision, ef_search, filtered_ef_search, coalesce(expires_at <= now(), false) as expired`;
 
 /** Inserts a store and returns its row; undefined when the id is taken. */
 export async function insertStore(

@@ -46,7 +46,7 @@ export async function markEmptied(client: Queryable, tables: Tables, id: string)
   await client.query(
     `update ${tables.vectorStores} set status = 'expired', usage_bytes = 0, embedding_count = 0, row_changes = row_changes + 1,
        file_counts = '{"in_progress": 0, "completed": 0, "failed": 0, "cancelled": 0, "total": 0}',
-       own_table = null, index_precision = null, index_state = 'none'
+       own_table = null, index_precision = null, ef_search = null, filtered_ef_search = null, index_state = 'none'
      where id = $1`,
     [id],
   );

@@ -25,7 +25,11 @@ export function shareOut(config: Config, number: number): Share {
       ...files,
       workers: Math.floor(files.workers / count) + (number <= files.workers % count ? 1 : 0),
     },
-    search: { ...search, waitingMax: part(search.waitingMax) },
+    search: {
+      ...search,
+      waitingMax: part(search.waitingMax),
+      recallShare: search.recallShare / count,
+    },
     database: { ...config.database, processes: count },
     embedding:
       embedding === undefined ? undefined : { ...embedding, concurrency: part(embedding.concurrency) },

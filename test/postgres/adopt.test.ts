@@ -99,6 +99,9 @@ describe.each([
       index_state: "none",
       own_table: null,
       index_precision: null,
+      ef_search: null,
+      filtered_ef_search: null,
+      has_words: true,
     };
     expect(rows).toEqual([
       {

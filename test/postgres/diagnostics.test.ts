@@ -127,6 +127,7 @@ test("a check that fails is a finding, and the others go on", async () => {
   const found = await look();
   expect(found.filter(({ message }) => message.startsWith("The check failed: "))).toEqual([
     expect.objectContaining({ check: "promotions", severity: "warning" }),
+    expect.objectContaining({ check: "recall", severity: "warning" }),
     expect.objectContaining({ check: "own_tables", severity: "warning" }),
   ]);
   expect(found.at(-1)).toMatchObject({ check: "files", severity: "ok" });

@@ -12,7 +12,7 @@ import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migrati
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const COUNT = 10;
+const COUNT = 11;
 
 const native = inject("template").kind === "postgres";
 
@@ -34,6 +34,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 8, name: "008_fair_file_queue" },
     { version: 9, name: "009_writers" },
     { version: 10, name: "010_attribute_indexes" },
+    { version: 11, name: "011_recall" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");
@@ -60,6 +61,9 @@ test("makes the tables of an empty database, once", async () => {
       index_state: "none",
       own_table: null,
       index_precision: null,
+      ef_search: null,
+      filtered_ef_search: null,
+      has_words: true,
     },
   ]);
 });

@@ -17,6 +17,8 @@ export interface SearchStoreOptions {
   content?: (row: number) => string;
   /** Precision of the store's index; undefined: the store stays in the shared table, without an index. */
   precision?: Precision;
+  /** Number of clusters of the vectors; default 20. */
+  clusters?: number;
   /** Number of additional vectors to search for, which are not in the store; default 20. */
   queries?: number;
 }
@@ -28,10 +30,10 @@ export interface SearchStoreOptions {
 export async function makeSearchStore(
   database: Database,
   id: string,
-  { rows, dimensions, metadata, content, precision, queries = 20 }: SearchStoreOptions,
+  { rows, dimensions, metadata, content, precision, clusters = 20, queries = 20 }: SearchStoreOptions,
 ): Promise<{ store: VectorStoreRow; vectors: Float32Array[]; queries: Float32Array[] }> {
   const { pool, tables } = database;
-  const made = makeVectors(createRandom(rows + dimensions), rows + queries, { dimensions, clusters: 20 });
+  const made = makeVectors(createRandom(rows + dimensions), rows + queries, { dimensions, clusters });
   const vectors = made.map((vector) => Float32Array.from(vector));
   await pool.query(
     `insert into vector_stores (id, dimensions, embedding_count, precision) values ($1, $2, $3, $4)`,

@@ -8,6 +8,8 @@ const store = (id: string, dimensions = 1): CachedStore => ({
   language: null,
   own_table: null,
   index_precision: null,
+  ef_search: null,
+  filtered_ef_search: null,
 });
 
 test("remembers stores as they were last added", () => {

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSKeBQoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyEjYKEWF0dHJpYnV0ZV9pbmRleGVzGBIgAygLMhsucGdxdWl2ZXIudjEuQXR0cmlidXRlSW5kZXhCCwoJX3Byb2dyZXNzQggKBl90YWJsZUIJCgdfbWV0aG9kQgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkILCglfYnVpbHRfYXRCDQoLX2xhc3RfZXJyb3IikQEKDkF0dHJpYnV0ZUluZGV4EgsKA2tleRgBIAEoCRIoCgR0eXBlGAIgASgOMhoucGdxdWl2ZXIudjEuQXR0cmlidXRlVHlwZRImCgVzdGF0ZRgDIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSDQoFYnl0ZXMYBCABKAMSEQoJYXV0b21hdGljGAUgASgIIkkKEEluZGV4ZWRBdHRyaWJ1dGUSCwoDa2V5GAEgASgJEigKBHR5cGUYAiABKA4yGi5wZ3F1aXZlci52MS5BdHRyaWJ1dGVUeXBlIpoBCgxJbmRleEJsb2NrZXISEAoDcGlkGAEgASgFSACIAQESDAoEbmFtZRgCIAEoCRIRCgRyb2xlGAMgASgJSAGIAQESEgoFc3RhdGUYBCABKAlIAogBARIYCgthZ2Vfc2Vjb25kcxgFIAEoAUgDiAEBQgYKBF9waWRCBwoFX3JvbGVCCAoGX3N0YXRlQg4KDF9hZ2Vfc2Vjb25kcyJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSLlAgoSVXBkYXRlSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRItCgZwb2xpY3kYAiABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeUgAiAEBEi4KCXByZWNpc2lvbhgDIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgBiAEBEg4KAW0YBCABKAVIAogBARIcCg9lZl9jb25zdHJ1Y3Rpb24YBSABKAVIA4gBARI1Cgt1cGRhdGVfbWFzaxgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCASPwoSaW5kZXhlZF9hdHRyaWJ1dGVzGAcgAygLMh0ucGdxdWl2ZXIudjEuSW5kZXhlZEF0dHJpYnV0ZUIEqLsYEEIJCgdfcG9saWN5QgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbiIuChNSZWJ1aWxkSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSplCg1BdHRyaWJ1dGVUeXBlEh4KGkFUVFJJQlVURV9UWVBFX1VOU1BFQ0lGSUVEEAASGQoVQVRUUklCVVRFX1RZUEVfTlVNQkVSEAESGQoVQVRUUklCVVRFX1RZUEVfU1RSSU5HEAIqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpqCglQcmVjaXNpb24SGQoVUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASFQoRUFJFQ0lTSU9OX0ZMT0FUMzIQARIVChFQUkVDSVNJT05fRkxPQVQxNhACEhQKEFBSRUNJU0lPTl9CSU5BUlkQAyq5AQoKSW5kZXhTdGF0ZRIbChdJTkRFWF9TVEFURV9VTlNQRUNJRklFRBAAEhQKEElOREVYX1NUQVRFX05PTkUQARIXChNJTkRFWF9TVEFURV9XQUlUSU5HEAISFgoSSU5ERVhfU1RBVEVfTU9WSU5HEAMSGAoUSU5ERVhfU1RBVEVfQlVJTERJTkcQBBIVChFJTkRFWF9TVEFURV9SRUFEWRAFEhYKEklOREVYX1NUQVRFX0ZBSUxFRBAGKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSKxBgoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyEjYKEWF0dHJpYnV0ZV9pbmRleGVzGBIgAygLMhsucGdxdWl2ZXIudjEuQXR0cmlidXRlSW5kZXgSFQoNdGFyZ2V0X3JlY2FsbBgTIAEoARIoCgZyZWNhbGwYFCABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICIgBARIxCg9maWx0ZXJlZF9yZWNhbGwYFSABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICYgBAUILCglfcHJvZ3Jlc3NCCAoGX3RhYmxlQgkKB19tZXRob2RCDAoKX3ByZWNpc2lvbkIECgJfbUISChBfZWZfY29uc3RydWN0aW9uQgsKCV9idWlsdF9hdEINCgtfbGFzdF9lcnJvckIJCgdfcmVjYWxsQhIKEF9maWx0ZXJlZF9yZWNhbGwiUQoGUmVjYWxsEg4KBnJlY2FsbBgBIAEoARIRCgllZl9zZWFyY2gYAiABKAUSDwoHcXVlcmllcxgDIAEoBRITCgttZWFzdXJlZF9hdBgEIAEoAyKRAQoOQXR0cmlidXRlSW5kZXgSCwoDa2V5GAEgASgJEigKBHR5cGUYAiABKA4yGi5wZ3F1aXZlci52MS5BdHRyaWJ1dGVUeXBlEiYKBXN0YXRlGAMgASgOMhcucGdxdWl2ZXIudjEuSW5kZXhTdGF0ZRINCgVieXRlcxgEIAEoAxIRCglhdXRvbWF0aWMYBSABKAgiSQoQSW5kZXhlZEF0dHJpYnV0ZRILCgNrZXkYASABKAkSKAoEdHlwZRgCIAEoDjIaLnBncXVpdmVyLnYxLkF0dHJpYnV0ZVR5cGUimgEKDEluZGV4QmxvY2tlchIQCgNwaWQYASABKAVIAIgBARIMCgRuYW1lGAIgASgJEhEKBHJvbGUYAyABKAlIAYgBARISCgVzdGF0ZRgEIAEoCUgCiAEBEhgKC2FnZV9zZWNvbmRzGAUgASgBSAOIAQFCBgoEX3BpZEIHCgVfcm9sZUIICgZfc3RhdGVCDgoMX2FnZV9zZWNvbmRzInEKDUluZGV4U2V0dGluZ3MSLgoJcHJlY2lzaW9uGAEgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSACIAQESCQoBbRgCIAEoBRIXCg9lZl9jb25zdHJ1Y3Rpb24YAyABKAVCDAoKX3ByZWNpc2lvbiIqCg9HZXRJbmRleFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIpMDChJVcGRhdGVJbmRleFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi0KBnBvbGljeRgCIAEoDjIYLnBncXVpdmVyLnYxLkluZGV4UG9saWN5SACIAQESLgoJcHJlY2lzaW9uGAMgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAGIAQESDgoBbRgEIAEoBUgCiAEBEhwKD2VmX2NvbnN0cnVjdGlvbhgFIAEoBUgDiAEBEjUKC3VwZGF0ZV9tYXNrGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IEqLsYIBI/ChJpbmRleGVkX2F0dHJpYnV0ZXMYByADKAsyHS5wZ3F1aXZlci52MS5JbmRleGVkQXR0cmlidXRlQgSouxgQEhoKDXRhcmdldF9yZWNhbGwYCCABKAFIBIgBAUIJCgdfcG9saWN5QgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkIQCg5fdGFyZ2V0X3JlY2FsbCIuChNSZWJ1aWxkSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSplCg1BdHRyaWJ1dGVUeXBlEh4KGkFUVFJJQlVURV9UWVBFX1VOU1BFQ0lGSUVEEAASGQoVQVRUUklCVVRFX1RZUEVfTlVNQkVSEAESGQoVQVRUUklCVVRFX1RZUEVfU1RSSU5HEAIqQgoLSW5kZXhNZXRob2QSHAoYSU5ERVhfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfTUVUSE9EX0hOU1cQASpqCglQcmVjaXNpb24SGQoVUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASFQoRUFJFQ0lTSU9OX0ZMT0FUMzIQARIVChFQUkVDSVNJT05fRkxPQVQxNhACEhQKEFBSRUNJU0lPTl9CSU5BUlkQAyq5AQoKSW5kZXhTdGF0ZRIbChdJTkRFWF9TVEFURV9VTlNQRUNJRklFRBAAEhQKEElOREVYX1NUQVRFX05PTkUQARIXChNJTkRFWF9TVEFURV9XQUlUSU5HEAISFgoSSU5ERVhfU1RBVEVfTU9WSU5HEAMSGAoUSU5ERVhfU1RBVEVfQlVJTERJTkcQBBIVChFJTkRFWF9TVEFURV9SRUFEWRAFEhYKEklOREVYX1NUQVRFX0ZBSUxFRBAGKnMKC0luZGV4UG9saWN5EhwKGElOREVYX1BPTElDWV9VTlNQRUNJRklFRBAAEhUKEUlOREVYX1BPTElDWV9BVVRPEAESFwoTSU5ERVhfUE9MSUNZX0FMV0FZUxACEhYKEklOREVYX1BPTElDWV9ORVZFUhADMv4CCgxJbmRleFNlcnZpY2USbwoIR2V0SW5kZXgSHC5wZ3F1aXZlci52MS5HZXRJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCIxgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBJ4CgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoIBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiPILT5JMCNjoBKiIxL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5kZXgvcmVidWlsZEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
 
 /**
  * The vector index of a store.
@@ -153,6 +153,28 @@ export type Index = Message<"pgquiver.v1.Index"> & {
    * @generated from field: repeated pgquiver.v1.AttributeIndex attribute_indexes = 18;
    */
   attributeIndexes: AttributeIndex[];
+
+  /**
+   * The recall that searches by the index are to have: the share of the ten true nearest rows that a search for ten
+   * results finds.
+   *
+   * @generated from field: double target_recall = 19;
+   */
+  targetRecall: number;
+
+  /**
+   * What was last measured of searches without a filter; unset when nothing was measured of the index in use.
+   *
+   * @generated from field: optional pgquiver.v1.Recall recall = 20;
+   */
+  recall?: Recall | undefined;
+
+  /**
+   * What was last measured of searches with a filter that were answered by the vector index; unset as `recall`.
+   *
+   * @generated from field: optional pgquiver.v1.Recall filtered_recall = 21;
+   */
+  filteredRecall?: Recall | undefined;
 };
 
 /**
@@ -161,6 +183,48 @@ export type Index = Message<"pgquiver.v1.Index"> & {
  */
 export const IndexSchema: GenMessage<Index> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 0);
+
+/**
+ * The recall of searches by a vector index, measured by comparing searches with exact ones.
+ *
+ * @generated from message pgquiver.v1.Recall
+ */
+export type Recall = Message<"pgquiver.v1.Recall"> & {
+  /**
+   * Mean share of the ten true nearest rows that the searches found, 0 to 1.
+   *
+   * @generated from field: double recall = 1;
+   */
+  recall: number;
+
+  /**
+   * HNSW's `ef_search` with which they did, and which searches without an `ef_search` of their own use.
+   *
+   * @generated from field: int32 ef_search = 2;
+   */
+  efSearch: number;
+
+  /**
+   * Number of searches that were compared.
+   *
+   * @generated from field: int32 queries = 3;
+   */
+  queries: number;
+
+  /**
+   * When that was, in seconds since 1970 (UTC).
+   *
+   * @generated from field: int64 measured_at = 4;
+   */
+  measuredAt: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.Recall.
+ * Use `create(RecallSchema)` to create a new message.
+ */
+export const RecallSchema: GenMessage<Recall> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * The index of an attribute.
@@ -209,7 +273,7 @@ export type AttributeIndex = Message<"pgquiver.v1.AttributeIndex"> & {
  * Use `create(AttributeIndexSchema)` to create a new message.
  */
 export const AttributeIndexSchema: GenMessage<AttributeIndex> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 1);
+  messageDesc(file_pgquiver_v1_indexes, 2);
 
 /**
  * A metadata key whose values are to be indexed for the filters `gt`, `gte`, `lt` and `lte`.
@@ -237,7 +301,7 @@ export type IndexedAttribute = Message<"pgquiver.v1.IndexedAttribute"> & {
  * Use `create(IndexedAttributeSchema)` to create a new message.
  */
 export const IndexedAttributeSchema: GenMessage<IndexedAttribute> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 2);
+  messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * A transaction that an index build waits for.
@@ -287,7 +351,7 @@ export type IndexBlocker = Message<"pgquiver.v1.IndexBlocker"> & {
  * Use `create(IndexBlockerSchema)` to create a new message.
  */
 export const IndexBlockerSchema: GenMessage<IndexBlocker> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 3);
+  messageDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * The settings of a vector index.
@@ -322,7 +386,7 @@ export type IndexSettings = Message<"pgquiver.v1.IndexSettings"> & {
  * Use `create(IndexSettingsSchema)` to create a new message.
  */
 export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 4);
+  messageDesc(file_pgquiver_v1_indexes, 5);
 
 /**
  * Request of GetIndex.
@@ -343,7 +407,7 @@ export type GetIndexRequest = Message<"pgquiver.v1.GetIndexRequest"> & {
  * Use `create(GetIndexRequestSchema)` to create a new message.
  */
 export const GetIndexRequestSchema: GenMessage<GetIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 5);
+  messageDesc(file_pgquiver_v1_indexes, 6);
 
 /**
  * Changes the settings of a store's index. Over JSON the keys of the body become the `update_mask`.
@@ -389,9 +453,9 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
   efConstruction?: number | undefined;
 
   /**
-   * Which of the fields to change: `policy`, `precision`, `m`, `ef_construction`, `indexed_attributes`. A field
-   * that is named here but unset is reset to its default. When the mask is empty, the fields that are set are
-   * changed.
+   * Which of the fields to change: `policy`, `precision`, `m`, `ef_construction`, `indexed_attributes`,
+   * `target_recall`. A field that is named here but unset is reset to its default. When the mask is empty, the
+   * fields that are set are changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 6;
    */
@@ -405,6 +469,14 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
    * @generated from field: repeated pgquiver.v1.IndexedAttribute indexed_attributes = 7;
    */
   indexedAttributes: IndexedAttribute[];
+
+  /**
+   * The recall that searches by the index are to have, for ten results: 0.5 to 0.999; default 0.98. The service
+   * measures a sample of the searches and tunes their `ef_search`. The index is not rebuilt for it.
+   *
+   * @generated from field: optional double target_recall = 8;
+   */
+  targetRecall?: number | undefined;
 };
 
 /**
@@ -412,7 +484,7 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
  * Use `create(UpdateIndexRequestSchema)` to create a new message.
  */
 export const UpdateIndexRequestSchema: GenMessage<UpdateIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 6);
+  messageDesc(file_pgquiver_v1_indexes, 7);
 
 /**
  * Request of RebuildIndex.
@@ -433,7 +505,7 @@ export type RebuildIndexRequest = Message<"pgquiver.v1.RebuildIndexRequest"> & {
  * Use `create(RebuildIndexRequestSchema)` to create a new message.
  */
 export const RebuildIndexRequestSchema: GenMessage<RebuildIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 7);
+  messageDesc(file_pgquiver_v1_indexes, 8);
 
 /**
  * A type of metadata values that have an order.

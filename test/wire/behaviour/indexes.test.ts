@@ -58,7 +58,23 @@ describe.each(protocols)("over $name", (protocol) => {
       requested: { precision: null, m: 16, ef_construction: 128 },
       attribute_indexes: [],
       blocked_by: [],
+      target_recall: 0.98,
+      recall: null,
+      filtered_recall: null,
     });
+  });
+
+  test("the recall that is asked is kept when absent, and reset by null", async () => {
+    const id = await createStore();
+    expect(await update(id, { target_recall: 0.95 })).toMatchObject({ target_recall: 0.95 });
+    expect(await update(id, { m: 8 })).toMatchObject({ target_recall: 0.95 });
+    expect(await update(id, { target_recall: null })).toMatchObject({ target_recall: 0.98 });
+    expect((await get(id)).target_recall).toBe(0.98);
+    for (const target_recall of [0.49, 1, 2])
+      expect(await refusal(update(id, { target_recall }))).toMatchObject({
+        reason: "INVALID_VALUE",
+        param: "target_recall",
+      });
   });
 
   test("attributes that are declared are indexed once the store has a table, and no longer when they are not", async () => {

@@ -1,0 +1,53 @@
+import type { FastifyBaseLogger } from "fastify";
+import type { Config } from "./config.ts";
+import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
+import { monitorRecall } from "./monitoring/gauges.ts";
+import type { Database } from "./postgres/database.ts";
+import { RECALL_DEFAULTS, RecallTuner } from "./search/recall/tuner.ts";
+import type { Metrics } from "./wire/metrics.ts";
+
+/**
+ * Polling interval of the index worker: for stores that need an index, and for the advisory lock that lets
+ * one process do this work.
+ */
+const INDEX_POLL_MS = 5_000;
+/** How long a bulk ingest postpones an index: from the ingest's last progress, and at most. */
+const INDEX_QUIET_MS = 5_000;
+const INDEX_PATIENCE_MS = 600_000;
+
+/** Starts the index worker. `pollMs` defaults to `INDEX_POLL_MS`. */
+export function startWorker(
+  database: Database,
+  { thresholdBytes, memoryBytes, workers, language }: Config["indexes"],
+  pollMs = INDEX_POLL_MS,
+  log: FastifyBaseLogger,
+): IndexWorker {
+  const options: IndexOptions = {
+    // An index build blocks the embedded database, and so the whole process: there an index is built on
+    // request only.
+    thresholdBytes: database.kind === "embedded" ? 0 : thresholdBytes,
+    memoryBytes,
+    workers,
+    language,
+    pollMs,
+    quietMs: INDEX_QUIET_MS,
+    patienceMs: INDEX_PATIENCE_MS,
+  };
+  return startIndexWorker(database, options, (error) =>
+    log.warn({ err: error }, "The index worker failed and will retry"),
+  );
+}
+
+/** Starts the measuring and tuning of the recall of vector indexes; undefined when its share of the time is 0. */
+export function startTuner(
+  database: Database,
+  metrics: Metrics,
+  share: number,
+  log: FastifyBaseLogger,
+): RecallTuner | undefined {
+  if (share === 0) return undefined;
+  const options = { ...RECALL_DEFAULTS, share, onCompared: monitorRecall(metrics) };
+  return new RecallTuner(database, options, (error) =>
+    log.warn({ err: error }, "The recall of a store was not measured"),
+  );
+}
