@@ -21,7 +21,7 @@ import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
 import { readAttributes, readTargetRecall, toAttributeIndexes, toRecall } from "./message.ts";
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
-import { findStatus } from "./status.ts";
+import { findStatus, type IndexStatus } from "./status.ts";
 
 /** Implements IndexService. `wake` makes the index worker poll at once after a change. */
 export function indexService(database: Database, wake: () => void): ServiceImpl<typeof IndexService> {
@@ -137,6 +137,8 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
     rows: BigInt(status.rows),
     indexBytes: BigInt(status.index_bytes),
     tableBytes: BigInt(status.table_bytes),
+    otherIndexBytes: BigInt(status.other_index_bytes),
+    ...toBytesPerRow(status),
     ...(table !== null && { table }),
     ...(index !== null && {
       method: IndexMethod.HNSW,
@@ -161,4 +163,13 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
       ...(ageSeconds !== null && { ageSeconds }),
     })),
   });
+}
+
+/** The field `bytes_per_row`, where a table is the store's own. */
+function toBytesPerRow({ own_table: table, rows, index_bytes, table_bytes }: IndexStatus): {
+  bytesPerRow?: number;
+} {
+  const count = Number(rows);
+  if (table === null || count === 0) return {};
+  return { bytesPerRow: Math.round((Number(index_bytes) + Number(table_bytes)) / count) };
 }

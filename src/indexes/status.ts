@@ -17,11 +17,12 @@ export interface IndexStatus {
   progress: number | null;
   /**
    * Bigints, as decimal text: rows of the store, bytes of the current index, bytes of the own table without
-   * that index.
+   * that index, and of the table's indexes that are not vector indexes.
    */
   rows: string;
   index_bytes: string;
   table_bytes: string;
+  other_index_bytes: string;
   /** The store's own table, not quoted; null while its rows are in the shared one. */
   own_table: string | null;
   /** The index that searches use; null when there is none. */
@@ -51,6 +52,8 @@ export async function findStatus(
     `select store.index_policy, store.index_state, store.embedding_count as rows, store.own_table, plan.current_index,
        coalesce(pg_relation_size(index.oid), 0) as index_bytes,
        coalesce(pg_total_relation_size(own.oid) - coalesce(pg_relation_size(index.oid), 0), 0) as table_bytes,
+       coalesce((select sum(pg_relation_size(indexrelid)) from pg_index join pg_class on pg_class.oid = indexrelid join pg_am on pg_am.oid = relam
+         where indrelid = own.oid and amname <> 'hnsw'), 0) as other_index_bytes,
        case when plan.phase = 'copying' then least(1, plan.copied_rows / nullif(store.embedding_count, 0)::float8)
          when building.phase like 'building index%' then building.blocks_done / nullif(building.blocks_total, 0)::float8
        end as progress,

@@ -61,6 +61,8 @@ describe.each(protocols)("over $name", (protocol) => {
       target_recall: 0.98,
       recall: null,
       filtered_recall: null,
+      other_index_bytes: 0,
+      bytes_per_row: null,
     });
   });
 
@@ -161,6 +163,10 @@ describe.each(protocols)("over $name", (protocol) => {
     });
     expect(index.index_bytes).toBeGreaterThan(0);
     expect(index.table_bytes).toBeGreaterThan(index.index_bytes);
+    expect(index.other_index_bytes).toBeGreaterThan(0);
+    expect(index.other_index_bytes).toBeLessThan(index.table_bytes);
+    const bytes = (index.index_bytes as number) + (index.table_bytes as number);
+    expect(index.bytes_per_row).toBe(Math.round(bytes / (index.rows as number)));
     expect(Math.abs(index.built_at - Date.now() / 1000)).toBeLessThan(60);
     const ready = await call("VectorStoreService/GetVectorStore", { vector_store_id: id });
     expect(ready).toMatchObject({ index_state: "ready", embedding_count: 20 });
