@@ -21,6 +21,7 @@ export const REASONS = {
   EMBEDDING_MODEL_MISMATCH: "The store's vectors were made by a different model than the configured one.",
   VECTOR_STORE_EXPIRED: "The store has expired after a period without use.",
   INDEX_MISSING: "The store has no vector index.",
+  TABLE_EXISTS: "The store has its own table, made with another setting.",
   INGEST_CONFLICT:
     "The ingest was opened with other settings, advanced by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is shutting down; resume the ingest.",

@@ -53,8 +53,8 @@ const ROUNDS_MAX = 10;
 const ROUND_ROWS_MIN = 1_000;
 
 /**
- * Creates the store's own table, empty, with the shared table's columns, indexes and grants, and a
- * generated tsvector column for keyword search. `fallback` is the text search configuration of stores that
+ * Creates the store's own table, empty, with the shared table's columns, indexes and grants, and, unless the store
+ * wants none, a generated tsvector column for keyword search. `fallback` is the text search configuration of stores that
  * name none.
  */
 export async function createTable(
@@ -75,7 +75,7 @@ export async function createTable(
       await client.query(
         `create table ${own} (
            like ${tables.embeddings} including defaults including constraints including generated including storage including indexes,
-           content_tsvector tsvector generated always as (${textVector(tables.content, language)}) stored,
+           ${locked.keyword_index ? `content_tsvector tsvector generated always as (${textVector(tables.content, language)}) stored,` : ""}
            check (${tables.vectorStoreId} = ${pg.escapeLiteral(plan.vector_store_id ?? "")})
          ) with (toast_tuple_target = 8160)`,
       );
@@ -94,7 +94,7 @@ export async function createTable(
         copied_rows: 0,
         changed_since: rows[0]?.xmin ?? null,
       });
-      await updateStoreIndex(client, tables, plan, { language });
+      await updateStoreIndex(client, tables, plan, { language, has_words: locked.keyword_index });
     },
     signal,
   );
@@ -262,10 +262,15 @@ export async function switchTable(context: WorkContext, plan: Plan): Promise<voi
 async function finishTable({ database, pool, signal }: WorkContext, plan: Plan): Promise<void> {
   const { embeddings, metadata } = placeTables(database.tables, plan);
   const name = plan.own_table ?? "";
-  for (const [suffix, column] of [
-    ["metadata", `${metadata} jsonb_path_ops`],
-    ["text", "content_tsvector"],
-  ]) {
+  const indexed = { metadata: `${metadata} jsonb_path_ops`, text: "content_tsvector" };
+  const { rows } = await cancellable(pool, signal, (client) =>
+    client.query(
+      "select 1 from pg_attribute where attrelid = $1::regclass and attname = 'content_tsvector'",
+      [embeddings],
+    ),
+  );
+  for (const [suffix, column] of Object.entries(indexed)) {
+    if (suffix === "text" && rows.length === 0) continue;
     const index = pg.escapeIdentifier(`${name}_${suffix}`);
     await cancellable(pool, signal, (client) =>
       client.query(`create index if not exists ${index} on ${embeddings} using gin (${column})`),

@@ -45,6 +45,8 @@ export interface Plan {
   current_index: VectorIndex | null;
   next_index: VectorIndex | null;
   rebuild: boolean;
+  /** Whether the own table is to keep the words of the texts. */
+  keyword_index: boolean;
   /** The attributes that are to have an index. */
   attributes: Attribute[];
   /** The attribute indexes that the own table has. */
@@ -78,7 +80,7 @@ export async function findPlan(client: Queryable, tables: Tables, number: string
        coalesce(pg_snapshot_xmin(pg_current_snapshot())::text::bigint - plan.changed_since::text::bigint not between 0 and ${TRANSACTIONS_MAX}, false)
          or plan.table_oid is distinct from to_regclass(quote_ident(plan.own_table))::oid as is_stale,
        plan.m, plan.ef_construction, plan.current_index, plan.next_index, plan.rebuild,
-       plan.attributes, (${selectAttributeIndexes("plan.own_table")}) as attribute_indexes,
+       plan.keyword_index, plan.attributes, (${selectAttributeIndexes("plan.own_table")}) as attribute_indexes,
        (extract(epoch from now() - plan.due_since) * 1000)::float8 as due_ms,
        (select (extract(epoch from now() - max(updated_at)) * 1000)::float8 from ${tables.ingests} as ingest
         where ingest.vector_store_id = plan.vector_store_id and ingest.state = 'open') as ingest_ms,
@@ -137,6 +139,7 @@ export async function updateStoreIndex(
     index_state?: Plan["index_state"];
     own_table?: string;
     language?: string;
+    has_words?: boolean;
     index_precision?: Precision | null;
     ef_search?: null;
     filtered_ef_search?: null;

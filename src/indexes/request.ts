@@ -5,7 +5,14 @@ import { designOf, isSameDesign, type Plan } from "./plan.ts";
 /** The requested policy and build parameters of a store's index, and the index in use. */
 export type IndexRequest = Pick<
   Plan,
-  "dimensions" | "precision" | "m" | "ef_construction" | "current_index" | "attributes"
+  | "dimensions"
+  | "precision"
+  | "m"
+  | "ef_construction"
+  | "current_index"
+  | "attributes"
+  | "keyword_index"
+  | "own_table"
 > & {
   index_policy: NonNullable<Plan["index_policy"]>;
   /** Null: the default. */
@@ -29,7 +36,7 @@ export async function lockRequest(
   );
   const result = await client.query<IndexRequest>(
     `select store.index_policy, store.dimensions, store.precision, plan.m, plan.ef_construction, plan.current_index, plan.attributes,
-       plan.target_recall
+       plan.target_recall, plan.keyword_index, plan.own_table
      from ${tables.vectorStores} as store join ${tables.indexes} as plan on plan.vector_store_id = store.id
      where store.id = $1 and coalesce(store.expires_at > now(), true) for no key update of store`,
     [storeId],
@@ -50,7 +57,7 @@ export async function setRequest(
 ): Promise<void> {
   const { index_policy: policy, precision, m, ef_construction, current_index: current, attributes } = request;
   await client.query(
-    `update ${tables.indexes} set m = $2, ef_construction = $3, rebuild = rebuild or $4, attributes = $5, target_recall = $6,
+    `update ${tables.indexes} set m = $2, ef_construction = $3, rebuild = rebuild or $4, attributes = $5, target_recall = $6, keyword_index = $7,
        due = true, due_since = now(), retry_at = null
      where vector_store_id = $1`,
     [
@@ -60,6 +67,7 @@ export async function setRequest(
       rebuild || (current !== null && !isSameDesign(designOf(request), current)),
       JSON.stringify(attributes),
       request.target_recall,
+      request.keyword_index,
     ],
   );
   await client.query(

@@ -51,6 +51,13 @@ export function indexService(database: Database, wake: () => void): ServiceImpl<
       return change(message.vectorStoreId, (asked) => {
         const request = { ...asked, ...changed };
         checkPrecision(request.precision, request.dimensions);
+        if (asked.own_table !== null && request.keyword_index !== asked.keyword_index) {
+          throw failedPrecondition(
+            "TABLE_EXISTS",
+            `Vector store '${message.vectorStoreId}' has its own table, so its 'keyword_index' cannot be changed.`,
+            "keyword_index",
+          );
+        }
         if (request.ef_construction < 2 * request.m) {
           throw invalidArgument(
             "ef_construction",
@@ -92,6 +99,7 @@ function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
     ef_construction: message.efConstruction !== undefined,
     indexed_attributes: message.indexedAttributes.length > 0,
     target_recall: message.targetRecall !== undefined,
+    keyword_index: message.keywordIndex !== undefined,
   });
   const {
     index_m_default: mDefault,
@@ -113,6 +121,7 @@ function readChange(message: UpdateIndexRequest): Partial<IndexRequest> {
     ...(fields.has("ef_construction") && { ef_construction: efConstruction }),
     ...(fields.has("indexed_attributes") && { attributes: readAttributes(message.indexedAttributes) }),
     ...(fields.has("target_recall") && { target_recall: readTargetRecall(message.targetRecall) }),
+    ...(fields.has("keyword_index") && { keyword_index: message.keywordIndex ?? true }),
   };
 }
 
@@ -155,6 +164,7 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
     },
     attributeIndexes: toAttributeIndexes(status),
     ...toRecall(status),
+    keywordIndex: status.keyword_index,
     blockedBy: blockers.map(({ pid, name, role, state, age_seconds: ageSeconds }) => ({
       name,
       ...(pid !== null && { pid }),

@@ -40,6 +40,8 @@ export interface IndexStatus {
   /** The recall that is asked of the index, and what was measured of it; null: nothing. */
   target_recall: number;
   recall: RecallRecord | null;
+  /** Whether the own table keeps the words of the texts, or is to keep them. */
+  keyword_index: boolean;
 }
 
 /** Reads the state of a store's index; undefined when the store does not exist. */
@@ -61,7 +63,7 @@ export async function findStatus(
        coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction,
        case when building.phase like 'waiting%' then building.pid end as waiting_pid,
        coalesce(plan.attributes, '[]') as attributes, (${selectAttributeIndexes("store.own_table")}) as attribute_indexes,
-       coalesce(plan.target_recall, $4) as target_recall, ${RECALL_IN_USE} as recall
+       coalesce(plan.target_recall, $4) as target_recall, coalesce(plan.keyword_index, true) as keyword_index, ${RECALL_IN_USE} as recall
      from ${tables.vectorStores} as store
      left join ${tables.indexes} as plan on plan.vector_store_id = store.id
      left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))

@@ -19,8 +19,8 @@ export interface KeywordSearch {
   /** SQL condition that rows must meet. */
   condition: string;
   rowsMax: number;
-  /** Whether the store's rows are in the store's own table, not in the shared one. */
-  isOwn: boolean;
+  /** Whether the table has the words of its texts, as a store's own table does unless the store wants none. */
+  hasWords: boolean;
   /**
    * Whether there is no vector search beside this one; then rows with a single common word are returned too.
    */
@@ -33,19 +33,21 @@ export interface KeywordSearch {
  * fewer than `rowsMax`, rows with any word that is not too common; if still fewer and `isAlone`, rows with
  * any word. Within a tier, rows are ordered by `ts_rank`, then by id.
  *
- * A store's own table has the column `content_tsvector` with a GIN index. Word frequencies come from the
- * planner's statistics (pg_stats): a word of half the rows would make ranking read half the table. In the
- * shared table the tsvector is computed per row, which takes 25 microseconds for a text of 280 characters.
+ * A store's own table may have the column `content_tsvector` with a GIN index. Word frequencies come from the
+ * planner's statistics (pg_stats): a word of half the rows would make ranking read half the table. In
+ * other tables the tsvector is computed per row, which takes 25 microseconds for a text of 280 characters.
  */
 export function selectMatching(tables: Tables, search: KeywordSearch, params: unknown[]): string {
-  const { condition, isOwn, isAlone, language } = search;
+  const { condition, hasWords, isAlone, language } = search;
   const limit = bind(params, search.rowsMax, "int");
   const words = `unnest(tsvector_to_array(${textVector(bind(params, search.text, "text"), language)})) as word`;
-  const frequencies = isOwn ? `(${selectFrequencies(tables, params)})` : "(select null as word, 0 as rows)";
+  const frequencies = hasWords
+    ? `(${selectFrequencies(tables, params)})`
+    : "(select null as word, 0 as rows)";
   const texts = `texts as materialized (
       select ${tables.id}, ${textVector(tables.content, language)} as content_tsvector
       from only ${tables.embeddings} where ${condition}),`;
-  const source = isOwn ? `only ${tables.embeddings} where ${condition}` : "texts where true";
+  const source = hasWords ? `only ${tables.embeddings} where ${condition}` : "texts where true";
   const names = ["all_words", "rare_words", ...(isAlone ? ["any_words"] : [])];
   const tiers = names.map((name, tier) => {
     const query = `(select ${name} from wanted)`;
@@ -64,7 +66,7 @@ export function selectMatching(tables: Tables, search: KeywordSearch, params: un
       select string_agg(quoted, ' & ')::tsquery as all_words, string_agg(quoted, ' | ')::tsquery as any_words,
         (string_agg(quoted, ' | ') filter (where number = 1 or rows <= ${RANKED_ROWS_MAX}))::tsquery as rare_words
       from words),
-    ${isOwn ? "" : texts}
+    ${hasWords ? "" : texts}
     ${tiers.join(",\n    ")},
     matching as materialized (
       select ${tables.id}, row_number() over (order by tier, rank desc, ${tables.id}) as position

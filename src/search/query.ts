@@ -13,6 +13,8 @@ export interface SearchedStore {
   language: string | null;
   /** Name of the store's own table, not quoted; null: the rows are in the shared table. */
   own_table: string | null;
+  /** Whether that table has the column `content_tsvector`. */
+  has_words: boolean;
   /** Precision of the vectors in the store's HNSW index; null: the store has no usable index. */
   index_precision: Precision | null;
   /** `hnsw.ef_search` of searches without and with a filter, as tuned for ten results; null: the session's setting. */

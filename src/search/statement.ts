@@ -181,7 +181,7 @@ function selectByRank(
       language,
       condition: rows.condition,
       rowsMax,
-      isOwn: store.own_table !== null,
+      hasWords: store.own_table !== null && store.has_words,
       isAlone: vector === undefined,
     };
     searches.push(selectMatching(tables, search, values));

@@ -8,6 +8,7 @@ export type CachedStore = Pick<
   | "embedding_model"
   | "language"
   | "own_table"
+  | "has_words"
   | "index_precision"
   | "ef_search"
   | "filtered_ef_search"
@@ -33,7 +34,7 @@ export class StoreCache {
   /** Adds a store that has rows; when the cache is full, evicts the entry added first. */
   add(store: CachedStore): void {
     const { id, dimensions, embedding_model, language, own_table, index_precision } = store;
-    const { ef_search, filtered_ef_search } = store;
+    const { ef_search, filtered_ef_search, has_words } = store;
     this.delete(id);
     this.#stores.set(id, {
       id,
@@ -41,6 +42,7 @@ export class StoreCache {
       embedding_model,
       language,
       own_table,
+      has_words,
       index_precision,
       ef_search,
       filtered_ef_search,

@@ -29,6 +29,8 @@ export interface VectorStoreRow {
   index_state: "none" | "waiting" | "moving" | "building" | "ready" | "failed";
   /** The table that holds the store's rows, not quoted; null: the shared one. */
   own_table: string | null;
+  /** Whether that table has the column `content_tsvector`; of no meaning without one. */
+  has_words: boolean;
   /** Precision of the index that searches use; null: no index, searches are exact. */
   index_precision: Precision | null;
   /** `hnsw.ef_search` of searches without and with a filter, as tuned for the recall asked; null: the session's. */
@@ -73,7 +75,7 @@ export interface VectorStoreChange {
 
 const COLUMNS = `id, name, description, metadata, usage_bytes, file_counts, created_at, expires_after, expires_at,
   last_active_at, dimensions, embedding_model, embedding_count, precision, language, index_policy, index_state, own_table,
-  index_precision, ef_search, filtered_ef_search, coalesce(expires_at <= now(), false) as expired`;
+  has_words, index_precision, ef_search, filtered_ef_search, coalesce(expires_at <= now(), false) as expired`;
 
 /** Inserts a store and returns its row; undefined when the id is taken. */
 export async function insertStore(

@@ -31,7 +31,11 @@ interface Ask {
   language?: string;
 }
 
-describe.each([{ place: "the shared table" }, { place: "a table of its own" }])("in $place", ({ place }) => {
+describe.each([
+  { place: "the shared table" },
+  { place: "a table of its own" },
+  { place: "a table of its own without words" },
+])("in $place", ({ place }) => {
   let store: VectorStoreRow;
   beforeAll(async () => {
     await pool.query("insert into vector_stores (id, dimensions, embedding_count) values ($1, 2, $2)", [
@@ -45,6 +49,10 @@ describe.each([{ place: "the shared table" }, { place: "a table of its own" }])(
         [place, id, content, JSON.stringify([Math.cos(angle), Math.sin(angle)]), { kind }],
       );
     }
+    await pool.query(
+      "insert into pgquiver_indexes (vector_store_id, keyword_index, due) values ($1, $2, false)",
+      [place, !place.endsWith("without words")],
+    );
     if (place !== "the shared table") await promoteStore(database, place, TEST_INDEXES);
     store = (await findStore(pool, tables, place)) as VectorStoreRow;
   });

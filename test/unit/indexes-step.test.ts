@@ -22,6 +22,7 @@ function plan(change: Partial<Plan> = {}): Plan {
     current_index: null,
     next_index: null,
     rebuild: false,
+    keyword_index: true,
     attributes: [],
     attribute_indexes: [],
     due_ms: 0,

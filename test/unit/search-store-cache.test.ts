@@ -7,6 +7,7 @@ const store = (id: string, dimensions = 1): CachedStore => ({
   embedding_model: null,
   language: null,
   own_table: null,
+  has_words: true,
   index_precision: null,
   ef_search: null,
   filtered_ef_search: null,

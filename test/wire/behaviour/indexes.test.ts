@@ -63,6 +63,7 @@ describe.each(protocols)("over $name", (protocol) => {
       filtered_recall: null,
       other_index_bytes: 0,
       bytes_per_row: null,
+      keyword_index: true,
     });
   });
 
@@ -208,6 +209,34 @@ describe.each(protocols)("over $name", (protocol) => {
       reason: "STRING_ABOVE_MAX_LENGTH",
       param: "language",
     });
+  });
+
+  test("a store that wants no index of words has none, and finds words all the same", async () => {
+    const id = await createStore({ dimensions: 2 });
+    expect(await update(id, { keyword_index: false })).toMatchObject({ keyword_index: false });
+    expect(await update(id, { keyword_index: null })).toMatchObject({ keyword_index: true });
+    await update(id, { keyword_index: false, policy: "always" });
+    await call("EmbeddingService/BatchCreateEmbeddings", {
+      vector_store_id: id,
+      embeddings: Array.from({ length: 20 }, (_, n) => ({ content: `text of ship${n}`, embedding: [1, n] })),
+    });
+    const { table } = await untilState(id, "ready");
+    const { rows } = await server.database.pool.query(
+      "select attname from pg_attribute where attrelid = $1::regclass and attname = 'content_tsvector'",
+      [table],
+    );
+    expect(rows).toEqual([]);
+    const hybrid_search = { embedding_weight: 0, text_weight: 1 };
+    const search = { vector_store_id: id, query: "ship7", ranking_options: { hybrid_search } };
+    const found = await call("SearchService/Search", search);
+    expect((found.data as Json[]).map(({ content }) => content)).toEqual([
+      [{ type: "text", text: "text of ship7" }],
+    ]);
+    expect(await refusal(update(id, { keyword_index: true }))).toMatchObject({
+      reason: "TABLE_EXISTS",
+      param: "keyword_index",
+    });
+    expect(await update(id, { keyword_index: false, m: 8 })).toMatchObject({ keyword_index: false });
   });
 
   test("there is no index of a store that is not there, and none to build anew where there is none", async () => {
