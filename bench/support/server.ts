@@ -21,8 +21,8 @@ export interface BenchServer extends AsyncDisposable {
 const TICK_MS = 10;
 
 /**
- * Starts `src/main.ts` on a free port with production settings: an API key, and log level info. `settings`
- * are further environment variables.
+ * Starts `src/main.ts` on a free port with production settings, an API key, and log level info, but without tuning the
+ * recall. `settings` are further environment variables.
  */
 export async function startServer(
   databaseUrl: string,
@@ -37,6 +37,8 @@ export async function startServer(
       HOST: "127.0.0.1",
       PORT: "0",
       LOG_LEVEL: "info",
+      // The floors search with the same ef_search throughout, and so must the service.
+      RECALL_SAMPLING_PERCENT: "0",
       ...settings,
     },
     stdio: ["ignore", "pipe", "inherit"],
