@@ -13,6 +13,7 @@ import type { FastifyBaseLogger } from "fastify";
 import { caller } from "../api/caller.ts";
 import { idempotencyHeader } from "../api/idempotency-key.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
+import { scopeOf } from "../api/scope.ts";
 import { cancelled } from "../errors.ts";
 import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
@@ -48,7 +49,7 @@ export function callValues({ log, headers, callerName, holdReply }: ReceivedCall
 /**
  * Wraps every method of an implementation with what all protocols need: converts errors to ConnectErrors,
  * after `translate` has mapped those of lower layers; reports each call to `observe`; and logs one line per
- * call with its outcome and duration. Throws when a method is not implemented.
+ * call with its outcome and duration. Throws when a method is not implemented, or declares no scope.
  */
 export function defineService<S extends DescService>(
   desc: S,
@@ -58,6 +59,7 @@ export function defineService<S extends DescService>(
 ): Service {
   const wrapped: Implementation = {};
   for (const method of desc.methods) {
+    scopeOf(method);
     const run = (implementation as Implementation)[method.localName];
     if (run === undefined) throw new Error(`${method.toString()} is not implemented`);
     wrapped[method.localName] = wrapMethod(method, run.bind(implementation), translate, observe);

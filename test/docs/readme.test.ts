@@ -14,6 +14,7 @@ import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { variables } from "../../src/config.ts";
 import { CHECK_NAMES } from "../../src/diagnostics/diagnose.ts";
+import { scopeOf, scopeWord } from "../../src/api/scope.ts";
 import { REASONS } from "../../src/errors.ts";
 import { portDefaults } from "../../src/wire/port.ts";
 
@@ -59,7 +60,7 @@ test("README's measured numbers are those of bench/README.md", () => {
   for (const number of numbers) expect(measured).toContain(number);
 });
 
-test("docs/api.md lists every RPC with its route", () => {
+test("docs/api.md lists every RPC with its route and its scope", () => {
   const lines = read("docs/api.md").split("\n");
   for (const service of [
     VectorStoreService,
@@ -75,6 +76,7 @@ test("docs/api.md lists every RPC with its route", () => {
     for (const method of service.methods) {
       const row = lines.find((line) => line.startsWith(`| \`${service.name}/${method.name}\``));
       expect(row, `${service.name}/${method.name}`).toBeDefined();
+      expect(row).toContain(`| \`${scopeWord(scopeOf(method))}\` |`);
       if (!hasOption(method, http)) continue;
       const { pattern } = getOption(method, http);
       expect(row).toContain(`${pattern.case?.toUpperCase()}`);

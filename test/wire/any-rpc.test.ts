@@ -29,8 +29,12 @@ cpSync(join(import.meta.dirname, "../support/notes.proto"), join(folder, "notes.
 cpSync(join(import.meta.dirname, "../../node_modules/protobufjs/google/api"), join(folder, "google/api"), {
   recursive: true,
 });
+cpSync(
+  join(import.meta.dirname, "../../proto/pgquiver/v1/options.proto"),
+  join(folder, "pgquiver/v1/options.proto"),
+);
 
-/** The descriptors of the proto file, compiled here: nothing of it is generated. */
+/** The descriptors of the proto files, compiled here: nothing of them is generated. */
 function compile(): DescService {
   const buf = createRequire(import.meta.url).resolve("@bufbuild/buf/bin/buf");
   const image = execFileSync(process.execPath, [buf, "build", folder, "--output", "-"]);
@@ -145,4 +149,12 @@ test("a server-streaming RPC is spoken over gRPC, Connect and REST", async () =>
   expect(reply.headers.get("content-type")).toContain("application/x-ndjson");
   const lines = (await reply.text()).trimEnd().split("\n");
   expect(lines.map((line) => JSON.parse(line) as Reply)).toEqual(expected);
+});
+
+test("a service with an RPC that declares no scope does not start", () => {
+  const { getNote } = service.method as Record<string, DescMethod>;
+  const bare = { ...service, methods: [{ ...getNote, proto: { ...getNote?.proto, options: undefined } }] };
+  const define = () =>
+    defineService(bare as never, implementation as never, (error) => error, metrics.observeCall);
+  expect(define).toThrow("rpc notes.v1.NoteService.GetNote declares no scope");
 });

@@ -2,16 +2,123 @@
 // @generated from file pgquiver/v1/options.proto (package pgquiver.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenExtension, GenFile } from "@bufbuild/protobuf/codegenv2";
-import { extDesc, fileDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenExtension, GenFile } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, extDesc, fileDesc } from "@bufbuild/protobuf/codegenv2";
 import type { FieldOptions, MethodOptions } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
+import type { UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/options.proto.
  */
 export const file_pgquiver_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MTo/CgltYXhfaXRlbXMSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGLWHAyABKAVSCG1heEl0ZW1ziAEBOk8KEW1heF9yZXF1ZXN0X2J5dGVzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYtocDIAEoBVIPbWF4UmVxdWVzdEJ5dGVziAEBQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MSqcAgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIVChFTQ09QRV9TVE9SRVNfUkVBRBABEhYKElNDT1BFX1NUT1JFU19XUklURRACEhkKFVNDT1BFX0VNQkVERElOR1NfUkVBRBADEhoKFlNDT1BFX0VNQkVERElOR1NfV1JJVEUQBBIQCgxTQ09QRV9JTkdFU1QQBRIQCgxTQ09QRV9TRUFSQ0gQBhIUChBTQ09QRV9GSUxFU19SRUFEEAcSFQoRU0NPUEVfRklMRVNfV1JJVEUQCBIXChNTQ09QRV9JTkRFWEVTX0FETUlOEAkSGAoUU0NPUEVfUFJPSkVDVFNfQURNSU4QChISCg5TQ09QRV9PUEVSQVRPUhALOj8KCW1heF9pdGVtcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtYcDIAEoBVIIbWF4SXRlbXOIAQE6TwoRbWF4X3JlcXVlc3RfYnl0ZXMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi2hwMgASgFUg9tYXhSZXF1ZXN0Qnl0ZXOIAQE6TQoFc2NvcGUSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi3hwMgASgOMhIucGdxdWl2ZXIudjEuU2NvcGVSBXNjb3BliAEBQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+
+/**
+ * What a key may do: a right that RPCs require. A key has a list of them; those of the environment have all. In
+ * JSON and in docs a scope is written in lower case with a point: stores.read.
+ *
+ * @generated from enum pgquiver.v1.Scope
+ */
+export const Scope = {
+  /**
+   * Not given.
+   *
+   * @generated from enum value: SCOPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Reads stores and the states of their indexes.
+   *
+   * @generated from enum value: SCOPE_STORES_READ = 1;
+   */
+  STORES_READ: 1,
+
+  /**
+   * Creates, changes and deletes stores.
+   *
+   * @generated from enum value: SCOPE_STORES_WRITE = 2;
+   */
+  STORES_WRITE: 2,
+
+  /**
+   * Reads and exports embeddings, and describes the embedding model.
+   *
+   * @generated from enum value: SCOPE_EMBEDDINGS_READ = 3;
+   */
+  EMBEDDINGS_READ: 3,
+
+  /**
+   * Adds and deletes embeddings by unary calls, and embeds texts.
+   *
+   * @generated from enum value: SCOPE_EMBEDDINGS_WRITE = 4;
+   */
+  EMBEDDINGS_WRITE: 4,
+
+  /**
+   * Loads embeddings by streams.
+   *
+   * @generated from enum value: SCOPE_INGEST = 5;
+   */
+  INGEST: 5,
+
+  /**
+   * Searches.
+   *
+   * @generated from enum value: SCOPE_SEARCH = 6;
+   */
+  SEARCH: 6,
+
+  /**
+   * Reads files, those attached to stores included.
+   *
+   * @generated from enum value: SCOPE_FILES_READ = 7;
+   */
+  FILES_READ: 7,
+
+  /**
+   * Uploads and deletes files, attaches them to stores and detaches them.
+   *
+   * @generated from enum value: SCOPE_FILES_WRITE = 8;
+   */
+  FILES_WRITE: 8,
+
+  /**
+   * Requests, changes and rebuilds indexes.
+   *
+   * @generated from enum value: SCOPE_INDEXES_ADMIN = 9;
+   */
+  INDEXES_ADMIN: 9,
+
+  /**
+   * Manages projects and their keys.
+   *
+   * @generated from enum value: SCOPE_PROJECTS_ADMIN = 10;
+   */
+  PROJECTS_ADMIN: 10,
+
+  /**
+   * Reads diagnostics and metrics, which are of the whole installation.
+   *
+   * @generated from enum value: SCOPE_OPERATOR = 11;
+   */
+  OPERATOR: 11,
+} as const;
+
+/**
+ * What a key may do: a right that RPCs require. A key has a list of them; those of the environment have all. In
+ * JSON and in docs a scope is written in lower case with a point: stores.read.
+ *
+ * @generated from enum pgquiver.v1.Scope
+ */
+export type Scope = (typeof Scope)[keyof typeof Scope] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.Scope.
+ */
+export const ScopeSchema: GenEnum<Scope> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_options, 0);
 
 /**
  * Most items of a list or pairs of a map. On a field of type google.protobuf.Struct, Value or FieldMask: most
@@ -30,4 +137,12 @@ export const max_items: GenExtension<FieldOptions, number> = /*@__PURE__*/
  */
 export const max_request_bytes: GenExtension<MethodOptions, number> = /*@__PURE__*/
   extDesc(file_pgquiver_v1_options, 1);
+
+/**
+ * The scope that a key needs to call the RPC. Required: a service with an RPC without a scope does not start.
+ *
+ * @generated from extension: optional pgquiver.v1.Scope scope = 50103;
+ */
+export const scope: GenExtension<MethodOptions, Scope> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 2);
 

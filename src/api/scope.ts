@@ -1,0 +1,22 @@
+import { getOption, hasOption, type DescMethod } from "@bufbuild/protobuf";
+import { Scope, ScopeSchema, scope } from "../../gen/pgquiver/v1/options_pb.ts";
+
+/** The scopes, each with the word for it: `stores.read`. */
+const WORDS: ReadonlyMap<Scope, string> = new Map(
+  ScopeSchema.values
+    .filter(({ number }) => number !== Scope.UNSPECIFIED)
+    .map(({ number, localName }) => [number as Scope, localName.toLowerCase().replace("_", ".")]),
+);
+
+/** Returns a scope as people write it: `stores.read`. */
+export function scopeWord(value: Scope): string {
+  return WORDS.get(value) as string;
+}
+
+/** Returns the scope that an RPC's proto declares. Throws when the proto declares none. */
+export function scopeOf(method: DescMethod): Scope {
+  const declared = hasOption(method, scope) ? getOption(method, scope) : Scope.UNSPECIFIED;
+  if (declared === Scope.UNSPECIFIED)
+    throw new Error(`${method.toString()} declares no scope: add option (pgquiver.v1.scope) to its proto`);
+  return declared;
+}
