@@ -11,8 +11,8 @@ import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
-import { caller } from "./api/caller.ts";
 import { FairQueue } from "./api/fair-queue.ts";
+import { principal } from "./api/principal.ts";
 import { Slots } from "./api/slots.ts";
 import { startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
@@ -264,7 +264,7 @@ function boundCalls<S extends DescService>(
         ? async (request, context) => {
             using _slot = calls.take(
               "Too many calls at the same time: try again later.",
-              context.values.get(caller),
+              context.values.get(principal).caller,
             );
             return await withWaitBudget(CALL_WAIT_MS, async () => run(request, context));
           }

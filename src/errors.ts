@@ -26,6 +26,7 @@ export const REASONS = {
     "The ingest was opened with other settings, advanced by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is shutting down; resume the ingest.",
   INVALID_API_KEY: "The bearer key is missing or wrong.",
+  MISSING_SCOPE: "The key lacks the scope that the call needs.",
   FOREIGN_ORIGIN: "A service without keys refuses foreign hosts, and web pages of other origins.",
   NOT_FOUND: "There is no such resource or route.",
   MODEL_NOT_FOUND: "The service is configured for another model.",
@@ -195,6 +196,12 @@ export function conflict(cause?: unknown): ConnectError {
 /** UNAUTHENTICATED: the bearer key is missing or wrong. */
 export function unauthenticated(message: string): ConnectError {
   return failure(Code.Unauthenticated, "INVALID_API_KEY", message);
+}
+
+/** PERMISSION_DENIED: the key lacks a scope. OpenAI's wording. */
+export function missingScope(scope: string): ConnectError {
+  const message = `You have insufficient permissions for this operation. Missing scopes: ${scope}.`;
+  return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
 }
 
 /** PERMISSION_DENIED: a web page of another site may have made the request. */

@@ -10,10 +10,10 @@ import {
   type EmbeddingInput,
   type EmbeddingService,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
-import { caller } from "../api/caller.ts";
 import { checkLength, checkStorable } from "../api/checks.ts";
 import { readIdempotencyKey } from "../api/idempotency-key.ts";
 import { readPage, toPage } from "../api/page.ts";
+import { principal } from "../api/principal.ts";
 import { toSeconds } from "../api/time.ts";
 import { missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
@@ -63,7 +63,7 @@ function creation(
         storeId: id,
         path: () => "",
         idempotencyKey: readIdempotencyKey(values),
-        caller: values.get(caller),
+        caller: values.get(principal).caller,
         signal,
       });
       return toCreated(id, embedding, row as Pick<Row, "id" | "createdAt">);
@@ -78,7 +78,7 @@ function creation(
         storeId: vectorStoreId,
         path: (index) => `embeddings[${index}].`,
         idempotencyKey: readIdempotencyKey(values),
-        caller: values.get(caller),
+        caller: values.get(principal).caller,
         signal,
       });
       return create(BatchCreateEmbeddingsResponseSchema, {

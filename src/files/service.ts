@@ -13,11 +13,11 @@ import {
 } from "../../gen/pgquiver/v1/files_pb.ts";
 import { ByteBudget } from "../api/byte-budget.ts";
 import { readRange } from "../api/byte-range.ts";
-import { caller } from "../api/caller.ts";
 import { checkRange } from "../api/checks.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { Messages } from "../api/message-reader.ts";
 import { positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
+import { principal } from "../api/principal.ts";
 import { toSeconds } from "../api/time.ts";
 import { fileNotFound, invalidArgument, missingParameter, tooLarge } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -80,7 +80,7 @@ export function fileService(
     async uploadFile(requests, { signal, values }) {
       const made = makeIdentifier("file");
       const needed = buckets.placeObject(made.id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
-      const share = uploads.shareOf(values.get(caller));
+      const share = uploads.shareOf(values.get(principal).caller);
       using _ = await share.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
       const upload = { ...made, ...readUpload(messages, options.bytesMax, signal) };

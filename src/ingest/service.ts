@@ -13,10 +13,10 @@ import {
   type IngestSummary,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { ByteBudget } from "../api/byte-budget.ts";
-import { caller } from "../api/caller.ts";
 import { checkRange } from "../api/checks.ts";
 import { Messages } from "../api/message-reader.ts";
 import type { ReceivedIngest } from "../api/received-ingest.ts";
+import { principal } from "../api/principal.ts";
 import { Slots } from "../api/slots.ts";
 import { toSeconds } from "../api/time.ts";
 import {
@@ -171,7 +171,7 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
     const open = first.message.message.value;
     const isAtomic = open.atomicity === Atomicity.STREAM;
-    const holder = values.get(caller);
+    const holder = values.get(principal).caller;
     const budget = options.budget.shareOf(holder);
     using _memory =
       budget.tryOpen(STREAM_BYTES) ?? refuse("Too many ingest streams are open: try again later.");

@@ -5,9 +5,9 @@ import {
   type SearchRequest,
   type SearchService,
 } from "../../gen/pgquiver/v1/search_pb.ts";
-import { caller } from "../api/caller.ts";
 import { checkLength } from "../api/checks.ts";
 import type { FairQueue } from "../api/fair-queue.ts";
+import { principal } from "../api/principal.ts";
 import { searchResultsMax } from "../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -30,7 +30,10 @@ export function searchService(
   observe?: ObserveQuery,
 ): ServiceImpl<typeof SearchService> {
   const searcher = new Searcher(database, embedder, options, queue, observe);
-  const toCall = ({ values, signal }: HandlerContext) => ({ caller: values.get(caller), signal });
+  const toCall = ({ values, signal }: HandlerContext) => ({
+    caller: values.get(principal).caller,
+    signal,
+  });
   return {
     async search(request, context) {
       const search = readSearch(request, "", context.values.get(searchResultsMax));

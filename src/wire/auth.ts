@@ -1,60 +1,68 @@
-import { createHash, timingSafeEqual } from "node:crypto";
+import { hash } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
+import { ScopeSchema, type Scope } from "../../gen/pgquiver/v1/options_pb.ts";
+import { DEFAULT_PROJECT, requireScope, type Principal } from "../api/principal.ts";
 import { unauthenticated } from "../errors.ts";
 
-/** Reads `Authorization` headers. */
+/** Finds out who makes a request. */
 export interface Authenticator {
-  /** Whether `check` would pass. */
-  accepts: (authorization: string | null | undefined) => boolean;
-  /** Throws UNAUTHENTICATED. */
-  check: (authorization: string | null | undefined) => void;
   /**
-   * The caller, by a header that `check` accepts: its key, however the header spells the rest; "" where there are
-   * fewer than two keys, so that callers cannot be told apart.
+   * Identifies the caller by the request's headers. Throws UNAUTHENTICATED, and PERMISSION_DENIED when the key lacks
+   * `scope`; undefined: any key will do.
    */
-  callerOf: (authorization: string | null | undefined) => string;
+  identify: (headers: IncomingHttpHeaders, scope: Scope | undefined) => Principal | Promise<Principal>;
 }
 
+/** The scopes of the keys in the environment, and of callers without a key where none is needed. */
+const EVERYTHING: ReadonlySet<Scope> = new Set(ScopeSchema.values.map(({ number }) => number as Scope));
+
+/** The principal where no key is configured: the server then listens on loopback only. */
+const KEYLESS: Principal = {
+  project: DEFAULT_PROJECT,
+  keyId: "",
+  scopes: EVERYTHING,
+  storeIds: undefined,
+  caller: "",
+};
+
 /**
- * Creates a check of `Authorization: Bearer <key>` against the configured keys, in constant time: its
- * duration reveals neither the keys nor which of them matches. Without keys every request passes; the server
- * then listens on loopback only. `onRefusal` is called for each refused request.
+ * Creates a check of `Authorization: Bearer <key>` against the configured keys, which have all rights in the default
+ * project. Keys are compared by their SHA-256 digests, so the duration of the comparison reveals nothing of a key.
+ * Without keys every request passes. `onRefusal` is called for each request that is refused for its key.
  */
 export function createAuthenticator(keys: readonly string[], onRefusal: () => void): Authenticator {
-  if (keys.length === 0) return { accepts: () => true, check: () => undefined, callerOf: () => "" };
-  const digests = keys.map(digest);
+  if (keys.length === 0) return { identify: () => KEYLESS };
+  const known = new Map(keys.map((key, index) => [digest(key), ofEnvironment(index + 1, keys.length)]));
   const refuse = (message: string) => {
     onRefusal();
     return unauthenticated(message);
   };
-  const callerOf = (authorization: string | null | undefined) =>
-    keys.length === 1 ? "" : (presentedKey(authorization) ?? "");
-  const matches = (presented: string) => {
-    const candidate = digest(presented);
-    let isKnown = false;
-    for (const known of digests) isKnown = timingSafeEqual(known, candidate) || isKnown;
-    return isKnown;
+  return {
+    identify({ authorization }, scope) {
+      const presented = presentedKey(authorization);
+      if (presented === undefined) {
+        throw refuse(
+          "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer <key>'.",
+        );
+      }
+      const found = known.get(digest(presented));
+      if (found === undefined) throw refuse("Incorrect API key provided.");
+      if (scope !== undefined) requireScope(found, scope);
+      return found;
+    },
   };
-  const accepts = (authorization: string | null | undefined) => matches(presentedKey(authorization) ?? "");
-  const check = (authorization: string | null | undefined) => {
-    const presented = presentedKey(authorization);
-    if (presented === undefined) {
-      throw refuse(
-        "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer <key>'.",
-      );
-    }
-    if (!matches(presented)) throw refuse("Incorrect API key provided.");
-  };
-  return { accepts, check, callerOf };
 }
 
-function presentedKey(authorization: string | null | undefined): string | undefined {
+/** The principal of a key in the environment, by its number among them. */
+function ofEnvironment(number: number, keys: number): Principal {
+  const keyId = `env_${number}`;
+  return { ...KEYLESS, keyId, caller: keys === 1 ? "" : `${DEFAULT_PROJECT}/${keyId}` };
+}
+
+function presentedKey(authorization: string | undefined): string | undefined {
   return /^Bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
 }
 
-/**
- * Hashes a key: timingSafeEqual needs equal lengths, and the digest's fixed length hides the length of the
- * key.
- */
-function digest(key: string): Buffer {
-  return createHash("sha256").update(key).digest();
+function digest(key: string): string {
+  return hash("sha256", key, "base64url");
 }

@@ -10,9 +10,9 @@ import {
   type ServiceImpl,
 } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
-import { caller } from "../api/caller.ts";
 import { idempotencyHeader } from "../api/idempotency-key.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
+import { principal, type Principal } from "../api/principal.ts";
 import { scopeOf } from "../api/scope.ts";
 import { cancelled } from "../errors.ts";
 import { toConnectError } from "./error.ts";
@@ -31,16 +31,15 @@ const replyHolder = createContextKey<HoldReply>(() => {});
 export interface ReceivedCall {
   log: FastifyBaseLogger;
   headers: IncomingHttpHeaders;
-  /** See api/caller.ts. */
-  callerName: string;
+  principal: Principal;
   holdReply: HoldReply;
 }
 
-/** The context values of a call: the logger, the caller, and the headers that implementations read. */
-export function callValues({ log, headers, callerName, holdReply }: ReceivedCall): ContextValues {
+/** The context values of a call: the logger, the principal, and the headers that implementations read. */
+export function callValues({ log, headers, principal: identified, holdReply }: ReceivedCall): ContextValues {
   const values = createContextValues()
     .set(callLogger, log)
-    .set(caller, callerName)
+    .set(principal, identified)
     .set(replyHolder, holdReply);
   const key = headers["idempotency-key"];
   return key === undefined ? values : values.set(idempotencyHeader, String(key));
@@ -136,9 +135,11 @@ function logOutcome(
 ): void {
   const log = context.values.get(callLogger);
   if (log === undefined) return;
+  const { project, keyId } = context.values.get(principal);
   const line = {
     rpc: `${method.parent.typeName}/${method.name}`,
     protocol: context.protocolName,
+    ...(keyId !== "" && { project, key: keyId }),
     durationMs: Math.round(durationMs * 10) / 10,
   };
   if (error === undefined) return log.info(line, "ok");

@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
+import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import {
   collectDefaultMetrics,
   Counter,
@@ -172,9 +173,9 @@ function nameOf(code: Code): string {
   return (Code[code] ?? "unknown").replace(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase();
 }
 
-/** Adds GET /metrics; requires a key, because metrics reveal something of the data. */
+/** Adds GET /metrics; requires the scope `operator`, because metrics reveal something of the data of all projects. */
 export function metricsRoute(app: FastifyInstance, metrics: Metrics): void {
-  app.get("/metrics", async (_request, reply) =>
+  app.get("/metrics", { config: { scope: Scope.OPERATOR } }, async (_request, reply) =>
     reply.type(Registry.PROMETHEUS_CONTENT_TYPE).send(await metrics.expose()),
   );
 }

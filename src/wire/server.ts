@@ -13,7 +13,8 @@ import fastify, {
   type FastifyRequest,
 } from "fastify";
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
-import { cancelled, invalidArgument } from "../errors.ts";
+import { NOBODY, principal, type Principal } from "../api/principal.ts";
+import { cancelled, invalidArgument, unauthenticated } from "../errors.ts";
 import { createAuthenticator, type Authenticator } from "./auth.ts";
 import { dropBody, limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
@@ -29,7 +30,7 @@ import { createGrpc } from "./grpc/direct.ts";
 import { abortOnHangUp } from "./grpc/hang-up.ts";
 import { healthRoutes, type Health } from "./grpc/health.ts";
 import { reflectionServices, registerReflection } from "./grpc/reflection.ts";
-import { receiveRequests } from "./grpc/requests.ts";
+import { receiveRequests, refusal } from "./grpc/requests.ts";
 import { encodeMessage } from "./grpc/response.ts";
 import { messageTooLarge } from "./limits/request-limits.ts";
 import { readCertificates, watchCertificates, type TlsFiles } from "./certificates.ts";
@@ -83,7 +84,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const refuseForeign = createPageGuard(options.apiKeys, options.corsOrigins);
   const replies = new ReplyBudget(bounds);
   const grpc = createGrpc({ ...options, authenticator, refuseForeign, rate: bounds, replies });
-  const toCall = describeCalls(authenticator, replies);
+  const toCall = describeCalls(replies);
   const app: FastifyInstance = fastify({
     serverFactory: (handler) =>
       tls === undefined
@@ -125,8 +126,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(connectPlugin(options, authenticator, toCall));
   healthRoutes(app, health);
   await app.register(async (rest) => {
-    rest.addHook("onRequest", async (request) => authenticator.check(request.headers.authorization));
-    readBodies(rest, options.admitBody, authenticator.callerOf);
+    requireScopes(rest, authenticator);
+    readBodies(rest, options.admitBody);
     metricsRoute(rest, options.metrics);
     routes = registerRest(rest, services, requestBytesMax, toCall);
     await rest.register(fileRoutes);
@@ -158,11 +159,31 @@ function refuseEarly(
   });
 }
 
-function describeCalls({ callerOf }: Authenticator, replies: ReplyBudget): ToCall {
-  return ({ log, headers }, response) => ({
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Who makes the request, once the caller is identified. */
+    principal: Principal;
+  }
+}
+
+/**
+ * Identifies the callers of an app's routes before their bodies are read. A route that does not say which scope it
+ * needs is a fault of the program: it is not registered, and the service does not start.
+ */
+function requireScopes(app: FastifyInstance, authenticator: Authenticator): void {
+  app.addHook("onRoute", ({ url, config }) => {
+    if (config?.scope === undefined) throw new Error(`The route ${url} does not say which scope it needs`);
+  });
+  app.addHook("onRequest", async (request) => {
+    request.principal = await authenticator.identify(request.headers, request.routeOptions.config.scope);
+  });
+}
+
+function describeCalls(replies: ReplyBudget): ToCall {
+  return ({ log, headers, principal: identified }, response) => ({
     log,
     headers,
-    callerName: callerOf(headers.authorization),
+    principal: identified,
     holdReply: (bytes) => replies.hold(response, bytes),
   });
 }
@@ -174,6 +195,7 @@ function prepare(
   health: Health,
   refuseForeign: RefuseForeign,
 ): void {
+  request.principal = NOBODY;
   // On the raw response, because Connect's handlers bypass Fastify's reply.
   reply.raw.setHeader("x-request-id", request.id);
   // During a shutdown: a request sent on a kept connection at the moment the server closes it would be reset.
@@ -237,10 +259,16 @@ function connectPlugin(options: ServerOptions, authenticator: Authenticator, toC
     await app.register(fastifyConnectPlugin, {
       routes: register,
       requestGate: (context: HandlerContext) => {
-        if (context.service.typeName !== HealthService.typeName)
-          authenticator.check(context.requestHeader.get("authorization"));
+        if (context.service.typeName === HealthService.typeName) return;
+        // Not only where there is a refusal: a call whose caller was never identified must not run.
+        if (context.values.get(principal) === NOBODY)
+          throw context.values.get(refusal) ?? unauthenticated("The caller was not identified.");
       },
-      contextValues: (request) => callValues(toCall(request, responses.get(request) as FastifyReply["raw"])),
+      contextValues: (request) =>
+        callValues(toCall(request, responses.get(request) as FastifyReply["raw"])).set(
+          refusal,
+          request.refusal,
+        ),
       readMaxBytes: options.requestBytesMax,
       // Brotli compresses a message of 32 MiB to 80 bytes; gRPC does not know it.
       acceptCompression: [compressionGzip],

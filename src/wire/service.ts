@@ -25,5 +25,5 @@ export type Implementation = Record<string, (request: never, context: HandlerCon
  */
 export type Admit = (bytes: number, signal: AbortSignal) => Promise<Disposable>;
 
-/** What reserves memory for one caller: see api/caller.ts. */
+/** What reserves memory for one caller: see `Principal.caller`. */
 export type AdmitFor = (caller: string) => Admit;

@@ -47,3 +47,14 @@ test("a warning shows message, code, stack and cause of its error, and not the d
   });
   expect(length).toBeLessThan(2_000);
 });
+
+test("the line of a call names the key that made it by an id, and never the key", async () => {
+  const { log, find } = recordLog();
+  const keys = ["sk-of-the-first-team", "sk-of-the-second-team"];
+  await using server = await startServer({ apiKeys: keys, log });
+  const headers = { authorization: `Bearer ${keys[1]}` };
+  expect((await fetch(`${server.url}/v1/vector_stores`, { headers })).status).toBe(200);
+  const line = await find("ok");
+  expect(line).toMatchObject({ project: "default", key: "env_2" });
+  expect(JSON.stringify(line)).not.toContain("team");
+});

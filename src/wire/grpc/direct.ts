@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
+import { scopeOf } from "../../api/scope.ts";
 import { requestLimits } from "../limits/request-limits.ts";
 import type { ServeStream } from "../port.ts";
 import type { AdmitFor } from "../service.ts";
@@ -23,6 +24,7 @@ export function createGrpc(options: GrpcOptions): ServeStream {
         method,
         run,
         limits: requestLimits(method, options.requestBytesMax),
+        scope: scopeOf(method),
         admit: admit ?? options.admitBody,
       });
     }

@@ -2,8 +2,11 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import type { DescService } from "@bufbuild/protobuf";
+import { createContextKey } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { Health as HealthService } from "../../../gen/health/v1/health_pb.ts";
+import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
+import { scopeOf } from "../../api/scope.ts";
 import { cancelled, unreadable } from "../../errors.ts";
 import type { Authenticator } from "../auth.ts";
 import { dropBody } from "../body-rate.ts";
@@ -26,6 +29,16 @@ export interface RequestOptions {
   authenticator: Authenticator;
 }
 
+/** Why the caller of a request is refused, which Connect answers in the protocol of the request. */
+export const refusal = createContextKey<Error | undefined>(undefined);
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** See `refusal`. */
+    refusal?: Error;
+  }
+}
+
 /** Maximum size of a message of an auxiliary service. */
 const AUXILIARY_BYTES_MAX = 64 * 1024;
 
@@ -39,6 +52,8 @@ interface Route {
   isUnary: boolean;
   /** Whether the RPC needs no key. */
   isOpen: boolean;
+  /** What the RPC needs of a key; undefined: any key will do. */
+  scope: Scope | undefined;
 }
 
 /**
@@ -52,9 +67,9 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
     const route = routes.get(request.routeOptions.url ?? "");
     const framing = readFraming(request.headers["content-type"]);
     if (route === undefined) return;
-    const isAccepted = route.isOpen || options.authenticator.accepts(request.headers.authorization);
-    if (framing === undefined || !isAccepted) {
-      // Connect answers 415 or 401 without reading the body; if it ever read one, the body would be unchecked.
+    if (!route.isOpen) await identify(request, options.authenticator, route.scope);
+    if (framing === undefined || request.refusal !== undefined) {
+      // Connect answers 415, 401 or 403 without reading the body; if it ever read one, the body would be unchecked.
       request.body = Readable.from([]);
       dropBody(request.raw);
       return;
@@ -65,14 +80,26 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
     if (stream?.closed ?? request.raw.aborted) throw cancelled();
     const isGzip = takeGzip(request.raw.headers, framing.encodingHeader);
     // Connect reads `request.body` if it is set, else the raw request.
-    const admit = route.admitFor(options.authenticator.callerOf(request.headers.authorization));
+    const admit = route.admitFor(request.principal.caller);
     request.body = receive(route, admit, framing, isGzip, request, reply);
   });
 }
 
+async function identify(
+  request: FastifyRequest,
+  authenticator: Authenticator,
+  scope: Scope | undefined,
+): Promise<void> {
+  try {
+    request.principal = await authenticator.identify(request.headers, scope);
+  } catch (error) {
+    request.refusal = error as Error;
+  }
+}
+
 function createRoutes({ services, auxiliary, bytesMax, admitFor }: RequestOptions): Map<string, Route> {
   const routes = new Map<string, Route>();
-  const add = (desc: DescService, max: number, own?: AdmitFor) => {
+  const add = (desc: DescService, max: number, isOwn: boolean, own?: AdmitFor) => {
     for (const method of desc.methods) {
       const isUnary = method.methodKind === "unary" || method.methodKind === "server_streaming";
       routes.set(`/${desc.typeName}/${method.name}`, {
@@ -81,11 +108,12 @@ function createRoutes({ services, auxiliary, bytesMax, admitFor }: RequestOption
         opening: isUnary || own === undefined ? undefined : (method.input.fields[0]?.name ?? ""),
         isUnary,
         isOpen: desc.typeName === HealthService.typeName,
+        scope: isOwn ? scopeOf(method) : undefined,
       });
     }
   };
-  for (const { desc, binaryDesc, admit: own } of services) add(binaryDesc ?? desc, bytesMax, own);
-  for (const desc of auxiliary) add(desc, AUXILIARY_BYTES_MAX);
+  for (const { desc, binaryDesc, admit: own } of services) add(binaryDesc ?? desc, bytesMax, true, own);
+  for (const desc of auxiliary) add(desc, AUXILIARY_BYTES_MAX, false);
   return routes;
 }
 

@@ -19,6 +19,8 @@ export class StreamChunks implements AsyncIterator<Buffer, undefined> {
 
   constructor(stream: ServerHttp2Stream) {
     this.#stream = stream;
+    // A stream without a body has ended while the caller was identified.
+    this.#isEnded = stream.readableEnded;
     stream.on("data", this.#onData).once("end", this.#onEnd).once("close", this.#onEnd);
   }
 

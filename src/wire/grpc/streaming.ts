@@ -18,7 +18,7 @@ export async function serveStreaming(
   headers: IncomingHttpHeaders,
   options: GrpcOptions,
 ): Promise<void> {
-  const { method, run } = target;
+  const { method, run, scope } = target;
   const { authenticator, refuseForeign } = options;
   const id = requestId(headers["x-request-id"]);
   const response = new GrpcResponse(stream, id);
@@ -31,11 +31,12 @@ export async function serveStreaming(
   let chunks: StreamChunks | undefined;
   try {
     refuseForeign(headers);
-    authenticator.check(headers.authorization);
-    const admit = target.admit(authenticator.callerOf(headers.authorization));
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), (error) => gone.abort(error));
+    const principal = await authenticator.identify(headers, scope);
+    gone.signal.throwIfAborted();
+    const admit = target.admit(principal.caller);
     chunks = new StreamChunks(stream);
-    const context = createContext(method, stream, headers, id, gone.signal, options);
+    const context = createContext(method, stream, headers, id, principal, gone.signal, options);
     const answer = run(readMessages(target, chunks, admit, gone.signal) as never, context);
     if (method.methodKind === "client_streaming") {
       const reply = toBinary(method.output, (await answer) as Message);

@@ -2,6 +2,8 @@ import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { createHandlerContext, type HandlerContext } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
+import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
+import type { Principal } from "../../api/principal.ts";
 import type { Authenticator } from "../auth.ts";
 import type { BodyRate } from "../body-rate.ts";
 import { callValues } from "../call.ts";
@@ -32,6 +34,8 @@ export interface Target {
   method: DescMethod;
   run: Implementation[string];
   limits: RequestLimits;
+  /** What the RPC needs of a key. */
+  scope: Scope;
   /** Reserves memory for each message of a client's stream. */
   admit: AdmitFor;
 }
@@ -42,8 +46,9 @@ export function createContext(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
   requestId: string,
+  principal: Principal,
   signal: AbortSignal,
-  { authenticator, replies, log }: GrpcOptions,
+  { replies, log }: GrpcOptions,
 ): HandlerContext {
   return createHandlerContext({
     service: method.parent,
@@ -55,7 +60,7 @@ export function createContext(
     contextValues: callValues({
       log: log.child({ requestId }),
       headers,
-      callerName: authenticator.callerOf(headers.authorization),
+      principal,
       holdReply: (bytes) => replies.hold(stream, bytes),
     }),
   });

@@ -12,7 +12,7 @@ import { createContext, type GrpcOptions, type Target } from "./target.ts";
 
 /** Serves a unary call from its HTTP/2 stream. */
 export async function serveUnary(
-  { method, run, limits }: Target,
+  { method, run, limits, scope }: Target,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
   options: GrpcOptions,
@@ -21,6 +21,8 @@ export async function serveUnary(
   const id = requestId(headers["x-request-id"]);
   const response = new GrpcResponse(stream, id);
   const body = Promise.withResolvers<Buffer>();
+  // Prevents an unhandled rejection: until the caller is identified, nobody awaits the body.
+  body.promise.catch(() => {});
   const gone = new AbortController();
   let isAnswered = false;
   const giveUp = (error: ConnectError) => {
@@ -37,17 +39,17 @@ export async function serveUnary(
   let held: Disposable | undefined;
   try {
     refuseForeign(headers);
-    authenticator.check(headers.authorization);
-    const caller = authenticator.callerOf(headers.authorization);
-    requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
+    const principal = await authenticator.identify(headers, scope);
+    gone.signal.throwIfAborted();
+    requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     const reserve = async (bytes: number) => {
-      held = await admitBody(caller)(bytes, gone.signal);
+      held = await admitBody(principal.caller)(bytes, gone.signal);
       if (isAnswered) held[Symbol.dispose]();
     };
     collectBody(stream, limits.bytesMax, reserve, body);
     const message = readMessage(method.input, await body.promise, limits);
-    const context = createContext(method, stream, headers, id, gone.signal, options);
+    const context = createContext(method, stream, headers, id, principal, gone.signal, options);
     const reply = toBinary(method.output, (await run(message as never, context)) as Message);
     isAnswered = true;
     response.end(reply, context.responseHeader);
@@ -92,7 +94,9 @@ function collectBody(
     stream.removeAllListeners("data").resume();
     resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
   };
-  stream.once("end", finish);
+  // A stream without a body has ended while the caller was identified.
+  if (stream.readableEnded) finish();
+  else stream.once("end", finish);
 }
 
 /** Parses the single message of a request body. Errors have the same codes as in other gRPC servers. */

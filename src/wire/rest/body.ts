@@ -2,14 +2,16 @@ import { isUtf8 } from "node:buffer";
 import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import { invalidArgument } from "../../errors.ts";
-import type { Authenticator } from "../auth.ts";
 import { BodyMemory } from "../body-memory.ts";
 import type { RequestLimits } from "../limits/request-limits.ts";
 import type { AdmitFor } from "../service.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
+    /** What the route needs of a key. */
+    scope?: Scope;
     /** The limits of a route's body; undefined for uploads, which are read as they come. */
     limits?: RequestLimits;
   }
@@ -19,15 +21,11 @@ declare module "fastify" {
  * Reads the bodies of an app's routes as JSON: each after memory was reserved for it, which is returned when the call
  * ends, and checked before objects are made of it.
  */
-export function readBodies(
-  app: FastifyInstance,
-  admitFor: AdmitFor,
-  callerOf: Authenticator["callerOf"],
-): void {
-  app.addHook("preParsing", async ({ raw, headers, routeOptions }, reply, payload) => {
+export function readBodies(app: FastifyInstance, admitFor: AdmitFor): void {
+  app.addHook("preParsing", async ({ raw, headers, routeOptions, principal }, reply, payload) => {
     const { limits } = routeOptions.config;
     if (limits === undefined || isEmpty(raw)) return payload;
-    const memory = new BodyMemory(admitFor(callerOf(headers.authorization)), reply.raw);
+    const memory = new BodyMemory(admitFor(principal.caller), reply.raw);
     const length = headers["content-length"];
     if (length === undefined) return Readable.from(memory.meter(payload, limits.bytesMax));
     // Fastify refuses a longer body by its length.

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from "fastify";
+import { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import { unimplemented } from "../../errors.ts";
 
 /** OpenAI's routes that this version does not support, with the name of the feature. */
@@ -18,7 +19,7 @@ export async function fileRoutes(app: FastifyInstance): Promise<void> {
     done(null);
   });
   for (const [url, subject] of Object.entries(ABSENT)) {
-    app.all(url, () => {
+    app.all(url, { config: { scope: Scope.FILES_WRITE } }, () => {
       throw unimplemented(`${subject} are not available in this version of pgquiver.`);
     });
   }

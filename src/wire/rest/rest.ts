@@ -8,7 +8,8 @@ import { http } from "../../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
 import { EncodingFormat } from "../../../gen/pgquiver/v1/models_pb.ts";
 import { estimateJsonLength } from "../../api/json-length.ts";
-import { caller } from "../../api/caller.ts";
+import { principal } from "../../api/principal.ts";
+import { scopeOf } from "../../api/scope.ts";
 import { Slots } from "../../api/slots.ts";
 import { cancelled, invalidArgument } from "../../errors.ts";
 import { callValues, type ReceivedCall } from "../call.ts";
@@ -87,7 +88,12 @@ function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMetho
     binding.bytesMax,
     findBody(binding.method, binding.rule)?.message,
   );
-  const settings = { method, url, bodyLimit: limits.bytesMax, config: { limits } };
+  const settings = {
+    method,
+    url,
+    bodyLimit: limits.bytesMax,
+    config: { limits, scope: scopeOf(binding.method) },
+  };
   switch (binding.method.methodKind) {
     case "unary":
       app.route({ ...settings, handler: (request, reply) => answer(binding, request, reply) });
@@ -113,6 +119,7 @@ function registerUpload(app: FastifyInstance, binding: Binding, method: HTTPMeth
     uploads.route({
       method,
       url: binding.path.route,
+      config: { scope: scopeOf(binding.method) },
       handler: (request, reply) => answerUpload({ ...binding, upload }, request, reply),
     });
   });
@@ -180,7 +187,7 @@ async function receiveUpload(
   context: HandlerContext,
 ): Promise<Message> {
   const full = "Too many uploads at the moment: try again later.";
-  using _slot = uploads.take(full, `address ${request.ip}`, context.values.get(caller));
+  using _slot = uploads.take(full, `address ${request.ip}`, context.values.get(principal).caller);
   const messages = upload.read(request);
   try {
     return (await run(messages as never, context)) as Message;

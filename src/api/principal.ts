@@ -1,0 +1,41 @@
+import { createContextKey } from "@connectrpc/connect";
+import type { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
+import { missingScope } from "../errors.ts";
+import { scopeWord } from "./scope.ts";
+
+/** The project of the environment's keys, and of everything that was stored before there were projects. */
+export const DEFAULT_PROJECT = "default";
+
+/** Who makes a call. */
+export interface Principal {
+  /** The project whose stores and files the caller sees. */
+  project: string;
+  /** Identifies the key in the log; never the key. "" where the service takes calls without a key. */
+  keyId: string;
+  /** What the key may do. */
+  scopes: ReadonlySet<Scope>;
+  /** The only stores that the key may use, by the ids callers use; undefined: all of the project. */
+  storeIds: ReadonlySet<string> | undefined;
+  /**
+   * Identifies the caller for fair queueing and shares of slots; "" where fewer than two keys are known, so that
+   * callers cannot be told apart.
+   */
+  caller: string;
+}
+
+/** Without rights: a front end that forgets to set the principal grants nothing. */
+export const NOBODY: Principal = {
+  project: "",
+  keyId: "",
+  scopes: new Set(),
+  storeIds: undefined,
+  caller: "",
+};
+
+/** The principal of a call. */
+export const principal = createContextKey<Principal>(NOBODY);
+
+/** Throws PERMISSION_DENIED unless the key has the scope. */
+export function requireScope({ scopes }: Principal, scope: Scope): void {
+  if (!scopes.has(scope)) throw missingScope(scopeWord(scope));
+}
