@@ -1,6 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
+import { AccessService } from "../gen/pgquiver/v1/access_pb.ts";
 import { DiagnosticsService } from "../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../gen/pgquiver/v1/files_pb.ts";
@@ -10,6 +11,9 @@ import { ModelService } from "../gen/pgquiver/v1/models_pb.ts";
 import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
+import { KeyDirectory } from "./access/directory.ts";
+import { isKey } from "./access/key.ts";
+import { accessService } from "./access/service.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
 import { FairQueue } from "./api/fair-queue.ts";
 import { principal } from "./api/principal.ts";
@@ -56,6 +60,8 @@ export interface Application extends Shutdown {
   server: FastifyInstance;
   /** The metrics of this process. */
   collectMetrics: () => Promise<MetricValues>;
+  /** Whether the database has API keys, or had. */
+  hasKeys: boolean;
 }
 
 /** Interval and timeout of the database's health check. */
@@ -65,6 +71,7 @@ const HEALTH_TIMEOUT_MS = 3_000;
 type ApplicationConfig = Pick<
   Config,
   | "apiKeys"
+  | "requiresKeys"
   | "corsOrigins"
   | "requestBytesMax"
   | "requestMemoryBytes"
@@ -102,9 +109,11 @@ export async function createApplication(
     : undefined;
   const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
+  const directory = await KeyDirectory.open(database);
   const services = defineServices(
     {
       database,
+      directory,
       embedder,
       buckets,
       metrics,
@@ -128,6 +137,14 @@ export async function createApplication(
     health,
     metrics,
     apiKeys: config.apiKeys,
+    requiresKeys: config.requiresKeys,
+    keys: {
+      isKey,
+      find: (digest) => directory.find(digest),
+      get exist() {
+        return directory.hasKeys;
+      },
+    },
     requestBytesMax: config.requestBytesMax,
     admitBody: admitBodies(config.requestMemoryBytes),
     corsOrigins: config.corsOrigins,
@@ -136,14 +153,17 @@ export async function createApplication(
     log,
     shutdownSignal: shutdown.signal,
   });
-  const background = [pipeline, sweeper, indexWorker, recallTuner].filter((work) => work !== undefined);
+  const background = [pipeline, sweeper, directory, indexWorker, recallTuner].filter(
+    (work) => work !== undefined,
+  );
   const { stop, retire } = createShutdown({ server, health, background, buckets, draining, cut: shutdown });
-  return { server, stop, retire, collectMetrics: metrics.collect };
+  return { server, stop, retire, collectMetrics: metrics.collect, hasKeys: directory.hasKeys };
 }
 
 /** The parts that the services share. */
 interface Parts {
   database: Database;
+  directory: KeyDirectory;
   embedder: Embedder;
   buckets: Buckets;
   metrics: Metrics;
@@ -215,6 +235,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     ),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
+    define(AccessService, accessService(database, parts.directory)),
   ];
 }
 

@@ -182,11 +182,13 @@ export function readConfig(environment: Record<string, string | undefined>) {
     throw new Error(`The configuration is invalid:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
   }
   const apiKeys = [...new Set([...settings.SERVER_API_KEY, ...settings.OPENAI_API_KEY])];
+  const requiresKeys = apiKeys.length > 0 || !isLoopback(settings.HOST ?? LOOPBACK);
   return {
     workers: readWorkers(settings),
-    listen: { ...readAddress(settings.HOST, apiKeys.length > 0), port: settings.PORT, tls },
+    listen: { host: readHost(settings.HOST, apiKeys.length > 0), port: settings.PORT, tls },
     apiKeys,
-    corsOrigins: readOrigins(settings.CORS_ORIGINS, apiKeys),
+    requiresKeys,
+    corsOrigins: readOrigins(settings.CORS_ORIGINS, requiresKeys),
     requestBytesMax: settings.REQUEST_BYTES_MAX,
     requestMemoryBytes: settings.REQUEST_MEMORY_BYTES,
     ingest: {
@@ -311,18 +313,17 @@ function isProviderHalfSet(given: Given): boolean {
   );
 }
 
-/**
- * The address to listen on. Without an API key it is loopback, whatever HOST says; `isRestricted`: HOST was
- * ignored.
- */
-function readAddress(host: string | undefined, hasKey: boolean): { host: string; isRestricted: boolean } {
-  const isLoopback = host !== undefined && /^(?:127(?:\.\d{1,3}){3}|::1|localhost)$/i.test(host);
-  if (hasKey || isLoopback) {
-    // For "localhost" Fastify would listen on 127.0.0.1 and ::1, with a separate server for each.
-    const name = host ?? "0.0.0.0";
-    return { host: name.toLowerCase() === "localhost" ? "127.0.0.1" : name, isRestricted: false };
-  }
-  return { host: "127.0.0.1", isRestricted: host !== undefined };
+const LOOPBACK = "127.0.0.1";
+
+function isLoopback(host: string): boolean {
+  return /^(?:127(?:\.\d{1,3}){3}|::1|localhost)$/i.test(host);
+}
+
+/** The address to listen on: HOST, by default all with a key in the environment, else loopback. */
+function readHost(host: string | undefined, hasKey: boolean): string {
+  const name = (host ?? (hasKey ? "0.0.0.0" : LOOPBACK)).toLowerCase();
+  // For "localhost" Fastify would listen on 127.0.0.1 and ::1, with a separate server for each.
+  return name === "localhost" ? LOOPBACK : name;
 }
 
 /**
@@ -330,9 +331,9 @@ function readAddress(host: string | undefined, hasKey: boolean): { host: string;
  * not add a bearer key by themselves. Without keys the default is none: otherwise any web page could call the
  * service on the visitor's machine.
  */
-function readOrigins(origins: readonly string[], apiKeys: readonly string[]): readonly string[] {
+function readOrigins(origins: readonly string[], requiresKeys: boolean): readonly string[] {
   if (origins.length > 0) return origins;
-  return apiKeys.length > 0 ? ["*"] : [];
+  return requiresKeys ? ["*"] : [];
 }
 
 function readSwitch(value: "auto" | "true" | "false"): "auto" | boolean {

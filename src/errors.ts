@@ -26,7 +26,8 @@ export const REASONS = {
     "The ingest was opened with other settings, advanced by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is shutting down; resume the ingest.",
   INVALID_API_KEY: "The bearer key is missing or wrong.",
-  MISSING_SCOPE: "The key lacks the scope that the call needs.",
+  MISSING_SCOPE: "The key lacks the scope, or is not of the project, that the call needs.",
+  MISMATCHED_PROJECT: "The header OpenAI-Project names another project than the key's.",
   FOREIGN_ORIGIN: "A service without keys refuses foreign hosts, and web pages of other origins.",
   NOT_FOUND: "There is no such resource or route.",
   MODEL_NOT_FOUND: "The service is configured for another model.",
@@ -202,6 +203,24 @@ export function unauthenticated(message: string): ConnectError {
 export function missingScope(scope: string): ConnectError {
   const message = `You have insufficient permissions for this operation. Missing scopes: ${scope}.`;
   return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
+}
+
+/** PERMISSION_DENIED: a key would be given more rights than the caller's own key has. */
+export function exceedsKey(): ConnectError {
+  const message = "A key cannot be given scopes or stores that your own key does not have.";
+  return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
+}
+
+/** PERMISSION_DENIED: only keys of the default project manage projects. */
+export function otherProject(): ConnectError {
+  const message = "Only keys of the project 'default' can create and archive projects.";
+  return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
+}
+
+/** UNAUTHENTICATED: the header OpenAI-Project names another project than the key's. OpenAI's wording. */
+export function mismatchedProject(): ConnectError {
+  const message = "OpenAI-Project header should match project for API key";
+  return failure(Code.Unauthenticated, "MISMATCHED_PROJECT", message);
 }
 
 /** PERMISSION_DENIED: a web page of another site may have made the request. */

@@ -145,6 +145,13 @@ export const limits = {
   indexed_attributes_max: 16,
   /** Bytes of the name of a text search configuration: Postgres keeps 63 bytes of an identifier. */
   language_chars_max: 63,
+  /** Characters of the name of a project or a key. */
+  project_name_chars_max: 256,
+  /** Seconds after which a key may expire: a minute, ten years. */
+  key_expiry_seconds_min: 60,
+  key_expiry_seconds_max: 315_360_000,
+  /** Stores that a key may be restricted to. */
+  key_stores_max: 1_000,
   /** Days of inactivity after which a store may expire: OpenAI's maximum. */
   expiry_days_max: 365,
   /** A filter: nesting levels, conditions, items of a list, characters of a key. */

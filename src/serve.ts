@@ -51,7 +51,10 @@ export async function buildService(config: Config, log: Logger, link: Link | und
   return {
     async listen() {
       const address = await listen(application.server, config);
-      return { table: describeStart({ address, database, embedder, config }), advice: advise(config) };
+      return {
+        table: describeStart({ address, database, embedder, config }),
+        advice: advise(config, application.hasKeys),
+      };
     },
     async stop(graceMs, delayMs) {
       await application.stop(graceMs, delayMs);
@@ -86,7 +89,7 @@ async function listen(server: FastifyInstance, { listen: { host, port, tls } }: 
 const KEY_CHARS_MIN = 16;
 
 /** Warnings about settings that are not fit for production. */
-function advise(config: Config): string[] {
+function advise(config: Config, hasKeys: boolean): string[] {
   return [
     ...(config.database.url === undefined
       ? ["For production set DATABASE_URL to a Postgres with pgvector."]
@@ -102,12 +105,16 @@ function advise(config: Config): string[] {
     ...(config.embedding === undefined
       ? ["For search by meaning set EMBEDDING__BASE_URL and EMBEDDING__MODEL."]
       : []),
-    ...(config.apiKeys.length === 0
-      ? ["Without a key the service listens on loopback only: set SERVER_API_KEY to open it."]
+    ...(config.requiresKeys || hasKeys
+      ? []
+      : ["Without a key the service listens on loopback only: set SERVER_API_KEY to open it."]),
+    ...(config.requiresKeys && config.apiKeys.length === 0 && !hasKeys
+      ? [
+          "No key exists yet, so every call is refused. Make the first one by `npm run keys -- create --name admin --scopes all`, or set SERVER_API_KEY.",
+        ]
       : []),
     ...(config.apiKeys.some((key) => key.length < KEY_CHARS_MIN)
       ? [`SERVER_API_KEY: a key of fewer than ${KEY_CHARS_MIN} characters can be guessed.`]
       : []),
-    ...(config.listen.isRestricted ? ["HOST is ignored until SERVER_API_KEY is set."] : []),
   ];
 }

@@ -1,4 +1,4 @@
-// Runs main.ts, or doctor.ts where the argument is "doctor", with the variables of the file .env if there is one.
+// Runs main.ts, or doctor.ts or keys.ts where the first argument is "doctor" or "keys", with the variables of the file .env if there is one.
 // JavaScript that Node 18 runs too: an older Node would stop at the first .ts file with a stack trace.
 
 import { existsSync } from "node:fs";
@@ -14,6 +14,8 @@ if (major < 24 || (major === 24 && minor < 12)) {
 if (existsSync(".env")) process.loadEnvFile(".env");
 if (process.argv[2] === "doctor") {
   await import("./doctor.ts");
+} else if (process.argv[2] === "keys") {
+  await import("./keys.ts");
 } else {
   await import("./signals.ts");
   await import("./main.ts");

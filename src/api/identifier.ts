@@ -20,7 +20,7 @@ let counter = 0;
  * 6.2, method 1), so that the ids of one process sort in the order of creation, also when the system clock is
  * set back.
  */
-export function makeIdentifier(prefix: "vs" | "emb" | "ing" | "vsfb" | "file"): Identifier {
+export function makeIdentifier(prefix: "vs" | "emb" | "ing" | "vsfb" | "file" | "proj" | "key"): Identifier {
   const nowMs = Date.now();
   if (nowMs > lastMs) {
     lastMs = nowMs;

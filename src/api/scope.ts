@@ -20,3 +20,13 @@ export function scopeOf(method: DescMethod): Scope {
     throw new Error(`${method.toString()} declares no scope: add option (pgquiver.v1.scope) to its proto`);
   return declared;
 }
+
+/** The words for all scopes. */
+export const SCOPE_WORDS: readonly string[] = [...WORDS.values()];
+
+const SCOPES: ReadonlyMap<string, Scope> = new Map([...WORDS].map(([value, word]) => [word, value]));
+
+/** Returns the scopes that words stand for; words that this version does not know grant nothing. */
+export function readScopes(words: readonly string[]): ReadonlySet<Scope> {
+  return new Set(words.map((word) => SCOPES.get(word)).filter((value) => value !== undefined));
+}

@@ -22,6 +22,9 @@ export interface Tables {
   removedFiles: string;
   /** Staging area: chunks of large files that are still being processed. */
   stagedChunks: string;
+  /** Projects, and their API keys. */
+  projects: string;
+  apiKeys: string;
   /** From here on columns of the embeddings table; the columns of the other tables have fixed names. */
   id: string;
   vectorStoreId: string;
@@ -74,6 +77,8 @@ export function quoteTables(names: TableNames): Tables {
     fileBatches: quote("fileBatches", ownName("pgquiver_file_batches", vectorStores)),
     removedFiles: quote("removedFiles", ownName("pgquiver_removed_files", vectorStores)),
     stagedChunks: quote("stagedChunks", ownName("pgquiver_staged_chunks", vectorStores)),
+    projects: quote("projects", ownName("pgquiver_projects", vectorStores)),
+    apiKeys: quote("apiKeys", ownName("pgquiver_api_keys", vectorStores)),
   };
   requireDifferent({ ...columns, file_id: '"file_id"', chunk_index: '"chunk_index"' }, "columns");
   requireDifferent(tables, "tables");

@@ -15,7 +15,7 @@ import fastify, {
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { NOBODY, principal, type Principal } from "../api/principal.ts";
 import { cancelled, invalidArgument, unauthenticated } from "../errors.ts";
-import { createAuthenticator, type Authenticator } from "./auth.ts";
+import { createAuthenticator, type Authenticator, type KeyOptions } from "./auth.ts";
 import { dropBody, limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
 import {
@@ -48,12 +48,10 @@ import type { AdmitFor, Service } from "./service.ts";
 import { endSlow, refuseUnreadable } from "./unreadable.ts";
 import { createPageGuard, type RefuseForeign } from "./web-pages.ts";
 
-export interface ServerOptions {
+export interface ServerOptions extends KeyOptions {
   services: readonly Service[];
   health: Health;
   metrics: Metrics;
-  /** Valid API keys; empty: no authentication. */
-  apiKeys: readonly string[];
   /** Maximum size of a request message or body, in bytes. */
   requestBytesMax: number;
   /** Reserves memory for the body of a request, or its one message. */
@@ -77,11 +75,11 @@ export interface ServerOptions {
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services, health, tls, requestBytesMax, log } = options;
   const authenticator = createAuthenticator(
-    options.apiKeys,
+    options,
     options.metrics.addCounter("pgquiver_keys_refused_total", "Requests refused for a missing or wrong key."),
   );
   const bounds = { ...portDefaults, ...options.port };
-  const refuseForeign = createPageGuard(options.apiKeys, options.corsOrigins);
+  const refuseForeign = createPageGuard(authenticator.isOpen, options.corsOrigins);
   const replies = new ReplyBudget(bounds);
   const grpc = createGrpc({ ...options, authenticator, refuseForeign, rate: bounds, replies });
   const toCall = describeCalls(replies);

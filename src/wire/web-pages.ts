@@ -8,11 +8,11 @@ export type RefuseForeign = (headers: IncomingHttpHeaders) => void;
  * Creates the check that protects a service without API keys from web pages (cross-site request forgery and
  * DNS rebinding): such a service listens on loopback only, but the browser of somebody who runs it reaches it
  * for every page that is open there. Requests must name a loopback host, and their `Origin` must be this host
- * or one of `origins`. With keys there is no check, since a browser does not send a bearer key by itself.
+ * or one of `origins`. Where keys are needed there is no check, since a browser does not send a bearer key by itself.
  */
-export function createPageGuard(keys: readonly string[], origins: readonly string[]): RefuseForeign {
-  if (keys.length > 0) return () => undefined;
+export function createPageGuard(isOpen: () => boolean, origins: readonly string[]): RefuseForeign {
   return (headers) => {
+    if (!isOpen()) return;
     const host = headers[":authority"]?.toString() ?? headers.host;
     if (host !== undefined && !isLoopback(host)) {
       throw permissionDenied(

@@ -12,7 +12,7 @@ import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migrati
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const COUNT = 11;
+const COUNT = 12;
 
 const native = inject("template").kind === "postgres";
 
@@ -35,6 +35,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 9, name: "009_writers" },
     { version: 10, name: "010_attribute_indexes" },
     { version: 11, name: "011_recall" },
+    { version: 12, name: "012_projects" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");
@@ -56,6 +57,7 @@ test("makes the tables of an empty database, once", async () => {
       embedding_count: "0",
       row_changes: "0",
       precision: null,
+      project_id: "default",
       language: null,
       index_policy: "auto",
       index_state: "none",

@@ -8,6 +8,7 @@ import {
   type DescService,
 } from "@bufbuild/protobuf";
 import { http } from "../../gen/google/api/annotations_pb.ts";
+import { AccessService } from "../../gen/pgquiver/v1/access_pb.ts";
 import { DiagnosticsService } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { IndexService } from "../../gen/pgquiver/v1/indexes_pb.ts";
@@ -26,6 +27,7 @@ const services: DescService[] = [
   DiagnosticsService,
   VectorStoreFileService,
   IndexService,
+  AccessService,
 ];
 
 /** Finds the method of an RPC by "Service/Method". */

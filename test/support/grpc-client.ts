@@ -46,7 +46,16 @@ export const grpcByGrpcJs: RawGrpcProtocol = {
 
 const root = join(import.meta.dirname, "../..");
 const definitions = loadSync(
-  ["vector_stores", "embeddings", "search", "models", "diagnostics", "vector_store_files", "indexes"]
+  [
+    "vector_stores",
+    "embeddings",
+    "search",
+    "models",
+    "diagnostics",
+    "vector_store_files",
+    "indexes",
+    "access",
+  ]
     .map((name) => `pgquiver/v1/${name}.proto`)
     .concat("google/rpc/error_details.proto"),
   {

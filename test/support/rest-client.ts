@@ -142,6 +142,7 @@ const PRECONDITIONS = ["VECTOR_STORE_EXPIRED", "EMBEDDING_MODEL_MISMATCH"];
 const CODES: Record<number, string> = {
   400: "invalid_argument",
   401: "unauthenticated",
+  403: "permission_denied",
   404: "not_found",
   409: "already_exists",
   413: "resource_exhausted",

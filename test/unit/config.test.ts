@@ -10,8 +10,9 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 test("an empty environment serves on loopback, embedded, without a key", () => {
   expect(readConfig({})).toMatchObject({
-    listen: { host: "127.0.0.1", port: 8000, isRestricted: false, tls: undefined },
+    listen: { host: "127.0.0.1", port: 8000, tls: undefined },
     apiKeys: [],
+    requiresKeys: false,
     corsOrigins: [],
     requestBytesMax: 33_554_432,
     expiry: { sweepSeconds: 60, graceSeconds: 86_400 },
@@ -47,6 +48,7 @@ test("takes litellm-pgvector's variables as they are", () => {
   expect(config).toMatchObject({
     listen: { host: "0.0.0.0", port: 9000 },
     apiKeys: ["sk-1"],
+    requiresKeys: true,
     database: {
       url: "postgresql://u:p@db:5432/name?schema=public",
       names: {
@@ -72,6 +74,7 @@ test("takes litellm-pgvector's variables as they are", () => {
 test("takes names in lower case too, upper case first", () => {
   expect(readConfig({ server_api_key: "low", port: "1" })).toMatchObject({
     apiKeys: ["low"],
+    requiresKeys: true,
     listen: { port: 1 },
   });
   expect(readConfig({ PORT: "2", port: "1" }).listen.port).toBe(2);
@@ -99,17 +102,18 @@ describe("keys", () => {
 
   test.each([
     [{}, "127.0.0.1", false],
-    [{ HOST: "0.0.0.0" }, "127.0.0.1", true],
-    [{ HOST: "db.example.org" }, "127.0.0.1", true],
+    [{ HOST: "0.0.0.0" }, "0.0.0.0", true],
+    [{ HOST: "db.example.org" }, "db.example.org", true],
     [{ HOST: "127.0.0.2" }, "127.0.0.2", false],
     [{ HOST: "::1" }, "::1", false],
     [{ HOST: "localhost" }, "127.0.0.1", false],
-    [{ HOST: "127.0.0.1.example.org" }, "127.0.0.1", true],
-    [{ SERVER_API_KEY: "k" }, "0.0.0.0", false],
-    [{ SERVER_API_KEY: "k", HOST: "::" }, "::", false],
-    [{ SERVER_API_KEY: " , ", HOST: "0.0.0.0" }, "127.0.0.1", true],
-  ])("decide who can reach it: %j listens on %s", (environment, host, isRestricted) => {
-    expect(readConfig(environment).listen).toMatchObject({ host, isRestricted });
+    [{ HOST: "127.0.0.1.example.org" }, "127.0.0.1.example.org", true],
+    [{ SERVER_API_KEY: "k" }, "0.0.0.0", true],
+    [{ SERVER_API_KEY: "k", HOST: "::" }, "::", true],
+    [{ SERVER_API_KEY: "k", HOST: "localhost" }, "127.0.0.1", true],
+    [{ SERVER_API_KEY: " , ", HOST: "0.0.0.0" }, "0.0.0.0", true],
+  ])("decide who can reach it: %j listens on %s, needs keys: %j", (environment, host, requiresKeys) => {
+    expect(readConfig(environment)).toMatchObject({ listen: { host }, requiresKeys });
   });
 
   test("open it to the pages of every origin, unless some are named", () => {

@@ -15,6 +15,8 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     fileBatches: '"pgquiver_file_batches"',
     removedFiles: '"pgquiver_removed_files"',
     stagedChunks: '"pgquiver_staged_chunks"',
+    projects: '"pgquiver_projects"',
+    apiKeys: '"pgquiver_api_keys"',
     id: '"id"',
     vectorStoreId: '"vector_store_id"',
     content: '"content"',

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { openAsBlob } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -135,11 +136,31 @@ describe("start", () => {
     expect(output.join("\n")).not.toMatch(/secret|SERVER_API_KEY|by meaning/);
   });
 
-  test("without a key listens on 127.0.0.1 whatever HOST says, and says so", async () => {
-    const { url, said } = await serve({ HOST: "0.0.0.0" });
-    await said(/^HOST is ignored until SERVER_API_KEY is set\.$/);
+  test("needs a key where HOST is not loopback by its name, and says how to make the first", async () => {
+    const { url, said } = await serve({ HOST: "127.1" });
+    await said(
+      /^No key exists yet, so every call is refused\. Make the first one by `npm run keys -- create/,
+    );
     expect((await fetch(`${url}/health`)).status).toBe(200);
-    await expect(fetch(`${url.replace("127.0.0.1", "127.0.0.2")}/health`)).rejects.toThrow("fetch failed");
+    expect((await fetch(`${url}/v1/vector_stores`)).status).toBe(401);
+  });
+
+  test("takes the first key from the command line, and needs one from then on", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+    onTestFinished(() => rm(directory, { recursive: true, force: true }));
+    const environment = { ...process.env, DATA_DIRECTORY: directory, HOST: "127.0.0.1" };
+    const keys = (...words: string[]) =>
+      execFileSync(process.execPath, ["src/start.mjs", "keys", ...words], {
+        cwd: ROOT,
+        env: environment,
+        encoding: "utf8",
+      });
+    const [key = ""] = keys("create", "--name", "first", "--scopes", "all").split("\n");
+    expect(keys("list")).toContain(`${key.slice(0, 8)}...${key.slice(-4)}  first  `);
+    const { url } = await serve({ DATABASE_URL: "", DATA_DIRECTORY: directory });
+    expect((await fetch(`${url}/v1/vector_stores`)).status).toBe(401);
+    const headers = { authorization: `Bearer ${key}` };
+    expect((await fetch(`${url}/metrics`, { headers })).status).toBe(200);
   });
 
   test("lists everything that is wrong with the configuration, and ends with 1", async () => {

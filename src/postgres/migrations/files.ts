@@ -60,6 +60,8 @@ function interpolate(sql: string, tables: Tables): string {
     file_batches: tables.fileBatches,
     removed_files: tables.removedFiles,
     staged_chunks: tables.stagedChunks,
+    projects: tables.projects,
+    api_keys: tables.apiKeys,
     id: tables.id,
     vector_store_id: tables.vectorStoreId,
     content: tables.content,

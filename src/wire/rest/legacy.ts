@@ -23,7 +23,7 @@ const LEGACY_LIMIT_MAX = 100;
  * in /v1.
  */
 const ALIASES =
-  /^(?:\/v1(?=\/v1\/)|(?=\/(?:vector_stores|files|embeddings|models|uploads|diagnostics)(?:[/?]|$)))/;
+  /^(?:\/v1(?=\/v1\/)|(?=\/(?:vector_stores|files|embeddings|models|uploads|diagnostics|organization)(?:[/?]|$)))/;
 
 /** Rewrites a URL without the prefix /v1, or with the prefix twice, to its path under /v1. */
 export function canonicalUrl(url: string): string {

@@ -1,0 +1,158 @@
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  DeleteApiKeyResponseSchema,
+  ListApiKeysResponseSchema,
+  ListProjectsResponseSchema,
+  type AccessService,
+} from "../../gen/pgquiver/v1/access_pb.ts";
+import { makeIdentifier } from "../api/identifier.ts";
+import { readPage, readPosition, toPage } from "../api/page.ts";
+import { DEFAULT_PROJECT, principal, type Principal } from "../api/principal.ts";
+import { failedPrecondition, notFound, otherProject } from "../errors.ts";
+import type { Database } from "../postgres/database.ts";
+import { isStorable } from "../postgres/text.ts";
+import { transaction } from "../postgres/transaction.ts";
+import type { KeyDirectory } from "./directory.ts";
+import { createKey } from "./create-key.ts";
+import { findKey, findKeyPosition, listKeys, revokeKey } from "./keys.ts";
+import {
+  archiveProject,
+  findProject,
+  findProjectPosition,
+  insertProject,
+  listProjects,
+  renameProject,
+  type ProjectRow,
+} from "./projects.ts";
+import { toApiKey, toProject } from "./reply.ts";
+import { readName, readNewKey, requireWithin } from "./request.ts";
+
+type Methods = ServiceImpl<typeof AccessService>;
+type KeyMethods = "createApiKey" | "listApiKeys" | "getApiKey" | "deleteApiKey";
+
+/** Implements AccessService. `directory` is told of changes, which other processes read within a second. */
+export function accessService(database: Database, directory: KeyDirectory): Methods {
+  return { ...projects(database, directory), ...keys(database, directory) };
+}
+
+function projects(database: Database, directory: KeyDirectory): Omit<Methods, KeyMethods> {
+  const { pool, tables } = database;
+  return {
+    async createProject(request, { values }) {
+      requireDefault(values.get(principal));
+      const project = { ...makeIdentifier("proj"), name: readName(request.name) };
+      return toProject(await transaction(pool, (client) => insertProject(client, tables, project)));
+    },
+
+    async listProjects(request, { values }) {
+      const page = readPage(request);
+      const only = ownOnly(values.get(principal));
+      const find = async (id: string) =>
+        only === undefined || only === id ? findProjectPosition(pool, tables, id) : undefined;
+      const after = await readPosition(request.after, "after", find, "project");
+      const includesArchived = request.includeArchived ?? false;
+      const rows = await listProjects(pool, tables, { ...page, after, only, includesArchived });
+      return create(ListProjectsResponseSchema, toPage(page, rows, toProject));
+    },
+
+    async getProject({ projectId }, { values }) {
+      return toProject(await requireProject(database, values.get(principal), projectId));
+    },
+
+    async updateProject({ projectId, name }, { values }) {
+      readName(name);
+      await requireProject(database, values.get(principal), projectId);
+      const row = await transaction(pool, (client) => renameProject(client, tables, projectId, name));
+      if (row === undefined) throw projectNotFound(projectId);
+      return toProject(row);
+    },
+
+    async archiveProject({ projectId }, { values }) {
+      requireDefault(values.get(principal));
+      await requireProject(database, values.get(principal), projectId);
+      if (projectId === DEFAULT_PROJECT) {
+        const message = `The project '${DEFAULT_PROJECT}' cannot be archived.`;
+        throw failedPrecondition("INVALID_VALUE", message, "project_id");
+      }
+      const row = await transaction(pool, (client) => archiveProject(client, tables, projectId));
+      if (row === undefined) throw projectNotFound(projectId);
+      directory.forget();
+      return toProject(row);
+    },
+  };
+}
+
+function keys(database: Database, directory: KeyDirectory): Pick<Methods, KeyMethods> {
+  const { pool, tables } = database;
+  return {
+    async createApiKey(request, { values }) {
+      const caller = values.get(principal);
+      const asked = readNewKey(request);
+      const project = await requireProject(database, caller, asked.projectId);
+      requireWithin(caller, asked);
+      const { row, value } = await createKey(database, project, asked);
+      directory.forget();
+      return toApiKey(row, value);
+    },
+
+    async listApiKeys(request, { values }) {
+      const page = readPage(request);
+      const { id: projectId } = await requireProject(database, values.get(principal), request.projectId);
+      const find = (id: string) => findKeyPosition(pool, tables, projectId, id);
+      const after = await readPosition(request.after, "after", find, "API key");
+      const rows = await listKeys(pool, tables, projectId, { ...page, after });
+      return create(
+        ListApiKeysResponseSchema,
+        toPage(page, rows, (row) => toApiKey(row)),
+      );
+    },
+
+    async getApiKey({ projectId, apiKeyId }, { values }) {
+      await requireProject(database, values.get(principal), projectId);
+      const row = isStorable(apiKeyId) ? await findKey(pool, tables, projectId, apiKeyId) : undefined;
+      if (row === undefined) throw keyNotFound(apiKeyId);
+      return toApiKey(row);
+    },
+
+    async deleteApiKey({ projectId, apiKeyId: id }, { values }) {
+      await requireProject(database, values.get(principal), projectId);
+      const isRevoked =
+        isStorable(id) && (await transaction(pool, (client) => revokeKey(client, tables, projectId, id)));
+      if (!isRevoked) throw keyNotFound(id);
+      directory.forget();
+      const object = "organization.project.api_key.deleted";
+      return create(DeleteApiKeyResponseSchema, { id, object, deleted: true });
+    },
+  };
+}
+
+/** The only project that a caller sees; undefined: all, for callers of the default project. */
+function ownOnly({ project }: Principal): string | undefined {
+  return project === DEFAULT_PROJECT ? undefined : project;
+}
+
+/** Throws PERMISSION_DENIED for a caller of another project than the default. */
+function requireDefault(caller: Principal): void {
+  if (ownOnly(caller) !== undefined) throw otherProject();
+}
+
+/** Reads a project; throws NOT_FOUND when it does not exist for the caller. */
+async function requireProject(
+  { pool, tables }: Database,
+  caller: Principal,
+  id: string,
+): Promise<ProjectRow> {
+  const isVisible = isStorable(id) && [undefined, id].includes(ownOnly(caller));
+  const row = isVisible ? await findProject(pool, tables, id) : undefined;
+  if (row === undefined) throw projectNotFound(id);
+  return row;
+}
+
+function projectNotFound(id: string) {
+  return notFound(`No project found with id '${id}'.`, "project_id");
+}
+
+function keyNotFound(id: string) {
+  return notFound(`No API key found with id '${id}'.`, "api_key_id");
+}
