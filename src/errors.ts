@@ -1,6 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 import { limits } from "./limits.ts";
+import { localId } from "./store-id.ts";
 
 /**
  * Every reason an error can carry, with its meaning. A test holds the table in docs/errors.md to this one.
@@ -122,14 +123,18 @@ export function missingParameter(param: string): ConnectError {
   return invalidArgument(param, `Missing required parameter: '${param}'.`, "MISSING_REQUIRED_PARAMETER");
 }
 
-/** NOT_FOUND: the store does not exist. OpenAI's wording, which clients match. */
+/** NOT_FOUND: the store, given by its stored id, does not exist. OpenAI's wording, which clients match. */
 export function vectorStoreNotFound(id: string): ConnectError {
-  return notFound(`No vector store found with id '${id}'.`, "vector_store_id");
+  return notFound(`No vector store found with id '${localId(id)}'.`, "vector_store_id");
 }
 
-/** FAILED_PRECONDITION: the store has expired. OpenAI's wording, which clients match. */
+/** FAILED_PRECONDITION: the store, given by its stored id, has expired. OpenAI's wording, which clients match. */
 export function vectorStoreExpired(id: string): ConnectError {
-  return failedPrecondition("VECTOR_STORE_EXPIRED", `Vector store '${id}' has expired.`, "vector_store_id");
+  return failedPrecondition(
+    "VECTOR_STORE_EXPIRED",
+    `Vector store '${localId(id)}' has expired.`,
+    "vector_store_id",
+  );
 }
 
 /** NOT_FOUND: the file does not exist. OpenAI's wording, which clients match. */
@@ -208,6 +213,13 @@ export function missingScope(scope: string): ConnectError {
 /** PERMISSION_DENIED: a key would be given more rights than the caller's own key has. */
 export function exceedsKey(): ConnectError {
   const message = "A key cannot be given scopes or stores that your own key does not have.";
+  return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
+}
+
+/** PERMISSION_DENIED: the key may only use stores of its list, and the new store is not one of them. */
+export function storeNotListed(): ConnectError {
+  const message =
+    "Your key is restricted to some stores, and can create only a store with the id of one of them.";
   return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
 }
 

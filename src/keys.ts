@@ -3,7 +3,6 @@ import { createKey } from "./access/create-key.ts";
 import { listKeys, revokeKey } from "./access/keys.ts";
 import { findProject } from "./access/projects.ts";
 import { readNewKey } from "./access/request.ts";
-import { DEFAULT_PROJECT } from "./api/principal.ts";
 import { SCOPE_WORDS } from "./api/scope.ts";
 import { readConfig } from "./config.ts";
 import { messageOf } from "./errors.ts";
@@ -11,6 +10,7 @@ import { openConfigured } from "./postgres/connection/open.ts";
 import type { Database } from "./postgres/database.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
 import { transaction } from "./postgres/transaction.ts";
+import { DEFAULT_PROJECT } from "./store-id.ts";
 
 const USAGE = `Makes, lists and revokes API keys in the database of DATABASE_URL, without a running service.
 

@@ -1,10 +1,11 @@
 import type { CreateApiKeyRequest } from "../../gen/pgquiver/v1/access_pb.ts";
 import { checkLength, checkRange, checkText } from "../api/checks.ts";
 import { checkIdentifier } from "../api/identifier.ts";
-import { DEFAULT_PROJECT, type Principal } from "../api/principal.ts";
+import type { Principal } from "../api/principal.ts";
 import { readScopes, SCOPE_WORDS } from "../api/scope.ts";
 import { exceedsKey, invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { DEFAULT_PROJECT } from "../store-id.ts";
 import type { NewKeyRow } from "./keys.ts";
 
 /** Validates the name of a project or a key. Throws INVALID_ARGUMENT. */

@@ -8,11 +8,12 @@ import {
 } from "../../gen/pgquiver/v1/access_pb.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { readPage, readPosition, toPage } from "../api/page.ts";
-import { DEFAULT_PROJECT, principal, type Principal } from "../api/principal.ts";
+import { principal, type Principal } from "../api/principal.ts";
 import { failedPrecondition, notFound, otherProject } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { DEFAULT_PROJECT } from "../store-id.ts";
 import type { KeyDirectory } from "./directory.ts";
 import { createKey } from "./create-key.ts";
 import { findKey, findKeyPosition, listKeys, revokeKey } from "./keys.ts";

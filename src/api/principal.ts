@@ -1,21 +1,15 @@
 import { createContextKey } from "@connectrpc/connect";
 import type { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { missingScope } from "../errors.ts";
+import type { StoreOwner } from "../store-id.ts";
 import { scopeWord } from "./scope.ts";
 
-/** The project of the environment's keys, and of everything that was stored before there were projects. */
-export const DEFAULT_PROJECT = "default";
-
 /** Who makes a call. */
-export interface Principal {
-  /** The project whose stores and files the caller sees. */
-  project: string;
+export interface Principal extends StoreOwner {
   /** Identifies the key in the log; never the key. "" where the service takes calls without a key. */
   keyId: string;
   /** What the key may do. */
   scopes: ReadonlySet<Scope>;
-  /** The only stores that the key may use, by the ids callers use; undefined: all of the project. */
-  storeIds: ReadonlySet<string> | undefined;
   /**
    * Identifies the caller for fair queueing and shares of slots; "" where fewer than two keys are known, so that
    * callers cannot be told apart.

@@ -37,6 +37,7 @@ import { addEmbeddings } from "./add.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { unpackVector } from "./request.ts";
 import type { Row } from "./row.ts";
+import { localId } from "../store-id.ts";
 
 type Methods = ServiceImpl<typeof EmbeddingService>;
 
@@ -180,7 +181,10 @@ function checkFindable(storeId: string, id: string): void {
 }
 
 function embeddingNotFound(storeId: string, id: string) {
-  return notFound(`No embedding found with id '${id}' in vector store '${storeId}'.`, "embedding_id");
+  return notFound(
+    `No embedding found with id '${id}' in vector store '${localId(storeId)}'.`,
+    "embedding_id",
+  );
 }
 
 /** The reply to a creation, without the vector; without `input` also without text and metadata. */

@@ -1,6 +1,7 @@
 import { checkLength } from "../api/checks.ts";
 import { invalidArgument } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { localId } from "../store-id.ts";
 
 /** A vector as numbers, or as bytes of little-endian float32; both have `byteLength / 4` dimensions. */
 export type Vector = Float32Array | Uint8Array;
@@ -82,6 +83,6 @@ export function checkDimensions(
 ): void {
   const dimensions = vector.byteLength / 4;
   if (expected === null || dimensions === expected) return;
-  const message = `Invalid '${param}': vector store '${storeId}' holds vectors of ${expected} dimensions, but got ${dimensions}.`;
+  const message = `Invalid '${param}': vector store '${localId(storeId)}' holds vectors of ${expected} dimensions, but got ${dimensions}.`;
   throw invalidArgument(param, message, "DIMENSION_MISMATCH");
 }

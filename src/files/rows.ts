@@ -19,39 +19,51 @@ export interface FileRow {
 /** The columns of a `FileRow`, for SELECT and RETURNING. */
 export const FILE_COLUMNS = "id, filename, purpose, bytes, created_at, expires_at, object_url";
 
-/** Reads a file; undefined when the file does not exist, is still being uploaded, or has expired. */
-export async function findFile(client: Queryable, tables: Tables, id: string): Promise<FileRow | undefined> {
+/** SQL condition: the file is of the project $2; null: of any. */
+const OF_PROJECT = "project_id = coalesce($2::text, project_id)";
+
+/**
+ * Reads a file of a project, by default of any; undefined when the file does not exist, is still being uploaded, or has
+ * expired.
+ */
+export async function findFile(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+  project: string | null = null,
+): Promise<FileRow | undefined> {
   const result = await client.query<FileRow>(
-    `select ${FILE_COLUMNS} from ${tables.files} where id = $1 and ${FILE_EXISTS}`,
-    [id],
+    `select ${FILE_COLUMNS} from ${tables.files} where id = $1 and ${OF_PROJECT} and ${FILE_EXISTS}`,
+    [id, project],
   );
   return result.rows[0];
 }
 
-/** Reads a file's list position; undefined when the file does not exist. */
+/** Reads the list position of a project's file; undefined when the file does not exist. */
 export async function findFilePosition(
   client: Queryable,
   tables: Tables,
   id: string,
+  project: string,
 ): Promise<Position | undefined> {
   const result = await client.query<Position>(
-    `select created_at::text as created_at, id from ${tables.files} where id = $1 and ${FILE_EXISTS}`,
-    [id],
+    `select created_at::text as created_at, id from ${tables.files} where id = $1 and ${OF_PROJECT} and ${FILE_EXISTS}`,
+    [id, project],
   );
   return result.rows[0];
 }
 
-/** Reads a page of the files, optionally only those with one purpose. */
+/** Reads a page of a project's files, optionally only those with one purpose. */
 export async function listFiles(
   client: Queryable,
   tables: Tables,
-  page: KeysetPage & { purpose?: string | undefined },
+  page: KeysetPage & { project: string; purpose?: string | undefined },
 ): Promise<FileRow[]> {
-  const params: unknown[] = [];
+  const params: unknown[] = [page.project];
   const { conditions, ending } = composePage(page, "id", params);
   if (page.purpose !== undefined) conditions.push(`purpose = $${params.push(page.purpose)}`);
   const result = await client.query<FileRow>(
-    `select ${FILE_COLUMNS} from ${tables.files} where ${[FILE_EXISTS, ...conditions].join(" and ")} ${ending}`,
+    `select ${FILE_COLUMNS} from ${tables.files} where ${["project_id = $1", FILE_EXISTS, ...conditions].join(" and ")} ${ending}`,
     params,
   );
   return result.rows;
@@ -75,19 +87,19 @@ export async function findExpiredFiles(
 /**
  * Marks a file as deleted and returns its row; undefined when the file does not exist. Call this first in a
  * transaction, because the lock order is file, then stores; call `removeBytes` after the commit. With
- * `expired`, only a file whose expiry has passed is deleted.
+ * `expired`, only a file whose expiry has passed is deleted; with `project`, only a file of that project.
  */
 export async function deleteFile(
   client: Queryable,
   tables: Tables,
   id: string,
-  { expired = false } = {},
+  { expired = false, project = null }: { expired?: boolean; project?: string | null } = {},
 ): Promise<FileRow | undefined> {
   const result = await client.query<FileRow>(
     `update ${tables.files} set state = 'deleted', updated_at = now()
-     where id = $1 and ${expired ? "state = 'ready' and expires_at <= now()" : FILE_EXISTS}
+     where id = $1 and ${OF_PROJECT} and ${expired ? "state = 'ready' and expires_at <= now()" : FILE_EXISTS}
      returning ${FILE_COLUMNS}`,
-    [id],
+    [id, project],
   );
   return result.rows[0];
 }

@@ -17,7 +17,7 @@ import { checkRange } from "../api/checks.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { Messages } from "../api/message-reader.ts";
 import { positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
-import { principal } from "../api/principal.ts";
+import { principal, type Principal } from "../api/principal.ts";
 import { toSeconds } from "../api/time.ts";
 import { fileNotFound, invalidArgument, missingParameter, tooLarge } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -80,10 +80,11 @@ export function fileService(
     async uploadFile(requests, { signal, values }) {
       const made = makeIdentifier("file");
       const needed = buckets.placeObject(made.id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
-      const share = uploads.shareOf(values.get(principal).caller);
+      const { caller, project } = values.get(principal);
+      const share = uploads.shareOf(caller);
       using _ = await share.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
-      const upload = { ...made, ...readUpload(messages, options.bytesMax, signal) };
+      const upload = { ...made, project, ...readUpload(messages, options.bytesMax, signal) };
       const file = await storeFile(database, buckets, upload, signal);
       // The client was gone before the reply, so nobody knows the id and the file would be orphaned.
       if (signal.aborted) await removeFile(database, buckets, file.id);
@@ -91,27 +92,29 @@ export function fileService(
       return toFile(file);
     },
 
-    async getFile({ fileId }) {
-      return toFile(await requireFile(pool, tables, fileId));
+    async getFile({ fileId }, { values }) {
+      return toFile(await requireFile(pool, tables, fileId, values.get(principal)));
     },
 
-    async listFiles(request) {
+    async listFiles(request, { values }) {
+      const { project } = values.get(principal);
       const page = readPage(request, { max: limits.files_page_max, fallback: limits.files_page_max });
       const find = async (id: string) =>
-        (await findFilePosition(pool, tables, id)) ?? positionOfIdentifier(id);
+        (await findFilePosition(pool, tables, id, project)) ?? positionOfIdentifier(id);
       const after = await readPosition(request.after, "after", find, "file");
       const purpose = isStorable(request.purpose ?? "") ? request.purpose : "";
-      const rows = await listFiles(pool, tables, { ...page, after, purpose });
+      const rows = await listFiles(pool, tables, { ...page, project, after, purpose });
       return create(ListFilesResponseSchema, toPage(page, rows, toFile));
     },
 
-    async deleteFile({ fileId: id }) {
-      if (!(await removeFile(database, buckets, id))) throw fileNotFound(id);
+    async deleteFile({ fileId: id }, { values }) {
+      const { project } = values.get(principal);
+      if (!(await removeFile(database, buckets, id, { project }))) throw fileNotFound(id);
       return create(DeleteFileResponseSchema, { id, object: "file", deleted: true });
     },
 
-    async *getFileContent(request, { signal }) {
-      const file = await requireFile(pool, tables, request.fileId);
+    async *getFileContent(request, { signal, values }) {
+      const file = await requireFile(pool, tables, request.fileId, values.get(principal));
       yield create(GetFileContentResponseSchema, { file: toFile(file) });
       const range = readRange(Number(file.bytes), request);
       for await (const piece of openFile(database, buckets, file, range, signal)) {
@@ -165,7 +168,7 @@ async function removeFile(
   database: Database,
   buckets: Buckets,
   id: string,
-  options?: { expired: boolean; signal: AbortSignal },
+  options?: { expired?: boolean; project?: string; signal?: AbortSignal },
 ): Promise<boolean> {
   const { pool, tables } = database;
   if (!isStorable(id)) return false;
@@ -180,8 +183,13 @@ async function removeFile(
   return true;
 }
 
-async function requireFile(client: Queryable, tables: Tables, id: string): Promise<FileRow> {
-  const file = isStorable(id) ? await findFile(client, tables, id) : undefined;
+async function requireFile(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+  { project }: Principal,
+): Promise<FileRow> {
+  const file = isStorable(id) ? await findFile(client, tables, id, project) : undefined;
   if (file === undefined) throw fileNotFound(id);
   return file;
 }

@@ -18,6 +18,7 @@ export interface FileDescription {
 export interface Upload {
   id: string;
   createdAt: Date;
+  project: string;
   content: AsyncIterable<Uint8Array>;
   /** Returns the metadata; called after the content has been read to its end. An error fails the upload. */
   describe: () => FileDescription;
@@ -103,10 +104,10 @@ async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buf
       `with part as (
        insert into ${tables.fileParts} (file_id, part, data)
        select $1::text, 0, $6::bytea where octet_length($6::bytea) > 0)
-     insert into ${tables.files} (id, state, filename, purpose, bytes, created_at, expires_at)
-     values ($1::text, 'ready', $2, $3, octet_length($6::bytea), $4::timestamptz, $4::timestamptz + $5::int * interval '1 second')
+     insert into ${tables.files} (id, state, filename, purpose, bytes, created_at, expires_at, project_id)
+     values ($1::text, 'ready', $2, $3, octet_length($6::bytea), $4::timestamptz, $4::timestamptz + $5::int * interval '1 second', $7)
      returning ${FILE_COLUMNS}`,
-      [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data],
+      [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data, upload.project],
     ),
   );
   return result.rows[0] as FileRow;
@@ -114,13 +115,13 @@ async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buf
 
 async function beginUpload(
   { pool, tables }: Database,
-  { id, createdAt }: Upload,
+  { id, createdAt, project }: Upload,
   objectUrl: string | null,
 ): Promise<void> {
   await transaction(pool, (client) =>
     client.query(
-      `insert into ${tables.files} (id, state, created_at, object_url) values ($1, 'uploading', $2, $3)`,
-      [id, createdAt, objectUrl],
+      `insert into ${tables.files} (id, state, created_at, object_url, project_id) values ($1, 'uploading', $2, $3, $4)`,
+      [id, createdAt, objectUrl, project],
     ),
   );
 }

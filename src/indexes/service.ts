@@ -22,6 +22,7 @@ import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums
 import { readAttributes, readTargetRecall, toAttributeIndexes, toRecall } from "./message.ts";
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
 import { findStatus, type IndexStatus } from "./status.ts";
+import { localId } from "../store-id.ts";
 
 /** Implements IndexService. `wake` makes the index worker poll at once after a change. */
 export function indexService(database: Database, wake: () => void): ServiceImpl<typeof IndexService> {
@@ -73,7 +74,7 @@ export function indexService(database: Database, wake: () => void): ServiceImpl<
         if (request.current_index !== null) return { request, rebuild: true };
         throw failedPrecondition(
           "INDEX_MISSING",
-          `Vector store '${vectorStoreId}' has no index.`,
+          `Vector store '${localId(vectorStoreId)}' has no index.`,
           "vector_store_id",
         );
       });

@@ -42,6 +42,7 @@ import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests
 import { readOpen } from "./request.ts";
 import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
 import type { Batch } from "./settle.ts";
+import { localId } from "../store-id.ts";
 
 /** Limits and hooks of bulk ingest in this process. */
 export interface IngestOptions {
@@ -336,12 +337,9 @@ function rowsOf(ingest: IngestRow): number {
 
 async function requireIngest(client: Queryable, { tables }: Database, key: IngestKey): Promise<IngestRow> {
   const row = isStorable(key.ingestId) ? await findIngest(client, tables, key) : undefined;
-  if (row === undefined)
-    throw notFound(
-      `No ingest found with id '${key.ingestId}' in vector store '${key.storeId}'.`,
-      "ingest_id",
-    );
-  return row;
+  if (row !== undefined) return row;
+  const message = `No ingest found with id '${key.ingestId}' in vector store '${localId(key.storeId)}'.`;
+  throw notFound(message, "ingest_id");
 }
 
 function refuse(message: string): never {

@@ -6,6 +6,7 @@ import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import { findIngest, openIngest, type IngestKey, type IngestRow } from "./ingests.ts";
 import type { IngestSettings, OpenRequest } from "./request.ts";
+import { localId } from "../store-id.ts";
 
 /** A stream's store and ingest, read when the stream was opened. */
 export interface IngestSession {
@@ -27,7 +28,7 @@ export async function openIngestSession(
 ): Promise<IngestSession> {
   const store = await requireActiveStore(pool, tables, storeId);
   if (settings.dimensions !== null && store.dimensions !== null && settings.dimensions !== store.dimensions) {
-    const message = `Invalid 'open.dimensions': vector store '${store.id}' holds vectors of ${store.dimensions} dimensions, but got ${settings.dimensions}.`;
+    const message = `Invalid 'open.dimensions': vector store '${localId(store.id)}' holds vectors of ${store.dimensions} dimensions, but got ${settings.dimensions}.`;
     throw invalidArgument("open.dimensions", message, "DIMENSION_MISMATCH");
   }
   const key = {

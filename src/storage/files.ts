@@ -7,18 +7,19 @@ import type { Tables } from "../postgres/tables.ts";
 export const FILE_EXISTS = "state = 'ready' and coalesce(expires_at > now(), true)";
 
 /**
- * Locks files FOR SHARE, so that they cannot be deleted before the transaction ends, and returns the ids that
+ * Locks files of a project FOR SHARE, so that they cannot be deleted before the transaction ends, and returns the ids that
  * exist. Call it before locking anything else: a deletion locks the file first, then its stores, and another
  * order would deadlock.
  */
 export async function lockFiles(
   client: Queryable,
   tables: Tables,
+  project: string,
   ids: readonly string[],
 ): Promise<Set<string>> {
   const result = await client.query<{ id: string }>(
-    `select id from ${tables.files} where id = any($1::text[]) and ${FILE_EXISTS} order by id for share`,
-    [ids],
+    `select id from ${tables.files} where id = any($1::text[]) and project_id = $2 and ${FILE_EXISTS} order by id for share`,
+    [ids, project],
   );
   return new Set(result.rows.map((row) => row.id));
 }

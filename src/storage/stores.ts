@@ -3,6 +3,7 @@ import type { Queryable } from "../postgres/database.ts";
 import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Precision } from "../postgres/vector-index.ts";
+import { projectOf, storedId, type StoreOwner } from "../store-id.ts";
 
 /** A row of `vector_stores`. */
 export interface VectorStoreRow {
@@ -84,8 +85,8 @@ export async function insertStore(
   store: NewVectorStore,
 ): Promise<VectorStoreRow | undefined> {
   const result = await client.query<VectorStoreRow>(
-    `insert into ${tables.vectorStores} (id, name, description, metadata, created_at, last_active_at, expires_after, expires_at, dimensions, precision, language)
-     values ($1, $2, $3, $4::jsonb, $5::timestamptz, $5::timestamptz, $6::jsonb, $5::timestamptz + ($6::jsonb ->> 'days')::int * interval '1 day', $7, $8, $9)
+    `insert into ${tables.vectorStores} (id, name, description, metadata, created_at, last_active_at, expires_after, expires_at, dimensions, precision, language, project_id)
+     values ($1, $2, $3, $4::jsonb, $5::timestamptz, $5::timestamptz, $6::jsonb, $5::timestamptz + ($6::jsonb ->> 'days')::int * interval '1 day', $7, $8, $9, $10)
      on conflict (id) do nothing
      returning ${COLUMNS}`,
     [
@@ -98,6 +99,7 @@ export async function insertStore(
       store.dimensions,
       store.precision,
       store.language,
+      projectOf(store.id),
     ],
   );
   return result.rows[0];
@@ -139,17 +141,22 @@ export async function findStorePosition(
   return result.rows[0];
 }
 
-/** Reads a page of stores by keyset pagination; a `backward` page comes in reverse order. */
+/** Reads a page of an owner's stores by keyset pagination; a `backward` page comes in reverse order. */
 export async function listStores(
   client: Queryable,
   tables: Tables,
+  owner: StoreOwner,
   page: KeysetPage,
 ): Promise<VectorStoreRow[]> {
-  const params: unknown[] = [];
+  const params: unknown[] = [owner.project];
   const { conditions, ending } = composePage(page, "id", params);
+  if (owner.storeIds !== undefined) {
+    const ids = [...owner.storeIds].map((id) => storedId(owner, id));
+    conditions.push(`id = any($${params.push(ids)}::text[])`);
+  }
   const result = await client.query<VectorStoreRow>(
     `select ${COLUMNS} from ${tables.vectorStores}
-     ${conditions.length === 0 ? "" : `where ${conditions.join(" and ")}`} ${ending}`,
+     where ${["project_id = $1", ...conditions].join(" and ")} ${ending}`,
     params,
   );
   return result.rows;

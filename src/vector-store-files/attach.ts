@@ -15,6 +15,7 @@ import {
   lockAttachment,
   type NewAttachment,
 } from "./rows.ts";
+import { projectOf } from "../store-id.ts";
 
 /** A file to attach, with the request field that holds its id, such as `files[2].file_id`. */
 export interface Attachable extends NewAttachment {
@@ -34,7 +35,7 @@ export async function attachFiles(
 ): Promise<boolean> {
   const unique = new Map<string, Attachable>();
   for (const file of files) if (!unique.has(file.fileId)) unique.set(file.fileId, file);
-  const found = await lockFiles(client, tables, [...unique.keys()]);
+  const found = await lockFiles(client, tables, projectOf(storeId), [...unique.keys()]);
   const missing = files.find((file) => !found.has(file.fileId));
   if (missing !== undefined) throw fileNotFound(missing.fileId, missing.param);
   // Advisory lock, held exclusively by a deletion of the store: a deletion that has already removed the

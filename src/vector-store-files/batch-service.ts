@@ -23,6 +23,7 @@ import { cancelBatch, countFiles, findBatch, insertBatch, type BatchRow } from "
 import { readChunking } from "./request.ts";
 import { listStoreFiles, suggestPoll } from "./reply.ts";
 import type { AttachmentStatus } from "./rows.ts";
+import { localId } from "../store-id.ts";
 
 type BatchMethods = Pick<
   ServiceImpl<typeof VectorStoreFileService>,
@@ -133,7 +134,10 @@ async function requireBatch(
   checkPrefix(batchId, "vsfb_", "batch_id");
   const batch = await findBatch(client, tables, storeId, batchId);
   if (batch !== undefined) return batch;
-  throw notFound(`No file batch found with id '${batchId}' in vector store '${storeId}'.`, "batch_id");
+  throw notFound(
+    `No file batch found with id '${batchId}' in vector store '${localId(storeId)}'.`,
+    "batch_id",
+  );
 }
 
 /** A cancelled batch stays cancelled, even when one of its files is attached again and processed. */

@@ -19,6 +19,7 @@ import {
 } from "./chunks.ts";
 import { completeClaim, lockClaim, type Claim } from "./claims.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
+import { localId } from "../store-id.ts";
 
 /** The dependencies of file processing. */
 export interface ProcessingContext {
@@ -206,7 +207,7 @@ function checkLength(embedder: Embedder, store: VectorStoreRow, length: number |
   if (length === undefined || store.dimensions === null || store.dimensions === length) return;
   throw failedPrecondition(
     "DIMENSION_MISMATCH",
-    `Vector store '${store.id}' holds vectors of ${store.dimensions} dimensions, but the embedding model '${embedder.model}' makes ${length}. ` +
+    `Vector store '${localId(store.id)}' holds vectors of ${store.dimensions} dimensions, but the embedding model '${embedder.model}' makes ${length}. ` +
       "Use a separate vector store for this model.",
     "vector_store_id",
   );

@@ -18,6 +18,7 @@ import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { findAttachmentPosition, listAttachments } from "./list.ts";
 import type { AttachmentErrorCode, AttachmentRow, AttachmentStatus } from "./rows.ts";
+import { localId } from "../store-id.ts";
 
 /** Answers a list request with a page of a store's files; with `fileIds`, only of these. */
 export async function listStoreFiles(
@@ -39,7 +40,7 @@ export async function listStoreFiles(
 
 /** NOT_FOUND for a file that is not attached, with OpenAI's wording, which clients match on. */
 export function attachmentNotFound(storeId: string, fileId: string) {
-  return notFound(`No file found with id '${fileId}' in vector store '${storeId}'.`, "file_id");
+  return notFound(`No file found with id '${fileId}' in vector store '${localId(storeId)}'.`, "file_id");
 }
 
 const STATUSES: Record<AttachmentStatus, VectorStoreFileStatus> = {

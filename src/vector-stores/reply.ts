@@ -7,6 +7,7 @@ import {
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { toSeconds } from "../api/time.ts";
 import { INDEX_STATES, PRECISIONS } from "../indexes/enums.ts";
+import { localId } from "../store-id.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 
 /**
@@ -15,7 +16,7 @@ import type { VectorStoreRow } from "../storage/stores.ts";
  */
 export function toVectorStore(row: VectorStoreRow, language: string): VectorStore {
   return create(VectorStoreSchema, {
-    id: row.id,
+    id: localId(row.id),
     object: "vector_store",
     createdAt: toSeconds(row.created_at),
     // OpenAI's schema has no null here, and its client for Python refuses null where it validates strictly.

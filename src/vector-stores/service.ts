@@ -6,10 +6,18 @@ import {
   ListVectorStoresResponseSchema,
   type VectorStoreService,
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { deriveIdentifier, readIdempotencyKey } from "../api/idempotency-key.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
-import { alreadyExists, idempotencyConflict, invalidArgument, vectorStoreNotFound } from "../errors.ts";
+import { principal, requireScope } from "../api/principal.ts";
+import {
+  alreadyExists,
+  idempotencyConflict,
+  invalidArgument,
+  storeNotListed,
+  vectorStoreNotFound,
+} from "../errors.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
@@ -24,6 +32,7 @@ import {
   type NewVectorStore,
   type VectorStoreRow,
 } from "../storage/stores.ts";
+import { DEFAULT_PROJECT, localId, storedId, type StoreOwner } from "../store-id.ts";
 import { attachFiles, type Attachable } from "../vector-store-files/attach.ts";
 import { hasLanguage } from "./language.ts";
 import { removeStore } from "./removal.ts";
@@ -45,16 +54,19 @@ export function vectorStoreService(
     async createVectorStore(request, { values }) {
       const made = makeIdentifier("vs");
       const key = readIdempotencyKey(values);
-      const id = request.id ?? deriveIdentifier("vs", key) ?? made.id;
-      const store = { ...readNewStore(request), id, createdAt: made.createdAt };
+      const owner = values.get(principal);
+      const asked = readNewStore(request);
       const files = readFileIds(request);
+      if (files.length > 0) requireScope(owner, Scope.FILES_WRITE);
+      const id = newId(owner, request.id ?? deriveStoreId(owner, key) ?? made.id);
+      const store = { ...asked, id, createdAt: made.createdAt };
       await checkLanguage(pool, store.language);
       const row = await insertWithFiles(database, store, files);
       if (files.length > 0) wake();
       if (row !== undefined) return toMessage(row);
       const earlier = key === undefined ? undefined : await findStore(pool, tables, id);
       if (earlier === undefined)
-        throw alreadyExists(`A vector store with the id '${id}' already exists.`, "id");
+        throw alreadyExists(`A vector store with the id '${localId(id)}' already exists.`, "id");
       if (!isSameStore(store, earlier)) throw idempotencyConflict();
       return toMessage(earlier);
     },
@@ -63,15 +75,15 @@ export function vectorStoreService(
       return toMessage(await requireStore(pool, tables, request.vectorStoreId));
     },
 
-    async listVectorStores(request) {
+    async listVectorStores(request, { values }) {
       const page = readPage(request);
-      const find = async (id: string) =>
-        (await findStorePosition(pool, tables, id)) ?? positionOfIdentifier(id);
+      const owner = values.get(principal);
+      const find = (id: string) => findPosition(database, owner, id);
       const [after, before] = await Promise.all([
         readPosition(request.after, "after", find, "vector store"),
         readPosition(request.before, "before", find, "vector store"),
       ]);
-      const rows = await listStores(pool, tables, { ...page, after, before });
+      const rows = await listStores(pool, tables, owner, { ...page, after, before });
       return create(ListVectorStoresResponseSchema, toPage(page, rows, toMessage));
     },
 
@@ -90,9 +102,31 @@ export function vectorStoreService(
       await transaction(pool, async (client) => {
         if (!(await removeStore(client, tables, id))) throw vectorStoreNotFound(id);
       });
-      return create(DeleteVectorStoreResponseSchema, { id, object: "vector_store.deleted", deleted: true });
+      return create(DeleteVectorStoreResponseSchema, {
+        id: localId(id),
+        object: "vector_store.deleted",
+        deleted: true,
+      });
     },
   };
+}
+
+/** Derives the id of a store, as the caller knows it, so that one key of two projects means two stores. */
+function deriveStoreId({ project }: StoreOwner, key: string | undefined): string | undefined {
+  return deriveIdentifier("vs", key, ...(project === DEFAULT_PROJECT ? [] : [project]));
+}
+
+/** The list position of a store, also of one that is deleted and has the time in its id. */
+async function findPosition({ pool, tables }: Database, owner: StoreOwner, id: string) {
+  const stored = storedId(owner, id);
+  const made = positionOfIdentifier(id);
+  return (await findStorePosition(pool, tables, stored)) ?? (made && { ...made, id: stored });
+}
+
+/** The stored id of a new store. Throws PERMISSION_DENIED when the caller could not use the store. */
+function newId(owner: StoreOwner, id: string): string {
+  if (owner.storeIds?.has(id) === false) throw storeNotListed();
+  return storedId(owner, id);
 }
 
 /**

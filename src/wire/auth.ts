@@ -1,8 +1,9 @@
 import { hash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { ScopeSchema, type Scope } from "../../gen/pgquiver/v1/options_pb.ts";
-import { DEFAULT_PROJECT, requireScope, type Principal } from "../api/principal.ts";
+import { requireScope, type Principal } from "../api/principal.ts";
 import { mismatchedProject, unauthenticated } from "../errors.ts";
+import { DEFAULT_PROJECT } from "../store-id.ts";
 
 /** Finds out who makes a request. */
 export interface Authenticator {

@@ -18,6 +18,7 @@ import { cancelled } from "../errors.ts";
 import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
 import type { Implementation, Service } from "./service.ts";
+import { findStoreIds } from "./store-ids.ts";
 
 /** The request's logger, which adds the request id to each line. */
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
@@ -47,7 +48,7 @@ export function callValues({ log, headers, principal: identified, holdReply }: R
 
 /**
  * Wraps every method of an implementation with what all protocols need: converts errors to ConnectErrors,
- * after `translate` has mapped those of lower layers; reports each call to `observe`; and logs one line per
+ * after `translate` has mapped those of lower layers; converts the ids of stores; reports each call to `observe`; and logs one line per
  * call with its outcome and duration. Throws when a method is not implemented, or declares no scope.
  */
 export function defineService<S extends DescService>(
@@ -81,11 +82,16 @@ function wrapMethod(
       logOutcome(method, context, durationMs, error);
     };
   };
+  const ids = findStoreIds(method);
+  const isStream = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
+  const receive = (request: never, caller: Principal) =>
+    isStream ? (ids.receiveAll(request, caller) as never) : ids.receive(request, caller);
   if (method.methodKind === "unary" || method.methodKind === "client_streaming") {
     return async (request, context) => {
       const end = begin(context);
+      const caller = context.values.get(principal);
       try {
-        const reply: unknown = await run(request, context);
+        const reply: unknown = ids.send(await run(receive(request, caller), context), caller);
         context.values.get(replyHolder)(estimateJsonLength(reply));
         end();
         return reply;
@@ -98,14 +104,15 @@ function wrapMethod(
   }
   return async function* (request, context) {
     const end = begin(context);
+    const caller = context.values.get(principal);
     // If the caller disconnects, the generator is closed by `return`, which runs `finally` only: so CANCELLED
     // is the default.
     let failure: ConnectError | undefined = cancelled();
     let isTaken = true;
     try {
-      for await (const reply of run(request, context) as AsyncIterable<unknown>) {
+      for await (const reply of run(receive(request, caller), context) as AsyncIterable<unknown>) {
         isTaken = false;
-        yield reply;
+        yield ids.send(reply, caller);
         isTaken = true;
       }
       failure = undefined;

@@ -41,7 +41,7 @@ async function store(
     }
   })();
   const describe = () => ({ filename: "a", purpose: "assistants", expiresAfterSeconds });
-  return storeFile(database, into, { ...made, content, describe }, stop);
+  return storeFile(database, into, { ...made, project: "default", content, describe }, stop);
 }
 
 async function countRows() {
@@ -58,7 +58,10 @@ async function age(interval: string) {
 test("while a file comes in nobody sees it, and no transaction is open", async () => {
   const seen: unknown[] = [];
   const file = await store([noise(PART_BYTES), noise(PART_BYTES), noise(PART_BYTES), noise(1)], async () => {
-    seen.push((await listFiles(pool, tables, { rowsMax: 10, descending: true, backward: false })).length);
+    seen.push(
+      (await listFiles(pool, tables, { project: "default", rowsMax: 10, descending: true, backward: false }))
+        .length,
+    );
   });
   expect(seen).toEqual([0, 0, 0, 0]);
   expect(await findFile(pool, tables, file.id)).toEqual(file);
@@ -231,7 +234,12 @@ test("expired files are deleted, and others are not", async () => {
   await pass("2 hours 1 minute");
   await deleteExpiredFiles(database, buckets, 1, signal);
   expect(await countRows()).toEqual({ files: 2, parts: 2 });
-  const left = await listFiles(pool, tables, { rowsMax: 10, descending: false, backward: false });
+  const left = await listFiles(pool, tables, {
+    project: "default",
+    rowsMax: 10,
+    descending: false,
+    backward: false,
+  });
   expect(left.map(({ expires_at: at }) => at === null)).toEqual([false, true]);
 });
 
@@ -282,7 +290,7 @@ test("only files that are there can be held", async () => {
   await pool.query(`update ${tables.files} set expires_at = now() where id = $1`, [expired.id]);
   await deleteFile(pool, tables, deleted.id);
   const held = await transaction(pool, (client) =>
-    lockFiles(client, tables, [there.id, expired.id, deleted.id, "file-unknown"]),
+    lockFiles(client, tables, "default", [there.id, expired.id, deleted.id, "file-unknown"]),
   );
   expect([...held]).toEqual([there.id]);
 });
@@ -292,7 +300,7 @@ test.runIf(database.kind === "postgres")("a deletion waits for who holds the fil
   const order: string[] = [];
   let deletion: Promise<unknown> | undefined;
   await transaction(pool, async (client) => {
-    expect((await lockFiles(client, tables, [file.id])).size).toBe(1);
+    expect((await lockFiles(client, tables, "default", [file.id])).size).toBe(1);
     deletion = deleteFile(pool, tables, file.id).then(() => order.push("deleted"));
     await expect
       .poll(async () => {

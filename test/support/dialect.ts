@@ -19,7 +19,7 @@ import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Json } from "./client.ts";
 
 /** The services whose RPCs are all unary. */
-const services: DescService[] = [
+export const services: DescService[] = [
   VectorStoreService,
   EmbeddingService,
   SearchService,
