@@ -43,6 +43,8 @@ export class KeyDirectory {
   #refresh: NodeJS.Timeout | undefined;
   #usesWrittenAtMs = performance.now();
   #isStopped = false;
+  /** Counts the calls of `forget`: what was read before one may be out of date. */
+  #forgets = 0;
   #hasKeys: boolean;
 
   /** Reads whether there are keys. */
@@ -78,6 +80,7 @@ export class KeyDirectory {
   /** Forgets what is known, after keys or projects were changed in this process. */
   forget(): void {
     this.#hasKeys = true;
+    this.#forgets++;
     this.#keys.clear();
     this.#unknown.clear();
   }
@@ -125,11 +128,13 @@ export class KeyDirectory {
   }
 
   async #load(digests: readonly string[]): Promise<void> {
+    const forgets = this.#forgets;
     const readAtMs = performance.now();
     const { probe, tables } = this.#database;
     const rows = await cancellable(probe, AbortSignal.timeout(READ_MS), (client) =>
       findLiveKeys(client, tables, digests),
     );
+    if (forgets !== this.#forgets) return this.#load(digests);
     if (rows.length > 0) this.#hasKeys = true;
     const found = new Map(rows.map((row) => [row.digest, row]));
     for (const digest of digests) {
