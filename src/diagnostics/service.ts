@@ -5,7 +5,7 @@ import {
   Severity,
   type DiagnosticsService,
 } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
-import { SharedRun } from "../api/shared-run.ts";
+import { SharedRun } from "../api/concurrency/shared-run.ts";
 import type { Database } from "../postgres/database.ts";
 import { diagnose } from "./diagnose.ts";
 import type { DiagnosticSettings } from "./finding.ts";

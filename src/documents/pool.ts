@@ -1,4 +1,4 @@
-import { Semaphore } from "../api/concurrency.ts";
+import { Semaphore } from "../api/concurrency/semaphore.ts";
 import { readerFailed } from "./error.ts";
 import { findIsolation } from "./isolation.ts";
 import { ReadingProcess } from "./process.ts";

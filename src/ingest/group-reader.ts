@@ -1,7 +1,7 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { EmbeddingInput } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import type { IngestFinish } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import { bulkTurn } from "../api/bulk-turns.ts";
+import { bulkTurn } from "../api/concurrency/bulk-turns.ts";
 import { giveBackBuffer } from "../api/buffer-pool.ts";
 import type { ByteBudget, Reservation } from "../api/byte-budget.ts";
 import { checkLength, checkRange } from "../api/checks.ts";

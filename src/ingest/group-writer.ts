@@ -1,4 +1,4 @@
-import { bulkTurn } from "../api/bulk-turns.ts";
+import { bulkTurn } from "../api/concurrency/bulk-turns.ts";
 import { countOrRefuse } from "../embeddings/count.ts";
 import { insertRows } from "../embeddings/insert.ts";
 import type { Row } from "../embeddings/row.ts";

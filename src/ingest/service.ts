@@ -17,7 +17,7 @@ import { checkRange } from "../api/checks.ts";
 import { Messages } from "../api/message-reader.ts";
 import type { ReceivedIngest } from "../api/received-ingest.ts";
 import { principal } from "../api/principal.ts";
-import { Slots } from "../api/slots.ts";
+import { Slots } from "../api/concurrency/slots.ts";
 import { toSeconds } from "../api/time.ts";
 import {
   failedPrecondition,

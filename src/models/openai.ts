@@ -6,7 +6,7 @@ import {
   rateLimited,
   unavailable,
 } from "../errors.ts";
-import { mapConcurrently, Semaphore } from "../api/concurrency.ts";
+import { mapConcurrently, Semaphore } from "../api/concurrency/semaphore.ts";
 import type { Embedder, Embeddings, Patience } from "./embedder.ts";
 
 /** The embedding provider, and the limits of requests to it. */

@@ -1,5 +1,5 @@
 import type { ByteBudget } from "../api/byte-budget.ts";
-import type { FairQueue } from "../api/fair-queue.ts";
+import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import type { Embedder } from "../models/embedder.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";

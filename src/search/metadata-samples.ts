@@ -1,5 +1,5 @@
 import type pg from "pg";
-import { SharedRun } from "../api/shared-run.ts";
+import { SharedRun } from "../api/concurrency/shared-run.ts";
 import { limits } from "../limits.ts";
 import { selectAttributeIndexes, type AttributeIndex } from "../filters/attribute-index.ts";
 import { SAMPLED_CHARS, type SampledColumns, type SampledValue } from "../filters/share.ts";

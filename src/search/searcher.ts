@@ -1,5 +1,5 @@
-import { mapConcurrently } from "../api/concurrency.ts";
-import type { FairQueue } from "../api/fair-queue.ts";
+import { mapConcurrently } from "../api/concurrency/semaphore.ts";
+import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
 import { checkDimensions } from "../embeddings/vector.ts";
 import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";

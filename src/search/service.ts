@@ -6,7 +6,7 @@ import {
   type SearchService,
 } from "../../gen/pgquiver/v1/search_pb.ts";
 import { checkLength } from "../api/checks.ts";
-import type { FairQueue } from "../api/fair-queue.ts";
+import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { principal } from "../api/principal.ts";
 import { searchResultsMax } from "../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";

@@ -1,6 +1,6 @@
 import type { Server, Socket } from "node:net";
-import { Slots } from "../api/slots.ts";
-import type { Penalties } from "./penalties.ts";
+import { Slots } from "../api/concurrency/slots.ts";
+import type { Penalties } from "./http2/penalties.ts";
 
 /** Closes new connections of an address that has `max` open ones, or a penalty. */
 export function boundAddresses(server: Server, max: number, penalties: Penalties): void {

@@ -7,7 +7,7 @@ import { boundAddresses } from "./addresses.ts";
 import { hasUnknownExpectation } from "./headers.ts";
 import { refuseFlood } from "./http2/reset-gate.ts";
 import { createSessions, jitter, type ServeAny } from "./http2/sessions.ts";
-import { Penalties } from "./penalties.ts";
+import { Penalties } from "./http2/penalties.ts";
 import { sniff, type Route } from "./sniff.ts";
 
 /** Limits of a port's connections. Every field has a default in `portDefaults`. */

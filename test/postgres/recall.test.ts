@@ -1,7 +1,7 @@
 // Searches by an index are to find the share of the true nearest rows that their store asks for. Measured here by
 // queries other than those that the tuner has seen, beside exact searches.
 import { afterAll, expect, onTestFinished, test, vi } from "vitest";
-import { FairQueue } from "../../src/api/fair-queue.ts";
+import { FairQueue } from "../../src/api/concurrency/fair-queue.ts";
 import { diagnose } from "../../src/diagnostics/diagnose.ts";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { createLexicalEmbedder } from "../../src/models/lexical.ts";

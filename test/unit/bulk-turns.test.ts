@@ -1,7 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { IngestBatchSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import { bulkTurn } from "../../src/api/bulk-turns.ts";
+import { bulkTurn } from "../../src/api/concurrency/bulk-turns.ts";
 import { ByteBudget } from "../../src/api/byte-budget.ts";
 import { Messages } from "../../src/api/message-reader.ts";
 import type { ReceivedIngest } from "../../src/api/received-ingest.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { mapConcurrently, Semaphore } from "../../src/api/concurrency.ts";
+import { mapConcurrently, Semaphore } from "../../src/api/concurrency/semaphore.ts";
 
 const never = new AbortController().signal;
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { FairQueue } from "../../src/api/fair-queue.ts";
+import { FairQueue } from "../../src/api/concurrency/fair-queue.ts";
 
 const never = new AbortController().signal;
 const open = (options: Partial<ConstructorParameters<typeof FairQueue>[0]> = {}) =>

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { SharedRun } from "../../src/api/shared-run.ts";
+import { SharedRun } from "../../src/api/concurrency/shared-run.ts";
 import { never } from "../support/embedder.ts";
 
 test("who asks while the work runs shares its result, and who asks later does not", async () => {

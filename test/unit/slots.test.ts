@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Slots } from "../../src/api/slots.ts";
+import { Slots } from "../../src/api/concurrency/slots.ts";
 
 test("one holder has no more than half of the slots, and a slot that is returned can be taken again", () => {
   const slots = new Slots(4);

@@ -1,6 +1,6 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
-import type { Penalties } from "../penalties.ts";
+import type { Penalties } from "./penalties.ts";
 
 /** Rate limit of an HTTP/2 session's stream resets. */
 export interface ResetBounds {

@@ -6,9 +6,9 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
-import { Slots } from "../../api/slots.ts";
-import { boundWrites, type WriteBounds } from "../http2-writes.ts";
-import type { Penalties } from "../penalties.ts";
+import { Slots } from "../../api/concurrency/slots.ts";
+import { boundWrites, type WriteBounds } from "./writes.ts";
+import type { Penalties } from "./penalties.ts";
 import { ResetGate, type ResetBounds } from "./reset-gate.ts";
 
 /** Limits of an HTTP/2 session: those of a port that concern it, see `PortOptions`. */

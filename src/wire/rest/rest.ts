@@ -10,7 +10,7 @@ import { EncodingFormat } from "../../../gen/pgquiver/v1/models_pb.ts";
 import { estimateJsonLength } from "../../api/json-length.ts";
 import { principal } from "../../api/principal.ts";
 import { scopeOf } from "../../api/scope.ts";
-import { Slots } from "../../api/slots.ts";
+import { Slots } from "../../api/concurrency/slots.ts";
 import { cancelled, invalidArgument } from "../../errors.ts";
 import { callValues, type ReceivedCall } from "../call.ts";
 import { sendError, unsupportedType } from "../error.ts";

@@ -1,4 +1,4 @@
-import { rateLimited } from "../errors.ts";
+import { rateLimited } from "../../errors.ts";
 
 /**
  * A bound to what is open at the same time, of which one holder, such as a caller or an address, may have no more

@@ -1,4 +1,4 @@
-import { rateLimited } from "../errors.ts";
+import { rateLimited } from "../../errors.ts";
 
 /** Limits of a FairQueue. */
 export interface FairQueueOptions {
