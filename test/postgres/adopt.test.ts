@@ -102,6 +102,7 @@ describe.each([
       ef_search: null,
       filtered_ef_search: null,
       has_words: true,
+      project_id: "default",
     };
     expect(rows).toEqual([
       {

@@ -97,12 +97,21 @@ async function compare(filtersTried: number, samples: MetadataSamples): Promise<
     for (const [id] of read.hits) expect(matching).toContain(id);
     expect((await find(exact, {})).hits).toEqual(read.hits);
     expect((await find(query, {})).hits).toEqual(read.hits);
-    const chosen = await find(query, { samples });
+    const chosen = await find(query, { samples: asOfLargeStore(samples) });
     expect(chosen.hits).toEqual(read.hits);
     methods.add(chosen.method);
   });
   await fc.assert(property, { seed, numRuns: filtersTried });
   expect([...methods].toSorted()).toEqual(["exact", "index"]);
+}
+
+/** Samples that take the store for larger than it is: among so few rows no scan of the vector index is worth its cost. */
+function asOfLargeStore(samples: MetadataSamples): MetadataSamples {
+  const find: MetadataSamples["find"] = async (...asked) => {
+    const sample = await samples.find(...asked);
+    return sample === undefined ? undefined : { ...sample, storeRows: 50 * sample.storeRows };
+  };
+  return { find } as MetadataSamples;
 }
 
 test("all ways find the same rows, before and after changes", async () => {

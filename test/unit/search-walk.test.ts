@@ -24,14 +24,15 @@ const ne = (value: number): Filter => ({ type: "ne", key: "mixed", value });
 const eq = (key: string, value: number | boolean): Filter => ({ type: "eq", key, value });
 
 test.each<[string, Filter, number, number]>([
-  ["walks where most rows match", lt(900), 20_000, 4_000],
-  ["walks where 1 % match: a match at every hundredth of 4,000 vectors", lt(10), 20_000, 4_000],
+  ["walks where most rows match", lt(900), 20_000, 800],
+  ["walks where 5 % match: a match at every twentieth of 800 vectors", lt(50), 20_000, 800],
+  ["reads where 1 % match, which a walk would find worse and later", lt(10), 20_000, 0],
   ["reads where 0.3 % match", lt(3), 20_000, 0],
   ["reads where none of the sample matches", lt(0), 20_000, 0],
   ["reads small stores where a tenth matches", lt(50), 1_000, 0],
-  ["walks large stores where 0.3 % match", lt(3), 100_000, 20_000],
-  ["tries a walk before it reads millions of rows", lt(0), 10_000_000, 2_000_000],
-  ["walks no farther than the rows would take that an index collects", eq("half", true), 1_000, 200],
+  ["walks large stores where 1 % match", lt(10), 100_000, 4_000],
+  ["tries a walk before it reads millions of rows", lt(0), 10_000_000, 400_000],
+  ["walks no farther than the rows would take that an index collects", eq("half", true), 10_000, 400],
   ["collects few rows by their index", eq("place", 7), 100_000, 0],
   ["collects few rows and checks the rest", { type: "and", filters: [eq("place", 7), lt(900)] }, 100_000, 0],
 ])("%s", (_, filter, storeRows, visitsMax) => {
@@ -48,7 +49,7 @@ test("collects by the index of an attribute, where it has one of the type", () =
     ...sample(100_000),
     attributeIndexes: new Set([attributeIndexName("embeddings_1", { key: "place", type })]),
   });
-  expect(planFiltered(filter, indexed("string"), 20).visitsMax).toBe(20_000);
+  expect(planFiltered(filter, indexed("string"), 20).visitsMax).toBe(4_000);
   expect(planFiltered(filter, indexed("number"), 20)).toEqual({ visitsMax: 0, lacking: [] });
 });
 
