@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import { describeBlocker, endBlocker, findLockHolders, nameBlocker } from "../blockers.ts";
-import { isLockTimeout } from "../errors.ts";
+import { isConflict, isLockTimeout } from "../errors.ts";
 import { tableNames, type Tables } from "../tables.ts";
 import { savepoint } from "../transaction.ts";
 
@@ -9,7 +9,9 @@ import { savepoint } from "../transaction.ts";
 export interface LockWait {
   /**
    * Lock timeout of one try. ALTER TABLE and LOCK TABLE wait for ACCESS EXCLUSIVE, and while they do, every
-   * new statement on the table queues behind them.
+   * new statement on the table queues behind them. The few waits of all migrations together must end before
+   * `deadlock_timeout`, 1 s by default: a writer that has one table and waits for another must not be the one that
+   * Postgres ends.
    */
   tryMs: number;
   /** Pauses between tries, in which that queue drains; the last one repeats. */
@@ -18,7 +20,7 @@ export interface LockWait {
   totalMs: number;
 }
 
-const LOCK_WAIT: LockWait = { tryMs: 1_000, pausesMs: [500, 1_000, 2_000, 4_000], totalMs: 120_000 };
+const LOCK_WAIT: LockWait = { tryMs: 300, pausesMs: [500, 1_000, 2_000, 4_000], totalMs: 120_000 };
 
 /** The SQL of a migration, and the name of its file. */
 export interface MigrationFile {
@@ -27,7 +29,7 @@ export interface MigrationFile {
 }
 
 /**
- * Runs migrations inside a transaction. A try in which one of them hits the lock timeout is rolled back to a
+ * Runs migrations inside a transaction. A try in which one of them hits the lock timeout, or a deadlock, is rolled back to a
  * savepoint, so that none keeps its locks, and is repeated after a pause, in which other applications go on.
  * `report` gets a line that names the holders of the locks, whenever they change, and each WARNING of the SQL.
  * Throws an Error that names the migration, and the holders when the time is up.
@@ -58,7 +60,9 @@ export async function applyMigrations(
       warnings.forEach(report);
       return;
     } catch (error) {
-      if (!isLockTimeout(error)) throw failure(current, (error as Error).message, error);
+      // In a deadlock the writer has won: the migration has lost nothing but a try.
+      if (!isLockTimeout(error) && !isConflict(error))
+        throw failure(current, (error as Error).message, error);
       const holders = await findLockHolders(client, tableNames(tables));
       const held = `by ${holders.map(describeBlocker).join(", ") || "a transaction that has ended since"}`;
       if (performance.now() >= until) {
