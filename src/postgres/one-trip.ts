@@ -1,5 +1,6 @@
-import pg from "pg";
+import type pg from "pg";
 import type { Client } from "./database.ts";
+import { ExtendedQuery } from "./extended-query.ts";
 
 /** A statement with its parameters, which are text or binary. */
 export interface Statement {
@@ -7,23 +8,11 @@ export interface Statement {
   values: readonly (string | Buffer | null)[];
 }
 
-/** What node-postgres' Query does with the connection and its messages, which its types leave out. */
-interface QueryInternals {
-  callback: (error: Error | null, result: pg.QueryResult) => void;
-  submit(connection: pg.Connection): Error | null;
-  handleDataRow(message: unknown): void;
-  handleCommandComplete(message: unknown, connection: pg.Connection): void;
-}
-
-const Query = pg.Query as unknown as new (
-  config: pg.QueryConfig & { queryMode: "extended" },
-) => QueryInternals;
-
 /**
  * Several statements whose messages are sent before a single Sync: Postgres runs one after the other without a round
  * trip in between, and none after one that fails. The result is that of the last.
  */
-class PipelinedQuery extends Query {
+class PipelinedQuery extends ExtendedQuery {
   readonly #earlier: readonly Statement[];
   #completed = 0;
 

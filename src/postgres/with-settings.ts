@@ -1,21 +1,9 @@
-import pg from "pg";
+import type pg from "pg";
 import type { Client } from "./database.ts";
+import { ExtendedQuery } from "./extended-query.ts";
 
 /** Values of Postgres settings by name. */
 export type Settings = Record<string, string | number>;
-
-/** What node-postgres' Query does with the connection and its messages, which its types leave out. */
-interface QueryInternals {
-  text: string;
-  callback: (error: Error | null, result: pg.QueryResult) => void;
-  submit(connection: pg.Connection): Error | null;
-  handleDataRow(message: unknown): void;
-  handleCommandComplete(message: unknown, connection: pg.Connection): void;
-}
-
-const Query = pg.Query as unknown as new (
-  config: pg.QueryConfig & { queryMode: "extended" },
-) => QueryInternals;
 
 /**
  * A statement that runs under settings of its own, in one round trip: the messages of `select set_config(…)`
@@ -25,7 +13,7 @@ const Query = pg.Query as unknown as new (
  *
  * The statement has no name: node-postgres would take the answer to the first Parse for that to the second.
  */
-export class QueryWithSettings extends Query {
+export class QueryWithSettings extends ExtendedQuery {
   readonly #settings: Settings;
   #areSet = false;
 
