@@ -1,4 +1,5 @@
-import { readFileSync, unwatchFile, watchFile } from "node:fs";
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import type { SecureContextOptions, Server } from "node:tls";
 import type { FastifyBaseLogger } from "fastify";
 import { messageOf } from "../errors.ts";
@@ -49,10 +50,19 @@ export function watchCertificates(
       log.error(`TLS: the renewed certificate cannot be used, the old one stays: ${messageOf(error)}`);
     }
   };
-  // Polling, because certificate volumes are often symbolic links or network file systems, for which file
-  // system events are not reliable.
-  for (const path of paths) watchFile(path, { interval: intervalMs, persistent: false }, reload);
-  return () => {
-    for (const path of paths) unwatchFile(path, reload);
+  const read = async () => {
+    const contents = await Promise.all(paths.map((path) => readFile(path, "utf8")));
+    return contents.join("\n");
   };
+  let known = paths.map((path) => readFileSync(path, "utf8")).join("\n");
+  // Polling, because certificate volumes are often symbolic links or network file systems, for which file
+  // system events are not reliable. By content: `watchFile` misses a change before its first look at the file.
+  const look = async () => {
+    const found = await read().catch((error: unknown) => messageOf(error));
+    if (found === known) return;
+    known = found;
+    reload();
+  };
+  const timer = setInterval(() => void look(), intervalMs).unref();
+  return () => clearInterval(timer);
 }
