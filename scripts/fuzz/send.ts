@@ -77,13 +77,14 @@ export class Sender implements Disposable {
       agent: this.#agent,
       ...(hangsUp && { signal: AbortSignal.timeout(5) }),
     });
-    // The answer to an early refusal may arrive while the body is still being written.
+    // The answer to an early refusal may arrive while the body is still being written; a refusal of headers that
+    // cannot be read has a body also for HEAD, which Node's client complains of after the response.
+    sent.on("error", () => {});
     sent.end(hasBody ? body : undefined);
     sent.once("socket", () => (progress.stage = `HTTP/1.1, reused ${sent.reusedSocket}, sends`));
     sent.once("finish", () => (progress.stage += ", has sent"));
     const [reply] = (await once(sent, "response")) as [IncomingMessage];
     progress.stage += `, answered ${reply.statusCode}`;
-    sent.on("error", () => {});
     const text = await readText(reply);
     const code = reply.trailers["grpc-status"] ?? reply.headers["grpc-status"];
     return { status: reply.statusCode ?? 0, code: codeOf(code, text), text };
