@@ -159,9 +159,6 @@ function receive(
   reply: FastifyReply,
 ): AsyncIterable<Uint8Array> {
   const { bytesMax, check } = limits;
-  // An RPC may answer before the end of its stream, and Connect then leaves the rest unread: over HTTP/1.1 the next
-  // request of the connection would never be read.
-  if (raw.httpVersionMajor === 1) endUploadAfterAnswer(raw, reply.raw);
   const unpack = async (flags: number, message: Buffer) => {
     const isPacked = (flags & COMPRESSED) !== 0;
     if (isPacked && !isGzip)
@@ -172,8 +169,12 @@ function receive(
   };
   const chunks = raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
   if (!isUnary) {
+    // The RPC may answer before the end of its stream, and Connect then leaves the rest unread: over HTTP/1.1 the next
+    // request of the connection would never be read.
+    const isPrepared = raw.httpVersionMajor === 1;
+    if (isPrepared) endUploadAfterAnswer(raw, reply.raw);
     const rules = { bytesMax, admit: admitUntilRead(raw, admit), unpack, opening };
-    return endingUpload(admitMessages(chunks, rules), raw, reply);
+    return endingUpload(admitMessages(chunks, rules), raw, reply, isPrepared);
   }
   const memory = new BodyMemory(admit, reply.raw);
   if (!isPrefixed) return endingUpload(readBody(), raw, reply);
@@ -226,12 +227,13 @@ async function collect(chunks: AsyncIterable<Buffer>, bytesMax: number): Promise
 
 /**
  * Ends the client's side of an upload that is answered before its end: by an error of a message, or by Connect, which
- * stops reading at an envelope that it cannot split.
+ * stops reading at an envelope that it cannot split. `isPrepared`: the response was prepared for that already.
  */
 async function* endingUpload(
   messages: AsyncIterable<Uint8Array>,
   request: FastifyRequest["raw"],
   reply: FastifyReply,
+  isPrepared = false,
 ): AsyncGenerator<Uint8Array> {
   let hasEnded = false;
   try {
@@ -242,7 +244,7 @@ async function* endingUpload(
       // Bytes that nobody reads keep a stream open: at 100 of them Node answers every later stream of the connection with
       // ENHANCE_YOUR_CALM.
       dropBody(request);
-      if (request.httpVersionMajor === 2) endUploadAfterAnswer(request, reply.raw);
+      if (!isPrepared) endUploadAfterAnswer(request, reply.raw);
     }
   }
 }
