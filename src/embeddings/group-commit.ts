@@ -1,9 +1,9 @@
 import { ConnectError } from "@connectrpc/connect";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { beginWait, withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
+import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
-import { exhausted, isStatementFault } from "../postgres/errors.ts";
+import { isStatementFault } from "../postgres/errors.ts";
 import type { OpenedStore } from "../storage/placement.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import {
@@ -16,6 +16,7 @@ import {
   type Insertion,
 } from "./insertion.ts";
 import { InsertionQueue, type Member } from "./insertion-queue.ts";
+import { SharedWait } from "./shared-wait.ts";
 
 /**
  * Transactions of a store with an own table at the same time, as a share of the pool's connections: to insert a row into
@@ -24,9 +25,6 @@ import { InsertionQueue, type Member } from "./insertion-queue.ts";
  * time a row, with five three times.
  */
 const LANES_SHARE = 1 / 2;
-
-/** Insertions that may wait, per connection of the pool: as many callers as may wait for a connection. */
-const WAITING_PER_CONNECTION = 50;
 
 /**
  * `lock_timeout` of a transaction that insertions share. An insertion that has to wait for a lock for longer, such as for
@@ -60,15 +58,14 @@ export class GroupCommit {
   /** Rows of stores by id, as of their last transaction that read them. */
   readonly #known = new Map<string, OpenedStore>();
   readonly #indexedLanes: number;
-  readonly #waitingMax: number;
-  #waiting = 0;
+  readonly #waits: SharedWait;
 
   constructor(database: Database, embedder: Embedder) {
     const { max } = database.pool.options;
     this.#database = database;
     this.#embedder = embedder;
     this.#indexedLanes = Math.max(1, Math.floor(max * LANES_SHARE));
-    this.#waitingMax = WAITING_PER_CONNECTION * max;
+    this.#waits = new SharedWait(max);
   }
 
   /**
@@ -76,34 +73,23 @@ export class GroupCommit {
    * signal's reason when `signal` aborts.
    */
   async insert(storeId: string, insertion: Insertion, caller: string, signal: AbortSignal): Promise<boolean> {
-    signal.throwIfAborted();
     if (!isSmall(insertion)) return insertAlone(this.#database, this.#embedder, storeId, insertion, signal);
-    if (this.#waiting >= this.#waitingMax) throw exhausted();
-    const store = this.#open(storeId);
-    const outcome = Promise.withResolvers<boolean>();
-    const wait = beginWait();
-    const stopWaiting = () => {
-      clearTimeout(timer);
-      wait?.end();
-      this.#waiting--;
-    };
-    const member: Member = { insertion, signal, outcome, begin: stopWaiting, leave: () => {} };
-    const abandon = (error: unknown) => {
-      if (store.waiting.remove(caller, member)) stopWaiting();
-      member.leave();
-      outcome.reject(error);
-    };
-    const timer = wait === undefined ? undefined : setTimeout(() => abandon(exhausted()), wait.leftMs);
-    const onAbort = () => abandon(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.#waiting++;
-    store.waiting.add(caller, member);
-    this.#addLane(store);
-    try {
-      return await outcome.promise;
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+    let store: Store;
+    let member: Member;
+    return this.#waits.wait<boolean>(
+      signal,
+      (turn) => {
+        store = this.#open(storeId);
+        member = { insertion, signal, leave: () => {}, ...turn };
+        store.waiting.add(caller, member);
+        this.#addLane(store);
+      },
+      () => {
+        const isWaiting = store.waiting.remove(caller, member);
+        member.leave();
+        return isWaiting;
+      },
+    );
   }
 
   #open(id: string): Store {

@@ -1,16 +1,14 @@
 import { bytesOf, dimensionsOf, type Insertion } from "./insertion.ts";
+import type { Turn } from "./shared-wait.ts";
 
 /** Rows and bytes of the insertions that share a transaction. */
 const GROUP_ROWS_MAX = 128;
 const GROUP_BYTES_MAX = 4 * 1024 * 1024;
 
 /** An insertion that waits for a transaction, or is part of one. */
-export interface Member {
+export interface Member extends Turn<boolean> {
   insertion: Insertion;
   signal: AbortSignal;
-  outcome: PromiseWithResolvers<boolean>;
-  /** Called when the member no longer waits. */
-  begin: () => void;
   /** Called when the caller has left. */
   leave: () => void;
 }

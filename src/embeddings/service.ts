@@ -15,15 +15,16 @@ import { readIdempotencyKey } from "../api/idempotency-key.ts";
 import { readPage, toPage } from "../api/page.ts";
 import { principal } from "../api/principal.ts";
 import { toSeconds } from "../api/time.ts";
-import { missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
+import { missingParameter, notFound } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
 import { compileFilter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { decodeVector } from "../postgres/copy.ts";
-import type { Database } from "../postgres/database.ts";
+import type { Client, Database } from "../postgres/database.ts";
+import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
-import { lockStore, countRemoval } from "../storage/counts.ts";
+import { countRemovalStatement } from "../storage/counts.ts";
 import {
   deleteEmbeddings,
   findEmbedding,
@@ -31,10 +32,11 @@ import {
   type EmbeddingRow,
   type Removed,
 } from "../storage/embeddings.ts";
-import { readPlaced, writeStore } from "../storage/placement.ts";
+import { readPlaced, writeStoreFramed } from "../storage/placement.ts";
 import { requireStore } from "../storage/require.ts";
 import { addEmbeddings } from "./add.ts";
 import { GroupCommit } from "./group-commit.ts";
+import { GroupDeletion } from "./group-deletion.ts";
 import { unpackVector } from "./request.ts";
 import type { Row } from "./row.ts";
 import { localId } from "../store-id.ts";
@@ -97,7 +99,7 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
   return {
     async getEmbedding({ vectorStoreId, embeddingId }) {
       const store = await requireStore(pool, tables, vectorStoreId);
-      checkFindable(vectorStoreId, embeddingId);
+      if (!isStorable(embeddingId)) throw embeddingNotFound(vectorStoreId, embeddingId);
       const row = await readPlaced(pool, tables, store, (client, placed) =>
         findEmbedding(client, placed, store.id, embeddingId),
       );
@@ -132,12 +134,16 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
 
 function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEmbeddings"> {
   const { pool, tables } = database;
+  const deletions = new GroupDeletion(database);
   return {
-    async deleteEmbedding({ vectorStoreId, embeddingId }) {
-      await requireStore(pool, tables, vectorStoreId);
-      checkFindable(vectorStoreId, embeddingId);
-      const removed = await remove(database, vectorStoreId, `${tables.id} = $2`, [embeddingId]);
-      if (removed.rows === 0) throw embeddingNotFound(vectorStoreId, embeddingId);
+    async deleteEmbedding({ vectorStoreId, embeddingId }, { signal }) {
+      // Postgres would reject an id with NUL as a parameter, with another error.
+      if (!isStorable(embeddingId)) {
+        await requireStore(pool, tables, vectorStoreId);
+        throw embeddingNotFound(vectorStoreId, embeddingId);
+      }
+      if (!(await deletions.delete(vectorStoreId, embeddingId, signal)))
+        throw embeddingNotFound(vectorStoreId, embeddingId);
       return create(DeleteEmbeddingResponseSchema, {
         id: embeddingId,
         object: "embedding.deleted",
@@ -148,10 +154,9 @@ function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEm
     async purgeEmbeddings({ vectorStoreId, filters }) {
       if (filters === undefined) throw missingParameter("filters");
       const filter = readFilter(filters);
-      await requireStore(pool, tables, vectorStoreId);
       const params: unknown[] = [vectorStoreId];
       const condition = compileFilter(filter, tables.metadata, params);
-      const removed = await remove(database, vectorStoreId, condition, params.slice(1));
+      const removed = await purge(database, vectorStoreId, condition, params.slice(1));
       return create(PurgeEmbeddingsResponseSchema, {
         object: "embedding.purged",
         deletedCount: BigInt(removed.rows),
@@ -161,23 +166,18 @@ function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEm
 }
 
 /** Deletes rows and subtracts them from the store's counts, in one transaction. */
-async function remove(
+async function purge(
   { pool, tables }: Database,
   storeId: string,
   condition: string,
   params: unknown[],
 ): Promise<Removed> {
-  return writeStore(pool, tables, storeId, async (client, placed) => {
-    if (!(await lockStore(client, tables, storeId))) throw vectorStoreNotFound(storeId);
-    const removed = await deleteEmbeddings(client, placed, storeId, condition, params);
-    if (removed.rows > 0) await countRemoval(client, tables, storeId, removed);
-    return removed;
-  });
-}
-
-/** Throws NOT_FOUND for an id with NUL: Postgres would reject the id as a parameter, with another error. */
-function checkFindable(storeId: string, id: string): void {
-  if (!isStorable(id)) throw embeddingNotFound(storeId, id);
+  const remove = async (client: Client, placed: Tables) => {
+    const result = await deleteEmbeddings(client, placed, storeId, condition, params);
+    if (result.rows === 0) return { result };
+    return { result, closing: countRemovalStatement(tables, storeId, result) };
+  };
+  return writeStoreFramed(pool, tables, storeId, remove, { lockRow: true });
 }
 
 function embeddingNotFound(storeId: string, id: string) {

@@ -14,6 +14,12 @@ type Parameter = (position: number) => string;
 
 const numbered: Parameter = (position) => `$${position}`;
 
+/** Values as literals in the place of parameters. */
+function literals(values: readonly (string | number | null)[]): Parameter {
+  const texts = values.map((value) => (value === null ? "null" : pg.escapeLiteral(String(value))));
+  return (position) => texts[position - 1] as string;
+}
+
 function composeCounts(value: Parameter): string {
   const [bytes, rows, inProgress, completed, failed, cancelled] = [2, 3, 4, 5, 6, 7].map(
     (position) => `${value(position)}::bigint`,
@@ -96,10 +102,7 @@ export async function countAddition(
  * round trip. Where `countAddition` returns false, the statement fails with division_by_zero, and nothing is committed.
  */
 export function countAdditionStatement(tables: Tables, id: string, added: Addition): string {
-  const literals = additionValues(id, added).map((value) =>
-    value === null ? "null" : pg.escapeLiteral(String(value)),
-  );
-  const update = composeAddition(tables, (position) => literals[position - 1] as string);
+  const update = composeAddition(tables, literals(additionValues(id, added)));
   return `with counted as (${update} returning 1) select 1 / count(*) from counted`;
 }
 
@@ -141,12 +144,23 @@ export async function countRemoval(
   tables: Tables,
   id: string,
   removed: Removed,
-  files: FileChange = { completed: removed.chunks - removed.rows },
+  files: FileChange = filesOf(removed),
 ): Promise<void> {
-  await client.query(
-    `update ${tables.vectorStores} set ${COUNTS} where id = $1`,
-    countValues(id, -removed.rows, -removed.bytes, files),
-  );
+  await client.query(composeRemoval(tables, numbered), countValues(id, -removed.rows, -removed.bytes, files));
+}
+
+/** The statement of `countRemoval`, without parameters, to be sent with COMMIT. */
+export function countRemovalStatement(tables: Tables, id: string, removed: Removed): string {
+  const values = countValues(id, -removed.rows, -removed.bytes, filesOf(removed));
+  return composeRemoval(tables, literals(values));
+}
+
+function filesOf({ rows, chunks }: Removed): FileChange {
+  return { completed: chunks - rows };
+}
+
+function composeRemoval(tables: Tables, value: Parameter): string {
+  return `update ${tables.vectorStores} set ${composeCounts(value)} where id = ${value(1)}`;
 }
 
 /**

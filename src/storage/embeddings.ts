@@ -122,6 +122,26 @@ export async function deleteEmbeddings(
   return { rows: Number(removed?.rows), chunks: Number(removed?.chunks), bytes: Number(removed?.bytes) };
 }
 
+/** Deletes embeddings of a store by id. `ids`: those that the store had. */
+export async function deleteEmbeddingsById(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  ids: readonly string[],
+): Promise<Removed & { ids: Set<string> }> {
+  const { rows } = await client.query<{ id: string; is_chunk: boolean; bytes: number }>(
+    `delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])
+     returning ${tables.id} as id, file_id is not null as is_chunk, octet_length(${tables.content}) as bytes`,
+    [storeId, ids],
+  );
+  return {
+    ids: new Set(rows.map(({ id }) => id)),
+    rows: rows.length,
+    chunks: rows.filter(({ is_chunk }) => is_chunk).length,
+    bytes: rows.reduce((sum, { bytes }) => sum + bytes, 0),
+  };
+}
+
 function columns(tables: Tables, withVector: boolean): string {
   return `${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
     ${tables.createdAt} as created_at, ${withVector ? `vector_send(${tables.embedding})` : "null"} as embedding`;

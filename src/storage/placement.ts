@@ -52,22 +52,31 @@ export interface OpenedStore extends VectorStoreRow {
   vector_oid: number;
 }
 
+/** How `writeStoreFramed` opens its transaction. */
+interface FrameOptions {
+  /** `lock_timeout` of the transaction; default: the session's. */
+  lockTimeoutMs?: number;
+  /** Whether to lock the store's row at once, as `lockStore` does. */
+  lockRow?: boolean;
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * As `writeStore`; `work` also gets the store's row, and may return a statement to be sent with COMMIT. BEGIN, the lock
- * and the store's row take one round trip. `lockTimeoutMs`: `lock_timeout` of the transaction; default: the session's.
+ * and the store's row take one round trip.
  */
 export async function writeStoreFramed<T>(
   pool: pg.Pool,
   tables: Tables,
   storeId: string,
   work: (client: Client, placed: Tables, store: OpenedStore) => Promise<Framed<T>>,
-  { lockTimeoutMs, signal }: { lockTimeoutMs?: number; signal?: AbortSignal | undefined },
+  { lockTimeoutMs, lockRow = false, signal }: FrameOptions,
 ): Promise<T> {
   if (!isStorable(storeId)) throw vectorStoreNotFound(storeId);
   const opening = [
     ...(lockTimeoutMs === undefined ? [] : [`set local lock_timeout = ${lockTimeoutMs}`]),
     lockSharedStatement(tables, placementLock(storeId)),
-    findStoreStatement(tables, storeId, "'vector'::regtype::oid as vector_oid"),
+    `${findStoreStatement(tables, storeId, "'vector'::regtype::oid as vector_oid")} ${lockRow ? "for no key update" : ""}`,
   ];
   const write = async (client: Client, opened: pg.QueryResult) => {
     const [store] = opened.rows as OpenedStore[];
