@@ -60,9 +60,11 @@ export function dropBody(request: IncomingMessage | Http2ServerRequest): void {
   if ("stream" in request) request.resume();
 }
 
-/** Whether the body's end arrived before `requireBodyRate` was called; most requests have no body. */
+/** Whether the body's end has arrived, maybe before `requireBodyRate` was called; most requests have no body. */
 function hasEnded(body: Body): boolean {
   if ("complete" in body && body.complete) return true;
   const stream = "stream" in body ? (body.stream as ServerHttp2Stream) : body;
-  return body.readableEnded || ("endAfterHeaders" in stream && stream.endAfterHeaders);
+  if (body.readableEnded) return true;
+  // Nobody reads the body of a HEAD, nor that of a DELETE, so that no event tells of an end in a frame of its own.
+  return "endAfterHeaders" in stream && (stream.endAfterHeaders || stream.state.remoteClose === 1);
 }
