@@ -15,12 +15,7 @@ import type { Searched } from "./workload.ts";
  */
 export async function createFloor(database: BenchDatabase, id: string): Promise<Searched> {
   const pools = new Map<number, pg.Pool>();
-  const store = await findStore(database.openPool(), quoteTables({}), id);
-  if (store === undefined || store.index_precision === null || store.dimensions === null)
-    throw new Error(`The store ${id} has no index.`);
-  const { indexed, operator, query } = vectorExpression("embedding", store.index_precision, store.dimensions);
-  const text = `select id, content, metadata, embedding <=> $1 as distance from ${store.own_table}
-    order by ${indexed} ${operator} ${query("$1")} limit ${RESULTS}`;
+  const text = await composeNearest(database, id);
   let pool = database.openPool();
   return {
     name: "plain SQL (floor)",
@@ -41,4 +36,14 @@ export async function createFloor(database: BenchDatabase, id: string): Promise<
       },
     },
   };
+}
+
+/** The statement that searches a store's own table by its index; $1 is the query's vector. */
+export async function composeNearest(database: BenchDatabase, id: string): Promise<string> {
+  const store = await findStore(database.openPool(), quoteTables({}), id);
+  if (store === undefined || store.index_precision === null || store.dimensions === null)
+    throw new Error(`The store ${id} has no index.`);
+  const { indexed, operator, query } = vectorExpression("embedding", store.index_precision, store.dimensions);
+  return `select id, content, metadata, embedding <=> $1 as distance from ${store.own_table}
+    order by ${indexed} ${operator} ${query("$1")} limit ${RESULTS}`;
 }

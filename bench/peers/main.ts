@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { createDatabase } from "../support/database.ts";
 import { createPoints } from "../support/points.ts";
 import { startReport } from "../support/report.ts";
+import { startBare } from "./bare.ts";
 import { startChroma } from "./chroma.ts";
 import { createFloor } from "./floor.ts";
 import { collectionOf, load } from "./load.ts";
@@ -47,7 +48,8 @@ async function main(): Promise<void> {
   const collection = collectionOf(loads - 1);
   const subjects = peers.map((peer): Subject => ({ name: peer.name, peer, collection }));
   const floor = await createFloor(database, collection);
-  const choices = await search(workload, [...subjects, floor]);
+  const bare = await startBare(database, collection, stack);
+  const choices = await search(workload, [...subjects, bare, floor]);
 
   const declared = {
     name: "pgquiver, attribute declared",
@@ -65,7 +67,7 @@ async function main(): Promise<void> {
     ours: pgquiver.name,
     declared: declared.name,
     peers: others.map(({ name }) => name),
-    floor: floor.name,
+    floors: [bare.name, floor.name],
   });
   report.finish();
 }

@@ -114,7 +114,8 @@ function encodeBatch(rows: readonly Row[], seq: number): Buffer {
   return encodeMessage({ case: "batch", value: { seq: BigInt(seq), rows: inputs } });
 }
 
-function toSearch(id: string, { vector, below }: Query): object {
+/** A message that searches a store. */
+export function toSearch(id: string, { vector, below }: Query): object {
   return {
     vector_store_id: id,
     embedding: [...vector],

@@ -14,7 +14,8 @@ interface Contenders {
   ours: string;
   declared: string;
   peers: readonly string[];
-  floor: string;
+  /** What bounds a search: by a service in Node, and by Postgres. */
+  floors: readonly string[];
 }
 
 /**
@@ -27,12 +28,12 @@ export function addSummary(
   lines: readonly Line[],
   contenders: Contenders,
 ): void {
-  const { ours, declared, peers, floor } = contenders;
+  const { ours, declared, peers, floors } = contenders;
   const cell = (name: string) => (line: Line) => line.values.get(name)?.toFixed(line.digits) ?? "";
   report.add(title, lines, {
     [ours]: (line) =>
       `**${cell(ours)(line)}**${line.values.has(declared) ? `; declared **${cell(declared)(line)}**` : ""}`,
-    ...Object.fromEntries([...peers, floor].map((name) => [name, cell(name)])),
+    ...Object.fromEntries([...peers, ...floors].map((name) => [name, cell(name)])),
     "times the best peer": (line) => compareWithPeers(line, contenders)?.toFixed(2) ?? "",
   });
   if (peers.length === 0) return;

@@ -55,7 +55,7 @@ interface Protos {
   package: string;
 }
 
-export function connectGrpc(server: BenchServer): GrpcClient {
+export function connectGrpc(server: Server): GrpcClient {
   return connectProtos(server, {
     files: ["pgquiver/v1/embeddings.proto", "pgquiver/v1/search.proto"],
     folders: [join(import.meta.dirname, "../../proto")],

@@ -58,8 +58,8 @@ export async function startServer(
   };
 }
 
-/** Reads the address from the log line of the listening server. */
-async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
+/** Reads the address of a server from the line that it prints when it listens. */
+export async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
   return new Promise((resolve) => {
     let seen = "";
     log.on("data", (chunk: Buffer) => {

@@ -18,7 +18,7 @@ test("The table of the peers names every row in which pgquiver is behind", () =>
     line("slower", "less", { ours: 10, one: 5 }),
     line("alone", "less", { ours: 10, floor: 5 }),
   ];
-  const contenders = { ours: "ours", declared: "declared", peers: ["one", "two"], floor: "floor" };
+  const contenders = { ours: "ours", declared: "declared", peers: ["one", "two"], floors: ["floor"] };
   expect(findBehind(lines, contenders)).toEqual([
     { name: "behind", ratio: 0.5 },
     { name: "slower", ratio: 0.5 },
