@@ -70,7 +70,7 @@ export async function searchStore(
     timeout = deadlineExceeded("The exact search took too long (SEARCH_EXACT_TIMEOUT_SECONDS).");
     try {
       const read = (until: AbortSignal) => run(undefined, {}, until);
-      return toExact(await withinDeadline(exactTimeoutMs, timeout, signal, read), query);
+      return toExact(await withinDeadline(exactTimeoutMs, () => timeout as Error, signal, read), query);
     } catch (error) {
       if (error !== timeout) throw error;
     }

@@ -167,8 +167,11 @@ export class Searcher {
       this.#concurrencyMax,
       async ({ search, query }, fit) => {
         using _ = await this.#queue.acquire(caller, queries, fit);
-        const outcome = await withinDeadline(timeoutMs, tooSlow(timeoutMs), fit, (signal) =>
-          searchStore(searching, this.#database.tables, store, query, signal),
+        const outcome = await withinDeadline(
+          timeoutMs,
+          () => tooSlow(timeoutMs),
+          fit,
+          (signal) => searchStore(searching, this.#database.tables, store, query, signal),
         );
         if (typeof outcome !== "string") {
           if (outcome.method === "index") this.#observe(store.id, query);
