@@ -52,11 +52,12 @@ export class Sender implements Disposable {
         : request.isMutated && random.chance(0.1)
           ? this.#sendRaw(request, random, progress)
           : this.#sendHttp1(request, hangsUp, progress);
-    const outcome: Outcome = await withDeadline(sent, progress).catch((error: Error) => ({
-      ...NOTHING,
-      problem: error.message,
-    }));
+    let outcome = await withDeadline(sent, progress).catch(toOutcome);
     if (hangsUp) return NOTHING;
+    // The request crossed the GOAWAY of a session that has come of age: nothing was done, and a client sends it again
+    // (RFC 9113, 8.7).
+    if (outcome.problem?.includes("NGHTTP2_REFUSED_STREAM") === true)
+      outcome = await withDeadline(this.#sendHttp2(request, false, progress), progress).catch(toOutcome);
     return { ...outcome, hasDeadline: "connect-timeout-ms" in request.headers };
   }
 
@@ -156,6 +157,10 @@ export class Sender implements Disposable {
     this.#agent.destroy();
     this.#session?.destroy();
   }
+}
+
+function toOutcome({ message }: Error): Outcome {
+  return { ...NOTHING, problem: message };
 }
 
 async function withDeadline<T>(result: Promise<T>, progress: Progress): Promise<T> {
