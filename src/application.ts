@@ -2,6 +2,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { AccessService } from "../gen/pgquiver/v1/access_pb.ts";
+import { AuditService } from "../gen/pgquiver/v1/audit_pb.ts";
 import { DiagnosticsService } from "../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../gen/pgquiver/v1/files_pb.ts";
@@ -12,13 +13,14 @@ import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import { KeyDirectory } from "./access/directory.ts";
-import { isKey } from "./access/key.ts";
 import { accessService } from "./access/service.ts";
+import type { AuditRecorder } from "./audit/recorder.ts";
+import { auditService } from "./audit/service.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
 import { FairQueue } from "./api/concurrency/fair-queue.ts";
 import { principal } from "./api/principal.ts";
 import { Slots } from "./api/concurrency/slots.ts";
-import { startTuner, startWorker } from "./background.ts";
+import { startTrail, startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { describeIsolation, findIsolation } from "./documents/isolation.ts";
@@ -71,6 +73,7 @@ const HEALTH_TIMEOUT_MS = 3_000;
 type ApplicationConfig = Pick<
   Config,
   | "apiKeys"
+  | "audit"
   | "requiresKeys"
   | "corsOrigins"
   | "requestBytesMax"
@@ -110,21 +113,10 @@ export async function createApplication(
   const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
-  const services = defineServices(
-    {
-      database,
-      directory,
-      embedder,
-      buckets,
-      metrics,
-      draining: draining.signal,
-      pipeline,
-      indexWorker,
-      recallTuner,
-      log,
-    },
-    config,
-  );
+  const trail = startTrail(database, metrics, config.audit, log);
+  const work = { pipeline, indexWorker, recallTuner };
+  const shared = { database, trail, directory, embedder, buckets, metrics, log };
+  const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = createHealth({
     services: services.map(({ desc }) => desc.typeName),
     check: () => ping(database, HEALTH_TIMEOUT_MS),
@@ -136,15 +128,10 @@ export async function createApplication(
     services,
     health,
     metrics,
+    trail,
     apiKeys: config.apiKeys,
     requiresKeys: config.requiresKeys,
-    keys: {
-      isKey,
-      find: (digest) => directory.find(digest),
-      get exist() {
-        return directory.hasKeys;
-      },
-    },
+    keys: directory,
     requestBytesMax: config.requestBytesMax,
     admitBody: admitBodies(config.requestMemoryBytes),
     corsOrigins: config.corsOrigins,
@@ -156,14 +143,16 @@ export async function createApplication(
   const background = [pipeline, sweeper, directory, indexWorker, recallTuner].filter(
     (work) => work !== undefined,
   );
-  const { stop, retire } = createShutdown({ server, health, background, buckets, draining, cut: shutdown });
-  return { server, stop, retire, collectMetrics: metrics.collect, hasKeys: directory.hasKeys };
+  const ending = { buckets, trail, draining, cut: shutdown };
+  const { stop, retire } = createShutdown({ server, health, background, ...ending });
+  return { server, stop, retire, collectMetrics: metrics.collect, hasKeys: directory.exist };
 }
 
 /** The parts that the services share. */
 interface Parts {
   database: Database;
   directory: KeyDirectory;
+  trail: AuditRecorder;
   embedder: Embedder;
   buckets: Buckets;
   metrics: Metrics;
@@ -201,7 +190,13 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const admit = admitArriving(config.ingest);
   const calls = new Slots(Infinity, CALLS_PER_CONNECTION * (database.pool.options.max ?? 1));
   const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
-    defineService(desc, boundCalls(desc, implementation, calls), toServiceError, metrics.observeCall);
+    defineService(
+      desc,
+      boundCalls(desc, implementation, calls),
+      toServiceError,
+      metrics.observeCall,
+      parts.trail,
+    );
   return [
     define(VectorStoreService, vectorStoreService(database, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(database, wake)),
@@ -236,6 +231,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
     define(AccessService, accessService(database, parts.directory)),
+    define(AuditService, auditService(database)),
   ];
 }
 

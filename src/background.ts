@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from "fastify";
+import { AuditRecorder } from "./audit/recorder.ts";
 import type { Config } from "./config.ts";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
 import { monitorRecall } from "./monitoring/gauges.ts";
@@ -14,6 +15,22 @@ const INDEX_POLL_MS = 5_000;
 /** How long a bulk ingest postpones an index: from the ingest's last progress, and at most. */
 const INDEX_QUIET_MS = 5_000;
 const INDEX_PATIENCE_MS = 600_000;
+
+/** Starts the recording of the audit log. */
+export function startTrail(
+  database: Database,
+  metrics: Metrics,
+  { includesReads }: Config["audit"],
+  log: FastifyBaseLogger,
+): AuditRecorder {
+  const onDrop = metrics.addCounter(
+    "pgquiver_audit_dropped_total",
+    "Entries of the audit log that were not written: refused calls, and those that AUDIT_READS adds.",
+  );
+  // A level above info must not leave entries out of the stream of the audit log.
+  const level = log.level === "silent" ? "silent" : "info";
+  return new AuditRecorder(database, { includesReads, onDrop }, log.child({}, { level }));
+}
 
 /** Starts the index worker. `pollMs` defaults to `INDEX_POLL_MS`. */
 export function startWorker(

@@ -115,6 +115,8 @@ export const variables = z.object({
   // 256 MiB in all.
   INGEST_MEMORY_BYTES: integer(96 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
   INGEST_IDLE_SECONDS: integer(30, 1, 3600),
+  AUDIT_READS: word(["true", "false"], "false"),
+  AUDIT_RETENTION_DAYS: integer(90, 1, 36_500),
   EXPIRY_SWEEP_SECONDS: integer(60, 0, 86_400),
   EXPIRY_GRACE_SECONDS: integer(86_400, 60, 31_536_000),
   FILE_BYTES_MAX: integer(512 * 1024 * 1024, 1024, 32 * 1024 * 1024 * 1024),
@@ -203,7 +205,9 @@ export function readConfig(environment: Record<string, string | undefined>) {
     expiry: {
       sweepSeconds: settings.EXPIRY_SWEEP_SECONDS,
       graceSeconds: settings.EXPIRY_GRACE_SECONDS,
+      auditDays: settings.AUDIT_RETENTION_DAYS,
     },
+    audit: { includesReads: settings.AUDIT_READS === "true" },
     indexes: {
       isWorking: settings.INDEX_WORKER === "auto",
       thresholdBytes: settings.INDEX_THRESHOLD_BYTES,

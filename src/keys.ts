@@ -1,9 +1,12 @@
+import { hostname, userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { createKey } from "./access/create-key.ts";
 import { listKeys, revokeKey } from "./access/keys.ts";
 import { findProject } from "./access/projects.ts";
 import { readNewKey } from "./access/request.ts";
+import { makeIdentifier } from "./api/identifier.ts";
 import { SCOPE_WORDS } from "./api/scope.ts";
+import { insertEntries } from "./audit/rows.ts";
 import { readConfig } from "./config.ts";
 import { messageOf } from "./errors.ts";
 import { openConfigured } from "./postgres/connection/open.ts";
@@ -78,6 +81,7 @@ async function create(database: Database, options: Options): Promise<string> {
   const project = await findProject(database.pool, database.tables, projectId);
   if (project === undefined) throw new Error(`No project found with id '${projectId}'.`);
   const { row, value } = await createKey(database, project, asked);
+  await record(database, "api_key.created", projectId, row.id, { scopes: row.scopes });
   return `${value}\n\nThe key ${row.id} of the project '${projectId}'. It is shown this once: keep it.\n`;
 }
 
@@ -97,10 +101,27 @@ async function list({ pool, tables }: Database, projectId: string): Promise<stri
   return rows.length === 0 ? `The project '${projectId}' has no keys.\n` : `${lines.join("\n")}\n`;
 }
 
-async function revoke({ pool, tables }: Database, projectId: string, id: string): Promise<string> {
+async function revoke(database: Database, projectId: string, id: string): Promise<string> {
+  const { pool, tables } = database;
   if (!(await transaction(pool, (client) => revokeKey(client, tables, projectId, id))))
     throw new Error(`The project '${projectId}' has no key with the id '${id}'.`);
+  await record(database, "api_key.deleted", projectId, id, {});
   return `Revoked ${id}: every process refuses it within a second.\n`;
+}
+
+/** Records in the audit log what was done from the command line, by the user of the operating system. */
+async function record(
+  { pool, tables }: Database,
+  event: string,
+  projectId: string,
+  resourceId: string,
+  data: Record<string, unknown>,
+): Promise<void> {
+  const { id, createdAt: at } = makeIdentifier("audit");
+  const who = { address: hostname(), userAgent: userInfo().username, forwardedFor: null, actorId: null };
+  const how = { requestId: id, rpc: "keys", protocol: "cli", outcome: "ok", count: 1 };
+  const entry = { id, at, event, projectId, resourceId, data, ...who, ...how };
+  await transaction(pool, (client) => insertEntries(client, tables, [entry]));
 }
 
 function split(words: string): string[] {

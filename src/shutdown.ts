@@ -27,6 +27,8 @@ export interface Stoppable {
   /** Work that no call waits for. */
   background: readonly { stop: () => Promise<void> }[];
   buckets: { close: () => Promise<void> };
+  /** Writes the entries of the audit log that wait, after the last call. */
+  trail: { stop: () => Promise<void> };
   /** Aborted when calls that may take long shall end in order. */
   draining: AbortController;
   /** Aborted when calls are cancelled. */
@@ -39,7 +41,7 @@ const RETIRE_MS = 5_000;
 const CUT_MS = 1_000;
 
 /** Creates the shutdown of a service. */
-export function createShutdown({ server, health, background, buckets, draining, cut }: Stoppable): Shutdown {
+export function createShutdown({ server, health, background, draining, cut, ...last }: Stoppable): Shutdown {
   const stop = async (graceMs: number, delayMs = 0) => {
     health.drain();
     const workEnded = Promise.all(background.map((work) => work.stop()));
@@ -52,7 +54,7 @@ export function createShutdown({ server, health, background, buckets, draining, 
     }, graceMs);
     await atMost(graceMs + CUT_MS, Promise.all([closed, workEnded]));
     clearTimeout(deadline);
-    await atMost(CUT_MS, buckets.close());
+    await atMost(CUT_MS, Promise.all([last.buckets.close(), last.trail.stop()]));
     health.stop();
   };
   const retire = async (graceMs: number) => {

@@ -3,6 +3,7 @@ import { readScopes } from "../api/scope.ts";
 import { rateLimited, unavailable } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
+import { isKey } from "./key.ts";
 import { findLiveKeys, hasKeys, noteUses, type LiveKey } from "./keys.ts";
 
 /** For how long what was read of a key holds: a revoked key is refused within this time. */
@@ -34,6 +35,8 @@ interface Entry {
  * second in every process, behind a PgBouncer too, through which no notification would come.
  */
 export class KeyDirectory {
+  /** Whether a text may be a key. */
+  readonly isKey = isKey;
   readonly #database: Database;
   readonly #keys = new Map<string, Entry>();
   /** Digests that are no keys, with the time at which that was read. */
@@ -58,7 +61,7 @@ export class KeyDirectory {
   }
 
   /** Whether a key was ever made, as far as this process knows. */
-  get hasKeys(): boolean {
+  get exist(): boolean {
     return this.#hasKeys;
   }
 

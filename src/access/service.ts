@@ -64,9 +64,11 @@ function projects(database: Database, directory: KeyDirectory): Omit<Methods, Ke
     async updateProject({ projectId, name }, { values }) {
       readName(name);
       await requireProject(database, values.get(principal), projectId);
-      const row = await transaction(pool, (client) => renameProject(client, tables, projectId, name));
-      if (row === undefined) throw projectNotFound(projectId);
-      return toProject(row);
+      return transaction(pool, async (client) => {
+        const row = await renameProject(client, tables, projectId, name);
+        if (row === undefined) throw projectNotFound(projectId);
+        return toProject(row);
+      });
     },
 
     async archiveProject({ projectId }, { values }) {
@@ -76,8 +78,11 @@ function projects(database: Database, directory: KeyDirectory): Omit<Methods, Ke
         const message = `The project '${DEFAULT_PROJECT}' cannot be archived.`;
         throw failedPrecondition("INVALID_VALUE", message, "project_id");
       }
-      const row = await transaction(pool, (client) => archiveProject(client, tables, projectId));
-      if (row === undefined) throw projectNotFound(projectId);
+      const row = await transaction(pool, async (client) => {
+        const archived = await archiveProject(client, tables, projectId);
+        if (archived === undefined) throw projectNotFound(projectId);
+        return archived;
+      });
       directory.forget();
       return toProject(row);
     },
@@ -118,9 +123,10 @@ function keys(database: Database, directory: KeyDirectory): Pick<Methods, KeyMet
 
     async deleteApiKey({ projectId, apiKeyId: id }, { values }) {
       await requireProject(database, values.get(principal), projectId);
-      const isRevoked =
-        isStorable(id) && (await transaction(pool, (client) => revokeKey(client, tables, projectId, id)));
-      if (!isRevoked) throw keyNotFound(id);
+      if (!isStorable(id)) throw keyNotFound(id);
+      await transaction(pool, async (client) => {
+        if (!(await revokeKey(client, tables, projectId, id))) throw keyNotFound(id);
+      });
       directory.forget();
       const object = "organization.project.api_key.deleted";
       return create(DeleteApiKeyResponseSchema, { id, object, deleted: true });

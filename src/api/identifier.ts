@@ -20,7 +20,9 @@ let counter = 0;
  * 6.2, method 1), so that the ids of one process sort in the order of creation, also when the system clock is
  * set back.
  */
-export function makeIdentifier(prefix: "vs" | "emb" | "ing" | "vsfb" | "file" | "proj" | "key"): Identifier {
+export function makeIdentifier(
+  prefix: "vs" | "emb" | "ing" | "vsfb" | "file" | "proj" | "key" | "audit",
+): Identifier {
   const nowMs = Date.now();
   if (nowMs > lastMs) {
     lastMs = nowMs;
@@ -45,11 +47,11 @@ export function makeIdentifier(prefix: "vs" | "emb" | "ing" | "vsfb" | "file" | 
 }
 
 /**
- * Returns the time in an id of a store, embedding or file made by `makeIdentifier`; undefined for all other
+ * Returns the time in an id of a store, embedding, file or entry of the audit log made by `makeIdentifier`; undefined for all other
  * ids.
  */
 export function timeOfIdentifier(id: string): Date | undefined {
-  const digits = /^(?:vs_|emb_|file-)([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}$/.exec(id)?.[1];
+  const digits = /^(?:vs_|emb_|audit_|file-)([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}$/.exec(id)?.[1];
   return digits === undefined ? undefined : new Date(Number.parseInt(digits, 16));
 }
 

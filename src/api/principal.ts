@@ -29,7 +29,18 @@ export const NOBODY: Principal = {
 /** The principal of a call. */
 export const principal = createContextKey<Principal>(NOBODY);
 
+/** Whose key lacked the scope that an error is about. */
+const refused = new WeakMap<Error, Principal>();
+
 /** Throws PERMISSION_DENIED unless the key has the scope. */
-export function requireScope({ scopes }: Principal, scope: Scope): void {
-  if (!scopes.has(scope)) throw missingScope(scopeWord(scope));
+export function requireScope(caller: Principal, scope: Scope): void {
+  if (caller.scopes.has(scope)) return;
+  const error = missingScope(scopeWord(scope));
+  refused.set(error, caller);
+  throw error;
+}
+
+/** The principal whom an error of `requireScope` refused; undefined for other errors. */
+export function refusedPrincipal(error: unknown): Principal | undefined {
+  return refused.get(error as Error);
 }

@@ -1,5 +1,6 @@
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
+import { takeRider, type Rider } from "../postgres/rider.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
 import { deleteEmbeddingsById } from "../storage/embeddings.ts";
 import { writeStoreFramed } from "../storage/placement.ts";
@@ -11,6 +12,8 @@ const GROUP_MAX = 128;
 /** A deletion that waits for a transaction, or is part of one. Its outcome: whether the store had the row. */
 interface Deletion extends Turn<boolean> {
   id: string;
+  /** What is to be committed with the deletion, if there is a row to delete. */
+  rider: Rider | undefined;
 }
 
 /**
@@ -38,7 +41,7 @@ export class GroupDeletion {
     return this.#waits.wait<boolean>(
       signal,
       (turn) => {
-        deletion = { id, ...turn };
+        deletion = { id, rider: takeRider(), ...turn };
         this.#add(storeId, deletion);
       },
       () => this.#waiting.get(storeId)?.delete(deletion) === true,
@@ -64,21 +67,29 @@ export class GroupDeletion {
   async #commitGroup(storeId: string, waiting: Set<Deletion>): Promise<void> {
     const { pool, tables } = this.#database;
     let group: Deletion[] = [];
+    const made = new Set<Deletion>();
     try {
-      const removed = await writeStoreFramed(
+      await writeStoreFramed(
         pool,
         tables,
         storeId,
         async (client, placed) => {
           group = take(waiting);
           const ids = new Set(group.map(({ id }) => id));
-          const result = await deleteEmbeddingsById(client, placed, storeId, [...ids]);
-          if (result.rows === 0) return { result };
-          return { result, closing: countRemovalStatement(tables, storeId, result) };
+          const removed = await deleteEmbeddingsById(client, placed, storeId, [...ids]);
+          if (removed.rows === 0) return { result: undefined };
+          // Of several deletions of one row the first has made it.
+          for (const deletion of group) if (removed.ids.delete(deletion.id)) made.add(deletion);
+          const riders = Array.from(made, ({ rider }) => rider?.statement).filter((text) => text !== undefined);
+          const closing = [countRemovalStatement(tables, storeId, removed), ...riders].join("; ");
+          return { result: undefined, closing };
         },
         { lockRow: true },
       );
-      for (const { id, outcome } of group) outcome.resolve(removed.ids.delete(id));
+      for (const deletion of group) {
+        if (made.has(deletion)) deletion.rider?.settle(true);
+        deletion.outcome.resolve(made.has(deletion));
+      }
     } catch (error) {
       // No deletion can be the reason: each would have failed alone too.
       for (const { outcome } of group.length > 0 ? group : take(waiting)) outcome.reject(error);

@@ -109,7 +109,7 @@ export function fileService(
 
     async deleteFile({ fileId: id }, { values }) {
       const { project } = values.get(principal);
-      if (!(await removeFile(database, buckets, id, { project }))) throw fileNotFound(id);
+      if (!(await removeFile(database, buckets, id, { project, isRequired: true }))) throw fileNotFound(id);
       return create(DeleteFileResponseSchema, { id, object: "file", deleted: true });
     },
 
@@ -168,12 +168,13 @@ async function removeFile(
   database: Database,
   buckets: Buckets,
   id: string,
-  options?: { expired?: boolean; project?: string; signal?: AbortSignal },
+  options?: { expired?: boolean; project?: string; isRequired?: boolean; signal?: AbortSignal },
 ): Promise<boolean> {
   const { pool, tables } = database;
   if (!isStorable(id)) return false;
   const file = await transaction(pool, async (client) => {
     const deleted = await deleteFile(client, tables, id, options);
+    if (deleted === undefined && options?.isRequired === true) throw fileNotFound(id);
     if (deleted !== undefined) await detachFile(client, tables, id);
     return deleted;
   });

@@ -25,6 +25,8 @@ export interface Tables {
   /** Projects, and their API keys. */
   projects: string;
   apiKeys: string;
+  /** The audit log. */
+  auditLog: string;
   /** From here on columns of the embeddings table; the columns of the other tables have fixed names. */
   id: string;
   vectorStoreId: string;
@@ -79,6 +81,7 @@ export function quoteTables(names: TableNames): Tables {
     stagedChunks: quote("stagedChunks", ownName("pgquiver_staged_chunks", vectorStores)),
     projects: quote("projects", ownName("pgquiver_projects", vectorStores)),
     apiKeys: quote("apiKeys", ownName("pgquiver_api_keys", vectorStores)),
+    auditLog: quote("auditLog", ownName("pgquiver_audit_log", vectorStores)),
   };
   requireDifferent({ ...columns, file_id: '"file_id"', chunk_index: '"chunk_index"' }, "columns");
   requireDifferent(tables, "tables");

@@ -2,6 +2,7 @@ import type pg from "pg";
 import { schemaMoved } from "../errors.ts";
 import { isReadOnly, isUndefinedTable } from "./errors.ts";
 import { queryInOneTrip, type Statement } from "./one-trip.ts";
+import { takeRider, type Rider } from "./rider.ts";
 import type { Tables } from "./tables.ts";
 
 /** Where a transaction gets its connection. */
@@ -58,7 +59,7 @@ export async function framedTransaction<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   return withClient(pool, signal, (client) =>
-    between(client, () => beginWriting(client, pool.written, opening), work, signal),
+    between(client, () => beginWriting(client, pool.written, opening), work, signal, takeRider),
   );
 }
 
@@ -155,15 +156,21 @@ async function between<T>(
   begin: () => Promise<pg.QueryResult>,
   work: (client: pg.PoolClient, begun: pg.QueryResult) => Promise<Framed<T>>,
   signal: AbortSignal | undefined,
+  findRider?: () => Rider | undefined,
 ): Promise<T> {
+  let rider: Rider | undefined;
   try {
     const { result, closing } = await work(client, await begin());
     signal?.throwIfAborted();
-    const { command } = await queryAll(client, closing === undefined ? ["commit"] : [closing, "commit"]);
+    rider = findRider?.();
+    const ending = [closing, rider?.statement, "commit"].filter((statement) => statement !== undefined);
+    const { command } = await queryAll(client, ending);
     if (command !== "COMMIT")
       throw new Error("The transaction was rolled back at COMMIT: one of its statements had failed.");
+    rider?.settle(true);
     return result;
   } catch (error) {
+    rider?.settle(false);
     // If ROLLBACK fails, the connection is still inside the transaction, and `withClient` closes it.
     await client.query("rollback").catch(() => {});
     throw error;

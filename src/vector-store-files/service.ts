@@ -9,7 +9,7 @@ import {
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { conflict, missingParameter, tooLarge, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Database, Queryable } from "../postgres/database.ts";
+import type { Client, Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { countTransition } from "../storage/counts.ts";
@@ -135,12 +135,11 @@ function change(
     async deleteVectorStoreFile({ vectorStoreId, fileId }, { signal }) {
       await requireStore(pool, tables, vectorStoreId);
       checkFileId(fileId, "file_id");
-      const isRemoved = await transaction(
-        pool,
-        (client) => removeAttachment(client, tables, vectorStoreId, fileId),
-        signal,
-      );
-      if (!isRemoved) throw attachmentNotFound(vectorStoreId, fileId);
+      const remove = async (client: Client) => {
+        if (!(await removeAttachment(client, tables, vectorStoreId, fileId)))
+          throw attachmentNotFound(vectorStoreId, fileId);
+      };
+      await transaction(pool, remove, signal);
       wake();
       return create(DeleteVectorStoreFileResponseSchema, {
         id: fileId,

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { deleteOldEntries } from "../audit/rows.ts";
 import type { Buckets } from "../files/buckets.ts";
 import { removeLeftovers } from "../files/leftovers.ts";
 import { deleteExpiredFiles } from "../files/service.ts";
@@ -19,6 +20,8 @@ export interface ExpiryOptions {
   sweepSeconds: number;
   /** Seconds from a store's expiry to the removal of its contents, at least 60. */
   graceSeconds: number;
+  /** Days for which entries of the audit log are kept. */
+  auditDays: number;
 }
 
 /** The logger of the sweeper, whose events belong to no request. */
@@ -39,8 +42,8 @@ const FILES_MAX = 100;
 const LOCK_WAIT_MS = 2_000;
 
 /**
- * Starts the background sweeper, which removes the contents of expired stores, expired files, old ingests and
- * what crashed uploads have left behind. `stop` aborts the sweep and resolves when it has ended; the next
+ * Starts the background sweeper, which removes the contents of expired stores, expired files, old ingests, old entries
+ * of the audit log, and what crashed uploads have left behind. `stop` aborts the sweep and resolves when it has ended; the next
  * sweep, in any process, continues the work.
  */
 export function startExpirySweeper(
@@ -54,7 +57,7 @@ export function startExpirySweeper(
   const run = async () => {
     while (options.sweepSeconds > 0 && !signal.aborted) {
       await delay(options.sweepSeconds * 1000, undefined, { signal, ref: false }).catch(() => {});
-      await sweepExpired(database, buckets, options.graceSeconds, log, signal);
+      await sweepExpired(database, buckets, options, log, signal);
     }
   };
   const ended = run();
@@ -70,7 +73,7 @@ export function startExpirySweeper(
 export async function sweepExpired(
   database: Database,
   buckets: Buckets,
-  graceSeconds: number,
+  { graceSeconds, auditDays }: Omit<ExpiryOptions, "sweepSeconds">,
   log: ExpiryLog,
   signal: AbortSignal,
 ): Promise<void> {
@@ -79,6 +82,7 @@ export async function sweepExpired(
     stores: () => emptyStores(database, graceSeconds, log, signal),
     ingests: () => inTurn(database, (client) => deleteOldIngests(client, tables, BATCH_ROWS), signal),
     files: () => deleteExpiredFiles(database, buckets, FILES_MAX, signal),
+    "audit log": () => deleteAuditLog(database, auditDays, signal),
     leftovers: () => repeat((filesMax) => removeLeftovers(database, buckets, filesMax, signal), signal),
   };
   for (const [removed, remove] of Object.entries(removals)) {
@@ -87,6 +91,19 @@ export async function sweepExpired(
       if (!signal.aborted)
         log.warn({ err: error, removed }, "Removing expired data failed; the next sweep retries");
     });
+  }
+}
+
+/** Deletes old entries of the audit log, in transactions of one batch each. */
+async function deleteAuditLog(database: Database, days: number, signal: AbortSignal): Promise<void> {
+  let deleted: number | undefined = BATCH_ROWS;
+  while (deleted === BATCH_ROWS && !signal.aborted) {
+    const { tables } = database;
+    deleted = await inTurn<number>(
+      database,
+      (client) => deleteOldEntries(client, tables, days, BATCH_ROWS),
+      signal,
+    );
   }
 }
 

@@ -91,9 +91,11 @@ export function vectorStoreService(
       const id = request.vectorStoreId;
       const change = readChange(request);
       if (!isStorable(id)) throw vectorStoreNotFound(id);
-      const row = await transaction(pool, (client) => updateStore(client, tables, id, change));
-      if (row !== undefined) return toMessage(row);
-      throw await explainRefusal(pool, tables, id);
+      return transaction(pool, async (client) => {
+        const row = await updateStore(client, tables, id, change);
+        if (row === undefined) throw await explainRefusal(client, tables, id);
+        return toMessage(row);
+      });
     },
 
     async deleteVectorStore(request) {

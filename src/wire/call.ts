@@ -1,4 +1,3 @@
-import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   Code,
@@ -15,6 +14,7 @@ import { estimateJsonLength } from "../api/json-length.ts";
 import { principal, type Principal } from "../api/principal.ts";
 import { scopeOf } from "../api/scope.ts";
 import { cancelled } from "../errors.ts";
+import { origin, withAudit, type AuditTrail, type Origin } from "./audit.ts";
 import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
 import type { Implementation, Service } from "./service.ts";
@@ -31,38 +31,47 @@ const replyHolder = createContextKey<HoldReply>(() => {});
 /** What a protocol knows of a call. */
 export interface ReceivedCall {
   log: FastifyBaseLogger;
-  headers: IncomingHttpHeaders;
+  origin: Origin;
   principal: Principal;
   holdReply: HoldReply;
 }
 
 /** The context values of a call: the logger, the principal, and the headers that implementations read. */
-export function callValues({ log, headers, principal: identified, holdReply }: ReceivedCall): ContextValues {
+export function callValues({
+  log,
+  origin: from,
+  principal: identified,
+  holdReply,
+}: ReceivedCall): ContextValues {
   const values = createContextValues()
     .set(callLogger, log)
     .set(principal, identified)
+    .set(origin, from)
     .set(replyHolder, holdReply);
-  const key = headers["idempotency-key"];
+  const key = from.headers["idempotency-key"];
   return key === undefined ? values : values.set(idempotencyHeader, String(key));
 }
 
 /**
  * Wraps every method of an implementation with what all protocols need: converts errors to ConnectErrors,
- * after `translate` has mapped those of lower layers; converts the ids of stores; reports each call to `observe`; and logs one line per
- * call with its outcome and duration. Throws when a method is not implemented, or declares no scope.
+ * after `translate` has mapped those of lower layers; converts the ids of stores; reports each call to `observe`; logs one line per
+ * call with its outcome and duration; and records in `trail` what is to be audited. Throws when a method is not
+ * implemented, or does not declare what it must.
  */
 export function defineService<S extends DescService>(
   desc: S,
   implementation: ServiceImpl<S>,
   translate: (error: unknown) => unknown,
   observe: ObserveCall,
+  trail: AuditTrail,
 ): Service {
   const wrapped: Implementation = {};
   for (const method of desc.methods) {
     scopeOf(method);
     const run = (implementation as Implementation)[method.localName];
     if (run === undefined) throw new Error(`${method.toString()} is not implemented`);
-    wrapped[method.localName] = wrapMethod(method, run.bind(implementation), translate, observe);
+    const call = wrapMethod(method, run.bind(implementation), translate, observe);
+    wrapped[method.localName] = withAudit(method, call, translate, trail);
   }
   return { desc, implementation: wrapped };
 }

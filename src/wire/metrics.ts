@@ -168,7 +168,7 @@ function countCalls(registry: Registry): ObserveCall {
 }
 
 /** The name of a code in gRPC's spelling, in lower case: `not_found`. */
-function nameOf(code: Code): string {
+export function nameOf(code: Code): string {
   if (code === Code.Canceled) return "cancelled";
   return (Code[code] ?? "unknown").replace(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase();
 }

@@ -15,6 +15,7 @@ import fastify, {
 import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { NOBODY, principal, type Principal } from "../api/principal.ts";
 import { cancelled, invalidArgument, unauthenticated } from "../errors.ts";
+import { identifyCaller, originOf, type AuditTrail } from "./audit.ts";
 import { createAuthenticator, type Authenticator, type KeyOptions } from "./auth.ts";
 import { dropBody, limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
@@ -52,6 +53,7 @@ export interface ServerOptions extends KeyOptions {
   services: readonly Service[];
   health: Health;
   metrics: Metrics;
+  trail: AuditTrail;
   /** Maximum size of a request message or body, in bytes. */
   requestBytesMax: number;
   /** Reserves memory for the body of a request, or its one message. */
@@ -124,7 +126,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(connectPlugin(options, authenticator, toCall));
   healthRoutes(app, health);
   await app.register(async (rest) => {
-    requireScopes(rest, authenticator);
+    requireScopes(rest, { authenticator, trail: options.trail });
     readBodies(rest, options.admitBody);
     metricsRoute(rest, options.metrics);
     routes = registerRest(rest, services, requestBytesMax, toCall);
@@ -168,20 +170,24 @@ declare module "fastify" {
  * Identifies the callers of an app's routes before their bodies are read. A route that does not say which scope it
  * needs is a fault of the program: it is not registered, and the service does not start.
  */
-function requireScopes(app: FastifyInstance, authenticator: Authenticator): void {
+function requireScopes(
+  app: FastifyInstance,
+  identity: { authenticator: Authenticator; trail: AuditTrail },
+): void {
   app.addHook("onRoute", ({ url, config }) => {
     if (config?.scope === undefined) throw new Error(`The route ${url} does not say which scope it needs`);
   });
   app.addHook("onRequest", async (request) => {
-    request.principal = await authenticator.identify(request.headers, request.routeOptions.config.scope);
+    const { rpc, scope } = request.routeOptions.config;
+    request.principal = await identifyCaller(identity, rpc, scope, originOf(request), "rest");
   });
 }
 
 function describeCalls(replies: ReplyBudget): ToCall {
-  return ({ log, headers, principal: identified }, response) => ({
-    log,
-    headers,
-    principal: identified,
+  return (request, response) => ({
+    log: request.log,
+    origin: originOf(request),
+    principal: request.principal,
     holdReply: (bytes) => replies.hold(response, bytes),
   });
 }
@@ -247,6 +253,7 @@ function connectPlugin(options: ServerOptions, authenticator: Authenticator, toC
       bytesMax: options.requestBytesMax,
       admitFor: options.admitBody,
       authenticator,
+      trail: options.trail,
     });
     const register = (router: ConnectRouter) => {
       for (const { desc, binaryDesc, implementation } of options.services)

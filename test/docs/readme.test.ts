@@ -4,6 +4,7 @@ import { getOption, hasOption } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { http } from "../../gen/google/api/annotations_pb.ts";
 import { AccessService } from "../../gen/pgquiver/v1/access_pb.ts";
+import { AuditService } from "../../gen/pgquiver/v1/audit_pb.ts";
 import { DiagnosticsService } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
@@ -74,6 +75,7 @@ test("docs/api.md lists every RPC with its route and its scope", () => {
     ModelService,
     DiagnosticsService,
     AccessService,
+    AuditService,
   ]) {
     for (const method of service.methods) {
       const row = lines.find((line) => line.startsWith(`| \`${service.name}/${method.name}\``));

@@ -17,6 +17,7 @@ const buckets = new Buckets(undefined);
 afterAll(() => database.close());
 
 const GRACE_SECONDS = 3_600;
+const OPTIONS = { graceSeconds: GRACE_SECONDS, auditDays: 90 };
 const NO_FILES = { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 };
 
 let emptied: unknown[];
@@ -25,7 +26,7 @@ const log: ExpiryLog = {
   info: (line) => void emptied.push((line as { vectorStoreId: string }).vectorStoreId),
   warn: (line) => void warnings.push(line),
 };
-const sweep = () => sweepExpired(database, buckets, GRACE_SECONDS, log, never);
+const sweep = () => sweepExpired(database, buckets, OPTIONS, log, never);
 
 let stores = 0;
 let id: string;
@@ -125,7 +126,7 @@ test("a store without expiry is left as it is, however old", async () => {
 test("a sweep that is stopped leaves what it has not deleted, counted, to the next", async () => {
   await makeStore(12_000, GRACE_SECONDS + 10);
   const stopped = abortAtUse(pool, 3);
-  await sweepExpired(database, buckets, GRACE_SECONDS, log, stopped);
+  await sweepExpired(database, buckets, OPTIONS, log, stopped);
   const { embeddings = 0 } = await countLeft();
   expect(embeddings).toBe(7_000);
   expect(await findStore(pool, tables, id)).toMatchObject({
@@ -302,12 +303,7 @@ test("the sweeper stops at once, though a bucket does not answer", async () => {
      values ('in a bucket', 'deleted', now(), now() - interval '2 minutes', $1)`,
     [silent.url],
   );
-  const sweeper = startExpirySweeper(
-    database,
-    patient,
-    { sweepSeconds: 0.05, graceSeconds: GRACE_SECONDS },
-    log,
-  );
+  const sweeper = startExpirySweeper(database, patient, { sweepSeconds: 0.05, ...OPTIONS }, log);
   await silent.received(1);
   await sweeper.stop();
   expect((await pool.query("select state from pgquiver_files where id = 'in a bucket'")).rows).toEqual([
@@ -317,12 +313,7 @@ test("the sweeper stops at once, though a bucket does not answer", async () => {
 });
 
 test("the sweeper looks again and again, survives a failure, and stops at once", async () => {
-  const sweeper = startExpirySweeper(
-    database,
-    buckets,
-    { sweepSeconds: 0.05, graceSeconds: GRACE_SECONDS },
-    log,
-  );
+  const sweeper = startExpirySweeper(database, buckets, { sweepSeconds: 0.05, ...OPTIONS }, log);
   onTestFinished(() => sweeper.stop());
   await pool.query("alter table pgquiver_ingests rename to hidden");
   while (warnings.length === 0) await delay(20);
@@ -333,4 +324,16 @@ test("the sweeper looks again and again, survives a failure, and stops at once",
   while (emptied.length === 0) await delay(20);
   await sweeper.stop();
   expect(await countLeft()).toEqual(EMPTY);
+});
+
+test("entries of the audit log are deleted when they are older than the retention, in batches", async () => {
+  await pool.query(
+    `insert into pgquiver_audit_log
+     select 'audit_' || age || '_' || number, now() - age * interval '1 day', '', 'e', null, null, '{}', 'ok', 1, '',
+       null, null, '', '', '' from unnest(array[89, 91]) as age, generate_series(1, 6000) as number`,
+  );
+  await sweep();
+  const { rows } = await pool.query("select count(*)::int, min(id) from pgquiver_audit_log");
+  expect(rows).toEqual([{ count: 6_000, min: "audit_89_1" }]);
+  expect(warnings).toEqual([]);
 });

@@ -9,6 +9,7 @@ import {
 } from "@bufbuild/protobuf";
 import { http } from "../../gen/google/api/annotations_pb.ts";
 import { AccessService } from "../../gen/pgquiver/v1/access_pb.ts";
+import { AuditService } from "../../gen/pgquiver/v1/audit_pb.ts";
 import { DiagnosticsService } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { IndexService } from "../../gen/pgquiver/v1/indexes_pb.ts";
@@ -28,6 +29,7 @@ export const services: DescService[] = [
   VectorStoreFileService,
   IndexService,
   AccessService,
+  AuditService,
 ];
 
 /** Finds the method of an RPC by "Service/Method". */

@@ -32,6 +32,8 @@ export interface TestServerOptions {
   requestMemoryBytes?: number;
   corsOrigins?: string[];
   /** Default: as in production. */
+  audit?: Config["audit"];
+  /** Default: as in production. */
   ingest?: Partial<Config["ingest"]>;
   /** Default: as in production. */
   files?: Partial<Config["files"]>;
@@ -65,6 +67,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
       ...production,
       apiKeys: options.apiKeys ?? [],
       corsOrigins: options.corsOrigins ?? [],
+      audit: options.audit ?? production.audit,
       requestBytesMax: options.requestBytesMax ?? production.requestBytesMax,
       requestMemoryBytes: options.requestMemoryBytes ?? production.requestMemoryBytes,
       port: options.port,

@@ -17,6 +17,7 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     stagedChunks: '"pgquiver_staged_chunks"',
     projects: '"pgquiver_projects"',
     apiKeys: '"pgquiver_api_keys"',
+    auditLog: '"pgquiver_audit_log"',
     id: '"id"',
     vectorStoreId: '"vector_store_id"',
     content: '"content"',

@@ -17,6 +17,7 @@ import { credentials, loadPackageDefinition, type ServiceClientConstructor } fro
 import { loadSync } from "@grpc/proto-loader";
 import { pino } from "pino";
 import { afterAll, expect, test } from "vitest";
+import type { AuditTrail } from "../../src/wire/audit.ts";
 import { defineService } from "../../src/wire/call.ts";
 import { createHealth } from "../../src/wire/grpc/health.ts";
 import { createMetrics } from "../../src/wire/metrics.ts";
@@ -57,8 +58,18 @@ const implementation = {
     for (let id = 1; id <= limit; id++) yield reply("listNotes", { shelf, id: String(id) });
   },
 };
+/** Records nothing. */
+const trail: AuditTrail = {
+  includesReads: false,
+  act: (_entry, _isCreation, run) => run(),
+  note: () => {},
+  refuse: () => {},
+};
+const define = (desc: DescService) =>
+  defineService(desc, implementation as never, (error) => error, metrics.observeCall, trail);
 const app = await createServer({
-  services: [defineService(service, implementation as never, (error) => error, metrics.observeCall)],
+  services: [define(service)],
+  trail,
   health: createHealth({ services: [], check: async () => {}, intervalMs: 60_000, timeoutMs: 10_000 }),
   metrics,
   apiKeys: [],
@@ -154,7 +165,5 @@ test("a server-streaming RPC is spoken over gRPC, Connect and REST", async () =>
 test("a service with an RPC that declares no scope does not start", () => {
   const { getNote } = service.method as Record<string, DescMethod>;
   const bare = { ...service, methods: [{ ...getNote, proto: { ...getNote?.proto, options: undefined } }] };
-  const define = () =>
-    defineService(bare as never, implementation as never, (error) => error, metrics.observeCall);
-  expect(define).toThrow("rpc notes.v1.NoteService.GetNote declares no scope");
+  expect(() => define(bare as never)).toThrow("rpc notes.v1.NoteService.GetNote declares no scope");
 });

@@ -32,7 +32,7 @@ async function workInBackground(database: TestDatabase): Promise<unknown[]> {
   wake();
   const log = { info: () => {}, warn: (fault: unknown) => faults.push(fault) };
   const never = new AbortController().signal;
-  await sweepExpired(database, new Buckets(undefined), 0, log, never);
+  await sweepExpired(database, new Buckets(undefined), { graceSeconds: 0, auditDays: 90 }, log, never);
   const isBusy = async () =>
     errors.length === 0 &&
     (

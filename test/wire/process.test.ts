@@ -161,6 +161,10 @@ describe("start", () => {
     expect((await fetch(`${url}/v1/vector_stores`)).status).toBe(401);
     const headers = { authorization: `Bearer ${key}` };
     expect((await fetch(`${url}/metrics`, { headers })).status).toBe(200);
+    const logs = await fetch(`${url}/v1/organization/audit_logs`, { headers });
+    expect(await logs.json()).toMatchObject({
+      data: [{ type: "api_key.created", actor: null, protocol: "cli" }],
+    });
   });
 
   test("lists everything that is wrong with the configuration, and ends with 1", async () => {

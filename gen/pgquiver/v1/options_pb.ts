@@ -12,7 +12,7 @@ import type { UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/options.proto.
  */
 export const file_pgquiver_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MSqcAgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIVChFTQ09QRV9TVE9SRVNfUkVBRBABEhYKElNDT1BFX1NUT1JFU19XUklURRACEhkKFVNDT1BFX0VNQkVERElOR1NfUkVBRBADEhoKFlNDT1BFX0VNQkVERElOR1NfV1JJVEUQBBIQCgxTQ09QRV9JTkdFU1QQBRIQCgxTQ09QRV9TRUFSQ0gQBhIUChBTQ09QRV9GSUxFU19SRUFEEAcSFQoRU0NPUEVfRklMRVNfV1JJVEUQCBIXChNTQ09QRV9JTkRFWEVTX0FETUlOEAkSGAoUU0NPUEVfUFJPSkVDVFNfQURNSU4QChISCg5TQ09QRV9PUEVSQVRPUhALOj8KCW1heF9pdGVtcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtYcDIAEoBVIIbWF4SXRlbXOIAQE6TwoRbWF4X3JlcXVlc3RfYnl0ZXMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi2hwMgASgFUg9tYXhSZXF1ZXN0Qnl0ZXOIAQE6TQoFc2NvcGUSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi3hwMgASgOMhIucGdxdWl2ZXIudjEuU2NvcGVSBXNjb3BliAEBQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MSqcAgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIVChFTQ09QRV9TVE9SRVNfUkVBRBABEhYKElNDT1BFX1NUT1JFU19XUklURRACEhkKFVNDT1BFX0VNQkVERElOR1NfUkVBRBADEhoKFlNDT1BFX0VNQkVERElOR1NfV1JJVEUQBBIQCgxTQ09QRV9JTkdFU1QQBRIQCgxTQ09QRV9TRUFSQ0gQBhIUChBTQ09QRV9GSUxFU19SRUFEEAcSFQoRU0NPUEVfRklMRVNfV1JJVEUQCBIXChNTQ09QRV9JTkRFWEVTX0FETUlOEAkSGAoUU0NPUEVfUFJPSkVDVFNfQURNSU4QChISCg5TQ09QRV9PUEVSQVRPUhALOj8KCW1heF9pdGVtcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtYcDIAEoBVIIbWF4SXRlbXOIAQE6PAoHYXVkaXRlZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYv4cDIAEoCFIHYXVkaXRlZIgBATpPChFtYXhfcmVxdWVzdF9ieXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLaHAyABKAVSD21heFJlcXVlc3RCeXRlc4gBATpNCgVzY29wZRIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLeHAyABKA4yEi5wZ3F1aXZlci52MS5TY29wZVIFc2NvcGWIAQE6OQoFYXVkaXQSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi+hwMgASgJUgVhdWRpdIgBAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * What a key may do: a right that RPCs require. A key has a list of them; those of the environment have all. In
@@ -131,12 +131,20 @@ export const max_items: GenExtension<FieldOptions, number> = /*@__PURE__*/
   extDesc(file_pgquiver_v1_options, 0);
 
 /**
+ * Whether the audit log has the field's value. Ids in the path of the RPC's route are there without it.
+ *
+ * @generated from extension: optional bool audited = 50111;
+ */
+export const audited: GenExtension<FieldOptions, boolean> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 1);
+
+/**
  * Largest request message in bytes, after decompression; default 1,048,576. REQUEST_BYTES_MAX lowers it.
  *
  * @generated from extension: optional int32 max_request_bytes = 50102;
  */
 export const max_request_bytes: GenExtension<MethodOptions, number> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 1);
+  extDesc(file_pgquiver_v1_options, 2);
 
 /**
  * The scope that a key needs to call the RPC. Required: a service with an RPC without a scope does not start.
@@ -144,5 +152,16 @@ export const max_request_bytes: GenExtension<MethodOptions, number> = /*@__PURE_
  * @generated from extension: optional pgquiver.v1.Scope scope = 50103;
  */
 export const scope: GenExtension<MethodOptions, Scope> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 2);
+  extDesc(file_pgquiver_v1_options, 3);
+
+/**
+ * The type of the event by which the audit log records each call: vector_store.deleted. An event that ends in
+ * .created is about the thing whose id is in the reply, others about the last id in the path of the RPC's route.
+ * Required of an RPC that deletes or administers: a service with one without it does not start. Calls of RPCs
+ * without it are recorded where AUDIT_READS is on, under the RPC's name in snake case.
+ *
+ * @generated from extension: optional string audit = 50110;
+ */
+export const audit: GenExtension<MethodOptions, string> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 4);
 

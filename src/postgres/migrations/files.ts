@@ -62,6 +62,7 @@ function interpolate(sql: string, tables: Tables): string {
     staged_chunks: tables.stagedChunks,
     projects: tables.projects,
     api_keys: tables.apiKeys,
+    audit_log: tables.auditLog,
     id: tables.id,
     vector_store_id: tables.vectorStoreId,
     content: tables.content,

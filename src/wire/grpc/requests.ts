@@ -1,13 +1,14 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { createContextKey } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { Health as HealthService } from "../../../gen/health/v1/health_pb.ts";
 import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import { scopeOf } from "../../api/scope.ts";
 import { cancelled, unreadable } from "../../errors.ts";
+import { identifyCaller, originOf, type AuditTrail } from "../audit.ts";
 import type { Authenticator } from "../auth.ts";
 import { dropBody } from "../body-rate.ts";
 import { BodyMemory } from "../body-memory.ts";
@@ -27,6 +28,7 @@ export interface RequestOptions {
   /** Reserves memory for the messages of all RPCs but those of services with an `admit` of their own. */
   admitFor: AdmitFor;
   authenticator: Authenticator;
+  trail: AuditTrail;
 }
 
 /** Why the caller of a request is refused, which Connect answers in the protocol of the request. */
@@ -54,6 +56,8 @@ interface Route {
   isOpen: boolean;
   /** What the RPC needs of a key; undefined: any key will do. */
   scope: Scope | undefined;
+  /** Undefined for an RPC of gRPC itself. */
+  method: DescMethod | undefined;
 }
 
 /**
@@ -67,7 +71,7 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
     const route = routes.get(request.routeOptions.url ?? "");
     const framing = readFraming(request.headers["content-type"]);
     if (route === undefined) return;
-    if (!route.isOpen) await identify(request, options.authenticator, route.scope);
+    if (!route.isOpen) await identify(request, options, route);
     if (framing === undefined || request.refusal !== undefined) {
       // Connect answers 415, 401 or 403 without reading the body; if it ever read one, the body would be unchecked.
       request.body = Readable.from([]);
@@ -87,11 +91,12 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
 
 async function identify(
   request: FastifyRequest,
-  authenticator: Authenticator,
-  scope: Scope | undefined,
+  options: RequestOptions,
+  { method, scope }: Route,
 ): Promise<void> {
+  const { protocol = "connect" } = readFraming(request.headers["content-type"]) ?? {};
   try {
-    request.principal = await authenticator.identify(request.headers, scope);
+    request.principal = await identifyCaller(options, method, scope, originOf(request), protocol);
   } catch (error) {
     request.refusal = error as Error;
   }
@@ -109,6 +114,7 @@ function createRoutes({ services, auxiliary, bytesMax, admitFor }: RequestOption
         isUnary,
         isOpen: desc.typeName === HealthService.typeName,
         scope: isOwn ? scopeOf(method) : undefined,
+        method: isOwn ? method : undefined,
       });
     }
   };
@@ -124,6 +130,7 @@ interface Framing {
   form: "json" | "binary";
   /** The header that names the compression. */
   encodingHeader: string;
+  protocol: "grpc" | "grpc-web" | "connect";
 }
 
 /** Undefined for content types that Connect refuses. */
@@ -134,9 +141,11 @@ function readFraming(contentType = ""): Framing | undefined {
     [];
   if (protocol === undefined && codec === undefined) return undefined;
   const form = codec?.toLowerCase() === "json" ? "json" : "binary";
-  if (protocol === undefined) return { isPrefixed: false, form, encodingHeader: "content-encoding" };
-  const isConnect = protocol.toLowerCase() === "connect";
-  return { isPrefixed: true, form, encodingHeader: isConnect ? "connect-content-encoding" : "grpc-encoding" };
+  const name = (protocol?.toLowerCase() ?? "connect") as Framing["protocol"];
+  if (protocol === undefined)
+    return { isPrefixed: false, form, encodingHeader: "content-encoding", protocol: name };
+  const encodingHeader = name === "connect" ? "connect-content-encoding" : "grpc-encoding";
+  return { isPrefixed: true, form, encodingHeader, protocol: name };
 }
 
 /**

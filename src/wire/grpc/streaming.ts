@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { fromBinary, toBinary, type Message } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { cancelled, invalidArgument, unreadable } from "../../errors.ts";
+import { identifyCaller } from "../audit.ts";
 import { toConnectError } from "../error.ts";
 import { requestId } from "../request-id.ts";
 import type { Admit } from "../service.ts";
@@ -9,7 +10,7 @@ import { COMPRESSED, readFrames } from "./admission.ts";
 import { setDeadline } from "./deadline.ts";
 import { GrpcResponse } from "./response.ts";
 import { StreamChunks } from "./stream-chunks.ts";
-import { createContext, type GrpcOptions, type Target } from "./target.ts";
+import { createContext, originOf, type GrpcOptions, type Target } from "./target.ts";
 
 /** Serves a stream of a client's messages, with one reply or several, from its HTTP/2 stream. */
 export async function serveStreaming(
@@ -19,8 +20,9 @@ export async function serveStreaming(
   options: GrpcOptions,
 ): Promise<void> {
   const { method, run, scope } = target;
-  const { authenticator, refuseForeign } = options;
+  const { refuseForeign } = options;
   const id = requestId(headers["x-request-id"]);
+  const origin = originOf(stream, headers, id);
   const response = new GrpcResponse(stream, id);
   const gone = new AbortController();
   stream.once("close", () => gone.abort(cancelled()));
@@ -32,11 +34,11 @@ export async function serveStreaming(
   try {
     refuseForeign(headers);
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), (error) => gone.abort(error));
-    const principal = await authenticator.identify(headers, scope);
+    const principal = await identifyCaller(options, method, scope, origin, "grpc");
     gone.signal.throwIfAborted();
     const admit = target.admit(principal.caller);
     chunks = new StreamChunks(stream);
-    const context = createContext(method, stream, headers, id, principal, gone.signal, options);
+    const context = createContext(method, stream, origin, principal, gone.signal, options);
     const answer = run(readMessages(target, chunks, admit, gone.signal) as never, context);
     if (method.methodKind === "client_streaming") {
       const reply = toBinary(method.output, (await answer) as Message);

@@ -6,6 +6,7 @@ import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import type { Principal } from "../../api/principal.ts";
 import type { Authenticator } from "../auth.ts";
 import type { BodyRate } from "../body-rate.ts";
+import type { AuditTrail, Origin } from "../audit.ts";
 import { callValues } from "../call.ts";
 import type { RequestLimits } from "../limits/request-limits.ts";
 import type { ReplyBudget } from "../reply-budget.ts";
@@ -16,6 +17,7 @@ import type { RefuseForeign } from "../web-pages.ts";
 export interface GrpcOptions {
   services: readonly Service[];
   authenticator: Authenticator;
+  trail: AuditTrail;
   refuseForeign: RefuseForeign;
   /** The minimum rate of the bodies of unary requests. */
   rate: BodyRate;
@@ -40,12 +42,17 @@ export interface Target {
   admit: AdmitFor;
 }
 
+/** Where the request of a stream came from. */
+export function originOf(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, requestId: string): Origin {
+  // A stream whose client is gone has no session.
+  return { requestId, address: stream.session?.socket.remoteAddress ?? "", headers };
+}
+
 /** The context of a call, as Connect makes it for its handlers. */
 export function createContext(
   method: DescMethod,
   stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
-  requestId: string,
+  origin: Origin,
   principal: Principal,
   signal: AbortSignal,
   { replies, log }: GrpcOptions,
@@ -55,11 +62,11 @@ export function createContext(
     method,
     protocolName: "grpc",
     requestMethod: "POST",
-    url: headers[":path"] ?? "",
+    url: String(origin.headers[":path"]),
     requestSignal: signal,
     contextValues: callValues({
-      log: log.child({ requestId }),
-      headers,
+      log: log.child({ requestId: origin.requestId }),
+      origin,
       principal,
       holdReply: (bytes) => replies.hold(stream, bytes),
     }),

@@ -2,13 +2,14 @@ import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { fromBinary, toBinary, type DescMessage, type Message } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { cancelled, deadlineExceeded, invalidArgument, unimplemented, unreadable } from "../../errors.ts";
+import { identifyCaller } from "../audit.ts";
 import { requireBodyRate } from "../body-rate.ts";
 import { toConnectError } from "../error.ts";
 import { messageTooLarge, type RequestLimits } from "../limits/request-limits.ts";
 import { requestId } from "../request-id.ts";
 import { setDeadline } from "./deadline.ts";
 import { GrpcResponse, PREFIX_BYTES } from "./response.ts";
-import { createContext, type GrpcOptions, type Target } from "./target.ts";
+import { createContext, originOf, type GrpcOptions, type Target } from "./target.ts";
 
 /** Serves a unary call from its HTTP/2 stream. */
 export async function serveUnary(
@@ -17,8 +18,9 @@ export async function serveUnary(
   headers: IncomingHttpHeaders,
   options: GrpcOptions,
 ): Promise<void> {
-  const { authenticator, refuseForeign, rate, admitBody } = options;
+  const { refuseForeign, rate, admitBody } = options;
   const id = requestId(headers["x-request-id"]);
+  const origin = originOf(stream, headers, id);
   const response = new GrpcResponse(stream, id);
   const body = Promise.withResolvers<Buffer>();
   // Prevents an unhandled rejection: until the caller is identified, nobody awaits the body.
@@ -40,7 +42,7 @@ export async function serveUnary(
   try {
     refuseForeign(headers);
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
-    const principal = await authenticator.identify(headers, scope);
+    const principal = await identifyCaller(options, method, scope, origin, "grpc");
     gone.signal.throwIfAborted();
     requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     const reserve = async (bytes: number) => {
@@ -49,7 +51,7 @@ export async function serveUnary(
     };
     collectBody(stream, limits.bytesMax, reserve, body);
     const message = readMessage(method.input, await body.promise, limits);
-    const context = createContext(method, stream, headers, id, principal, gone.signal, options);
+    const context = createContext(method, stream, origin, principal, gone.signal, options);
     const reply = toBinary(method.output, (await run(message as never, context)) as Message);
     isAnswered = true;
     response.end(reply, context.responseHeader);

@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { DescMethod } from "@bufbuild/protobuf";
 import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import { invalidArgument } from "../../errors.ts";
 import { BodyMemory } from "../body-memory.ts";
@@ -12,6 +13,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** What the route needs of a key. */
     scope?: Scope;
+    /** The RPC that the route calls; undefined for routes of other kinds. */
+    rpc?: DescMethod;
     /** The limits of a route's body; undefined for uploads, which are read as they come. */
     limits?: RequestLimits;
   }

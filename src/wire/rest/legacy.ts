@@ -1,10 +1,12 @@
 /**
  * Compatibility with requests of litellm-pgvector and LiteLLM that differ from OpenAI's: paths without /v1,
  * `limit`, flat `filters`, `return_metadata`, `chunk_size`, and `response_format`, which selects
- * litellm-pgvector's documented reply ("flat") or OpenAI's members only ("openai").
+ * litellm-pgvector's documented reply ("flat") or OpenAI's members only ("openai"). Also what OpenAI's JSON has and no
+ * proto file can say: entries of the audit log with a field named like their type.
  */
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
+import { AuditService } from "../../../gen/pgquiver/v1/audit_pb.ts";
 import { EmbeddingService } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../../gen/pgquiver/v1/search_pb.ts";
 import { ChunkingStrategySchema } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
@@ -57,6 +59,7 @@ export function readLegacy(method: DescMethod, json: Json, values: ContextValues
   // litellm-pgvector's reply repeats what was added; gRPC's does so on request.
   if (method === EmbeddingService.method.batchCreateEmbeddings)
     return { json: { ...json, include_content: json["include_content"] ?? true }, reshape: keep };
+  if (method === AuditService.method.listAuditLogs) return { json, reshape: nameDetails };
   const takesChunking = method.input.fields.some(
     ({ message }) => message?.typeName === ChunkingStrategySchema.typeName,
   );
@@ -190,6 +193,15 @@ function withMetadataOfAll(reply: Json): Json {
 
 function withoutMetadata(reply: Json): Json {
   const data = (reply["data"] as Json[]).map((item) => ({ ...item, attributes: null, metadata: null }));
+  return { ...reply, data };
+}
+
+/** Puts the details of each entry of the audit log under the name of its type, as OpenAI has them. */
+function nameDetails(reply: Json): Json {
+  const data = (reply["data"] as Json[]).map(({ details, ...item }) => ({
+    ...item,
+    [String(item["type"])]: details,
+  }));
   return { ...reply, data };
 }
 

@@ -17,11 +17,12 @@ import { sendError, unsupportedType } from "../error.ts";
 import { requestLimits } from "../limits/request-limits.ts";
 import type { Implementation, Service } from "../service.ts";
 import { bindings, checkBindings, type UploadBinding } from "./bindings.ts";
-import { parameterValue, readMessage } from "./json-reader.ts";
+import { readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
 import { NDJSON_TYPES, readLine, readLines, writeLines } from "./ndjson.ts";
 import { parsePath, type PathTemplate } from "./path.ts";
+import { readQuery } from "./query.ts";
 
 type Json = Record<string, unknown>;
 
@@ -92,7 +93,7 @@ function registerRoute(app: FastifyInstance, binding: Binding, method: HTTPMetho
     method,
     url,
     bodyLimit: limits.bytesMax,
-    config: { limits, scope: scopeOf(binding.method) },
+    config: { limits, scope: scopeOf(binding.method), rpc: binding.method },
   };
   switch (binding.method.methodKind) {
     case "unary":
@@ -119,7 +120,7 @@ function registerUpload(app: FastifyInstance, binding: Binding, method: HTTPMeth
     uploads.route({
       method,
       url: binding.path.route,
-      config: { scope: scopeOf(binding.method) },
+      config: { scope: scopeOf(binding.method), rpc: binding.method },
       handler: (request, reply) => answerUpload({ ...binding, upload }, request, reply),
     });
   });
@@ -259,7 +260,7 @@ function findBody({ input }: DescMethod, { body }: HttpRule) {
 }
 
 function readRequest({ method, rule, path }: Binding, request: FastifyRequest, values: ContextValues) {
-  const sent = rule.body === "" ? readQuery(method, request.query as Json) : readBody(request.body);
+  const sent = rule.body === "" ? readQuery(method.input, request.query as Json) : readBody(request.body);
   const { json, reshape } = readLegacy(method, sent, values);
   for (const field of path.fields) {
     if (field in json) throw invalidArgument(field, `Unknown parameter: '${field}'.`, "UNKNOWN_PARAMETER");
@@ -332,17 +333,6 @@ function readBody(body: unknown): Json {
     throw invalidArgument(undefined, "Invalid body: expected a JSON object.", "INVALID_TYPE");
   }
   return { ...body };
-}
-
-function readQuery(method: DescMethod, query: Json): Json {
-  // Object.fromEntries, because an assignment to the key `__proto__` would set the prototype and lose the
-  // value.
-  return Object.fromEntries(
-    Object.entries(query).map(([name, text]) => {
-      if (typeof text !== "string") throw invalidArgument(name, `Invalid '${name}': given more than once.`);
-      return [name, parameterValue(method.input, name, text)];
-    }),
-  );
 }
 
 function restContext(
