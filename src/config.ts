@@ -2,6 +2,7 @@ import { availableParallelism } from "node:os";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import { limits } from "./limits.ts";
+import { readTelemetry } from "./telemetry.ts";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
 import { findUrlFault, readServers } from "./postgres/connection/url.ts";
 
@@ -32,6 +33,13 @@ function word<const Word extends string>(words: readonly Word[], fallback: Word)
     return z.NEVER;
   });
 }
+
+const share = optional.transform((value, context) => {
+  const number = Number(value ?? 1);
+  if (number >= 0 && number <= 1) return number;
+  context.addIssue(`expected a number from 0 to 1, but got "${value}"`);
+  return z.NEVER;
+});
 
 const WORKERS_MAX = 64;
 /** Connections of the pool for each worker of `auto`: with fewer a slow call would block the worker's others. */
@@ -132,6 +140,28 @@ export const variables = z.object({
   SEARCH_EXACT_TIMEOUT_SECONDS: integer(10, 1, 3600),
   SEARCH_TIMEOUT_SECONDS: integer(20, 1, 3600),
   TEXT_SEARCH_LANGUAGE: optional.transform((value) => value ?? "english"),
+  OTEL_SDK_DISABLED: word(["true", "false"], "false"),
+  OTEL_EXPORTER_OTLP_ENDPOINT: url(["http", "https"]),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url(["http", "https"]),
+  OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: url(["http", "https"]),
+  OTEL_EXPORTER_OTLP_PROTOCOL: word(["http/protobuf"], "http/protobuf"),
+  OTEL_TRACES_EXPORTER: word(["otlp", "none"], "otlp"),
+  OTEL_METRICS_EXPORTER: word(["otlp", "none"], "otlp"),
+  OTEL_TRACES_SAMPLER: word(
+    [
+      "always_on",
+      "always_off",
+      "traceidratio",
+      "parentbased_always_on",
+      "parentbased_always_off",
+      "parentbased_traceidratio",
+    ],
+    "parentbased_always_on",
+  ),
+  OTEL_TRACES_SAMPLER_ARG: share,
+  OTEL_BSP_SCHEDULE_DELAY: integer(5_000, 1, 3_600_000),
+  OTEL_BSP_MAX_QUEUE_SIZE: integer(2_048, 1, 1_000_000),
+  OTEL_METRIC_EXPORT_INTERVAL: integer(60_000, 1_000, 86_400_000),
   SHUTDOWN_DELAY_SECONDS: integer(0, 0, 300),
   SHUTDOWN_GRACE_SECONDS: integer(20, 0, 3600),
   LOG_LEVEL: word(["trace", "debug", "info", "warn", "error", "fatal", "silent"], "info"),
@@ -230,6 +260,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     databaseWaitMs: settings.DATABASE_WAIT_SECONDS * 1000,
     database: readDatabase(settings),
     embedding: readEmbedding(settings),
+    telemetry: readTelemetry(settings),
   };
 }
 

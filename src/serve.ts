@@ -7,6 +7,7 @@ import { messageOf } from "./errors.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
+import type { Telemetry } from "./monitoring/otel/start.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
 import { openConfigured } from "./postgres/connection/open.ts";
 import { untilReached } from "./postgres/connection/reach.ts";
@@ -18,6 +19,8 @@ import type { MetricValues } from "./wire/metrics.ts";
 
 /** How long closing the database may take. */
 const CLOSE_MS = 1_000;
+/** How long the last spans and metrics may take to be sent. */
+const FLUSH_MS = 1_000;
 
 /** The service of this process, built but not listening. */
 export interface Service {
@@ -32,6 +35,8 @@ export interface Service {
 
 /** Opens the database, prepares its tables, and builds the service: the whole of it, or the share of a worker. */
 export async function buildService(config: Config, log: Logger, link: Link | undefined): Promise<Service> {
+  // Before the service, whose RPCs are wrapped with spans only where tracing is on.
+  const telemetry = await openTelemetry(config, log, link?.number);
   const share = shareOut(config, link?.number ?? 1);
   const report = (message: string) => log.info(message);
   const database = await openConfigured(share.database, report);
@@ -44,6 +49,8 @@ export async function buildService(config: Config, log: Logger, link: Link | und
   });
   const embedder = createEmbedder(share);
   const application = await createApplication(database, embedder, share, log, link?.readWhole);
+  telemetry?.sendMetrics(application.collectMetrics);
+  const close = () => Promise.all([database.close(CLOSE_MS), telemetry?.stop(FLUSH_MS)]);
   database.replicas?.watch(({ description, problem }) => {
     if (problem === undefined) log.info(`Replica: searches use ${description}`);
     else log.warn(`Replica: searches do not use ${description}: it ${problem}`);
@@ -58,14 +65,25 @@ export async function buildService(config: Config, log: Logger, link: Link | und
     },
     async stop(graceMs, delayMs) {
       await application.stop(graceMs, delayMs);
-      await database.close(CLOSE_MS);
+      await close();
     },
     async retire(graceMs) {
       await application.retire(graceMs);
-      await database.close(CLOSE_MS);
+      await close();
     },
     collectMetrics: application.collectMetrics,
   };
+}
+
+/** Starts OpenTelemetry's SDK, which is loaded only where an endpoint is configured. */
+async function openTelemetry(
+  { telemetry }: Config,
+  log: Logger,
+  worker: number | undefined,
+): Promise<Telemetry | undefined> {
+  if (telemetry === undefined) return undefined;
+  const { startTelemetry } = await import("./monitoring/otel/start.ts");
+  return startTelemetry(telemetry, (message) => log.warn(message), worker);
 }
 
 function createEmbedder({ embedding }: Pick<Config, "embedding">): Embedder {

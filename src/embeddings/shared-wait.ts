@@ -1,5 +1,6 @@
 import { beginWait } from "../postgres/connection/wait-budget.ts";
 import { exhausted } from "../postgres/errors.ts";
+import { traced } from "../tracing.ts";
 
 /** Calls that may wait for transactions, per connection of the pool: as many as may wait for a connection. */
 const WAITING_PER_CONNECTION = 50;
@@ -46,7 +47,11 @@ export class SharedWait {
     this.#waiting++;
     join({ outcome, begin });
     try {
-      return await outcome.promise;
+      return await traced(
+        "shared transaction",
+        () => ({}),
+        () => outcome.promise,
+      );
     } finally {
       signal.removeEventListener("abort", onAbort);
     }

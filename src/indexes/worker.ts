@@ -4,6 +4,7 @@ import { isCancelled, isInsufficientPrivilege, isLockTimeout } from "../postgres
 import { openSession, runExclusively } from "../postgres/exclusive.ts";
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
+import { traced } from "../tracing.ts";
 import { indexAttributes } from "./attributes.ts";
 import {
   buildIndex,
@@ -182,7 +183,13 @@ async function work(context: WorkContext, number: string, options: IndexOptions)
     progress.check(step, plan);
     if (step === undefined && (await settle(context, plan, options))) return;
     if (step === "wait") return postpone(context, number, options, "ingest");
-    if (step !== undefined) await take(step, context, plan, options);
+    if (step === undefined) continue;
+    const attributes = { "pgquiver.vector_store_id": plan.id ?? "" };
+    await traced(
+      `index ${step}`,
+      () => ({ origin: "root", attributes }),
+      () => take(step, context, plan, options),
+    );
   }
 }
 

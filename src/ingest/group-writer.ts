@@ -14,6 +14,7 @@ import { savepoint } from "../postgres/transaction.ts";
 import { lockStore } from "../storage/counts.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced, writeStore } from "../storage/placement.ts";
+import { traced } from "../tracing.ts";
 import { recordProgress, type RowFault } from "./ingests.ts";
 import { explainLoss, type IngestSession } from "./session.ts";
 import { settle, type Batch, type Settled } from "./settle.ts";
@@ -111,7 +112,11 @@ export class GroupWriter {
   begin(batches: readonly Batch[], before?: Flight): Flight {
     const embedded = Promise.withResolvers<void>();
     const ids = new Set(batches.flatMap(({ rows }) => rows.map(({ id }) => id)));
-    const outcome = this.#commit(batches, ids, before, embedded.resolve).finally(embedded.resolve);
+    const outcome = traced(
+      "ingest group",
+      () => ({ attributes: { "pgquiver.rows": batches.reduce((sum, { rows }) => sum + rows.length, 0) } }),
+      () => this.#commit(batches, ids, before, embedded.resolve),
+    ).finally(embedded.resolve);
     // The stream may end before it asks for the outcome.
     outcome.catch(() => {});
     return { ids, embedded: embedded.promise, outcome };

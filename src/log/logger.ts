@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { pino, type Logger } from "pino";
+import { traceIds } from "../tracing.ts";
 import { serializeError } from "./error.ts";
 import { openOutput, type LogOutput } from "./output.ts";
 import { formatText, terminalStyle } from "./text.ts";
@@ -25,5 +26,6 @@ export function createLogger(
   const text: LogOutput = { write: (line) => output.write(formatText(line, terminalStyle)) };
   const serializers = { err: (error: unknown) => serializeError(error) };
   const base = { pid: process.pid, hostname: hostname(), ...(worker === undefined ? {} : { worker }) };
-  return pino({ level, serializers, base }, isText ? text : output);
+  const mixin = () => traceIds() ?? {};
+  return pino({ level, serializers, base, mixin }, isText ? text : output);
 }

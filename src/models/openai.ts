@@ -7,7 +7,9 @@ import {
   unavailable,
 } from "../errors.ts";
 import { mapConcurrently, Semaphore } from "../api/concurrency/semaphore.ts";
+import { traceHeaders } from "../tracing.ts";
 import type { Embedder, Embeddings, Patience } from "./embedder.ts";
+import { traceRequest } from "./request-span.ts";
 
 /** The embedding provider, and the limits of requests to it. */
 export interface OpenAIEmbedderOptions {
@@ -98,10 +100,12 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
     using _ = await queue(signal, patience);
     const waitedMs = patience === "bounded" ? performance.now() - startedAt : 0;
     const timeoutMs = Math.ceil(Math.max(options.timeoutMs - waitedMs, options.timeoutMs * WAIT_SHARE));
-    const reply = await post({ ...settings, input: texts }, signal, timeoutMs);
-    const embeddings = readReply(reply, texts.length);
-    checkLengths(embeddings.vectors, dimensions, model);
-    return embeddings;
+    return await traceRequest(options.baseUrl, model, async () => {
+      const reply = await post({ ...settings, input: texts }, signal, timeoutMs);
+      const embeddings = readReply(reply, texts.length);
+      checkLengths(embeddings.vectors, dimensions, model);
+      return embeddings;
+    });
   }
 
   return {
@@ -193,7 +197,7 @@ function createPost(
   let endpoint = endpointUrl(baseUrl, bare ? "/v1/embeddings" : "/embeddings");
 
   return async (body, signal, timeoutMs) => {
-    const request = { body, signal, timeout: timeoutMs };
+    const request = { body, signal, timeout: timeoutMs, headers: traceHeaders() };
     const tried = endpoint;
     try {
       // Not `embeddings.create`, which adds `encoding_format: "base64"` and decodes the reply without

@@ -21,6 +21,10 @@ class PipelinedQuery extends ExtendedQuery {
     this.#earlier = earlier;
   }
 
+  get earlierTexts(): string[] {
+    return this.#earlier.map(({ text }) => text);
+  }
+
   override submit(connection: pg.Connection): Error | null {
     // One write for all messages.
     connection.stream.cork();

@@ -3,6 +3,7 @@ import { failClaim, claimFile, releaseClaim, renewClaims, sweepAttachments, type
 import { toServiceError } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { countTransition } from "../storage/counts.ts";
+import { traced } from "../tracing.ts";
 import { decideRetry } from "./retry-policy.ts";
 import { processFile, SupersededError, type ProcessingContext } from "./process-file.ts";
 
@@ -186,7 +187,11 @@ export class Pipeline {
   async #work(claim: Claim, signal: AbortSignal): Promise<void> {
     const startedAt = performance.now();
     try {
-      const chunks = await processFile(this.#context, claim, signal);
+      const chunks = await traced(
+        "process file",
+        () => ({ origin: "root", attributes: describeSpan(claim) }),
+        () => processFile(this.#context, claim, signal),
+      );
       const durationMs = Math.round(performance.now() - startedAt);
       this.#log.info({ ...describe(claim), chunks, durationMs }, "file completed");
     } catch (error) {
@@ -230,6 +235,12 @@ export class Pipeline {
 
 function describe({ file_id: fileId, vector_store_id: vectorStoreId }: Claim) {
   return { fileId, vectorStoreId };
+}
+
+function describeSpan(claim: Claim) {
+  const { fileId, vectorStoreId } = describe(claim);
+  const ids = { "pgquiver.file_id": fileId, "pgquiver.vector_store_id": vectorStoreId };
+  return { ...ids, "pgquiver.attempt": claim.attempts };
 }
 
 /** Abort reason: the process shuts down. */

@@ -18,6 +18,7 @@ import {
   type Chunked,
 } from "./chunks.ts";
 import { completeClaim, lockClaim, type Claim } from "./claims.ts";
+import { errorType, startSpan, traced } from "../tracing.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
 import { localId } from "../store-id.ts";
 
@@ -68,7 +69,15 @@ export async function processFile(
   if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
   const writer = new ChunkWriter(context, claim, store, signal);
   try {
-    for await (const texts of reader.read(document, claim.chunking, signal)) await writer.add(texts);
+    // Not active: the groups that are embedded while the file is read are no parts of the reading.
+    const reading = startSpan("read document", () => ({ kind: "internal", attributes: {} }));
+    try {
+      for await (const texts of reader.read(document, claim.chunking, signal)) await writer.add(texts);
+      reading?.end();
+    } catch (error) {
+      reading?.end(errorType(error));
+      throw error;
+    }
     return await writer.finish();
   } finally {
     await writer.clear();
@@ -135,6 +144,16 @@ class ChunkWriter {
     }
     if (this.#count === 0) throw new DocumentError("invalid_file", "The file contains no text.");
     if (this.#staged > 0) await this.#stage();
+    const attributes = { "pgquiver.chunks": this.#count };
+    await traced(
+      "store chunks",
+      () => ({ attributes }),
+      () => this.#publish(),
+    );
+    return this.#count;
+  }
+
+  async #publish(): Promise<void> {
     const { database, embedder } = this.#context;
     const { pool, tables } = database;
     const { claim, vector_store_id: storeId, file_id: fileId } = this.#claim;
@@ -163,7 +182,6 @@ class ChunkWriter {
       },
       this.#signal,
     );
-    return this.#count;
   }
 
   /** Deletes the staged chunks. Errors are ignored: `sweepAttachments` deletes them later. */
@@ -176,7 +194,11 @@ class ChunkWriter {
 
   async #embed(texts: readonly string[], bytes: number): Promise<void> {
     const { embedder } = this.#context;
-    const { vectors } = await embedder.embed(texts, this.#signal, "unbounded");
+    const { vectors } = await traced(
+      "embed chunks",
+      () => ({ attributes: { "pgquiver.chunks": texts.length } }),
+      () => embedder.embed(texts, this.#signal, "unbounded"),
+    );
     this.#dimensions ||= (vectors[0] as Float32Array).length;
     for (const vector of vectors) checkLength(embedder, this.#store, vector.length);
     for (const [index, content] of texts.entries())

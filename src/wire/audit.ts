@@ -17,11 +17,13 @@ export interface Origin {
   /** Of the other end of the connection. */
   address: string;
   headers: IncomingHttpHeaders;
+  /** Whether the connection has TLS; undefined where it does not matter. */
+  scheme?: "http" | "https";
 }
 
 /** Where a request of Fastify's came from. */
-export function originOf({ id, ip, headers }: FastifyRequest): Origin {
-  return { requestId: id, address: ip, headers };
+export function originOf({ id, ip, headers, protocol }: FastifyRequest): Origin {
+  return { requestId: id, address: ip, headers, scheme: protocol };
 }
 
 /** Where the request of a call came from. */

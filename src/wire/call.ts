@@ -17,6 +17,7 @@ import { cancelled } from "../errors.ts";
 import { origin, withAudit, type AuditTrail, type Origin } from "./audit.ts";
 import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
+import { withSpan } from "./spans.ts";
 import type { Implementation, Service } from "./service.ts";
 import { findStoreIds } from "./store-ids.ts";
 
@@ -55,7 +56,7 @@ export function callValues({
 /**
  * Wraps every method of an implementation with what all protocols need: converts errors to ConnectErrors,
  * after `translate` has mapped those of lower layers; converts the ids of stores; reports each call to `observe`; logs one line per
- * call with its outcome and duration; and records in `trail` what is to be audited. Throws when a method is not
+ * call with its outcome and duration; and records in `trail` what is to be audited; and traces it. Throws when a method is not
  * implemented, or does not declare what it must.
  */
 export function defineService<S extends DescService>(
@@ -71,7 +72,7 @@ export function defineService<S extends DescService>(
     const run = (implementation as Implementation)[method.localName];
     if (run === undefined) throw new Error(`${method.toString()} is not implemented`);
     const call = wrapMethod(method, run.bind(implementation), translate, observe);
-    wrapped[method.localName] = withAudit(method, call, translate, trail);
+    wrapped[method.localName] = withSpan(method, withAudit(method, call, translate, trail));
   }
   return { desc, implementation: wrapped };
 }

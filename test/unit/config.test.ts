@@ -24,6 +24,43 @@ test("an empty environment serves on loopback, embedded, without a key", () => {
   });
 });
 
+describe("OpenTelemetry", () => {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318" };
+  const read = (more: Record<string, string>) => readConfig({ ...endpoint, ...more }).telemetry;
+
+  test("is off without an endpoint, and where it is turned off", () => {
+    expect(readConfig({}).telemetry).toBeUndefined();
+    expect(read({ OTEL_SDK_DISABLED: "true" })).toBeUndefined();
+    expect(read({ OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none" })).toBeUndefined();
+  });
+
+  test("sends what has an endpoint, by the sampler of its variables", () => {
+    expect(read({})).toMatchObject({
+      sendsTraces: true,
+      sendsMetrics: true,
+      sampler: "parentbased_always_on",
+      spansMax: 2_048,
+    });
+    const traces = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://collector:4318/v1/traces" };
+    const sampling = { OTEL_TRACES_SAMPLER: "traceidratio", OTEL_TRACES_SAMPLER_ARG: "0.25" };
+    expect(readConfig({ ...traces, ...sampling }).telemetry).toMatchObject({
+      sendsTraces: true,
+      sendsMetrics: false,
+      sampler: "traceidratio",
+      samplerRatio: 0.25,
+    });
+  });
+
+  test.each([
+    ["OTEL_TRACES_SAMPLER", "xray"],
+    ["OTEL_TRACES_SAMPLER_ARG", "2"],
+    ["OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"],
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"],
+  ])("%s=%s is refused", (name, value) => {
+    expect(() => read({ [name]: value })).toThrow(`${name}: expected`);
+  });
+});
+
 test("a variable set to nothing is not set", () => {
   const empty = Object.fromEntries(Object.keys(variables.shape).map((name) => [name, " "]));
   expect(readConfig(empty)).toEqual(readConfig({}));

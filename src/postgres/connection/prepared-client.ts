@@ -1,4 +1,5 @@
 import pg from "pg";
+import { tracedQuery } from "./traced-query.ts";
 
 /**
  * Maximum number of named prepared statements per connection. Measured: one of a search, with its plan, takes
@@ -18,7 +19,9 @@ export class PreparedClient extends pg.Client {
   override query(...parameters: never[]): never {
     const name = nameOf(parameters[0]);
     if (name !== undefined) this.#use(name);
-    return super.query(...(parameters as unknown as Parameters<pg.Client["query"]>)) as never;
+    return tracedQuery(this, parameters, (all) =>
+      super.query(...(all as Parameters<pg.Client["query"]>)),
+    ) as never;
   }
 
   #use(name: string): void {

@@ -1,4 +1,5 @@
 import pg from "pg";
+import { tracedQuery } from "./traced-query.ts";
 
 /**
  * A client that never names its prepared statements, for PgBouncer in transaction mode. PgBouncer assigns a
@@ -13,6 +14,8 @@ export class UnnamedClient extends pg.Client {
     const [first, ...rest] = parameters as unknown[];
     const isNamed = typeof first === "object" && first !== null && !("submit" in first) && "name" in first;
     const query = isNamed ? { ...first, name: undefined } : first;
-    return super.query(...([query, ...rest] as Parameters<pg.Client["query"]>)) as never;
+    return tracedQuery(this, [query, ...rest], (all) =>
+      super.query(...(all as Parameters<pg.Client["query"]>)),
+    ) as never;
   }
 }
