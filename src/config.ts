@@ -274,6 +274,8 @@ export function readLogConfig(environment: Record<string, string | undefined>) {
   return {
     level: level.safeParse(given["LOG_LEVEL"]).data ?? "info",
     format: format.safeParse(given["LOG_FORMAT"]).data ?? "auto",
+    isTraced:
+      (given["OTEL_EXPORTER_OTLP_ENDPOINT"] ?? given["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]) !== undefined,
   };
 }
 

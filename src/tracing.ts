@@ -7,8 +7,10 @@ import { describeError } from "./errors.ts";
  * without it everything here is a comparison with undefined.
  */
 export interface Tracing {
-  /** Starts a span; undefined where its trace is not sampled, or where it has neither a parent at work nor `origin`. */
-  start: (name: string, options: SpanOptions) => ActiveSpan | undefined;
+  /** Starts a span; undefined where it would have no parent: `describe` is then not called. */
+  start: (name: string, describe: () => SpanOptions, origin?: SpanOrigin) => ActiveSpan | undefined;
+  /** Whether a span is active and recorded, so that spans started now have a parent. */
+  isInSpan: () => boolean;
   /** The ids of the active span, for log lines. */
   ids: () => { trace_id: string; span_id: string } | undefined;
   /** The headers that make a server a part of the active span's trace (W3C Trace Context). */
@@ -19,12 +21,10 @@ export interface Tracing {
 export interface SpanOptions {
   kind: "server" | "client" | "internal";
   attributes: Attributes;
-  /**
-   * Where the trace comes from: the headers of a request, or `root` for a trace of its own. Undefined: the span is part
-   * of the active one.
-   */
-  origin?: Record<string, string | string[] | undefined> | "root";
 }
+
+/** Where a trace comes from: the headers of a request, or `root` for a trace of its own. */
+export type SpanOrigin = Record<string, string | string[] | undefined> | "root";
 
 /** A span that is being recorded. */
 export interface ActiveSpan {
@@ -42,23 +42,36 @@ export function setTracing(to: Tracing | undefined): void {
   tracing = to;
 }
 
-/** Whether spans are recorded at all. */
+/** Whether a span is active and recorded. */
+export function isInSpan(): boolean {
+  return tracing?.isInSpan() ?? false;
+}
+
+/** Whether tracing is on. */
 export function isTracing(): boolean {
   return tracing !== undefined;
 }
 
-/** Starts a span; undefined where there is none. */
-export function startSpan(name: string, options: () => SpanOptions): ActiveSpan | undefined {
-  return tracing?.start(name, options());
+/**
+ * Starts a span, which is part of the active one unless an `origin` is given; undefined where it would have no parent,
+ * and where tracing is off.
+ */
+export function startSpan(
+  name: string,
+  describe: () => SpanOptions,
+  origin?: SpanOrigin,
+): ActiveSpan | undefined {
+  return tracing?.start(name, describe, origin);
 }
 
-/** Runs work in a span of its own, which ends with the work, and fails with it. */
+/** Runs work in a span, see `startSpan`, which ends with the work, and fails with it. */
 export async function traced<T>(
   name: string,
-  options: () => Partial<SpanOptions>,
+  describe: () => Partial<SpanOptions>,
   work: (span: ActiveSpan | undefined) => Promise<T>,
+  origin?: SpanOrigin,
 ): Promise<T> {
-  const span = startSpan(name, () => ({ kind: "internal", attributes: {}, ...options() }));
+  const span = startSpan(name, () => ({ kind: "internal", attributes: {}, ...describe() }), origin);
   if (span === undefined) return work(undefined);
   try {
     const result = await span.run(() => work(span));

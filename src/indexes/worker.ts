@@ -187,8 +187,9 @@ async function work(context: WorkContext, number: string, options: IndexOptions)
     const attributes = { "pgquiver.vector_store_id": plan.id ?? "" };
     await traced(
       `index ${step}`,
-      () => ({ origin: "root", attributes }),
+      () => ({ attributes }),
       () => take(step, context, plan, options),
+      "root",
     );
   }
 }

@@ -15,17 +15,19 @@ export interface LogOptions {
   format: "auto" | "json" | "text";
   /** Number of the worker that the process is; undefined: it is none. */
   worker?: number | undefined;
+  /** Whether lines of traced work have the ids of its span. */
+  isTraced?: boolean | undefined;
 }
 
 /** Creates the logger of the process. Default output: standard output. */
 export function createLogger(
-  { level, format, worker }: LogOptions,
+  { level, format, worker, isTraced = false }: LogOptions,
   output: LogOutput = openOutput(),
 ): Logger {
   const isText = format === "text" || (format === "auto" && process.stdout.isTTY);
   const text: LogOutput = { write: (line) => output.write(formatText(line, terminalStyle)) };
   const serializers = { err: (error: unknown) => serializeError(error) };
   const base = { pid: process.pid, hostname: hostname(), ...(worker === undefined ? {} : { worker }) };
-  const mixin = () => traceIds() ?? {};
-  return pino({ level, serializers, base, mixin }, isText ? text : output);
+  const ids = isTraced ? { mixin: () => traceIds() ?? {} } : {};
+  return pino({ level, serializers, base, ...ids }, isText ? text : output);
 }

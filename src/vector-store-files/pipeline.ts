@@ -189,8 +189,9 @@ export class Pipeline {
     try {
       const chunks = await traced(
         "process file",
-        () => ({ origin: "root", attributes: describeSpan(claim) }),
+        () => ({ attributes: describeSpan(claim) }),
         () => processFile(this.#context, claim, signal),
+        "root",
       );
       const durationMs = Math.round(performance.now() - startedAt);
       this.#log.info({ ...describe(claim), chunks, durationMs }, "file completed");

@@ -29,8 +29,12 @@ export function withSpan(method: DescMethod, run: Implementation[string]): Imple
   const route = typeof pattern?.value === "string" ? pattern.value : "";
   const start = (context: HandlerContext) =>
     context.protocolName === "rest"
-      ? startSpan(`${context.requestMethod} ${route}`, () => describeHttp(rpc, route, context))
-      : startSpan(rpc, () => describeRpc(rpc, context));
+      ? startSpan(
+          `${context.requestMethod} ${route}`,
+          () => describeHttp(rpc, route, context),
+          context.values.get(origin).headers,
+        )
+      : startSpan(rpc, () => describeRpc(rpc, context), context.values.get(origin).headers);
   if (method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming") {
     return (request, context) => {
       const span = start(context);
@@ -117,7 +121,6 @@ function describe(attributes: SpanOptions["attributes"], { values }: HandlerCont
   const agent = headers["user-agent"];
   return {
     kind: "server",
-    origin: headers,
     attributes: {
       ...attributes,
       "client.address": address,

@@ -120,10 +120,11 @@ test("takes names in lower case too, upper case first", () => {
 
 describe("the log", () => {
   test("is made from what is valid, so that it can tell of the rest", () => {
-    expect(readLogConfig({})).toEqual({ level: "info", format: "auto" });
+    expect(readLogConfig({})).toEqual({ level: "info", format: "auto", isTraced: false });
     expect(readLogConfig({ log_level: "DEBUG", LOG_FORMAT: "json" })).toEqual({
       level: "debug",
       format: "json",
+      isTraced: false,
     });
     expect(readLogConfig({ LOG_LEVEL: "loud", LOG_FORMAT: "xml", PORT: "x" })).toEqual(readLogConfig({}));
   });

@@ -1,14 +1,16 @@
+import { openAsBlob } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
-import { afterAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { createLogger } from "../../src/log/logger.ts";
+import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { startTelemetry } from "../../src/monitoring/otel/start.ts";
 import { startCollector, type ReceivedSpan } from "../support/collector.ts";
 import { openTestDatabase } from "../support/database.ts";
@@ -17,6 +19,7 @@ import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { send } from "../support/http.ts";
 import { freePort, start } from "../support/process.ts";
 import { startServer } from "../support/server.ts";
+import { TEST_LIMITS } from "../support/template.ts";
 
 const collector = await startCollector();
 process.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url;
@@ -35,7 +38,7 @@ const telemetry = startTelemetry(
 );
 const lines: string[] = [];
 const log = createLogger(
-  { level: "info", format: "json" },
+  { level: "info", format: "json", isTraced: true },
   { write: (line: string) => void lines.push(line) },
 );
 const provider = await startEmbeddingServer({ dimensions: 8 });
@@ -255,13 +258,13 @@ test("statements without a name carry their span's ids to the server, prepared o
   expect(rows[0].text).not.toContain("traceparent");
   const texts: string[] = [];
   const { traced } = await import("../../src/tracing.ts");
-  const options = () => ({ origin: "root" as const });
-  await traced("outer", options, async () => {
+  const work = async () => {
     for (const name of [undefined, "named", "named"]) {
       const query = { text: "select current_query() as text", ...(name !== undefined && { name }) };
       texts.push((await database.pool.query(query)).rows[0].text);
     }
-  });
+  };
+  await traced("outer", () => ({}), work, "root");
   const spans = await spansUntil("outer");
   expect(texts[0]).toMatch(
     new RegExp(
@@ -275,10 +278,14 @@ describe("the service", () => {
   async function serve(endpoint: string, more: Record<string, string> = {}) {
     const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
     onTestFinished(() => rm(directory, { recursive: true, force: true }));
+    const template = inject("template");
+    if (template.kind === "embedded") {
+      const snapshot = await openAsBlob(template.migrated);
+      await (await openEmbedded({ directory, snapshot, ...TEST_LIMITS })).close();
+    }
     const started = start({
-      PATH: process.env["PATH"] ?? "",
-      PORT: String(await freePort()),
-      DATA_DIRECTORY: directory,
+      PORT: "0",
+      ...(database.url === undefined ? { DATA_DIRECTORY: directory } : { DATABASE_URL: database.url }),
       OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
       OTEL_METRIC_EXPORT_INTERVAL: "1000",
       ...more,

@@ -9,7 +9,7 @@ import {
   type Tracer,
 } from "@opentelemetry/api";
 import { W3CTraceContextPropagator } from "@opentelemetry/core";
-import type { ActiveSpan, SpanOptions, Tracing } from "../../tracing.ts";
+import type { ActiveSpan, SpanOrigin, Tracing } from "../../tracing.ts";
 
 const KINDS = { server: SpanKind.SERVER, client: SpanKind.CLIENT, internal: SpanKind.INTERNAL };
 
@@ -25,12 +25,14 @@ const setter = {
 /** Makes spans by a tracer of OpenTelemetry's SDK. */
 export function createTracing(tracer: Tracer): Tracing {
   return {
-    start(name, { kind, attributes, origin }) {
+    start(name, describe, origin) {
       const parent = parentOf(origin);
       if (parent === undefined) return undefined;
+      const { kind, attributes } = describe();
       const span = tracer.startSpan(name, { kind: KINDS[kind], attributes }, parent);
       return toActive(span, trace.setSpan(parent, span));
     },
+    isInSpan: () => trace.getActiveSpan()?.isRecording() === true,
     ids() {
       const found = trace.getActiveSpan()?.spanContext();
       return found && { trace_id: found.traceId, span_id: found.spanId };
@@ -47,7 +49,7 @@ export function createTracing(tracer: Tracer): Tracing {
  * Undefined where a span would have no parent that is recorded. Work that a call has left behind, such as an update that
  * several calls share, runs in the call's context still; but the call's span has ended, and is no parent any more.
  */
-function parentOf(origin: SpanOptions["origin"]): Context | undefined {
+function parentOf(origin: SpanOrigin | undefined): Context | undefined {
   if (origin === "root") return ROOT_CONTEXT;
   if (origin !== undefined) return propagator.extract(ROOT_CONTEXT, origin, getter);
   const active = context.active();
@@ -55,10 +57,13 @@ function parentOf(origin: SpanOptions["origin"]): Context | undefined {
 }
 
 function toActive(span: Span, inSpan: Context): ActiveSpan {
+  let hasEnded = false;
   return {
     run: (work) => context.with(inSpan, work),
     set: (attributes) => void span.setAttributes(attributes),
     end(error, message) {
+      if (hasEnded) return;
+      hasEnded = true;
       if (error !== undefined) {
         span.setAttribute("error.type", error);
         span.setStatus({ code: SpanStatusCode.ERROR, ...(message !== undefined && { message }) });

@@ -1,6 +1,6 @@
 import { Stream } from "node:stream";
 import type pg from "pg";
-import { errorType, isTracing, startSpan, traceIds, type ActiveSpan } from "../../tracing.ts";
+import { errorType, isInSpan, startSpan, traceIds, type ActiveSpan } from "../../tracing.ts";
 
 /** Arguments of a client's `query`, whose overloads are many. */
 type Parameters = unknown[];
@@ -25,7 +25,7 @@ export function tracedQuery(
   parameters: Parameters,
   send: (parameters: Parameters) => unknown,
 ): unknown {
-  if (!isTracing()) return send(parameters);
+  if (!isInSpan()) return send(parameters);
   const [query, ...rest] = parameters;
   const summary = summarize(query);
   const span = startSpan(summary.text, () => ({
