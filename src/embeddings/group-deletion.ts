@@ -80,7 +80,9 @@ export class GroupDeletion {
           if (removed.rows === 0) return { result: undefined };
           // Of several deletions of one row the first has made it.
           for (const deletion of group) if (removed.ids.delete(deletion.id)) made.add(deletion);
-          const riders = Array.from(made, ({ rider }) => rider?.statement).filter((text) => text !== undefined);
+          const riders = Array.from(made, ({ rider }) => rider?.statement).filter(
+            (text) => text !== undefined,
+          );
           const closing = [countRemovalStatement(tables, storeId, removed), ...riders].join("; ");
           return { result: undefined, closing };
         },

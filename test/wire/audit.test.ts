@@ -1,9 +1,11 @@
 import { create, type DescMethod, type Message } from "@bufbuild/protobuf";
+import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import OpenAI from "openai";
 import type { AuditLogListParams } from "openai/resources/admin/organization/audit-logs";
 import { pino } from "pino";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { auditOf } from "../../src/api/audit.ts";
 import { services as unaryServices } from "../support/dialect.ts";
@@ -11,6 +13,7 @@ import { protocols } from "../support/clients.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { send } from "../support/http.ts";
 import { makeProject, makeTestKey } from "../support/keys.ts";
+import { start } from "../support/process.ts";
 import { startServer } from "../support/server.ts";
 
 const root = "a-key-of-the-environment";
@@ -166,6 +169,27 @@ test("every act on what does not exist is recorded as failed, and only so", asyn
   expect([...outcomes.values()]).not.toContain("ok");
 });
 
+test("of deletions that share a transaction each has its own entry", async () => {
+  await using fresh = await startServer({ database, apiKeys: [root] });
+  const client = createClient(EmbeddingService, createGrpcTransport({ baseUrl: fresh.url }));
+  const options = { headers: { authorization: `Bearer ${root}` } };
+  await ask("POST", "/v1/vector_stores", { id: "shared" });
+  const ids = Array.from({ length: 20 }, (_, index) => `row-${index}`);
+  const embeddings = ids.map((id) => ({ id, content: id, embedding: [1, 2, 3] }));
+  await client.batchCreateEmbeddings({ vectorStoreId: "shared", embeddings } as never, options);
+  // Each is deleted twice, and four were never there.
+  const asked = [...ids, "no-1", "no-2", "no-3", "no-4"].flatMap((id) => [id, id]);
+  const outcomes = await Promise.allSettled(
+    asked.map((embeddingId) => client.deleteEmbedding({ vectorStoreId: "shared", embeddingId }, options)),
+  );
+  expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(20);
+  const found = (await entries()).filter(
+    ({ event, outcome }) => event === "embedding.deleted" && outcome === "ok",
+  );
+  expect(found.map(({ resource_id: id }) => id)).toEqual(expect.arrayContaining(ids));
+  expect(found.length).toBe(20);
+});
+
 describe("attempts that are refused", () => {
   test.each([
     ["without a key", undefined, "unauthenticated", null],
@@ -301,3 +325,58 @@ test("an act whose entry cannot be written is not acknowledged", async () => {
   await alone[Symbol.asyncDispose]();
   await other.close();
 });
+
+test.runIf(database.url !== undefined)(
+  "whenever the service is killed, each deletion has its entry, and each entry its deletion (needs a server)",
+  async () => {
+    const client = (url: string) => createClient(EmbeddingService, createGrpcTransport({ baseUrl: url }));
+    const options = { headers: { authorization: `Bearer ${root}` } };
+    await ask("POST", "/v1/vector_stores", { id: "killed" });
+    const ids = Array.from({ length: 3_000 }, (_, index) => `k-${index}`);
+    const embeddings = ids.map((id) => ({ id, content: id, embedding: [1, 2, 3] }));
+    await client(server.url).batchCreateEmbeddings({ vectorStoreId: "killed", embeddings } as never, options);
+    const environment = {
+      DATABASE_URL: String(database.url),
+      PORT: "0",
+      SERVER_API_KEY: root,
+      HOST: "127.0.0.1",
+    };
+    const acknowledged: string[] = [];
+    const waiting = [...ids];
+    for (let kill = 1; kill <= 3; kill++) {
+      const { child, said, ended } = start(environment);
+      const { deleteEmbedding } = client(/http:\S+/.exec(await said(/^Listening/))?.[0] ?? "");
+      const until = acknowledged.length + 100 * kill;
+      const callers = Array.from({ length: 16 }, async () => {
+        for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
+          const isDeleted = await deleteEmbedding({ vectorStoreId: "killed", embeddingId: id }, options).then(
+            () => true,
+            () => false,
+          );
+          if (isDeleted) acknowledged.push(id);
+          if (acknowledged.length >= until) child.kill("SIGKILL");
+          if (!isDeleted) return;
+        }
+      });
+      await ended;
+      await Promise.all(callers);
+    }
+    // The transactions of the killed processes that were under way end when the server notices.
+    await expect
+      .poll(async () => {
+        const { rows } = await pool.query(
+          `select (select count(*)::int from unnest($1::text[]) as id
+             where not exists (select from embeddings e where e.vector_store_id = 'killed' and e.id = id.id)
+               and not exists (select from pgquiver_audit_log l where l.resource_id = id.id and l.outcome = 'ok')) as bare,
+           (select count(*)::int from pgquiver_audit_log l join embeddings e on e.id = l.resource_id
+             where e.vector_store_id = 'killed' and l.event = 'embedding.deleted' and l.outcome = 'ok') as false,
+           (select count(*)::int from pgquiver_audit_log l
+             where l.resource_id = any($2) and l.event = 'embedding.deleted' and l.outcome = 'ok') as recorded`,
+          [ids, acknowledged],
+        );
+        return rows[0];
+      })
+      .toEqual({ bare: 0, false: 0, recorded: acknowledged.length });
+    expect(acknowledged.length).toBeGreaterThanOrEqual(600);
+  },
+);
