@@ -162,6 +162,12 @@ test("a server-streaming RPC is spoken over gRPC, Connect and REST", async () =>
   expect(lines.map((line) => JSON.parse(line) as Reply)).toEqual(expected);
 });
 
+test("a service with an RPC that deletes, and declares no event of the audit log, does not start", () => {
+  const { getNote } = service.method as Record<string, DescMethod>;
+  const deleting = { ...service, methods: [{ ...getNote, name: "DeleteNote" }] };
+  expect(() => define(deleting as never)).toThrow("deletes or administers: add option (pgquiver.v1.audit)");
+});
+
 test("a service with an RPC that declares no scope does not start", () => {
   const { getNote } = service.method as Record<string, DescMethod>;
   const bare = { ...service, methods: [{ ...getNote, proto: { ...getNote?.proto, options: undefined } }] };

@@ -174,20 +174,20 @@ test("of deletions that share a transaction each has its own entry", async () =>
   const client = createClient(EmbeddingService, createGrpcTransport({ baseUrl: fresh.url }));
   const options = { headers: { authorization: `Bearer ${root}` } };
   await ask("POST", "/v1/vector_stores", { id: "shared" });
-  const ids = Array.from({ length: 20 }, (_, index) => `row-${index}`);
+  const ids = Array.from({ length: 10 }, (_, index) => `row-${index}`);
   const embeddings = ids.map((id) => ({ id, content: id, embedding: [1, 2, 3] }));
   await client.batchCreateEmbeddings({ vectorStoreId: "shared", embeddings } as never, options);
-  // Each is deleted twice, and four were never there.
-  const asked = [...ids, "no-1", "no-2", "no-3", "no-4"].flatMap((id) => [id, id]);
+  // Each is deleted twice, and two were never there: fewer calls than one caller may have with one connection.
+  const asked = [...ids, "no-1", "no-2"].flatMap((id) => [id, id]);
   const outcomes = await Promise.allSettled(
     asked.map((embeddingId) => client.deleteEmbedding({ vectorStoreId: "shared", embeddingId }, options)),
   );
-  expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(20);
+  expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(10);
   const found = (await entries()).filter(
     ({ event, outcome }) => event === "embedding.deleted" && outcome === "ok",
   );
   expect(found.map(({ resource_id: id }) => id)).toEqual(expect.arrayContaining(ids));
-  expect(found.length).toBe(20);
+  expect(found.length).toBe(10);
 });
 
 describe("attempts that are refused", () => {
