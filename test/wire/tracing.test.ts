@@ -253,6 +253,18 @@ test("a file is a trace of its own: reading, embedding, storing", async () => {
   expect(named(spans, /^embeddings /).parentId).toBe(named(spans, "embed chunks").spanId);
 });
 
+test("each step of the index worker is a trace of its own, with its statements", async () => {
+  await using working = await startServer({ database, indexes: { isWorking: true }, indexPollMs: 100 });
+  await send(`${working.url}/v1/vector_stores/s/index`, "POST", '{"policy":"always"}', json);
+  const [created, built] = [await spansUntil("index create"), await spansUntil("index build")];
+  for (const [step, spans] of Object.entries({ create: created, build: built })) {
+    const whole = named(spans, `index ${step}`);
+    expect(whole).toMatchObject({ parentId: "", status: 0, attributes: { "pgquiver.vector_store_id": "s" } });
+    expect(named(spans, /^CREATE/).parentId, step).toBe(whole.spanId);
+  }
+  expect(created[0]?.traceId).not.toBe(built[0]?.traceId);
+});
+
 test("statements without a name carry their span's ids to the server, prepared ones keep their text", async () => {
   const { rows } = await database.pool.query("select current_query() as text");
   expect(rows[0].text).not.toContain("traceparent");
