@@ -44,6 +44,9 @@ import type { Database } from "./postgres/database.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/connection/pool.ts";
 import { withWaitBudget } from "./postgres/connection/wait-budget.ts";
+import { inProject, streamInProject } from "./postgres/row-security/call.ts";
+import { restrictToCalls } from "./postgres/row-security/pool.ts";
+import { RowSecurity } from "./postgres/row-security/row-security.ts";
 import type { RecallTuner } from "./search/recall/tuner.ts";
 import { searchService } from "./search/service.ts";
 import { createShutdown, type Shutdown } from "./shutdown.ts";
@@ -75,6 +78,7 @@ type ApplicationConfig = Pick<
   | "apiKeys"
   | "audit"
   | "requiresKeys"
+  | "rowSecurity"
   | "corsOrigins"
   | "requestBytesMax"
   | "requestMemoryBytes"
@@ -114,8 +118,10 @@ export async function createApplication(
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
   const trail = startTrail(database, metrics, config.audit, log);
+  const security = await RowSecurity.open(database, config.rowSecurity, log);
+  const calls = restrictToCalls(database, security);
   const work = { pipeline, indexWorker, recallTuner };
-  const shared = { database, trail, directory, embedder, buckets, metrics, log };
+  const shared = { database, calls, trail, directory, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = createHealth({
     services: services.map(({ desc }) => desc.typeName),
@@ -140,7 +146,7 @@ export async function createApplication(
     log,
     shutdownSignal: shutdown.signal,
   });
-  const background = [pipeline, sweeper, directory, indexWorker, recallTuner].filter(
+  const background = [pipeline, sweeper, directory, security, indexWorker, recallTuner].filter(
     (work) => work !== undefined,
   );
   const ending = { buckets, trail, draining, cut: shutdown };
@@ -151,6 +157,8 @@ export async function createApplication(
 /** The parts that the services share. */
 interface Parts {
   database: Database;
+  /** The database as calls may use it. */
+  calls: Database;
   directory: KeyDirectory;
   trail: AuditRecorder;
   embedder: Embedder;
@@ -167,11 +175,11 @@ interface Parts {
 }
 
 function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
-  const { database, embedder, buckets, metrics, draining, pipeline, indexWorker, log } = parts;
+  const { database, calls, embedder, buckets, metrics, draining, pipeline, indexWorker, log } = parts;
   const wake = () => pipeline.wake();
   const { idleMs, memoryBytes } = config.ingest;
   const budget = new ByteBudget(memoryBytes);
-  const ingest = ingestService(database, embedder, {
+  const ingest = ingestService(calls, embedder, {
     budget,
     onCommitted: monitorIngest(metrics, budget),
     // Without this, an index would wait for the worker's next poll, or for the end of a postponement.
@@ -188,20 +196,20 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     draining,
   });
   const admit = admitArriving(config.ingest);
-  const calls = new Slots(Infinity, CALLS_PER_CONNECTION * (database.pool.options.max ?? 1));
+  const slots = new Slots(Infinity, CALLS_PER_CONNECTION * (database.pool.options.max ?? 1));
   const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
     defineService(
       desc,
-      boundCalls(desc, implementation, calls),
+      boundCalls(desc, implementation, slots),
       toServiceError,
       metrics.observeCall,
       parts.trail,
     );
   return [
-    define(VectorStoreService, vectorStoreService(database, wake, config.indexes.language)),
-    define(VectorStoreFileService, vectorStoreFileService(database, wake)),
+    define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language)),
+    define(VectorStoreFileService, vectorStoreFileService(calls, wake)),
     {
-      ...define(EmbeddingService, embeddingService(database, embedder)),
+      ...define(EmbeddingService, embeddingService(calls, embedder)),
       binaryDesc: keepVectorsPacked(),
     },
     {
@@ -212,16 +220,16 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     },
     define(
       IndexService,
-      indexService(database, () => indexWorker?.wake()),
+      indexService(calls, () => indexWorker?.wake()),
     ),
     {
-      ...define(FileService, fileService(database, buckets, { bytesMax: config.files.bytesMax, idleMs })),
+      ...define(FileService, fileService(calls, buckets, { bytesMax: config.files.bytesMax, idleMs })),
       admit,
     },
     define(
       SearchService,
       searchService(
-        database,
+        calls,
         embedder,
         config.search,
         createSearchQueue(parts, config.search.waitingMax),
@@ -230,8 +238,8 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     ),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
-    define(AccessService, accessService(database, parts.directory)),
-    define(AuditService, auditService(database)),
+    define(AccessService, accessService(calls, parts.directory)),
+    define(AuditService, auditService(calls)),
   ];
 }
 
@@ -264,28 +272,34 @@ const CALL_WAIT_MS = 10_000;
 const CALLS_PER_CONNECTION = 25;
 
 /**
- * Takes a slot for each unary call, and gives the call a wait budget. Streams have none: a bulk load may wait for each
+ * Runs each call as one of its project. Takes a slot for each unary call, and gives the call a wait budget. Streams have none: a bulk load may wait for each
  * of its transactions, and has slots of its own.
  */
 function boundCalls<S extends DescService>(
   desc: S,
   implementation: ServiceImpl<S>,
-  calls: Slots,
+  slots: Slots,
 ): ServiceImpl<S> {
   const bounded: Implementation = {};
   for (const { methodKind, localName } of desc.methods) {
     const run = (implementation as Implementation)[localName]?.bind(implementation);
     if (run === undefined) continue;
+    const within: Implementation[string] = (request, context) => {
+      const { project } = context.values.get(principal);
+      const isReply = methodKind === "unary" || methodKind === "client_streaming";
+      if (isReply) return inProject(project, () => run(request, context));
+      return streamInProject(project, () => run(request, context) as AsyncIterable<unknown>);
+    };
     bounded[localName] =
       methodKind === "unary"
         ? async (request, context) => {
-            using _slot = calls.take(
+            using _slot = slots.take(
               "Too many calls at the same time: try again later.",
               context.values.get(principal).caller,
             );
-            return await withWaitBudget(CALL_WAIT_MS, async () => run(request, context));
+            return await withWaitBudget(CALL_WAIT_MS, async () => within(request, context));
           }
-        : run;
+        : within;
   }
   return bounded as ServiceImpl<S>;
 }

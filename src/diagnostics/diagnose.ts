@@ -20,6 +20,7 @@ import {
   checkTransactionIds,
   checkWritable,
 } from "./server.ts";
+import { checkRowSecurity } from "./row-security.ts";
 import { checkCounts, checkFiles, checkOwnTables, checkPromotions } from "./stores.ts";
 
 /** A finding with the name of its check. */
@@ -61,6 +62,7 @@ const CHECKS: Record<string, Registered> = {
   counts: { run: checkCounts, onTables: true },
   dimensions: { run: checkDimensions, onTables: true },
   files: { run: checkFiles, onTables: true },
+  row_security: { run: checkRowSecurity, onTables: true },
 };
 
 /**

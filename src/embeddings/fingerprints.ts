@@ -1,4 +1,5 @@
 import type { Queryable } from "../postgres/database.ts";
+import { ofVisibleStore } from "../postgres/row-security/policies.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /**
@@ -24,7 +25,7 @@ export async function findFingerprints(
   const result = await client.query<Fingerprint>(
     `select ${tables.id} as id, ${tables.createdAt} as created_at, ${tables.metadata} as metadata,
        sha256(convert_to(${tables.content}, 'UTF8')) as content_hash, sha256(vector_send(${tables.embedding})) as embedding_hash
-     from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])`,
+     from only ${tables.embeddings} where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = any($2::text[])`,
     [storeId, ids],
   );
   return result.rows;

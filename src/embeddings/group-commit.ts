@@ -4,6 +4,7 @@ import type { Embedder } from "../models/embedder.ts";
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStatementFault } from "../postgres/errors.ts";
+import { sharedKey } from "../postgres/row-security/call.ts";
 import type { OpenedStore } from "../storage/placement.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import {
@@ -35,6 +36,7 @@ const LOCK_TIMEOUT_MS = 1_000;
 /** The insertions that wait for a transaction of one store, and the transactions. */
 interface Store {
   id: string;
+  key: string;
   waiting: InsertionQueue;
   lanes: number;
   lanesMax: number;
@@ -93,12 +95,14 @@ export class GroupCommit {
   }
 
   #open(id: string): Store {
-    let store = this.#stores.get(id);
+    // A lane works for the project of the call that starts it.
+    const key = sharedKey(id);
+    let store = this.#stores.get(key);
     if (store === undefined) {
       const hasOwnTable = (this.#known.get(id)?.own_table ?? null) !== null;
       const lanesMax = hasOwnTable ? this.#indexedLanes : 1;
-      store = { id, waiting: new InsertionQueue(), lanes: 0, lanesMax, isOpening: false, running: 0 };
-      this.#stores.set(id, store);
+      store = { id, key, waiting: new InsertionQueue(), lanes: 0, lanesMax, isOpening: false, running: 0 };
+      this.#stores.set(key, store);
     }
     return store;
   }
@@ -113,7 +117,7 @@ export class GroupCommit {
     store.lanes++;
     while (!store.isOpening && store.waiting.size > 0) await this.#commitGroup(store);
     store.lanes--;
-    if (store.lanes === 0) this.#stores.delete(store.id);
+    if (store.lanes === 0) this.#stores.delete(store.key);
   }
 
   async #commitGroup(store: Store): Promise<void> {

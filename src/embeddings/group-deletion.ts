@@ -1,6 +1,7 @@
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { takeRider, type Rider } from "../postgres/rider.ts";
+import { sharedKey } from "../postgres/row-security/call.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
 import { deleteEmbeddingsById } from "../storage/embeddings.ts";
 import { writeStoreFramed } from "../storage/placement.ts";
@@ -24,7 +25,7 @@ interface Deletion extends Turn<boolean> {
 export class GroupDeletion {
   readonly #database: Database;
   readonly #waits: SharedWait;
-  /** The deletions that wait, by store: a store is here as long as its transactions run. */
+  /** The deletions that wait, by store and caller's project: a store is here as long as its transactions run. */
   readonly #waiting = new Map<string, Set<Deletion>>();
 
   constructor(database: Database) {
@@ -38,30 +39,31 @@ export class GroupDeletion {
    */
   async delete(storeId: string, id: string, signal: AbortSignal): Promise<boolean> {
     let deletion: Deletion;
+    const key = sharedKey(storeId);
     return this.#waits.wait<boolean>(
       signal,
       (turn) => {
         deletion = { id, rider: takeRider(), ...turn };
-        this.#add(storeId, deletion);
+        this.#add(storeId, key, deletion);
       },
-      () => this.#waiting.get(storeId)?.delete(deletion) === true,
+      () => this.#waiting.get(key)?.delete(deletion) === true,
     );
   }
 
-  #add(storeId: string, deletion: Deletion): void {
-    const waiting = this.#waiting.get(storeId);
+  #add(storeId: string, key: string, deletion: Deletion): void {
+    const waiting = this.#waiting.get(key);
     if (waiting !== undefined) {
       waiting.add(deletion);
       return;
     }
-    this.#waiting.set(storeId, new Set([deletion]));
-    void withoutWaitBudget(() => this.#run(storeId));
+    this.#waiting.set(key, new Set([deletion]));
+    void withoutWaitBudget(() => this.#run(storeId, key));
   }
 
-  async #run(storeId: string): Promise<void> {
-    const waiting = this.#waiting.get(storeId) as Set<Deletion>;
+  async #run(storeId: string, key: string): Promise<void> {
+    const waiting = this.#waiting.get(key) as Set<Deletion>;
     while (waiting.size > 0) await this.#commitGroup(storeId, waiting);
-    this.#waiting.delete(storeId);
+    this.#waiting.delete(key);
   }
 
   async #commitGroup(storeId: string, waiting: Set<Deletion>): Promise<void> {

@@ -4,7 +4,7 @@ import type { ByteRange } from "../api/byte-range.ts";
 import { fileNotFound } from "../errors.ts";
 import { readBytea } from "../postgres/bytea.ts";
 import type { Database } from "../postgres/database.ts";
-import { cancellable } from "../postgres/transaction.ts";
+import { readTransaction } from "../postgres/transaction.ts";
 
 /** Bytes of each part of a file except the last; 006_files.sql has the measurements behind the choice. */
 export const PART_BYTES = 256 * 1024;
@@ -46,12 +46,8 @@ export async function* readParts(
   const end = offset + length;
   for (let position = offset; position < end;) {
     const part = Math.floor(position / PART_BYTES);
-    const data = await cancellable(pool, signal, (client) =>
-      readBytea(
-        client,
-        `select data from ${tables.fileParts} where file_id = ${pg.escapeLiteral(id)} and part = ${part}`,
-      ),
-    );
+    const select = `select data from ${tables.fileParts} where file_id = ${pg.escapeLiteral(id)} and part = ${part}`;
+    const data = await readTransaction(pool, (client) => readBytea(client, select), signal);
     if (data === undefined) throw fileNotFound(id);
     const start = part * PART_BYTES;
     yield data.subarray(position - start, end - start);

@@ -1,5 +1,6 @@
 import type { Client } from "../postgres/database.ts";
 import { isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
+import { asOwner } from "../postgres/row-security/client.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
 
@@ -27,7 +28,10 @@ export async function dropOwnTable(client: Client, tables: Tables, storeId: stri
   );
   const [found] = rows;
   if (found === undefined) return;
-  if (found.own_table === null || (await tryDrop(client, tables, found.own_table))) {
+  if (
+    found.own_table === null ||
+    (await asOwner(client, () => tryDrop(client, tables, found.own_table as string)))
+  ) {
     await client.query(`delete from ${tables.indexes} where vector_store_id = $1`, [storeId]);
     return;
   }

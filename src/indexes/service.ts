@@ -16,6 +16,7 @@ import { failedPrecondition, invalidArgument, vectorStoreNotFound } from "../err
 import { limits } from "../limits.ts";
 import type { Database } from "../postgres/database.ts";
 import { findBlockersOf } from "../postgres/horizon.ts";
+import { asService } from "../postgres/row-security/call.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
@@ -133,10 +134,15 @@ function readPolicy(value: IndexPolicy | undefined): IndexRequest["index_policy"
   throw invalidArgument("policy", `Invalid 'policy': ${value} is not a policy.`);
 }
 
+/** Reads the state of the index of a store that the caller was seen to have. */
 async function readIndex({ pool, tables }: Database, storeId: string): Promise<Index> {
-  const status = await findStatus(pool, tables, storeId);
+  // Postgres shows the progress of a build, and what blocks it, to the role that builds only.
+  const { status, blockers } = await asService(async () => {
+    const found = await findStatus(pool, tables, storeId);
+    const pid = found?.waiting_pid ?? null;
+    return { status: found, blockers: pid === null ? [] : await findBlockersOf(pool, pid) };
+  });
   if (status === undefined) throw vectorStoreNotFound(storeId);
-  const blockers = status.waiting_pid === null ? [] : await findBlockersOf(pool, status.waiting_pid);
   const { own_table: table, current_index: index, last_error: lastError, progress } = status;
   return create(IndexSchema, {
     object: "vector_store.index",

@@ -1,6 +1,7 @@
 import type pg from "pg";
 import type { Client } from "./database.ts";
 import { ExtendedQuery } from "./extended-query.ts";
+import type { Settings } from "./with-settings.ts";
 
 /** A statement with its parameters, which are text or binary. */
 export interface Statement {
@@ -13,7 +14,7 @@ export interface Statement {
  * trip in between, and none after one that fails. The result is that of the last.
  */
 class PipelinedQuery extends ExtendedQuery {
-  readonly #earlier: readonly Statement[];
+  #earlier: readonly Statement[];
   #completed = 0;
 
   constructor(earlier: readonly Statement[], last: Statement) {
@@ -23,6 +24,15 @@ class PipelinedQuery extends ExtendedQuery {
 
   get earlierTexts(): string[] {
     return this.#earlier.map(({ text }) => text);
+  }
+
+  /** Adds settings for the transaction: after BEGIN, where the statements begin with that. */
+  restrict(settings: Settings): void {
+    const entries = Object.entries(settings);
+    const calls = entries.map((_, index) => `set_config($${2 * index + 1}, $${2 * index + 2}, true)`);
+    const set = { text: `select ${calls.join(", ")}`, values: entries.flat().map(String) };
+    const [first, ...rest] = this.#earlier;
+    this.#earlier = first?.text === "begin" ? [first, set, ...rest] : [set, ...this.#earlier];
   }
 
   override submit(connection: pg.Connection): Error | null {

@@ -1,5 +1,6 @@
 import type pg from "pg";
 import type { Tables } from "../postgres/tables.ts";
+import { asService } from "../postgres/row-security/call.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { updateLastActive } from "../storage/counts.ts";
 
@@ -42,7 +43,10 @@ export class LastActiveUpdater {
     while (this.#waiting.size > 0) {
       const ids = [...this.#waiting];
       this.#waiting.clear();
-      await transaction(this.#pool, (client) => updateLastActive(client, this.#tables, ids)).catch(() => {
+      const update = async () =>
+        transaction(this.#pool, (client) => updateLastActive(client, this.#tables, ids));
+      // Stores of other projects too.
+      await asService(update).catch(() => {
         for (const id of ids) this.#touched.delete(id);
       });
     }

@@ -156,9 +156,13 @@ async function runStatement(
   signal: AbortSignal,
 ): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
   const isPlain = Object.keys(settings).length === 0;
+  // Settings are sent behind a PgBouncer, where no statement may have a name, or with the rare search that they bound.
+  const { text, values } = statement;
   try {
     const { rows } = await cancellable(pool, signal, (client) =>
-      isPlain ? client.query<FoundRow>(statement) : queryWithSettings<FoundRow>(client, statement, settings),
+      isPlain
+        ? client.query<FoundRow>(statement)
+        : queryWithSettings<FoundRow>(client, { text, values }, settings),
     );
     const [first] = rows;
     if (first === undefined) return "gone";

@@ -1,4 +1,5 @@
 import type { Queryable } from "../postgres/database.ts";
+import { ofVisibleStore } from "../postgres/row-security/policies.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /**
@@ -30,7 +31,7 @@ export async function findEmbedding(
   id: string,
 ): Promise<EmbeddingRow | undefined> {
   const result = await client.query<EmbeddingRow>(
-    `select ${columns(tables, true)} from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = $2`,
+    `select ${columns(tables, true)} from only ${tables.embeddings} where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = $2`,
     [storeId, id],
   );
   return result.rows[0];
@@ -45,7 +46,7 @@ export async function findTakenIds(
 ): Promise<string[]> {
   const result = await client.query<{ id: string }>(
     `select ${tables.id} as id from only ${tables.embeddings}
-     where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[]) order by 1`,
+     where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = any($2::text[]) order by 1`,
     [storeId, ids],
   );
   return result.rows.map((row) => row.id);
@@ -71,7 +72,7 @@ export async function listEmbeddings(
   },
 ): Promise<EmbeddingRow[]> {
   const params: unknown[] = [storeId];
-  const conditions = [`${tables.vectorStoreId} = $1`];
+  const conditions = [`${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")}`];
   if (page.after !== undefined)
     conditions.push(`${tables.id} ${page.descending ? "<" : ">"} $${params.push(page.after)}`);
   if (page.before !== undefined)

@@ -1,5 +1,6 @@
 import { CopyEncoder, copyRows, recycle } from "../postgres/copy.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
+import { ofVisibleStore } from "../postgres/row-security/policies.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Attributes } from "./rows.ts";
 
@@ -115,7 +116,7 @@ export async function readChunks(
     `select chunk.content from generate_series(0, $3::int - 1) as place
      cross join lateral (
        select ${tables.content} as content from only ${tables.embeddings}
-       where ${tables.vectorStoreId} = $1 and ${tables.id} = $2::text || '_' || place and file_id = $2::text
+       where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = $2::text || '_' || place and file_id = $2::text
        offset 0) as chunk
      order by place`,
     [storeId, fileId, chunkCount],

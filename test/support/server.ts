@@ -26,6 +26,8 @@ export interface TestServerOptions {
   embedder?: Embedder;
   /** Default none. */
   apiKeys?: string[];
+  /** Default "on", so that every test shows that calls can do their work under it. */
+  rowSecurity?: Config["rowSecurity"];
   /** Default: as in production. */
   requestBytesMax?: number;
   /** Default: as in production. */
@@ -66,6 +68,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     {
       ...production,
       apiKeys: options.apiKeys ?? [],
+      rowSecurity: options.rowSecurity ?? "on",
       corsOrigins: options.corsOrigins ?? [],
       audit: options.audit ?? production.audit,
       requestBytesMax: options.requestBytesMax ?? production.requestBytesMax,

@@ -6,6 +6,7 @@ import pg from "pg";
 import type { TestProject } from "vitest/node";
 import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
+import { installRowSecurity } from "../../src/postgres/row-security/install.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 
@@ -44,6 +45,7 @@ async function setUpPostgres(project: TestProject, url: string): Promise<() => P
     ...TEST_LIMITS,
   });
   await migrate(database);
+  await installRowSecurity(database);
   await database.close();
   project.provide("template", { kind: "postgres", url, migrated: name });
   return () => administer(url, `drop database ${name} with (force)`);
@@ -59,15 +61,9 @@ async function setUpEmbedded(project: TestProject): Promise<() => Promise<void>>
   };
   const empty = await dumpTo("empty.tar");
   const tables = quoteTables({});
-  await migrate({
-    pool,
-    probe: pool,
-    tables,
-    kind: "embedded",
-    description: "the template",
-    schema: undefined,
-    close,
-  });
+  const database = { pool, probe: pool, tables, description: "the template", schema: undefined, close };
+  await migrate({ ...database, kind: "embedded" });
+  await installRowSecurity({ ...database, kind: "embedded" });
   const migrated = await dumpTo("migrated.tar");
   await close();
   project.provide("template", { kind: "embedded", empty, migrated });

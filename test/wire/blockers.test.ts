@@ -28,7 +28,7 @@ async function findVacuumBlockers(database: Database): Promise<Diagnosis[]> {
 
 /** The lines of a first scrape, which no cache answers. */
 async function scrape(database: Database): Promise<string[]> {
-  await using server = await startServer({ database });
+  await using server = await startServer({ database, rowSecurity: "auto" });
   const text = await (await fetch(`${server.url}/metrics`)).text();
   return text.split("\n").filter((line) => /^pgquiver_(oldest_transaction|vacuum_blocker)/.test(line));
 }

@@ -1,4 +1,5 @@
-import pg from "pg";
+import type pg from "pg";
+import { RestrictableClient } from "../row-security/client.ts";
 import { tracedQuery } from "./traced-query.ts";
 
 /**
@@ -11,17 +12,19 @@ export const PREPARED_MAX = 64;
  * A client that keeps at most `PREPARED_MAX` named statements prepared (an LRU cache), because node-postgres
  * itself keeps each until the connection ends, and searches have a statement per store that has its own table.
  */
-export class PreparedClient extends pg.Client {
+export class PreparedClient extends RestrictableClient {
   /** The names in order of their last use. */
   readonly #names = new Set<string>();
 
   // As in unnamed-client.ts: the arguments are passed on unchanged.
   override query(...parameters: never[]): never {
-    const name = nameOf(parameters[0]);
-    if (name !== undefined) this.#use(name);
-    return tracedQuery(this, parameters, (all) =>
-      super.query(...(all as Parameters<pg.Client["query"]>)),
-    ) as never;
+    const [first, ...rest] = parameters as unknown[];
+    const name = nameOf(first);
+    // Postgres plans a statement again whenever the role changes under which its plan was made.
+    const own = this.restriction === undefined ? name : `${name}_restricted`;
+    if (name !== undefined) this.#use(own as string);
+    const query = name === undefined ? first : { ...(first as pg.QueryConfig), name: own };
+    return tracedQuery(this, [query, ...rest], (all) => super.query(...(all as never[]))) as never;
   }
 
   #use(name: string): void {

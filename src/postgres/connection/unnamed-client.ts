@@ -1,4 +1,4 @@
-import pg from "pg";
+import { RestrictableClient } from "../row-security/client.ts";
 import { tracedQuery } from "./traced-query.ts";
 
 /**
@@ -7,15 +7,15 @@ import { tracedQuery } from "./traced-query.ts";
  * another (26000). An unnamed statement is parsed, bound and executed before a single Sync, so all of its
  * messages reach the same backend.
  */
-export class UnnamedClient extends pg.Client {
+export class UnnamedClient extends RestrictableClient {
+  protected override readonly keepsNames = false;
+
   // `never` is assignable to the parameters of every overload in node-postgres; the arguments are passed on
   // unchanged.
   override query(...parameters: never[]): never {
     const [first, ...rest] = parameters as unknown[];
     const isNamed = typeof first === "object" && first !== null && !("submit" in first) && "name" in first;
     const query = isNamed ? { ...first, name: undefined } : first;
-    return tracedQuery(this, [query, ...rest], (all) =>
-      super.query(...(all as Parameters<pg.Client["query"]>)),
-    ) as never;
+    return tracedQuery(this, [query, ...rest], (all) => super.query(...(all as never[]))) as never;
   }
 }
