@@ -12,6 +12,7 @@ import { ModelService } from "../gen/pgquiver/v1/models_pb.ts";
 import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
+import { ProjectDataService } from "../gen/pgquiver/v1/project_data_pb.ts";
 import { KeyDirectory } from "./access/directory.ts";
 import { accessService } from "./access/service.ts";
 import type { AuditRecorder } from "./audit/recorder.ts";
@@ -20,16 +21,12 @@ import { ByteBudget } from "./api/byte-budget.ts";
 import { FairQueue } from "./api/concurrency/fair-queue.ts";
 import { principal } from "./api/principal.ts";
 import { Slots } from "./api/concurrency/slots.ts";
-import { startTrail, startTuner, startWorker } from "./background.ts";
+import { startPipeline, startTrail, startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
-import { describeIsolation, findIsolation } from "./documents/isolation.ts";
-import { createDocumentReader } from "./documents/reader.ts";
 import { keepVectorsPacked } from "./embeddings/request.ts";
 import { embeddingService } from "./embeddings/service.ts";
 import { Buckets } from "./files/buckets.ts";
-import { openFile } from "./files/content.ts";
-import { findFile } from "./files/rows.ts";
 import { fileService } from "./files/service.ts";
 import { indexService } from "./indexes/service.ts";
 import { endPostponement } from "./indexes/plan.ts";
@@ -48,9 +45,11 @@ import { inProject, streamInProject } from "./postgres/row-security/call.ts";
 import { restrictToCalls } from "./postgres/row-security/pool.ts";
 import { RowSecurity } from "./postgres/row-security/row-security.ts";
 import type { RecallTuner } from "./search/recall/tuner.ts";
+import { projectDataService } from "./project-data/service.ts";
+import { ErasureWorker } from "./project-data/worker.ts";
 import { searchService } from "./search/service.ts";
 import { createShutdown, type Shutdown } from "./shutdown.ts";
-import { Pipeline, SMALL_WORKERS } from "./vector-store-files/pipeline.ts";
+import type { Pipeline } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
 import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { vectorStoreService } from "./vector-stores/service.ts";
@@ -118,9 +117,10 @@ export async function createApplication(
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
   const trail = startTrail(database, metrics, config.audit, log);
+  const erasures = new ErasureWorker(database, buckets, log);
   const security = await RowSecurity.open(database, config.rowSecurity, log);
   const calls = restrictToCalls(database, security);
-  const work = { pipeline, indexWorker, recallTuner };
+  const work = { pipeline, indexWorker, recallTuner, erasures };
   const shared = { database, calls, trail, directory, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = createHealth({
@@ -146,7 +146,7 @@ export async function createApplication(
     log,
     shutdownSignal: shutdown.signal,
   });
-  const background = [pipeline, sweeper, directory, security, indexWorker, recallTuner].filter(
+  const background = [pipeline, sweeper, directory, erasures, security, indexWorker, recallTuner].filter(
     (work) => work !== undefined,
   );
   const ending = { buckets, trail, draining, cut: shutdown };
@@ -161,6 +161,7 @@ interface Parts {
   calls: Database;
   directory: KeyDirectory;
   trail: AuditRecorder;
+  erasures: ErasureWorker;
   embedder: Embedder;
   buckets: Buckets;
   metrics: Metrics;
@@ -240,6 +241,10 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     define(ModelService, modelService(embedder)),
     define(AccessService, accessService(calls, parts.directory)),
     define(AuditService, auditService(calls)),
+    define(
+      ProjectDataService,
+      projectDataService(calls, buckets, config.indexes.language, () => parts.erasures.wake()),
+    ),
   ];
 }
 
@@ -302,48 +307,6 @@ function boundCalls<S extends DescService>(
         : within;
   }
   return bounded as ServiceImpl<S>;
-}
-
-/**
- * Limits of reading one file; a file that exceeds them fails. The time is in proportion to the file's size, so
- * that a small file cannot hold a reading process for minutes.
- */
-const READING_MEMORY_BYTES = 512 * 1024 * 1024;
-const READING_TIMEOUT_MS = 20_000;
-const READING_TIMEOUT_MS_PER_MIB = 10_000;
-const READING_TIMEOUT_MS_MAX = 300_000;
-
-/** Starts the pipeline that processes attached files, `workers` files at a time. */
-function startPipeline(
-  database: Database,
-  embedder: Embedder,
-  buckets: Buckets,
-  workers: number,
-  log: FastifyBaseLogger,
-): Pipeline {
-  const reader = createDocumentReader({
-    workers: workers + SMALL_WORKERS,
-    memoryBytes: READING_MEMORY_BYTES,
-    timeoutMs: READING_TIMEOUT_MS,
-    timeoutMsPerMib: READING_TIMEOUT_MS_PER_MIB,
-    timeoutMsMax: READING_TIMEOUT_MS_MAX,
-    textBytesMax: limits.file_text_bytes_max,
-    chunksMax: limits.file_chunks_max,
-  });
-  const findDocument = async (fileId: string) => {
-    const file = await findFile(database.pool, database.tables, fileId);
-    if (file === undefined) return undefined;
-    const open = (signal: AbortSignal) => openFile(database, buckets, file, undefined, signal);
-    return { filename: file.filename, bytes: Number(file.bytes), open };
-  };
-  if (workers > 0) {
-    void findIsolation().then((isolation) => {
-      const { hasNoNetwork, endsWithParent, isMemoryMeasured } = isolation;
-      const message = `Files are read in processes of their own: ${describeIsolation(isolation)}`;
-      log.info({ hasNoNetwork, endsWithParent, isMemoryMeasured }, message);
-    });
-  }
-  return new Pipeline({ database, embedder, reader, findDocument }, workers, log);
 }
 
 /**

@@ -1,10 +1,18 @@
 import type { FastifyBaseLogger } from "fastify";
 import { AuditRecorder } from "./audit/recorder.ts";
 import type { Config } from "./config.ts";
+import { describeIsolation, findIsolation } from "./documents/isolation.ts";
+import { createDocumentReader } from "./documents/reader.ts";
+import type { Buckets } from "./files/buckets.ts";
+import { openFile } from "./files/content.ts";
+import { findFile } from "./files/rows.ts";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
+import { limits } from "./limits.ts";
+import type { Embedder } from "./models/embedder.ts";
 import { monitorRecall } from "./monitoring/gauges.ts";
 import type { Database } from "./postgres/database.ts";
 import { RECALL_DEFAULTS, RecallTuner } from "./search/recall/tuner.ts";
+import { Pipeline, SMALL_WORKERS } from "./vector-store-files/pipeline.ts";
 import type { Metrics } from "./wire/metrics.ts";
 
 /**
@@ -67,4 +75,46 @@ export function startTuner(
   return new RecallTuner(database, options, (error) =>
     log.warn({ err: error }, "The recall of a store was not measured"),
   );
+}
+
+/**
+ * Limits of reading one file; a file that exceeds them fails. The time is in proportion to the file's size, so
+ * that a small file cannot hold a reading process for minutes.
+ */
+const READING_MEMORY_BYTES = 512 * 1024 * 1024;
+const READING_TIMEOUT_MS = 20_000;
+const READING_TIMEOUT_MS_PER_MIB = 10_000;
+const READING_TIMEOUT_MS_MAX = 300_000;
+
+/** Starts the pipeline that processes attached files, `workers` files at a time. */
+export function startPipeline(
+  database: Database,
+  embedder: Embedder,
+  buckets: Buckets,
+  workers: number,
+  log: FastifyBaseLogger,
+): Pipeline {
+  const reader = createDocumentReader({
+    workers: workers + SMALL_WORKERS,
+    memoryBytes: READING_MEMORY_BYTES,
+    timeoutMs: READING_TIMEOUT_MS,
+    timeoutMsPerMib: READING_TIMEOUT_MS_PER_MIB,
+    timeoutMsMax: READING_TIMEOUT_MS_MAX,
+    textBytesMax: limits.file_text_bytes_max,
+    chunksMax: limits.file_chunks_max,
+  });
+  const findDocument = async (fileId: string) => {
+    const file = await findFile(database.pool, database.tables, fileId);
+    if (file === undefined) return undefined;
+    const open = (signal: AbortSignal) => openFile(database, buckets, file, undefined, signal);
+    return { filename: file.filename, bytes: Number(file.bytes), open };
+  };
+  if (workers > 0) {
+    void findIsolation().then((isolation) => {
+      const { hasNoNetwork, endsWithParent, isMemoryMeasured } = isolation;
+      const message = `Files are read in processes of their own: ${describeIsolation(isolation)}`;
+      log.info({ hasNoNetwork, endsWithParent, isMemoryMeasured }, message);
+    });
+  }
+  return new Pipeline({ database, embedder, reader, findDocument }, workers, log);
 }

@@ -223,9 +223,15 @@ export function storeNotListed(): ConnectError {
   return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
 }
 
+/** PERMISSION_DENIED: the key may only use stores of its list, and the call is about all of a project. */
+export function storesListed(): ConnectError {
+  const message = "Your key is restricted to some stores, and cannot read a whole project.";
+  return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
+}
+
 /** PERMISSION_DENIED: only keys of the default project manage projects. */
 export function otherProject(): ConnectError {
-  const message = "Only keys of the project 'default' can create and archive projects.";
+  const message = "Only keys of the project 'default' can create, archive and erase projects.";
   return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
 }
 

@@ -8,8 +8,8 @@ import {
 } from "../../gen/pgquiver/v1/access_pb.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { readPage, readPosition, toPage } from "../api/page.ts";
-import { principal, type Principal } from "../api/principal.ts";
-import { failedPrecondition, notFound, otherProject } from "../errors.ts";
+import { principal } from "../api/principal.ts";
+import { failedPrecondition, notFound } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
@@ -19,13 +19,12 @@ import { createKey } from "./create-key.ts";
 import { findKey, findKeyPosition, listKeys, revokeKey } from "./keys.ts";
 import {
   archiveProject,
-  findProject,
   findProjectPosition,
   insertProject,
   listProjects,
   renameProject,
-  type ProjectRow,
 } from "./projects.ts";
+import { ownOnly, projectNotFound, requireDefault, requireProject } from "./require.ts";
 import { toApiKey, toProject } from "./reply.ts";
 import { readName, readNewKey, requireWithin } from "./request.ts";
 
@@ -132,32 +131,6 @@ function keys(database: Database, directory: KeyDirectory): Pick<Methods, KeyMet
       return create(DeleteApiKeyResponseSchema, { id, object, deleted: true });
     },
   };
-}
-
-/** The only project that a caller sees; undefined: all, for callers of the default project. */
-function ownOnly({ project }: Principal): string | undefined {
-  return project === DEFAULT_PROJECT ? undefined : project;
-}
-
-/** Throws PERMISSION_DENIED for a caller of another project than the default. */
-function requireDefault(caller: Principal): void {
-  if (ownOnly(caller) !== undefined) throw otherProject();
-}
-
-/** Reads a project; throws NOT_FOUND when it does not exist for the caller. */
-async function requireProject(
-  { pool, tables }: Database,
-  caller: Principal,
-  id: string,
-): Promise<ProjectRow> {
-  const isVisible = isStorable(id) && [undefined, id].includes(ownOnly(caller));
-  const row = isVisible ? await findProject(pool, tables, id) : undefined;
-  if (row === undefined) throw projectNotFound(id);
-  return row;
-}
-
-function projectNotFound(id: string) {
-  return notFound(`No project found with id '${id}'.`, "project_id");
 }
 
 function keyNotFound(id: string) {

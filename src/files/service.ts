@@ -233,7 +233,8 @@ function readUpload(messages: Messages<UploadFileRequest>, bytesMax: number, sig
   return { content: content(), describe };
 }
 
-function toFile(row: FileRow): File {
+/** Converts a file's row to the API's message. */
+export function toFile(row: FileRow): File {
   return create(FileSchema, {
     id: row.id,
     object: "file",

@@ -27,6 +27,8 @@ export interface Tables {
   apiKeys: string;
   /** The audit log. */
   auditLog: string;
+  /** Erasures of projects: jobs, and reports of what was erased. */
+  erasures: string;
   /** From here on columns of the embeddings table; the columns of the other tables have fixed names. */
   id: string;
   vectorStoreId: string;
@@ -82,6 +84,7 @@ export function quoteTables(names: TableNames): Tables {
     projects: quote("projects", ownName("pgquiver_projects", vectorStores)),
     apiKeys: quote("apiKeys", ownName("pgquiver_api_keys", vectorStores)),
     auditLog: quote("auditLog", ownName("pgquiver_audit_log", vectorStores)),
+    erasures: quote("erasures", ownName("pgquiver_erasures", vectorStores)),
   };
   requireDifferent({ ...columns, file_id: '"file_id"', chunk_index: '"chunk_index"' }, "columns");
   requireDifferent(tables, "tables");

@@ -12,6 +12,8 @@ export interface EmbeddingRow {
   metadata: Record<string, unknown> | null;
   created_at: Date;
   embedding: Buffer | null;
+  /** The file that the text is a chunk of; null: of none. */
+  file_id: string | null;
 }
 
 /** The rows that a deletion removed. */
@@ -145,5 +147,5 @@ export async function deleteEmbeddingsById(
 
 function columns(tables: Tables, withVector: boolean): string {
   return `${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
-    ${tables.createdAt} as created_at, ${withVector ? `vector_send(${tables.embedding})` : "null"} as embedding`;
+    ${tables.createdAt} as created_at, ${withVector ? `vector_send(${tables.embedding})` : "null"} as embedding, file_id`;
 }

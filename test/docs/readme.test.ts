@@ -11,6 +11,7 @@ import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { IndexService } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { ModelService } from "../../gen/pgquiver/v1/models_pb.ts";
+import { ProjectDataService } from "../../gen/pgquiver/v1/project_data_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
@@ -76,6 +77,7 @@ test("docs/api.md lists every RPC with its route and its scope", () => {
     DiagnosticsService,
     AccessService,
     AuditService,
+    ProjectDataService,
   ]) {
     for (const method of service.methods) {
       const row = lines.find((line) => line.startsWith(`| \`${service.name}/${method.name}\``));

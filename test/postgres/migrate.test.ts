@@ -12,7 +12,7 @@ import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migrati
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const COUNT = 13;
+const COUNT = 14;
 
 const native = inject("template").kind === "postgres";
 
@@ -37,6 +37,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 11, name: "011_recall" },
     { version: 12, name: "012_projects" },
     { version: 15, name: "015_audit" },
+    { version: 16, name: "016_erasures" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");

@@ -11,6 +11,7 @@ import {
 import { afterAll, describe, expect, test } from "vitest";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { ProjectDataService } from "../../gen/pgquiver/v1/project_data_pb.ts";
 import { scopeOf, SCOPE_WORDS, scopeWord } from "../../src/api/scope.ts";
 import { services as unaryServices } from "../support/dialect.ts";
 import { openTestDatabase } from "../support/database.ts";
@@ -29,7 +30,7 @@ afterAll(async () => {
   await database.close();
 });
 
-const services = [...unaryServices, FileService, IngestService];
+const services = [...unaryServices, FileService, IngestService, ProjectDataService];
 const methods = services.flatMap((service) => service.methods);
 
 const { pool, tables } = database;

@@ -63,6 +63,7 @@ function interpolate(sql: string, tables: Tables): string {
     projects: tables.projects,
     api_keys: tables.apiKeys,
     audit_log: tables.auditLog,
+    erasures: tables.erasures,
     id: tables.id,
     vector_store_id: tables.vectorStoreId,
     content: tables.content,

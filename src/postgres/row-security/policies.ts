@@ -62,6 +62,7 @@ export function accessTo({ files }: Tables): Record<Table, Access> {
     apiKeys: same(`${PROJECT} in ('default', project_id)`),
     // An entry may be about another project, such as one that a call of the default project makes.
     auditLog: { privileges: "all", rows: { seen: `${PROJECT} in ('default', project_id)`, written: "true" } },
+    erasures: same(`${PROJECT} in ('default', project_id)`),
     migrations: { privileges: "read" },
     writers: { privileges: "read" },
   };
