@@ -53,23 +53,24 @@ class Importer {
   /** Loads all items; throws when the export has no end. */
   async load(items: Items): Promise<Json> {
     for await (const _ of items.take("project")) continue;
-    for await (const file of items.take("file")) await this.#loadFile(items, file);
+    for await (const file of items.take("file")) await this.#loadFile(items, file as Record<string, string>);
     for await (const store of items.take("vector_store")) await this.#loadStore(items, store);
     for await (const end of items.take("end")) return end;
     throw new Error("The export is incomplete: its last line is not 'end'.");
   }
 
-  async #loadFile(items: Items, { id, filename, purpose }: Json): Promise<void> {
+  async #loadFile(items: Items, { id, filename, purpose }: Record<string, string>): Promise<void> {
     const boundary = "a-boundary-of-pgquiver";
     async function* body() {
-      yield `--${boundary}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\n${String(purpose)}\r\n`;
+      yield `--${boundary}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\n${purpose}\r\n`;
       yield `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename=${JSON.stringify(filename)}\r\n\r\n`;
-      for await (const data of items.take("file_data")) yield Buffer.from(String(data), "base64");
+      for await (const data of items.take("file_data"))
+        yield Buffer.from(data as unknown as string, "base64");
       yield `\r\n--${boundary}--\r\n`;
     }
     const type = `multipart/form-data; boundary=${boundary}`;
     const file = await this.#send("/v1/files", Readable.from(body(), { objectMode: false }), type);
-    this.#files.set(String(id), String(file["id"]));
+    this.#files.set(id as string, file["id"] as string);
   }
 
   async #loadStore(items: Items, store: Json): Promise<void> {
@@ -79,14 +80,14 @@ class Importer {
     await this.#send("/v1/vector_stores", JSON.stringify(given)).catch((error: unknown) => {
       if (!(error instanceof Error && error.message.includes("already exists"))) throw error;
     });
-    const path = `/v1/vector_stores/${String(id)}`;
+    const path = `/v1/vector_stores/${id as string}`;
     for await (const { id: fileId, attributes, chunking_strategy: chunking } of items.take(
       "vector_store_file",
     )) {
       // Chunks counted in characters are "other" to OpenAI's API, which takes no such value.
       const strategy =
         (chunking as Json | null)?.["type"] === "static" ? { chunking_strategy: chunking } : {};
-      const attached = { file_id: this.#files.get(String(fileId)), attributes, ...strategy };
+      const attached = { file_id: this.#files.get(fileId as string), attributes, ...strategy };
       await this.#send(`${path}/files`, JSON.stringify(attached));
     }
     async function* rows() {
