@@ -51,7 +51,8 @@ test.runIf(inject("template").kind === "postgres")(
         write(url, () => newUrl !== "", `w${version}${n}`, seededRandom(7, 10 * version + n), ledger),
       ),
     );
-    const now = start(environment);
+    // The old version goes on as the owner of the tables, to whom no policy applies.
+    const now = start({ ...environment, ROW_LEVEL_SECURITY: "on" });
     newUrl = await findUrl(now);
     const loads = urls.flatMap((url, version) =>
       Array.from({ length: LOADS }, (_, n) => bulkLoad(url(), `l${version}${n}`, random)),
@@ -78,6 +79,10 @@ test.runIf(inject("template").kind === "postgres")(
     expect(await findMiscounted(database.pool)).toEqual([]);
     const { rows: stores } = await database.pool.query("select id from vector_stores order by 1");
     expect(stores.map(({ id }) => id)).toEqual(["files", ...loaded.map(({ storeId }) => storeId), "rows"]);
+    const { rows: projects } = await database.pool.query(
+      "select project_id from vector_stores union select project_id from pgquiver_files",
+    );
+    expect(projects).toEqual([{ project_id: "default" }]);
     const { rows: migrations } = await database.pool.query(
       "select version from pgquiver_migrations where version = 9",
     );
