@@ -36,6 +36,8 @@ async function main(): Promise<void> {
   await using service = new ServicePair(
     {
       DATABASE_URL: ground.url,
+      // A service that starts without any key takes calls without one, until its next start.
+      SERVER_API_KEY: "of-the-environment",
       ROW_LEVEL_SECURITY: values["row-level-security"],
       NODE_COMPILE_CACHE: join(tmpdir(), "pgquiver-compile-cache"),
     },

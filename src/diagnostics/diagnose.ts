@@ -61,8 +61,8 @@ const CHECKS: Record<string, Registered> = {
   own_tables: { run: checkOwnTables, onTables: true },
   counts: { run: checkCounts, onTables: true },
   dimensions: { run: checkDimensions, onTables: true },
-  files: { run: checkFiles, onTables: true },
   row_security: { run: checkRowSecurity, onTables: true },
+  files: { run: checkFiles, onTables: true },
 };
 
 /**
