@@ -132,6 +132,15 @@ test("what a restored dump has lost comes back", async () => {
   expect(await check(database)).toMatchObject({ severity: "ok" });
 });
 
+test("processes that start together install it once", async () => {
+  await using database = await openEmptyDatabase();
+  await migrate(database);
+  const roles = await Promise.all(Array.from({ length: 4 }, async () => installRowSecurity(database)));
+  expect(new Set(roles).size).toBe(1);
+  await makeProject(database);
+  expect(await check(database)).toMatchObject({ severity: "ok" });
+});
+
 test("a service with one project leaves the tables alone, and switches it on after the second was made", async () => {
   await using database = await openTestDatabase();
   const { pool } = database;

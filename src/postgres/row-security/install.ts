@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
+import { lockExclusive } from "../advisory.ts";
 import type { Client, Database, Queryable } from "../database.ts";
 import { isInsufficientPrivilege, isLockTimeout } from "../errors.ts";
 import { readTransaction, transaction } from "../transaction.ts";
@@ -211,6 +212,8 @@ async function complete(
       try {
         await transaction(database.pool, async (client) => {
           await client.query(`set local lock_timeout = ${LOCK_TRY_MS}`);
+          // Two GRANTs on one table at the same time fail.
+          await lockExclusive(client, database.tables, "pgquiver row security");
           await client.query(sql);
         });
         break;

@@ -88,6 +88,8 @@ export function policyStatements(
 ): string {
   const name = pg.escapeIdentifier(role);
   return [
+    // First: a process that starts at the same time may be making them.
+    `lock table ${table} in access exclusive mode`,
     `drop policy if exists ${FOR_ALL} on ${table}`,
     `drop policy if exists ${FOR_CALLS} on ${table}`,
     `create policy ${FOR_ALL} on ${table} using (true) with check (true)`,
