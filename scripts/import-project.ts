@@ -74,8 +74,28 @@ class Importer {
   }
 
   async #loadStore(items: Items, store: Json): Promise<void> {
-    const { id, name, description, metadata, expires_after, dimensions, precision, language } = store;
-    const asked = { id, name, description, metadata, expires_after, dimensions, precision, language };
+    const {
+      id,
+      name,
+      description,
+      metadata,
+      expires_after,
+      dimensions,
+      precision,
+      language,
+      restrict_readers,
+    } = store;
+    const asked = {
+      id,
+      name,
+      description,
+      metadata,
+      expires_after,
+      dimensions,
+      precision,
+      language,
+      restrict_readers,
+    };
     const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null));
     await this.#send("/v1/vector_stores", JSON.stringify(given)).catch((error: unknown) => {
       if (!(error instanceof Error && error.message.includes("already exists"))) throw error;

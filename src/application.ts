@@ -14,14 +14,16 @@ import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import { ProjectDataService } from "../gen/pgquiver/v1/project_data_pb.ts";
 import { KeyDirectory } from "./access/directory.ts";
+import { guardReaders } from "./access/reader-guard.ts";
 import { accessService } from "./access/service.ts";
+import { isToken } from "./access/tokens.ts";
 import type { AuditRecorder } from "./audit/recorder.ts";
 import { auditService } from "./audit/service.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
 import { FairQueue } from "./api/concurrency/fair-queue.ts";
 import { principal } from "./api/principal.ts";
 import { Slots } from "./api/concurrency/slots.ts";
-import { startPipeline, startTrail, startTuner, startWorker } from "./background.ts";
+import { startPipeline, startTokens, startTrail, startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { keepVectorsPacked } from "./embeddings/request.ts";
@@ -75,6 +77,7 @@ const HEALTH_TIMEOUT_MS = 3_000;
 type ApplicationConfig = Pick<
   Config,
   | "apiKeys"
+  | "tokens"
   | "audit"
   | "requiresKeys"
   | "rowSecurity"
@@ -116,6 +119,7 @@ export async function createApplication(
   const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
+  const tokens = startTokens(config.tokens, directory, log);
   const trail = startTrail(database, metrics, config.audit, log);
   const erasures = new ErasureWorker(database, buckets, log);
   const security = await RowSecurity.open(database, config.rowSecurity, log);
@@ -138,6 +142,7 @@ export async function createApplication(
     apiKeys: config.apiKeys,
     requiresKeys: config.requiresKeys,
     keys: directory,
+    tokens: tokens && { isToken, find: (token, digest) => tokens.find(token, digest) },
     requestBytesMax: config.requestBytesMax,
     admitBody: admitBodies(config.requestMemoryBytes),
     corsOrigins: config.corsOrigins,
@@ -146,9 +151,16 @@ export async function createApplication(
     log,
     shutdownSignal: shutdown.signal,
   });
-  const background = [pipeline, sweeper, directory, erasures, security, indexWorker, recallTuner].filter(
-    (work) => work !== undefined,
-  );
+  const background = [
+    pipeline,
+    sweeper,
+    directory,
+    tokens,
+    erasures,
+    security,
+    indexWorker,
+    recallTuner,
+  ].filter((work) => work !== undefined);
   const ending = { buckets, trail, draining, cut: shutdown };
   const { stop, retire } = createShutdown({ server, health, background, ...ending });
   return { server, stop, retire, collectMetrics: metrics.collect, hasKeys: directory.exist };
@@ -198,14 +210,10 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   });
   const admit = admitArriving(config.ingest);
   const slots = new Slots(Infinity, CALLS_PER_CONNECTION * (database.pool.options.max ?? 1));
-  const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
-    defineService(
-      desc,
-      boundCalls(desc, implementation, slots),
-      toServiceError,
-      metrics.observeCall,
-      parts.trail,
-    );
+  const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) => {
+    const bounded = boundCalls(desc, guardReaders(desc, implementation, calls), slots);
+    return defineService(desc, bounded, toServiceError, metrics.observeCall, parts.trail);
+  };
   return [
     define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(calls, wake)),

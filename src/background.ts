@@ -1,4 +1,6 @@
 import type { FastifyBaseLogger } from "fastify";
+import type { KeyDirectory } from "./access/directory.ts";
+import { TokenVerifier } from "./access/tokens.ts";
 import { AuditRecorder } from "./audit/recorder.ts";
 import type { Config } from "./config.ts";
 import { describeIsolation, findIsolation } from "./documents/isolation.ts";
@@ -6,6 +8,7 @@ import { createDocumentReader } from "./documents/reader.ts";
 import type { Buckets } from "./files/buckets.ts";
 import { openFile } from "./files/content.ts";
 import { findFile } from "./files/rows.ts";
+import { messageOf } from "./errors.ts";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "./indexes/worker.ts";
 import { limits } from "./limits.ts";
 import type { Embedder } from "./models/embedder.ts";
@@ -117,4 +120,26 @@ export function startPipeline(
     });
   }
   return new Pipeline({ database, embedder, reader, findDocument }, workers, log);
+}
+
+/** Starts reading the keys of the identity provider; undefined: there is none. */
+export function startTokens(
+  settings: Config["tokens"],
+  directory: KeyDirectory,
+  log: FastifyBaseLogger,
+): TokenVerifier | undefined {
+  if (settings === undefined) return undefined;
+  return new TokenVerifier({
+    ...settings,
+    hasProject: (id) => directory.hasProject(id),
+    onFailure: (error) =>
+      log.warn(
+        `AUTH_JWKS_URL: the keys of the identity provider cannot be read: ${messageOf(causeOf(error))}`,
+      ),
+  });
+}
+
+/** What made a request fail: `fetch` itself says only that it has. */
+function causeOf(error: unknown): unknown {
+  return error instanceof TypeError && error.cause !== undefined ? error.cause : error;
 }

@@ -4,35 +4,8 @@ import { z } from "zod";
 import { limits } from "./limits.ts";
 import { readTelemetry } from "./telemetry.ts";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
+import { identifier, integer, list, optional, url, word } from "./variable.ts";
 import { findUrlFault, readServers } from "./postgres/connection/url.ts";
-
-/**
- * An environment variable; empty or blank counts as unset, because compose files pass unset variables as
- * empty.
- */
-const optional = z
-  .string()
-  .optional()
-  .transform((value) => (value === undefined || value.trim() === "" ? undefined : value.trim()));
-
-function integer(fallback: number, min: number, max: number) {
-  return optional.transform((value, context) => {
-    if (value === undefined) return fallback;
-    const number = Number(value);
-    if (/^\d+$/.test(value) && number >= min && number <= max) return number;
-    context.addIssue(`expected an integer from ${min} to ${max}, but got "${value}"`);
-    return z.NEVER;
-  });
-}
-
-function word<const Word extends string>(words: readonly Word[], fallback: Word) {
-  return optional.transform((value, context): Word => {
-    const known = words.find((candidate) => candidate === (value ?? fallback).toLowerCase());
-    if (known !== undefined) return known;
-    context.addIssue(`expected one of ${words.join(", ")}, but got "${value}"`);
-    return z.NEVER;
-  });
-}
 
 const share = optional.transform((value, context) => {
   const number = Number(value ?? 1);
@@ -53,30 +26,15 @@ const workers = optional.transform((value, context): number | "auto" => {
   return z.NEVER;
 });
 
-/** A table or column name that `quoteTables` accepts. */
-const identifier = optional.transform((value, context) => {
-  if (value === undefined || /^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(value)) return value;
-  context.addIssue(
-    `expected the name of a table or column, 1 to 63 letters, digits, _ or $, the first a letter or _, but got "${value}"`,
-  );
+/** Over http anybody on the way could answer with keys of their own. */
+const jwksUrl = optional.transform((value, context) => {
+  if (value === undefined) return undefined;
+  const parsed = URL.canParse(value) ? new URL(value) : undefined;
+  if (parsed?.protocol === "https:") return value;
+  if (parsed?.protocol === "http:" && isLoopback(parsed.hostname.replace(/^\[|\]$/g, ""))) return value;
+  context.addIssue("expected a URL that begins with https://, or with http:// and a host of loopback");
   return z.NEVER;
 });
-
-const list = optional.transform((value) =>
-  (value ?? "")
-    .split(",")
-    .map((item) => item.trim())
-    .filter((item) => item !== ""),
-);
-
-const url = (schemes: readonly string[]) =>
-  optional.transform((value, context) => {
-    if (value === undefined || schemes.some((scheme) => value.startsWith(`${scheme}://`))) return value;
-    context.addIssue(
-      `expected a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
-    );
-    return z.NEVER;
-  });
 
 const postgresUrl = optional.transform((value, context) => {
   const fault = value === undefined ? undefined : findUrlFault(value);
@@ -111,6 +69,14 @@ export const variables = z.object({
   DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),
   SERVER_API_KEY: list,
   OPENAI_API_KEY: list,
+  AUTH_JWKS_URL: jwksUrl,
+  AUTH_ISSUER: optional,
+  AUTH_AUDIENCE: list,
+  AUTH_CLOCK_SKEW_SECONDS: integer(5, 0, 300),
+  AUTH_PROJECT_CLAIM: optional.transform((value) => value ?? "pgquiver_project"),
+  AUTH_SCOPES_CLAIM: optional.transform((value) => value ?? "scope"),
+  AUTH_STORES_CLAIM: optional,
+  AUTH_READERS_CLAIM: optional.transform((value) => value ?? "groups"),
   WORKERS: workers,
   HOST: optional,
   PORT: integer(8000, 0, 65_535),
@@ -210,16 +176,20 @@ export function readConfig(environment: Record<string, string | undefined>) {
   }
   if ((parsed.data?.DATABASE_REPLICA_URLS ?? []).length > 0 && given["DATABASE_URL"] === undefined)
     problems.push("DATABASE_REPLICA_URLS: needs DATABASE_URL, the primary they are replicas of");
+  checkTokens(given, problems);
   const settings = parsed.data;
   if (settings === undefined || problems.length > 0) {
     throw new Error(`The configuration is invalid:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
   }
   const apiKeys = [...new Set([...settings.SERVER_API_KEY, ...settings.OPENAI_API_KEY])];
-  const requiresKeys = apiKeys.length > 0 || !isLoopback(settings.HOST ?? LOOPBACK);
+  const tokens = readTokens(settings);
+  const isGuarded = apiKeys.length > 0 || tokens !== undefined;
+  const requiresKeys = isGuarded || !isLoopback(settings.HOST ?? LOOPBACK);
   return {
     workers: readWorkers(settings),
-    listen: { host: readHost(settings.HOST, apiKeys.length > 0), port: settings.PORT, tls },
+    listen: { host: readHost(settings.HOST, isGuarded), port: settings.PORT, tls },
     apiKeys,
+    tokens,
     requiresKeys,
     rowSecurity: settings.ROW_LEVEL_SECURITY,
     corsOrigins: readOrigins(settings.CORS_ORIGINS, requiresKeys),
@@ -302,6 +272,35 @@ function readWorkers(settings: Settings): { count: number; isRefused: boolean } 
   return { count: asked === "auto" ? Math.max(1, cores()) : asked, isRefused: false };
 }
 
+/** Least time between two fetches of an identity provider's keys for tokens that name a key which is not known. */
+const JWKS_COOLDOWN_MS = 5_000;
+
+/** Without an issuer and an audience, a token that the provider made for another service would be taken. */
+function checkTokens(given: Given, problems: string[]): void {
+  const wanting = ["AUTH_ISSUER", "AUTH_AUDIENCE"].filter((name) => given[name] === undefined);
+  if (given["AUTH_JWKS_URL"] !== undefined && wanting.length > 0)
+    problems.push(`${wanting.join(", ")}: needed with AUTH_JWKS_URL`);
+}
+
+/** Settings of the identity provider; undefined: no tokens are taken. */
+function readTokens(settings: Settings) {
+  const { AUTH_JWKS_URL: jwksUrl, AUTH_ISSUER: issuer } = settings;
+  if (jwksUrl === undefined || issuer === undefined) return undefined;
+  return {
+    jwksUrl,
+    issuer,
+    audiences: settings.AUTH_AUDIENCE,
+    clockSkewSeconds: settings.AUTH_CLOCK_SKEW_SECONDS,
+    claims: {
+      project: settings.AUTH_PROJECT_CLAIM,
+      scopes: settings.AUTH_SCOPES_CLAIM,
+      stores: settings.AUTH_STORES_CLAIM,
+      readers: settings.AUTH_READERS_CLAIM,
+    },
+    jwksCooldownMs: JWKS_COOLDOWN_MS,
+  };
+}
+
 function readDatabase(settings: Settings) {
   return {
     url: settings.DATABASE_URL,
@@ -358,7 +357,7 @@ function isLoopback(host: string): boolean {
   return /^(?:127(?:\.\d{1,3}){3}|::1|localhost)$/i.test(host);
 }
 
-/** The address to listen on: HOST, by default all with a key in the environment, else loopback. */
+/** The address to listen on: HOST, by default all with keys or an identity provider in the environment, else loopback. */
 function readHost(host: string | undefined, hasKey: boolean): string {
   const name = (host ?? (hasKey ? "0.0.0.0" : LOOPBACK)).toLowerCase();
   // For "localhost" Fastify would listen on 127.0.0.1 and ::1, with a separate server for each.

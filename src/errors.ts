@@ -26,8 +26,9 @@ export const REASONS = {
   INGEST_CONFLICT:
     "The ingest was opened with other settings, advanced by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is shutting down; resume the ingest.",
-  INVALID_API_KEY: "The bearer key is missing or wrong.",
-  MISSING_SCOPE: "The key lacks the scope, or is not of the project, that the call needs.",
+  INVALID_API_KEY: "The bearer key or token is missing, wrong or expired.",
+  MISSING_SCOPE:
+    "The key lacks the scope, or is not of the project, that the call needs; or a token would do more than read in a store that restricts its readers.",
   MISMATCHED_PROJECT: "The header OpenAI-Project names another project than the key's.",
   FOREIGN_ORIGIN: "A service without keys refuses foreign hosts, and web pages of other origins.",
   NOT_FOUND: "There is no such resource or route.",
@@ -40,6 +41,7 @@ export const REASONS = {
   EMBEDDING_PROVIDER_REFUSED: "The embedding provider refused the texts.",
   EMBEDDING_PROVIDER_UNAVAILABLE: "The embedding provider cannot be reached, or its response is invalid.",
   RANGE_NOT_SATISFIABLE: "The requested byte range is not within the file.",
+  IDENTITY_PROVIDER_UNAVAILABLE: "The keys of the identity provider, which signs tokens, cannot be read.",
   FILE_STORAGE_UNAVAILABLE: "The bucket that holds the files cannot be reached or denies access.",
   DATABASE_UNAVAILABLE: "The database cannot be reached, or takes no writes at the moment.",
   SCHEMA_MOVED:
@@ -199,7 +201,7 @@ export function conflict(cause?: unknown): ConnectError {
   });
 }
 
-/** UNAUTHENTICATED: the bearer key is missing or wrong. */
+/** UNAUTHENTICATED: the bearer key or token is missing, wrong or expired. */
 export function unauthenticated(message: string): ConnectError {
   return failure(Code.Unauthenticated, "INVALID_API_KEY", message);
 }
@@ -232,6 +234,18 @@ export function storesListed(): ConnectError {
 /** PERMISSION_DENIED: only keys of the default project manage projects. */
 export function otherProject(): ConnectError {
   const message = "Only keys of the project 'default' can create, archive and erase projects.";
+  return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
+}
+
+/** PERMISSION_DENIED: a project that bound another's certificate would get that one's calls. */
+export function othersCertificate(): ConnectError {
+  const message = "Only keys of the project 'default' can give rights to the holders of certificates.";
+  return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
+}
+
+/** PERMISSION_DENIED: a caller who may read some of the store, given by its stored id, wants more than to read. */
+export function readersRestricted(id: string): ConnectError {
+  const message = `Vector store '${localId(id)}' restricts its readers: callers with a token can search it and read what names them, no more. Use a key.`;
   return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
 }
 

@@ -18,11 +18,13 @@ import { DEFAULT_PROJECT } from "./store-id.ts";
 const USAGE = `Makes, lists and revokes API keys in the database of DATABASE_URL, without a running service.
 
   npm run keys -- create --name NAME --scopes SCOPES|all [--project ID] [--stores IDS] [--days DAYS]
+      [--certificate SUBJECT]
   npm run keys -- list [--project ID]
   npm run keys -- revoke ID [--project ID]
 
 SCOPES: of ${SCOPE_WORDS.join(", ")}, comma-separated. --project: default '${DEFAULT_PROJECT}'.
-IDS: the only stores that the key can use. DAYS: after which it expires. Details: docs/projects.md.
+IDS: the only stores that the key can use. DAYS: after which it expires.
+SUBJECT: makes no key, but gives the rights to holders of client certificates: a URI, or CN= and a name. Details: docs/projects.md.
 `;
 
 /** Most keys that are listed. */
@@ -38,6 +40,7 @@ function readArguments() {
       project: { type: "string", default: DEFAULT_PROJECT },
       stores: { type: "string", default: "" },
       days: { type: "string" },
+      certificate: { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
@@ -69,33 +72,36 @@ async function main(): Promise<string> {
 }
 
 async function create(database: Database, options: Options): Promise<string> {
-  const { project: projectId, name, scopes, stores, days } = options;
+  const { project: projectId, name, scopes, stores, days, certificate } = options;
   const everything = SCOPE_WORDS.filter((word) => projectId === DEFAULT_PROJECT || word !== "operator");
   const asked = readNewKey({
     projectId,
     name,
     scopes: scopes === "all" ? everything : split(scopes),
     storeIds: split(stores),
+    ...(certificate !== undefined && { certificateSubject: certificate }),
     ...(days !== undefined && { expiresInSeconds: BigInt(Math.round(Number(days) * 86_400)) }),
   });
   const project = await findProject(database.pool, database.tables, projectId);
   if (project === undefined) throw new Error(`No project found with id '${projectId}'.`);
   const { row, value } = await createKey(database, project, asked);
   await record(database, "api_key.created", projectId, row.id, { scopes: row.scopes });
+  if (value === undefined)
+    return `Holders of certificates of '${certificate}' have the rights of ${row.id} of the project '${projectId}'.\n`;
   return `${value}\n\nThe key ${row.id} of the project '${projectId}'. It is shown this once: keep it.\n`;
 }
 
 async function list({ pool, tables }: Database, projectId: string): Promise<string> {
   const page = { rowsMax: LISTED_MAX, descending: true, backward: false };
   const rows = await listKeys(pool, tables, projectId, page);
-  const lines = rows.map(({ id, redacted, name, scopes, expires_at: expires, last_used_at: used }) =>
+  const lines = rows.map(({ id, redacted, name, scopes, certificate_subject: subject, ...row }) =>
     [
       id,
-      redacted,
+      subject ?? redacted,
       name,
       scopes.join(","),
-      `expires ${expires?.toISOString() ?? "never"}`,
-      `last used ${used?.toISOString() ?? "never"}`,
+      `expires ${row.expires_at?.toISOString() ?? "never"}`,
+      `last used ${row.last_used_at?.toISOString() ?? "never"}`,
     ].join("  "),
   );
   return rows.length === 0 ? `The project '${projectId}' has no keys.\n` : `${lines.join("\n")}\n`;

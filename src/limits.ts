@@ -107,6 +107,8 @@ export const limits = {
   attribute_pairs_max: 16,
   attribute_key_chars_max: 64,
   attribute_value_chars_max: 512,
+  /** Readers in a file's attributes. */
+  file_readers_max: 256,
   /** Files attached when a store is created, and in one batch: OpenAI's limits. */
   store_files_max: 500,
   batch_files_max: 2_000,
@@ -152,6 +154,10 @@ export const limits = {
   key_expiry_seconds_max: 315_360_000,
   /** Stores that a key may be restricted to. */
   key_stores_max: 1_000,
+  /** Characters of the subject of a certificate. */
+  certificate_subject_chars_max: 256,
+  /** Scopes, stores and readers that a token may name. */
+  token_words_max: 1_000,
   /** Days of inactivity after which a store may expire: OpenAI's maximum. */
   expiry_days_max: 365,
   /** A filter: nesting levels, conditions, items of a list, characters of a key. */

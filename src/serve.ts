@@ -126,7 +126,7 @@ function advise(config: Config, hasKeys: boolean): string[] {
     ...(config.requiresKeys || hasKeys
       ? []
       : ["Without a key the service listens on loopback only: set SERVER_API_KEY to open it."]),
-    ...(config.requiresKeys && config.apiKeys.length === 0 && !hasKeys
+    ...(config.requiresKeys && config.apiKeys.length === 0 && config.tokens === undefined && !hasKeys
       ? [
           "No key exists yet, so every call is refused. Make the first one by `npm run keys -- create --name admin --scopes all`, or set SERVER_API_KEY.",
         ]

@@ -28,6 +28,13 @@ export function makeKey(): NewKey {
   };
 }
 
+/**
+ * The SHA-256 by which the rights of a certificate's holders are stored and found. No key has it: keys begin otherwise.
+ */
+export function certificateDigest(subject: string): Buffer {
+  return Buffer.from(hash("sha256", `certificate ${subject}`, "hex"), "hex");
+}
+
 /** Whether a text has the form of a key: others are refused without asking the database. */
 export function isKey(text: string): boolean {
   if (!text.startsWith(PREFIX) || text.length !== PREFIX.length + SECRET_CHARS + CHECKSUM_CHARS) return false;

@@ -10,6 +10,8 @@ export interface KeyRow {
   redacted: string;
   scopes: string[];
   store_ids: string[] | null;
+  /** Whose holders have these rights; null: there is a key. */
+  certificate_subject: string | null;
   created_at: Date;
   expires_at: Date | null;
   last_used_at: Date | null;
@@ -26,19 +28,26 @@ export interface NewKeyRow {
   scopes: readonly string[];
   storeIds: readonly string[] | null;
   expiresInSeconds: number | null;
+  certificateSubject?: string | null;
 }
 
 const COLUMNS =
-  "id, project_id, name, redacted, scopes, store_ids, created_at, expires_at, last_used_at" as const;
+  "id, project_id, name, redacted, scopes, store_ids, certificate_subject, created_at, expires_at, last_used_at";
 
 /** SQL condition: the key is one of the project's. Revoked keys do not exist for callers. */
 const OF_PROJECT = "project_id = $1 and revoked_at is null";
 
-/** Inserts a key and returns its row. */
-export async function insertKey(client: Queryable, tables: Tables, key: NewKeyRow): Promise<KeyRow> {
+/** Inserts a key and returns its row; undefined when its digest is taken, as only that of a certificate can be. */
+export async function insertKey(
+  client: Queryable,
+  tables: Tables,
+  key: NewKeyRow,
+): Promise<KeyRow | undefined> {
   const result = await client.query<KeyRow>(
-    `insert into ${tables.apiKeys} (id, project_id, name, digest, redacted, scopes, store_ids, created_at, expires_at)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::bigint * interval '1 second') returning ${COLUMNS}`,
+    `insert into ${tables.apiKeys}
+       (id, project_id, name, digest, redacted, scopes, store_ids, created_at, expires_at, certificate_subject)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::bigint * interval '1 second', $10)
+     on conflict (digest) do nothing returning ${COLUMNS}`,
     [
       key.id,
       key.projectId,
@@ -49,7 +58,48 @@ export async function insertKey(client: Queryable, tables: Tables, key: NewKeyRo
       key.storeIds,
       key.createdAt,
       key.expiresInSeconds,
+      key.certificateSubject ?? null,
     ],
+  );
+  return result.rows[0];
+}
+
+/** Gives revoked keys with a digest another one, so that the certificate can be given rights again. */
+export async function freeDigest(client: Queryable, tables: Tables, digest: Buffer): Promise<void> {
+  await client.query(
+    `update ${tables.apiKeys} set digest = sha256(digest || convert_to(id, 'UTF8'))
+     where digest = $1 and revoked_at is not null`,
+    [digest],
+  );
+}
+
+/** Reads a key and locks its row; undefined when the project has none with this id. */
+export async function lockKey(
+  client: Queryable,
+  tables: Tables,
+  projectId: string,
+  id: string,
+): Promise<KeyRow | undefined> {
+  const result = await client.query<KeyRow>(
+    `select ${COLUMNS} from ${tables.apiKeys} where ${OF_PROJECT} and id = $2 for update`,
+    [projectId, id],
+  );
+  return result.rows[0];
+}
+
+/** Changes a locked key and returns its row. `expiresInSeconds`: from now, null: never, undefined: as it was. */
+export async function updateKey(
+  client: Queryable,
+  tables: Tables,
+  id: string,
+  key: Pick<NewKeyRow, "name" | "scopes" | "storeIds"> & { expiresInSeconds: number | null | undefined },
+): Promise<KeyRow> {
+  const { name, scopes, storeIds, expiresInSeconds } = key;
+  const result = await client.query<KeyRow>(
+    `update ${tables.apiKeys} set name = $2, scopes = $3, store_ids = $4,
+       expires_at = case when $5 then now() + $6::bigint * interval '1 second' else expires_at end
+     where id = $1 returning ${COLUMNS}`,
+    [id, name, scopes, storeIds, expiresInSeconds !== undefined, expiresInSeconds ?? null],
   );
   return result.rows[0] as KeyRow;
 }

@@ -94,3 +94,17 @@ export async function archiveProject(
   );
   return result.rows[0];
 }
+
+/** Returns those of the ids that are projects, and not archived. */
+export async function findLiveProjects(
+  client: Queryable,
+  tables: Tables,
+  ids: readonly string[],
+): Promise<string[]> {
+  const result = await client.query<{ id: string }>({
+    name: "find_live_projects",
+    text: `select id from ${tables.projects} where id = any($1::text[]) and archived_at is null`,
+    values: [ids],
+  });
+  return result.rows.map(({ id }) => id);
+}

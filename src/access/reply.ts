@@ -36,5 +36,6 @@ export function toApiKey(row: KeyRow, value?: string): ApiKey {
       serviceAccount: { id: row.id, name: row.name, createdAt, role: "member" },
     },
     ownerProjectAccess: "active",
+    ...(row.certificate_subject !== null && { certificateSubject: row.certificate_subject }),
   });
 }

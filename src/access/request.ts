@@ -1,8 +1,9 @@
-import type { CreateApiKeyRequest } from "../../gen/pgquiver/v1/access_pb.ts";
+import type { CreateApiKeyRequest, UpdateApiKeyRequest } from "../../gen/pgquiver/v1/access_pb.ts";
 import { checkLength, checkRange, checkText } from "../api/checks.ts";
 import { checkIdentifier } from "../api/identifier.ts";
 import type { Principal } from "../api/principal.ts";
 import { readScopes, SCOPE_WORDS } from "../api/scope.ts";
+import { readUpdateMask } from "../api/update-mask.ts";
 import { exceedsKey, invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { DEFAULT_PROJECT } from "../store-id.ts";
@@ -16,14 +17,47 @@ export function readName(name: string): string {
 }
 
 /** What a request says of a new key. */
-export type AskedKey = Pick<NewKeyRow, "name" | "scopes" | "storeIds" | "expiresInSeconds">;
+export type AskedKey = Pick<NewKeyRow, "name" | "scopes" | "storeIds" | "expiresInSeconds"> & {
+  /** Whose holders are to have the rights; null: those of a key. */
+  certificateSubject: string | null;
+};
+
+/** What is to become of a key; undefined fields stay as they are. */
+export type KeyChange = Partial<Pick<AskedKey, "name" | "scopes" | "storeIds" | "expiresInSeconds">>;
 
 /** Validates the request for a new key. Throws INVALID_ARGUMENT. */
 export function readNewKey(
   request: Omit<CreateApiKeyRequest, "$typeName" | "$unknown">,
 ): AskedKey & { projectId: string } {
-  const { projectId, scopes, storeIds, expiresInSeconds } = request;
-  const name = readName(request.name);
+  const { projectId, certificateSubject } = request;
+  return {
+    projectId,
+    name: readName(request.name),
+    scopes: readScopeWords(projectId, request.scopes),
+    storeIds: readStoreIds(request.storeIds),
+    expiresInSeconds: readExpiry(request.expiresInSeconds),
+    certificateSubject: certificateSubject === undefined ? null : readSubject(certificateSubject),
+  };
+}
+
+/** Validates the request for a change of a key. Throws INVALID_ARGUMENT. */
+export function readKeyChange(request: UpdateApiKeyRequest): KeyChange {
+  const { projectId, name = "", scopes, storeIds, expiresInSeconds } = request;
+  const fields = readUpdateMask(request.updateMask, {
+    name: request.name !== undefined,
+    scopes: scopes.length > 0,
+    store_ids: storeIds.length > 0,
+    expires_in_seconds: expiresInSeconds !== undefined,
+  });
+  return {
+    ...(fields.has("name") && { name: readName(name) }),
+    ...(fields.has("scopes") && { scopes: readScopeWords(projectId, scopes) }),
+    ...(fields.has("store_ids") && { storeIds: readStoreIds(storeIds) }),
+    ...(fields.has("expires_in_seconds") && { expiresInSeconds: readExpiry(expiresInSeconds) }),
+  };
+}
+
+function readScopeWords(projectId: string, scopes: readonly string[]): string[] {
   if (scopes.length === 0) throw missingParameter("scopes");
   for (const [index, word] of scopes.entries()) {
     if (SCOPE_WORDS.includes(word)) continue;
@@ -37,25 +71,36 @@ export function readNewKey(
     const message = `Invalid 'scopes': 'operator' shows the whole installation, so only keys of the project '${DEFAULT_PROJECT}' can have it.`;
     throw invalidArgument("scopes", message);
   }
-  checkLength("store_ids", storeIds.length, limits.key_stores_max);
-  for (const [index, id] of storeIds.entries()) checkIdentifier(id, `store_ids[${index}]`);
-  if (expiresInSeconds !== undefined) {
-    const { key_expiry_seconds_min: min, key_expiry_seconds_max: max } = limits;
-    checkRange("expires_in_seconds", Number(expiresInSeconds), min, max);
-  }
-  return {
-    projectId,
-    name,
-    scopes: [...new Set(scopes)],
-    storeIds: storeIds.length === 0 ? null : [...new Set(storeIds)],
-    expiresInSeconds: expiresInSeconds === undefined ? null : Number(expiresInSeconds),
-  };
+  return [...new Set(scopes)];
 }
 
-/** Throws PERMISSION_DENIED when a new key could do what the caller's key cannot. */
-export function requireWithin(caller: Principal, asked: AskedKey): void {
+function readStoreIds(storeIds: readonly string[]): string[] | null {
+  checkLength("store_ids", storeIds.length, limits.key_stores_max);
+  for (const [index, id] of storeIds.entries()) checkIdentifier(id, `store_ids[${index}]`);
+  return storeIds.length === 0 ? null : [...new Set(storeIds)];
+}
+
+function readExpiry(seconds: bigint | undefined): number | null {
+  if (seconds === undefined) return null;
+  const { key_expiry_seconds_min: min, key_expiry_seconds_max: max } = limits;
+  checkRange("expires_in_seconds", Number(seconds), min, max);
+  return Number(seconds);
+}
+
+/** Validates the subject of a certificate: a URI, or "CN=" and a common name. */
+function readSubject(subject: string): string {
+  checkText(subject, "certificate_subject", limits.certificate_subject_chars_max);
+  if (!/^(?:CN=.|[A-Za-z][A-Za-z0-9+.-]*:.)/.test(subject)) {
+    const message = `Invalid 'certificate_subject': expected a URI, such as 'spiffe://example.org/indexer', or 'CN=' and a common name.`;
+    throw invalidArgument("certificate_subject", message);
+  }
+  return subject;
+}
+
+/** Throws PERMISSION_DENIED when a key could do what the caller's key cannot. */
+export function requireWithin(caller: Principal, key: Pick<AskedKey, "scopes" | "storeIds">): void {
   const isWithin =
-    [...readScopes(asked.scopes)].every((scope) => caller.scopes.has(scope)) &&
-    (caller.storeIds === undefined || (asked.storeIds?.every((id) => caller.storeIds?.has(id)) ?? false));
+    [...readScopes(key.scopes)].every((scope) => caller.scopes.has(scope)) &&
+    (caller.storeIds === undefined || (key.storeIds?.every((id) => caller.storeIds?.has(id)) ?? false));
   if (!isWithin) throw exceedsKey();
 }

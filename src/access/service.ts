@@ -9,7 +9,7 @@ import {
 import { makeIdentifier } from "../api/identifier.ts";
 import { readPage, readPosition, toPage } from "../api/page.ts";
 import { principal } from "../api/principal.ts";
-import { failedPrecondition, notFound } from "../errors.ts";
+import { failedPrecondition, notFound, othersCertificate } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
@@ -26,10 +26,11 @@ import {
 } from "./projects.ts";
 import { ownOnly, projectNotFound, requireDefault, requireProject } from "./require.ts";
 import { toApiKey, toProject } from "./reply.ts";
-import { readName, readNewKey, requireWithin } from "./request.ts";
+import { readKeyChange, readName, readNewKey, requireWithin } from "./request.ts";
+import { changeKey } from "./update-key.ts";
 
 type Methods = ServiceImpl<typeof AccessService>;
-type KeyMethods = "createApiKey" | "listApiKeys" | "getApiKey" | "deleteApiKey";
+type KeyMethods = "createApiKey" | "listApiKeys" | "getApiKey" | "updateApiKey" | "deleteApiKey";
 
 /** Implements AccessService. `directory` is told of changes, which other processes read within a second. */
 export function accessService(database: Database, directory: KeyDirectory): Methods {
@@ -42,7 +43,9 @@ function projects(database: Database, directory: KeyDirectory): Omit<Methods, Ke
     async createProject(request, { values }) {
       requireDefault(values.get(principal));
       const project = { ...makeIdentifier("proj"), name: readName(request.name) };
-      return toProject(await transaction(pool, (client) => insertProject(client, tables, project)));
+      const row = await transaction(pool, (client) => insertProject(client, tables, project));
+      directory.forget();
+      return toProject(row);
     },
 
     async listProjects(request, { values }) {
@@ -96,8 +99,10 @@ function keys(database: Database, directory: KeyDirectory): Pick<Methods, KeyMet
       const asked = readNewKey(request);
       const project = await requireProject(database, caller, asked.projectId);
       requireWithin(caller, asked);
+      // Whose calls come to a project is for those to say who see all projects.
+      if (asked.certificateSubject !== null && ownOnly(caller) !== undefined) throw othersCertificate();
       const { row, value } = await createKey(database, project, asked);
-      directory.forget();
+      directory.noteKey();
       return toApiKey(row, value);
     },
 
@@ -117,6 +122,17 @@ function keys(database: Database, directory: KeyDirectory): Pick<Methods, KeyMet
       await requireProject(database, values.get(principal), projectId);
       const row = isStorable(apiKeyId) ? await findKey(pool, tables, projectId, apiKeyId) : undefined;
       if (row === undefined) throw keyNotFound(apiKeyId);
+      return toApiKey(row);
+    },
+
+    async updateApiKey(request, { values }) {
+      const { projectId, apiKeyId: id } = request;
+      const caller = values.get(principal);
+      const change = readKeyChange(request);
+      await requireProject(database, caller, projectId);
+      if (!isStorable(id)) throw keyNotFound(id);
+      const row = await changeKey(database, caller, projectId, id, change, () => keyNotFound(id));
+      directory.forget();
       return toApiKey(row);
     },
 

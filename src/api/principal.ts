@@ -11,6 +11,11 @@ export interface Principal extends StoreOwner {
   /** What the key may do. */
   scopes: ReadonlySet<Scope>;
   /**
+   * For whom the caller reads in stores that restrict their readers, as rows name them; undefined: for the service, which
+   * reads everything, as keys do.
+   */
+  readers?: ReadonlySet<string> | undefined;
+  /**
    * Identifies the caller for fair queueing and shares of slots; "" where fewer than two keys are known, so that
    * callers cannot be told apart.
    */

@@ -1,5 +1,5 @@
 import { getOption, hasOption, type DescMethod } from "@bufbuild/protobuf";
-import { Scope, ScopeSchema, scope } from "../../gen/pgquiver/v1/options_pb.ts";
+import { Scope, ScopeSchema, scope, shows_readers_own } from "../../gen/pgquiver/v1/options_pb.ts";
 
 /** The scopes, each with the word for it: `stores.read`. */
 const WORDS: ReadonlyMap<Scope, string> = new Map(
@@ -19,6 +19,11 @@ export function scopeOf(method: DescMethod): Scope {
   if (declared === Scope.UNSPECIFIED)
     throw new Error(`${method.toString()} declares no scope: add option (pgquiver.v1.scope) to its proto`);
   return declared;
+}
+
+/** Whether an RPC shows callers with readers only what they may read, as its proto declares. */
+export function showsReadersOwn(method: DescMethod): boolean {
+  return hasOption(method, shows_readers_own) && getOption(method, shows_readers_own);
 }
 
 /** The words for all scopes. */

@@ -17,6 +17,7 @@ import { principal } from "../api/principal.ts";
 import { toSeconds } from "../api/time.ts";
 import { missingParameter, notFound } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
+import { visibleTo } from "../filters/readers.ts";
 import { compileFilter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
@@ -97,18 +98,20 @@ function creation(
 
 function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "listEmbeddings"> {
   return {
-    async getEmbedding({ vectorStoreId, embeddingId }) {
+    async getEmbedding({ vectorStoreId, embeddingId }, { values }) {
+      const condition = visibleTo(values.get(principal).readers);
       const store = await requireStore(pool, tables, vectorStoreId);
       if (!isStorable(embeddingId)) throw embeddingNotFound(vectorStoreId, embeddingId);
       const row = await readPlaced(pool, tables, store, (client, placed) =>
-        findEmbedding(client, placed, store.id, embeddingId),
+        findEmbedding(client, placed, store.id, embeddingId, condition),
       );
       if (row === undefined) throw embeddingNotFound(vectorStoreId, embeddingId);
       return toEmbedding(vectorStoreId, row);
     },
 
-    async listEmbeddings(request) {
+    async listEmbeddings(request, { values }) {
       const page = readPage(request);
+      const condition = visibleTo(values.get(principal).readers);
       const { after, before } = request;
       for (const [param, id] of Object.entries({ after, before })) {
         if (id !== undefined) checkStorable(id, param);
@@ -122,6 +125,7 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
           before,
           includeEmbedding,
           bytesMax: limits.page_bytes_max,
+          condition,
         }),
       );
       return create(

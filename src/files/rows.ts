@@ -31,9 +31,11 @@ export async function findFile(
   tables: Tables,
   id: string,
   project: string | null = null,
+  isForReader = false,
 ): Promise<FileRow | undefined> {
   const result = await client.query<FileRow>(
-    `select ${FILE_COLUMNS} from ${tables.files} where id = $1 and ${OF_PROJECT} and ${FILE_EXISTS}`,
+    `select ${FILE_COLUMNS} from ${tables.files} as file
+     where id = $1 and ${OF_PROJECT} and ${FILE_EXISTS} and ${isForReader ? isUnrestricted(tables) : "true"}`,
     [id, project],
   );
   return result.rows[0];
@@ -57,13 +59,15 @@ export async function findFilePosition(
 export async function listFiles(
   client: Queryable,
   tables: Tables,
-  page: KeysetPage & { project: string; purpose?: string | undefined },
+  page: KeysetPage & { project: string; purpose?: string | undefined; isForReader?: boolean },
 ): Promise<FileRow[]> {
   const params: unknown[] = [page.project];
   const { conditions, ending } = composePage(page, "id", params);
+  if (page.isForReader === true) conditions.push(isUnrestricted(tables));
   if (page.purpose !== undefined) conditions.push(`purpose = $${params.push(page.purpose)}`);
   const result = await client.query<FileRow>(
-    `select ${FILE_COLUMNS} from ${tables.files} where ${["project_id = $1", FILE_EXISTS, ...conditions].join(" and ")} ${ending}`,
+    `select ${FILE_COLUMNS} from ${tables.files} as file
+     where ${["project_id = $1", FILE_EXISTS, ...conditions].join(" and ")} ${ending}`,
     params,
   );
   return result.rows;
@@ -84,20 +88,37 @@ export async function findExpiredFiles(
   return result.rows.map((row) => row.id);
 }
 
+/** Which file may be deleted. */
+export interface FileDeletion {
+  expired?: boolean;
+  project?: string | null;
+  isForReader?: boolean;
+}
+
+/**
+ * SQL condition: `file` is in no store that restricts its readers. A file has no readers of its own, so callers with readers do
+ * not see such a file but in its store.
+ */
+function isUnrestricted(tables: Tables): string {
+  return `not exists (select from ${tables.vectorStoreFiles} as attached join ${tables.vectorStores} as store on store.id = vector_store_id
+    where attached.file_id = file.id and restricts_readers)`;
+}
+
 /**
  * Marks a file as deleted and returns its row; undefined when the file does not exist. Call this first in a
  * transaction, because the lock order is file, then stores; call `removeBytes` after the commit. With
- * `expired`, only a file whose expiry has passed is deleted; with `project`, only a file of that project.
+ * `expired`, only a file whose expiry has passed is deleted; with `project`, only a file of that project; with `isForReader`, none of a
+ * store that restricts its readers.
  */
 export async function deleteFile(
   client: Queryable,
   tables: Tables,
   id: string,
-  { expired = false, project = null }: { expired?: boolean; project?: string | null } = {},
+  { expired = false, project = null, isForReader = false }: FileDeletion = {},
 ): Promise<FileRow | undefined> {
   const result = await client.query<FileRow>(
-    `update ${tables.files} set state = 'deleted', updated_at = now()
-     where id = $1 and ${OF_PROJECT} and ${expired ? "state = 'ready' and expires_at <= now()" : FILE_EXISTS}
+    `update ${tables.files} as file set state = 'deleted', updated_at = now()
+     where id = $1 and ${OF_PROJECT} and ${isForReader ? isUnrestricted(tables) : "true"} and ${expired ? "state = 'ready' and expires_at <= now()" : FILE_EXISTS}
      returning ${FILE_COLUMNS}`,
     [id, project],
   );

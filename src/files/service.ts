@@ -30,7 +30,15 @@ import type { Buckets } from "./buckets.ts";
 import { openFile } from "./content.ts";
 import { removeBytes } from "./leftovers.ts";
 import { readDescription } from "./request.ts";
-import { deleteFile, findExpiredFiles, findFile, findFilePosition, listFiles, type FileRow } from "./rows.ts";
+import {
+  deleteFile,
+  findExpiredFiles,
+  findFile,
+  findFilePosition,
+  listFiles,
+  type FileDeletion,
+  type FileRow,
+} from "./rows.ts";
 import { storeFile, type FileDescription } from "./upload.ts";
 
 /** Limits of uploads in this process. */
@@ -97,19 +105,26 @@ export function fileService(
     },
 
     async listFiles(request, { values }) {
-      const { project } = values.get(principal);
+      const { project, readers } = values.get(principal);
       const page = readPage(request, { max: limits.files_page_max, fallback: limits.files_page_max });
       const find = async (id: string) =>
         (await findFilePosition(pool, tables, id, project)) ?? positionOfIdentifier(id);
       const after = await readPosition(request.after, "after", find, "file");
       const purpose = isStorable(request.purpose ?? "") ? request.purpose : "";
-      const rows = await listFiles(pool, tables, { ...page, project, after, purpose });
+      const rows = await listFiles(pool, tables, {
+        ...page,
+        project,
+        after,
+        purpose,
+        isForReader: readers !== undefined,
+      });
       return create(ListFilesResponseSchema, toPage(page, rows, toFile));
     },
 
     async deleteFile({ fileId: id }, { values }) {
-      const { project } = values.get(principal);
-      if (!(await removeFile(database, buckets, id, { project, isRequired: true }))) throw fileNotFound(id);
+      const { project, readers } = values.get(principal);
+      const options = { project, isForReader: readers !== undefined, isRequired: true };
+      if (!(await removeFile(database, buckets, id, options))) throw fileNotFound(id);
       return create(DeleteFileResponseSchema, { id, object: "file", deleted: true });
     },
 
@@ -168,7 +183,7 @@ async function removeFile(
   database: Database,
   buckets: Buckets,
   id: string,
-  options?: { expired?: boolean; project?: string; isRequired?: boolean; signal?: AbortSignal },
+  options?: FileDeletion & { isRequired?: boolean; signal?: AbortSignal },
 ): Promise<boolean> {
   const { pool, tables } = database;
   if (!isStorable(id)) return false;
@@ -188,9 +203,10 @@ async function requireFile(
   client: Queryable,
   tables: Tables,
   id: string,
-  { project }: Principal,
+  { project, readers }: Principal,
 ): Promise<FileRow> {
-  const file = isStorable(id) ? await findFile(client, tables, id, project) : undefined;
+  const isForReader = readers !== undefined;
+  const file = isStorable(id) ? await findFile(client, tables, id, project, isForReader) : undefined;
   if (file === undefined) throw fileNotFound(id);
   return file;
 }

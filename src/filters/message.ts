@@ -5,7 +5,7 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Filter, FilterValue } from "./sql.ts";
 
-const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or">>([
+const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "overlaps">>([
   [FilterType.EQ, "eq"],
   [FilterType.NE, "ne"],
   [FilterType.GT, "gt"],

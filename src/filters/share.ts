@@ -1,7 +1,10 @@
 import type { Comparison, Filter, FilterValue } from "./sql.ts";
 
-/** A sampled value of a key; null: the row lacks the key, or its value is no scalar. */
-export type SampledValue = FilterValue | null;
+/**
+ * A sampled value of a key; null: the row lacks the key, or its value is neither a scalar nor, where lists are sampled, a
+ * list of texts.
+ */
+export type SampledValue = FilterValue | null | readonly string[];
 
 /** Sampled values by key, in the same order of rows for every key. Texts are cut to `SAMPLED_CHARS`. */
 export type SampledColumns = ReadonlyMap<string, readonly SampledValue[]>;
@@ -52,6 +55,13 @@ function compileMatcher(filter: Filter, columns: SampledColumns): Matcher {
   }
   const column = columns.get(filter.key) ?? [];
   const valueOf = (row: number) => column[row] ?? null;
+  if (filter.type === "overlaps") {
+    const texts = new Set<string>(filter.values.map((text) => text.slice(0, SAMPLED_CHARS)));
+    return (row) => {
+      const list = valueOf(row);
+      return Array.isArray(list) && list.some((text: string) => texts.has(text));
+    };
+  }
   if ("values" in filter) {
     const values = new Set<SampledValue>(filter.values.map(cut));
     const isMember = filter.type === "in";

@@ -28,6 +28,7 @@ import {
   rateLimited,
   unavailable,
 } from "../errors.ts";
+import { visibleTo } from "../filters/readers.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { decodeVector } from "../postgres/copy.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
@@ -79,8 +80,13 @@ const ATOMIC_FULL = "Too many all-or-nothing streams are open: try again later."
 const GROUP_BYTES = { postgres: 16 * 1024 * 1024, embedded: 4 * 1024 * 1024 };
 
 /** Rows and bytes per page of an export, which waits in memory until the client has read it. */
-const EXPORT_ROWS = 100;
-const EXPORT_BYTES = 512 * 1024;
+const EXPORT_PAGE = {
+  rowsMax: 100,
+  bytesMax: 512 * 1024,
+  descending: false,
+  backward: false,
+  includeEmbedding: true,
+};
 
 /** Implements IngestService: bulk loading of embeddings, and their export. */
 export function ingestService(
@@ -123,18 +129,12 @@ export function ingestService(
       return toSummary(ended ?? known);
     },
 
-    async *exportEmbeddings({ vectorStoreId, after }) {
+    async *exportEmbeddings({ vectorStoreId, after }, { values }) {
       const store = await requireStore(pool, tables, vectorStoreId);
-      const page = {
-        rowsMax: EXPORT_ROWS,
-        descending: false,
-        backward: false,
-        includeEmbedding: true,
-        bytesMax: EXPORT_BYTES,
-      };
+      const condition = visibleTo(values.get(principal).readers);
       for (let last = after; ;) {
         const rows = await readPlaced(pool, tables, store, (client, placed) =>
-          listEmbeddings(client, placed, store.id, { ...page, after: last }),
+          listEmbeddings(client, placed, store.id, { ...EXPORT_PAGE, condition, after: last }),
         );
         for (const row of rows) {
           yield create(ExportedEmbeddingSchema, {
@@ -146,7 +146,7 @@ export function ingestService(
             createdAt: toSeconds(row.created_at),
           });
         }
-        // A page may be shorter than EXPORT_ROWS for its bytes.
+        // A page may be shorter than its maximum for its bytes.
         if (rows.length === 0) return;
         last = rows.at(-1)?.id;
       }
@@ -172,12 +172,12 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
     const open = first.message.message.value;
     const isAtomic = open.atomicity === Atomicity.STREAM;
-    const holder = values.get(principal).caller;
+    const { caller: holder, readers } = values.get(principal);
     const budget = options.budget.shareOf(holder);
     using _memory =
       budget.tryOpen(STREAM_BYTES) ?? refuse("Too many ingest streams are open: try again later.");
     using _connection = isAtomic ? atomicStreams.take(ATOMIC_FULL, holder) : undefined;
-    const session = await openIngestSession(database, readOpen(open));
+    const session = await openIngestSession(database, readOpen(open), readers);
     const reader = new GroupReader(messages, session, budget, GROUP_BYTES[database.kind], signal);
     const openSecond = () => (database.pool.waitingCount > 0 ? undefined : secondConnections.tryTake(holder));
     const writer = new GroupWriter(database, embedder, session, openSecond, signal);

@@ -1,5 +1,6 @@
 import { makeIdentifier } from "../api/identifier.ts";
-import { aborted, failedPrecondition, invalidArgument } from "../errors.ts";
+import { aborted, failedPrecondition, invalidArgument, readersRestricted } from "../errors.ts";
+import type { Readers } from "../filters/readers.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore } from "../storage/require.ts";
@@ -25,8 +26,10 @@ export interface IngestSession {
 export async function openIngestSession(
   { pool, tables }: Database,
   { storeId, ingestId, settings }: OpenRequest,
+  readers: Readers,
 ): Promise<IngestSession> {
   const store = await requireActiveStore(pool, tables, storeId);
+  if (store.restricts_readers && readers !== undefined) throw readersRestricted(store.id);
   if (settings.dimensions !== null && store.dimensions !== null && settings.dimensions !== store.dimensions) {
     const message = `Invalid 'open.dimensions': vector store '${localId(store.id)}' holds vectors of ${store.dimensions} dimensions, but got ${settings.dimensions}.`;
     throw invalidArgument("open.dimensions", message, "DIMENSION_MISMATCH");

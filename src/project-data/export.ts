@@ -53,7 +53,8 @@ async function* exportStore(database: Database, store: VectorStoreRow): AsyncGen
   const first = { rowsMax: PAGE, descending: false, backward: false };
   const listAfter = async (after: Position | undefined) =>
     listAttachments(pool, tables, id, { ...first, after });
-  const placeOf = async (row: AttachmentRow) => findAttachmentPosition(pool, tables, id, row.file_id);
+  const placeOf = async (row: AttachmentRow) =>
+    findAttachmentPosition(pool, tables, id, row.file_id, undefined);
   for await (const row of inPages(listAfter, placeOf)) yield { kind: "attachment", row };
   const page = { ...ROWS, descending: false, backward: false, includeEmbedding: true };
   for (let after: string | undefined; ;) {

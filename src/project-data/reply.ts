@@ -26,7 +26,7 @@ function itemOf(stored: StoredItem, language: string) {
     case "data":
       return { case: "fileData", value: stored.bytes };
     case "store":
-      return { case: "vectorStore", value: toVectorStore(stored.row, language) };
+      return { case: "vectorStore", value: toVectorStore(stored.row, language, undefined) };
     case "attachment": {
       const value = toStoreFile(stored.row);
       return {

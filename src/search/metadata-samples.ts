@@ -2,6 +2,7 @@ import type pg from "pg";
 import { SharedRun } from "../api/concurrency/shared-run.ts";
 import { limits } from "../limits.ts";
 import { selectAttributeIndexes, type AttributeIndex } from "../filters/attribute-index.ts";
+import { READERS_KEY } from "../filters/readers.ts";
 import { SAMPLED_CHARS, type SampledColumns, type SampledValue } from "../filters/share.ts";
 import { bind } from "../filters/sql.ts";
 import type { Queryable } from "../postgres/database.ts";
@@ -39,6 +40,8 @@ interface Entry {
  */
 const SAMPLE_ROWS = 1_000;
 const SAMPLE_PAGES = 400;
+/** Readers kept of a sampled row: most rows name few. */
+const SAMPLED_ITEMS = 16;
 /** Keys per sample; a filter with more keys gets no estimate. */
 const SAMPLE_KEYS_MAX = 64;
 /**
@@ -169,8 +172,12 @@ async function drawSample(
   const params: unknown[] = [];
   const columns = keys.map((key) => {
     const name = bind(params, key, "text");
+    // No index serves lists but those of readers, so no filter looks into others.
+    const list = `when 'array' then (select jsonb_agg(left(item, ${SAMPLED_CHARS})) from
+      (select item from jsonb_array_elements_text(${tables.metadata} -> ${name}) as item limit ${SAMPLED_ITEMS}) as items)`;
     return `case jsonb_typeof(${tables.metadata} -> ${name}) when 'string' then to_jsonb(left(${tables.metadata} ->> ${name}, ${SAMPLED_CHARS}))
-      when 'number' then ${tables.metadata} -> ${name} when 'boolean' then ${tables.metadata} -> ${name} end`;
+      when 'number' then ${tables.metadata} -> ${name} when 'boolean' then ${tables.metadata} -> ${name}
+      ${key === READERS_KEY ? list : ""} end`;
   });
   const drawn = await client.query<{ sampled: SampledValue[] }>(
     `select jsonb_build_array(${columns.join(", ")}) as sampled
@@ -180,14 +187,17 @@ async function drawSample(
   );
   const texts = new Map<SampledValue, SampledValue>();
   // Equal texts share one string, as most attributes have few values.
-  const share = (value: SampledValue) => texts.get(value) ?? (texts.set(value, value), value);
+  const share = <Value extends SampledValue>(value: Value): Value =>
+    (texts.get(value) as Value | undefined) ?? (texts.set(value, value), value);
+  const shareAll = (value: SampledValue): SampledValue =>
+    Array.isArray(value) ? (value as string[]).map(share) : share(value);
   return {
     storeRows,
     table,
     attributeIndexes: new Set(indexes.filter((index) => index.valid).map(({ name }) => name)),
     rows: drawn.rows.length,
     columns: new Map(
-      keys.map((key, at) => [key, drawn.rows.map(({ sampled }) => share(sampled[at] ?? null))]),
+      keys.map((key, at) => [key, drawn.rows.map(({ sampled }) => shareAll(sampled[at] ?? null))]),
     ),
   };
 }

@@ -20,6 +20,8 @@ export interface SearchedStore {
   /** `hnsw.ef_search` of searches without and with a filter, as tuned for ten results; null: the session's setting. */
   ef_search: number | null;
   filtered_ef_search: number | null;
+  /** Whether callers with readers see only the rows that name one of them. */
+  restricts_readers: boolean;
 }
 
 /** A search by vector, by keywords, or by both. */

@@ -1,4 +1,4 @@
-import type { HybridSearch, SearchRequest } from "../../gen/pgquiver/v1/search_pb.ts";
+import type { HybridSearch, SearchReaders, SearchRequest } from "../../gen/pgquiver/v1/search_pb.ts";
 import { checkRange, checkText, checkLength } from "../api/checks.ts";
 import { checkVector } from "../embeddings/vector.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
@@ -20,6 +20,8 @@ export interface Search {
   scoreMin: number;
   efSearch: number | undefined;
   isExact: boolean;
+  /** For whom the caller searches; undefined: as the caller's key or token says. */
+  readers: ReadonlySet<string> | undefined;
 }
 
 /** Weights of the vector search and the keyword search: 0 to 1,000,000, not both 0. */
@@ -56,6 +58,7 @@ export function readSearch(request: SearchRequest, path: string, resultsLimit: n
     scoreMin,
     efSearch,
     isExact: request.exact ?? false,
+    readers: readReaders(request.readers, `${path}readers.any_of`),
   };
 }
 
@@ -84,6 +87,14 @@ function checkQuery({ query, embedding }: SearchRequest, weights: Weights | unde
       throw invalidArgument(textParam, `Invalid '${textParam}': expected a text that is not empty.`);
     checkText(text, textParam, limits.query_chars_max);
   }
+}
+
+function readReaders(readers: SearchReaders | undefined, param: string): ReadonlySet<string> | undefined {
+  if (readers === undefined) return undefined;
+  checkLength(param, readers.anyOf.length, limits.token_words_max);
+  for (const [index, reader] of readers.anyOf.entries())
+    checkText(reader, `${param}[${index}]`, limits.attribute_value_chars_max);
+  return new Set(readers.anyOf);
 }
 
 function checkRanker(ranker: string | undefined, param: string): void {

@@ -3,6 +3,7 @@ import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
 import { checkDimensions } from "../embeddings/vector.ts";
 import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
+import { restrictTo, type Readers } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
 import type { Embedder, Embeddings } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
@@ -39,11 +40,12 @@ export interface SearchResults {
 }
 
 /**
- * The caller of a search, for fair queueing, and the signal that cancels the search when the caller
- * disconnects.
+ * The caller of a search, for fair queueing, for whom the caller reads, and the signal that cancels the search when the
+ * caller disconnects.
  */
 export interface SearchCall {
   caller: string;
+  readers: Readers;
   signal: AbortSignal;
 }
 
@@ -129,7 +131,7 @@ export class Searcher {
     if (isEmbedding) checkModel(this.#embedder, store);
     if (store.embedding_count === "0") return { found: searches.map(() => []), tokens: 0 };
     const { vectors, tokens } = isEmbedding ? await embed() : { vectors: [], tokens: 0 };
-    const queries = this.#toQueries(store, searches, vectors);
+    const queries = this.#toQueries(store, searches, vectors, call.readers);
     const found = await readFresh(
       this.#database,
       store.id,
@@ -194,11 +196,17 @@ export class Searcher {
     store: CachedStore,
     searches: readonly Search[],
     vectors: readonly Float32Array[],
+    readers: Readers,
   ): { search: Search; query: SearchQuery }[] {
     let embedded = 0;
     const language = store.language ?? this.#options.textSearchLanguage;
     return searches.flatMap((search) => {
-      const { texts, weights, filter, resultsMax, isExact, efSearch, path } = search;
+      const { texts, weights, resultsMax, isExact, efSearch, path } = search;
+      // A store that has come to restrict its readers since it was read makes the statement's result stale.
+      const filter = restrictTo(search.filter, [
+        search.readers,
+        store.restricts_readers ? readers : undefined,
+      ]);
       const toQuery = (given: Float32Array | undefined, text: string | undefined) => {
         const vector = given ?? (needsEmbedding(search) ? vectors[embedded++] : undefined);
         if (vector !== undefined && given === undefined)

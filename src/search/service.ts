@@ -32,6 +32,7 @@ export function searchService(
   const searcher = new Searcher(database, embedder, options, queue, observe);
   const toCall = ({ values, signal }: HandlerContext) => ({
     caller: values.get(principal).caller,
+    readers: values.get(principal).readers,
     signal,
   });
   return {

@@ -89,8 +89,10 @@ export function composeSearch(
     bind(values, store.index_precision, "text"),
     bind(values, store.ef_search, "int"),
     bind(values, store.filtered_ef_search, "int"),
+    bind(values, store.restricts_readers, "boolean"),
   ];
-  const text = `select (dimensions, embedding_model, language, own_table, index_precision, ef_search, filtered_ef_search)
+  const text = `select (dimensions, embedding_model, language, own_table, index_precision, ef_search, filtered_ef_search,
+          restricts_readers)
         is not distinct from (${assumed.join(", ")}) as is_current,
       coalesce(expires_at <= now(), false) as has_expired, hits.*,
       case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename

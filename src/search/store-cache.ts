@@ -12,6 +12,7 @@ export type CachedStore = Pick<
   | "index_precision"
   | "ef_search"
   | "filtered_ef_search"
+  | "restricts_readers"
 >;
 
 /**
@@ -34,7 +35,7 @@ export class StoreCache {
   /** Adds a store that has rows; when the cache is full, evicts the entry added first. */
   add(store: CachedStore): void {
     const { id, dimensions, embedding_model, language, own_table, index_precision } = store;
-    const { ef_search, filtered_ef_search, has_words } = store;
+    const { ef_search, filtered_ef_search, has_words, restricts_readers } = store;
     this.delete(id);
     this.#stores.set(id, {
       id,
@@ -46,6 +47,7 @@ export class StoreCache {
       index_precision,
       ef_search,
       filtered_ef_search,
+      restricts_readers,
     });
     const [oldest] = this.#stores.keys();
     if (this.#stores.size > this.#storesMax && oldest !== undefined) this.#stores.delete(oldest);

@@ -14,7 +14,7 @@ export async function findVersion(
 ): Promise<string | undefined> {
   const result = await client.query<{ version: string }>({
     name: "find_version",
-    text: `select concat_ws(' ', extract(epoch from created_at), row_changes, own_table, index_precision) as version
+    text: `select concat_ws(' ', extract(epoch from created_at), row_changes, own_table, index_precision, restricts_readers) as version
       from ${tables.vectorStores} where id = $1`,
     values: [id],
   });

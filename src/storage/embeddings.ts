@@ -25,16 +25,23 @@ export interface Removed {
   bytes: number;
 }
 
+/** Adds parameters to a statement, whose first is the store's id, and returns a condition that its rows must meet. */
+export type RowCondition = (tables: Tables, params: unknown[]) => string;
+
 /** Reads one embedding with its vector; undefined when the store has no such id. */
 export async function findEmbedding(
   client: Queryable,
   tables: Tables,
   storeId: string,
   id: string,
+  condition?: RowCondition,
 ): Promise<EmbeddingRow | undefined> {
+  const params: unknown[] = [storeId, id];
+  const isVisible = condition === undefined ? "" : `and ${condition(tables, params)}`;
   const result = await client.query<EmbeddingRow>(
-    `select ${columns(tables, true)} from only ${tables.embeddings} where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = $2`,
-    [storeId, id],
+    `select ${columns(tables, true)} from only ${tables.embeddings}
+      where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = $2 ${isVisible}`,
+    params,
   );
   return result.rows[0];
 }
@@ -71,6 +78,7 @@ export async function listEmbeddings(
     before?: string | undefined;
     includeEmbedding: boolean;
     bytesMax?: number;
+    condition?: RowCondition | undefined;
   },
 ): Promise<EmbeddingRow[]> {
   const params: unknown[] = [storeId];
@@ -79,6 +87,7 @@ export async function listEmbeddings(
     conditions.push(`${tables.id} ${page.descending ? "<" : ">"} $${params.push(page.after)}`);
   if (page.before !== undefined)
     conditions.push(`${tables.id} ${page.descending ? ">" : "<"} $${params.push(page.before)}`);
+  if (page.condition !== undefined) conditions.push(page.condition(tables, params));
   const direction = page.descending === page.backward ? "asc" : "desc";
   const order = `order by ${tables.id} ${direction}`;
   const rows = `from only ${tables.embeddings} where ${conditions.join(" and ")} ${order} limit $${params.push(page.rowsMax)}`;

@@ -44,6 +44,7 @@ export type MeasurableStore = Pick<
   | "index_precision"
   | "ef_search"
   | "filtered_ef_search"
+  | "restricts_readers"
   | "embedding_count"
 > & {
   /** Name of the index in use. */
@@ -64,7 +65,7 @@ export async function findMeasurable(
   storeId: string,
 ): Promise<MeasurableStore | undefined> {
   const { rows } = await client.query<MeasurableStore>(
-    `select store.id, dimensions, embedding_model, language, store.own_table, has_words, index_precision, ef_search, filtered_ef_search,
+    `select store.id, dimensions, embedding_model, language, store.own_table, has_words, index_precision, ef_search, filtered_ef_search, restricts_readers,
        embedding_count, plan.current_index ->> 'name' as index, coalesce(plan.target_recall, $2) as target_recall,
        ${RECALL_IN_USE} as recall
      from ${tables.vectorStores} as store join ${tables.indexes} as plan on plan.vector_store_id = store.id

@@ -37,6 +37,8 @@ export interface VectorStoreRow {
   /** `hnsw.ef_search` of searches without and with a filter, as tuned for the recall asked; null: the session's. */
   ef_search: number | null;
   filtered_ef_search: number | null;
+  /** Whether callers with readers see only the rows that name one of them. */
+  restricts_readers: boolean;
   /** Whether `expires_at` has passed on the database's clock. */
   expired: boolean;
 }
@@ -65,6 +67,7 @@ export interface NewVectorStore {
   dimensions: number | null;
   precision: Precision | null;
   language: string | null;
+  restrictsReaders: boolean;
 }
 
 /** The fields an update may change; absent keys stay as they are, null clears. */
@@ -72,11 +75,12 @@ export interface VectorStoreChange {
   name?: string | null;
   metadata?: Record<string, string>;
   expiresAfter?: ExpiresAfter | null;
+  restrictsReaders?: boolean;
 }
 
 const COLUMNS = `id, name, description, metadata, usage_bytes, file_counts, created_at, expires_after, expires_at,
   last_active_at, dimensions, embedding_model, embedding_count, precision, language, index_policy, index_state, own_table,
-  has_words, index_precision, ef_search, filtered_ef_search, coalesce(expires_at <= now(), false) as expired`;
+  has_words, index_precision, ef_search, filtered_ef_search, restricts_readers, coalesce(expires_at <= now(), false) as expired`;
 
 /** Inserts a store and returns its row; undefined when the id is taken. */
 export async function insertStore(
@@ -85,8 +89,8 @@ export async function insertStore(
   store: NewVectorStore,
 ): Promise<VectorStoreRow | undefined> {
   const result = await client.query<VectorStoreRow>(
-    `insert into ${tables.vectorStores} (id, name, description, metadata, created_at, last_active_at, expires_after, expires_at, dimensions, precision, language, project_id)
-     values ($1, $2, $3, $4::jsonb, $5::timestamptz, $5::timestamptz, $6::jsonb, $5::timestamptz + ($6::jsonb ->> 'days')::int * interval '1 day', $7, $8, $9, $10)
+    `insert into ${tables.vectorStores} (id, name, description, metadata, created_at, last_active_at, expires_after, expires_at, dimensions, precision, language, project_id, restricts_readers)
+     values ($1, $2, $3, $4::jsonb, $5::timestamptz, $5::timestamptz, $6::jsonb, $5::timestamptz + ($6::jsonb ->> 'days')::int * interval '1 day', $7, $8, $9, $10, $11)
      on conflict (id) do nothing
      returning ${COLUMNS}`,
     [
@@ -100,6 +104,7 @@ export async function insertStore(
       store.precision,
       store.language,
       projectOf(store.id),
+      store.restrictsReaders,
     ],
   );
   return result.rows[0];
@@ -177,6 +182,8 @@ export async function updateStore(
   if (change.name !== undefined) changes.push(`name = $${params.push(change.name)}`);
   if (change.metadata !== undefined)
     changes.push(`metadata = $${params.push(JSON.stringify(change.metadata))}::jsonb`);
+  if (change.restrictsReaders !== undefined)
+    changes.push(`restricts_readers = $${params.push(change.restrictsReaders)}`);
   if (change.expiresAfter !== undefined) {
     const days = `$${params.push(change.expiresAfter?.days ?? null)}::int`;
     changes.push(

@@ -1,11 +1,13 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Attributes } from "./rows.ts";
 import { invalidArgument } from "../errors.ts";
+import { READERS_KEY } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
-import { checkPairs, checkText } from "../api/checks.ts";
+import { checkLength, checkPairs, checkText } from "../api/checks.ts";
 
 /**
- * Checks a file's attributes: up to 16, each a string of up to 512 characters, a finite number or a boolean.
+ * Checks a file's attributes: up to 16, each a string of up to 512 characters, a finite number or a boolean; `readers` may
+ * also be a list of such strings.
  * Returns null when the request has none. Throws INVALID_ARGUMENT.
  */
 export function readAttributes(attributes: JsonObject | undefined, param = "attributes"): Attributes | null {
@@ -16,9 +18,21 @@ export function readAttributes(attributes: JsonObject | undefined, param = "attr
     if (key === "") throw invalidArgument(param, `Invalid '${param}': a key is empty.`);
     checkUnicode(key, param);
     checkText(key, param, limits.attribute_key_chars_max);
-    checkValue(value, `${param}.${key}`);
+    if (key === READERS_KEY && Array.isArray(value)) checkReaders(value, `${param}.${key}`);
+    else checkValue(value, `${param}.${key}`);
   }
   return attributes as Attributes;
+}
+
+function checkReaders(readers: readonly unknown[], param: string): void {
+  checkLength(param, readers.length, limits.file_readers_max);
+  for (const [index, reader] of readers.entries()) {
+    const path = `${param}[${index}]`;
+    if (typeof reader !== "string")
+      throw invalidArgument(path, `Invalid type for '${path}': expected a string.`, "INVALID_TYPE");
+    checkUnicode(reader, path);
+    checkText(reader, path, limits.attribute_value_chars_max);
+  }
 }
 
 function checkValue(value: unknown, param: string): void {

@@ -90,7 +90,7 @@ export function fileBatchMethods({ pool, tables }: Database, wake: () => void): 
 
     async listVectorStoreFileBatchFiles(request) {
       const batch = await requireBatch(pool, tables, request.vectorStoreId, request.batchId);
-      return listStoreFiles(pool, tables, batch.vector_store_id, request, batch.file_ids);
+      return listStoreFiles(pool, tables, batch.vector_store_id, request, { fileIds: batch.file_ids });
     },
   };
 }

@@ -1,3 +1,4 @@
+import { compileReaders, type Readers } from "../filters/readers.ts";
 import type { Queryable } from "../postgres/database.ts";
 import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -9,6 +10,8 @@ export interface AttachmentPage extends KeysetPage {
   status?: AttachmentStatus | undefined;
   /** Returns only files with these ids; default: all. */
   fileIds?: readonly string[] | undefined;
+  /** Returns only files that these may read; default: all. */
+  readers?: Readers;
 }
 
 /**
@@ -20,13 +23,16 @@ export async function findAttachmentPosition(
   tables: Tables,
   storeId: string,
   fileId: string,
+  readers: Readers,
 ): Promise<Position | undefined> {
+  const params: unknown[] = [storeId, fileId];
   const where = `where vector_store_id = $1 and file_id = $2`;
+  const isVisible = compileReaders(tables, "$1", readers, "attributes", params);
   const result = await client.query<Position>(
-    `select created_at::text as created_at, file_id as id from ${tables.vectorStoreFiles} ${where}
+    `select created_at::text as created_at, file_id as id from ${tables.vectorStoreFiles} ${where} and ${isVisible}
      union all
      select created_at::text, file_id from ${tables.removedFiles} ${where}`,
-    [storeId, fileId],
+    params,
   );
   return result.rows[0];
 }
@@ -42,6 +48,7 @@ export async function listAttachments(
   const { conditions, ending } = composePage(page, "file_id", params);
   if (page.status !== undefined) conditions.push(`status = $${params.push(page.status)}`);
   if (page.fileIds !== undefined) conditions.push(`file_id = any($${params.push(page.fileIds)}::text[])`);
+  conditions.push(compileReaders(tables, "$1", page.readers, "attributes", params));
   const result = await client.query<AttachmentRow>(
     `select vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message
      from ${tables.vectorStoreFiles} where ${["vector_store_id = $1", ...conditions].join(" and ")} ${ending}`,

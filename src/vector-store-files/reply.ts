@@ -16,25 +16,32 @@ import { toSeconds } from "../api/time.ts";
 import { invalidArgument, notFound } from "../errors.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
-import { findAttachmentPosition, listAttachments } from "./list.ts";
+import { findAttachmentPosition, listAttachments, type AttachmentPage } from "./list.ts";
 import type { AttachmentErrorCode, AttachmentRow, AttachmentStatus } from "./rows.ts";
 import { localId } from "../store-id.ts";
 
-/** Answers a list request with a page of a store's files; with `fileIds`, only of these. */
+/** Answers a list request with a page of a store's files; with `fileIds` only of these, with `readers` only of theirs. */
 export async function listStoreFiles(
   client: Queryable,
   tables: Tables,
   storeId: string,
   request: Pick<ListVectorStoreFilesRequest, "limit" | "order" | "after" | "before" | "filter">,
-  fileIds?: readonly string[],
+  { fileIds, readers }: Pick<AttachmentPage, "fileIds" | "readers">,
 ): Promise<ListVectorStoreFilesResponse> {
   const page = readPage(request);
   const status = readFilter(request.filter);
-  const find = async (fileId: string) => findAttachmentPosition(client, tables, storeId, fileId);
+  const find = async (fileId: string) => findAttachmentPosition(client, tables, storeId, fileId, readers);
   const place = " in the vector store";
   const after = await readPosition(request.after, "after", find, "file", place);
   const before = await readPosition(request.before, "before", find, "file", place);
-  const rows = await listAttachments(client, tables, storeId, { ...page, after, before, status, fileIds });
+  const rows = await listAttachments(client, tables, storeId, {
+    ...page,
+    after,
+    before,
+    status,
+    fileIds,
+    readers,
+  });
   return create(ListVectorStoreFilesResponseSchema, toPage(page, rows, toStoreFile));
 }
 

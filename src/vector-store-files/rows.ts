@@ -1,4 +1,5 @@
 import type { Chunking } from "../documents/cutter.ts";
+import { compileReaders, type Readers } from "../filters/readers.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 
@@ -8,8 +9,8 @@ export type AttachmentStatus = "in_progress" | "completed" | "cancelled" | "fail
 /** Why a file failed: OpenAI's codes. */
 export type AttachmentErrorCode = "server_error" | "unsupported_file" | "invalid_file";
 
-/** The attributes that the caller gave a file: at most 16 pairs. */
-export type Attributes = Record<string, string | number | boolean>;
+/** The attributes that the caller gave a file: at most 16 pairs. Only `readers` may be a list. */
+export type Attributes = Record<string, string | number | boolean | readonly string[]>;
 
 /** A row of the table of attachments: a file attached to a store. */
 export interface AttachmentRow {
@@ -93,16 +94,20 @@ export async function insertAttachments(
   return { added, failed: Number(old?.failed), cancelled: Number(old?.cancelled) };
 }
 
-/** Reads an attachment; undefined when the file is not attached. */
+/** Reads an attachment; undefined when the file is not attached, or the readers may not read it. */
 export async function findAttachment(
   client: Queryable,
   tables: Tables,
   storeId: string,
   fileId: string,
+  readers?: Readers,
 ): Promise<AttachmentRow | undefined> {
+  const params: unknown[] = [storeId, fileId];
+  const isVisible = compileReaders(tables, "$1", readers, "attributes", params);
   const result = await client.query<AttachmentRow>(
-    `select ${COLUMNS} from ${tables.vectorStoreFiles} where vector_store_id = $1 and file_id = $2`,
-    [storeId, fileId],
+    `select ${COLUMNS} from ${tables.vectorStoreFiles}
+     where vector_store_id = $1 and file_id = $2 and ${isVisible}`,
+    params,
   );
   return result.rows[0];
 }

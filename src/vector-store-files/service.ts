@@ -7,7 +7,9 @@ import {
   type VectorStoreFile,
   type VectorStoreFileService,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import { principal } from "../api/principal.ts";
 import { conflict, missingParameter, tooLarge, vectorStoreNotFound } from "../errors.ts";
+import type { Readers } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
 import type { Client, Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -71,17 +73,20 @@ function reading({
 }: Database): Pick<Methods, "getVectorStoreFile" | "listVectorStoreFiles" | "getVectorStoreFileContent"> {
   return {
     async getVectorStoreFile({ vectorStoreId, fileId }, context) {
-      return answer(await requireAttachment(pool, tables, vectorStoreId, fileId), context);
+      const { readers } = context.values.get(principal);
+      return answer(await requireAttachment(pool, tables, vectorStoreId, fileId, readers), context);
     },
 
-    async listVectorStoreFiles(request) {
+    async listVectorStoreFiles(request, { values }) {
+      const { readers } = values.get(principal);
       const { id } = await requireStore(pool, tables, request.vectorStoreId);
-      return listStoreFiles(pool, tables, id, request);
+      return listStoreFiles(pool, tables, id, request, { readers });
     },
 
-    async getVectorStoreFileContent({ vectorStoreId, fileId }) {
+    async getVectorStoreFileContent({ vectorStoreId, fileId }, { values }) {
+      const { readers } = values.get(principal);
       const store = await requireStore(pool, tables, vectorStoreId);
-      const file = await requireAttachment(pool, tables, vectorStoreId, fileId);
+      const file = await requireAttachment(pool, tables, vectorStoreId, fileId, readers);
       if (Number(file.usage_bytes) > limits.file_content_bytes_max) {
         throw tooLarge(
           `The text of file '${fileId}' has ${file.usage_bytes} bytes, more than the ${limits.file_content_bytes_max} of one reply: download the file, or list the store's embeddings.`,
@@ -155,10 +160,11 @@ async function requireAttachment(
   tables: Tables,
   storeId: string,
   fileId: string,
+  readers: Readers,
 ): Promise<AttachmentRow> {
   await requireStore(client, tables, storeId);
   checkFileId(fileId, "file_id");
-  const row = await findAttachment(client, tables, storeId, fileId);
+  const row = await findAttachment(client, tables, storeId, fileId, readers);
   if (row === undefined) throw attachmentNotFound(storeId, fileId);
   return row;
 }

@@ -6,15 +6,17 @@ import {
   type VectorStore,
 } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { toSeconds } from "../api/time.ts";
+import type { Readers } from "../filters/readers.ts";
 import { INDEX_STATES, PRECISIONS } from "../indexes/enums.ts";
 import { localId } from "../store-id.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 
 /**
  * Converts a store's row to the API's message. `language` is the service's default, for stores that name
- * none.
+ * none. Callers with readers see no counts of a store that restricts them.
  */
-export function toVectorStore(row: VectorStoreRow, language: string): VectorStore {
+export function toVectorStore(stored: VectorStoreRow, language: string, readers: Readers): VectorStore {
+  const row = stored.restricts_readers && readers !== undefined ? withoutCounts(stored) : stored;
   return create(VectorStoreSchema, {
     id: localId(row.id),
     object: "vector_store",
@@ -43,7 +45,14 @@ export function toVectorStore(row: VectorStoreRow, language: string): VectorStor
     ...(row.precision !== null && { precision: PRECISIONS[row.precision] }),
     language: row.language ?? language,
     indexState: INDEX_STATES[row.index_state],
+    restrictReaders: row.restricts_readers,
   });
+}
+
+/** Counts would tell callers who see some of the store how much there is besides. */
+function withoutCounts(row: VectorStoreRow): VectorStoreRow {
+  const none = { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 };
+  return { ...row, usage_bytes: "0", embedding_count: "0", file_counts: none };
 }
 
 function toStatus(row: VectorStoreRow): VectorStoreStatus {

@@ -29,6 +29,7 @@ export function readNewStore(request: CreateVectorStoreRequest): Omit<NewVectorS
     dimensions: request.dimensions ?? null,
     precision,
     language: request.language === undefined ? null : readLanguage(request.language),
+    restrictsReaders: request.restrictReaders ?? false,
   };
 }
 
@@ -41,11 +42,17 @@ export function readChange(request: UpdateVectorStoreRequest): VectorStoreChange
     name: request.name !== undefined,
     expires_after: request.expiresAfter !== undefined,
     metadata: Object.keys(request.metadata).length > 0,
+    restrict_readers: request.restrictReaders !== undefined,
   });
+  const { restrictReaders } = request;
+  if (fields.has("restrict_readers") && restrictReaders === undefined)
+    throw missingParameter("restrict_readers");
   return {
     ...(fields.has("name") && { name: readText(request.name, "name", limits.store_name_chars_max) }),
     ...(fields.has("expires_after") && { expiresAfter: readExpiry(request.expiresAfter) }),
     ...(fields.has("metadata") && { metadata: readMetadata(request.metadata) }),
+    ...(restrictReaders !== undefined &&
+      fields.has("restrict_readers") && { restrictsReaders: restrictReaders }),
   };
 }
 

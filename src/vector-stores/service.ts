@@ -10,7 +10,7 @@ import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { deriveIdentifier, readIdempotencyKey } from "../api/idempotency-key.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
-import { principal, requireScope } from "../api/principal.ts";
+import { principal, requireScope, type Principal } from "../api/principal.ts";
 import {
   alreadyExists,
   idempotencyConflict,
@@ -49,7 +49,7 @@ export function vectorStoreService(
   language: string,
 ): ServiceImpl<typeof VectorStoreService> {
   const { pool, tables } = database;
-  const toMessage = (row: VectorStoreRow) => toVectorStore(row, language);
+  const toMessage = (row: VectorStoreRow, { readers }: Principal) => toVectorStore(row, language, readers);
   return {
     async createVectorStore(request, { values }) {
       const made = makeIdentifier("vs");
@@ -63,16 +63,16 @@ export function vectorStoreService(
       await checkLanguage(pool, store.language);
       const row = await insertWithFiles(database, store, files);
       if (files.length > 0) wake();
-      if (row !== undefined) return toMessage(row);
+      if (row !== undefined) return toMessage(row, owner);
       const earlier = key === undefined ? undefined : await findStore(pool, tables, id);
       if (earlier === undefined)
         throw alreadyExists(`A vector store with the id '${localId(id)}' already exists.`, "id");
       if (!isSameStore(store, earlier)) throw idempotencyConflict();
-      return toMessage(earlier);
+      return toMessage(earlier, owner);
     },
 
-    async getVectorStore(request) {
-      return toMessage(await requireStore(pool, tables, request.vectorStoreId));
+    async getVectorStore(request, { values }) {
+      return toMessage(await requireStore(pool, tables, request.vectorStoreId), values.get(principal));
     },
 
     async listVectorStores(request, { values }) {
@@ -84,17 +84,18 @@ export function vectorStoreService(
         readPosition(request.before, "before", find, "vector store"),
       ]);
       const rows = await listStores(pool, tables, owner, { ...page, after, before });
-      return create(ListVectorStoresResponseSchema, toPage(page, rows, toMessage));
+      const data = toPage(page, rows, (row) => toMessage(row, owner));
+      return create(ListVectorStoresResponseSchema, data);
     },
 
-    async updateVectorStore(request) {
+    async updateVectorStore(request, { values }) {
       const id = request.vectorStoreId;
       const change = readChange(request);
       if (!isStorable(id)) throw vectorStoreNotFound(id);
       return transaction(pool, async (client) => {
         const row = await updateStore(client, tables, id, change);
         if (row === undefined) throw await explainRefusal(client, tables, id);
-        return toMessage(row);
+        return toMessage(row, values.get(principal));
       });
     },
 
@@ -167,7 +168,8 @@ function isSameStore(asked: NewVectorStore, store: VectorStoreRow): boolean {
     isDeepStrictEqual(asked.expiresAfter, store.expires_after) &&
     [store.dimensions, null].includes(asked.dimensions) &&
     [store.precision, null].includes(asked.precision) &&
-    [store.language, null].includes(asked.language)
+    [store.language, null].includes(asked.language) &&
+    asked.restrictsReaders === store.restricts_readers
   );
 }
 

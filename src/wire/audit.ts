@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import type { FastifyRequest } from "fastify";
@@ -6,28 +6,37 @@ import type { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { auditedValue, auditOf, storableText, type AuditEntry, type AuditRule } from "../api/audit.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { NOBODY, principal, refusedPrincipal, type Principal } from "../api/principal.ts";
-import type { Authenticator } from "./auth.ts";
+import type { Authenticator, Credentials } from "./auth.ts";
 import { toConnectError } from "./error.ts";
 import { nameOf } from "./metrics.ts";
 import type { Implementation } from "./service.ts";
 
 /** Where a request came from. */
-export interface Origin {
+export interface Origin extends Credentials {
   requestId: string;
   /** Of the other end of the connection. */
   address: string;
-  headers: IncomingHttpHeaders;
   /** Whether the connection has TLS; undefined where it does not matter. */
   scheme?: "http" | "https";
 }
 
 /** Where a request of Fastify's came from. */
-export function originOf({ id, ip, headers, protocol }: FastifyRequest): Origin {
-  return { requestId: id, address: ip, headers, scheme: protocol };
+export function originOf({ id, ip, headers, protocol, method, routeOptions, raw }: FastifyRequest): Origin {
+  // Over HTTP/2 `raw.socket` is another object for each request.
+  const { stream } = raw as { stream?: ServerHttp2Stream };
+  const socket = stream === undefined ? raw.socket : stream.session?.socket;
+  const path = `${method} ${routeOptions.url ?? ""}`;
+  return { requestId: id, address: ip, headers, scheme: protocol, path, socket };
 }
 
 /** Where the request of a call came from. */
-export const origin = createContextKey<Origin>({ requestId: "", address: "", headers: {} });
+export const origin = createContextKey<Origin>({
+  requestId: "",
+  address: "",
+  headers: {},
+  path: "",
+  socket: undefined,
+});
 
 /** Records calls in the audit log. */
 export interface AuditTrail {
@@ -121,7 +130,7 @@ export async function identifyCaller(
   protocol: string,
 ): Promise<Principal> {
   try {
-    return await authenticator.identify(from.headers, scope);
+    return await authenticator.identify(from, scope);
   } catch (error) {
     const { code } = toConnectError(error);
     const isRefused = code === Code.Unauthenticated || code === Code.PermissionDenied;

@@ -45,9 +45,10 @@ import { readBodies } from "./rest/body.ts";
 import { bidirectionalRoutes, streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute, type ToCall } from "./rest/rest.ts";
+import { createScopeLog } from "./scope-refusals.ts";
 import type { AdmitFor, Service } from "./service.ts";
 import { endSlow, refuseUnreadable } from "./unreadable.ts";
-import { createPageGuard, type RefuseForeign } from "./web-pages.ts";
+import { createCertificateGuard, createPageGuard, type RefuseForeign } from "./web-pages.ts";
 
 export interface ServerOptions extends KeyOptions {
   services: readonly Service[];
@@ -76,9 +77,16 @@ export interface ServerOptions extends KeyOptions {
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services, health, tls, requestBytesMax, log } = options;
+  const refusePages = tls?.clientCa === undefined ? undefined : createCertificateGuard(options.corsOrigins);
   const authenticator = createAuthenticator(
-    options,
-    options.metrics.addCounter("pgquiver_keys_refused_total", "Requests refused for a missing or wrong key."),
+    { ...options, refusePages },
+    {
+      onUnknown: options.metrics.addCounter(
+        "pgquiver_keys_refused_total",
+        "Requests refused for a missing or wrong key.",
+      ),
+      onMissingScope: createScopeLog(log),
+    },
   );
   const bounds = { ...portDefaults, ...options.port };
   const refuseForeign = createPageGuard(authenticator.isOpen, options.corsOrigins);

@@ -19,14 +19,35 @@ export function createPageGuard(isOpen: () => boolean, origins: readonly string[
         `Without a key the service answers to loopback hosts only, not to '${host}'. Set SERVER_API_KEY to use another name.`,
       );
     }
-    const { origin } = headers;
-    if (origin !== undefined && (origins.includes("*") || origins.includes(origin))) return;
-    if (origin === undefined ? headers["sec-fetch-site"] === "cross-site" : !isOwn(origin, host)) {
-      throw permissionDenied(
-        `Without a key the service refuses requests of web pages from other origins. Set SERVER_API_KEY, or list the origin in CORS_ORIGINS.`,
-      );
-    }
+    if (!isForeign(headers, host, origins)) return;
+    throw permissionDenied(
+      `Without a key the service refuses requests of web pages from other origins. Set SERVER_API_KEY, or list the origin in CORS_ORIGINS.`,
+    );
   };
+}
+
+/**
+ * Creates the check that protects callers whose client certificate is their only credential: a browser presents it by
+ * itself, for every page. "*" among the origins does not count here.
+ */
+export function createCertificateGuard(origins: readonly string[]): RefuseForeign {
+  const named = origins.filter((origin) => origin !== "*");
+  return (headers) => {
+    if (!isForeign(headers, headers[":authority"]?.toString() ?? headers.host, named)) return;
+    throw permissionDenied(
+      "A web page of another origin cannot use a client certificate. Send a key, or list the origin in CORS_ORIGINS.",
+    );
+  };
+}
+
+function isForeign(
+  headers: IncomingHttpHeaders,
+  host: string | undefined,
+  origins: readonly string[],
+): boolean {
+  const { origin } = headers;
+  if (origin === undefined) return headers["sec-fetch-site"] === "cross-site";
+  return !origins.includes("*") && !origins.includes(origin) && !isOwn(origin, host);
 }
 
 /** Names of loopback: no DNS server can give them another address (RFC 6761, 6.3). */

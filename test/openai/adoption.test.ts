@@ -121,6 +121,7 @@ describe("a service on a database of litellm-pgvector", () => {
       precision: null,
       language: "english",
       index_state: "none",
+      restrict_readers: false,
     });
     expect(await client.vectorStores.retrieve(EMPTY)).toMatchObject({
       file_counts: fileCounts(0),

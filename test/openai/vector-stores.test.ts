@@ -82,6 +82,7 @@ describe("create and retrieve", () => {
       precision: null,
       language: "english",
       index_state: "none",
+      restrict_readers: false,
     });
     expect(Math.abs(store.created_at - Date.now() / 1000)).toBeLessThan(60);
   });

@@ -101,6 +101,7 @@ describe.each([
       index_precision: null,
       ef_search: null,
       filtered_ef_search: null,
+      restricts_readers: false,
       has_words: true,
       project_id: "default",
     };

@@ -36,6 +36,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 10, name: "010_attribute_indexes" },
     { version: 11, name: "011_recall" },
     { version: 12, name: "012_projects" },
+    { version: 13, name: "013_access" },
     { version: 15, name: "015_audit" },
     { version: 16, name: "016_erasures" },
   ]);
@@ -67,6 +68,7 @@ test("makes the tables of an empty database, once", async () => {
       index_precision: null,
       ef_search: null,
       filtered_ef_search: null,
+      restricts_readers: false,
       has_words: true,
     },
   ]);

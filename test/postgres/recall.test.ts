@@ -24,6 +24,7 @@ const { pool, tables } = database;
 afterAll(() => database.close());
 
 const SEARCH = {
+  readers: undefined,
   path: "",
   texts: [],
   weights: undefined,
@@ -251,7 +252,7 @@ test("a tuned value is used at once by processes that have searched the store be
   const searcher = new Searcher(database, createLexicalEmbedder(), options, queue, observe);
   const search = async (efSearch?: number) => {
     const asked = unseen.map((vector) => ({ ...SEARCH, vector, efSearch }));
-    const { found } = await searcher.run(store.id, asked, { caller: "", signal: never });
+    const { found } = await searcher.run(store.id, asked, { caller: "", readers: undefined, signal: never });
     return found.map(([findings]) => findings?.hits.map(({ id }) => id));
   };
   const own = await search(1_000);

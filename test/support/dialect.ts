@@ -64,7 +64,7 @@ export function toPlainRequest(method: DescMethodUnary, json: Json, forms: WellK
 }
 
 /** Fields that the path binds, so they are not in the body. */
-const PATH_FIELDS = ["vector_store_id", "embedding_id", "file_id"];
+const PATH_FIELDS = ["vector_store_id", "embedding_id", "file_id", "project_id", "api_key_id"];
 
 /**
  * Converts OpenAI's JSON to a plain object with protobuf's names and values: enum words to names of values, a

@@ -74,6 +74,11 @@ const comparison: fc.Arbitrary<Filter> = fc.oneof(
   fc.record({ type: fc.constantFrom("eq", "ne"), key, value: scalar }),
   fc.record({ type: fc.constantFrom("gt", "gte", "lt", "lte"), key, value: fc.oneof(text, number) }),
   fc.record({ type: fc.constantFrom("in", "nin"), key, values: fc.array(scalar, { maxLength: 12 }) }),
+  fc.record({
+    type: fc.constant("overlaps" as const),
+    key,
+    values: fc.array(text, { maxLength: 12 }),
+  }),
 );
 /** Filters of all operators, nested. */
 export const { filter } = fc.letrec<{ filter: Filter }>((tie) => ({
@@ -99,6 +104,10 @@ export function matches(filter: Filter, row: Json | undefined): boolean {
       return filter.values.some((candidate) => candidate === lookUp(row, filter.key));
     case "nin":
       return filter.values.every((candidate) => candidate !== lookUp(row, filter.key));
+    case "overlaps": {
+      const list = lookUp(row, filter.key);
+      return Array.isArray(list) && filter.values.some((text) => list.includes(text));
+    }
     case "gt":
     case "gte":
     case "lt":

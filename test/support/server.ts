@@ -28,6 +28,8 @@ export interface TestServerOptions {
   apiKeys?: string[];
   /** Default "on", so that every test shows that calls can do their work under it. */
   rowSecurity?: Config["rowSecurity"];
+  /** Default: no tokens. */
+  tokens?: Config["tokens"];
   /** Default: as in production. */
   requestBytesMax?: number;
   /** Default: as in production. */
@@ -69,6 +71,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
       ...production,
       apiKeys: options.apiKeys ?? [],
       rowSecurity: options.rowSecurity ?? "on",
+      tokens: options.tokens,
       corsOrigins: options.corsOrigins ?? [],
       audit: options.audit ?? production.audit,
       requestBytesMax: options.requestBytesMax ?? production.requestBytesMax,

@@ -25,6 +25,7 @@ test("writes what is not set: null for optional fields and messages, else the em
     precision: null,
     language: "",
     index_state: expect.any(String),
+    restrict_readers: false,
   });
 });
 

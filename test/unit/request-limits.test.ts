@@ -92,7 +92,7 @@ test.each<[DescMessage, string, number]>([
   [CreateVectorStoreRequestSchema, "metadata", limits.store_metadata_pairs_max],
   [CreateVectorStoreFileBatchRequestSchema, "file_ids", limits.batch_files_max],
   [CreateVectorStoreFileBatchRequestSchema, "files", limits.batch_files_max],
-  [CreateVectorStoreFileRequestSchema, "attributes", limits.attribute_pairs_max],
+  [CreateVectorStoreFileRequestSchema, "attributes", limits.attribute_pairs_max + limits.file_readers_max],
 ])("the proto says of %s.%s what limits.ts says", (message, name, max) => {
   const field = message.fields.find((candidate) => candidate.name === name);
   expect(field && getOption(field, max_items)).toBe(max);
@@ -236,9 +236,9 @@ describe("protobuf", () => {
   });
 
   test("a map and an object with their maximum pass, and with one pair more do not", () => {
-    for (const [desc, name] of [
-      [CreateVectorStoreRequestSchema, "metadata"],
-      [CreateVectorStoreFileRequestSchema, "attributes"],
+    for (const [desc, name, max] of [
+      [CreateVectorStoreRequestSchema, "metadata", 16],
+      [CreateVectorStoreFileRequestSchema, "attributes", 272],
     ] as const) {
       const encode = (count: number) =>
         toBinary(
@@ -247,9 +247,9 @@ describe("protobuf", () => {
             [name]: Object.fromEntries(Array.from({ length: count }, (_, index) => [`k${index}`, "v"])),
           }),
         );
-      scan(encode(16), desc);
-      expect(() => scan(encode(17), desc)).toThrow(
-        `Invalid '${name}': too many properties. Expected at most 16, but got 17 instead.`,
+      scan(encode(max), desc);
+      expect(() => scan(encode(max + 1), desc)).toThrow(
+        `Invalid '${name}': too many properties. Expected at most ${max}, but got ${max + 1} instead.`,
       );
     }
   });

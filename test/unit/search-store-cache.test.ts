@@ -11,6 +11,7 @@ const store = (id: string, dimensions = 1): CachedStore => ({
   index_precision: null,
   ef_search: null,
   filtered_ef_search: null,
+  restricts_readers: false,
 });
 
 test("remembers stores as they were last added", () => {

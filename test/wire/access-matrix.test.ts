@@ -16,18 +16,25 @@ import { scopeOf, SCOPE_WORDS, scopeWord } from "../../src/api/scope.ts";
 import { services as unaryServices } from "../support/dialect.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { send } from "../support/http.ts";
+import { startIdentityProvider } from "../support/identity-provider.ts";
 import { makeProject, makeTestKey } from "../support/keys.ts";
 import { routesOf } from "../support/rest-client.ts";
 import { startServer } from "../support/server.ts";
 
 /** Every RPC and route x every key there may be x every protocol: what is allowed works, and nothing else. */
 const database = await openTestDatabase();
-const server = await startServer({ database, apiKeys: ["a-key-of-the-environment"] });
+const provider = await startIdentityProvider();
+const server = await startServer({
+  database,
+  apiKeys: ["a-key-of-the-environment"],
+  tokens: provider.settings,
+});
 const sessions = new Http2SessionManager(server.url);
 afterAll(async () => {
   sessions.abort();
   await server[Symbol.asyncDispose]();
   await database.close();
+  await provider[Symbol.asyncDispose]();
 });
 
 const services = [...unaryServices, FileService, IngestService, ProjectDataService];
@@ -49,6 +56,13 @@ const keys = {
   expired: await makeTestKey(database, "default"),
 };
 for (const word of SCOPE_WORDS) keys.byScope.set(word, await makeTestKey(database, "default", [word]));
+/** The tokens, with all scopes in the default project unless their names say otherwise. */
+const tokens = {
+  all: await provider.issue(),
+  search: await provider.issue({ scopes: ["search"] }),
+  foreign: await provider.issue({ claims: { pgquiver_project: other } }),
+  otherAudience: await provider.issue({ audience: "https://another.example" }),
+};
 await change(keys.revoked, "revoked_at");
 await change(keys.expired, "expires_at");
 const headers = { authorization: `Bearer ${keys.all}`, "content-type": "application/json" };
@@ -142,13 +156,19 @@ async function holdTo(ask: Ask, scope: string, namesStore: boolean): Promise<voi
     if (word !== scope) expect(outcome, word).toEqual({ code: "permission_denied", message });
     else expect(outcome, word).not.toMatchObject({ code: expect.stringMatching(/^(?:un|perm)/) });
   }
+  for (const key of [keys.all, tokens.all, ...(scope === "search" ? [tokens.search] : [])]) {
+    await makeStore();
+    const own = await ask("own", key);
+    cells++;
+    expect(["unauthenticated", "permission_denied"]).not.toContain(own.code);
+    if (namesStore) expect(own.message).not.toMatch(/^No vector store found/);
+  }
+  if (scope !== "search") {
+    expect(await ask("own", tokens.search)).toMatchObject({ code: "permission_denied" });
+    cells++;
+  }
   await makeStore();
-  const own = await ask("own", keys.all);
-  cells++;
-  expect(["unauthenticated", "permission_denied"]).not.toContain(own.code);
-  if (namesStore) expect(own.message).not.toMatch(/^No vector store found/);
-  await makeStore();
-  for (const key of [keys.foreign, keys.unlisted]) {
+  for (const key of [keys.foreign, keys.unlisted, tokens.foreign]) {
     const [hidden, none] = [await ask("own", key), await ask("none", key)];
     cells++;
     if (namesStore) {
@@ -156,7 +176,7 @@ async function holdTo(ask: Ask, scope: string, namesStore: boolean): Promise<voi
       expect(hidden.code).not.toBe("ok");
     } else expect(hidden.code).not.toBe("unauthenticated");
   }
-  for (const key of [keys.revoked, keys.expired, `${keys.all}x`, undefined]) {
+  for (const key of [keys.revoked, keys.expired, `${keys.all}x`, tokens.otherAudience, undefined]) {
     const { code } = await ask("own", key);
     cells++;
     expect(code).toBe("unauthenticated");
@@ -204,5 +224,5 @@ test("has every RPC of the protos, with every key", () => {
   const protos = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
   expect(methods.length).toBe(protos.join("\n").match(/^ {2}rpc /gm)?.length);
   const calls = methods.length * 3 + methods.flatMap(routesOf).length + 2;
-  expect(cells).toBe(calls * (SCOPE_WORDS.length + 7));
+  expect(cells).toBe(calls * (SCOPE_WORDS.length + 11));
 });

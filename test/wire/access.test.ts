@@ -92,6 +92,33 @@ describe.each(protocols)("over $name", (protocol) => {
     expect(archived).toMatchObject({ status: "archived", archived_at: expect.any(Number) });
   });
 
+  test("a key is changed where the mask says so", async () => {
+    const of = { project_id: await makeProject() };
+    const asked = { ...of, name: "k", scopes: ["search", "stores.read"], store_ids: ["a"] };
+    const made = await call("AccessService/CreateApiKey", { ...asked, expires_in_seconds: 600 }, byRoot);
+    const of1 = { ...of, api_key_id: made.id };
+    const change = (fields: object) => call("AccessService/UpdateApiKey", { ...of1, ...fields }, byRoot);
+    const read = () => call("AccessService/GetApiKey", of1, byRoot);
+    const before = await read();
+    const account = { ...before.owner.service_account, name: "renamed" };
+    const renamed = { ...before, name: "renamed", owner: { ...before.owner, service_account: account } };
+    expect(await change({ name: "renamed" })).toEqual(renamed);
+    expect((await call("VectorStoreService/ListVectorStores", {}, { key: made.value })).data).toEqual([]);
+    const changed = await change({ scopes: ["search"], store_ids: [], expires_in_seconds: null });
+    expect(changed).toEqual({
+      ...renamed,
+      scopes: ["search"],
+      store_ids: [],
+      expires_at: null,
+      last_used_at: changed.last_used_at,
+    });
+    await expect(call("VectorStoreService/ListVectorStores", {}, { key: made.value })).rejects.toMatchObject({
+      reason: "MISSING_SCOPE",
+    });
+    expect((await change({ expires_in_seconds: 60 })).expires_at).toBeGreaterThan(Date.now() / 1000);
+    expect(await read()).toMatchObject({ name: "renamed", scopes: ["search"], store_ids: [] });
+  });
+
   test("a scope that the key lacks is named", async () => {
     const { value: key } = await makeApiKey(await makeProject(), ["search"]);
     await expect(call("VectorStoreService/ListVectorStores", {}, { key })).rejects.toMatchObject({
@@ -187,6 +214,27 @@ describe("a key", () => {
         status: 403,
         body: { error: { code: "missing_scope" } },
       });
+  });
+
+  test("cannot give a key, and not itself, more than it has, nor a longer life to one that has more", async () => {
+    const project = await makeProject();
+    const made = await makeApiKey(project, ["projects.admin", "search"], { store_ids: ["a"] });
+    const strong = await makeApiKey(project, ["stores.write"]);
+    const weak = await makeApiKey(project, ["search"], { store_ids: ["a"] });
+    const change = (id: string, fields: object) =>
+      ask("POST", `/${project}/api_keys/${id}`, fields, made.value);
+    const refused = { status: 403, body: { error: { code: "missing_scope" } } };
+    expect(await change(made.id, { scopes: ["projects.admin", "stores.read"] })).toMatchObject(refused);
+    expect(await change(weak.id, { store_ids: ["a", "b"] })).toMatchObject(refused);
+    expect(await change(weak.id, { store_ids: [] })).toMatchObject(refused);
+    expect(await change(strong.id, { expires_in_seconds: 600 })).toMatchObject(refused);
+    expect(await change(strong.id, { scopes: ["search"] })).toMatchObject(refused);
+    expect(await change(strong.id, { name: "renamed" })).toMatchObject({ status: 200 });
+    expect(await change(weak.id, { scopes: ["search", "projects.admin"] })).toMatchObject({ status: 200 });
+    expect(await change(weak.id, { scopes: ["operator"] })).toMatchObject({ status: 400 });
+    expect(await change(weak.id, { scopes: [] })).toMatchObject({ status: 400 });
+    expect(await change(weak.id, { value: "x" })).toMatchObject({ status: 400 });
+    expect(await change("key_none", { name: "x" })).toMatchObject({ status: 404 });
   });
 
   test("of another project sees no project but its own", async () => {

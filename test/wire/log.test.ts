@@ -1,6 +1,10 @@
 import { expect, onTestFinished, test } from "vitest";
+import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
+import { NOBODY } from "../../src/api/principal.ts";
 import { createLogger } from "../../src/log/logger.ts";
+import { createScopeLog } from "../../src/wire/scope-refusals.ts";
 import { openTestDatabase } from "../support/database.ts";
+import { makeTestKey } from "../support/keys.ts";
 import { startServer } from "../support/server.ts";
 
 /** A log whose lines can be waited for. */
@@ -24,7 +28,7 @@ function recordLog() {
       await arrived.promise;
     }
   }
-  return { log, find };
+  return { log, find, lines };
 }
 
 test("a warning shows message, code, stack and cause of its error, and not the descriptors of its details", async () => {
@@ -57,4 +61,41 @@ test("the line of a call names the key that made it by an id, and never the key"
   const line = await find("ok");
   expect(line).toMatchObject({ project: "default", key: "env_2" });
   expect(JSON.stringify(line)).not.toContain("team");
+});
+
+test("a call that is refused for its key's scope is logged once in a while, with key, call and scope", async () => {
+  const { log, find, lines } = recordLog();
+  const database = await openTestDatabase();
+  const key = await makeTestKey(database, "default", ["search"]);
+  await using server = await startServer({ database, log });
+  const headers = { authorization: `Bearer ${key}` };
+  for (let time = 0; time < 3; time++)
+    expect((await fetch(`${server.url}/v1/vector_stores/secret/files`, { headers })).status).toBe(403);
+  const line = await find("A key lacks the scope of a call");
+  expect(line).toMatchObject({
+    project: "default",
+    key: expect.stringMatching(/^key_/),
+    call: "GET /v1/vector_stores/:vector_store_id/files",
+    scope: "files.read",
+  });
+  expect(JSON.stringify(line)).not.toContain(key);
+  expect(lines.filter(({ msg }) => msg === line["msg"])).toHaveLength(1);
+  await server.stop(0);
+  await database.close();
+});
+
+test("the refusals between two lines of a key are counted", () => {
+  const { log, lines } = recordLog();
+  let nowMs = 0;
+  const note = createScopeLog(log, () => nowMs);
+  const caller = { ...NOBODY, project: "p", keyId: "k" };
+  for (let time = 0; time < 5; time++) note(caller, Scope.SEARCH, "x");
+  note({ ...caller, keyId: "another" }, Scope.SEARCH, "x");
+  nowMs = 10_000;
+  note(caller, Scope.INGEST, "y");
+  expect(lines.map(({ key, scope, unlogged }) => [key, scope, unlogged])).toEqual([
+    ["k", "search", undefined],
+    ["another", "search", undefined],
+    ["k", "ingest", 4],
+  ]);
 });

@@ -5,6 +5,8 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
+import type { FieldMask } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
 import { file_pgquiver_v1_options } from "./options_pb.ts";
 import type { Order } from "./paging_pb.ts";
 import { file_pgquiver_v1_paging } from "./paging_pb.ts";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/access.proto.
  */
 export const file_pgquiver_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9hY2Nlc3MucHJvdG8SC3BncXVpdmVyLnYxIoEBCgdQcm9qZWN0EgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmNyZWF0ZWRfYXQYBCABKAMSGAoLYXJjaGl2ZWRfYXQYBSABKANIAIgBARIOCgZzdGF0dXMYBiABKAlCDgoMX2FyY2hpdmVkX2F0IioKFENyZWF0ZVByb2plY3RSZXF1ZXN0EhIKBG5hbWUYASABKAlCBPi7GAEitwEKE0xpc3RQcm9qZWN0c1JlcXVlc3QSEgoFbGltaXQYASABKAVIAIgBARImCgVvcmRlchgCIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAGIAQESEgoFYWZ0ZXIYAyABKAlIAogBARIdChBpbmNsdWRlX2FyY2hpdmVkGAQgASgISAOIAQFCCAoGX2xpbWl0QggKBl9vcmRlckIICgZfYWZ0ZXJCEwoRX2luY2x1ZGVfYXJjaGl2ZWQiogEKFExpc3RQcm9qZWN0c1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIiCgRkYXRhGAIgAygLMhQucGdxdWl2ZXIudjEuUHJvamVjdBIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiJwoRR2V0UHJvamVjdFJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCSI+ChRVcGRhdGVQcm9qZWN0UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKBG5hbWUYAiABKAlCBPi7GAEiKwoVQXJjaGl2ZVByb2plY3RSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkizgIKBkFwaUtleRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDAoEbmFtZRgDIAEoCRIWCg5yZWRhY3RlZF92YWx1ZRgEIAEoCRISCgV2YWx1ZRgFIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYBiABKAMSGQoMbGFzdF91c2VkX2F0GAcgASgDSAGIAQESFwoKZXhwaXJlc19hdBgIIAEoA0gCiAEBEhIKCnByb2plY3RfaWQYCSABKAkSDgoGc2NvcGVzGAogAygJEhEKCXN0b3JlX2lkcxgLIAMoCRInCgVvd25lchgMIAEoCzIYLnBncXVpdmVyLnYxLkFwaUtleU93bmVyEhwKFG93bmVyX3Byb2plY3RfYWNjZXNzGA0gASgJQggKBl92YWx1ZUIPCg1fbGFzdF91c2VkX2F0Qg0KC19leHBpcmVzX2F0IlEKC0FwaUtleU93bmVyEgwKBHR5cGUYASABKAkSNAoPc2VydmljZV9hY2NvdW50GAIgASgLMhsucGdxdWl2ZXIudjEuU2VydmljZUFjY291bnQiTAoOU2VydmljZUFjY291bnQSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRISCgpjcmVhdGVkX2F0GAMgASgDEgwKBHJvbGUYBCABKAkiswEKE0NyZWF0ZUFwaUtleVJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgRuYW1lGAIgASgJQgT4uxgBEhgKBnNjb3BlcxgDIAMoCUIIqLsYQPi7GAESHAoJc3RvcmVfaWRzGAQgAygJQgmouxjoB/i7GAESJQoSZXhwaXJlc19pbl9zZWNvbmRzGAUgASgDQgT4uxgBSACIAQFCFQoTX2V4cGlyZXNfaW5fc2Vjb25kcyKWAQoSTGlzdEFwaUtleXNSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAGIAQESEgoFYWZ0ZXIYBCABKAlIAogBAUIICgZfbGltaXRCCAoGX29yZGVyQggKBl9hZnRlciKgAQoTTGlzdEFwaUtleXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSIQoEZGF0YRgCIAMoCzITLnBncXVpdmVyLnYxLkFwaUtleRIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiOgoQR2V0QXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiPQoTRGVsZXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiQwoURGVsZXRlQXBpS2V5UmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgyqgoKDUFjY2Vzc1NlcnZpY2UShQEKDUNyZWF0ZVByb2plY3QSIS5wZ3F1aXZlci52MS5DcmVhdGVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiO7i7GAryuxgPcHJvamVjdC5jcmVhdGVkgtPkkwIeOgEqIhkvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzEnoKDExpc3RQcm9qZWN0cxIgLnBncXVpdmVyLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaIS5wZ3F1aXZlci52MS5MaXN0UHJvamVjdHNSZXNwb25zZSIluLsYCoLT5JMCGxIZL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cxJ2CgpHZXRQcm9qZWN0Eh4ucGdxdWl2ZXIudjEuR2V0UHJvamVjdFJlcXVlc3QaFC5wZ3F1aXZlci52MS5Qcm9qZWN0IjK4uxgKgtPkkwIoEiYvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfRKSAQoNVXBkYXRlUHJvamVjdBIhLnBncXVpdmVyLnYxLlVwZGF0ZVByb2plY3RSZXF1ZXN0GhQucGdxdWl2ZXIudjEuUHJvamVjdCJIuLsYCvK7GA9wcm9qZWN0LnVwZGF0ZWSC0+STAis6ASoiJi92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9Ep0BCg5BcmNoaXZlUHJvamVjdBIiLnBncXVpdmVyLnYxLkFyY2hpdmVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiUbi7GAryuxgQcHJvamVjdC5hcmNoaXZlZILT5JMCMzoBKiIuL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0vYXJjaGl2ZRKYAQoMQ3JlYXRlQXBpS2V5EiAucGdxdWl2ZXIudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBoTLnBncXVpdmVyLnYxLkFwaUtleSJRuLsYCvK7GA9hcGlfa2V5LmNyZWF0ZWSC0+STAjQ6ASoiLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEo0BCgtMaXN0QXBpS2V5cxIfLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVxdWVzdBogLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVzcG9uc2UiO7i7GAqC0+STAjESLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEokBCglHZXRBcGlLZXkSHS5wZ3F1aXZlci52MS5HZXRBcGlLZXlSZXF1ZXN0GhMucGdxdWl2ZXIudjEuQXBpS2V5Iki4uxgKgtPkkwI+EjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SsAEKDERlbGV0ZUFwaUtleRIgLnBncXVpdmVyLnYxLkRlbGV0ZUFwaUtleVJlcXVlc3QaIS5wZ3F1aXZlci52MS5EZWxldGVBcGlLZXlSZXNwb25zZSJbuLsYCvK7GA9hcGlfa2V5LmRlbGV0ZWSC0+STAj4qPC92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzL3thcGlfa2V5X2lkfUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("ChhwZ3F1aXZlci92MS9hY2Nlc3MucHJvdG8SC3BncXVpdmVyLnYxIoEBCgdQcm9qZWN0EgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmNyZWF0ZWRfYXQYBCABKAMSGAoLYXJjaGl2ZWRfYXQYBSABKANIAIgBARIOCgZzdGF0dXMYBiABKAlCDgoMX2FyY2hpdmVkX2F0IioKFENyZWF0ZVByb2plY3RSZXF1ZXN0EhIKBG5hbWUYASABKAlCBPi7GAEitwEKE0xpc3RQcm9qZWN0c1JlcXVlc3QSEgoFbGltaXQYASABKAVIAIgBARImCgVvcmRlchgCIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAGIAQESEgoFYWZ0ZXIYAyABKAlIAogBARIdChBpbmNsdWRlX2FyY2hpdmVkGAQgASgISAOIAQFCCAoGX2xpbWl0QggKBl9vcmRlckIICgZfYWZ0ZXJCEwoRX2luY2x1ZGVfYXJjaGl2ZWQiogEKFExpc3RQcm9qZWN0c1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIiCgRkYXRhGAIgAygLMhQucGdxdWl2ZXIudjEuUHJvamVjdBIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiJwoRR2V0UHJvamVjdFJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCSI+ChRVcGRhdGVQcm9qZWN0UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKBG5hbWUYAiABKAlCBPi7GAEiKwoVQXJjaGl2ZVByb2plY3RSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkiiAMKBkFwaUtleRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDAoEbmFtZRgDIAEoCRIWCg5yZWRhY3RlZF92YWx1ZRgEIAEoCRISCgV2YWx1ZRgFIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYBiABKAMSGQoMbGFzdF91c2VkX2F0GAcgASgDSAGIAQESFwoKZXhwaXJlc19hdBgIIAEoA0gCiAEBEhIKCnByb2plY3RfaWQYCSABKAkSDgoGc2NvcGVzGAogAygJEhEKCXN0b3JlX2lkcxgLIAMoCRInCgVvd25lchgMIAEoCzIYLnBncXVpdmVyLnYxLkFwaUtleU93bmVyEhwKFG93bmVyX3Byb2plY3RfYWNjZXNzGA0gASgJEiAKE2NlcnRpZmljYXRlX3N1YmplY3QYDiABKAlIA4gBAUIICgZfdmFsdWVCDwoNX2xhc3RfdXNlZF9hdEINCgtfZXhwaXJlc19hdEIWChRfY2VydGlmaWNhdGVfc3ViamVjdCJRCgtBcGlLZXlPd25lchIMCgR0eXBlGAEgASgJEjQKD3NlcnZpY2VfYWNjb3VudBgCIAEoCzIbLnBncXVpdmVyLnYxLlNlcnZpY2VBY2NvdW50IkwKDlNlcnZpY2VBY2NvdW50EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKY3JlYXRlZF9hdBgDIAEoAxIMCgRyb2xlGAQgASgJIvMBChNDcmVhdGVBcGlLZXlSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoEbmFtZRgCIAEoCUIE+LsYARIYCgZzY29wZXMYAyADKAlCCKi7GED4uxgBEhwKCXN0b3JlX2lkcxgEIAMoCUIJqLsY6Af4uxgBEiUKEmV4cGlyZXNfaW5fc2Vjb25kcxgFIAEoA0IE+LsYAUgAiAEBEiYKE2NlcnRpZmljYXRlX3N1YmplY3QYBiABKAlCBPi7GAFIAYgBAUIVChNfZXhwaXJlc19pbl9zZWNvbmRzQhYKFF9jZXJ0aWZpY2F0ZV9zdWJqZWN0IpYBChJMaXN0QXBpS2V5c1JlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgVsaW1pdBgCIAEoBUgAiAEBEiYKBW9yZGVyGAMgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIAYgBARISCgVhZnRlchgEIAEoCUgCiAEBQggKBl9saW1pdEIICgZfb3JkZXJCCAoGX2FmdGVyIqABChNMaXN0QXBpS2V5c1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIhCgRkYXRhGAIgAygLMhMucGdxdWl2ZXIudjEuQXBpS2V5EhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCI6ChBHZXRBcGlLZXlSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoKYXBpX2tleV9pZBgCIAEoCSKMAgoTVXBkYXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkSFwoEbmFtZRgDIAEoCUIE+LsYAUgAiAEBEhgKBnNjb3BlcxgEIAMoCUIIqLsYQPi7GAESHAoJc3RvcmVfaWRzGAUgAygJQgmouxjoB/i7GAESJQoSZXhwaXJlc19pbl9zZWNvbmRzGAYgASgDQgT4uxgBSAGIAQESNQoLdXBkYXRlX21hc2sYByABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggQgcKBV9uYW1lQhUKE19leHBpcmVzX2luX3NlY29uZHMiPQoTRGVsZXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiQwoURGVsZXRlQXBpS2V5UmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgy0gsKDUFjY2Vzc1NlcnZpY2UShQEKDUNyZWF0ZVByb2plY3QSIS5wZ3F1aXZlci52MS5DcmVhdGVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiO7i7GAryuxgPcHJvamVjdC5jcmVhdGVkgtPkkwIeOgEqIhkvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzEnoKDExpc3RQcm9qZWN0cxIgLnBncXVpdmVyLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaIS5wZ3F1aXZlci52MS5MaXN0UHJvamVjdHNSZXNwb25zZSIluLsYCoLT5JMCGxIZL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cxJ2CgpHZXRQcm9qZWN0Eh4ucGdxdWl2ZXIudjEuR2V0UHJvamVjdFJlcXVlc3QaFC5wZ3F1aXZlci52MS5Qcm9qZWN0IjK4uxgKgtPkkwIoEiYvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfRKSAQoNVXBkYXRlUHJvamVjdBIhLnBncXVpdmVyLnYxLlVwZGF0ZVByb2plY3RSZXF1ZXN0GhQucGdxdWl2ZXIudjEuUHJvamVjdCJIuLsYCvK7GA9wcm9qZWN0LnVwZGF0ZWSC0+STAis6ASoiJi92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9Ep0BCg5BcmNoaXZlUHJvamVjdBIiLnBncXVpdmVyLnYxLkFyY2hpdmVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiUbi7GAryuxgQcHJvamVjdC5hcmNoaXZlZILT5JMCMzoBKiIuL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0vYXJjaGl2ZRKYAQoMQ3JlYXRlQXBpS2V5EiAucGdxdWl2ZXIudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBoTLnBncXVpdmVyLnYxLkFwaUtleSJRuLsYCvK7GA9hcGlfa2V5LmNyZWF0ZWSC0+STAjQ6ASoiLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEo0BCgtMaXN0QXBpS2V5cxIfLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVxdWVzdBogLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVzcG9uc2UiO7i7GAqC0+STAjESLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEokBCglHZXRBcGlLZXkSHS5wZ3F1aXZlci52MS5HZXRBcGlLZXlSZXF1ZXN0GhMucGdxdWl2ZXIudjEuQXBpS2V5Iki4uxgKgtPkkwI+EjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SpQEKDFVwZGF0ZUFwaUtleRIgLnBncXVpdmVyLnYxLlVwZGF0ZUFwaUtleVJlcXVlc3QaEy5wZ3F1aXZlci52MS5BcGlLZXkiXri7GAryuxgPYXBpX2tleS51cGRhdGVkgtPkkwJBOgEqIjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SsAEKDERlbGV0ZUFwaUtleRIgLnBncXVpdmVyLnYxLkRlbGV0ZUFwaUtleVJlcXVlc3QaIS5wZ3F1aXZlci52MS5EZWxldGVBcGlLZXlSZXNwb25zZSJbuLsYCvK7GA9hcGlfa2V5LmRlbGV0ZWSC0+STAj4qPC92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzL3thcGlfa2V5X2lkfUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * What belongs to one team: stores, files and keys.
@@ -282,7 +284,7 @@ export type ApiKey = Message<"pgquiver.v1.ApiKey"> & {
   name: string;
 
   /**
-   * The beginning and the end of the key.
+   * The beginning and the end of the key; empty for a certificate.
    *
    * @generated from field: string redacted_value = 4;
    */
@@ -350,6 +352,13 @@ export type ApiKey = Message<"pgquiver.v1.ApiKey"> & {
    * @generated from field: string owner_project_access = 13;
    */
   ownerProjectAccess: string;
+
+  /**
+   * The subject of the client certificates whose holders have these rights; unset: there is a key to present.
+   *
+   * @generated from field: optional string certificate_subject = 14;
+   */
+  certificateSubject?: string | undefined;
 };
 
 /**
@@ -469,6 +478,15 @@ export type CreateApiKeyRequest = Message<"pgquiver.v1.CreateApiKeyRequest"> & {
    * @generated from field: optional int64 expires_in_seconds = 5;
    */
   expiresInSeconds?: bigint | undefined;
+
+  /**
+   * Makes no key, but gives these rights to callers without an Authorization header whose client certificate has this
+   * subject: a URI of its subject alternative names, such as "spiffe://example.org/indexer", or "CN=" and its common
+   * name; up to 256 characters. Needs TLS_CLIENT_CA_FILE.
+   *
+   * @generated from field: optional string certificate_subject = 6;
+   */
+  certificateSubject?: string | undefined;
 };
 
 /**
@@ -598,6 +616,70 @@ export const GetApiKeyRequestSchema: GenMessage<GetApiKeyRequest> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_access, 13);
 
 /**
+ * Changes a key. Over JSON the keys of the body become the `update_mask`.
+ *
+ * @generated from message pgquiver.v1.UpdateApiKeyRequest
+ */
+export type UpdateApiKeyRequest = Message<"pgquiver.v1.UpdateApiKeyRequest"> & {
+  /**
+   * Id of the project.
+   *
+   * @generated from field: string project_id = 1;
+   */
+  projectId: string;
+
+  /**
+   * Id of the key.
+   *
+   * @generated from field: string api_key_id = 2;
+   */
+  apiKeyId: string;
+
+  /**
+   * Display name, 1 to 256 characters.
+   *
+   * @generated from field: optional string name = 3;
+   */
+  name?: string | undefined;
+
+  /**
+   * What the key may do, in place of what it could; at least one.
+   *
+   * @generated from field: repeated string scopes = 4;
+   */
+  scopes: string[];
+
+  /**
+   * Ids of the only stores that the key can use, in place of those before; empty: all of the project.
+   *
+   * @generated from field: repeated string store_ids = 5;
+   */
+  storeIds: string[];
+
+  /**
+   * Seconds from now after which the key expires, 60 to 315,360,000 (10 years); named in the mask but unset: never.
+   *
+   * @generated from field: optional int64 expires_in_seconds = 6;
+   */
+  expiresInSeconds?: bigint | undefined;
+
+  /**
+   * Which of `name`, `scopes`, `store_ids` and `expires_in_seconds` to change; when the mask is empty, the fields
+   * that are set are changed.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 7;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.UpdateApiKeyRequest.
+ * Use `create(UpdateApiKeyRequestSchema)` to create a new message.
+ */
+export const UpdateApiKeyRequestSchema: GenMessage<UpdateApiKeyRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_access, 14);
+
+/**
  * Request of DeleteApiKey.
  *
  * @generated from message pgquiver.v1.DeleteApiKeyRequest
@@ -623,7 +705,7 @@ export type DeleteApiKeyRequest = Message<"pgquiver.v1.DeleteApiKeyRequest"> & {
  * Use `create(DeleteApiKeyRequestSchema)` to create a new message.
  */
 export const DeleteApiKeyRequestSchema: GenMessage<DeleteApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 14);
+  messageDesc(file_pgquiver_v1_access, 15);
 
 /**
  * Reply to DeleteApiKey.
@@ -658,7 +740,7 @@ export type DeleteApiKeyResponse = Message<"pgquiver.v1.DeleteApiKeyResponse"> &
  * Use `create(DeleteApiKeyResponseSchema)` to create a new message.
  */
 export const DeleteApiKeyResponseSchema: GenMessage<DeleteApiKeyResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 15);
+  messageDesc(file_pgquiver_v1_access, 16);
 
 /**
  * Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
@@ -719,8 +801,10 @@ export const AccessService: GenService<{
     output: typeof ProjectSchema;
   },
   /**
-   * Creates a key. The reply is the only one that has the key itself. PERMISSION_DENIED when the new key would
-   * have a scope or a store that the caller's key has not.
+   * Creates a key, or gives the holders of a client certificate the rights of one. The reply is the only one that
+   * has the key itself. PERMISSION_DENIED when the new key would have a scope or a store that the caller's key has
+   * not; for certificates, also for keys of other projects than `default`. ALREADY_EXISTS when the certificate's
+   * subject has a key that is not revoked.
    *
    * @generated from rpc pgquiver.v1.AccessService.CreateApiKey
    */
@@ -747,6 +831,18 @@ export const AccessService: GenService<{
   getApiKey: {
     methodKind: "unary";
     input: typeof GetApiKeyRequestSchema;
+    output: typeof ApiKeySchema;
+  },
+  /**
+   * Changes a key's name, scopes, stores or expiry, in every process within a second. Over JSON an absent field keeps
+   * its value; over gRPC `update_mask` names the fields to change. PERMISSION_DENIED when the key would then have
+   * more rights than the caller's key.
+   *
+   * @generated from rpc pgquiver.v1.AccessService.UpdateApiKey
+   */
+  updateApiKey: {
+    methodKind: "unary";
+    input: typeof UpdateApiKeyRequestSchema;
     output: typeof ApiKeySchema;
   },
   /**

@@ -17,7 +17,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/search.proto.
  */
 export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIvACCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBAUISChBfbWF4X251bV9yZXN1bHRzQhIKEF9yYW5raW5nX29wdGlvbnNCEAoOX3Jld3JpdGVfcXVlcnlCDAoKX2VmX3NlYXJjaEIICgZfZXhhY3QiYQoSQmF0Y2hTZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIyCghzZWFyY2hlcxgCIAMoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3RCBKi7GGQieQoTQmF0Y2hTZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSKQoEZGF0YRgCIAMoCzIbLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlEicKBXVzYWdlGAMgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2UiqwEKDlJhbmtpbmdPcHRpb25zEhMKBnJhbmtlchgBIAEoCUgAiAEBEhwKD3Njb3JlX3RocmVzaG9sZBgCIAEoAUgBiAEBEjUKDWh5YnJpZF9zZWFyY2gYAyABKAsyGS5wZ3F1aXZlci52MS5IeWJyaWRTZWFyY2hIAogBAUIJCgdfcmFua2VyQhIKEF9zY29yZV90aHJlc2hvbGRCEAoOX2h5YnJpZF9zZWFyY2gibAoMSHlicmlkU2VhcmNoEh0KEGVtYmVkZGluZ193ZWlnaHQYASABKAFIAIgBARIYCgt0ZXh0X3dlaWdodBgCIAEoAUgBiAEBQhMKEV9lbWJlZGRpbmdfd2VpZ2h0Qg4KDF90ZXh0X3dlaWdodCLzAQoOU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRInCgRkYXRhGAMgAygLMhkucGdxdWl2ZXIudjEuU2VhcmNoUmVzdWx0EhAKCGhhc19tb3JlGAQgASgIEhYKCW5leHRfcGFnZRgFIAEoCUgAiAEBEicKBXVzYWdlGAYgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2USMQoKc3RhdGlzdGljcxgHIAEoCzIdLnBncXVpdmVyLnYxLlNlYXJjaFN0YXRpc3RpY3NCDAoKX25leHRfcGFnZSJPChBTZWFyY2hTdGF0aXN0aWNzEikKBm1ldGhvZBgBIAEoDjIZLnBncXVpdmVyLnYxLlNlYXJjaE1ldGhvZBIQCghjb21wbGV0ZRgCIAEoCCKkAQoMU2VhcmNoUmVzdWx0Eg8KB2ZpbGVfaWQYASABKAkSEAoIZmlsZW5hbWUYAiABKAkSDQoFc2NvcmUYAyABKAESKwoKYXR0cmlidXRlcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKQoHY29udGVudBgFIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EgoKAmlkGAYgASgJIiMKC1NlYXJjaFVzYWdlEhQKDHRvdGFsX3Rva2VucxgBIAEoAyp6CgxTZWFyY2hNZXRob2QSHQoZU0VBUkNIX01FVEhPRF9VTlNQRUNJRklFRBAAEhcKE1NFQVJDSF9NRVRIT0RfRVhBQ1QQARIXChNTRUFSQ0hfTUVUSE9EX0lOREVYEAISGQoVU0VBUkNIX01FVEhPRF9LRVlXT1JEEAMysQIKDVNlYXJjaFNlcnZpY2USgwEKBlNlYXJjaBIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3QaGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZSJAsLsYgICABLi7GAaC0+STAi86ASoiKi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaBKZAQoLQmF0Y2hTZWFyY2gSHy5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIC5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlc3BvbnNlIkewuxiAgICABLi7GAaC0+STAjU6ASoiMC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaC9iYXRjaEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
+  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIq4DCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdEIKCghfcmVhZGVycyImCg1TZWFyY2hSZWFkZXJzEhUKBmFueV9vZhgBIAMoCUIFqLsY6AciYQoSQmF0Y2hTZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIyCghzZWFyY2hlcxgCIAMoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3RCBKi7GGQieQoTQmF0Y2hTZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSKQoEZGF0YRgCIAMoCzIbLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlEicKBXVzYWdlGAMgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2UiqwEKDlJhbmtpbmdPcHRpb25zEhMKBnJhbmtlchgBIAEoCUgAiAEBEhwKD3Njb3JlX3RocmVzaG9sZBgCIAEoAUgBiAEBEjUKDWh5YnJpZF9zZWFyY2gYAyABKAsyGS5wZ3F1aXZlci52MS5IeWJyaWRTZWFyY2hIAogBAUIJCgdfcmFua2VyQhIKEF9zY29yZV90aHJlc2hvbGRCEAoOX2h5YnJpZF9zZWFyY2gibAoMSHlicmlkU2VhcmNoEh0KEGVtYmVkZGluZ193ZWlnaHQYASABKAFIAIgBARIYCgt0ZXh0X3dlaWdodBgCIAEoAUgBiAEBQhMKEV9lbWJlZGRpbmdfd2VpZ2h0Qg4KDF90ZXh0X3dlaWdodCLzAQoOU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRInCgRkYXRhGAMgAygLMhkucGdxdWl2ZXIudjEuU2VhcmNoUmVzdWx0EhAKCGhhc19tb3JlGAQgASgIEhYKCW5leHRfcGFnZRgFIAEoCUgAiAEBEicKBXVzYWdlGAYgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2USMQoKc3RhdGlzdGljcxgHIAEoCzIdLnBncXVpdmVyLnYxLlNlYXJjaFN0YXRpc3RpY3NCDAoKX25leHRfcGFnZSJPChBTZWFyY2hTdGF0aXN0aWNzEikKBm1ldGhvZBgBIAEoDjIZLnBncXVpdmVyLnYxLlNlYXJjaE1ldGhvZBIQCghjb21wbGV0ZRgCIAEoCCKkAQoMU2VhcmNoUmVzdWx0Eg8KB2ZpbGVfaWQYASABKAkSEAoIZmlsZW5hbWUYAiABKAkSDQoFc2NvcmUYAyABKAESKwoKYXR0cmlidXRlcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKQoHY29udGVudBgFIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EgoKAmlkGAYgASgJIiMKC1NlYXJjaFVzYWdlEhQKDHRvdGFsX3Rva2VucxgBIAEoAyp6CgxTZWFyY2hNZXRob2QSHQoZU0VBUkNIX01FVEhPRF9VTlNQRUNJRklFRBAAEhcKE1NFQVJDSF9NRVRIT0RfRVhBQ1QQARIXChNTRUFSQ0hfTUVUSE9EX0lOREVYEAISGQoVU0VBUkNIX01FVEhPRF9LRVlXT1JEEAMyuQIKDVNlYXJjaFNlcnZpY2UShwEKBlNlYXJjaBIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3QaGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZSJEsLsYgICABLi7GAbAuxgBgtPkkwIvOgEqIiovdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2gSnQEKC0JhdGNoU2VhcmNoEh8ucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXF1ZXN0GiAucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXNwb25zZSJLsLsYgICAgAS4uxgGwLsYAYLT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoL2JhdGNoQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
 
 /**
  * A search of one store. Either `query` or `embedding` is required. Both are allowed in a hybrid search only:
@@ -92,6 +92,15 @@ export type SearchRequest = Message<"pgquiver.v1.SearchRequest"> & {
    * @generated from field: optional bool exact = 9;
    */
   exact?: boolean | undefined;
+
+  /**
+   * For whom the caller searches: only embeddings whose `readers` have one of these are found. For programs that
+   * search for their users by one key. Default: a key finds everything; a token, in stores with `restrict_readers`,
+   * what its own readers may read, and with this field what both may.
+   *
+   * @generated from field: optional pgquiver.v1.SearchReaders readers = 10;
+   */
+  readers?: SearchReaders | undefined;
 };
 
 /**
@@ -100,6 +109,28 @@ export type SearchRequest = Message<"pgquiver.v1.SearchRequest"> & {
  */
 export const SearchRequestSchema: GenMessage<SearchRequest> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 0);
+
+/**
+ * For whom a search is made. A message, so that a user without groups, for whom nothing is found, differs from none.
+ *
+ * @generated from message pgquiver.v1.SearchReaders
+ */
+export type SearchReaders = Message<"pgquiver.v1.SearchReaders"> & {
+  /**
+   * Readers, as the metadata key `readers` of embeddings and the attribute `readers` of files name them: up to 1,000
+   * of up to 512 characters.
+   *
+   * @generated from field: repeated string any_of = 1;
+   */
+  anyOf: string[];
+};
+
+/**
+ * Describes the message pgquiver.v1.SearchReaders.
+ * Use `create(SearchReadersSchema)` to create a new message.
+ */
+export const SearchReadersSchema: GenMessage<SearchReaders> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 1);
 
 /**
  * Several searches of one store.
@@ -127,7 +158,7 @@ export type BatchSearchRequest = Message<"pgquiver.v1.BatchSearchRequest"> & {
  * Use `create(BatchSearchRequestSchema)` to create a new message.
  */
 export const BatchSearchRequestSchema: GenMessage<BatchSearchRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 1);
+  messageDesc(file_pgquiver_v1_search, 2);
 
 /**
  * The results of several searches.
@@ -162,7 +193,7 @@ export type BatchSearchResponse = Message<"pgquiver.v1.BatchSearchResponse"> & {
  * Use `create(BatchSearchResponseSchema)` to create a new message.
  */
 export const BatchSearchResponseSchema: GenMessage<BatchSearchResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 2);
+  messageDesc(file_pgquiver_v1_search, 3);
 
 /**
  * Ranking of the results.
@@ -199,7 +230,7 @@ export type RankingOptions = Message<"pgquiver.v1.RankingOptions"> & {
  * Use `create(RankingOptionsSchema)` to create a new message.
  */
 export const RankingOptionsSchema: GenMessage<RankingOptions> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 3);
+  messageDesc(file_pgquiver_v1_search, 4);
 
 /**
  * Hybrid search: fuses the results of a vector search and of a keyword search by weighted reciprocal rank
@@ -236,7 +267,7 @@ export type HybridSearch = Message<"pgquiver.v1.HybridSearch"> & {
  * Use `create(HybridSearchSchema)` to create a new message.
  */
 export const HybridSearchSchema: GenMessage<HybridSearch> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 4);
+  messageDesc(file_pgquiver_v1_search, 5);
 
 /**
  * The results of a search.
@@ -299,7 +330,7 @@ export type SearchResponse = Message<"pgquiver.v1.SearchResponse"> & {
  * Use `create(SearchResponseSchema)` to create a new message.
  */
 export const SearchResponseSchema: GenMessage<SearchResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 5);
+  messageDesc(file_pgquiver_v1_search, 6);
 
 /**
  * How results were found.
@@ -330,7 +361,7 @@ export type SearchStatistics = Message<"pgquiver.v1.SearchStatistics"> & {
  * Use `create(SearchStatisticsSchema)` to create a new message.
  */
 export const SearchStatisticsSchema: GenMessage<SearchStatistics> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 6);
+  messageDesc(file_pgquiver_v1_search, 7);
 
 /**
  * One result.
@@ -389,7 +420,7 @@ export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
  * Use `create(SearchResultSchema)` to create a new message.
  */
 export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 7);
+  messageDesc(file_pgquiver_v1_search, 8);
 
 /**
  * Tokens used to embed texts.
@@ -410,7 +441,7 @@ export type SearchUsage = Message<"pgquiver.v1.SearchUsage"> & {
  * Use `create(SearchUsageSchema)` to create a new message.
  */
 export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 8);
+  messageDesc(file_pgquiver_v1_search, 9);
 
 /**
  * The search method.

@@ -45,7 +45,8 @@ export interface Target {
 /** Where the request of a stream came from. */
 export function originOf(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, requestId: string): Origin {
   // A stream whose client is gone has no session.
-  return { requestId, address: stream.session?.socket.remoteAddress ?? "", headers };
+  const socket = stream.session?.socket;
+  return { requestId, address: socket?.remoteAddress ?? "", headers, path: headers[":path"] ?? "", socket };
 }
 
 /** The context of a call, as Connect makes it for its handlers. */

@@ -44,6 +44,7 @@ describe.each(protocols)("over $name", (protocol) => {
         precision: null,
         language: "english",
         index_state: "none",
+        restrict_readers: false,
       });
       expect(store.created_at).toBeGreaterThanOrEqual(before);
       expect(store.created_at).toBeLessThanOrEqual(Date.now() / 1000);
