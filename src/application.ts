@@ -249,10 +249,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     define(ModelService, modelService(embedder)),
     define(AccessService, accessService(calls, parts.directory)),
     define(AuditService, auditService(calls)),
-    define(
-      ProjectDataService,
-      projectDataService(calls, buckets, config.indexes.language, () => parts.erasures.wake()),
-    ),
+    define(ProjectDataService, projectDataService(calls, buckets, config.indexes.language, parts.erasures)),
   ];
 }
 

@@ -86,8 +86,7 @@ export const variables = z.object({
   CORS_ORIGINS: list,
   REQUEST_BYTES_MAX: integer(32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
   REQUEST_MEMORY_BYTES: integer(128 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
-  // With this default, 200 slow clients or a stalled database increase the memory of the process by less than
-  // 256 MiB in all.
+  // With this default, 200 slow clients or a stalled database add less than 256 MiB to the process.
   INGEST_MEMORY_BYTES: integer(96 * 1024 * 1024, 1024 * 1024, 64 * 1024 * 1024 * 1024),
   INGEST_IDLE_SECONDS: integer(30, 1, 3600),
   AUDIT_READS: word(["true", "false"], "false"),
@@ -98,8 +97,7 @@ export const variables = z.object({
   FILES_BUCKET_URL: url(["s3"]),
   FILE_WORKERS: integer(4, 0, 64),
   INDEX_WORKER: word(["auto", "off"], "auto"),
-  // 8,500 vectors of 1,536 dimensions, where an exact search takes four times as long as an index search: see
-  // bench/README.md.
+  // 8,500 vectors of 1,536 dimensions: an exact search takes four times as long as one by the index (bench/README.md).
   INDEX_THRESHOLD_BYTES: integer(50 * 1024 * 1024, 0, Number.MAX_SAFE_INTEGER),
   INDEX_BUILD_MEMORY_BYTES: integer(1024 * 1024 * 1024, 64 * 1024 * 1024, 1024 * 1024 * 1024 * 1024),
   INDEX_BUILD_WORKERS: integer(2, 0, 1024),

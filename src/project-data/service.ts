@@ -14,12 +14,12 @@ import { findErasure, requestErasure } from "./erasures.ts";
 import { exportProject } from "./export.ts";
 import { toErasure, toItem } from "./reply.ts";
 
-/** Implements ProjectDataService. `wake` makes the erasure worker look at once. `language` is as in `toVectorStore`. */
+/** Implements ProjectDataService. `worker` is told of erasures. `language` is as in `toVectorStore`. */
 export function projectDataService(
   database: Database,
   buckets: Buckets,
   language: string,
-  wake: () => void,
+  worker: { wake: () => void },
 ): ServiceImpl<typeof ProjectDataService> {
   const { pool, tables } = database;
   return {
@@ -52,7 +52,7 @@ export function projectDataService(
       const row = await transaction(pool, (client) =>
         requestErasure(client, tables, projectId, caller.keyId),
       );
-      wake();
+      worker.wake();
       return toErasure(row);
     },
 
