@@ -28,7 +28,7 @@ test("a file of many chunks is changed, shown and removed, some thousands by eac
   );
   await pool.query("create table statements (number serial, operation text, rows int)");
   await pool.query(
-    `create function note() returns trigger language plpgsql as $$ begin
+    `create function note() returns trigger language plpgsql security definer as $$ begin
        insert into statements (operation, rows) select tg_op, count(*) from old_rows; return null; end $$`,
   );
   for (const operation of ["update", "delete"]) {
