@@ -65,6 +65,7 @@ test("everything that writes holds the lock that a migration waits for", async (
   // Each table of the service was written to, so none of its writes went unwatched.
   expect(rows.map(({ name }) => name)).toEqual([
     "embeddings",
+    "pgquiver_audit_log",
     "pgquiver_file_batches",
     "pgquiver_file_parts",
     "pgquiver_files",
@@ -80,7 +81,7 @@ test("everything that writes holds the lock that a migration waits for", async (
 /** Notes for each statement that writes whether its transaction holds the lock. */
 const WATCH = `
   create table watched (name text, is_locked boolean);
-  create function watch() returns trigger language plpgsql as $$ begin
+  create function watch() returns trigger language plpgsql security definer as $$ begin
     insert into watched select tg_table_name, exists (
       select from pg_locks where pid = pg_backend_pid() and relation = 'pgquiver_writers_1'::regclass
         and mode = 'AccessShareLock' and granted);

@@ -34,6 +34,8 @@ export class RestrictableClient extends pg.Client {
 
   #restrict(settings: Settings, query: Query, values?: unknown[]): unknown {
     if (typeof query === "string" && isBegin(query)) return super.query(beginWith(settings, query));
+    // After a BEGIN that failed together with what was sent with it, the status is not known yet.
+    if (typeof query === "string" && /^(?:rollback|commit)\b/.test(query)) return super.query(query);
     if (typeof query === "object" && "submit" in query) {
       if (!isRestrictable(query)) throw new Error("A statement of this kind must be in a transaction.");
       query.restrict(settings);
