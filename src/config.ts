@@ -176,9 +176,8 @@ export function readConfig(environment: Record<string, string | undefined>) {
     problems.push("DATABASE_REPLICA_URLS: needs DATABASE_URL, the primary they are replicas of");
   checkTokens(given, problems);
   const settings = parsed.data;
-  if (settings === undefined || problems.length > 0) {
+  if (settings === undefined || problems.length > 0)
     throw new Error(`The configuration is invalid:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
-  }
   const apiKeys = [...new Set([...settings.SERVER_API_KEY, ...settings.OPENAI_API_KEY])];
   const tokens = readTokens(settings);
   const isGuarded = apiKeys.length > 0 || tokens !== undefined;
