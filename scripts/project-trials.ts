@@ -75,7 +75,14 @@ async function makeTeam(database: Database): Promise<Team> {
   const { pool, tables } = database;
   const row = await insertProject(pool, tables, { ...makeIdentifier("proj"), name: "A team" });
   const scopes = SCOPE_WORDS.filter((word) => word !== "operator");
-  const asked = { name: "A key", scopes, storeIds: null, expiresInSeconds: null, certificateSubject: null };
+  const asked = {
+    name: "A key",
+    scopes,
+    storeIds: null,
+    expiresInSeconds: null,
+    limits: null,
+    certificateSubject: null,
+  };
   return { project: row.id, key: String((await createKey(database, row, asked)).value) };
 }
 

@@ -14,6 +14,7 @@ import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import { ProjectDataService } from "../gen/pgquiver/v1/project_data_pb.ts";
 import { KeyDirectory } from "./access/directory.ts";
+import { CachedProjectLimits } from "./access/project-limits.ts";
 import { guardReaders } from "./access/reader-guard.ts";
 import { accessService } from "./access/service.ts";
 import { isToken } from "./access/tokens.ts";
@@ -21,8 +22,10 @@ import type { AuditRecorder } from "./audit/recorder.ts";
 import { auditService } from "./audit/service.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
 import { FairQueue } from "./api/concurrency/fair-queue.ts";
-import { principal } from "./api/principal.ts";
 import { Slots } from "./api/concurrency/slots.ts";
+import { boundCalls } from "./api/rates/calls.ts";
+import type { Limits } from "./api/rates/limits.ts";
+import { Limiter } from "./api/rates/limiter.ts";
 import { startPipeline, startTokens, startTrail, startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
@@ -35,15 +38,20 @@ import { endPostponement } from "./indexes/plan.ts";
 import type { IndexWorker } from "./indexes/worker.ts";
 import { keepBatchesEncoded } from "./ingest/binary-batch.ts";
 import { ingestService } from "./ingest/service.ts";
+import { limitOf } from "./errors.ts";
 import { limits } from "./limits.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { modelService } from "./models/service.ts";
-import { monitorDatabase, monitorEmbedder, monitorIngest, monitorSearches } from "./monitoring/gauges.ts";
+import {
+  monitorDatabase,
+  monitorEmbedder,
+  monitorIngest,
+  monitorLimits,
+  monitorSearches,
+} from "./monitoring/gauges.ts";
 import type { Database } from "./postgres/database.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/connection/pool.ts";
-import { withWaitBudget } from "./postgres/connection/wait-budget.ts";
-import { inProject, streamInProject } from "./postgres/row-security/call.ts";
 import { restrictToCalls } from "./postgres/row-security/pool.ts";
 import { RowSecurity } from "./postgres/row-security/row-security.ts";
 import type { RecallTuner } from "./search/recall/tuner.ts";
@@ -56,10 +64,10 @@ import { vectorStoreFileService } from "./vector-store-files/service.ts";
 import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { vectorStoreService } from "./vector-stores/service.ts";
 import { defineService } from "./wire/call.ts";
-import { createHealth } from "./wire/grpc/health.ts";
+import { createHealth, type Health } from "./wire/grpc/health.ts";
 import { createMetrics, type Metrics, type MetricValues, type ReadWhole } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
-import type { AdmitFor, Implementation, Service } from "./wire/service.ts";
+import type { AdmitFor, Service } from "./wire/service.ts";
 
 /** The server, built but not listening, and its shutdown. The database stays open. */
 export interface Application extends Shutdown {
@@ -85,6 +93,7 @@ type ApplicationConfig = Pick<
   | "requestBytesMax"
   | "requestMemoryBytes"
   | "listen"
+  | "projectLimits"
   | "ingest"
   | "expiry"
   | "files"
@@ -112,27 +121,23 @@ export async function createApplication(
   const embedder = monitorEmbedder(metrics, provider);
   const buckets = new Buckets(config.files.bucketUrl);
   const draining = new AbortController();
-  const pipeline = startPipeline(database, embedder, buckets, config.files.workers, log);
   const indexWorker = config.indexes.isWorking
     ? startWorker(database, config.indexes, config.indexPollMs, log)
     : undefined;
   const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
+  const bounds = createBounds(database, metrics, config.projectLimits);
+  const pipeline = startPipeline({ database, embedder, buckets, log, ...bounds }, config.files.workers);
   const tokens = startTokens(config.tokens, directory, log);
   const trail = startTrail(database, metrics, config.audit, log);
   const erasures = new ErasureWorker(database, buckets, log);
   const security = await RowSecurity.open(database, config.rowSecurity, log);
   const calls = restrictToCalls(database, security);
   const work = { pipeline, indexWorker, recallTuner, erasures };
-  const shared = { database, calls, trail, directory, embedder, buckets, metrics, log };
+  const shared = { database, calls, trail, directory, ...bounds, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
-  const health = createHealth({
-    services: services.map(({ desc }) => desc.typeName),
-    check: () => ping(database, HEALTH_TIMEOUT_MS),
-    intervalMs: HEALTH_INTERVAL_MS,
-    timeoutMs: HEALTH_TIMEOUT_MS,
-  });
+  const health = watchHealth(database, services);
   const shutdown = new AbortController();
   const server = await createServer({
     services,
@@ -145,6 +150,7 @@ export async function createApplication(
     tokens: tokens && { isToken, find: (token, digest) => tokens.find(token, digest) },
     requestBytesMax: config.requestBytesMax,
     admitBody: admitBodies(config.requestMemoryBytes),
+    limiter: bounds.limiter,
     corsOrigins: config.corsOrigins,
     tls: config.listen.tls,
     port: config.port,
@@ -166,8 +172,31 @@ export async function createApplication(
   return { server, stop, retire, collectMetrics: metrics.collect, hasKeys: directory.exist };
 }
 
+function watchHealth(database: Database, services: readonly Service[]): Health {
+  return createHealth({
+    services: services.map(({ desc }) => desc.typeName),
+    check: () => ping(database, HEALTH_TIMEOUT_MS),
+    intervalMs: HEALTH_INTERVAL_MS,
+    timeoutMs: HEALTH_TIMEOUT_MS,
+  });
+}
+
+/** What holds callers to their limits. */
+interface Bounds {
+  projectLimits: CachedProjectLimits;
+  limiter: Limiter;
+  /** Counts a call that was refused for a limit or a quota. */
+  countLimited: (limit: string) => void;
+}
+
+function createBounds(database: Database, metrics: Metrics, defaults: Limits): Bounds {
+  const projectLimits = new CachedProjectLimits(database, defaults);
+  const countLimited = monitorLimits(metrics);
+  return { projectLimits, countLimited, limiter: new Limiter(projectLimits, countLimited) };
+}
+
 /** The parts that the services share. */
-interface Parts {
+interface Parts extends Bounds {
   database: Database;
   /** The database as calls may use it. */
   calls: Database;
@@ -188,12 +217,14 @@ interface Parts {
 }
 
 function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
-  const { database, calls, embedder, buckets, metrics, draining, pipeline, indexWorker, log } = parts;
+  const { database, calls, embedder, buckets, metrics, draining, pipeline, indexWorker, limiter, log } =
+    parts;
   const wake = () => pipeline.wake();
   const { idleMs, memoryBytes } = config.ingest;
   const budget = new ByteBudget(memoryBytes);
   const ingest = ingestService(calls, embedder, {
     budget,
+    limiter,
     onCommitted: monitorIngest(metrics, budget),
     // Without this, an index would wait for the worker's next poll, or for the end of a postponement.
     onEnded: (storeId) =>
@@ -210,15 +241,21 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   });
   const admit = admitArriving(config.ingest);
   const slots = new Slots(Infinity, CALLS_PER_CONNECTION * (database.pool.options.max ?? 1));
+  const translate = (error: unknown) => {
+    const failure = toServiceError(error);
+    const limit = limitOf(failure);
+    if (limit !== undefined) parts.countLimited(limit);
+    return failure;
+  };
   const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) => {
-    const bounded = boundCalls(desc, guardReaders(desc, implementation, calls), slots);
-    return defineService(desc, bounded, toServiceError, metrics.observeCall, parts.trail);
+    const bounded = boundCalls(desc, guardReaders(desc, implementation, calls), slots, limiter);
+    return defineService(desc, bounded, translate, metrics.observeCall, parts.trail);
   };
   return [
     define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(calls, wake)),
     {
-      ...define(EmbeddingService, embeddingService(calls, embedder)),
+      ...define(EmbeddingService, embeddingService(calls, embedder, limiter)),
       binaryDesc: keepVectorsPacked(),
     },
     {
@@ -247,7 +284,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     ),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
-    define(AccessService, accessService(calls, parts.directory)),
+    define(AccessService, accessService(calls, parts.directory, parts.projectLimits)),
     define(AuditService, auditService(calls)),
     define(ProjectDataService, projectDataService(calls, buckets, config.indexes.language, parts.erasures)),
   ];
@@ -272,47 +309,11 @@ function createSearchQueue({ database, metrics }: Parts, waitingMax: number): Fa
   return queue;
 }
 
-/** How long the connections that one unary call needs may be waited for, all together. */
-const CALL_WAIT_MS = 10_000;
-
 /**
  * Unary calls that one caller may have under way at the same time, per connection of the pool: half of the pool's
  * queue, in which most of them wait.
  */
 const CALLS_PER_CONNECTION = 25;
-
-/**
- * Runs each call as one of its project. Takes a slot for each unary call, and gives the call a wait budget. Streams have none: a bulk load may wait for each
- * of its transactions, and has slots of its own.
- */
-function boundCalls<S extends DescService>(
-  desc: S,
-  implementation: ServiceImpl<S>,
-  slots: Slots,
-): ServiceImpl<S> {
-  const bounded: Implementation = {};
-  for (const { methodKind, localName } of desc.methods) {
-    const run = (implementation as Implementation)[localName]?.bind(implementation);
-    if (run === undefined) continue;
-    const within: Implementation[string] = (request, context) => {
-      const { project } = context.values.get(principal);
-      const isReply = methodKind === "unary" || methodKind === "client_streaming";
-      if (isReply) return inProject(project, () => run(request, context));
-      return streamInProject(project, () => run(request, context) as AsyncIterable<unknown>);
-    };
-    bounded[localName] =
-      methodKind === "unary"
-        ? async (request, context) => {
-            using _slot = slots.take(
-              "Too many calls at the same time: try again later.",
-              context.values.get(principal).caller,
-            );
-            return await withWaitBudget(CALL_WAIT_MS, async () => within(request, context));
-          }
-        : within;
-  }
-  return bounded as ServiceImpl<S>;
-}
 
 /**
  * Memory that an NDJSON upload may hold before its rows are counted in the budget: a batch and a line, 4 MiB

@@ -1,3 +1,4 @@
+import type { ProjectLimits } from "./api/rates/limits.ts";
 import type { FastifyBaseLogger } from "fastify";
 import type { KeyDirectory } from "./access/directory.ts";
 import { TokenVerifier } from "./access/tokens.ts";
@@ -89,13 +90,19 @@ const READING_TIMEOUT_MS = 20_000;
 const READING_TIMEOUT_MS_PER_MIB = 10_000;
 const READING_TIMEOUT_MS_MAX = 300_000;
 
+/** What the pipeline of files needs. */
+interface PipelineParts {
+  database: Database;
+  embedder: Embedder;
+  buckets: Buckets;
+  projectLimits: ProjectLimits;
+  log: FastifyBaseLogger;
+}
+
 /** Starts the pipeline that processes attached files, `workers` files at a time. */
 export function startPipeline(
-  database: Database,
-  embedder: Embedder,
-  buckets: Buckets,
+  { database, embedder, buckets, projectLimits, log }: PipelineParts,
   workers: number,
-  log: FastifyBaseLogger,
 ): Pipeline {
   const reader = createDocumentReader({
     workers: workers + SMALL_WORKERS,
@@ -119,7 +126,7 @@ export function startPipeline(
       log.info({ hasNoNetwork, endsWithParent, isMemoryMeasured }, message);
     });
   }
-  return new Pipeline({ database, embedder, reader, findDocument }, workers, log);
+  return new Pipeline({ database, embedder, reader, findDocument }, workers, projectLimits, log);
 }
 
 /** Starts reading the keys of the identity provider; undefined: there is none. */

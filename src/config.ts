@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
+import type { LimitName, Limits } from "./api/rates/limits.ts";
 import { limits } from "./limits.ts";
 import { readTelemetry } from "./telemetry.ts";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
@@ -78,6 +79,12 @@ export const variables = z.object({
   AUTH_STORES_CLAIM: optional,
   AUTH_READERS_CLAIM: optional.transform((value) => value ?? "groups"),
   WORKERS: workers,
+  LIMIT_REQUESTS_PER_MINUTE: integer(0, 0, 1_000_000_000),
+  LIMIT_ROWS_PER_SECOND: integer(0, 0, 1_000_000_000),
+  LIMIT_CONCURRENT_SEARCHES: integer(0, 0, 1_000_000),
+  LIMIT_CONCURRENT_STREAMS: integer(0, 0, 1_000_000),
+  LIMIT_INGEST_MEMORY_PERCENT: integer(0, 0, 100),
+  LIMIT_FILE_WORKERS: integer(0, 0, 64),
   HOST: optional,
   PORT: integer(8000, 0, 65_535),
   TLS_CERT_FILE: optional,
@@ -192,6 +199,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     corsOrigins: readOrigins(settings.CORS_ORIGINS, requiresKeys),
     requestBytesMax: settings.REQUEST_BYTES_MAX,
     requestMemoryBytes: settings.REQUEST_MEMORY_BYTES,
+    projectLimits: readProjectLimits(settings),
     ingest: {
       memoryBytes: settings.INGEST_MEMORY_BYTES,
       idleMs: settings.INGEST_IDLE_SECONDS * 1000,
@@ -296,6 +304,19 @@ function readTokens(settings: Settings) {
     },
     jwksCooldownMs: JWKS_COOLDOWN_MS,
   };
+}
+
+/** The limits of projects that set none; 0: no limit. */
+function readProjectLimits(settings: Settings): Limits {
+  const limits = {
+    max_requests_per_1_minute: settings.LIMIT_REQUESTS_PER_MINUTE,
+    max_rows_per_1_second: settings.LIMIT_ROWS_PER_SECOND,
+    max_concurrent_searches: settings.LIMIT_CONCURRENT_SEARCHES,
+    max_concurrent_streams: settings.LIMIT_CONCURRENT_STREAMS,
+    max_ingest_memory_percent: settings.LIMIT_INGEST_MEMORY_PERCENT,
+    max_file_workers: settings.LIMIT_FILE_WORKERS,
+  } satisfies Record<LimitName, number>;
+  return Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit > 0));
 }
 
 function readDatabase(settings: Settings) {

@@ -1,5 +1,10 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  QuotaFailureSchema,
+  RetryInfoSchema,
+} from "../gen/google/rpc/error_details_pb.ts";
 import { limits } from "./limits.ts";
 import { localId } from "./store-id.ts";
 
@@ -38,6 +43,7 @@ export const REASONS = {
     "The Idempotency-Key was used for a different request, or the rows stored by its first request have changed.",
   REQUEST_TOO_LARGE: "The request is larger than the service accepts.",
   RATE_LIMIT_EXCEEDED: "Too many calls or bytes at the same time; retry after the given delay.",
+  INSUFFICIENT_QUOTA: "The project would hold or use more than its quota allows.",
   EMBEDDING_PROVIDER_REFUSED: "The embedding provider refused the texts.",
   EMBEDDING_PROVIDER_UNAVAILABLE: "The embedding provider cannot be reached, or its response is invalid.",
   RANGE_NOT_SATISFIABLE: "The requested byte range is not within the file.",
@@ -63,6 +69,8 @@ interface ErrorOptions {
   retryAfterMs?: number;
   /** The underlying error: logged, never sent to the client. */
   cause?: unknown;
+  /** The limit or quota that is reached, by its name in the API, and the project or key that has it. */
+  limit?: { name: string; subject: string };
 }
 
 /**
@@ -70,20 +78,27 @@ interface ErrorOptions {
  * reason, BadRequest with the field, RetryInfo with the delay). The message must not reveal internals.
  */
 function failure(code: Code, reason: Reason, text: string, options: ErrorOptions = {}): ConnectError {
-  const { retryAfterMs, cause } = options;
+  const { retryAfterMs, cause, limit } = options;
   // The request's texts in a message, such as an unknown id, can have any length. Trailers that are too long end
   // gRPC's connection, with the calls of everybody who shares it.
   const message = shorten(text, limits.error_message_bytes_max);
   const param =
     options.param === undefined ? undefined : shorten(options.param, limits.error_param_bytes_max);
   const error = new ConnectError(message, code, undefined, undefined, cause);
-  const metadata: Record<string, string> = param === undefined ? {} : { param };
+  const metadata: Record<string, string> = {
+    ...(param !== undefined && { param }),
+    ...(limit !== undefined && { limit: limit.name }),
+  };
   error.details.push({ desc: ErrorInfoSchema, value: { reason, domain: "pgquiver", metadata } });
   if (code === Code.InvalidArgument && param !== undefined) {
     error.details.push({
       desc: BadRequestSchema,
       value: { fieldViolations: [{ field: param, description: message }] },
     });
+  }
+  if (limit !== undefined) {
+    const violation = { subject: limit.subject, description: message };
+    error.details.push({ desc: QuotaFailureSchema, value: { violations: [violation] } });
   }
   if (retryAfterMs !== undefined) {
     const seconds = Math.floor(retryAfterMs / 1000);
@@ -214,7 +229,8 @@ export function missingScope(scope: string): ConnectError {
 
 /** PERMISSION_DENIED: a key would be given more rights than the caller's own key has. */
 export function exceedsKey(): ConnectError {
-  const message = "A key cannot be given scopes or stores that your own key does not have.";
+  const message =
+    "A key cannot be given scopes or stores that your own key does not have, nor higher limits than your own key has.";
   return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
 }
 
@@ -233,7 +249,8 @@ export function storesListed(): ConnectError {
 
 /** PERMISSION_DENIED: only keys of the default project manage projects. */
 export function otherProject(): ConnectError {
-  const message = "Only keys of the project 'default' can create, archive and erase projects.";
+  const message =
+    "Only keys of the project 'default' can create, archive and erase projects, and change their limits and quotas.";
   return failure(Code.PermissionDenied, "MISSING_SCOPE", message);
 }
 
@@ -270,6 +287,47 @@ export function tooLarge(message: string, param?: string): ConnectError {
  */
 export function rateLimited(message: string, retryAfterMs: number): ConnectError {
   return failure(Code.ResourceExhausted, "RATE_LIMIT_EXCEEDED", message, { retryAfterMs });
+}
+
+/** The limit or quota that a call is refused for: see `limitOf`. */
+interface ReachedLimit {
+  /** Its name in the API, such as `max_rows`. */
+  limit: string;
+  /** The project or key that has it, such as `project:default`. */
+  subject: string;
+  /** Absent: waiting does not help. */
+  retryAfterMs?: number | undefined;
+  /** Further headers of the reply. */
+  headers?: Record<string, string> | undefined;
+}
+
+/** RESOURCE_EXHAUSTED: a project or a key has reached a limit to how much may be done at a time. */
+export function limitReached(
+  message: string,
+  reached: ReachedLimit & { retryAfterMs: number },
+): ConnectError {
+  return exceeded("RATE_LIMIT_EXCEEDED", message, reached);
+}
+
+function exceeded(
+  reason: Reason,
+  message: string,
+  { limit, subject, retryAfterMs, headers = {} }: ReachedLimit,
+): ConnectError {
+  const error = failure(Code.ResourceExhausted, reason, message, {
+    limit: { name: limit, subject },
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  });
+  // Over Connect too, which has no other place for it that clients of HTTP know.
+  if (retryAfterMs !== undefined) error.metadata.set("retry-after", String(Math.ceil(retryAfterMs / 1000)));
+  for (const [name, value] of Object.entries(headers)) error.metadata.set(name, value);
+  return error;
+}
+
+/** The name of the limit or quota that a call was refused for; undefined for other errors. */
+export function limitOf(error: unknown): string | undefined {
+  if (!(error instanceof ConnectError)) return undefined;
+  return error.findDetails(ErrorInfoSchema).find(({ domain }) => domain === "pgquiver")?.metadata["limit"];
 }
 
 /**

@@ -129,6 +129,7 @@ function toKnown(row: LiveKey, readAtMs: number): KnownKey {
       scopes: readScopes(row.scopes),
       storeIds: row.store_ids === null ? undefined : new Set(row.store_ids),
       caller: `${row.project_id}/${row.id}`,
+      limits: row.limits ?? undefined,
     },
     expiresAtMs: row.expires_in_ms === null ? Infinity : readAtMs + row.expires_in_ms,
   };

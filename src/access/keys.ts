@@ -1,3 +1,4 @@
+import type { Limits } from "../api/rates/limits.ts";
 import type { Queryable } from "../postgres/database.ts";
 import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -15,6 +16,7 @@ export interface KeyRow {
   created_at: Date;
   expires_at: Date | null;
   last_used_at: Date | null;
+  limits: Limits | null;
 }
 
 /** The values of a key to be inserted. */
@@ -29,10 +31,11 @@ export interface NewKeyRow {
   storeIds: readonly string[] | null;
   expiresInSeconds: number | null;
   certificateSubject?: string | null;
+  limits?: Limits | null;
 }
 
 const COLUMNS =
-  "id, project_id, name, redacted, scopes, store_ids, certificate_subject, created_at, expires_at, last_used_at";
+  "id, project_id, name, redacted, scopes, store_ids, certificate_subject, created_at, expires_at, last_used_at, limits";
 
 /** SQL condition: the key is one of the project's. Revoked keys do not exist for callers. */
 const OF_PROJECT = "project_id = $1 and revoked_at is null";
@@ -45,8 +48,8 @@ export async function insertKey(
 ): Promise<KeyRow | undefined> {
   const result = await client.query<KeyRow>(
     `insert into ${tables.apiKeys}
-       (id, project_id, name, digest, redacted, scopes, store_ids, created_at, expires_at, certificate_subject)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::bigint * interval '1 second', $10)
+       (id, project_id, name, digest, redacted, scopes, store_ids, created_at, expires_at, certificate_subject, limits)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::bigint * interval '1 second', $10, $11::jsonb)
      on conflict (digest) do nothing returning ${COLUMNS}`,
     [
       key.id,
@@ -59,6 +62,7 @@ export async function insertKey(
       key.createdAt,
       key.expiresInSeconds,
       key.certificateSubject ?? null,
+      toJson(key.limits ?? null),
     ],
   );
   return result.rows[0];
@@ -92,14 +96,16 @@ export async function updateKey(
   client: Queryable,
   tables: Tables,
   id: string,
-  key: Pick<NewKeyRow, "name" | "scopes" | "storeIds"> & { expiresInSeconds: number | null | undefined },
+  key: Pick<NewKeyRow, "name" | "scopes" | "storeIds" | "limits"> & {
+    expiresInSeconds: number | null | undefined;
+  },
 ): Promise<KeyRow> {
-  const { name, scopes, storeIds, expiresInSeconds } = key;
+  const { name, scopes, storeIds, expiresInSeconds, limits = null } = key;
   const result = await client.query<KeyRow>(
-    `update ${tables.apiKeys} set name = $2, scopes = $3, store_ids = $4,
+    `update ${tables.apiKeys} set name = $2, scopes = $3, store_ids = $4, limits = $7::jsonb,
        expires_at = case when $5 then now() + $6::bigint * interval '1 second' else expires_at end
      where id = $1 returning ${COLUMNS}`,
-    [id, name, scopes, storeIds, expiresInSeconds !== undefined, expiresInSeconds ?? null],
+    [id, name, scopes, storeIds, expiresInSeconds !== undefined, expiresInSeconds ?? null, toJson(limits)],
   );
   return result.rows[0] as KeyRow;
 }
@@ -178,6 +184,7 @@ export interface LiveKey {
   project_id: string;
   scopes: string[];
   store_ids: string[] | null;
+  limits: Limits | null;
   /** Milliseconds until it expires, by the clock of the database; null: never. */
   expires_in_ms: number | null;
 }
@@ -190,7 +197,7 @@ export async function findLiveKeys(
 ): Promise<LiveKey[]> {
   const result = await client.query<Omit<LiveKey, "digest"> & { digest: Buffer }>({
     name: "find_live_keys",
-    text: `select key.digest, key.id, key.project_id, key.scopes, key.store_ids,
+    text: `select key.digest, key.id, key.project_id, key.scopes, key.store_ids, key.limits,
        (extract(epoch from key.expires_at - now()) * 1000)::float8 as expires_in_ms
      from ${tables.apiKeys} as key join ${tables.projects} as project on project.id = key.project_id
      where key.digest = any($1::bytea[]) and key.revoked_at is null and coalesce(key.expires_at > now(), true)
@@ -211,4 +218,9 @@ export async function noteUses(
      from unnest($1::text[], $2::timestamptz[]) as used (id, at) where key.id = used.id`,
     [uses.map(({ id }) => id), uses.map(({ at }) => at)],
   );
+}
+
+/** Limits without any in them are none. */
+function toJson(limits: Limits | null): string | null {
+  return limits === null || Object.keys(limits).length === 0 ? null : JSON.stringify(limits);
 }

@@ -1,5 +1,12 @@
-import { create } from "@bufbuild/protobuf";
-import { ApiKeySchema, ProjectSchema, type ApiKey, type Project } from "../../gen/pgquiver/v1/access_pb.ts";
+import { create, ScalarType, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  ApiKeySchema,
+  LimitsSchema,
+  ProjectSchema,
+  QuotasSchema,
+  type ApiKey,
+  type Project,
+} from "../../gen/pgquiver/v1/access_pb.ts";
 import { toSeconds } from "../api/time.ts";
 import type { KeyRow } from "./keys.ts";
 import type { ProjectRow } from "./projects.ts";
@@ -13,6 +20,8 @@ export function toProject(row: ProjectRow): Project {
     createdAt: toSeconds(row.created_at),
     ...(row.archived_at !== null && { archivedAt: toSeconds(row.archived_at) }),
     status: row.archived_at === null ? "active" : "archived",
+    ...(row.limits !== null && { limits: toMessage(LimitsSchema, row.limits) }),
+    ...(row.quotas !== null && { quotas: toMessage(QuotasSchema, row.quotas) }),
   });
 }
 
@@ -37,5 +46,20 @@ export function toApiKey(row: KeyRow, value?: string): ApiKey {
     },
     ownerProjectAccess: "active",
     ...(row.certificate_subject !== null && { certificateSubject: row.certificate_subject }),
+    ...(row.limits !== null && { limits: toMessage(LimitsSchema, row.limits) }),
   });
+}
+
+/** Converts limits or quotas to their message; names of later versions are left out. */
+function toMessage<Desc extends DescMessage>(
+  desc: Desc,
+  values: Readonly<Record<string, number | null>>,
+): MessageInitShape<Desc> {
+  const fields = desc.fields.filter(({ name }) => (values[name] ?? null) !== null);
+  return Object.fromEntries(
+    fields.map(({ name, localName, scalar }) => {
+      const value = values[name] as number;
+      return [localName, scalar === ScalarType.INT64 ? BigInt(value) : value];
+    }),
+  ) as MessageInitShape<Desc>;
 }

@@ -11,10 +11,12 @@ import { readPage, readPosition, toPage } from "../api/page.ts";
 import { principal } from "../api/principal.ts";
 import { failedPrecondition, notFound, othersCertificate } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
+import { asService } from "../postgres/row-security/call.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { DEFAULT_PROJECT } from "../store-id.ts";
 import type { KeyDirectory } from "./directory.ts";
+import type { CachedProjectLimits } from "./project-limits.ts";
 import { createKey } from "./create-key.ts";
 import { findKey, findKeyPosition, listKeys, revokeKey } from "./keys.ts";
 import {
@@ -22,28 +24,43 @@ import {
   findProjectPosition,
   insertProject,
   listProjects,
-  renameProject,
+  updateProject,
 } from "./projects.ts";
 import { ownOnly, projectNotFound, requireDefault, requireProject } from "./require.ts";
 import { toApiKey, toProject } from "./reply.ts";
-import { readKeyChange, readName, readNewKey, requireWithin } from "./request.ts";
+import { readKeyChange, readLimits, readName, readNewKey, readQuotas, requireWithin } from "./request.ts";
 import { changeKey } from "./update-key.ts";
+
+/** `lock_timeout` of a change of quotas. */
+const QUOTA_LOCK_MS = 5_000;
 
 type Methods = ServiceImpl<typeof AccessService>;
 type KeyMethods = "createApiKey" | "listApiKeys" | "getApiKey" | "updateApiKey" | "deleteApiKey";
 
-/** Implements AccessService. `directory` is told of changes, which other processes read within a second. */
-export function accessService(database: Database, directory: KeyDirectory): Methods {
-  return { ...projects(database, directory), ...keys(database, directory) };
+/**
+ * Implements AccessService. `directory` and `projectLimits` are told of changes, which other processes read within a
+ * second.
+ */
+export function accessService(
+  database: Database,
+  directory: KeyDirectory,
+  projectLimits: CachedProjectLimits,
+): Methods {
+  return { ...projects(database, directory, projectLimits), ...keys(database, directory) };
 }
 
-function projects(database: Database, directory: KeyDirectory): Omit<Methods, KeyMethods> {
+function projects(
+  database: Database,
+  directory: KeyDirectory,
+  projectLimits: CachedProjectLimits,
+): Omit<Methods, KeyMethods> {
   const { pool, tables } = database;
   return {
     async createProject(request, { values }) {
       requireDefault(values.get(principal));
       const project = { ...makeIdentifier("proj"), name: readName(request.name) };
-      const row = await transaction(pool, (client) => insertProject(client, tables, project));
+      const bounds = { limits: readLimits(request.limits), quotas: readQuotas(request.quotas) };
+      const row = await transaction(pool, (client) => insertProject(client, tables, project, bounds));
       directory.forget();
       return toProject(row);
     },
@@ -63,14 +80,25 @@ function projects(database: Database, directory: KeyDirectory): Omit<Methods, Ke
       return toProject(await requireProject(database, values.get(principal), projectId));
     },
 
-    async updateProject({ projectId, name }, { values }) {
-      readName(name);
+    async updateProject({ projectId, name, ...request }, { values }) {
+      const limits = readLimits(request.limits);
+      const quotas = readQuotas(request.quotas);
+      const isBounded = limits !== undefined || quotas !== undefined;
+      if (name !== undefined || !isBounded) readName(name ?? "");
       await requireProject(database, values.get(principal), projectId);
-      return transaction(pool, async (client) => {
-        const row = await renameProject(client, tables, projectId, name);
-        if (row === undefined) throw projectNotFound(projectId);
-        return toProject(row);
-      });
+      if (isBounded) requireDefault(values.get(principal));
+      // As the service: the stores of another project are not the caller's to see.
+      const row = await asService(() =>
+        transaction(pool, async (client) => {
+          // Until the stores that have reserved some of the quotas are free: a bulk load may hold one for longer.
+          await client.query(`set local lock_timeout = ${QUOTA_LOCK_MS}`);
+          const updated = await updateProject(client, tables, projectId, { name, limits, quotas });
+          if (updated === undefined) throw projectNotFound(projectId);
+          return updated;
+        }),
+      );
+      projectLimits.forget();
+      return toProject(row);
     },
 
     async archiveProject({ projectId }, { values }) {

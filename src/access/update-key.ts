@@ -20,9 +20,13 @@ export async function changeKey(
     const row = await lockKey(client, tables, projectId, id);
     if (row === undefined) throw missing();
     const { name = row.name, scopes = row.scopes, storeIds = row.store_ids, expiresInSeconds } = change;
+    const { limits = row.limits } = change;
     const isMore =
-      change.scopes !== undefined || change.storeIds !== undefined || expiresInSeconds !== undefined;
-    if (isMore) requireWithin(caller, { scopes, storeIds });
-    return updateKey(client, tables, row.id, { name, scopes, storeIds, expiresInSeconds });
+      change.scopes !== undefined ||
+      change.storeIds !== undefined ||
+      change.limits !== undefined ||
+      expiresInSeconds !== undefined;
+    if (isMore) requireWithin(caller, { scopes, storeIds, limits });
+    return updateKey(client, tables, row.id, { name, scopes, storeIds, expiresInSeconds, limits });
   });
 }

@@ -35,10 +35,14 @@ export class ByteBudget {
    * is not known, and gets the whole. A share is kept for ever: callers have keys, whose number is bounded.
    */
   shareOf(caller: string): ByteBudget {
-    if (caller === "") return this;
-    const share = this.#shares.get(caller) ?? new ByteBudget(this.#bytesMax / 2, this);
-    this.#shares.set(caller, share);
-    return share;
+    return caller === "" ? this : this.part(caller, 1 / 2);
+  }
+
+  /** The part of this budget that a holder of this name has: always the same one. */
+  part(holder: string, share: number): ByteBudget {
+    const part = this.#shares.get(holder) ?? new ByteBudget(this.#bytesMax * share, this);
+    this.#shares.set(holder, part);
+    return part;
   }
 
   /** Bytes reserved now. */

@@ -1,6 +1,7 @@
 import { createContextKey } from "@connectrpc/connect";
 import type { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { missingScope } from "../errors.ts";
+import type { Limits } from "./rates/limits.ts";
 import type { StoreOwner } from "../store-id.ts";
 import { scopeWord } from "./scope.ts";
 
@@ -20,6 +21,8 @@ export interface Principal extends StoreOwner {
    * callers cannot be told apart.
    */
   caller: string;
+  /** The limits of the key itself, within those of its project. */
+  limits?: Limits | undefined;
 }
 
 /** Without rights: a front end that forgets to set the principal grants nothing. */

@@ -14,6 +14,7 @@ import { checkLength, checkStorable } from "../api/checks.ts";
 import { readIdempotencyKey } from "../api/idempotency-key.ts";
 import { readPage, toPage } from "../api/page.ts";
 import { principal } from "../api/principal.ts";
+import type { Limiter } from "../api/rates/limiter.ts";
 import { toSeconds } from "../api/time.ts";
 import { missingParameter, notFound } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
@@ -45,9 +46,9 @@ import { localId } from "../store-id.ts";
 type Methods = ServiceImpl<typeof EmbeddingService>;
 
 /** Implements EmbeddingService: adding, reading and removing embeddings by unary calls. */
-export function embeddingService(database: Database, embedder: Embedder): Methods {
+export function embeddingService(database: Database, embedder: Embedder, limiter: Limiter): Methods {
   return {
-    ...creation(database, embedder, new GroupCommit(database, embedder)),
+    ...creation(database, embedder, new GroupCommit(database, embedder), limiter),
     ...reading(database),
     ...removal(database),
   };
@@ -57,11 +58,13 @@ function creation(
   database: Database,
   embedder: Embedder,
   commits: GroupCommit,
+  limiter: Limiter,
 ): Pick<Methods, "createEmbedding" | "batchCreateEmbeddings"> {
   return {
     async createEmbedding(request, { signal, values }) {
       const { vectorStoreId: id } = request;
       if (request.embedding === undefined) throw missingParameter("embedding");
+      limiter.takeRows(values.get(principal), 1);
       const embedding = unpackVector(request.embedding);
       const [row] = await addEmbeddings(database, embedder, commits, [embedding], {
         storeId: id,
@@ -77,6 +80,7 @@ function creation(
       const { vectorStoreId, includeContent = false } = request;
       if (request.embeddings.length === 0) throw missingParameter("embeddings");
       checkLength("embeddings", request.embeddings.length, limits.batch_rows_max);
+      limiter.takeRows(values.get(principal), request.embeddings.length);
       const embeddings = request.embeddings.map(unpackVector);
       const rows = await addEmbeddings(database, embedder, commits, embeddings, {
         storeId: vectorStoreId,

@@ -14,6 +14,7 @@ import { describeError, failedPrecondition, invalidArgument, missingParameter } 
 import { limits } from "../limits.ts";
 import { decodeBatch, decodeRow, emptyRow, type BatchBytes, type RowBytes } from "./binary-batch.ts";
 import type { RowFault } from "./ingests.ts";
+import type { Pace } from "./pace.ts";
 import type { IngestSession } from "./session.ts";
 import type { Batch, PlacedRow } from "./settle.ts";
 
@@ -40,12 +41,22 @@ export interface Group extends Disposable {
  */
 const LINGER_MS = 2;
 
+/** Limits of a stream. */
+export interface ReadingRules {
+  budget: ByteBudget;
+  /** Bytes of rows that complete a group. */
+  bytesMax: number;
+  pace: Pace;
+}
+
 /** A validated batch, not yet counted in the byte budget. */
 interface ReadBatch {
   batch: Batch;
   bytes: number;
   /** The message that the rows' vectors are views of; undefined where they are copies. */
   memory: Uint8Array | undefined;
+  /** Whether the rows have to wait for the pace of the stream. */
+  isEarly?: boolean;
 }
 
 /** Estimated memory overhead per row in bytes: objects and headers, without text, metadata and vector. */
@@ -60,6 +71,7 @@ export class GroupReader {
   readonly #session: IngestSession;
   readonly #budget: ByteBudget;
   readonly #bytesMax: number;
+  readonly #pace: Pace;
   readonly #signal: AbortSignal;
   readonly #reservations = new Set<Reservation>();
   #isClosed = false;
@@ -67,18 +79,17 @@ export class GroupReader {
   #dimensions: number | null;
   #held: ReadBatch | undefined;
 
-  /** `bytesMax`: bytes of rows that complete a group. */
   constructor(
     messages: Messages<ReceivedIngest>,
     session: IngestSession,
-    budget: ByteBudget,
-    bytesMax: number,
+    { budget, bytesMax, pace }: ReadingRules,
     signal: AbortSignal,
   ) {
     this.#messages = messages;
     this.#session = session;
     this.#budget = budget;
     this.#bytesMax = bytesMax;
+    this.#pace = pace;
     this.#signal = signal;
     this.#seq = Number(session.ingest.through_seq);
     this.#dimensions = session.settings.dimensions ?? session.store.dimensions;
@@ -109,6 +120,7 @@ export class GroupReader {
     if (this.#held !== undefined) {
       const held = this.#held;
       this.#held = undefined;
+      if (held.isEarly === true) await this.#pace.take(held.batch.rowsSeen);
       take(held, await this.#budget.reserve(held.bytes, this.#signal));
     }
     try {
@@ -124,6 +136,14 @@ export class GroupReader {
         await bulkTurn();
         const read = this.#read(message.case === "batch" ? message.value : decodeBatch(message.value));
         if (read === undefined) continue;
+        if (!this.#pace.tryTake(read.batch.rowsSeen)) {
+          // What was read before must not wait for rows that come too early.
+          if (batches.length > 0) {
+            this.#held = { ...read, isEarly: true };
+            return group({ kind: "more" });
+          }
+          await this.#pace.take(read.batch.rowsSeen);
+        }
         const reservation = this.#budget.tryReserve(read.bytes);
         if (reservation === undefined && batches.length > 0) {
           // Waiting for memory while holding unwritten batches could deadlock the budget: write these first.

@@ -4,19 +4,17 @@ import {
   Atomicity,
   ExportedEmbeddingSchema,
   IngestEventSchema,
-  IngestState,
-  IngestSummarySchema,
   type IngestEvent,
   type IngestFinish,
   type IngestRequest,
   type IngestService,
-  type IngestSummary,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { ByteBudget } from "../api/byte-budget.ts";
 import { checkRange } from "../api/checks.ts";
 import { Messages } from "../api/message-reader.ts";
 import type { ReceivedIngest } from "../api/received-ingest.ts";
 import { principal } from "../api/principal.ts";
+import type { Limiter } from "../api/rates/limiter.ts";
 import { Slots } from "../api/concurrency/slots.ts";
 import { toSeconds } from "../api/time.ts";
 import {
@@ -38,8 +36,10 @@ import { readPlaced } from "../storage/placement.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireStore } from "../storage/require.ts";
 import { GroupReader, type Group } from "./group-reader.ts";
-import { GroupWriter, refusal, type Flight, type GroupOutcome } from "./group-writer.ts";
+import { GroupWriter, refusal, type Flight } from "./group-writer.ts";
 import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
+import { paceRows } from "./pace.ts";
+import { toCommitted, toSummary } from "./reply.ts";
 import { readOpen } from "./request.ts";
 import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
 import type { Batch } from "./settle.ts";
@@ -48,6 +48,7 @@ import { localId } from "../store-id.ts";
 /** Limits and hooks of bulk ingest in this process. */
 export interface IngestOptions {
   budget: ByteBudget;
+  limiter: Limiter;
   /** Called with the number of rows written, after each commit. */
   onCommitted: (rows: number) => void;
   /** Called with the store's id when an ingest is completed or aborted. */
@@ -172,13 +173,16 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     if (first.kind !== "message" || first.message.message.case !== "open") throw missingParameter("open");
     const open = first.message.message.value;
     const isAtomic = open.atomicity === Atomicity.STREAM;
-    const { caller: holder, readers } = values.get(principal);
-    const budget = options.budget.shareOf(holder);
+    const caller = values.get(principal);
+    const { caller: holder, readers } = caller;
+    const budget = options.limiter.shareOf(options.budget, caller);
     using _memory =
       budget.tryOpen(STREAM_BYTES) ?? refuse("Too many ingest streams are open: try again later.");
     using _connection = isAtomic ? atomicStreams.take(ATOMIC_FULL, holder) : undefined;
     const session = await openIngestSession(database, readOpen(open), readers);
-    const reader = new GroupReader(messages, session, budget, GROUP_BYTES[database.kind], signal);
+    const pace = paceRows(options.limiter, caller, signal, draining);
+    const rules = { budget, bytesMax: GROUP_BYTES[database.kind], pace };
+    const reader = new GroupReader(messages, session, rules, signal);
     const openSecond = () => (database.pool.waitingCount > 0 ? undefined : secondConnections.tryTake(holder));
     const writer = new GroupWriter(database, embedder, session, openSecond, signal);
     const stream = { session, messages, reader, writer, onCommitted, signal };
@@ -360,39 +364,4 @@ type EventValue<Case extends EventCase> = Omit<
 
 function event<Case extends EventCase>(name: Case, value: EventValue<Case>): IngestEvent {
   return create(IngestEventSchema, { event: { case: name, value } as never });
-}
-
-function toCommitted(outcome: GroupOutcome) {
-  return {
-    throughSeq: BigInt(outcome.throughSeq),
-    rowsWritten: BigInt(outcome.rowsWritten),
-    rowsSkipped: BigInt(outcome.rowsSkipped),
-    rowsRejected: BigInt(outcome.rowsRejected),
-    errors: outcome.errors.map(toRowError),
-  };
-}
-
-function toRowError({ seq, ...fault }: IngestRow["errors"][number]) {
-  return { $typeName: "pgquiver.v1.RowError" as const, seq: BigInt(seq), ...fault };
-}
-
-const STATES = {
-  open: IngestState.OPEN,
-  completed: IngestState.COMPLETED,
-  aborted: IngestState.ABORTED,
-} as const;
-
-function toSummary(row: IngestRow): IngestSummary {
-  return create(IngestSummarySchema, {
-    object: "ingest",
-    ingestId: row.ingest_id,
-    vectorStoreId: row.vector_store_id,
-    state: STATES[row.state],
-    throughSeq: BigInt(row.through_seq),
-    rowsWritten: BigInt(row.rows_written),
-    rowsSkipped: BigInt(row.rows_skipped),
-    rowsRejected: BigInt(row.rows_rejected),
-    errors: row.errors.map(toRowError),
-    createdAt: toSeconds(row.created_at),
-  });
 }

@@ -148,6 +148,15 @@ export function monitorSearches(metrics: Metrics, queue: FairQueue): void {
   metrics.addGauge("pgquiver_searches_waiting", "Searches that wait for their turn.", () => queue.waiting);
 }
 
+/** Registers the counter of calls that are refused for a limit or a quota. */
+export function monitorLimits(metrics: Metrics): (limit: string) => void {
+  return metrics.addCounterBy(
+    "pgquiver_limited_total",
+    "Calls refused because a project or a key has reached a limit or a quota, by its name.",
+    "limit",
+  );
+}
+
 /** Registers the metrics of the embedder. Returns a wrapper of `embedder` that updates them. */
 export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder {
   const countTexts = metrics.addCounter("pgquiver_embedding_texts_total", "Texts that were embedded.");

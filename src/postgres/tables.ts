@@ -29,6 +29,10 @@ export interface Tables {
   auditLog: string;
   /** Erasures of projects: jobs, and reports of what was erased. */
   erasures: string;
+  /** Quotas of projects that have some, and what projects use per day. */
+  quotas: string;
+  tokenUsage: string;
+  storeUsage: string;
   /** From here on columns of the embeddings table; the columns of the other tables have fixed names. */
   id: string;
   vectorStoreId: string;
@@ -85,6 +89,9 @@ export function quoteTables(names: TableNames): Tables {
     apiKeys: quote("apiKeys", ownName("pgquiver_api_keys", vectorStores)),
     auditLog: quote("auditLog", ownName("pgquiver_audit_log", vectorStores)),
     erasures: quote("erasures", ownName("pgquiver_erasures", vectorStores)),
+    quotas: quote("quotas", ownName("pgquiver_quotas", vectorStores)),
+    tokenUsage: quote("tokenUsage", ownName("pgquiver_token_usage", vectorStores)),
+    storeUsage: quote("storeUsage", ownName("pgquiver_store_usage", vectorStores)),
   };
   requireDifferent({ ...columns, file_id: '"file_id"', chunk_index: '"chunk_index"' }, "columns");
   requireDifferent(tables, "tables");

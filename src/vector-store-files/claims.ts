@@ -3,6 +3,7 @@ import { tryLock } from "../postgres/advisory.ts";
 import type { Client, Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { DEFAULT_PROJECT } from "../store-id.ts";
 import type { AttachmentErrorCode, Attributes } from "./rows.ts";
 
 /** A file leased to a worker of this process. */
@@ -29,6 +30,8 @@ export interface Turn {
   afterStore: string;
   /** Maximum size of the file; undefined: any. */
   bytesMax?: number;
+  /** Projects whose files have no turn now. */
+  exceptProjects?: readonly string[];
 }
 
 /**
@@ -42,7 +45,7 @@ export async function claimFile(
   tables: Tables,
   held: readonly string[],
   leaseMs: number,
-  { afterStore, bytesMax }: Turn,
+  { afterStore, bytesMax, exceptProjects = [] }: Turn,
 ): Promise<Claim | undefined> {
   const claim = async (after: string) => {
     const result = await client.query<Claim>({
@@ -51,6 +54,8 @@ export async function claimFile(
           select vector_store_id, file_id from ${tables.vectorStoreFiles} as file
           where status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
             and vector_store_id > $3
+            and (case when position('/' in vector_store_id) = 0 then '${DEFAULT_PROJECT}'
+              else split_part(vector_store_id, '/', 1) end) <> all($5::text[])
             and ($4::bigint is null or
               (select bytes from ${tables.files} as content where content.id = file.file_id) <= $4)
           order by vector_store_id, place, due_at limit 1 for no key update skip locked)
@@ -59,7 +64,7 @@ export async function claimFile(
         from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id
         returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries,
           coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds`,
-      values: [held, leaseMs, after, bytesMax ?? null],
+      values: [held, leaseMs, after, bytesMax ?? null, exceptProjects],
     });
     return result.rows[0];
   };

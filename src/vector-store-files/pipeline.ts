@@ -1,7 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { failClaim, claimFile, releaseClaim, renewClaims, sweepAttachments, type Claim } from "./claims.ts";
+import type { ProjectLimits } from "../api/rates/limits.ts";
 import { toServiceError } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { projectOf } from "../store-id.ts";
 import { countTransition } from "../storage/counts.ts";
 import { traced } from "../tracing.ts";
 import { decideRetry } from "./retry-policy.ts";
@@ -49,10 +51,11 @@ const STOP_MS = 5_000;
 export class Pipeline {
   readonly #context: ProcessingContext;
   readonly #workers: number;
+  readonly #limits: ProjectLimits;
   /** The files being processed by this process, by claim. */
   readonly #held = new Map<
     string,
-    { controller: AbortController; ended: Promise<void>; isAdditional: boolean }
+    { project: string; controller: AbortController; ended: Promise<void>; isAdditional: boolean }
   >();
   /** The store of the last claim; empty when no file was due after it. */
   #afterStore = "";
@@ -70,8 +73,9 @@ export class Pipeline {
   readonly #stopped = new AbortController();
 
   /** Looks for files from now on, unless there are no workers. */
-  constructor(context: ProcessingContext, workers: number, log: PipelineLog) {
+  constructor(context: ProcessingContext, workers: number, limits: ProjectLimits, log: PipelineLog) {
     this.#context = context;
+    this.#limits = limits;
     this.#workers = workers;
     this.#log = log;
     if (workers === 0) return;
@@ -153,7 +157,9 @@ export class Pipeline {
       const additional = Array.from(this.#held.values()).filter((file) => file.isAdditional).length;
       const isAdditional = this.#held.size - additional >= this.#workers;
       if (isAdditional && additional >= SMALL_WORKERS) return;
-      const turn = { afterStore: this.#afterStore, ...(isAdditional && { bytesMax: SMALL_BYTES }) };
+      const exceptProjects = await this.#findFullProjects();
+      const afterStore = this.#afterStore;
+      const turn = { afterStore, exceptProjects, ...(isAdditional && { bytesMax: SMALL_BYTES }) };
       const claim = await transaction(probe, (client) =>
         claimFile(client, tables, [...this.#held.keys()], LEASE_MS, turn),
       );
@@ -164,8 +170,19 @@ export class Pipeline {
         this.#held.delete(claim.claim);
         this.wake();
       });
-      this.#held.set(claim.claim, { controller, ended, isAdditional });
+      const project = projectOf(claim.vector_store_id);
+      this.#held.set(claim.claim, { project, controller, ended, isAdditional });
     }
+  }
+
+  /** The projects that have as many files in work here as their limit allows. */
+  async #findFullProjects(): Promise<string[]> {
+    const files = Object.entries(Object.groupBy(this.#held.values(), ({ project }) => project));
+    const full = files.map(async ([project, held = []]) => {
+      const { max_file_workers: max = Infinity } = await this.#limits.find(project);
+      return held.length >= max ? [project] : [];
+    });
+    return (await Promise.all(full)).flat();
   }
 
   #startSweep(): void {

@@ -28,6 +28,8 @@ export interface Authenticator {
    * database or the identity provider has to be asked.
    */
   identify: (credentials: Credentials, scope: Scope | undefined) => Principal | Promise<Principal>;
+  /** Headers for every reply to a caller, such as what is left of a limit. */
+  replyHeaders?: (caller: Principal) => Record<string, string> | undefined;
 }
 
 /** The keys beside those of the environment. */

@@ -40,11 +40,14 @@ export function toHttpError(error: ConnectError): HttpError {
   const details = describeError(error);
   const reason = details?.reason;
   const status = reason === "REQUEST_TOO_LARGE" ? 413 : statusOf(error.code);
-  return httpError(status, error.rawMessage, {
+  const failure = httpError(status, error.rawMessage, {
     param: details?.param ?? null,
     code: reason === undefined || WITHOUT_CODE.has(reason) ? null : reason.toLowerCase(),
     retryAfterMs: details?.retryAfterMs ?? null,
   });
+  // OpenAI's type of this error is its code.
+  if (reason === "INSUFFICIENT_QUOTA") failure.body.error.type = "insufficient_quota";
+  return { ...failure, headers: { ...Object.fromEntries(error.metadata), ...failure.headers } };
 }
 
 /**

@@ -38,6 +38,8 @@ export interface Metrics {
   observeCall: ObserveCall;
   /** Adds a counter; the returned function increments it, by 1 unless a number is given. */
   addCounter(name: string, help: string): (count?: number) => void;
+  /** Adds a counter by a label; the returned function increments it for a value, of which there must be few. */
+  addCounterBy(name: string, help: string, label: string): (value: string) => void;
   /**
    * Adds a histogram in seconds, with buckets from 1 ms to 10 minutes; the returned function takes
    * milliseconds.
@@ -94,6 +96,10 @@ export function createMetrics(readWhole: ReadWhole = async () => undefined): Met
     addCounter(name, help) {
       const counter = new Counter({ name, help, registers });
       return (count = 1) => counter.inc(count);
+    },
+    addCounterBy(name, help, label) {
+      const counter = new Counter({ name, help, registers, labelNames: [label] });
+      return (value) => counter.inc({ [label]: value });
     },
     addDurations(name, help) {
       const histogram = new Histogram({ name, help, registers, buckets: DURATION_BUCKETS });

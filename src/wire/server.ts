@@ -41,6 +41,7 @@ import { createPortServer, createTlsPortServer, portDefaults, type PortOptions }
 import { ReplyBudget } from "./reply-budget.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
+import { limitCallers, setReplyHeaders, type RequestLimiter } from "./rates.ts";
 import { readBodies } from "./rest/body.ts";
 import { bidirectionalRoutes, streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
@@ -59,6 +60,8 @@ export interface ServerOptions extends KeyOptions {
   requestBytesMax: number;
   /** Reserves memory for the body of a request, or its one message. */
   admitBody: AdmitFor;
+  /** Undefined: nobody has a limit. */
+  limiter?: RequestLimiter | undefined;
   /** Origins allowed by CORS; "*": all; empty: no CORS headers. */
   corsOrigins: readonly string[];
   /** Paths of PEM files; undefined: no TLS. */
@@ -78,7 +81,7 @@ export interface ServerOptions extends KeyOptions {
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services, health, tls, requestBytesMax, log } = options;
   const refusePages = tls?.clientCa === undefined ? undefined : createCertificateGuard(options.corsOrigins);
-  const authenticator = createAuthenticator(
+  const identified = createAuthenticator(
     { ...options, refusePages },
     {
       onUnknown: options.metrics.addCounter(
@@ -88,6 +91,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
       onMissingScope: createScopeLog(log),
     },
   );
+  const { limiter } = options;
+  const authenticator = limiter === undefined ? identified : limitCallers(identified, limiter);
   const bounds = { ...portDefaults, ...options.port };
   const refuseForeign = createPageGuard(authenticator.isOpen, options.corsOrigins);
   const replies = new ReplyBudget(bounds);
@@ -185,9 +190,10 @@ function requireScopes(
   app.addHook("onRoute", ({ url, config }) => {
     if (config?.scope === undefined) throw new Error(`The route ${url} does not say which scope it needs`);
   });
-  app.addHook("onRequest", async (request) => {
+  app.addHook("onRequest", async (request, reply) => {
     const { rpc, scope } = request.routeOptions.config;
     request.principal = await identifyCaller(identity, rpc, scope, originOf(request), "rest");
+    setReplyHeaders(reply, identity.authenticator, request.principal);
   });
 }
 
@@ -323,6 +329,9 @@ function cors(origins: readonly string[]) {
       "grpc-status-details-bin",
       "retry-after",
       "retry-after-ms",
+      "x-ratelimit-limit-requests",
+      "x-ratelimit-remaining-requests",
+      "x-ratelimit-reset-requests",
       "x-should-retry",
       "allow",
       "etag",

@@ -222,3 +222,13 @@ test.runIf(isNative)("a renewal and a claim do not wait for a row that somebody 
     expect(await tryClaim()).toBeUndefined();
   });
 });
+
+test("files of a project that has as many in work as it may have no turn", async () => {
+  await attach("file-a");
+  await insertAttachments(pool, tables, "proj_1/vs_1", [fileOf("file-b")]);
+  const except = (exceptProjects: string[]) => ({ afterStore: "", exceptProjects });
+  expect((await claim([], LEASE_MS, except(["default"]))).vector_store_id).toBe("proj_1/vs_1");
+  expect(await tryClaim([], LEASE_MS, except(["default"]))).toBeUndefined();
+  expect(await tryClaim([], LEASE_MS, except(["default", "proj_1"]))).toBeUndefined();
+  expect((await claim([], LEASE_MS, except(["proj_1"]))).vector_store_id).toBe(STORE);
+});

@@ -37,6 +37,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 11, name: "011_recall" },
     { version: 12, name: "012_projects" },
     { version: 13, name: "013_access" },
+    { version: 14, name: "014_limits_and_usage" },
     { version: 15, name: "015_audit" },
     { version: 16, name: "016_erasures" },
   ]);

@@ -2,6 +2,7 @@ import { makeKey } from "../../src/access/key.ts";
 import { insertKey } from "../../src/access/keys.ts";
 import { insertProject } from "../../src/access/projects.ts";
 import { makeIdentifier } from "../../src/api/identifier.ts";
+import type { Limits } from "../../src/api/rates/limits.ts";
 import { SCOPE_WORDS } from "../../src/api/scope.ts";
 import type { Database } from "../../src/postgres/database.ts";
 
@@ -16,9 +17,10 @@ export async function makeTestKey(
   projectId: string,
   scopes: readonly string[] = SCOPE_WORDS,
   storeIds: readonly string[] | null = null,
+  limits: Limits | null = null,
 ): Promise<string> {
   const { value, digest, redacted } = makeKey();
-  const row = { ...makeIdentifier("key"), projectId, name: "k", digest, redacted, scopes, storeIds };
+  const row = { ...makeIdentifier("key"), projectId, name: "k", digest, redacted, scopes, storeIds, limits };
   await insertKey(pool, tables, { ...row, expiresInSeconds: null });
   return value;
 }

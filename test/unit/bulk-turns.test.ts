@@ -82,7 +82,16 @@ test("the batches of an ingest that are at hand are read in slices", async () =>
   const { signal } = new AbortController();
   const options = { idleMs: 60_000, draining: signal };
   const messages = new Messages(received(), options, signal);
-  const reader = new GroupReader(messages, session, new ByteBudget(1 << 28), Infinity, signal);
+  const reader = new GroupReader(
+    messages,
+    session,
+    {
+      budget: new ByteBudget(1 << 28),
+      bytesMax: Infinity,
+      pace: { tryTake: () => true, take: async () => {} },
+    },
+    signal,
+  );
   const group = reader.next();
   expect(await countTurns(group)).toBeGreaterThanOrEqual(batches / 10);
   expect((await group).batches.length).toBe(batches);

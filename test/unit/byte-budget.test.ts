@@ -172,3 +172,15 @@ describe("one caller's share", () => {
     expect(share.tryReserve(50)?.bytes).toBe(50);
   });
 });
+
+test("a part is bounded by its share, and takes from the whole", () => {
+  const whole = new ByteBudget(100);
+  const part = whole.part("project:a", 0.2);
+  expect(whole.part("project:a", 0.2)).toBe(part);
+  const held = part.tryReserve(15);
+  expect(part.tryReserve(10)).toBeUndefined();
+  expect(whole.used).toBe(15);
+  expect(whole.tryReserve(80)).toBeDefined();
+  held?.[Symbol.dispose]();
+  expect(part.tryReserve(10)).toBeDefined();
+});

@@ -174,6 +174,7 @@ describe.each(["v1", "v1alpha"])("grpc-js over %s", (version) => {
     ["an extension", "google.api.http", "google/api/annotations.proto"],
     ["the cause of an error", "google.rpc.ErrorInfo", "google/rpc/error_details.proto"],
     ["the fields of an error", "google.rpc.BadRequest", "google/rpc/error_details.proto"],
+    ["the limit that is reached", "google.rpc.QuotaFailure", "google/rpc/error_details.proto"],
     ["the wait after an error", "google.rpc.RetryInfo", "google/rpc/error_details.proto"],
   ])("finds the file of %s", async (_kind, fileContainingSymbol, file) => {
     const [answer] = await ask({ fileContainingSymbol });

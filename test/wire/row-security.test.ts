@@ -19,6 +19,8 @@ import { ScopeSchema, type Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { CachedProjectLimits } from "../../src/access/project-limits.ts";
+import { Limiter } from "../../src/api/rates/limiter.ts";
 import { ByteBudget } from "../../src/api/byte-budget.ts";
 import { FairQueue } from "../../src/api/concurrency/fair-queue.ts";
 import { principal, type Principal } from "../../src/api/principal.ts";
@@ -61,7 +63,9 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
   const calls = restrictToCalls(database, { role });
   const embedder = createLexicalEmbedder();
   const queue = new FairQueue({ permits: 8, waitingMax: 8, waitMsMax: 1_000, noun: "searches" });
+  const limiter = new Limiter(new CachedProjectLimits(database, {}), () => {});
   const ingest = {
+    limiter,
     budget: new ByteBudget(64 * 1024 * 1024),
     onCommitted: () => {},
     onEnded: () => {},
@@ -75,7 +79,7 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
   const implementations: [DescService, ServiceImpl<DescService>][] = [
     [VectorStoreService, vectorStoreService(calls, () => {}, "english") as never],
     [VectorStoreFileService, vectorStoreFileService(calls, () => {}) as never],
-    [EmbeddingService, embeddingService(calls, embedder) as never],
+    [EmbeddingService, embeddingService(calls, embedder, limiter) as never],
     [IngestService, ingestService(calls, embedder, ingest) as never],
     [IndexService, indexService(calls, () => {}) as never],
     [

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/access.proto.
  */
 export const file_pgquiver_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9hY2Nlc3MucHJvdG8SC3BncXVpdmVyLnYxIoEBCgdQcm9qZWN0EgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmNyZWF0ZWRfYXQYBCABKAMSGAoLYXJjaGl2ZWRfYXQYBSABKANIAIgBARIOCgZzdGF0dXMYBiABKAlCDgoMX2FyY2hpdmVkX2F0IioKFENyZWF0ZVByb2plY3RSZXF1ZXN0EhIKBG5hbWUYASABKAlCBPi7GAEitwEKE0xpc3RQcm9qZWN0c1JlcXVlc3QSEgoFbGltaXQYASABKAVIAIgBARImCgVvcmRlchgCIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAGIAQESEgoFYWZ0ZXIYAyABKAlIAogBARIdChBpbmNsdWRlX2FyY2hpdmVkGAQgASgISAOIAQFCCAoGX2xpbWl0QggKBl9vcmRlckIICgZfYWZ0ZXJCEwoRX2luY2x1ZGVfYXJjaGl2ZWQiogEKFExpc3RQcm9qZWN0c1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIiCgRkYXRhGAIgAygLMhQucGdxdWl2ZXIudjEuUHJvamVjdBIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiJwoRR2V0UHJvamVjdFJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCSI+ChRVcGRhdGVQcm9qZWN0UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKBG5hbWUYAiABKAlCBPi7GAEiKwoVQXJjaGl2ZVByb2plY3RSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkiiAMKBkFwaUtleRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDAoEbmFtZRgDIAEoCRIWCg5yZWRhY3RlZF92YWx1ZRgEIAEoCRISCgV2YWx1ZRgFIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYBiABKAMSGQoMbGFzdF91c2VkX2F0GAcgASgDSAGIAQESFwoKZXhwaXJlc19hdBgIIAEoA0gCiAEBEhIKCnByb2plY3RfaWQYCSABKAkSDgoGc2NvcGVzGAogAygJEhEKCXN0b3JlX2lkcxgLIAMoCRInCgVvd25lchgMIAEoCzIYLnBncXVpdmVyLnYxLkFwaUtleU93bmVyEhwKFG93bmVyX3Byb2plY3RfYWNjZXNzGA0gASgJEiAKE2NlcnRpZmljYXRlX3N1YmplY3QYDiABKAlIA4gBAUIICgZfdmFsdWVCDwoNX2xhc3RfdXNlZF9hdEINCgtfZXhwaXJlc19hdEIWChRfY2VydGlmaWNhdGVfc3ViamVjdCJRCgtBcGlLZXlPd25lchIMCgR0eXBlGAEgASgJEjQKD3NlcnZpY2VfYWNjb3VudBgCIAEoCzIbLnBncXVpdmVyLnYxLlNlcnZpY2VBY2NvdW50IkwKDlNlcnZpY2VBY2NvdW50EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKY3JlYXRlZF9hdBgDIAEoAxIMCgRyb2xlGAQgASgJIvMBChNDcmVhdGVBcGlLZXlSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoEbmFtZRgCIAEoCUIE+LsYARIYCgZzY29wZXMYAyADKAlCCKi7GED4uxgBEhwKCXN0b3JlX2lkcxgEIAMoCUIJqLsY6Af4uxgBEiUKEmV4cGlyZXNfaW5fc2Vjb25kcxgFIAEoA0IE+LsYAUgAiAEBEiYKE2NlcnRpZmljYXRlX3N1YmplY3QYBiABKAlCBPi7GAFIAYgBAUIVChNfZXhwaXJlc19pbl9zZWNvbmRzQhYKFF9jZXJ0aWZpY2F0ZV9zdWJqZWN0IpYBChJMaXN0QXBpS2V5c1JlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgVsaW1pdBgCIAEoBUgAiAEBEiYKBW9yZGVyGAMgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIAYgBARISCgVhZnRlchgEIAEoCUgCiAEBQggKBl9saW1pdEIICgZfb3JkZXJCCAoGX2FmdGVyIqABChNMaXN0QXBpS2V5c1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIhCgRkYXRhGAIgAygLMhMucGdxdWl2ZXIudjEuQXBpS2V5EhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCI6ChBHZXRBcGlLZXlSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoKYXBpX2tleV9pZBgCIAEoCSKMAgoTVXBkYXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkSFwoEbmFtZRgDIAEoCUIE+LsYAUgAiAEBEhgKBnNjb3BlcxgEIAMoCUIIqLsYQPi7GAESHAoJc3RvcmVfaWRzGAUgAygJQgmouxjoB/i7GAESJQoSZXhwaXJlc19pbl9zZWNvbmRzGAYgASgDQgT4uxgBSAGIAQESNQoLdXBkYXRlX21hc2sYByABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggQgcKBV9uYW1lQhUKE19leHBpcmVzX2luX3NlY29uZHMiPQoTRGVsZXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiQwoURGVsZXRlQXBpS2V5UmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgy0gsKDUFjY2Vzc1NlcnZpY2UShQEKDUNyZWF0ZVByb2plY3QSIS5wZ3F1aXZlci52MS5DcmVhdGVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiO7i7GAryuxgPcHJvamVjdC5jcmVhdGVkgtPkkwIeOgEqIhkvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzEnoKDExpc3RQcm9qZWN0cxIgLnBncXVpdmVyLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaIS5wZ3F1aXZlci52MS5MaXN0UHJvamVjdHNSZXNwb25zZSIluLsYCoLT5JMCGxIZL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cxJ2CgpHZXRQcm9qZWN0Eh4ucGdxdWl2ZXIudjEuR2V0UHJvamVjdFJlcXVlc3QaFC5wZ3F1aXZlci52MS5Qcm9qZWN0IjK4uxgKgtPkkwIoEiYvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfRKSAQoNVXBkYXRlUHJvamVjdBIhLnBncXVpdmVyLnYxLlVwZGF0ZVByb2plY3RSZXF1ZXN0GhQucGdxdWl2ZXIudjEuUHJvamVjdCJIuLsYCvK7GA9wcm9qZWN0LnVwZGF0ZWSC0+STAis6ASoiJi92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9Ep0BCg5BcmNoaXZlUHJvamVjdBIiLnBncXVpdmVyLnYxLkFyY2hpdmVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiUbi7GAryuxgQcHJvamVjdC5hcmNoaXZlZILT5JMCMzoBKiIuL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0vYXJjaGl2ZRKYAQoMQ3JlYXRlQXBpS2V5EiAucGdxdWl2ZXIudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBoTLnBncXVpdmVyLnYxLkFwaUtleSJRuLsYCvK7GA9hcGlfa2V5LmNyZWF0ZWSC0+STAjQ6ASoiLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEo0BCgtMaXN0QXBpS2V5cxIfLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVxdWVzdBogLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVzcG9uc2UiO7i7GAqC0+STAjESLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEokBCglHZXRBcGlLZXkSHS5wZ3F1aXZlci52MS5HZXRBcGlLZXlSZXF1ZXN0GhMucGdxdWl2ZXIudjEuQXBpS2V5Iki4uxgKgtPkkwI+EjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SpQEKDFVwZGF0ZUFwaUtleRIgLnBncXVpdmVyLnYxLlVwZGF0ZUFwaUtleVJlcXVlc3QaEy5wZ3F1aXZlci52MS5BcGlLZXkiXri7GAryuxgPYXBpX2tleS51cGRhdGVkgtPkkwJBOgEqIjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SsAEKDERlbGV0ZUFwaUtleRIgLnBncXVpdmVyLnYxLkRlbGV0ZUFwaUtleVJlcXVlc3QaIS5wZ3F1aXZlci52MS5EZWxldGVBcGlLZXlSZXNwb25zZSJbuLsYCvK7GA9hcGlfa2V5LmRlbGV0ZWSC0+STAj4qPC92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzL3thcGlfa2V5X2lkfUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("ChhwZ3F1aXZlci92MS9hY2Nlc3MucHJvdG8SC3BncXVpdmVyLnYxIusBCgdQcm9qZWN0EgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmNyZWF0ZWRfYXQYBCABKAMSGAoLYXJjaGl2ZWRfYXQYBSABKANIAIgBARIOCgZzdGF0dXMYBiABKAkSKAoGbGltaXRzGAcgASgLMhMucGdxdWl2ZXIudjEuTGltaXRzSAGIAQESKAoGcXVvdGFzGAggASgLMhMucGdxdWl2ZXIudjEuUXVvdGFzSAKIAQFCDgoMX2FyY2hpdmVkX2F0QgkKB19saW1pdHNCCQoHX3F1b3RhcyKIAwoGTGltaXRzEiYKGW1heF9yZXF1ZXN0c19wZXJfMV9taW51dGUYASABKANIAIgBARIiChVtYXhfcm93c19wZXJfMV9zZWNvbmQYAiABKANIAYgBARIkChdtYXhfY29uY3VycmVudF9zZWFyY2hlcxgDIAEoBUgCiAEBEiMKFm1heF9jb25jdXJyZW50X3N0cmVhbXMYBCABKAVIA4gBARImChltYXhfaW5nZXN0X21lbW9yeV9wZXJjZW50GAUgASgFSASIAQESHQoQbWF4X2ZpbGVfd29ya2VycxgGIAEoBUgFiAEBQhwKGl9tYXhfcmVxdWVzdHNfcGVyXzFfbWludXRlQhgKFl9tYXhfcm93c19wZXJfMV9zZWNvbmRCGgoYX21heF9jb25jdXJyZW50X3NlYXJjaGVzQhkKF19tYXhfY29uY3VycmVudF9zdHJlYW1zQhwKGl9tYXhfaW5nZXN0X21lbW9yeV9wZXJjZW50QhMKEV9tYXhfZmlsZV93b3JrZXJzIvABCgZRdW90YXMSFwoKbWF4X3N0b3JlcxgBIAEoA0gAiAEBEhUKCG1heF9yb3dzGAIgASgDSAGIAQESFgoJbWF4X2J5dGVzGAMgASgDSAKIAQESFgoJbWF4X2ZpbGVzGAQgASgDSAOIAQESKwoebWF4X2VtYmVkZGluZ190b2tlbnNfcGVyX21vbnRoGAUgASgDSASIAQFCDQoLX21heF9zdG9yZXNCCwoJX21heF9yb3dzQgwKCl9tYXhfYnl0ZXNCDAoKX21heF9maWxlc0IhCh9fbWF4X2VtYmVkZGluZ190b2tlbnNfcGVyX21vbnRoIpQBChRDcmVhdGVQcm9qZWN0UmVxdWVzdBISCgRuYW1lGAEgASgJQgT4uxgBEigKBmxpbWl0cxgCIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gAiAEBEigKBnF1b3RhcxgDIAEoCzITLnBncXVpdmVyLnYxLlF1b3Rhc0gBiAEBQgkKB19saW1pdHNCCQoHX3F1b3RhcyK3AQoTTGlzdFByb2plY3RzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEiYKBW9yZGVyGAIgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIAYgBARISCgVhZnRlchgDIAEoCUgCiAEBEh0KEGluY2x1ZGVfYXJjaGl2ZWQYBCABKAhIA4gBAUIICgZfbGltaXRCCAoGX29yZGVyQggKBl9hZnRlckITChFfaW5jbHVkZV9hcmNoaXZlZCKiAQoUTGlzdFByb2plY3RzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiIKBGRhdGEYAiADKAsyFC5wZ3F1aXZlci52MS5Qcm9qZWN0EhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCInChFHZXRQcm9qZWN0UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJIrYBChRVcGRhdGVQcm9qZWN0UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhcKBG5hbWUYAiABKAlCBPi7GAFIAIgBARIoCgZsaW1pdHMYAyABKAsyEy5wZ3F1aXZlci52MS5MaW1pdHNIAYgBARIoCgZxdW90YXMYBCABKAsyEy5wZ3F1aXZlci52MS5RdW90YXNIAogBAUIHCgVfbmFtZUIJCgdfbGltaXRzQgkKB19xdW90YXMiKwoVQXJjaGl2ZVByb2plY3RSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkivQMKBkFwaUtleRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDAoEbmFtZRgDIAEoCRIWCg5yZWRhY3RlZF92YWx1ZRgEIAEoCRISCgV2YWx1ZRgFIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYBiABKAMSGQoMbGFzdF91c2VkX2F0GAcgASgDSAGIAQESFwoKZXhwaXJlc19hdBgIIAEoA0gCiAEBEhIKCnByb2plY3RfaWQYCSABKAkSDgoGc2NvcGVzGAogAygJEhEKCXN0b3JlX2lkcxgLIAMoCRInCgVvd25lchgMIAEoCzIYLnBncXVpdmVyLnYxLkFwaUtleU93bmVyEhwKFG93bmVyX3Byb2plY3RfYWNjZXNzGA0gASgJEiAKE2NlcnRpZmljYXRlX3N1YmplY3QYDiABKAlIA4gBARIoCgZsaW1pdHMYDyABKAsyEy5wZ3F1aXZlci52MS5MaW1pdHNIBIgBAUIICgZfdmFsdWVCDwoNX2xhc3RfdXNlZF9hdEINCgtfZXhwaXJlc19hdEIWChRfY2VydGlmaWNhdGVfc3ViamVjdEIJCgdfbGltaXRzIlEKC0FwaUtleU93bmVyEgwKBHR5cGUYASABKAkSNAoPc2VydmljZV9hY2NvdW50GAIgASgLMhsucGdxdWl2ZXIudjEuU2VydmljZUFjY291bnQiTAoOU2VydmljZUFjY291bnQSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRISCgpjcmVhdGVkX2F0GAMgASgDEgwKBHJvbGUYBCABKAkiqAIKE0NyZWF0ZUFwaUtleVJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgRuYW1lGAIgASgJQgT4uxgBEhgKBnNjb3BlcxgDIAMoCUIIqLsYQPi7GAESHAoJc3RvcmVfaWRzGAQgAygJQgmouxjoB/i7GAESJQoSZXhwaXJlc19pbl9zZWNvbmRzGAUgASgDQgT4uxgBSACIAQESJgoTY2VydGlmaWNhdGVfc3ViamVjdBgGIAEoCUIE+LsYAUgBiAEBEigKBmxpbWl0cxgHIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gCiAEBQhUKE19leHBpcmVzX2luX3NlY29uZHNCFgoUX2NlcnRpZmljYXRlX3N1YmplY3RCCQoHX2xpbWl0cyKWAQoSTGlzdEFwaUtleXNSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAGIAQESEgoFYWZ0ZXIYBCABKAlIAogBAUIICgZfbGltaXRCCAoGX29yZGVyQggKBl9hZnRlciKgAQoTTGlzdEFwaUtleXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSIQoEZGF0YRgCIAMoCzITLnBncXVpdmVyLnYxLkFwaUtleRIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiOgoQR2V0QXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiwQIKE1VwZGF0ZUFwaUtleVJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgphcGlfa2V5X2lkGAIgASgJEhcKBG5hbWUYAyABKAlCBPi7GAFIAIgBARIYCgZzY29wZXMYBCADKAlCCKi7GED4uxgBEhwKCXN0b3JlX2lkcxgFIAMoCUIJqLsY6Af4uxgBEiUKEmV4cGlyZXNfaW5fc2Vjb25kcxgGIAEoA0IE+LsYAUgBiAEBEjUKC3VwZGF0ZV9tYXNrGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IEqLsYIBIoCgZsaW1pdHMYCCABKAsyEy5wZ3F1aXZlci52MS5MaW1pdHNIAogBAUIHCgVfbmFtZUIVChNfZXhwaXJlc19pbl9zZWNvbmRzQgkKB19saW1pdHMiPQoTRGVsZXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiQwoURGVsZXRlQXBpS2V5UmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgy0gsKDUFjY2Vzc1NlcnZpY2UShQEKDUNyZWF0ZVByb2plY3QSIS5wZ3F1aXZlci52MS5DcmVhdGVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiO7i7GAryuxgPcHJvamVjdC5jcmVhdGVkgtPkkwIeOgEqIhkvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzEnoKDExpc3RQcm9qZWN0cxIgLnBncXVpdmVyLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaIS5wZ3F1aXZlci52MS5MaXN0UHJvamVjdHNSZXNwb25zZSIluLsYCoLT5JMCGxIZL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cxJ2CgpHZXRQcm9qZWN0Eh4ucGdxdWl2ZXIudjEuR2V0UHJvamVjdFJlcXVlc3QaFC5wZ3F1aXZlci52MS5Qcm9qZWN0IjK4uxgKgtPkkwIoEiYvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfRKSAQoNVXBkYXRlUHJvamVjdBIhLnBncXVpdmVyLnYxLlVwZGF0ZVByb2plY3RSZXF1ZXN0GhQucGdxdWl2ZXIudjEuUHJvamVjdCJIuLsYCvK7GA9wcm9qZWN0LnVwZGF0ZWSC0+STAis6ASoiJi92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9Ep0BCg5BcmNoaXZlUHJvamVjdBIiLnBncXVpdmVyLnYxLkFyY2hpdmVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiUbi7GAryuxgQcHJvamVjdC5hcmNoaXZlZILT5JMCMzoBKiIuL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0vYXJjaGl2ZRKYAQoMQ3JlYXRlQXBpS2V5EiAucGdxdWl2ZXIudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBoTLnBncXVpdmVyLnYxLkFwaUtleSJRuLsYCvK7GA9hcGlfa2V5LmNyZWF0ZWSC0+STAjQ6ASoiLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEo0BCgtMaXN0QXBpS2V5cxIfLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVxdWVzdBogLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVzcG9uc2UiO7i7GAqC0+STAjESLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEokBCglHZXRBcGlLZXkSHS5wZ3F1aXZlci52MS5HZXRBcGlLZXlSZXF1ZXN0GhMucGdxdWl2ZXIudjEuQXBpS2V5Iki4uxgKgtPkkwI+EjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SpQEKDFVwZGF0ZUFwaUtleRIgLnBncXVpdmVyLnYxLlVwZGF0ZUFwaUtleVJlcXVlc3QaEy5wZ3F1aXZlci52MS5BcGlLZXkiXri7GAryuxgPYXBpX2tleS51cGRhdGVkgtPkkwJBOgEqIjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SsAEKDERlbGV0ZUFwaUtleRIgLnBncXVpdmVyLnYxLkRlbGV0ZUFwaUtleVJlcXVlc3QaIS5wZ3F1aXZlci52MS5EZWxldGVBcGlLZXlSZXNwb25zZSJbuLsYCvK7GA9hcGlfa2V5LmRlbGV0ZWSC0+STAj4qPC92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzL3thcGlfa2V5X2lkfUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * What belongs to one team: stores, files and keys.
@@ -65,6 +65,20 @@ export type Project = Message<"pgquiver.v1.Project"> & {
    * @generated from field: string status = 6;
    */
   status: string;
+
+  /**
+   * What the calls of all its keys together may do; unset: the service's defaults only.
+   *
+   * @generated from field: optional pgquiver.v1.Limits limits = 7;
+   */
+  limits?: Limits | undefined;
+
+  /**
+   * How much the project may hold and use; unset: any amount.
+   *
+   * @generated from field: optional pgquiver.v1.Quotas quotas = 8;
+   */
+  quotas?: Quotas | undefined;
 };
 
 /**
@@ -73,6 +87,114 @@ export type Project = Message<"pgquiver.v1.Project"> & {
  */
 export const ProjectSchema: GenMessage<Project> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_access, 0);
+
+/**
+ * How much may be done at a time. Each process counts what it serves itself. A limit that is unset is the service's
+ * default for projects, and no limit for keys.
+ *
+ * @generated from message pgquiver.v1.Limits
+ */
+export type Limits = Message<"pgquiver.v1.Limits"> & {
+  /**
+   * Calls a minute, which may come all at once; from then on as many as the time brings back. 1 or more.
+   *
+   * @generated from field: optional int64 max_requests_per_1_minute = 1;
+   */
+  maxRequestsPer1Minute?: bigint | undefined;
+
+  /**
+   * Embeddings a second that are added by calls and by bulk ingest. A call that comes too early is refused, a stream
+   * waits. 1 or more.
+   *
+   * @generated from field: optional int64 max_rows_per_1_second = 2;
+   */
+  maxRowsPer1Second?: bigint | undefined;
+
+  /**
+   * Calls that search at the same time. 1 or more.
+   *
+   * @generated from field: optional int32 max_concurrent_searches = 3;
+   */
+  maxConcurrentSearches?: number | undefined;
+
+  /**
+   * Streams that are open at the same time: bulk ingests, exports, uploads and downloads of files. 1 or more.
+   *
+   * @generated from field: optional int32 max_concurrent_streams = 4;
+   */
+  maxConcurrentStreams?: number | undefined;
+
+  /**
+   * Part of the memory for bulk ingest, 1 to 100.
+   *
+   * @generated from field: optional int32 max_ingest_memory_percent = 5;
+   */
+  maxIngestMemoryPercent?: number | undefined;
+
+  /**
+   * Attached files that are processed at the same time. Of projects only. 1 or more.
+   *
+   * @generated from field: optional int32 max_file_workers = 6;
+   */
+  maxFileWorkers?: number | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.Limits.
+ * Use `create(LimitsSchema)` to create a new message.
+ */
+export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_access, 1);
+
+/**
+ * How much a project may hold and use, counted over all processes. A quota that is unset allows any amount; 0 allows
+ * nothing.
+ *
+ * @generated from message pgquiver.v1.Quotas
+ */
+export type Quotas = Message<"pgquiver.v1.Quotas"> & {
+  /**
+   * Vector stores.
+   *
+   * @generated from field: optional int64 max_stores = 1;
+   */
+  maxStores?: bigint | undefined;
+
+  /**
+   * Embeddings, those of files included.
+   *
+   * @generated from field: optional int64 max_rows = 2;
+   */
+  maxRows?: bigint | undefined;
+
+  /**
+   * UTF-8 bytes of the embeddings' texts: the sum of the stores' usage_bytes.
+   *
+   * @generated from field: optional int64 max_bytes = 3;
+   */
+  maxBytes?: bigint | undefined;
+
+  /**
+   * Uploaded files.
+   *
+   * @generated from field: optional int64 max_files = 4;
+   */
+  maxFiles?: bigint | undefined;
+
+  /**
+   * Tokens that the service embeds in a month (UTC).
+   *
+   * @generated from field: optional int64 max_embedding_tokens_per_month = 5;
+   */
+  maxEmbeddingTokensPerMonth?: bigint | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.Quotas.
+ * Use `create(QuotasSchema)` to create a new message.
+ */
+export const QuotasSchema: GenMessage<Quotas> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_access, 2);
 
 /**
  * Request of CreateProject.
@@ -86,6 +208,20 @@ export type CreateProjectRequest = Message<"pgquiver.v1.CreateProjectRequest"> &
    * @generated from field: string name = 1;
    */
   name: string;
+
+  /**
+   * What the calls of all its keys together may do.
+   *
+   * @generated from field: optional pgquiver.v1.Limits limits = 2;
+   */
+  limits?: Limits | undefined;
+
+  /**
+   * How much the project may hold and use.
+   *
+   * @generated from field: optional pgquiver.v1.Quotas quotas = 3;
+   */
+  quotas?: Quotas | undefined;
 };
 
 /**
@@ -93,7 +229,7 @@ export type CreateProjectRequest = Message<"pgquiver.v1.CreateProjectRequest"> &
  * Use `create(CreateProjectRequestSchema)` to create a new message.
  */
 export const CreateProjectRequestSchema: GenMessage<CreateProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 1);
+  messageDesc(file_pgquiver_v1_access, 3);
 
 /**
  * Request of ListProjects.
@@ -135,7 +271,7 @@ export type ListProjectsRequest = Message<"pgquiver.v1.ListProjectsRequest"> & {
  * Use `create(ListProjectsRequestSchema)` to create a new message.
  */
 export const ListProjectsRequestSchema: GenMessage<ListProjectsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 2);
+  messageDesc(file_pgquiver_v1_access, 4);
 
 /**
  * A page of projects.
@@ -184,7 +320,7 @@ export type ListProjectsResponse = Message<"pgquiver.v1.ListProjectsResponse"> &
  * Use `create(ListProjectsResponseSchema)` to create a new message.
  */
 export const ListProjectsResponseSchema: GenMessage<ListProjectsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 3);
+  messageDesc(file_pgquiver_v1_access, 5);
 
 /**
  * Request of GetProject.
@@ -205,7 +341,7 @@ export type GetProjectRequest = Message<"pgquiver.v1.GetProjectRequest"> & {
  * Use `create(GetProjectRequestSchema)` to create a new message.
  */
 export const GetProjectRequestSchema: GenMessage<GetProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 4);
+  messageDesc(file_pgquiver_v1_access, 6);
 
 /**
  * Request of UpdateProject.
@@ -221,11 +357,26 @@ export type UpdateProjectRequest = Message<"pgquiver.v1.UpdateProjectRequest"> &
   projectId: string;
 
   /**
-   * Display name, 1 to 256 characters. Required.
+   * Display name, 1 to 256 characters. Required unless limits or quotas are given.
    *
-   * @generated from field: string name = 2;
+   * @generated from field: optional string name = 2;
    */
-  name: string;
+  name?: string | undefined;
+
+  /**
+   * Replaces all limits of the project; without any field in it: removes them.
+   *
+   * @generated from field: optional pgquiver.v1.Limits limits = 3;
+   */
+  limits?: Limits | undefined;
+
+  /**
+   * Replaces all quotas of the project; without any field in it: removes them. A quota below what the project holds
+   * deletes nothing, and refuses more.
+   *
+   * @generated from field: optional pgquiver.v1.Quotas quotas = 4;
+   */
+  quotas?: Quotas | undefined;
 };
 
 /**
@@ -233,7 +384,7 @@ export type UpdateProjectRequest = Message<"pgquiver.v1.UpdateProjectRequest"> &
  * Use `create(UpdateProjectRequestSchema)` to create a new message.
  */
 export const UpdateProjectRequestSchema: GenMessage<UpdateProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 5);
+  messageDesc(file_pgquiver_v1_access, 7);
 
 /**
  * Request of ArchiveProject.
@@ -254,7 +405,7 @@ export type ArchiveProjectRequest = Message<"pgquiver.v1.ArchiveProjectRequest">
  * Use `create(ArchiveProjectRequestSchema)` to create a new message.
  */
 export const ArchiveProjectRequestSchema: GenMessage<ArchiveProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 6);
+  messageDesc(file_pgquiver_v1_access, 8);
 
 /**
  * An API key. The key itself is stored as its SHA-256 only.
@@ -359,6 +510,13 @@ export type ApiKey = Message<"pgquiver.v1.ApiKey"> & {
    * @generated from field: optional string certificate_subject = 14;
    */
   certificateSubject?: string | undefined;
+
+  /**
+   * What the calls of this key may do, within the limits of the project; unset: whatever the project may.
+   *
+   * @generated from field: optional pgquiver.v1.Limits limits = 15;
+   */
+  limits?: Limits | undefined;
 };
 
 /**
@@ -366,7 +524,7 @@ export type ApiKey = Message<"pgquiver.v1.ApiKey"> & {
  * Use `create(ApiKeySchema)` to create a new message.
  */
 export const ApiKeySchema: GenMessage<ApiKey> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 7);
+  messageDesc(file_pgquiver_v1_access, 9);
 
 /**
  * The owner of a key, as OpenAI describes it.
@@ -394,7 +552,7 @@ export type ApiKeyOwner = Message<"pgquiver.v1.ApiKeyOwner"> & {
  * Use `create(ApiKeyOwnerSchema)` to create a new message.
  */
 export const ApiKeyOwnerSchema: GenMessage<ApiKeyOwner> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 8);
+  messageDesc(file_pgquiver_v1_access, 10);
 
 /**
  * An account that stands for a program.
@@ -436,7 +594,7 @@ export type ServiceAccount = Message<"pgquiver.v1.ServiceAccount"> & {
  * Use `create(ServiceAccountSchema)` to create a new message.
  */
 export const ServiceAccountSchema: GenMessage<ServiceAccount> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 9);
+  messageDesc(file_pgquiver_v1_access, 11);
 
 /**
  * Request of CreateApiKey.
@@ -487,6 +645,13 @@ export type CreateApiKeyRequest = Message<"pgquiver.v1.CreateApiKeyRequest"> & {
    * @generated from field: optional string certificate_subject = 6;
    */
   certificateSubject?: string | undefined;
+
+  /**
+   * What the calls of this key may do, within the limits of the project.
+   *
+   * @generated from field: optional pgquiver.v1.Limits limits = 7;
+   */
+  limits?: Limits | undefined;
 };
 
 /**
@@ -494,7 +659,7 @@ export type CreateApiKeyRequest = Message<"pgquiver.v1.CreateApiKeyRequest"> & {
  * Use `create(CreateApiKeyRequestSchema)` to create a new message.
  */
 export const CreateApiKeyRequestSchema: GenMessage<CreateApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 10);
+  messageDesc(file_pgquiver_v1_access, 12);
 
 /**
  * Request of ListApiKeys.
@@ -536,7 +701,7 @@ export type ListApiKeysRequest = Message<"pgquiver.v1.ListApiKeysRequest"> & {
  * Use `create(ListApiKeysRequestSchema)` to create a new message.
  */
 export const ListApiKeysRequestSchema: GenMessage<ListApiKeysRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 11);
+  messageDesc(file_pgquiver_v1_access, 13);
 
 /**
  * A page of keys.
@@ -585,7 +750,7 @@ export type ListApiKeysResponse = Message<"pgquiver.v1.ListApiKeysResponse"> & {
  * Use `create(ListApiKeysResponseSchema)` to create a new message.
  */
 export const ListApiKeysResponseSchema: GenMessage<ListApiKeysResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 12);
+  messageDesc(file_pgquiver_v1_access, 14);
 
 /**
  * Request of GetApiKey.
@@ -613,7 +778,7 @@ export type GetApiKeyRequest = Message<"pgquiver.v1.GetApiKeyRequest"> & {
  * Use `create(GetApiKeyRequestSchema)` to create a new message.
  */
 export const GetApiKeyRequestSchema: GenMessage<GetApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 13);
+  messageDesc(file_pgquiver_v1_access, 15);
 
 /**
  * Changes a key. Over JSON the keys of the body become the `update_mask`.
@@ -664,12 +829,19 @@ export type UpdateApiKeyRequest = Message<"pgquiver.v1.UpdateApiKeyRequest"> & {
   expiresInSeconds?: bigint | undefined;
 
   /**
-   * Which of `name`, `scopes`, `store_ids` and `expires_in_seconds` to change; when the mask is empty, the fields
+   * Which of `name`, `scopes`, `store_ids`, `expires_in_seconds` and `limits` to change; when the mask is empty, the fields
    * that are set are changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 7;
    */
   updateMask?: FieldMask | undefined;
+
+  /**
+   * Replaces all limits of the key; without any field in it, or named in the mask but unset: removes them.
+   *
+   * @generated from field: optional pgquiver.v1.Limits limits = 8;
+   */
+  limits?: Limits | undefined;
 };
 
 /**
@@ -677,7 +849,7 @@ export type UpdateApiKeyRequest = Message<"pgquiver.v1.UpdateApiKeyRequest"> & {
  * Use `create(UpdateApiKeyRequestSchema)` to create a new message.
  */
 export const UpdateApiKeyRequestSchema: GenMessage<UpdateApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 14);
+  messageDesc(file_pgquiver_v1_access, 16);
 
 /**
  * Request of DeleteApiKey.
@@ -705,7 +877,7 @@ export type DeleteApiKeyRequest = Message<"pgquiver.v1.DeleteApiKeyRequest"> & {
  * Use `create(DeleteApiKeyRequestSchema)` to create a new message.
  */
 export const DeleteApiKeyRequestSchema: GenMessage<DeleteApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 15);
+  messageDesc(file_pgquiver_v1_access, 17);
 
 /**
  * Reply to DeleteApiKey.
@@ -740,7 +912,7 @@ export type DeleteApiKeyResponse = Message<"pgquiver.v1.DeleteApiKeyResponse"> &
  * Use `create(DeleteApiKeyResponseSchema)` to create a new message.
  */
 export const DeleteApiKeyResponseSchema: GenMessage<DeleteApiKeyResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 16);
+  messageDesc(file_pgquiver_v1_access, 18);
 
 /**
  * Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
@@ -780,7 +952,8 @@ export const AccessService: GenService<{
     output: typeof ProjectSchema;
   },
   /**
-   * Changes a project's name.
+   * Changes a project's name, limits or quotas; what the request leaves out stays. PERMISSION_DENIED for keys of other
+   * projects than `default` that would change limits or quotas.
    *
    * @generated from rpc pgquiver.v1.AccessService.UpdateProject
    */
@@ -834,7 +1007,7 @@ export const AccessService: GenService<{
     output: typeof ApiKeySchema;
   },
   /**
-   * Changes a key's name, scopes, stores or expiry, in every process within a second. Over JSON an absent field keeps
+   * Changes a key's name, scopes, stores, expiry or limits, in every process within a second. Over JSON an absent field keeps
    * its value; over gRPC `update_mask` names the fields to change. PERMISSION_DENIED when the key would then have
    * more rights than the caller's key.
    *

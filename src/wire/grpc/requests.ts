@@ -14,6 +14,7 @@ import { dropBody } from "../body-rate.ts";
 import { BodyMemory } from "../body-memory.ts";
 import { expandedBytesMax, gunzipMessage } from "../inflate.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
+import { setReplyHeaders } from "../rates.ts";
 import { endUploadAfterAnswer } from "../rest/rest.ts";
 import type { Admit, AdmitFor, Service } from "../service.ts";
 import { admitMessages, COMPRESSED, type MessageRules } from "./admission.ts";
@@ -71,7 +72,7 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
     const route = routes.get(request.routeOptions.url ?? "");
     const framing = readFraming(request.headers["content-type"]);
     if (route === undefined) return;
-    if (!route.isOpen) await identify(request, options, route);
+    if (!route.isOpen) await identify(request, reply, options, route);
     if (framing === undefined || request.refusal !== undefined) {
       // Connect answers 415, 401 or 403 without reading the body; if it ever read one, the body would be unchecked.
       request.body = Readable.from([]);
@@ -91,12 +92,14 @@ export function receiveRequests(app: FastifyInstance, options: RequestOptions): 
 
 async function identify(
   request: FastifyRequest,
+  reply: FastifyReply,
   options: RequestOptions,
   { method, scope }: Route,
 ): Promise<void> {
   const { protocol = "connect" } = readFraming(request.headers["content-type"]) ?? {};
   try {
     request.principal = await identifyCaller(options, method, scope, originOf(request), protocol);
+    setReplyHeaders(reply, options.authenticator, request.principal);
   } catch (error) {
     request.refusal = error as Error;
   }

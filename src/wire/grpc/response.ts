@@ -25,6 +25,11 @@ export class GrpcResponse {
     };
   }
 
+  /** Adds headers to the response, before it has begun. */
+  addHeaders(headers: Record<string, string> = {}): void {
+    Object.assign(this.#headers, headers);
+  }
+
   /** Whether nobody receives the response any more. */
   get isClosed(): boolean {
     return this.#stream.closed || this.#stream.destroyed;

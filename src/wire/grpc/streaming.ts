@@ -35,6 +35,7 @@ export async function serveStreaming(
     refuseForeign(headers);
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), (error) => gone.abort(error));
     const principal = await identifyCaller(options, method, scope, origin, "grpc");
+    response.addHeaders(options.authenticator.replyHeaders?.(principal));
     gone.signal.throwIfAborted();
     const admit = target.admit(principal.caller);
     chunks = new StreamChunks(stream);

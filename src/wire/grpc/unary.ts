@@ -43,6 +43,7 @@ export async function serveUnary(
     refuseForeign(headers);
     deadline = setDeadline(headers["grpc-timeout"]?.toString(), giveUp);
     const principal = await identifyCaller(options, method, scope, origin, "grpc");
+    response.addHeaders(options.authenticator.replyHeaders?.(principal));
     gone.signal.throwIfAborted();
     requireBodyRate(stream, rate, () => giveUp(deadlineExceeded("The request message arrived too slowly.")));
     const reserve = async (bytes: number) => {

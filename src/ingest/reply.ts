@@ -1,0 +1,42 @@
+import { create } from "@bufbuild/protobuf";
+import { IngestState, IngestSummarySchema, type IngestSummary } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { toSeconds } from "../api/time.ts";
+import type { GroupOutcome } from "./group-writer.ts";
+import type { IngestRow } from "./ingests.ts";
+
+/** Converts the result of a group to the event's message. */
+export function toCommitted(outcome: GroupOutcome) {
+  return {
+    throughSeq: BigInt(outcome.throughSeq),
+    rowsWritten: BigInt(outcome.rowsWritten),
+    rowsSkipped: BigInt(outcome.rowsSkipped),
+    rowsRejected: BigInt(outcome.rowsRejected),
+    errors: outcome.errors.map(toRowError),
+  };
+}
+
+function toRowError({ seq, ...fault }: IngestRow["errors"][number]) {
+  return { $typeName: "pgquiver.v1.RowError" as const, seq: BigInt(seq), ...fault };
+}
+
+const STATES = {
+  open: IngestState.OPEN,
+  completed: IngestState.COMPLETED,
+  aborted: IngestState.ABORTED,
+} as const;
+
+/** Converts an ingest's row to the API's message. */
+export function toSummary(row: IngestRow): IngestSummary {
+  return create(IngestSummarySchema, {
+    object: "ingest",
+    ingestId: row.ingest_id,
+    vectorStoreId: row.vector_store_id,
+    state: STATES[row.state],
+    throughSeq: BigInt(row.through_seq),
+    rowsWritten: BigInt(row.rows_written),
+    rowsSkipped: BigInt(row.rows_skipped),
+    rowsRejected: BigInt(row.rows_rejected),
+    errors: row.errors.map(toRowError),
+    createdAt: toSeconds(row.created_at),
+  });
+}
