@@ -309,6 +309,11 @@ export function limitReached(
   return exceeded("RATE_LIMIT_EXCEEDED", message, reached);
 }
 
+/** RESOURCE_EXHAUSTED: a project would hold or use more than its quota. */
+export function insufficientQuota(message: string, reached: ReachedLimit): ConnectError {
+  return exceeded("INSUFFICIENT_QUOTA", message, reached);
+}
+
 function exceeded(
   reason: Reason,
   message: string,

@@ -6,6 +6,7 @@ import { checkModel } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced } from "../storage/placement.ts";
+import { requireRoom } from "../storage/quotas.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import type { GroupCommit } from "./group-commit.ts";
@@ -64,7 +65,11 @@ export async function addEmbeddings(
   const earlier =
     isRepeatable && known !== undefined ? await findEarlier(database, known, checked) : undefined;
   if (earlier !== undefined) return earlier;
-  if (missing.length > 0 && known !== undefined) checkModel(embedder, known);
+  if (missing.length > 0 && known !== undefined) {
+    checkModel(embedder, known);
+    const bytes = checked.reduce((sum, row) => sum + row.contentBytes, 0);
+    await requireRoom(pool, tables, storeId, { rows: checked.length, bytes });
+  }
   const embedded = missing.length === 0 ? [] : (await embedder.embed(missing, signal)).vectors;
   let next = 0;
   const rows = checked.map((row): Row => ({

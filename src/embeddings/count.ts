@@ -4,12 +4,13 @@ import { checkModel } from "../models/same-model.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { countAddition, type Addition } from "../storage/counts.ts";
+import { reserveQuota } from "../storage/quotas.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import { checkDimensions } from "./vector.ts";
 
 /**
  * Adds new rows to the store's counts, in the transaction of the rows. When the store does not accept the
- * rows, throws the reason, and the transaction must be rolled back: NOT_FOUND, VECTOR_STORE_EXPIRED, or
+ * rows, throws the reason, and the transaction must be rolled back: NOT_FOUND, VECTOR_STORE_EXPIRED, INSUFFICIENT_QUOTA, or
  * DIMENSION_MISMATCH (naming the field `param`) or EMBEDDING_MODEL_MISMATCH when a concurrent write has set
  * the store's dimensions or model. When reading the store again shows no reason, throws a conflict that the
  * caller may retry.
@@ -22,6 +23,8 @@ export async function countOrRefuse(
   added: Addition,
   param: string,
 ): Promise<void> {
+  if (await countAddition(client, tables, storeId, added)) return;
+  await reserveQuota(client, tables, storeId, added);
   if (await countAddition(client, tables, storeId, added)) return;
   throw await explainRefusal(client, tables, embedder, storeId, added, param);
 }

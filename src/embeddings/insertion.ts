@@ -9,6 +9,7 @@ import {
 } from "../postgres/errors.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { countAdditionStatement, type Addition } from "../storage/counts.ts";
+import { reserveQuota } from "../storage/quotas.ts";
 import { writeKnownStore, writeStoreFramed, type OpenedStore } from "../storage/placement.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import { explainRefusal } from "./count.ts";
@@ -75,15 +76,33 @@ export async function insertTogether(
   choose: (store: OpenedStore) => readonly Insertion[],
   options: WriteOptions,
 ): Promise<ReadonlySet<Insertion>> {
-  const write = async (client: Client, placed: Tables, store: OpenedStore) => {
-    const insertions = choose(store);
-    const taken = await insertAll(client, placed, store, insertions);
-    const added = insertions.filter((insertion) => !taken.has(insertion));
-    if (added.length === 0) return { result: taken };
-    return { result: taken, closing: countAdditionStatement(tables, storeId, sum(added, embedder)) };
-  };
+  return reservingLater(async (reserve) => {
+    const write = async (client: Client, placed: Tables, store: OpenedStore) => {
+      const insertions = choose(store);
+      const taken = await insertAll(client, placed, store, insertions);
+      const added = insertions.filter((insertion) => !taken.has(insertion));
+      if (added.length === 0) return { result: taken };
+      const addition = sum(added, embedder);
+      await reserve(client, tables, storeId, addition);
+      return { result: taken, closing: countAdditionStatement(tables, storeId, addition) };
+    };
+    return writeStoreFramed(pool, tables, storeId, write, options);
+  });
+}
+
+/**
+ * Runs a transaction that counts rows by its closing statement; when that refuses them, once more, with `reserve` taking
+ * of the project's quota. So writers whose store has reserved enough, and those of projects without a quota, have no
+ * statement more. Throws StoreChanged, and INSUFFICIENT_QUOTA.
+ */
+async function reservingLater<T>(run: (reserve: typeof reserveQuota) => Promise<T>): Promise<T> {
   try {
-    return await writeStoreFramed(pool, tables, storeId, write, options);
+    return await run(async () => {});
+  } catch (error) {
+    if (!isDivisionByZero(error)) throw error;
+  }
+  try {
+    return await run(reserveQuota);
   } catch (error) {
     throw isDivisionByZero(error) ? new StoreChanged("The store has changed.", { cause: error }) : error;
   }
@@ -166,17 +185,16 @@ async function copyIn(
   insertion: Insertion,
   signal: AbortSignal,
 ): Promise<void> {
-  const write = async (client: Client, placed: Tables, store: OpenedStore) => {
-    insertion.check(store);
-    await insertRows(client, placed, kind, storeId, insertion.rows);
-    const closing = countAdditionStatement(tables, storeId, sum([insertion], embedder));
-    return { result: undefined, closing };
-  };
-  try {
+  const addition = sum([insertion], embedder);
+  await reservingLater(async (reserve) => {
+    const write = async (client: Client, placed: Tables, store: OpenedStore) => {
+      insertion.check(store);
+      await insertRows(client, placed, kind, storeId, insertion.rows);
+      await reserve(client, tables, storeId, addition);
+      return { result: undefined, closing: countAdditionStatement(tables, storeId, addition) };
+    };
     await writeStoreFramed(pool, tables, storeId, write, { signal });
-  } catch (error) {
-    throw isDivisionByZero(error) ? new StoreChanged("The store has changed.", { cause: error }) : error;
-  }
+  });
 }
 
 async function insertAll(

@@ -25,6 +25,7 @@ import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { checkFiles } from "../storage/quotas.ts";
 import { detachFile } from "../vector-store-files/attach.ts";
 import type { Buckets } from "./buckets.ts";
 import { openFile } from "./content.ts";
@@ -89,6 +90,7 @@ export function fileService(
       const made = makeIdentifier("file");
       const needed = buckets.placeObject(made.id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
       const { caller, project } = values.get(principal);
+      await checkFiles(pool, tables, project, 1);
       const share = uploads.shareOf(caller);
       using _ = await share.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);

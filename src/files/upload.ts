@@ -1,6 +1,7 @@
 import { deadlineExceeded } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { checkFiles } from "../storage/quotas.ts";
 import type { Buckets } from "./buckets.ts";
 import { removeBytes } from "./leftovers.ts";
 import { cutParts } from "./parts.ts";
@@ -99,8 +100,8 @@ async function giveUp(database: Database, buckets: Buckets, id: string): Promise
 /** Inserts a file of at most one part with a single statement. */
 async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buffer): Promise<FileRow> {
   const { filename, purpose, expiresAfterSeconds } = upload.describe();
-  const result = await transaction(pool, (client) =>
-    client.query<FileRow>(
+  return transaction(pool, async (client) => {
+    const result = await client.query<FileRow>(
       `with part as (
        insert into ${tables.fileParts} (file_id, part, data)
        select $1::text, 0, $6::bytea where octet_length($6::bytea) > 0)
@@ -108,9 +109,10 @@ async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buf
      values ($1::text, 'ready', $2, $3, octet_length($6::bytea), $4::timestamptz, $4::timestamptz + $5::int * interval '1 second', $7)
      returning ${FILE_COLUMNS}`,
       [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data, upload.project],
-    ),
-  );
-  return result.rows[0] as FileRow;
+    );
+    await checkFiles(client, tables, upload.project);
+    return result.rows[0] as FileRow;
+  });
 }
 
 async function beginUpload(
@@ -141,17 +143,18 @@ async function writePart({ pool, tables }: Database, id: string, part: number, d
 
 async function completeUpload({ pool, tables }: Database, upload: Upload, bytes: number): Promise<FileRow> {
   const { filename, purpose, expiresAfterSeconds } = upload.describe();
-  const result = await transaction(pool, (client) =>
-    client.query<FileRow>(
+  return transaction(pool, async (client) => {
+    const result = await client.query<FileRow>(
       `update ${tables.files} set state = 'ready', filename = $2, purpose = $3, bytes = $4, updated_at = now(),
        expires_at = created_at + $5::int * interval '1 second'
      where id = $1 and state = 'uploading' returning ${FILE_COLUMNS}`,
       [upload.id, filename, purpose, bytes, expiresAfterSeconds],
-    ),
-  );
-  const [file] = result.rows;
-  if (file === undefined) throw givenUp();
-  return file;
+    );
+    const [file] = result.rows;
+    if (file === undefined) throw givenUp();
+    await checkFiles(client, tables, upload.project);
+    return file;
+  });
 }
 
 /** Passes the content on, counts its bytes, and updates `updated_at` of the file's row as a heartbeat. */

@@ -14,6 +14,7 @@ import { savepoint } from "../postgres/transaction.ts";
 import { lockStore } from "../storage/counts.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced, writeStore } from "../storage/placement.ts";
+import { requireRoom } from "../storage/quotas.ts";
 import { traced } from "../tracing.ts";
 import { recordProgress, type RowFault } from "./ingests.ts";
 import { explainLoss, type IngestSession } from "./session.ts";
@@ -240,6 +241,11 @@ export class GroupWriter {
     const missing = rows.filter((row) => row.vector === undefined);
     if (missing.length > 0) {
       checkModel(this.#embedder, store);
+      if (settings.mode === "insert" && settings.onError !== "skip_row") {
+        const bytes = rows.reduce((sum, row) => sum + row.contentBytes, 0);
+        const { pool, tables } = this.#database;
+        await requireRoom(pool, tables, store.id, { rows: rows.length, bytes });
+      }
       const texts = missing.map((row) => row.content);
       const { vectors } = await this.#embedder.embed(texts, this.#signal, "unbounded");
       for (const [index, row] of missing.entries()) {

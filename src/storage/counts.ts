@@ -2,6 +2,7 @@ import pg from "pg";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Removed } from "./embeddings.ts";
+import { fitsReserve } from "./quotas.ts";
 import type { FileCounts } from "./stores.ts";
 
 const ACTIVE_NOW = `last_active_at = now(), expires_at = now() + (expires_after ->> 'days')::int * interval '1 day'`;
@@ -80,8 +81,9 @@ export interface Addition {
 /**
  * Adds inserted rows to the store's counters, and fixes the store's dimensions and model if they are unset.
  * Call it in the transaction that inserts the rows, as its last statement, because the UPDATE locks the
- * store's row until the commit. False when the store was deleted, has expired, or has meanwhile been fixed to
- * other dimensions or another model: then the caller must roll back.
+ * store's row until the commit. False when the store was deleted, has expired, has meanwhile been fixed to
+ * other dimensions or another model, or has not reserved enough of its project's quota (`reserveQuota`): then the caller
+ * must roll back.
  */
 export async function countAddition(
   client: Queryable,
@@ -111,7 +113,8 @@ function composeAddition(tables: Tables, value: Parameter): string {
   return `update ${tables.vectorStores} set ${composeCounts(value)}, ${ACTIVE_NOW},
       dimensions = coalesce(dimensions, ${dimensions}), embedding_model = coalesce(embedding_model, ${model})
     where id = ${value(1)} and coalesce(expires_at > now(), true)
-      and coalesce(dimensions = ${dimensions}, true) and coalesce(embedding_model = ${model}, true)`;
+      and coalesce(dimensions = ${dimensions}, true) and coalesce(embedding_model = ${model}, true)
+      and ${fitsReserve(tables, { rows: `${value(3)}::bigint`, bytes: `${value(2)}::bigint` })}`;
 }
 
 function additionValues(id: string, added: Addition): (string | number | null)[] {

@@ -7,6 +7,7 @@ import type { Database } from "../postgres/database.ts";
 import { isCancelled } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { openForWriting } from "../storage/placement.ts";
+import { requireRoom } from "../storage/quotas.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import {
@@ -65,6 +66,7 @@ export async function processFile(
   const store = await requireActiveStore(database.pool, database.tables, claim.vector_store_id);
   checkModel(embedder, store);
   checkLength(embedder, store, embedder.dimensions);
+  await requireRoom(database.pool, database.tables, store.id, { rows: 1, bytes: 1 });
   const document = await context.findDocument(claim.file_id);
   if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
   const writer = new ChunkWriter(context, claim, store, signal);

@@ -56,10 +56,12 @@ export function decideRetry(thrown: unknown, claim: Claim): RetryDecision {
       error instanceof SlowPublishError ? error.message : "The service failed to process the file.";
     return failed("server_error", message);
   }
+  const described = describeError(error);
+  const isFinal = described?.reason === "INSUFFICIENT_QUOTA" && described.retryAfterMs === null;
   const { attempts, retries } = claim;
   const isOver = claim.waited_seconds >= WAIT_MAX_SECONDS && retries >= RETRIES_MIN;
-  if (!PASSING.includes(error.code) || isOver) return failed("server_error", error.rawMessage);
-  const proposedMs = describeError(error)?.retryAfterMs ?? 0;
+  if (!PASSING.includes(error.code) || isOver || isFinal) return failed("server_error", error.rawMessage);
+  const proposedMs = described?.retryAfterMs ?? 0;
   return again({ ...claim, attempts: attempts - 1, retries: retries + 1 }, retries + 1, false, proposedMs);
 }
 

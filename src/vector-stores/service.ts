@@ -22,6 +22,7 @@ import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { checkStores } from "../storage/quotas.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import {
   findStorePosition,
@@ -32,7 +33,7 @@ import {
   type NewVectorStore,
   type VectorStoreRow,
 } from "../storage/stores.ts";
-import { DEFAULT_PROJECT, localId, storedId, type StoreOwner } from "../store-id.ts";
+import { DEFAULT_PROJECT, localId, projectOf, storedId, type StoreOwner } from "../store-id.ts";
 import { attachFiles, type Attachable } from "../vector-store-files/attach.ts";
 import { hasLanguage } from "./language.ts";
 import { removeStore } from "./removal.ts";
@@ -150,9 +151,10 @@ async function insertWithFiles(
 ): Promise<VectorStoreRow | undefined> {
   return transaction(pool, async (client) => {
     const row = await insertStore(client, tables, store);
-    if (files.length === 0) return row;
-    if (row === undefined || !(await attachFiles(client, tables, store.id, files))) return undefined;
-    return findStore(client, tables, store.id);
+    if (row === undefined) return undefined;
+    if (files.length > 0 && !(await attachFiles(client, tables, store.id, files))) return undefined;
+    await checkStores(client, tables, projectOf(store.id));
+    return files.length === 0 ? row : findStore(client, tables, store.id);
   });
 }
 

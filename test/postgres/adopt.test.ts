@@ -104,6 +104,8 @@ describe.each([
       restricts_readers: false,
       has_words: true,
       project_id: "default",
+      rows_reserved: "0",
+      bytes_reserved: "0",
     };
     expect(rows).toEqual([
       {

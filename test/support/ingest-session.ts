@@ -5,6 +5,7 @@ import {
   IngestRequestSchema,
   IngestService,
   type IngestEvent,
+  type WriteMode,
   type IngestRequest,
   type IngestSummary,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
@@ -12,7 +13,7 @@ import type { TestServer } from "./server.ts";
 
 /** An ingest over gRPC, made by a key. */
 export interface KeyedIngest {
-  send(seq: number, rows: readonly { content: string; embedding?: number[] }[]): void;
+  send(seq: number, rows: readonly { id?: string; content: string; embedding?: number[] }[]): void;
   finish(rows: number): void;
   /** Resolves when the service has opened the ingest. */
   opened: Promise<void>;
@@ -25,6 +26,7 @@ export function openIngest(
   { url }: Pick<TestServer, "url">,
   key: string,
   vectorStoreId: string,
+  settings: { mode?: WriteMode; ingestId?: string } = {},
 ): KeyedIngest {
   const sessionManager = new Http2SessionManager(url);
   const client = createClient(IngestService, createGrpcTransport({ baseUrl: url, sessionManager }));
@@ -43,7 +45,7 @@ export function openIngest(
       else await new Promise<void>((resolve) => (wake = resolve));
     }
   }
-  put({ case: "open", value: { vectorStoreId } as never });
+  put({ case: "open", value: { vectorStoreId, ...settings } as never });
   const opened = Promise.withResolvers<void>();
   const read = async () => {
     let last: IngestEvent["event"] | undefined;
