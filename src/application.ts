@@ -10,6 +10,7 @@ import { IndexService } from "../gen/pgquiver/v1/indexes_pb.ts";
 import { IngestService } from "../gen/pgquiver/v1/ingest_pb.ts";
 import { ModelService } from "../gen/pgquiver/v1/models_pb.ts";
 import { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
+import { UsageService } from "../gen/pgquiver/v1/usage_pb.ts";
 import { VectorStoreFileService } from "../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../gen/pgquiver/v1/vector_stores_pb.ts";
 import { ProjectDataService } from "../gen/pgquiver/v1/project_data_pb.ts";
@@ -26,6 +27,7 @@ import { Slots } from "./api/concurrency/slots.ts";
 import { boundCalls } from "./api/rates/calls.ts";
 import type { Limits } from "./api/rates/limits.ts";
 import { Limiter } from "./api/rates/limiter.ts";
+import { admitArriving, admitBodies } from "./admission.ts";
 import { startPipeline, startTokens, startTrail, startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
@@ -59,6 +61,9 @@ import { projectDataService } from "./project-data/service.ts";
 import { ErasureWorker } from "./project-data/worker.ts";
 import { searchService } from "./search/service.ts";
 import { createShutdown, type Shutdown } from "./shutdown.ts";
+import { meterEmbedder } from "./usage/metered.ts";
+import { UsageRecorder } from "./usage/recorder.ts";
+import { usageService } from "./usage/service.ts";
 import type { Pipeline } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
 import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
@@ -67,7 +72,7 @@ import { defineService } from "./wire/call.ts";
 import { createHealth, type Health } from "./wire/grpc/health.ts";
 import { createMetrics, type Metrics, type MetricValues, type ReadWhole } from "./wire/metrics.ts";
 import { createServer, type ServerOptions } from "./wire/server.ts";
-import type { AdmitFor, Service } from "./wire/service.ts";
+import type { Service } from "./wire/service.ts";
 
 /** The server, built but not listening, and its shutdown. The database stays open. */
 export interface Application extends Shutdown {
@@ -118,7 +123,8 @@ export async function createApplication(
 ): Promise<Application> {
   const metrics = createMetrics(readWhole);
   monitorDatabase(metrics, database);
-  const embedder = monitorEmbedder(metrics, provider);
+  const recorder = new UsageRecorder(database, log);
+  const embedder = meterEmbedder(monitorEmbedder(metrics, provider), recorder);
   const buckets = new Buckets(config.files.bucketUrl);
   const draining = new AbortController();
   const indexWorker = config.indexes.isWorking
@@ -135,7 +141,7 @@ export async function createApplication(
   const security = await RowSecurity.open(database, config.rowSecurity, log);
   const calls = restrictToCalls(database, security);
   const work = { pipeline, indexWorker, recallTuner, erasures };
-  const shared = { database, calls, trail, directory, ...bounds, embedder, buckets, metrics, log };
+  const shared = { database, calls, trail, directory, ...bounds, recorder, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = watchHealth(database, services);
   const shutdown = new AbortController();
@@ -162,6 +168,7 @@ export async function createApplication(
     sweeper,
     directory,
     tokens,
+    recorder,
     erasures,
     security,
     indexWorker,
@@ -203,6 +210,7 @@ interface Parts extends Bounds {
   directory: KeyDirectory;
   trail: AuditRecorder;
   erasures: ErasureWorker;
+  recorder: UsageRecorder;
   embedder: Embedder;
   buckets: Buckets;
   metrics: Metrics;
@@ -284,6 +292,8 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     ),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
+    // All projects, for callers of the default one.
+    define(UsageService, usageService(database, parts.recorder)),
     define(AccessService, accessService(calls, parts.directory, parts.projectLimits)),
     define(AuditService, auditService(calls)),
     define(ProjectDataService, projectDataService(calls, buckets, config.indexes.language, parts.erasures)),
@@ -320,44 +330,3 @@ const CALLS_PER_CONNECTION = 25;
  * each.
  */
 const UPLOAD_BYTES = 8 * 1024 * 1024;
-
-/**
- * Budget for messages that are still being received, as a fraction of INGEST_MEMORY_BYTES and in addition to
- * it.
- */
-const ARRIVING_SHARE = 1 / 8;
-
-/**
- * How long a message waits for memory, as a fraction of the idle timeout, which continues to run during the
- * wait.
- */
-const ARRIVING_WAIT_SHARE = 1 / 2;
-
-/**
- * Admission control: bounds the memory of messages that are still being received, over all ingests and file
- * uploads.
- */
-function admitArriving({ memoryBytes, idleMs }: Config["ingest"]): AdmitFor {
-  const budget = new ByteBudget(memoryBytes * ARRIVING_SHARE);
-  const waitMs = idleMs * ARRIVING_WAIT_SHARE;
-  const message = "No memory for more messages now: try again later.";
-  return (caller) => (bytes, signal) => budget.shareOf(caller).reserveWithin(bytes, waitMs, message, signal);
-}
-
-/** Bytes of a body that needs no reservation: as many as the flow-control window of HTTP/2 holds anyway. */
-const FREE_BODY_BYTES = 64 * 1024;
-
-/** How long a body waits for memory. */
-const BODY_WAIT_MS = 5_000;
-
-const nothing: Disposable = { [Symbol.dispose]: () => {} };
-
-/** Bounds what the bodies of all unary calls take together, from their first byte to the end of the call. */
-function admitBodies(memoryBytes: number): AdmitFor {
-  const budget = new ByteBudget(memoryBytes);
-  const message = "The service has no memory for more request bodies at the moment.";
-  return (caller) => async (bytes, signal) =>
-    bytes <= FREE_BODY_BYTES
-      ? nothing
-      : budget.shareOf(caller).reserveWithin(bytes, BODY_WAIT_MS, message, signal);
-}

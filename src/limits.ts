@@ -158,6 +158,9 @@ export const limits = {
   certificate_subject_chars_max: 256,
   /** Scopes, stores and readers that a token may name. */
   token_words_max: 1_000,
+  /** Days of usage in one page: OpenAI's range. */
+  usage_days_max: 31,
+  usage_days_default: 7,
   /** Days of inactivity after which a store may expire: OpenAI's maximum. */
   expiry_days_max: 365,
   /** A filter: nesting levels, conditions, items of a list, characters of a key. */

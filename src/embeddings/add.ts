@@ -1,7 +1,7 @@
 import { deriveIdentifier } from "../api/idempotency-key.ts";
 import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
 import { alreadyExists, invalidArgument, vectorStoreExpired } from "../errors.ts";
-import type { Embedder } from "../models/embedder.ts";
+import type { Embedder, Payer } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
@@ -34,7 +34,8 @@ interface Addressing {
   storeId: string;
   path: Path;
   idempotencyKey: string | undefined;
-  caller: string;
+  /** Who makes the request, and pays for the embeddings. */
+  payer: Payer & { caller: string };
   signal: AbortSignal;
 }
 
@@ -50,7 +51,7 @@ export async function addEmbeddings(
   embedder: Embedder,
   commits: GroupCommit,
   inputs: readonly Input[],
-  { storeId, path, idempotencyKey, caller, signal }: Addressing,
+  { storeId, path, idempotencyKey, payer, signal }: Addressing,
 ): Promise<Pick<Row, "id" | "createdAt">[]> {
   const { pool, tables } = database;
   checkUnique(inputs, path);
@@ -70,7 +71,8 @@ export async function addEmbeddings(
     const bytes = checked.reduce((sum, row) => sum + row.contentBytes, 0);
     await requireRoom(pool, tables, storeId, { rows: checked.length, bytes });
   }
-  const embedded = missing.length === 0 ? [] : (await embedder.embed(missing, signal)).vectors;
+  const embedded =
+    missing.length === 0 ? [] : (await embedder.embed(missing, signal, "bounded", payer)).vectors;
   let next = 0;
   const rows = checked.map((row): Row => ({
     ...row,
@@ -86,7 +88,7 @@ export async function addEmbeddings(
       if (missing.length > 0) checkModel(embedder, current);
     },
   };
-  if (await commits.insert(storeId, insertion, caller, signal)) return rows;
+  if (await commits.insert(storeId, insertion, payer.caller, signal)) return rows;
   const store = known ?? (await findStore());
   // Two requests with the same key at the same time: the other one has committed first.
   const first = isRepeatable ? await findEarlier(database, store, checked) : undefined;

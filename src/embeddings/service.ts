@@ -70,7 +70,7 @@ function creation(
         storeId: id,
         path: () => "",
         idempotencyKey: readIdempotencyKey(values),
-        caller: values.get(principal).caller,
+        payer: values.get(principal),
         signal,
       });
       return toCreated(id, embedding, row as Pick<Row, "id" | "createdAt">);
@@ -86,7 +86,7 @@ function creation(
         storeId: vectorStoreId,
         path: (index) => `embeddings[${index}].`,
         idempotencyKey: readIdempotencyKey(values),
-        caller: values.get(principal).caller,
+        payer: values.get(principal),
         signal,
       });
       return create(BatchCreateEmbeddingsResponseSchema, {

@@ -247,7 +247,7 @@ export class GroupWriter {
         await requireRoom(pool, tables, store.id, { rows: rows.length, bytes });
       }
       const texts = missing.map((row) => row.content);
-      const { vectors } = await this.#embedder.embed(texts, this.#signal, "unbounded");
+      const { vectors } = await this.#embedder.embed(texts, this.#signal, "unbounded", this.#session.payer);
       for (const [index, row] of missing.entries()) {
         row.vector = vectors[index] as Float32Array;
         row.isEmbedded = true;

@@ -174,12 +174,12 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     const open = first.message.message.value;
     const isAtomic = open.atomicity === Atomicity.STREAM;
     const caller = values.get(principal);
-    const { caller: holder, readers } = caller;
+    const { caller: holder } = caller;
     const budget = options.limiter.shareOf(options.budget, caller);
     using _memory =
       budget.tryOpen(STREAM_BYTES) ?? refuse("Too many ingest streams are open: try again later.");
     using _connection = isAtomic ? atomicStreams.take(ATOMIC_FULL, holder) : undefined;
-    const session = await openIngestSession(database, readOpen(open), readers);
+    const session = await openIngestSession(database, readOpen(open), caller);
     const pace = paceRows(options.limiter, caller, signal, draining);
     const rules = { budget, bytesMax: GROUP_BYTES[database.kind], pace };
     const reader = new GroupReader(messages, session, rules, signal);

@@ -1,6 +1,7 @@
 import { makeIdentifier } from "../api/identifier.ts";
 import { aborted, failedPrecondition, invalidArgument, readersRestricted } from "../errors.ts";
 import type { Readers } from "../filters/readers.ts";
+import type { Payer } from "../models/embedder.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireActiveStore } from "../storage/require.ts";
@@ -14,6 +15,8 @@ export interface IngestSession {
   key: IngestKey;
   settings: IngestSettings;
   store: VectorStoreRow;
+  /** Who pays for the embeddings of its texts. */
+  payer: Payer;
   ingest: IngestRow;
   /** OID of pgvector's type `vector` in this database, needed for binary parameters. */
   vectorOid: number;
@@ -26,10 +29,10 @@ export interface IngestSession {
 export async function openIngestSession(
   { pool, tables }: Database,
   { storeId, ingestId, settings }: OpenRequest,
-  readers: Readers,
+  caller: Payer & { readers: Readers },
 ): Promise<IngestSession> {
   const store = await requireActiveStore(pool, tables, storeId);
-  if (store.restricts_readers && readers !== undefined) throw readersRestricted(store.id);
+  if (store.restricts_readers && caller.readers !== undefined) throw readersRestricted(store.id);
   if (settings.dimensions !== null && store.dimensions !== null && settings.dimensions !== store.dimensions) {
     const message = `Invalid 'open.dimensions': vector store '${localId(store.id)}' holds vectors of ${store.dimensions} dimensions, but got ${settings.dimensions}.`;
     throw invalidArgument("open.dimensions", message, "DIMENSION_MISMATCH");
@@ -52,7 +55,7 @@ export async function openIngestSession(
     );
   }
   if (ingest.state === "aborted") throw ingestAborted(key);
-  return { key, settings, store, ingest, vectorOid };
+  return { key, settings, store, payer: caller, ingest, vectorOid };
 }
 
 /**

@@ -11,6 +11,13 @@ export interface Embeddings {
  */
 export type Patience = "bounded" | "unbounded";
 
+/** Whose embeddings are made: what they use counts for a project, and for a key. */
+export interface Payer {
+  project: string;
+  /** "" for background work. */
+  keyId: string;
+}
+
 /** An embedding model: converts texts to vectors. */
 export interface Embedder {
   /** Name of the model; recorded in each store that gets vectors of the model. */
@@ -19,7 +26,13 @@ export interface Embedder {
   readonly dimensions: number | undefined;
   /**
    * Embeds texts. Returns exactly one vector per text, all finite and of the same length, or throws. When
-   * `signal` aborts, throws the signal's reason. `patience`: by default `bounded`.
+   * `signal` aborts, throws the signal's reason. `patience`: by default `bounded`. `payer`: required where usage is
+   * counted (usage/metered.ts), and of no meaning to the model.
    */
-  embed(texts: readonly string[], signal: AbortSignal, patience?: Patience): Promise<Embeddings>;
+  embed(
+    texts: readonly string[],
+    signal: AbortSignal,
+    patience?: Patience,
+    payer?: Payer,
+  ): Promise<Embeddings>;
 }

@@ -9,6 +9,7 @@ import {
   type Model,
   type ModelService,
 } from "../../gen/pgquiver/v1/models_pb.ts";
+import { principal } from "../api/principal.ts";
 import { readInput } from "./input.ts";
 import { invalidArgument, missingParameter, modelNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -18,13 +19,13 @@ import { LEXICAL_MODEL } from "./lexical.ts";
 /** Implements ModelService: embeds texts for callers, and describes the configured model. */
 export function modelService(embedder: Embedder): ServiceImpl<typeof ModelService> {
   return {
-    async embed(request, { signal }) {
+    async embed(request, { signal, values }) {
       const texts = await readInput(request.input, embedder.model);
       checkModelName(embedder, request.model);
       checkFormat(request.encodingFormat);
       checkDimensions(request, embedder.dimensions);
       checkReplySize(texts, embedder.dimensions);
-      const { vectors, tokens } = await embedder.embed(texts, signal);
+      const { vectors, tokens } = await embedder.embed(texts, signal, "bounded", values.get(principal));
       // Checked again with the actual dimensions: before the request they are known only if configured.
       const dimensions = (vectors[0] as Float32Array).length;
       checkDimensions(request, dimensions);

@@ -5,7 +5,7 @@ import { checkDimensions } from "../embeddings/vector.ts";
 import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
 import { restrictTo, type Readers } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
-import type { Embedder, Embeddings } from "../models/embedder.ts";
+import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
@@ -46,6 +46,8 @@ export interface SearchResults {
 export interface SearchCall {
   caller: string;
   readers: Readers;
+  /** Who pays for the embeddings of its texts. */
+  payer?: Payer | undefined;
   signal: AbortSignal;
 }
 
@@ -97,7 +99,7 @@ export class Searcher {
   async run(storeId: string, searches: readonly Search[], call: SearchCall): Promise<SearchResults> {
     const { signal } = call;
     let embeddings: Promise<Embeddings> | undefined;
-    const embed = () => (embeddings ??= this.#embed(searches, signal));
+    const embed = () => (embeddings ??= this.#embed(searches, call));
     let known = this.#stores.get(storeId);
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       const store = known ?? (await this.#readStore(storeId));
@@ -234,10 +236,12 @@ export class Searcher {
     });
   }
 
-  #embed(searches: readonly Search[], signal: AbortSignal): Promise<Embeddings> {
+  #embed(searches: readonly Search[], { payer, signal }: SearchCall): Promise<Embeddings> {
     return this.#embedder.embed(
       searches.filter(needsEmbedding).flatMap(({ texts }) => texts),
       signal,
+      "bounded",
+      payer,
     );
   }
 

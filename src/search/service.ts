@@ -33,6 +33,7 @@ export function searchService(
   const toCall = ({ values, signal }: HandlerContext) => ({
     caller: values.get(principal).caller,
     readers: values.get(principal).readers,
+    payer: values.get(principal),
     signal,
   });
   return {

@@ -21,7 +21,7 @@ import {
 import { completeClaim, lockClaim, type Claim } from "./claims.ts";
 import { errorType, startSpan, traced } from "../tracing.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
-import { localId } from "../store-id.ts";
+import { localId, projectOf } from "../store-id.ts";
 
 /** The dependencies of file processing. */
 export interface ProcessingContext {
@@ -196,10 +196,11 @@ class ChunkWriter {
 
   async #embed(texts: readonly string[], bytes: number): Promise<void> {
     const { embedder } = this.#context;
+    const payer = { project: projectOf(this.#store.id), keyId: "" };
     const { vectors } = await traced(
       "embed chunks",
       () => ({ attributes: { "pgquiver.chunks": texts.length } }),
-      () => embedder.embed(texts, this.#signal, "unbounded"),
+      () => embedder.embed(texts, this.#signal, "unbounded", payer),
     );
     this.#dimensions ||= (vectors[0] as Float32Array).length;
     for (const vector of vectors) checkLength(embedder, this.#store, vector.length);

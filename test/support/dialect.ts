@@ -7,6 +7,7 @@ import {
   type DescMethodUnary,
   type DescService,
 } from "@bufbuild/protobuf";
+import { UsageService } from "../../gen/pgquiver/v1/usage_pb.ts";
 import { http } from "../../gen/google/api/annotations_pb.ts";
 import { AccessService } from "../../gen/pgquiver/v1/access_pb.ts";
 import { AuditService } from "../../gen/pgquiver/v1/audit_pb.ts";
@@ -21,6 +22,7 @@ import type { Json } from "./client.ts";
 
 /** The services whose RPCs are all unary. */
 export const services: DescService[] = [
+  UsageService,
   VectorStoreService,
   EmbeddingService,
   SearchService,

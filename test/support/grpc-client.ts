@@ -55,6 +55,7 @@ const definitions = loadSync(
     "vector_store_files",
     "indexes",
     "access",
+    "usage",
   ]
     .map((name) => `pgquiver/v1/${name}.proto`)
     .concat("google/rpc/error_details.proto"),

@@ -95,7 +95,8 @@ function toRequest(method: DescMethod, json: Json): HttpRequest {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(rest)) {
     if (value !== null && value !== undefined)
-      query.set(name, typeof value === "string" ? value : JSON.stringify(value));
+      for (const item of [value].flat())
+        query.append(name, typeof item === "string" ? item : JSON.stringify(item));
   }
   return { verb: route.verb, path: query.size === 0 ? path : `${path}?${query.toString()}`, body: undefined };
 }
