@@ -60,6 +60,7 @@ import type { RecallTuner } from "./search/recall/tuner.ts";
 import { projectDataService } from "./project-data/service.ts";
 import { ErasureWorker } from "./project-data/worker.ts";
 import { searchService } from "./search/service.ts";
+import { DEFAULT_PROJECT } from "./store-id.ts";
 import { createShutdown, type Shutdown } from "./shutdown.ts";
 import { meterEmbedder } from "./usage/metered.ts";
 import { UsageRecorder } from "./usage/recorder.ts";
@@ -134,6 +135,8 @@ export async function createApplication(
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
   const bounds = createBounds(database, metrics, config.projectLimits);
+  // Calls with a key of the environment need no database, and wait for none.
+  await bounds.projectLimits.find(DEFAULT_PROJECT);
   const pipeline = startPipeline({ database, embedder, buckets, log, ...bounds }, config.files.workers);
   const tokens = startTokens(config.tokens, directory, log);
   const trail = startTrail(database, metrics, config.audit, log);

@@ -1,19 +1,25 @@
 import type { Limits, ProjectLimits } from "../api/rates/limits.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
-import { findLimits } from "./projects.ts";
+import { findBounds } from "./projects.ts";
 
-/** How long what was read holds; a change takes effect in every process within this time. */
+/** How long what was read of limits holds, and for how long after that it is believed that a project has no quotas. */
 const FRESH_MS = 1_000;
-/** A project counts as in use for this long after its last call, and is read again together with the others. */
+const LATE_MS = 1_000;
+/** A project counts as in use for this long after its last call: it is read again together with the others. */
 const IN_USE_MS = 60_000;
+/** Projects kept in memory. */
+const PROJECTS_MAX = 10_000;
 /** Timeout of reading limits, for which calls of a project that is not known yet wait. */
 const READ_MS = 2_000;
 
 /** What is known of a project. */
 interface Entry {
   limits: Limits;
+  hasQuotas: boolean;
   usedAtMs: number;
+  /** When the statement that read it was sent. */
+  readAtMs: number;
 }
 
 /**
@@ -28,6 +34,8 @@ export class CachedProjectLimits implements ProjectLimits {
   readonly #reading = new Map<string, Promise<Limits>>();
   #readAtMs = -Infinity;
   #isRefreshing = false;
+  /** Counts the calls of `forget`: what was read before one may be out of date. */
+  #forgets = 0;
 
   /** `defaults`: the limits of projects that do not set them. */
   constructor(database: Database, defaults: Limits) {
@@ -48,9 +56,17 @@ export class CachedProjectLimits implements ProjectLimits {
     return this.#projects.get(project)?.limits ?? this.#defaults;
   }
 
+  mayHaveQuotas(project: string): boolean {
+    const entry = this.#projects.get(project);
+    const isKnown = entry !== undefined && performance.now() - entry.readAtMs < FRESH_MS + LATE_MS;
+    return !isKnown || entry.hasQuotas;
+  }
+
   /** Takes over a change that was made in this process. */
   forget(): void {
+    this.#forgets++;
     this.#readAtMs = -Infinity;
+    for (const entry of this.#projects.values()) entry.readAtMs = -Infinity;
     void this.#refresh();
   }
 
@@ -58,7 +74,8 @@ export class CachedProjectLimits implements ProjectLimits {
     const reading = this.#reading.get(project);
     if (reading !== undefined) return reading;
     const read = this.#read([project])
-      .catch(() => {})
+      // Not left unknown: the next calls would wait as well.
+      .catch(() => this.#keep(project, { limits: this.#defaults, hasQuotas: true, readAtMs: -Infinity }))
       .then(() => {
         this.#reading.delete(project);
         return this.current(project);
@@ -71,24 +88,34 @@ export class CachedProjectLimits implements ProjectLimits {
     if (this.#isRefreshing) return;
     this.#isRefreshing = true;
     const sinceMs = performance.now() - IN_USE_MS;
-    for (const [project, { usedAtMs }] of this.#projects)
-      if (usedAtMs < sinceMs) this.#projects.delete(project);
+    const inUse = [...this.#projects].filter(([, { usedAtMs }]) => usedAtMs >= sinceMs);
     this.#readAtMs = performance.now();
-    await this.#read([...this.#projects.keys()]).catch(() => {});
+    await this.#read(inUse.map(([project]) => project)).catch(() => {});
     this.#isRefreshing = false;
   }
 
   async #read(projects: readonly string[]): Promise<void> {
     if (projects.length === 0) return;
     const { probe, tables } = this.#database;
+    const readAtMs = performance.now();
+    const forgets = this.#forgets;
     const found = await cancellable(probe, AbortSignal.timeout(READ_MS), (client) =>
-      findLimits(client, tables, projects),
+      findBounds(client, tables, projects),
     );
+    if (forgets !== this.#forgets) return this.#read(projects);
     for (const project of projects) {
-      const usedAtMs = this.#projects.get(project)?.usedAtMs ?? performance.now();
-      const own = found.get(project);
-      const limits = own === undefined ? this.#defaults : { ...this.#defaults, ...own };
-      this.#projects.set(project, { limits, usedAtMs });
+      const { limits: own = null, has_quotas: hasQuotas = false } = found.get(project) ?? {};
+      const limits = own === null ? this.#defaults : { ...this.#defaults, ...own };
+      this.#keep(project, { limits, hasQuotas, readAtMs });
     }
+  }
+
+  #keep(project: string, read: Omit<Entry, "usedAtMs">): void {
+    const usedAtMs = this.#projects.get(project)?.usedAtMs ?? performance.now();
+    // Deleted first: a Map keeps the order of insertion, so the oldest is the one that was not used for longest.
+    this.#projects.delete(project);
+    this.#projects.set(project, { ...read, usedAtMs });
+    const [oldest] = this.#projects.keys();
+    if (this.#projects.size > PROJECTS_MAX && oldest !== undefined) this.#projects.delete(oldest);
   }
 }

@@ -143,18 +143,25 @@ function toJson(limits: Limits | undefined): string | null {
   return limits === undefined || Object.keys(limits).length === 0 ? null : JSON.stringify(limits);
 }
 
-/** Reads the limits of those of the projects that have some. */
-export async function findLimits(
+/** How a project is bounded. */
+export interface ProjectBounds {
+  limits: Limits | null;
+  has_quotas: boolean;
+}
+
+/** Reads how projects are bounded. */
+export async function findBounds(
   client: Queryable,
   tables: Tables,
   ids: readonly string[],
-): Promise<Map<string, Limits>> {
-  const result = await client.query<{ id: string; limits: Limits }>({
-    name: "find_limits",
-    text: `select id, limits from ${tables.projects} where id = any($1::text[]) and limits is not null`,
+): Promise<Map<string, ProjectBounds>> {
+  const result = await client.query<ProjectBounds & { id: string }>({
+    name: "find_bounds",
+    text: `select id, limits, exists (select from ${tables.quotas} as quota where quota.project_id = id) as has_quotas
+      from ${tables.projects} where id = any($1::text[])`,
     values: [ids],
   });
-  return new Map(result.rows.map((row) => [row.id, row.limits]));
+  return new Map(result.rows.map((row) => [row.id, row]));
 }
 
 /** Archives a project, once, and returns its row; undefined when it does not exist. */

@@ -7,6 +7,7 @@ import { isStatementFault } from "../postgres/errors.ts";
 import { sharedKey } from "../postgres/row-security/call.ts";
 import type { OpenedStore } from "../storage/placement.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
+import { projectOf } from "../store-id.ts";
 import {
   insertAlone,
   insertAtOnce,
@@ -56,13 +57,20 @@ interface Store {
 export class GroupCommit {
   readonly #database: Database;
   readonly #embedder: Embedder;
+  readonly #mayHaveQuotas: (project: string) => boolean;
   readonly #stores = new Map<string, Store>();
   /** Rows of stores by id, as of their last transaction that read them. */
   readonly #known = new Map<string, OpenedStore>();
   readonly #indexedLanes: number;
   readonly #waits: SharedWait;
 
-  constructor(database: Database, embedder: Embedder) {
+  /** `mayHaveQuotas`: whether a project may have quotas at this moment. */
+  constructor(
+    database: Database,
+    embedder: Embedder,
+    mayHaveQuotas: (project: string) => boolean = () => true,
+  ) {
+    this.#mayHaveQuotas = mayHaveQuotas;
     const { max } = database.pool.options;
     this.#database = database;
     this.#embedder = embedder;
@@ -75,7 +83,7 @@ export class GroupCommit {
    * signal's reason when `signal` aborts.
    */
   async insert(storeId: string, insertion: Insertion, caller: string, signal: AbortSignal): Promise<boolean> {
-    if (!isSmall(insertion)) return insertAlone(this.#database, this.#embedder, storeId, insertion, signal);
+    if (!isSmall(insertion)) return this.#insertAlone(storeId, insertion, signal);
     let store: Store;
     let member: Member;
     return this.#waits.wait<boolean>(
@@ -92,6 +100,11 @@ export class GroupCommit {
         return isWaiting;
       },
     );
+  }
+
+  #insertAlone(storeId: string, insertion: Insertion, signal: AbortSignal): Promise<boolean> {
+    const mayHaveQuotas = () => this.#mayHaveQuotas(projectOf(storeId));
+    return insertAlone(this.#database, this.#embedder, storeId, insertion, { signal, mayHaveQuotas });
   }
 
   #open(id: string): Store {
@@ -122,7 +135,8 @@ export class GroupCommit {
 
   async #commitGroup(store: Store): Promise<void> {
     const group = new Group();
-    const options = { lockTimeoutMs: LOCK_TIMEOUT_MS, signal: group.signal };
+    const mayHaveQuotas = () => this.#mayHaveQuotas(projectOf(store.id));
+    const options = { lockTimeoutMs: LOCK_TIMEOUT_MS, signal: group.signal, mayHaveQuotas };
     const known = this.#known.get(store.id);
     store.isOpening = true;
     try {
@@ -181,7 +195,7 @@ export class GroupCommit {
       // A caller that has left awaits no outcome.
       if (signal.aborted) continue;
       if (!mayBeOneMembers) outcome.reject(error);
-      else outcome.resolve(insertAlone(this.#database, this.#embedder, storeId, insertion, signal));
+      else outcome.resolve(this.#insertAlone(storeId, insertion, signal));
     }
   }
 }

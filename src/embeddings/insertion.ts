@@ -60,7 +60,9 @@ export class StoreChanged extends Error {}
 /** Options of the transaction; see `writeStoreFramed`. */
 export interface WriteOptions {
   lockTimeoutMs?: number;
-  signal?: AbortSignal;
+  signal: AbortSignal;
+  /** Whether the store's project may have quotas at this moment. */
+  mayHaveQuotas: () => boolean;
 }
 
 /**
@@ -83,8 +85,9 @@ export async function insertTogether(
       const added = insertions.filter((insertion) => !taken.has(insertion));
       if (added.length === 0) return { result: taken };
       const addition = sum(added, embedder);
-      await reserve(client, tables, storeId, addition);
-      return { result: taken, closing: countAdditionStatement(tables, storeId, addition) };
+      await reserve?.(client, tables, storeId, addition);
+      const isBounded = reserve !== undefined || options.mayHaveQuotas();
+      return { result: taken, closing: countAdditionStatement(tables, storeId, addition, isBounded) };
     };
     return writeStoreFramed(pool, tables, storeId, write, options);
   });
@@ -95,9 +98,9 @@ export async function insertTogether(
  * of the project's quota. So writers whose store has reserved enough, and those of projects without a quota, have no
  * statement more. Throws StoreChanged, and INSUFFICIENT_QUOTA.
  */
-async function reservingLater<T>(run: (reserve: typeof reserveQuota) => Promise<T>): Promise<T> {
+async function reservingLater<T>(run: (reserve: typeof reserveQuota | undefined) => Promise<T>): Promise<T> {
   try {
-    return await run(async () => {});
+    return await run(undefined);
   } catch (error) {
     if (!isDivisionByZero(error)) throw error;
   }
@@ -118,7 +121,7 @@ export async function insertAtOnce(
   embedder: Embedder,
   known: OpenedStore,
   choose: () => readonly Insertion[],
-  options: Required<WriteOptions>,
+  options: WriteOptions & { lockTimeoutMs: number },
 ): Promise<boolean> {
   let isRefused = false;
   const compose = (placed: Tables) => {
@@ -128,7 +131,10 @@ export async function insertAtOnce(
     const rows = insertions.flatMap((insertion) => insertion.rows);
     return [
       insertStatement(placed, known.id, rows, known.vector_oid),
-      { text: countAdditionStatement(tables, known.id, sum(insertions, embedder)), values: [] },
+      {
+        text: countAdditionStatement(tables, known.id, sum(insertions, embedder), options.mayHaveQuotas()),
+        values: [],
+      },
     ];
   };
   try {
@@ -155,7 +161,7 @@ export async function insertAlone(
   embedder: Embedder,
   storeId: string,
   insertion: Insertion,
-  signal: AbortSignal,
+  options: WriteOptions,
 ): Promise<boolean> {
   const { pool, tables } = database;
   try {
@@ -164,10 +170,10 @@ export async function insertAlone(
         insertion.check(store);
         return [insertion];
       };
-      const taken = await insertTogether(database, embedder, storeId, choose, { signal });
+      const taken = await insertTogether(database, embedder, storeId, choose, options);
       return !taken.has(insertion);
     }
-    await copyIn(database, embedder, storeId, insertion, signal);
+    await copyIn(database, embedder, storeId, insertion, options);
     return true;
   } catch (error) {
     if (error instanceof PartlyTaken || isUniqueViolation(error)) return false;
@@ -183,17 +189,18 @@ async function copyIn(
   embedder: Embedder,
   storeId: string,
   insertion: Insertion,
-  signal: AbortSignal,
+  options: WriteOptions,
 ): Promise<void> {
   const addition = sum([insertion], embedder);
   await reservingLater(async (reserve) => {
     const write = async (client: Client, placed: Tables, store: OpenedStore) => {
       insertion.check(store);
       await insertRows(client, placed, kind, storeId, insertion.rows);
-      await reserve(client, tables, storeId, addition);
-      return { result: undefined, closing: countAdditionStatement(tables, storeId, addition) };
+      await reserve?.(client, tables, storeId, addition);
+      const isBounded = reserve !== undefined || options.mayHaveQuotas();
+      return { result: undefined, closing: countAdditionStatement(tables, storeId, addition, isBounded) };
     };
-    await writeStoreFramed(pool, tables, storeId, write, { signal });
+    await writeStoreFramed(pool, tables, storeId, write, options);
   });
 }
 

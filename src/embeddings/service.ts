@@ -48,7 +48,12 @@ type Methods = ServiceImpl<typeof EmbeddingService>;
 /** Implements EmbeddingService: adding, reading and removing embeddings by unary calls. */
 export function embeddingService(database: Database, embedder: Embedder, limiter: Limiter): Methods {
   return {
-    ...creation(database, embedder, new GroupCommit(database, embedder), limiter),
+    ...creation(
+      database,
+      embedder,
+      new GroupCommit(database, embedder, (project) => limiter.mayHaveQuotas(project)),
+      limiter,
+    ),
     ...reading(database),
     ...removal(database),
   };

@@ -53,6 +53,11 @@ export class Limiter {
     return this.#admit(caller);
   }
 
+  /** See `ProjectLimits.mayHaveQuotas`. */
+  mayHaveQuotas(project: string): boolean {
+    return this.#projects.mayHaveQuotas(project);
+  }
+
   /** The headers that tell a caller how many requests are left, as OpenAI names them; undefined: there is no limit. */
   headers(caller: Principal): Record<string, string> | undefined {
     const buckets = this.#buckets(caller, this.#requests, "max_requests_per_1_minute");

@@ -19,4 +19,6 @@ export interface ProjectLimits {
   find: (project: string) => Limits | Promise<Limits>;
   /** The same as far as this process knows them, without waiting. */
   current: (project: string) => Limits;
+  /** Whether a project may have quotas; false only where it had none a moment ago. */
+  mayHaveQuotas: (project: string) => boolean;
 }
