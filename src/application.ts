@@ -124,8 +124,8 @@ export async function createApplication(
 ): Promise<Application> {
   const metrics = createMetrics(readWhole);
   monitorDatabase(metrics, database);
-  const recorder = new UsageRecorder(database, log);
-  const embedder = meterEmbedder(monitorEmbedder(metrics, provider), recorder);
+  const bounds = await createBounds(database, metrics, config.projectLimits, log);
+  const embedder = meterEmbedder(monitorEmbedder(metrics, provider), bounds.recorder);
   const buckets = new Buckets(config.files.bucketUrl);
   const draining = new AbortController();
   const indexWorker = config.indexes.isWorking
@@ -134,9 +134,6 @@ export async function createApplication(
   const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
-  const bounds = createBounds(database, metrics, config.projectLimits);
-  // Calls with a key of the environment need no database, and wait for none.
-  await bounds.projectLimits.find(DEFAULT_PROJECT);
   const pipeline = startPipeline({ database, embedder, buckets, log, ...bounds }, config.files.workers);
   const tokens = startTokens(config.tokens, directory, log);
   const trail = startTrail(database, metrics, config.audit, log);
@@ -144,7 +141,7 @@ export async function createApplication(
   const security = await RowSecurity.open(database, config.rowSecurity, log);
   const calls = restrictToCalls(database, security);
   const work = { pipeline, indexWorker, recallTuner, erasures };
-  const shared = { database, calls, trail, directory, ...bounds, recorder, embedder, buckets, metrics, log };
+  const shared = { database, calls, trail, directory, ...bounds, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = watchHealth(database, services);
   const shutdown = new AbortController();
@@ -171,13 +168,12 @@ export async function createApplication(
     sweeper,
     directory,
     tokens,
-    recorder,
     erasures,
     security,
     indexWorker,
     recallTuner,
   ].filter((work) => work !== undefined);
-  const ending = { buckets, trail, draining, cut: shutdown };
+  const ending = { buckets, trail, recorder: bounds.recorder, draining, cut: shutdown };
   const { stop, retire } = createShutdown({ server, health, background, ...ending });
   return { server, stop, retire, collectMetrics: metrics.collect, hasKeys: directory.exist };
 }
@@ -191,18 +187,27 @@ function watchHealth(database: Database, services: readonly Service[]): Health {
   });
 }
 
-/** What holds callers to their limits. */
+/** What holds callers to their limits, and counts what they use. */
 interface Bounds {
   projectLimits: CachedProjectLimits;
   limiter: Limiter;
   /** Counts a call that was refused for a limit or a quota. */
   countLimited: (limit: string) => void;
+  recorder: UsageRecorder;
 }
 
-function createBounds(database: Database, metrics: Metrics, defaults: Limits): Bounds {
+async function createBounds(
+  database: Database,
+  metrics: Metrics,
+  defaults: Limits,
+  log: FastifyBaseLogger,
+): Promise<Bounds> {
   const projectLimits = new CachedProjectLimits(database, defaults);
+  // Calls with a key of the environment need no database, and wait for none.
+  await projectLimits.find(DEFAULT_PROJECT);
   const countLimited = monitorLimits(metrics);
-  return { projectLimits, countLimited, limiter: new Limiter(projectLimits, countLimited) };
+  const limiter = new Limiter(projectLimits, countLimited);
+  return { projectLimits, countLimited, limiter, recorder: new UsageRecorder(database, log) };
 }
 
 /** The parts that the services share. */
@@ -213,7 +218,6 @@ interface Parts extends Bounds {
   directory: KeyDirectory;
   trail: AuditRecorder;
   erasures: ErasureWorker;
-  recorder: UsageRecorder;
   embedder: Embedder;
   buckets: Buckets;
   metrics: Metrics;

@@ -26,6 +26,8 @@ export interface Stoppable {
   health: Pick<Health, "drain" | "leave" | "stop">;
   /** Work that no call waits for. */
   background: readonly { stop: () => Promise<void> }[];
+  /** What calls and work in the background use to their end. */
+  recorder: { stop: () => Promise<void> };
   buckets: { close: () => Promise<void> };
   /** Writes the entries of the audit log that wait, after the last call. */
   trail: { stop: () => Promise<void> };
@@ -54,7 +56,7 @@ export function createShutdown({ server, health, background, draining, cut, ...l
     }, graceMs);
     await atMost(graceMs + CUT_MS, Promise.all([closed, workEnded]));
     clearTimeout(deadline);
-    await atMost(CUT_MS, Promise.all([last.buckets.close(), last.trail.stop()]));
+    await atMost(CUT_MS, Promise.all([last.buckets.close(), last.trail.stop(), last.recorder.stop()]));
     health.stop();
   };
   const retire = async (graceMs: number) => {

@@ -29,7 +29,7 @@ export interface IngestSession {
 export async function openIngestSession(
   { pool, tables }: Database,
   { storeId, ingestId, settings }: OpenRequest,
-  caller: Payer & { readers: Readers },
+  caller: Payer & { readers?: Readers },
 ): Promise<IngestSession> {
   const store = await requireActiveStore(pool, tables, storeId);
   if (store.restricts_readers && caller.readers !== undefined) throw readersRestricted(store.id);

@@ -14,6 +14,8 @@ import {
 } from "../../gen/google/rpc/error_details_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import type { Limits } from "../../src/api/rates/limits.ts";
+import type { Embedder } from "../../src/models/embedder.ts";
+import { createLexicalEmbedder } from "../../src/models/lexical.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { send } from "../support/http.ts";
 import { openIngest } from "../support/ingest-session.ts";
@@ -254,7 +256,37 @@ describe("rows per second", () => {
   });
 });
 
-test("searches and streams at the same time are refused above the limit, and free again at their end", async () => {
+test("searches at the same time are refused above the limit, and free again at their end", async () => {
+  const lexical = createLexicalEmbedder(3);
+  const asked = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<void>();
+  const embedder: Embedder = {
+    ...lexical,
+    async embed(texts, signal) {
+      asked.resolve();
+      await answer.promise;
+      return lexical.embed(texts, signal);
+    },
+  };
+  await using slow = await startServer({ database, apiKeys: [root], embedder });
+  const { key } = await makeLimited({}, { max_concurrent_searches: 1 });
+  const on = (path: string, body: object) =>
+    send(`${slow.url}/v1${path}`, "POST", JSON.stringify(body), { ...by(key), ...json });
+  await on("/vector_stores", { id: "s" });
+  await on("/vector_stores/s/embeddings", { content: "x", embedding: [1, 1, 1] });
+  const first = on("/vector_stores/s/search", { query: "x" });
+  await asked.promise;
+  const refused = await on("/vector_stores/s/search", { embedding: [1, 1, 1] });
+  expect([refused.status, refused.text]).toEqual([
+    429,
+    expect.stringContaining("1 searches at the same time"),
+  ]);
+  answer.resolve();
+  expect((await first).status).toBe(200);
+  expect((await on("/vector_stores/s/search", { embedding: [1, 1, 1] })).status).toBe(200);
+});
+
+test("streams at the same time are refused above the limit, and free again at their end", async () => {
   const { key } = await makeLimited({ max_concurrent_streams: 1 });
   await ask(key, "POST", "/vector_stores", { id: "s" });
   const stream = openIngest(server, key, "s");

@@ -165,6 +165,28 @@ describe("tokens", () => {
     await expect.poll(async () => (await embed()).status, { timeout: 5_000 }).toBe(200);
   });
 
+  test("of calls that end while the service stops are written", async () => {
+    const { key } = await makeTeam();
+    const asked = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    const slow: Embedder = {
+      ...counting,
+      async embed(texts, signal) {
+        asked.resolve();
+        await answer.promise;
+        return counting.embed(texts, signal);
+      },
+    };
+    const short = await startServer({ database, apiKeys: [root], embedder: slow });
+    const call = ask(key, "POST", "/embeddings", { model: "counting-1", input: "a" }, short.url);
+    await asked.promise;
+    const stopped = short.stop(10_000);
+    answer.resolve();
+    expect((await call).status).toBe(200);
+    await stopped;
+    expect((await usage(key, "embeddings")).data[0].results).toMatchObject([{ input_tokens: 10 }]);
+  });
+
   test("are written when the service stops", async () => {
     const { key } = await makeTeam();
     const short = await startServer({ database, apiKeys: [root], embedder: counting });
