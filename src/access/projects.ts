@@ -128,13 +128,16 @@ async function setQuotas(client: Queryable, tables: Tables, id: string, quotas: 
      from held where store.id = held.id`,
     [id],
   );
-  await client.query(`delete from ${tables.quotas} where project_id = $1`, [id]);
-  const given = QUOTA_NAMES.filter((name) => (quotas[name] ?? null) !== null);
-  if (given.length === 0) return;
+  const values = QUOTA_NAMES.map((name) => quotas[name] ?? null);
+  if (values.every((value) => value === null)) {
+    await client.query(`delete from ${tables.quotas} where project_id = $1`, [id]);
+    return;
+  }
+  // Not deleted and inserted: a writer that waits for the row's lock would find no quota.
   await client.query(
-    `insert into ${tables.quotas} (project_id, ${given.join(", ")})
-     values ($1, ${given.map((_, index) => `$${index + 2}`).join(", ")})`,
-    [id, ...given.map((name) => quotas[name])],
+    `insert into ${tables.quotas} (project_id, ${QUOTA_NAMES.join(", ")}) values ($1, $2, $3, $4, $5, $6)
+     on conflict (project_id) do update set ${QUOTA_NAMES.map((name) => `${name} = excluded.${name}`).join(", ")}`,
+    [id, ...values],
   );
 }
 
