@@ -231,6 +231,25 @@ interface Parts extends Bounds {
   log: FastifyBaseLogger;
 }
 
+/** Makes the function that defines services, whose calls are bounded, counted and recorded. */
+function createDefiner(parts: Parts) {
+  const slots = new Slots(Infinity, CALLS_PER_CONNECTION * (parts.database.pool.options.max ?? 1));
+  const translate = (error: unknown) => {
+    const failure = toServiceError(error);
+    const limit = limitOf(failure);
+    if (limit !== undefined) parts.countLimited(limit);
+    return failure;
+  };
+  return <S extends DescService>(desc: S, implementation: ServiceImpl<S>) =>
+    defineService(
+      desc,
+      boundCalls(desc, guardReaders(desc, implementation, parts.calls), slots, parts.limiter),
+      translate,
+      parts.metrics.observeCall,
+      parts.trail,
+    );
+}
+
 function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const { database, calls, embedder, buckets, metrics, draining, pipeline, indexWorker, limiter, log } =
     parts;
@@ -255,17 +274,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     draining,
   });
   const admit = admitArriving(config.ingest);
-  const slots = new Slots(Infinity, CALLS_PER_CONNECTION * (database.pool.options.max ?? 1));
-  const translate = (error: unknown) => {
-    const failure = toServiceError(error);
-    const limit = limitOf(failure);
-    if (limit !== undefined) parts.countLimited(limit);
-    return failure;
-  };
-  const define = <S extends DescService>(desc: S, implementation: ServiceImpl<S>) => {
-    const bounded = boundCalls(desc, guardReaders(desc, implementation, calls), slots, limiter);
-    return defineService(desc, bounded, translate, metrics.observeCall, parts.trail);
-  };
+  const define = createDefiner(parts);
   return [
     define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(calls, wake)),

@@ -1,19 +1,12 @@
 import { availableParallelism } from "node:os";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
-import type { LimitName, Limits } from "./api/rates/limits.ts";
+import { readProjectLimits } from "./default-limits.ts";
 import { limits } from "./limits.ts";
 import { readTelemetry } from "./telemetry.ts";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
-import { identifier, integer, list, optional, url, word } from "./variable.ts";
+import { identifier, integer, list, optional, share, url, word } from "./variable.ts";
 import { findUrlFault, readServers } from "./postgres/connection/url.ts";
-
-const share = optional.transform((value, context) => {
-  const number = Number(value ?? 1);
-  if (number >= 0 && number <= 1) return number;
-  context.addIssue(`expected a number from 0 to 1, but got "${value}"`);
-  return z.NEVER;
-});
 
 const WORKERS_MAX = 64;
 /** Connections of the pool for each worker of `auto`: with fewer a slow call would block the worker's others. */
@@ -200,10 +193,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     requestBytesMax: settings.REQUEST_BYTES_MAX,
     requestMemoryBytes: settings.REQUEST_MEMORY_BYTES,
     projectLimits: readProjectLimits(settings),
-    ingest: {
-      memoryBytes: settings.INGEST_MEMORY_BYTES,
-      idleMs: settings.INGEST_IDLE_SECONDS * 1000,
-    },
+    ingest: { memoryBytes: settings.INGEST_MEMORY_BYTES, idleMs: settings.INGEST_IDLE_SECONDS * 1000 },
     files: {
       bytesMax: settings.FILE_BYTES_MAX,
       bucketUrl: settings.FILES_BUCKET_URL,
@@ -304,19 +294,6 @@ function readTokens(settings: Settings) {
     },
     jwksCooldownMs: JWKS_COOLDOWN_MS,
   };
-}
-
-/** The limits of projects that set none; 0: no limit. */
-function readProjectLimits(settings: Settings): Limits {
-  const limits = {
-    max_requests_per_1_minute: settings.LIMIT_REQUESTS_PER_MINUTE,
-    max_rows_per_1_second: settings.LIMIT_ROWS_PER_SECOND,
-    max_concurrent_searches: settings.LIMIT_CONCURRENT_SEARCHES,
-    max_concurrent_streams: settings.LIMIT_CONCURRENT_STREAMS,
-    max_ingest_memory_percent: settings.LIMIT_INGEST_MEMORY_PERCENT,
-    max_file_workers: settings.LIMIT_FILE_WORKERS,
-  } satisfies Record<LimitName, number>;
-  return Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit > 0));
 }
 
 function readDatabase(settings: Settings) {

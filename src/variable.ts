@@ -56,3 +56,11 @@ export const url = (schemes: readonly string[]) =>
     );
     return z.NEVER;
   });
+
+/** A share from 0 to 1; 1 when the variable is not set. */
+export const share = optional.transform((value, context) => {
+  const number = Number(value ?? 1);
+  if (number >= 0 && number <= 1) return number;
+  context.addIssue(`expected a number from 0 to 1, but got "${value}"`);
+  return z.NEVER;
+});

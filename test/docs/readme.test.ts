@@ -18,7 +18,7 @@ import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { variables } from "../../src/config.ts";
 import { CHECK_NAMES } from "../../src/diagnostics/diagnose.ts";
 import { scopeOf, scopeWord } from "../../src/api/scope.ts";
-import { REASONS } from "../../src/errors.ts";
+import { REASONS } from "../../src/reasons.ts";
 import { portDefaults } from "../../src/wire/port.ts";
 
 const root = join(import.meta.dirname, "../..");

@@ -12,7 +12,7 @@ import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migrati
 import { TEST_LIMITS } from "../support/template.ts";
 
 /** How many files there are in src/postgres/migrations. */
-const COUNT = 14;
+const COUNT = 16;
 
 const native = inject("template").kind === "postgres";
 
@@ -62,6 +62,8 @@ test("makes the tables of an empty database, once", async () => {
       row_changes: "0",
       precision: null,
       project_id: "default",
+      rows_reserved: "0",
+      bytes_reserved: "0",
       language: null,
       index_policy: "auto",
       index_state: "none",
