@@ -43,12 +43,14 @@ import { ingestService } from "./ingest/service.ts";
 import { limitOf } from "./errors.ts";
 import { limits } from "./limits.ts";
 import type { Embedder } from "./models/embedder.ts";
+import { cacheQueries } from "./models/query-cache.ts";
 import { modelService } from "./models/service.ts";
 import {
   monitorDatabase,
   monitorEmbedder,
   monitorIngest,
   monitorLimits,
+  monitorQueryCache,
   monitorSearches,
 } from "./monitoring/gauges.ts";
 import type { Database } from "./postgres/database.ts";
@@ -300,7 +302,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
       SearchService,
       searchService(
         calls,
-        embedder,
+        cacheQueries(embedder, config.search.queryCacheBytes, monitorQueryCache(parts.metrics)),
         config.search,
         createSearchQueue(parts, config.search.waitingMax),
         (storeId, query) => parts.recallTuner?.note(storeId, query),

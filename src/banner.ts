@@ -30,7 +30,7 @@ export function describeStart({ address, database, embedder, config }: Started):
   };
 }
 
-function describeEmbedder({ embedding }: Config, { model }: Embedder): string {
+function describeEmbedder({ embedding, isLexical }: Config, { model }: Embedder): string {
   if (embedding !== undefined) return `model ${model} at ${withoutSecrets(embedding.baseUrl)}`;
-  return `the built-in ${model}, which matches words, not meaning`;
+  return `the built-in ${model}, ${isLexical ? "which matches words, not meaning" : "for English"}`;
 }

@@ -104,6 +104,8 @@ export const variables = z.object({
   RECALL_SAMPLING_PERCENT: integer(2, 0, 100),
   SEARCH_EXACT_TIMEOUT_SECONDS: integer(10, 1, 3600),
   SEARCH_TIMEOUT_SECONDS: integer(20, 1, 3600),
+  // Some 2,500 queries of 1,536 dimensions.
+  QUERY_CACHE_BYTES: integer(16 * 1024 * 1024, 0, 1024 * 1024 * 1024),
   TEXT_SEARCH_LANGUAGE: optional.transform((value) => value ?? "english"),
   OTEL_SDK_DISABLED: word(["true", "false"], "false"),
   OTEL_EXPORTER_OTLP_ENDPOINT: url(["http", "https"]),
@@ -169,7 +171,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
   const tls = readTls(given, problems);
   if (isProviderHalfSet(given)) {
     problems.push(
-      "EMBEDDING__BASE_URL: needed with EMBEDDING__MODEL or EMBEDDING__API_KEY, such as http://localhost:4000 or https://api.openai.com/v1",
+      "EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY, and with an EMBEDDING__MODEL other than meaning and lexical, such as http://localhost:4000 or https://api.openai.com/v1",
     );
   }
   if ((parsed.data?.DATABASE_REPLICA_URLS ?? []).length > 0 && given["DATABASE_URL"] === undefined)
@@ -216,6 +218,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
       exactTimeoutMs:
         Math.min(settings.SEARCH_EXACT_TIMEOUT_SECONDS, settings.DATABASE_STATEMENT_TIMEOUT_SECONDS) * 1000,
       timeoutMs: settings.SEARCH_TIMEOUT_SECONDS * 1000,
+      queryCacheBytes: settings.QUERY_CACHE_BYTES,
       recallShare: settings.RECALL_SAMPLING_PERCENT / 100,
       waitingMax: limits.searches_waiting_max as number,
       textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,
@@ -228,6 +231,8 @@ export function readConfig(environment: Record<string, string | undefined>) {
     database: readDatabase(settings),
     embedding: readEmbedding(settings),
     telemetry: readTelemetry(settings),
+    /** Whether the built-in embedder matches words only. */
+    isLexical: settings.EMBEDDING__MODEL === "lexical",
   };
 }
 
@@ -339,11 +344,12 @@ function readEmbedding(settings: Settings) {
   };
 }
 
+/** The values of EMBEDDING__MODEL for the built-in embedders. */
+const BUILT_IN = ["lexical", "meaning"];
+
 function isProviderHalfSet(given: Given): boolean {
-  return (
-    given["EMBEDDING__BASE_URL"] === undefined &&
-    (given["EMBEDDING__API_KEY"] ?? given["EMBEDDING__MODEL"]) !== undefined
-  );
+  const { EMBEDDING__BASE_URL: url, EMBEDDING__API_KEY: key, EMBEDDING__MODEL: model } = given;
+  return url === undefined && (key !== undefined || (model !== undefined && !BUILT_IN.includes(model)));
 }
 
 const LOOPBACK = "127.0.0.1";

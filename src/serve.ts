@@ -6,6 +6,7 @@ import type { Config } from "./config.ts";
 import { messageOf } from "./errors.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
+import { createMeaningEmbedder } from "./models/meaning.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import type { Telemetry } from "./monitoring/otel/start.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
@@ -86,8 +87,9 @@ async function openTelemetry(
   return startTelemetry(telemetry, (message) => log.warn(message), worker);
 }
 
-function createEmbedder({ embedding }: Pick<Config, "embedding">): Embedder {
-  return embedding === undefined ? createLexicalEmbedder() : createOpenAIEmbedder(embedding);
+function createEmbedder({ embedding, isLexical }: Pick<Config, "embedding" | "isLexical">): Embedder {
+  if (embedding !== undefined) return createOpenAIEmbedder(embedding);
+  return isLexical ? createLexicalEmbedder() : createMeaningEmbedder();
 }
 
 /** Starts listening. Returns the address as a URL, or the first of several. */
@@ -121,7 +123,9 @@ function advise(config: Config, hasKeys: boolean): string[] {
         ]
       : []),
     ...(config.embedding === undefined
-      ? ["For search by meaning set EMBEDDING__BASE_URL and EMBEDDING__MODEL."]
+      ? [
+          "For search by meaning in other languages than English, and at a better quality, set EMBEDDING__BASE_URL and EMBEDDING__MODEL.",
+        ]
       : []),
     ...(config.requiresKeys || hasKeys
       ? []

@@ -22,7 +22,7 @@ const TICK_MS = 10;
 
 /**
  * Starts `src/main.ts` on a free port with production settings, an API key, and log level info, but without tuning the
- * recall. `settings` are further environment variables.
+ * recall, and with the lexical embedder. `settings` are further environment variables.
  */
 export async function startServer(
   databaseUrl: string,
@@ -39,6 +39,7 @@ export async function startServer(
       LOG_LEVEL: "info",
       // The floors search with the same ef_search throughout, and so must the service.
       RECALL_SAMPLING_PERCENT: "0",
+      EMBEDDING__MODEL: "lexical",
       ...settings,
     },
     stdio: ["ignore", "pipe", "inherit"],

@@ -2,7 +2,7 @@ import { deriveIdentifier } from "../api/idempotency-key.ts";
 import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
 import { alreadyExists, invalidArgument, vectorStoreExpired } from "../errors.ts";
 import type { Embedder, Payer } from "../models/embedder.ts";
-import { checkModel } from "../models/same-model.ts";
+import { checkModel, chooseEmbedder } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced } from "../storage/placement.ts";
@@ -66,13 +66,13 @@ export async function addEmbeddings(
   const earlier =
     isRepeatable && known !== undefined ? await findEarlier(database, known, checked) : undefined;
   if (earlier !== undefined) return earlier;
-  if (missing.length > 0 && known !== undefined) {
-    checkModel(embedder, known);
+  const chosen = missing.length > 0 && known !== undefined ? chooseEmbedder(embedder, known) : undefined;
+  if (chosen !== undefined) {
     const bytes = checked.reduce((sum, row) => sum + row.contentBytes, 0);
     await requireRoom(pool, tables, storeId, { rows: checked.length, bytes });
   }
   const embedded =
-    missing.length === 0 ? [] : (await embedder.embed(missing, signal, "bounded", payer)).vectors;
+    chosen === undefined ? [] : (await chosen.embed(missing, signal, "bounded", payer)).vectors;
   let next = 0;
   const rows = checked.map((row): Row => ({
     ...row,
@@ -80,12 +80,12 @@ export async function addEmbeddings(
   }));
   const insertion: Insertion = {
     rows,
-    isEmbedded: missing.length > 0,
+    embeddingModel: chosen?.model ?? null,
     vectorParam: vectorParam(inputs, 0, path),
     check(current) {
       if (current.expired) throw vectorStoreExpired(storeId);
       checkAllDimensions(rows, inputs, current, path);
-      if (missing.length > 0) checkModel(embedder, current);
+      if (chosen !== undefined) checkModel(chosen.model, current);
     },
   };
   if (await commits.insert(storeId, insertion, payer.caller, signal)) return rows;

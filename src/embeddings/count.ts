@@ -1,5 +1,4 @@
 import { conflict } from "../errors.ts";
-import type { Embedder } from "../models/embedder.ts";
 import { checkModel } from "../models/same-model.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -18,7 +17,6 @@ import { checkDimensions } from "./vector.ts";
 export async function countOrRefuse(
   client: Client,
   tables: Tables,
-  embedder: Embedder,
   storeId: string,
   added: Addition,
   param: string,
@@ -26,14 +24,13 @@ export async function countOrRefuse(
   if (await countAddition(client, tables, storeId, added)) return;
   await reserveQuota(client, tables, storeId, added);
   if (await countAddition(client, tables, storeId, added)) return;
-  throw await explainRefusal(client, tables, embedder, storeId, added, param);
+  throw await explainRefusal(client, tables, storeId, added, param);
 }
 
 /** Returns the reason why a store does not accept rows, as `countOrRefuse` throws it. */
 export async function explainRefusal(
   client: Queryable,
   tables: Tables,
-  embedder: Embedder,
   storeId: string,
   { dimensions, embeddingModel }: Pick<Addition, "dimensions" | "embeddingModel">,
   param: string,
@@ -41,7 +38,7 @@ export async function explainRefusal(
   try {
     const current = await requireActiveStore(client, tables, storeId);
     checkDimensions({ byteLength: dimensions * 4 }, current.dimensions, storeId, param);
-    if (embeddingModel !== null) checkModel(embedder, current);
+    if (embeddingModel !== null) checkModel(embeddingModel, current);
     return conflict();
   } catch (error) {
     return error;

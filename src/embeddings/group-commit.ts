@@ -1,6 +1,5 @@
 import { ConnectError } from "@connectrpc/connect";
 import { limits } from "../limits.ts";
-import type { Embedder } from "../models/embedder.ts";
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStatementFault } from "../postgres/errors.ts";
@@ -56,7 +55,6 @@ interface Store {
  */
 export class GroupCommit {
   readonly #database: Database;
-  readonly #embedder: Embedder;
   readonly #mayHaveQuotas: (project: string) => boolean;
   readonly #stores = new Map<string, Store>();
   /** Rows of stores by id, as of their last transaction that read them. */
@@ -65,15 +63,10 @@ export class GroupCommit {
   readonly #waits: SharedWait;
 
   /** `mayHaveQuotas`: whether a project may have quotas at this moment. */
-  constructor(
-    database: Database,
-    embedder: Embedder,
-    mayHaveQuotas: (project: string) => boolean = () => true,
-  ) {
+  constructor(database: Database, mayHaveQuotas: (project: string) => boolean = () => true) {
     this.#mayHaveQuotas = mayHaveQuotas;
     const { max } = database.pool.options;
     this.#database = database;
-    this.#embedder = embedder;
     this.#indexedLanes = Math.max(1, Math.floor(max * LANES_SHARE));
     this.#waits = new SharedWait(max);
   }
@@ -104,7 +97,7 @@ export class GroupCommit {
 
   #insertAlone(storeId: string, insertion: Insertion, signal: AbortSignal): Promise<boolean> {
     const mayHaveQuotas = () => this.#mayHaveQuotas(projectOf(storeId));
-    return insertAlone(this.#database, this.#embedder, storeId, insertion, { signal, mayHaveQuotas });
+    return insertAlone(this.#database, storeId, insertion, { signal, mayHaveQuotas });
   }
 
   #open(id: string): Store {
@@ -142,7 +135,7 @@ export class GroupCommit {
     try {
       if (known !== undefined) {
         const take = () => this.#take(store, group);
-        if (await insertAtOnce(this.#database, this.#embedder, known, take, options)) {
+        if (await insertAtOnce(this.#database, known, take, options)) {
           for (const { outcome } of group.members) outcome.resolve(true);
           return;
         }
@@ -154,7 +147,7 @@ export class GroupCommit {
           (insertion) => !group.refuse(insertion, row),
         );
       };
-      const taken = await insertTogether(this.#database, this.#embedder, store.id, choose, options);
+      const taken = await insertTogether(this.#database, store.id, choose, options);
       for (const { insertion, outcome } of group.members) outcome.resolve(!taken.has(insertion));
     } catch (error) {
       this.#fail(store.id, group.hasBegun ? group.members : store.waiting.takeAll(), error);

@@ -1,4 +1,3 @@
-import type { Embedder } from "../models/embedder.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import {
   isDivisionByZero,
@@ -21,8 +20,8 @@ import { insertAbsent, insertStatement } from "./upsert.ts";
 export interface Insertion {
   /** At least one. All vectors have the same dimensions once `check` has passed. */
   rows: readonly Row[];
-  /** Whether the service embedded texts of the rows. */
-  isEmbedded: boolean;
+  /** The model with which the service embedded texts of the rows; null: with none. */
+  embeddingModel: string | null;
   /** The field that determines the first row's vector. */
   vectorParam: string;
   /** Throws the reason why the store does not accept the rows. */
@@ -73,7 +72,6 @@ export interface WriteOptions {
  */
 export async function insertTogether(
   { pool, tables }: Database,
-  embedder: Embedder,
   storeId: string,
   choose: (store: OpenedStore) => readonly Insertion[],
   options: WriteOptions,
@@ -84,7 +82,7 @@ export async function insertTogether(
       const taken = await insertAll(client, placed, store, insertions);
       const added = insertions.filter((insertion) => !taken.has(insertion));
       if (added.length === 0) return { result: taken };
-      const addition = sum(added, embedder);
+      const addition = sum(added);
       await reserve?.(client, tables, storeId, addition);
       const isBounded = reserve !== undefined || options.mayHaveQuotas();
       return { result: taken, closing: countAdditionStatement(tables, storeId, addition, isBounded) };
@@ -118,7 +116,6 @@ async function reservingLater<T>(run: (reserve: typeof reserveQuota | undefined)
  */
 export async function insertAtOnce(
   { pool, tables }: Database,
-  embedder: Embedder,
   known: OpenedStore,
   choose: () => readonly Insertion[],
   options: WriteOptions & { lockTimeoutMs: number },
@@ -132,7 +129,7 @@ export async function insertAtOnce(
     return [
       insertStatement(placed, known.id, rows, known.vector_oid),
       {
-        text: countAdditionStatement(tables, known.id, sum(insertions, embedder), options.mayHaveQuotas()),
+        text: countAdditionStatement(tables, known.id, sum(insertions), options.mayHaveQuotas()),
         values: [],
       },
     ];
@@ -158,7 +155,6 @@ function isAccepted(insertion: Insertion, store: VectorStoreRow): boolean {
 /** Inserts one insertion in a transaction of its own; false when an id is taken. Throws as the RPC does. */
 export async function insertAlone(
   database: Database,
-  embedder: Embedder,
   storeId: string,
   insertion: Insertion,
   options: WriteOptions,
@@ -170,28 +166,27 @@ export async function insertAlone(
         insertion.check(store);
         return [insertion];
       };
-      const taken = await insertTogether(database, embedder, storeId, choose, options);
+      const taken = await insertTogether(database, storeId, choose, options);
       return !taken.has(insertion);
     }
-    await copyIn(database, embedder, storeId, insertion, options);
+    await copyIn(database, storeId, insertion, options);
     return true;
   } catch (error) {
     if (error instanceof PartlyTaken || isUniqueViolation(error)) return false;
     if (!(error instanceof StoreChanged)) throw error;
-    const added = sum([insertion], embedder);
-    throw await explainRefusal(pool, tables, embedder, storeId, added, insertion.vectorParam);
+    const added = sum([insertion]);
+    throw await explainRefusal(pool, tables, storeId, added, insertion.vectorParam);
   }
 }
 
 /** Inserts by COPY. Throws Postgres' unique violation when an id is taken. */
 async function copyIn(
   { pool, tables, kind }: Database,
-  embedder: Embedder,
   storeId: string,
   insertion: Insertion,
   options: WriteOptions,
 ): Promise<void> {
-  const addition = sum([insertion], embedder);
+  const addition = sum([insertion]);
   await reservingLater(async (reserve) => {
     const write = async (client: Client, placed: Tables, store: OpenedStore) => {
       insertion.check(store);
@@ -223,13 +218,18 @@ async function insertAll(
   return taken;
 }
 
-/** Sums up insertions, of which there is at least one. */
-function sum(insertions: readonly Insertion[], embedder: Embedder): Addition {
+/** Sums up insertions, of which there is at least one. Throws StoreChanged when they do not have the same model. */
+function sum(insertions: readonly Insertion[]): Addition {
+  const models = new Set(
+    insertions.map(({ embeddingModel }) => embeddingModel).filter((name) => name !== null),
+  );
+  if (models.size > 1) throw new StoreChanged("Another model embeds for the store now.");
+  const [model] = models;
   const rows = insertions.flatMap((insertion) => insertion.rows);
   return {
     rows: rows.length,
     bytes: rows.reduce((bytes, row) => bytes + row.contentBytes, 0),
     dimensions: dimensionsOf(insertions[0] as Insertion),
-    embeddingModel: insertions.some(({ isEmbedded }) => isEmbedded) ? embedder.model : null,
+    embeddingModel: model ?? null,
   };
 }

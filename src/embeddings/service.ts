@@ -51,7 +51,7 @@ export function embeddingService(database: Database, embedder: Embedder, limiter
     ...creation(
       database,
       embedder,
-      new GroupCommit(database, embedder, (project) => limiter.mayHaveQuotas(project)),
+      new GroupCommit(database, (project) => limiter.mayHaveQuotas(project)),
       limiter,
     ),
     ...reading(database),

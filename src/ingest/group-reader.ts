@@ -236,7 +236,7 @@ export class GroupReader {
       contentBytes: checkContent(content, "content"),
       metadata: checkJson(source.metadata, "metadata"),
       vector: isGiven ? vector : undefined,
-      isEmbedded: false,
+      embeddingModel: null,
       createdAt: source.createdAt === undefined ? new Date() : checkTime(source.createdAt, "created_at"),
     };
     if (isGiven) this.#dimensions ??= vector.byteLength / 4;

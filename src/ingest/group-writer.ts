@@ -6,7 +6,7 @@ import { mergeRows, type Written } from "../embeddings/upsert.ts";
 import { checkDimensions, type Vector } from "../embeddings/vector.ts";
 import { conflict, invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { checkModel } from "../models/same-model.ts";
+import { chooseEmbedder } from "../models/same-model.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import { isConflict, isUniqueViolation } from "../postgres/errors.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -18,7 +18,7 @@ import { requireRoom } from "../storage/quotas.ts";
 import { traced } from "../tracing.ts";
 import { recordProgress, type RowFault } from "./ingests.ts";
 import { explainLoss, type IngestSession } from "./session.ts";
-import { settle, type Batch, type Settled } from "./settle.ts";
+import { settle, type Batch, type PlacedRow, type Settled } from "./settle.ts";
 
 /**
  * Attempts per group when concurrent transactions cause conflicts, such as deadlocks or unique violations.
@@ -56,7 +56,8 @@ interface Uncounted {
   bytes: number;
   /** Dimensions of the vectors; undefined when no row was added. */
   dimensions: number | undefined;
-  isEmbedded: boolean;
+  /** The model with which the service embedded texts of the rows; null: with none. */
+  embeddingModel: string | null;
 }
 
 /** A group that is being written. */
@@ -199,7 +200,7 @@ export class GroupWriter {
       rowsRejected: 0,
       errors: [] as RowFault[],
     };
-    const uncounted: Uncounted = { rows: 0, bytes: 0, dimensions: undefined, isEmbedded: false };
+    const uncounted: Uncounted = { rows: 0, bytes: 0, dimensions: undefined, embeddingModel: null };
     return writeStore(
       pool,
       tables,
@@ -215,7 +216,7 @@ export class GroupWriter {
             uncounted.rows += added.rows;
             uncounted.bytes += added.bytes;
             uncounted.dimensions ??= added.dimensions;
-            uncounted.isEmbedded ||= added.isEmbedded;
+            uncounted.embeddingModel ??= added.embeddingModel;
             return toOutcome(settled, written, this.#errorsLeft);
           });
           if (outcome.fatal !== undefined) throw refusal(outcome.fatal);
@@ -240,17 +241,17 @@ export class GroupWriter {
       .flatMap((batch) => batch.rows);
     const missing = rows.filter((row) => row.vector === undefined);
     if (missing.length > 0) {
-      checkModel(this.#embedder, store);
+      const embedder = chooseEmbedder(this.#embedder, store);
       if (settings.mode === "insert" && settings.onError !== "skip_row") {
         const bytes = rows.reduce((sum, row) => sum + row.contentBytes, 0);
         const { pool, tables } = this.#database;
         await requireRoom(pool, tables, store.id, { rows: rows.length, bytes });
       }
       const texts = missing.map((row) => row.content);
-      const { vectors } = await this.#embedder.embed(texts, this.#signal, "unbounded", this.#session.payer);
+      const { vectors } = await embedder.embed(texts, this.#signal, "unbounded", this.#session.payer);
       for (const [index, row] of missing.entries()) {
         row.vector = vectors[index] as Float32Array;
-        row.isEmbedded = true;
+        row.embeddingModel = embedder.model;
       }
     }
     // The reader has compared the dimensions of the callers' vectors; those of embedded texts are known only
@@ -258,7 +259,12 @@ export class GroupWriter {
     for (const row of rows) {
       const vector = row.vector as Vector;
       this.#dimensions ??= vector.byteLength / 4;
-      checkDimensions(vector, this.#dimensions, store.id, row.isEmbedded ? "content" : "embedding");
+      checkDimensions(
+        vector,
+        this.#dimensions,
+        store.id,
+        row.embeddingModel !== null ? "content" : "embedding",
+      );
     }
   }
 
@@ -329,18 +335,17 @@ export class GroupWriter {
       rows: written.rowsAdded,
       bytes: written.bytesAdded,
       dimensions: dimensionsOf(settled.rows[0]?.vector),
-      isEmbedded: settled.rows.some((row) => row.isEmbedded),
+      embeddingModel: modelOf(settled.rows),
     };
   }
 
   async #record(client: Client, fromSeq: number, outcome: GroupOutcome, added: Uncounted): Promise<void> {
     const { tables } = this.#database;
     const { key, store } = this.#session;
-    const { rows, bytes, dimensions } = added;
-    const embeddingModel = added.isEmbedded ? this.#embedder.model : null;
+    const { rows, bytes, dimensions, embeddingModel } = added;
     if (dimensions !== undefined) {
       const addition = { rows, bytes, dimensions, embeddingModel };
-      await countOrRefuse(client, tables, this.#embedder, store.id, addition, "embedding");
+      await countOrRefuse(client, tables, store.id, addition, "embedding");
     }
     if (!(await recordProgress(client, tables, key, fromSeq, outcome)))
       throw await explainLoss(client, this.#database, key);
@@ -393,4 +398,8 @@ function toOutcome(settled: Settled, written: Written, errorsMax: number): Group
     errors: settled.faults.slice(0, Math.max(0, errorsMax)),
     fatal: settled.fatal,
   };
+}
+
+function modelOf(rows: readonly PlacedRow[]): string | null {
+  return rows.find((row) => row.embeddingModel !== null)?.embeddingModel ?? null;
 }

@@ -7,8 +7,8 @@ export interface PlacedRow extends Omit<Row, "vector"> {
   seq: number;
   index: number;
   vector: Vector | undefined;
-  /** Whether the service embedded the text; false for a caller's vector. */
-  isEmbedded: boolean;
+  /** The model with which the service embedded the text; null for a caller's vector. */
+  embeddingModel: string | null;
 }
 
 /** A validated batch: its valid rows, and the faults of the invalid ones. */

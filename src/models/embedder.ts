@@ -24,6 +24,8 @@ export interface Embedder {
   readonly model: string;
   /** Dimensions of the model's vectors; undefined until the first reply shows them. */
   readonly dimensions: number | undefined;
+  /** Embeds for stores of another model, which this one takes the place of; absent: there is none. */
+  readonly former?: Embedder;
   /**
    * Embeds texts. Returns exactly one vector per text, all finite and of the same length, or throws. When
    * `signal` aborts, throws the signal's reason. `patience`: by default `bounded`. `payer`: required where usage is
@@ -35,4 +37,9 @@ export interface Embedder {
     patience?: Patience,
     payer?: Payer,
   ): Promise<Embeddings>;
+}
+
+/** Whether a model comes with this service. */
+export function isBuiltIn(model: string): boolean {
+  return model.startsWith("pgquiver-");
 }

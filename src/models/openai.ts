@@ -6,9 +6,10 @@ import {
   rateLimited,
   unavailable,
 } from "../errors.ts";
-import { mapConcurrently, Semaphore } from "../api/concurrency/semaphore.ts";
+import { mapConcurrently } from "../api/concurrency/semaphore.ts";
 import { traceHeaders } from "../tracing.ts";
 import type { Embedder, Embeddings, Patience } from "./embedder.ts";
+import { createQueue } from "./queue.ts";
 import { traceRequest } from "./request-span.ts";
 
 /** The embedding provider, and the limits of requests to it. */
@@ -67,16 +68,8 @@ const PROVIDER_TEXT_CHARS_MAX = 500;
 const RETRY_AFTER_DEFAULT_MS = 1_000;
 const RETRY_AFTER_MAX_MS = 60_000;
 
-/**
- * Callers that may wait per request in flight; more are refused at once. A provider that answers within 0.2 s works off
- * that many within 13 s.
- */
-const WAITING_PER_REQUEST = 64;
 /** How long a caller may wait for its turn, in parts of the timeout, so that the rest is enough for the request. */
 const WAIT_SHARE = 1 / 2;
-/** The wait proposed to a caller who was refused because too many others wait. */
-const BUSY_RETRY_AFTER_MS = 5_000;
-
 /** Creates an embedder that calls a provider with OpenAI's API, `POST /embeddings`. */
 export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
   const { dimensions, concurrency, batchTextsMax } = options;
@@ -124,32 +117,6 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
       return { vectors, tokens: replies.reduce((sum, reply) => sum + reply.tokens, 0) };
     },
   };
-}
-
-/** Bounds the requests in flight, and the callers who wait for their turn, in number and in time. */
-function createQueue(
-  concurrency: number,
-  waitMs: number,
-): (signal: AbortSignal, patience: Patience) => Promise<Disposable> {
-  const requests = new Semaphore(concurrency);
-  let waiting = 0;
-  return async (signal, patience) => {
-    if (patience === "unbounded") return requests.acquire(signal);
-    if (waiting >= WAITING_PER_REQUEST * concurrency) throw tooBusy();
-    const late = AbortSignal.timeout(waitMs);
-    waiting++;
-    try {
-      return await requests.acquire(AbortSignal.any([signal, late]));
-    } catch (error) {
-      throw late.aborted && !signal.aborted ? tooBusy() : error;
-    } finally {
-      waiting--;
-    }
-  };
-}
-
-function tooBusy(): Error {
-  return rateLimited("Too many calls wait for the embedding provider.", BUSY_RETRY_AFTER_MS);
 }
 
 /**

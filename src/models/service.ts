@@ -13,8 +13,7 @@ import { principal } from "../api/principal.ts";
 import { readInput } from "./input.ts";
 import { invalidArgument, missingParameter, modelNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Embedder } from "./embedder.ts";
-import { LEXICAL_MODEL } from "./lexical.ts";
+import { isBuiltIn, type Embedder } from "./embedder.ts";
 
 /** Implements ModelService: embeds texts for callers, and describes the configured model. */
 export function modelService(embedder: Embedder): ServiceImpl<typeof ModelService> {
@@ -54,7 +53,7 @@ export function modelService(embedder: Embedder): ServiceImpl<typeof ModelServic
 }
 
 function describeModel({ model }: Embedder): Model {
-  const ownedBy = model === LEXICAL_MODEL ? "pgquiver" : "provider";
+  const ownedBy = isBuiltIn(model) ? "pgquiver" : "provider";
   return create(ModelSchema, { id: model, object: "model", ownedBy });
 }
 

@@ -1,4 +1,4 @@
-import { LEXICAL_MODEL } from "./lexical.ts";
+import { isBuiltIn } from "./embedder.ts";
 
 /** Names of OpenAI's embedding models, with any routing prefixes such as `openai/`. */
 const OPENAI_MODEL = /^(?:[^/]+\/)*text-embedding-/;
@@ -9,7 +9,7 @@ const OPENAI_MODEL = /^(?:[^/]+\/)*text-embedding-/;
  * For other models the encoding is unknown.
  */
 export function hasKnownTokens(model: string): boolean {
-  return model === LEXICAL_MODEL || OPENAI_MODEL.test(model);
+  return isBuiltIn(model) || OPENAI_MODEL.test(model);
 }
 
 /**

@@ -157,6 +157,19 @@ export function monitorLimits(metrics: Metrics): (limit: string) => void {
   );
 }
 
+/** Registers the metrics of the cache of queries' vectors; returns what counts a lookup. */
+export function monitorQueryCache(metrics: Metrics): (isHit: boolean) => void {
+  const countHit = metrics.addCounter(
+    "pgquiver_query_cache_hits_total",
+    "Texts of searches whose vector was in the cache.",
+  );
+  const countMiss = metrics.addCounter(
+    "pgquiver_query_cache_misses_total",
+    "Texts of searches that had to be embedded.",
+  );
+  return (isHit) => (isHit ? countHit() : countMiss());
+}
+
 /** Registers the metrics of the embedder. Returns a wrapper of `embedder` that updates them. */
 export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder {
   const countTexts = metrics.addCounter("pgquiver_embedding_texts_total", "Texts that were embedded.");
@@ -172,15 +185,16 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
     "pgquiver_embedding_duration_seconds",
     "How long the texts of one call took to be embedded, with retries.",
   );
-  return {
-    model: embedder.model,
+  const monitor = (watched: Embedder): Embedder => ({
+    model: watched.model,
     get dimensions() {
-      return embedder.dimensions;
+      return watched.dimensions;
     },
+    ...(watched.former !== undefined && { former: monitor(watched.former) }),
     async embed(texts, signal, patience) {
       const startedAt = performance.now();
       try {
-        const embeddings = await embedder.embed(texts, signal, patience);
+        const embeddings = await watched.embed(texts, signal, patience);
         countTexts(texts.length);
         countTokens(embeddings.tokens);
         observe(performance.now() - startedAt);
@@ -190,5 +204,6 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
         throw error;
       }
     },
-  };
+  });
+  return monitor(embedder);
 }

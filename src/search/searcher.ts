@@ -6,7 +6,7 @@ import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNo
 import { restrictTo, type Readers } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
 import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
-import { checkModel } from "../models/same-model.ts";
+import { chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
 import { requireActiveStore } from "../storage/require.ts";
@@ -98,8 +98,12 @@ export class Searcher {
    */
   async run(storeId: string, searches: readonly Search[], call: SearchCall): Promise<SearchResults> {
     const { signal } = call;
-    let embeddings: Promise<Embeddings> | undefined;
-    const embed = () => (embeddings ??= this.#embed(searches, call));
+    const embeddings = new Map<Embedder, Promise<Embeddings>>();
+    const embed = (embedder: Embedder) => {
+      const earlier = embeddings.get(embedder) ?? this.#embed(embedder, searches, call);
+      embeddings.set(embedder, earlier);
+      return earlier;
+    };
     let known = this.#stores.get(storeId);
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       const store = known ?? (await this.#readStore(storeId));
@@ -123,16 +127,16 @@ export class Searcher {
   async #attempt(
     store: CachedStore & { embedding_count?: string },
     searches: readonly Search[],
-    embed: () => Promise<Embeddings>,
+    embed: (embedder: Embedder) => Promise<Embeddings>,
     call: SearchCall,
   ): Promise<SearchResults | "stale"> {
     for (const { vector, path } of searches) {
       if (vector !== undefined) checkDimensions(vector, store.dimensions, store.id, `${path}embedding`);
     }
     const isEmbedding = searches.some(needsEmbedding);
-    if (isEmbedding) checkModel(this.#embedder, store);
+    const embedder = isEmbedding ? chooseEmbedder(this.#embedder, store) : undefined;
     if (store.embedding_count === "0") return { found: searches.map(() => []), tokens: 0 };
-    const { vectors, tokens } = isEmbedding ? await embed() : { vectors: [], tokens: 0 };
+    const { vectors, tokens } = embedder !== undefined ? await embed(embedder) : { vectors: [], tokens: 0 };
     const queries = this.#toQueries(store, searches, vectors, call.readers);
     const found = await readFresh(
       this.#database,
@@ -236,8 +240,12 @@ export class Searcher {
     });
   }
 
-  #embed(searches: readonly Search[], { payer, signal }: SearchCall): Promise<Embeddings> {
-    return this.#embedder.embed(
+  #embed(
+    embedder: Embedder,
+    searches: readonly Search[],
+    { payer, signal }: SearchCall,
+  ): Promise<Embeddings> {
+    return embedder.embed(
       searches.filter(needsEmbedding).flatMap(({ texts }) => texts),
       signal,
       "bounded",

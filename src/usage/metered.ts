@@ -6,11 +6,13 @@ const TOKEN_BYTES = 4;
 
 /** Makes an embedder that counts what its payers use, and refuses those who have used up their quota. */
 export function meterEmbedder(embedder: Embedder, recorder: UsageRecorder): Embedder {
+  const { former } = embedder;
   return {
     model: embedder.model,
     get dimensions() {
       return embedder.dimensions;
     },
+    ...(former !== undefined && { former: meterEmbedder(former, recorder) }),
     async embed(texts, signal, patience, payer) {
       if (payer === undefined) throw new Error("texts are embedded for nobody");
       await recorder.requireTokens(payer);

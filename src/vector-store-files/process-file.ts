@@ -2,7 +2,7 @@ import { DocumentError, type DocumentReader, type DocumentSource } from "../docu
 import { countOrRefuse } from "../embeddings/count.ts";
 import { failedPrecondition, unavailable } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { checkModel } from "../models/same-model.ts";
+import { chooseEmbedder } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
 import { isCancelled } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
@@ -60,16 +60,16 @@ export async function processFile(
   claim: Claim,
   signal: AbortSignal,
 ): Promise<number> {
-  const { database, embedder, reader } = context;
+  const { database, reader } = context;
   if (claim.attempts > ATTEMPTS_MAX)
     throw new DocumentError("server_error", `Processing the file ended unexpectedly ${ATTEMPTS_MAX} times.`);
   const store = await requireActiveStore(database.pool, database.tables, claim.vector_store_id);
-  checkModel(embedder, store);
+  const embedder = chooseEmbedder(context.embedder, store);
   checkLength(embedder, store, embedder.dimensions);
   await requireRoom(database.pool, database.tables, store.id, { rows: 1, bytes: 1 });
   const document = await context.findDocument(claim.file_id);
   if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
-  const writer = new ChunkWriter(context, claim, store, signal);
+  const writer = new ChunkWriter({ ...context, embedder }, claim, store, signal);
   try {
     // Not active: the groups that are embedded while the file is read are no parts of the reading.
     const reading = startSpan("read document", () => ({ kind: "internal", attributes: {} }));
@@ -180,7 +180,7 @@ class ChunkWriter {
           dimensions: this.#dimensions,
           embeddingModel: embedder.model,
         };
-        await countOrRefuse(client, tables, embedder, storeId, addition, "file");
+        await countOrRefuse(client, tables, storeId, addition, "file");
       },
       this.#signal,
     );

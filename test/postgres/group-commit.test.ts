@@ -2,7 +2,6 @@ import type pg from "pg";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { GroupCommit } from "../../src/embeddings/group-commit.ts";
 import type { Insertion } from "../../src/embeddings/insertion.ts";
-import { createLexicalEmbedder } from "../../src/models/lexical.ts";
 import { openTestDatabase, type TestDatabase } from "../support/database.ts";
 
 const native = inject("template").kind === "postgres";
@@ -18,14 +17,14 @@ function insertionOf(id: string, vector = [1, 2, 3]): Insertion {
     vector: Float32Array.from(vector),
     createdAt: new Date(0),
   };
-  return { rows: [row], isEmbedded: false, vectorParam: "embedding", check: () => {} };
+  return { rows: [row], embeddingModel: null, vectorParam: "embedding", check: () => {} };
 }
 
 async function open(): Promise<{ database: TestDatabase; commits: GroupCommit }> {
   const database = await openTestDatabase();
   onTestFinished(() => database.close());
   await database.pool.query("insert into vector_stores (id) values ('vs')");
-  return { database, commits: new GroupCommit(database, createLexicalEmbedder(3)) };
+  return { database, commits: new GroupCommit(database) };
 }
 
 /** Begins a transaction on a connection of its own. */

@@ -25,7 +25,7 @@ function makeRow(seq: number, index: number, id: string): PlacedRow {
     contentBytes: 1,
     metadata: "{}",
     vector: undefined,
-    isEmbedded: false,
+    embeddingModel: null,
     createdAt,
   };
 }

@@ -121,7 +121,7 @@ describe("what is probably a mistake is a warning", () => {
       EMBEDDING__MODEL: "m",
       PATH: "/bin",
     });
-    expect((await ended).fatal).toContain("EMBEDDING__BASE_URL: needed with EMBEDDING__MODEL");
+    expect((await ended).fatal).toContain("EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY");
     expect(messages[0]).toBe(
       "The variable EMBEDDING_BASE_URL is not read: did you mean EMBEDDING__BASE_URL?",
     );

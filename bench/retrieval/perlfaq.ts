@@ -1,0 +1,36 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** A question with the text that answers it. */
+export interface Answered {
+  question: string;
+  answer: string;
+}
+
+/** Reads the questions of perlfaq, and their answers, from the folder of its .pod files. */
+export function readPerlfaq(folder: string): Answered[] {
+  const files = readdirSync(folder).filter((name) => /^perlfaq\d\.pod$/.test(name));
+  return files.toSorted().flatMap((name) =>
+    readFileSync(join(folder, name), "latin1")
+      .split(/^=head2 /m)
+      .slice(1)
+      .map(readSection)
+      .filter(({ answer }) => answer !== ""),
+  );
+}
+
+function readSection(section: string): Answered {
+  const end = section.indexOf("\n\n");
+  const [body = ""] = section.slice(end).split(/^=(?:head1|cut)/m);
+  return { question: toText(section.slice(0, end)), answer: toText(body.replaceAll(/^=\w+.*$/gm, "")) };
+}
+
+/** Removes pod's formatting codes, which may be nested once: B<text>, C<<< text >>>. */
+function toText(pod: string): string {
+  const code = /[A-Z]<([^<>]*)>/g;
+  return pod
+    .replaceAll(/[A-Z]<<+\s(.*?)\s>>+/gs, "$1")
+    .replaceAll(code, "$1")
+    .replaceAll(code, "$1")
+    .trim();
+}

@@ -1,0 +1,115 @@
+import { fork, type ChildProcess } from "node:child_process";
+import { setPriority } from "node:os";
+import { fileURLToPath } from "node:url";
+import { unavailable } from "../../errors.ts";
+import type { Answer, Sum } from "./messages.ts";
+
+/** Timeout of the start and of a request; generous, for a machine under heavy load. */
+const TIMEOUT_MS = 60_000;
+
+/** The process ends after this time without a request, and frees 360 MB. */
+const IDLE_MS = 10 * 60_000;
+
+/** Niceness (scheduling priority): on a busy machine the calls of the service have precedence. */
+const NICENESS = 5;
+
+/** Characters kept from the end of the process's stderr, for the log. */
+const STDERR_CHARS_MAX = 8_000;
+
+/** A process that runs the sentence encoder, and the answer that is waited for. */
+interface Running {
+  child: ChildProcess;
+  asked: PromiseWithResolvers<readonly Sum[]> | undefined;
+  stderr: string;
+}
+
+/**
+ * Universal Sentence Encoder (Cer et al., 2018; lite, English, 512 dimensions) in a process of its own: a text takes tens
+ * of milliseconds of CPU time, for which the event loop of the service must not stand still. The process starts with the
+ * first request, in half a second, and again after it ended.
+ */
+export class SentenceEncoder {
+  #running: Promise<Running> | undefined;
+  /** The child that was started last. */
+  #child: ChildProcess | undefined;
+  #idle: NodeJS.Timeout | undefined;
+
+  /**
+   * Encodes texts, of a few thousand characters in all; one call at a time. Resolves to a sum of vectors for each text.
+   * Throws UNAVAILABLE when the process fails; the next call starts another.
+   */
+  async encode(texts: readonly string[]): Promise<readonly Sum[]> {
+    clearTimeout(this.#idle);
+    const running = await (this.#running ??= this.#start());
+    const answer = this.#await(running);
+    running.child.send({ texts });
+    const sums = await answer;
+    this.#idle = setTimeout(() => this.#end(running, "It was idle."), IDLE_MS).unref();
+    return sums;
+  }
+
+  async #start(): Promise<Running> {
+    const child = fork(fileURLToPath(new URL("./child.ts", import.meta.url)), {
+      env: {},
+      execArgv: ["--no-warnings"],
+      serialization: "advanced",
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
+    const running: Running = { child, asked: undefined, stderr: "" };
+    this.#child = child;
+    renice(child);
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      running.stderr = (running.stderr + text).slice(-STDERR_CHARS_MAX);
+    });
+    (child.stderr as unknown as { unref(): void } | null)?.unref();
+    child.on("message", (answer: Answer) => {
+      if ("sums" in answer) running.asked?.resolve(answer.sums);
+      else running.asked?.reject(failed(answer.error));
+    });
+    child.on("error", (error) => this.#end(running, error));
+    child.on("exit", (code, signal) =>
+      this.#end(running, `It ended with ${signal ?? `exit code ${code}`}. ${running.stderr}`),
+    );
+    // It says that it is ready.
+    await this.#await(running);
+    return running;
+  }
+
+  /** Waits for an answer. The process and its channel keep this process alive meanwhile, and only then. */
+  async #await(running: Running): Promise<readonly Sum[]> {
+    const { child } = running;
+    running.asked = Promise.withResolvers();
+    const timer = setTimeout(() => this.#end(running, "It did not answer in time."), TIMEOUT_MS);
+    child.ref();
+    child.channel?.ref();
+    try {
+      return await running.asked.promise;
+    } finally {
+      clearTimeout(timer);
+      running.asked = undefined;
+      child.unref();
+      child.channel?.unref();
+    }
+  }
+
+  #end({ child, asked }: Running, cause: unknown): void {
+    if (this.#child === child) this.#running = undefined;
+    asked?.reject(failed(cause));
+    child.kill("SIGKILL");
+  }
+}
+
+function failed(cause: unknown): Error {
+  return unavailable("EMBEDDING_PROVIDER_UNAVAILABLE", "The built-in sentence encoder failed.", {
+    retryAfterMs: 1_000,
+    cause,
+  });
+}
+
+function renice({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) setPriority(pid, NICENESS);
+  } catch {
+    // The priority is only an optimisation.
+  }
+}
