@@ -22,7 +22,6 @@ import { isToken } from "./access/tokens.ts";
 import type { AuditRecorder } from "./audit/recorder.ts";
 import { auditService } from "./audit/service.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
-import { FairQueue } from "./api/concurrency/fair-queue.ts";
 import { Slots } from "./api/concurrency/slots.ts";
 import { boundCalls } from "./api/rates/calls.ts";
 import type { Limits } from "./api/rates/limits.ts";
@@ -33,6 +32,7 @@ import type { Config } from "./config.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { keepVectorsPacked } from "./embeddings/request.ts";
 import { embeddingService } from "./embeddings/service.ts";
+import { startSearches } from "./searches.ts";
 import { Buckets } from "./files/buckets.ts";
 import { fileService } from "./files/service.ts";
 import { indexService } from "./indexes/service.ts";
@@ -41,18 +41,9 @@ import type { IndexWorker } from "./indexes/worker.ts";
 import { keepBatchesEncoded } from "./ingest/binary-batch.ts";
 import { ingestService } from "./ingest/service.ts";
 import { limitOf } from "./errors.ts";
-import { limits } from "./limits.ts";
 import type { Embedder } from "./models/embedder.ts";
-import { cacheQueries } from "./models/query-cache.ts";
 import { modelService } from "./models/service.ts";
-import {
-  monitorDatabase,
-  monitorEmbedder,
-  monitorIngest,
-  monitorLimits,
-  monitorQueryCache,
-  monitorSearches,
-} from "./monitoring/gauges.ts";
+import { monitorDatabase, monitorEmbedder, monitorIngest, monitorLimits } from "./monitoring/gauges.ts";
 import type { Database } from "./postgres/database.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/connection/pool.ts";
@@ -61,7 +52,6 @@ import { RowSecurity } from "./postgres/row-security/row-security.ts";
 import type { RecallTuner } from "./search/recall/tuner.ts";
 import { projectDataService } from "./project-data/service.ts";
 import { ErasureWorker } from "./project-data/worker.ts";
-import { searchService } from "./search/service.ts";
 import { DEFAULT_PROJECT } from "./store-id.ts";
 import { createShutdown, type Shutdown } from "./shutdown.ts";
 import { meterEmbedder } from "./usage/metered.ts";
@@ -107,6 +97,7 @@ type ApplicationConfig = Pick<
   | "files"
   | "indexes"
   | "search"
+  | "rerank"
 > &
   Pick<ServerOptions, "port"> & {
     /** Polling interval of the index worker in milliseconds; default `INDEX_POLL_MS`. */
@@ -298,16 +289,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
       ...define(FileService, fileService(calls, buckets, { bytesMax: config.files.bytesMax, idleMs })),
       admit,
     },
-    define(
-      SearchService,
-      searchService(
-        calls,
-        cacheQueries(embedder, config.search.queryCacheBytes, monitorQueryCache(parts.metrics)),
-        config.search,
-        createSearchQueue(parts, config.search.waitingMax),
-        (storeId, query) => parts.recallTuner?.note(storeId, query),
-      ),
-    ),
+    define(SearchService, startSearches(parts, config)),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
     // All projects, for callers of the default one.
@@ -316,25 +298,6 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     define(AuditService, auditService(calls)),
     define(ProjectDataService, projectDataService(calls, buckets, config.indexes.language, parts.erasures)),
   ];
-}
-
-/**
- * Maximum share of the pool's connections that searches may use together; the rest is reserved for other
- * calls.
- */
-const SEARCH_SHARE = 3 / 4;
-
-function createSearchQueue({ database, metrics }: Parts, waitingMax: number): FairQueue {
-  const connections = Math.max(1, Math.floor((database.pool.options.max ?? 1) * SEARCH_SHARE));
-  const servers = 1 + (database.replicas?.states().length ?? 0);
-  const queue = new FairQueue({
-    permits: connections * servers,
-    waitingMax,
-    waitMsMax: limits.search_wait_ms_max,
-    noun: "searches",
-  });
-  monitorSearches(metrics, queue);
-  return queue;
 }
 
 /**

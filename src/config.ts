@@ -144,6 +144,10 @@ export const variables = z.object({
   // At most 300 s, because Node's fetch has a timeout of 300 s for the headers of a response.
   EMBEDDING__TIMEOUT_SECONDS: integer(60, 1, 300),
   EMBEDDING__RETRIES: integer(2, 0, 10),
+  RERANK__BASE_URL: url(["http", "https"]),
+  RERANK__MODEL: list,
+  RERANK__API_KEY: optional,
+  RERANK__TIMEOUT_SECONDS: integer(10, 1, 300),
   DB_FIELDS__ID_FIELD: identifier,
   DB_FIELDS__CONTENT_FIELD: identifier,
   DB_FIELDS__METADATA_FIELD: identifier,
@@ -174,6 +178,8 @@ export function readConfig(environment: Record<string, string | undefined>) {
       "EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY, and with an EMBEDDING__MODEL other than meaning and lexical, such as http://localhost:4000 or https://api.openai.com/v1",
     );
   }
+  if ((given["RERANK__BASE_URL"] === undefined) !== (given["RERANK__MODEL"] === undefined))
+    problems.push("RERANK__BASE_URL and RERANK__MODEL: set both, or none");
   if ((parsed.data?.DATABASE_REPLICA_URLS ?? []).length > 0 && given["DATABASE_URL"] === undefined)
     problems.push("DATABASE_REPLICA_URLS: needs DATABASE_URL, the primary they are replicas of");
   checkTokens(given, problems);
@@ -231,6 +237,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     database: readDatabase(settings),
     embedding: readEmbedding(settings),
     telemetry: readTelemetry(settings),
+    rerank: readRerank(settings),
     /** Whether the built-in embedder matches words only. */
     isLexical: settings.EMBEDDING__MODEL === "lexical",
   };
@@ -342,6 +349,13 @@ function readEmbedding(settings: Settings) {
     timeoutMs: settings.EMBEDDING__TIMEOUT_SECONDS * 1000,
     retriesMax: settings.EMBEDDING__RETRIES,
   };
+}
+
+/** Settings of the reranking provider; undefined: there is none. */
+function readRerank(settings: Settings) {
+  const { RERANK__BASE_URL: baseUrl, RERANK__MODEL: models, RERANK__API_KEY: apiKey = "" } = settings;
+  const timeoutMs = settings.RERANK__TIMEOUT_SECONDS * 1000;
+  return baseUrl === undefined ? undefined : { baseUrl, models, apiKey, timeoutMs };
 }
 
 /** The values of EMBEDDING__MODEL for the built-in embedders. */

@@ -29,6 +29,12 @@ export const limits = {
   search_results_max: 50,
   /** Default of the same: OpenAI's. */
   search_results_default: 10,
+  /** Candidates for a reranking model: this many times the results, between a minimum and a maximum. */
+  rerank_candidates_factor: 4,
+  rerank_candidates_min: 20,
+  rerank_candidates_max: 200,
+  /** Characters of a candidate that a reranking model gets: such models read 512 tokens, or some thousand. */
+  rerank_text_chars_max: 8_000,
   /** Texts in one search. */
   search_queries_max: 16,
   /**

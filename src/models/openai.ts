@@ -81,7 +81,7 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
     ...(options.encodingFormat === "omit" ? {} : { encoding_format: options.encodingFormat }),
     ...(sendsDimensions && dimensions !== undefined ? { dimensions } : {}),
   };
-  const post = createPost(options);
+  const post = createPost(options, "/embeddings");
   const queue = createQueue(concurrency, options.timeoutMs * WAIT_SHARE);
 
   async function embedBatch(
@@ -141,8 +141,10 @@ function splitTexts(texts: readonly string[], textsMax: number): string[][] {
 }
 
 /** Creates the function that sends a request, with retries. Failures are thrown as errors of errors.ts. */
-function createPost(
-  options: OpenAIEmbedderOptions,
+/** Returns what posts a body to a path of a provider, such as "/embeddings", and resolves to the reply's JSON. */
+export function createPost(
+  options: Pick<OpenAIEmbedderOptions, "apiKey" | "baseUrl" | "retriesMax">,
+  path: string,
 ): (body: object, signal: AbortSignal, timeoutMs: number) => Promise<unknown> {
   const { apiKey, baseUrl } = options;
   const client = new OpenAI({
@@ -160,8 +162,8 @@ function createPost(
     fetch: (url, init) => fetchWhole(url, init, apiKey),
   });
   const bare = new URL(baseUrl).pathname === "/";
-  const alternative = bare ? endpointUrl(baseUrl, "/embeddings") : undefined;
-  let endpoint = endpointUrl(baseUrl, bare ? "/v1/embeddings" : "/embeddings");
+  const alternative = bare ? endpointUrl(baseUrl, path) : undefined;
+  let endpoint = endpointUrl(baseUrl, bare ? `/v1${path}` : path);
 
   return async (body, signal, timeoutMs) => {
     const request = { body, signal, timeout: timeoutMs, headers: traceHeaders() };

@@ -1,6 +1,7 @@
 import type { ByteBudget } from "../api/byte-budget.ts";
 import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import type { Embedder } from "../models/embedder.ts";
+import type { Reranker } from "../models/reranker.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import type { Metrics } from "../wire/metrics.ts";
@@ -155,6 +156,40 @@ export function monitorLimits(metrics: Metrics): (limit: string) => void {
     "Calls refused because a project or a key has reached a limit or a quota, by its name.",
     "limit",
   );
+}
+
+/** Registers the metrics of the reranker. Returns a wrapper of `reranker` that updates them, and reports failures. */
+export function monitorReranker(
+  metrics: Metrics,
+  reranker: Reranker,
+  report: (error: unknown) => void,
+): Reranker {
+  const countTexts = metrics.addCounter("pgquiver_rerank_texts_total", "Texts that were ranked anew.");
+  const countFailure = metrics.addCounter(
+    "pgquiver_rerank_failures_total",
+    "Requests to the reranking model that failed: the results keep their first order.",
+  );
+  const observe = metrics.addDurations(
+    "pgquiver_rerank_duration_seconds",
+    "How long the reranking model took for the candidates of a search.",
+  );
+  return {
+    models: reranker.models,
+    async score(model, query, texts, signal) {
+      const startedAt = performance.now();
+      try {
+        const scores = await reranker.score(model, query, texts, signal);
+        countTexts(texts.length);
+        observe(performance.now() - startedAt);
+        return scores;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        countFailure();
+        report(error);
+        throw error;
+      }
+    },
+  };
 }
 
 /** Registers the metrics of the cache of queries' vectors; returns what counts a lookup. */

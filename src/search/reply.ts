@@ -4,36 +4,58 @@ import {
   SearchResponseSchema,
   type SearchResponse,
   type SearchResultSchema,
+  type SearchStageSchema,
 } from "../../gen/pgquiver/v1/search_pb.ts";
 import type { SearchHit } from "./query.ts";
+import type { Ranked } from "./rerank.ts";
 import type { Findings } from "./run.ts";
 import type { Search } from "./request.ts";
+import type { SearchResults, Stage } from "./searcher.ts";
+
+/** What searches took; without `tokens` these are not reported. */
+export type Spent = Pick<SearchResults, "embedding" | "searching"> & { tokens: number | undefined };
 
 const METHODS = { exact: SearchMethod.EXACT, index: SearchMethod.INDEX, keyword: SearchMethod.KEYWORD };
 
 /**
- * Builds the reply to a search from the results of each of its texts, or of its vector. `tokens` are the
- * tokens used by the embedding model; undefined: not reported.
+ * Builds the reply to a search from the results of each of its texts, or of its vector, and from their last ranking.
+ * `tokens` are the tokens used by the embedding model; undefined: not reported.
  */
 export function toSearchResponse(
-  { texts, resultsMax, scoreMin }: Search,
+  { texts, scoreMin }: Search,
   found: readonly Findings[],
-  tokens: number | undefined,
+  ranked: Ranked,
+  { tokens, embedding, searching }: Spent,
 ): SearchResponse {
-  const hits = mergeBest(found, resultsMax);
   const method = found.find((findings) => findings.method === "index")?.method ?? found[0]?.method ?? "exact";
   return create(SearchResponseSchema, {
     object: "vector_store.search_results.page",
     searchQuery: texts,
-    data: hits.filter(({ score }) => score >= scoreMin).map(toSearchResult),
+    data: ranked.hits.filter(({ score }) => score >= scoreMin).map(toSearchResult),
     hasMore: false,
-    statistics: { method: METHODS[method], complete: found.every(({ isComplete }) => isComplete) },
+    statistics: {
+      method: METHODS[method],
+      complete: found.every(({ isComplete }) => isComplete),
+      ...(ranked.ranker !== undefined && { ranker: ranked.ranker }),
+      rerankFailed: ranked.hasFailed,
+      stages: toStages({ embed: embedding, search: searching, rerank: ranked.reranking }),
+    },
     ...(tokens !== undefined && { usage: { totalTokens: BigInt(tokens) } }),
   });
 }
 
+function toStages(stages: Record<string, Stage>): MessageInitShape<typeof SearchStageSchema>[] {
+  return Object.entries(stages)
+    .filter(([, { count }]) => count > 0)
+    .map(([name, { count, durationMs }]) => ({
+      name,
+      count: BigInt(count),
+      durationMs: Math.round(durationMs * 100) / 100,
+    }));
+}
+
 /** Merges the hits of several searches: each row once, with its best score, best first, ties by id. */
-function mergeBest(found: readonly Findings[], resultsMax: number): readonly SearchHit[] {
+export function mergeBest(found: readonly Findings[], resultsMax: number): readonly SearchHit[] {
   const [only] = found;
   if (found.length === 1 && only !== undefined) return only.hits;
   const best = new Map<string, SearchHit>();

@@ -17,6 +17,10 @@ export interface Search {
   weights: Weights | undefined;
   filter: Filter | undefined;
   resultsMax: number;
+  /** The model that ranks the results anew; undefined: none. */
+  ranker: string | undefined;
+  /** Results of the first ranking: as many as are asked for, or more where they are ranked anew. */
+  candidatesMax: number;
   scoreMin: number;
   efSearch: number | undefined;
   isExact: boolean;
@@ -32,17 +36,27 @@ export interface Weights {
 
 const RANKERS = ["auto", "none", "default-2024-11-15", "default_2024_08_21"];
 
-/**
- * Validates a search request. `resultsLimit` is the maximum of `max_num_results`. Throws INVALID_ARGUMENT.
- */
-export function readSearch(request: SearchRequest, path: string, resultsLimit: number): Search {
+/** What the service allows of a search. */
+export interface SearchBounds {
+  /** The maximum of `max_num_results`. */
+  resultsLimit: number;
+  /** The reranking models, the default first. */
+  rankers: readonly string[];
+}
+
+/** Validates a search request. Throws INVALID_ARGUMENT. */
+export function readSearch(
+  request: SearchRequest,
+  path: string,
+  { resultsLimit, rankers }: SearchBounds,
+): Search {
   const { embedding, filters, rankingOptions, efSearch } = request;
   const resultsMax = request.maxNumResults ?? limits.search_results_default;
   checkRange(`${path}max_num_results`, resultsMax, 1, resultsLimit);
   if (efSearch !== undefined) checkRange(`${path}ef_search`, efSearch, 1, limits.ef_search_max);
   const weights = readWeights(rankingOptions?.hybridSearch, `${path}ranking_options.hybrid_search.`);
   checkQuery(request, weights, path);
-  checkRanker(rankingOptions?.ranker, `${path}ranking_options.ranker`);
+  const ranker = readRanker(request, rankers, `${path}ranking_options.ranker`);
   const scoreMin = rankingOptions?.scoreThreshold ?? 0;
   if (!(scoreMin >= 0 && scoreMin <= 1)) {
     const param = `${path}ranking_options.score_threshold`;
@@ -55,6 +69,8 @@ export function readSearch(request: SearchRequest, path: string, resultsLimit: n
     weights,
     filter: filters === undefined ? undefined : readFilter(filters, `${path}filters`),
     resultsMax,
+    ranker,
+    candidatesMax: ranker === undefined ? resultsMax : countCandidates(resultsMax),
     scoreMin,
     efSearch,
     isExact: request.exact ?? false,
@@ -97,10 +113,27 @@ function readReaders(readers: SearchReaders | undefined, param: string): Readonl
   return new Set(readers.anyOf);
 }
 
-function checkRanker(ranker: string | undefined, param: string): void {
-  if (ranker === undefined || RANKERS.includes(ranker)) return;
-  const supported = RANKERS.map((name) => `'${name}'`).join(", ");
-  throw invalidArgument(param, `Invalid value: '${ranker}'. Supported values are: ${supported}.`);
+function readRanker(
+  { query, rankingOptions }: SearchRequest,
+  rankers: readonly string[],
+  param: string,
+): string | undefined {
+  const name = rankingOptions?.ranker ?? "auto";
+  if (name === "none") return undefined;
+  // A search by a vector alone has no text to rank by.
+  if (RANKERS.includes(name)) return query.length === 0 ? undefined : rankers[0];
+  if (!rankers.includes(name)) {
+    const supported = [...RANKERS, ...rankers].map((each) => `'${each}'`).join(", ");
+    throw invalidArgument(param, `Invalid value: '${name}'. Supported values are: ${supported}.`);
+  }
+  if (query.length > 0) return name;
+  throw invalidArgument(param, `Invalid '${param}': '${name}' ranks by a text, and the search has none.`);
+}
+
+function countCandidates(resultsMax: number): number {
+  const { rerank_candidates_factor, rerank_candidates_min, rerank_candidates_max } = limits;
+  const candidates = Math.max(rerank_candidates_min, rerank_candidates_factor * resultsMax);
+  return Math.min(rerank_candidates_max, candidates);
 }
 
 function readWeights(hybrid: HybridSearch | undefined, path: string): Weights | undefined {

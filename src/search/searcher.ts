@@ -37,6 +37,14 @@ export interface SearchResults {
   found: Findings[][];
   /** Tokens used to embed all texts; 0 when nothing was embedded. */
   tokens: number;
+  embedding: Stage;
+  searching: Stage;
+}
+
+/** What a stage of searches worked on, texts or queries, and how long that took. */
+export interface Stage {
+  count: number;
+  durationMs: number;
 }
 
 /**
@@ -53,6 +61,8 @@ export interface SearchCall {
 
 /** Takes note of a query of a store. */
 export type ObserveQuery = (storeId: string, query: SearchQuery) => void;
+
+const NO_STAGE: Stage = { count: 0, durationMs: 0 };
 
 /** Attempts per search when the cached store row proves stale or the store changes during the search. */
 const ATTEMPTS_MAX = 5;
@@ -135,8 +145,11 @@ export class Searcher {
     }
     const isEmbedding = searches.some(needsEmbedding);
     const embedder = isEmbedding ? chooseEmbedder(this.#embedder, store) : undefined;
-    if (store.embedding_count === "0") return { found: searches.map(() => []), tokens: 0 };
+    if (store.embedding_count === "0")
+      return { found: searches.map(() => []), tokens: 0, embedding: NO_STAGE, searching: NO_STAGE };
+    const startedAt = performance.now();
     const { vectors, tokens } = embedder !== undefined ? await embed(embedder) : { vectors: [], tokens: 0 };
+    const embeddedAt = performance.now();
     const queries = this.#toQueries(store, searches, vectors, call.readers);
     const found = await readFresh(
       this.#database,
@@ -152,7 +165,12 @@ export class Searcher {
       if (outcome === "stale") return outcome;
       bySearch.get(search)?.push(outcome);
     }
-    return { found: [...bySearch.values()], tokens };
+    return {
+      found: [...bySearch.values()],
+      tokens,
+      embedding: { count: vectors.length, durationMs: embeddedAt - startedAt },
+      searching: { count: queries.length, durationMs: performance.now() - embeddedAt },
+    };
   }
 
   async #searchAll(
@@ -207,7 +225,7 @@ export class Searcher {
     let embedded = 0;
     const language = store.language ?? this.#options.textSearchLanguage;
     return searches.flatMap((search) => {
-      const { texts, weights, resultsMax, isExact, efSearch, path } = search;
+      const { texts, weights, candidatesMax, isExact, efSearch, path } = search;
       // A store that has come to restrict its readers since it was read makes the statement's result stale.
       const filter = restrictTo(search.filter, [
         search.readers,
@@ -227,7 +245,7 @@ export class Searcher {
         const query = {
           vector: isByVector ? encodeVector(vector) : undefined,
           fusion,
-          resultsMax,
+          resultsMax: candidatesMax,
           filter,
           isExact,
           efSearch,

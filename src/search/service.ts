@@ -6,17 +6,23 @@ import {
   type SearchService,
 } from "../../gen/pgquiver/v1/search_pb.ts";
 import { checkLength } from "../api/checks.ts";
+import { mapConcurrently } from "../api/concurrency/semaphore.ts";
 import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { principal } from "../api/principal.ts";
 import { searchResultsMax } from "../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
+import type { Reranker } from "../models/reranker.ts";
 import type { Database } from "../postgres/database.ts";
-import { toSearchResponse } from "./reply.ts";
-import { readSearch, type Search } from "./request.ts";
+import { mergeBest, toSearchResponse, type Spent } from "./reply.ts";
+import { readSearch, type Search, type SearchBounds } from "./request.ts";
+import { rankAnew } from "./rerank.ts";
 import type { Findings } from "./run.ts";
 import { Searcher, type ObserveQuery, type SearchOptions } from "./searcher.ts";
+
+/** Searches of a batch that are ranked anew at the same time. */
+const RERANKS_MAX = 4;
 
 /**
  * Implements SearchService: search by text, by vector, by keywords, and hybrid. `observe` gets each query that was
@@ -27,7 +33,7 @@ export function searchService(
   embedder: Embedder,
   options: SearchOptions,
   queue: FairQueue,
-  observe?: ObserveQuery,
+  { observe, reranker }: { observe?: ObserveQuery; reranker?: Reranker | undefined } = {},
 ): ServiceImpl<typeof SearchService> {
   const searcher = new Searcher(database, embedder, options, queue, observe);
   const toCall = ({ values, signal }: HandlerContext) => ({
@@ -36,20 +42,32 @@ export function searchService(
     payer: values.get(principal),
     signal,
   });
+  const boundsOf = ({ values }: HandlerContext) => ({
+    resultsLimit: values.get(searchResultsMax),
+    rankers: reranker?.models ?? [],
+  });
+  const reply = async (search: Search, found: readonly Findings[], spent: Spent, signal: AbortSignal) => {
+    const candidates = mergeBest(found, search.candidatesMax);
+    return toSearchResponse(search, found, await rankAnew(reranker, search, candidates, signal), spent);
+  };
   return {
     async search(request, context) {
-      const search = readSearch(request, "", context.values.get(searchResultsMax));
-      const { found, tokens } = await searcher.run(request.vectorStoreId, [search], toCall(context));
-      return toSearchResponse(search, found[0] as Findings[], tokens);
+      const search = readSearch(request, "", boundsOf(context));
+      const { found, ...spent } = await searcher.run(request.vectorStoreId, [search], toCall(context));
+      return reply(search, found[0] as Findings[], spent, context.signal);
     },
 
     async batchSearch({ vectorStoreId, searches: requests }, context) {
-      const searches = readBatch(requests, context.values.get(searchResultsMax));
-      const { found, tokens } = await searcher.run(vectorStoreId, searches, toCall(context));
+      const searches = readBatch(requests, boundsOf(context));
+      const { found, tokens, ...spent } = await searcher.run(vectorStoreId, searches, toCall(context));
       return create(BatchSearchResponseSchema, {
         object: "list",
-        data: searches.map((search, index) =>
-          toSearchResponse(search, found[index] as Findings[], undefined),
+        data: await mapConcurrently(
+          [...searches.entries()],
+          RERANKS_MAX,
+          ([index, search], signal) =>
+            reply(search, found[index] as Findings[], { ...spent, tokens: undefined }, signal),
+          context.signal,
         ),
         usage: { totalTokens: BigInt(tokens) },
       });
@@ -57,7 +75,7 @@ export function searchService(
   };
 }
 
-function readBatch(requests: readonly SearchRequest[], resultsLimit: number): Search[] {
+function readBatch(requests: readonly SearchRequest[], bounds: SearchBounds): Search[] {
   if (requests.length === 0) throw missingParameter("searches");
   checkLength("searches", requests.length, limits.batch_searches_max);
   return requests.map((request, index) => {
@@ -69,6 +87,6 @@ function readBatch(requests: readonly SearchRequest[], resultsLimit: number): Se
         `Invalid '${param}': a batch searches a single store, named outside of 'searches'.`,
       );
     }
-    return readSearch(request, path, resultsLimit);
+    return readSearch(request, path, bounds);
   });
 }

@@ -337,7 +337,16 @@ describe("search", () => {
       has_more: false,
       next_page: null,
       usage: { total_tokens: 0 },
-      statistics: { complete: true, method: "exact" },
+      statistics: {
+        method: "exact",
+        complete: true,
+        ranker: null,
+        rerank_failed: false,
+        stages: [
+          { name: "embed", count: 1, duration_ms: expect.any(Number) },
+          { name: "search", count: 1, duration_ms: expect.any(Number) },
+        ],
+      },
     });
   });
 

@@ -29,6 +29,8 @@ const SEARCH = {
   texts: [],
   weights: undefined,
   filter: undefined,
+  ranker: undefined,
+  candidatesMax: 10,
   resultsMax: 10,
   scoreMin: 0,
   isExact: false,

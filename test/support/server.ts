@@ -47,6 +47,8 @@ export interface TestServerOptions {
   indexPollMs?: number;
   /** Default: as in production. */
   search?: Partial<Config["search"]>;
+  /** Default: none. */
+  rerank?: Config["rerank"];
   /** Default: as in production. */
   port?: PortOptions;
   /** Default: cleartext. */
@@ -87,6 +89,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
       },
       indexPollMs: options.indexPollMs,
       search: { ...production.search, ...options.search },
+      rerank: options.rerank,
       expiry: { ...production.expiry, sweepSeconds: 0 },
       files: { ...production.files, ...options.files },
     },

@@ -21,7 +21,7 @@ function start(bytesMax: number) {
   const embedder = { ...make("new"), former: make("old") };
   const cache = cacheQueries(embedder, bytesMax, (isHit) => lookups.push(isHit));
   const embed = async (text: string, by: Embedder = cache) => {
-    const { vectors, tokens } = await by.embed([...text], never);
+    const { vectors, tokens } = await by.embed(text.split(""), never);
     return { text: String.fromCharCode(...vectors.map((vector) => vector[0] as number)), tokens };
   };
   return { asked, lookups, cache, embed };

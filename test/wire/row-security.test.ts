@@ -86,7 +86,7 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
       FileService,
       fileService(calls, new Buckets(undefined), { bytesMax: 1024 * 1024, idleMs: 10_000 }) as never,
     ],
-    [SearchService, searchService(calls, embedder, search, queue, () => {}) as never],
+    [SearchService, searchService(calls, embedder, search, queue) as never],
   ];
   return ({ shown, believed }) => {
     const asCaller: Interceptor = (next) => async (request) => {

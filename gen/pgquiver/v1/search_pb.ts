@@ -17,7 +17,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/search.proto.
  */
 export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIq4DCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdEIKCghfcmVhZGVycyImCg1TZWFyY2hSZWFkZXJzEhUKBmFueV9vZhgBIAMoCUIFqLsY6AciYQoSQmF0Y2hTZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIyCghzZWFyY2hlcxgCIAMoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3RCBKi7GGQieQoTQmF0Y2hTZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSKQoEZGF0YRgCIAMoCzIbLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlEicKBXVzYWdlGAMgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2UiqwEKDlJhbmtpbmdPcHRpb25zEhMKBnJhbmtlchgBIAEoCUgAiAEBEhwKD3Njb3JlX3RocmVzaG9sZBgCIAEoAUgBiAEBEjUKDWh5YnJpZF9zZWFyY2gYAyABKAsyGS5wZ3F1aXZlci52MS5IeWJyaWRTZWFyY2hIAogBAUIJCgdfcmFua2VyQhIKEF9zY29yZV90aHJlc2hvbGRCEAoOX2h5YnJpZF9zZWFyY2gibAoMSHlicmlkU2VhcmNoEh0KEGVtYmVkZGluZ193ZWlnaHQYASABKAFIAIgBARIYCgt0ZXh0X3dlaWdodBgCIAEoAUgBiAEBQhMKEV9lbWJlZGRpbmdfd2VpZ2h0Qg4KDF90ZXh0X3dlaWdodCLzAQoOU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRInCgRkYXRhGAMgAygLMhkucGdxdWl2ZXIudjEuU2VhcmNoUmVzdWx0EhAKCGhhc19tb3JlGAQgASgIEhYKCW5leHRfcGFnZRgFIAEoCUgAiAEBEicKBXVzYWdlGAYgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2USMQoKc3RhdGlzdGljcxgHIAEoCzIdLnBncXVpdmVyLnYxLlNlYXJjaFN0YXRpc3RpY3NCDAoKX25leHRfcGFnZSJPChBTZWFyY2hTdGF0aXN0aWNzEikKBm1ldGhvZBgBIAEoDjIZLnBncXVpdmVyLnYxLlNlYXJjaE1ldGhvZBIQCghjb21wbGV0ZRgCIAEoCCKkAQoMU2VhcmNoUmVzdWx0Eg8KB2ZpbGVfaWQYASABKAkSEAoIZmlsZW5hbWUYAiABKAkSDQoFc2NvcmUYAyABKAESKwoKYXR0cmlidXRlcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKQoHY29udGVudBgFIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EgoKAmlkGAYgASgJIiMKC1NlYXJjaFVzYWdlEhQKDHRvdGFsX3Rva2VucxgBIAEoAyp6CgxTZWFyY2hNZXRob2QSHQoZU0VBUkNIX01FVEhPRF9VTlNQRUNJRklFRBAAEhcKE1NFQVJDSF9NRVRIT0RfRVhBQ1QQARIXChNTRUFSQ0hfTUVUSE9EX0lOREVYEAISGQoVU0VBUkNIX01FVEhPRF9LRVlXT1JEEAMyuQIKDVNlYXJjaFNlcnZpY2UShwEKBlNlYXJjaBIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3QaGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZSJEsLsYgICABLi7GAbAuxgBgtPkkwIvOgEqIiovdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2gSnQEKC0JhdGNoU2VhcmNoEh8ucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXF1ZXN0GiAucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXNwb25zZSJLsLsYgICAgAS4uxgGwLsYAYLT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoL2JhdGNoQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
+  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIq4DCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdEIKCghfcmVhZGVycyImCg1TZWFyY2hSZWFkZXJzEhUKBmFueV9vZhgBIAMoCUIFqLsY6AciYQoSQmF0Y2hTZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIyCghzZWFyY2hlcxgCIAMoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3RCBKi7GGQieQoTQmF0Y2hTZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSKQoEZGF0YRgCIAMoCzIbLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlEicKBXVzYWdlGAMgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2UiqwEKDlJhbmtpbmdPcHRpb25zEhMKBnJhbmtlchgBIAEoCUgAiAEBEhwKD3Njb3JlX3RocmVzaG9sZBgCIAEoAUgBiAEBEjUKDWh5YnJpZF9zZWFyY2gYAyABKAsyGS5wZ3F1aXZlci52MS5IeWJyaWRTZWFyY2hIAogBAUIJCgdfcmFua2VyQhIKEF9zY29yZV90aHJlc2hvbGRCEAoOX2h5YnJpZF9zZWFyY2gibAoMSHlicmlkU2VhcmNoEh0KEGVtYmVkZGluZ193ZWlnaHQYASABKAFIAIgBARIYCgt0ZXh0X3dlaWdodBgCIAEoAUgBiAEBQhMKEV9lbWJlZGRpbmdfd2VpZ2h0Qg4KDF90ZXh0X3dlaWdodCLzAQoOU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRInCgRkYXRhGAMgAygLMhkucGdxdWl2ZXIudjEuU2VhcmNoUmVzdWx0EhAKCGhhc19tb3JlGAQgASgIEhYKCW5leHRfcGFnZRgFIAEoCUgAiAEBEicKBXVzYWdlGAYgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2USMQoKc3RhdGlzdGljcxgHIAEoCzIdLnBncXVpdmVyLnYxLlNlYXJjaFN0YXRpc3RpY3NCDAoKX25leHRfcGFnZSKwAQoQU2VhcmNoU3RhdGlzdGljcxIpCgZtZXRob2QYASABKA4yGS5wZ3F1aXZlci52MS5TZWFyY2hNZXRob2QSEAoIY29tcGxldGUYAiABKAgSEwoGcmFua2VyGAMgASgJSACIAQESFQoNcmVyYW5rX2ZhaWxlZBgEIAEoCBIoCgZzdGFnZXMYBSADKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hTdGFnZUIJCgdfcmFua2VyIj8KC1NlYXJjaFN0YWdlEgwKBG5hbWUYASABKAkSEwoLZHVyYXRpb25fbXMYAiABKAESDQoFY291bnQYAyABKAMipAEKDFNlYXJjaFJlc3VsdBIPCgdmaWxlX2lkGAEgASgJEhAKCGZpbGVuYW1lGAIgASgJEg0KBXNjb3JlGAMgASgBEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EikKB2NvbnRlbnQYBSADKAsyGC5wZ3F1aXZlci52MS5UZXh0Q29udGVudBIKCgJpZBgGIAEoCSIjCgtTZWFyY2hVc2FnZRIUCgx0b3RhbF90b2tlbnMYASABKAMqegoMU2VhcmNoTWV0aG9kEh0KGVNFQVJDSF9NRVRIT0RfVU5TUEVDSUZJRUQQABIXChNTRUFSQ0hfTUVUSE9EX0VYQUNUEAESFwoTU0VBUkNIX01FVEhPRF9JTkRFWBACEhkKFVNFQVJDSF9NRVRIT0RfS0VZV09SRBADMrkCCg1TZWFyY2hTZXJ2aWNlEocBCgZTZWFyY2gSGi5wZ3F1aXZlci52MS5TZWFyY2hSZXF1ZXN0GhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2UiRLC7GICAgAS4uxgGwLsYAYLT5JMCLzoBKiIqL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoEp0BCgtCYXRjaFNlYXJjaBIfLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVxdWVzdBogLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2UiS7C7GICAgIAEuLsYBsC7GAGC0+STAjU6ASoiMC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaC9iYXRjaEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
 
 /**
  * A search of one store. Either `query` or `embedding` is required. Both are allowed in a hybrid search only:
@@ -202,9 +202,14 @@ export const BatchSearchResponseSchema: GenMessage<BatchSearchResponse> = /*@__P
  */
 export type RankingOptions = Message<"pgquiver.v1.RankingOptions"> & {
   /**
-   * "auto" (default), "none", "default-2024-11-15" or "default_2024_08_21"; all have the same effect. A
-   * string and not an enum because OpenAI adds values, and because an enum value's name cannot contain the
-   * hyphens of "default-2024-11-15".
+   * What ranks the results of a search by text anew: "auto" (default), "default-2024-11-15" or "default_2024_08_21":
+   * the first reranking model of RERANK__MODEL, where one is set; "none": nothing does; or the name of one of
+   * these models. A string and not an enum because OpenAI adds values, and because an enum value's name cannot
+   * contain the hyphens of "default-2024-11-15".
+   *
+   * The model gets the best candidates of the first ranking, four times as many as results are requested, at least 20
+   * and at most 200, and the first 8,000 characters of each. Its scores, 0 to 1, take the place of the first ones,
+   * for `score_threshold` too.
    *
    * @generated from field: optional string ranker = 1;
    */
@@ -354,6 +359,27 @@ export type SearchStatistics = Message<"pgquiver.v1.SearchStatistics"> & {
    * @generated from field: bool complete = 2;
    */
   complete: boolean;
+
+  /**
+   * The reranking model that ranked the results; unset: none did.
+   *
+   * @generated from field: optional string ranker = 3;
+   */
+  ranker?: string | undefined;
+
+  /**
+   * Whether a reranking model was to rank the results and failed: they are in the order of the first ranking.
+   *
+   * @generated from field: bool rerank_failed = 4;
+   */
+  rerankFailed: boolean;
+
+  /**
+   * What took time, in order. Of a batch, the first two are those of all its searches together.
+   *
+   * @generated from field: repeated pgquiver.v1.SearchStage stages = 5;
+   */
+  stages: SearchStage[];
 };
 
 /**
@@ -362,6 +388,41 @@ export type SearchStatistics = Message<"pgquiver.v1.SearchStatistics"> & {
  */
 export const SearchStatisticsSchema: GenMessage<SearchStatistics> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 7);
+
+/**
+ * A stage of a search.
+ *
+ * @generated from message pgquiver.v1.SearchStage
+ */
+export type SearchStage = Message<"pgquiver.v1.SearchStage"> & {
+  /**
+   * "embed": texts become vectors; "search": the database is asked; "rerank": a model ranks the results anew.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How long it took, in milliseconds.
+   *
+   * @generated from field: double duration_ms = 2;
+   */
+  durationMs: number;
+
+  /**
+   * What was worked on: texts that were embedded, queries of the database, or candidates that were ranked.
+   *
+   * @generated from field: int64 count = 3;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.SearchStage.
+ * Use `create(SearchStageSchema)` to create a new message.
+ */
+export const SearchStageSchema: GenMessage<SearchStage> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 8);
 
 /**
  * One result.
@@ -420,7 +481,7 @@ export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
  * Use `create(SearchResultSchema)` to create a new message.
  */
 export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 8);
+  messageDesc(file_pgquiver_v1_search, 9);
 
 /**
  * Tokens used to embed texts.
@@ -441,7 +502,7 @@ export type SearchUsage = Message<"pgquiver.v1.SearchUsage"> & {
  * Use `create(SearchUsageSchema)` to create a new message.
  */
 export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 9);
+  messageDesc(file_pgquiver_v1_search, 10);
 
 /**
  * The search method.

@@ -6,7 +6,7 @@ import { startEmbeddingServer } from "../../support/embedding-server.ts";
 import { startServer } from "../../support/server.ts";
 
 const provider = await startEmbeddingServer({ dimensions: 2 });
-const server = await startServer({ embedder: embedderAt(provider.url) });
+const server = await startServer({ embedder: embedderAt(provider.url), search: { queryCacheBytes: 0 } });
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
   await provider[Symbol.asyncDispose]();

@@ -73,7 +73,16 @@ describe.each(protocols)("over $name", (protocol) => {
       has_more: false,
       next_page: null,
       usage: { total_tokens: expect.any(Number) },
-      statistics: { method: "exact", complete: true },
+      statistics: {
+        method: "exact",
+        complete: true,
+        ranker: null,
+        rerank_failed: false,
+        stages: [
+          { name: "embed", count: 1, duration_ms: expect.any(Number) },
+          { name: "search", count: 1, duration_ms: expect.any(Number) },
+        ],
+      },
     });
     expect(reply.data[0]).toEqual({
       file_id: "owl",

@@ -1,0 +1,48 @@
+import { limits } from "../limits.ts";
+import type { Reranker } from "../models/reranker.ts";
+import type { SearchHit } from "./query.ts";
+import type { Search } from "./request.ts";
+import type { Stage } from "./searcher.ts";
+
+/** The results of a search after their last ranking. */
+export interface Ranked {
+  hits: readonly SearchHit[];
+  /** The model that ranked them; undefined: none. */
+  ranker?: string;
+  /** Whether a model was asked and failed. */
+  hasFailed: boolean;
+  /** Candidates that the model was asked about. */
+  reranking: Stage;
+}
+
+/** Ranks the candidates of a search, best first, anew where the search has a ranker; else, and where that fails, cuts them. */
+export async function rankAnew(
+  reranker: Reranker | undefined,
+  { ranker, texts, resultsMax }: Search,
+  candidates: readonly SearchHit[],
+  signal: AbortSignal,
+): Promise<Ranked> {
+  const first = {
+    hits: candidates.slice(0, resultsMax),
+    hasFailed: false,
+    reranking: { count: 0, durationMs: 0 },
+  };
+  if (reranker === undefined || ranker === undefined || candidates.length === 0) return first;
+  const startedAt = performance.now();
+  const measure = () => ({ count: candidates.length, durationMs: performance.now() - startedAt });
+  try {
+    const documents = candidates.map(({ content }) =>
+      content.slice(0, limits.rerank_text_chars_max).toWellFormed(),
+    );
+    const scores = await reranker.score(ranker, texts.join("\n"), documents, signal);
+    const hits = candidates
+      .map((hit, index) => ({ ...hit, score: scores[index] as number }))
+      .toSorted((a, b) => b.score - a.score)
+      .slice(0, resultsMax);
+    return { hits, ranker, hasFailed: false, reranking: measure() };
+  } catch {
+    // The reranker has logged the error. Results in the first order are better than none.
+    signal.throwIfAborted();
+    return { ...first, hasFailed: true, reranking: measure() };
+  }
+}

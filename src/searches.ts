@@ -1,0 +1,58 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { FastifyBaseLogger } from "fastify";
+import type { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
+import { FairQueue } from "./api/concurrency/fair-queue.ts";
+import type { Config } from "./config.ts";
+import { limits } from "./limits.ts";
+import type { Embedder } from "./models/embedder.ts";
+import { cacheQueries } from "./models/query-cache.ts";
+import { createReranker } from "./models/reranker.ts";
+import { monitorQueryCache, monitorReranker, monitorSearches } from "./monitoring/gauges.ts";
+import type { Database } from "./postgres/database.ts";
+import type { RecallTuner } from "./search/recall/tuner.ts";
+import { searchService } from "./search/service.ts";
+import type { Metrics } from "./wire/metrics.ts";
+
+/** What searches work with. */
+interface Parts {
+  database: Database;
+  /** The same, as calls see it. */
+  calls: Database;
+  embedder: Embedder;
+  metrics: Metrics;
+  recallTuner: RecallTuner | undefined;
+  log: FastifyBaseLogger;
+}
+
+/**
+ * Maximum share of the pool's connections that searches may use together; the rest is reserved for other
+ * calls.
+ */
+const SEARCH_SHARE = 3 / 4;
+
+/** Connects SearchService to the queue of searches, the cache of queries and the reranking model. */
+export function startSearches(
+  { database, calls, embedder, metrics, recallTuner, log }: Parts,
+  { search, rerank }: Pick<Config, "search" | "rerank">,
+): ServiceImpl<typeof SearchService> {
+  const cached = cacheQueries(embedder, search.queryCacheBytes, monitorQueryCache(metrics));
+  const report = (err: unknown) =>
+    log.warn({ err }, "The reranking model failed: results keep their first order");
+  return searchService(calls, cached, search, createQueue(database, metrics, search.waitingMax), {
+    observe: (storeId, query) => recallTuner?.note(storeId, query),
+    reranker: rerank && monitorReranker(metrics, createReranker(rerank), report),
+  });
+}
+
+function createQueue({ pool, replicas }: Database, metrics: Metrics, waitingMax: number): FairQueue {
+  const connections = Math.max(1, Math.floor((pool.options.max ?? 1) * SEARCH_SHARE));
+  const servers = 1 + (replicas?.states().length ?? 0);
+  const queue = new FairQueue({
+    permits: connections * servers,
+    waitingMax,
+    waitMsMax: limits.search_wait_ms_max,
+    noun: "searches",
+  });
+  monitorSearches(metrics, queue);
+  return queue;
+}
