@@ -1,5 +1,4 @@
 import { ConnectError } from "@connectrpc/connect";
-import { limits } from "../limits.ts";
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStatementFault } from "../postgres/errors.ts";
@@ -32,6 +31,9 @@ const LANES_SHARE = 1 / 2;
  * an id that an open transaction has inserted, waits in a transaction of its own, in nobody's way.
  */
 const LOCK_TIMEOUT_MS = 1_000;
+
+/** Stores whose rows are kept for their next transaction: those written last, some 3 KB each. */
+const KNOWN_MAX = 1_000;
 
 /** The insertions that wait for a transaction of one store, and the transactions. */
 interface Store {
@@ -174,7 +176,7 @@ export class GroupCommit {
     if (row.dimensions === null || row.expired) return;
     this.#known.set(row.id, row);
     const [oldest] = this.#known.keys();
-    if (this.#known.size > limits.known_stores_max && oldest !== undefined) this.#known.delete(oldest);
+    if (this.#known.size > KNOWN_MAX && oldest !== undefined) this.#known.delete(oldest);
   }
 
   /** Fails the members of a transaction, or tries each alone where one of them may be the reason. */
