@@ -1,4 +1,4 @@
-import { variables } from "./config.ts";
+import { variables } from "./variables.ts";
 
 /** Variables of OpenAI's clients that the service does not read, and the variable that was probably meant. */
 const FOREIGN: Record<string, string> = {

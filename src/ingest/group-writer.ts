@@ -18,7 +18,7 @@ import { requireRoom } from "../storage/quotas.ts";
 import { traced } from "../tracing.ts";
 import { recordProgress, type RowFault } from "./ingests.ts";
 import { explainLoss, type IngestSession } from "./session.ts";
-import { settle, type Batch, type PlacedRow, type Settled } from "./settle.ts";
+import { modelOf, settle, type Batch, type Settled } from "./settle.ts";
 
 /**
  * Attempts per group when concurrent transactions cause conflicts, such as deadlocks or unique violations.
@@ -247,15 +247,14 @@ export class GroupWriter {
         const { pool, tables } = this.#database;
         await requireRoom(pool, tables, store.id, { rows: rows.length, bytes });
       }
-      const texts = missing.map((row) => row.content);
+      const texts = missing.map(({ content }) => content);
       const { vectors } = await embedder.embed(texts, this.#signal, "unbounded", this.#session.payer);
       for (const [index, row] of missing.entries()) {
         row.vector = vectors[index] as Float32Array;
         row.embeddingModel = embedder.model;
       }
     }
-    // The reader has compared the dimensions of the callers' vectors; those of embedded texts are known only
-    // now.
+    // The reader has compared the dimensions of the callers' vectors; those of texts are known only now.
     for (const row of rows) {
       const vector = row.vector as Vector;
       this.#dimensions ??= vector.byteLength / 4;
@@ -398,8 +397,4 @@ function toOutcome(settled: Settled, written: Written, errorsMax: number): Group
     errors: settled.faults.slice(0, Math.max(0, errorsMax)),
     fatal: settled.fatal,
   };
-}
-
-function modelOf(rows: readonly PlacedRow[]): string | null {
-  return rows.find((row) => row.embeddingModel !== null)?.embeddingModel ?? null;
 }

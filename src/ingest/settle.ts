@@ -102,3 +102,8 @@ function takenFault(row: PlacedRow): RowFault {
   const message = `An embedding with the id '${row.id}' already exists.`;
   return { seq: row.seq, index: row.index, id: row.id, code: "ALREADY_EXISTS", field: "id", message };
 }
+
+/** The model with which texts of the rows were embedded; null: with none. */
+export function modelOf(rows: readonly PlacedRow[]): string | null {
+  return rows.find((row) => row.embeddingModel !== null)?.embeddingModel ?? null;
+}

@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { certificate, renewedCertificate } from "../support/certificate.ts";
-import { readConfig, readLogConfig, variables } from "../../src/config.ts";
+import { readConfig, readLogConfig } from "../../src/config.ts";
+import { variables } from "../../src/variables.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "pgquiver-config-"));
 afterAll(() => rmSync(directory, { recursive: true }));

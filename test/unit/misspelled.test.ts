@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { variables } from "../../src/config.ts";
+import { variables } from "../../src/variables.ts";
 import { findMisspelled } from "../../src/misspelled.ts";
 
 test.each([
