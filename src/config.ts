@@ -1,11 +1,11 @@
 import { availableParallelism } from "node:os";
 import { createSecureContext } from "node:tls";
-import { readProjectLimits } from "./default-limits.ts";
+import { readProjectLimits } from "./settings/default-limits.ts";
 import { limits } from "./limits.ts";
-import { readTelemetry } from "./telemetry.ts";
+import { readTelemetry } from "./settings/telemetry.ts";
 import { readCertificates, type TlsFiles } from "./wire/certificates.ts";
-import { optional } from "./variable.ts";
-import { isLoopback, LOOPBACK, variables, type Settings } from "./variables.ts";
+import { optional } from "./settings/variable.ts";
+import { isLoopback, LOOPBACK, variables, type Settings } from "./settings/variables.ts";
 
 /** Connections of the pool for each worker of `auto`: with fewer a slow call would block the worker's others. */
 const WORKER_CONNECTIONS = 2;

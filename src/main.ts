@@ -1,7 +1,7 @@
 import { readConfig, readLogConfig, type Config } from "./config.ts";
 import { messageOf } from "./errors.ts";
 import { createLogger } from "./log/logger.ts";
-import { findMisspelled } from "./misspelled.ts";
+import { findMisspelled } from "./settings/misspelled.ts";
 import { findSilence, withoutSecrets } from "./models/reach.ts";
 import { onReload, onSignal } from "./signals.ts";
 import { openLink } from "./workers/link.ts";

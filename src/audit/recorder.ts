@@ -1,6 +1,6 @@
 import type { AuditEntry } from "../api/audit.ts";
 import type { Database } from "../postgres/database.ts";
-import { Rider, withRider } from "../postgres/rider.ts";
+import { Rider, withRider } from "../postgres/protocol/rider.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { EntryQueue } from "./queue.ts";
 import { Refusals } from "./refusals.ts";

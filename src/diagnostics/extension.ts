@@ -1,4 +1,4 @@
-import { installPgvector } from "../postgres/migrations/pgvector.ts";
+import { installPgvector } from "../postgres/pgvector.ts";
 import { ok, type Finding, type Subject } from "./finding.ts";
 
 /** Known defects of pgvector, by the version that fixed each. Source: pgvector's CHANGELOG.md. */

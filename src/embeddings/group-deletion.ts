@@ -1,6 +1,6 @@
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
-import { takeRider, type Rider } from "../postgres/rider.ts";
+import { takeRider, type Rider } from "../postgres/protocol/rider.ts";
 import { sharedKey } from "../postgres/row-security/call.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
 import { deleteEmbeddingsById } from "../storage/embeddings.ts";

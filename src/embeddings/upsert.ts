@@ -1,7 +1,7 @@
 import type pg from "pg";
 import { encodeArray, encodeJsonb, OID } from "../postgres/array.ts";
 import { encodeTimestamp, encodeVector } from "../postgres/copy.ts";
-import type { Statement } from "../postgres/one-trip.ts";
+import type { Statement } from "../postgres/protocol/one-trip.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Row } from "./row.ts";
 

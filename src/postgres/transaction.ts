@@ -1,8 +1,8 @@
 import type pg from "pg";
 import { schemaMoved } from "../errors.ts";
 import { isReadOnly, isUndefinedTable } from "./errors.ts";
-import { queryInOneTrip, type Statement } from "./one-trip.ts";
-import { takeRider, type Rider } from "./rider.ts";
+import { queryInOneTrip, type Statement } from "./protocol/one-trip.ts";
+import { takeRider, type Rider } from "./protocol/rider.ts";
 import type { Tables } from "./tables.ts";
 
 /** Where a transaction gets its connection. */

@@ -4,7 +4,7 @@ import { isCancelled, isDataException, isUndefinedTable } from "../postgres/erro
 import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable } from "../postgres/transaction.ts";
-import { queryWithSettings, type Settings } from "../postgres/with-settings.ts";
+import { queryWithSettings, type Settings } from "../postgres/protocol/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
 import { withinDeadline } from "./deadline.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";

@@ -3,7 +3,7 @@ import { vectorStoreNotFound } from "../errors.ts";
 import { lockShared, lockSharedStatement, placementLock } from "../postgres/advisory.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
-import type { Statement } from "../postgres/one-trip.ts";
+import type { Statement } from "../postgres/protocol/one-trip.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
 import { framedTransaction, transactionInOneTrip, withClient, type Framed } from "../postgres/transaction.ts";

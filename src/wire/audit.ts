@@ -6,7 +6,7 @@ import type { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { auditedValue, auditOf, storableText, type AuditEntry, type AuditRule } from "../api/audit.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { NOBODY, principal, refusedPrincipal, type Principal } from "../api/principal.ts";
-import type { Authenticator, Credentials } from "./auth.ts";
+import type { Authenticator, Credentials } from "./caller/auth.ts";
 import { toConnectError } from "./error.ts";
 import { nameOf } from "./metrics.ts";
 import type { Implementation } from "./service.ts";

@@ -16,7 +16,7 @@ import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
 import { NOBODY, principal, type Principal } from "../api/principal.ts";
 import { cancelled, invalidArgument, unauthenticated } from "../errors.ts";
 import { identifyCaller, originOf, type AuditTrail } from "./audit.ts";
-import { createAuthenticator, type Authenticator, type KeyOptions } from "./auth.ts";
+import { createAuthenticator, type Authenticator, type KeyOptions } from "./caller/auth.ts";
 import { dropBody, limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
 import {
@@ -41,15 +41,15 @@ import { createPortServer, createTlsPortServer, portDefaults, type PortOptions }
 import { ReplyBudget } from "./reply-budget.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
-import { limitCallers, setReplyHeaders, type RequestLimiter } from "./rates.ts";
+import { limitCallers, setReplyHeaders, type RequestLimiter } from "./caller/rates.ts";
 import { readBodies } from "./rest/body.ts";
 import { bidirectionalRoutes, streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute, type ToCall } from "./rest/rest.ts";
-import { createScopeLog } from "./scope-refusals.ts";
+import { createScopeLog } from "./caller/scope-refusals.ts";
 import type { AdmitFor, Service } from "./service.ts";
 import { endSlow, refuseUnreadable } from "./unreadable.ts";
-import { createCertificateGuard, createPageGuard, type RefuseForeign } from "./web-pages.ts";
+import { createCertificateGuard, createPageGuard, type RefuseForeign } from "./caller/web-pages.ts";
 
 export interface ServerOptions extends KeyOptions {
   services: readonly Service[];

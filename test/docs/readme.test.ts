@@ -15,7 +15,7 @@ import { ProjectDataService } from "../../gen/pgquiver/v1/project_data_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
-import { variables } from "../../src/variables.ts";
+import { variables } from "../../src/settings/variables.ts";
 import { CHECK_NAMES } from "../../src/diagnostics/diagnose.ts";
 import { scopeOf, scopeWord } from "../../src/api/scope.ts";
 import { REASONS } from "../../src/reasons.ts";

@@ -8,7 +8,7 @@ import { runExclusively } from "../../src/postgres/exclusive.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { cancellable } from "../../src/postgres/transaction.ts";
-import { queryWithSettings } from "../../src/postgres/with-settings.ts";
+import { queryWithSettings } from "../../src/postgres/protocol/with-settings.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { hasBouncer, startBouncer } from "../support/bouncer.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";

@@ -3,7 +3,7 @@ import { afterAll, expect, inject, test } from "vitest";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { isCancelled } from "../../src/postgres/errors.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
-import { queryWithSettings } from "../../src/postgres/with-settings.ts";
+import { queryWithSettings } from "../../src/postgres/protocol/with-settings.ts";
 import { searchStore, type Findings } from "../../src/search/run.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { makeQuery, makeSearchStore } from "../support/search-store.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { certificate, renewedCertificate } from "../support/certificate.ts";
 import { readConfig, readLogConfig } from "../../src/config.ts";
-import { variables } from "../../src/variables.ts";
+import { variables } from "../../src/settings/variables.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "pgquiver-config-"));
 afterAll(() => rmSync(directory, { recursive: true }));

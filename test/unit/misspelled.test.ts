@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { variables } from "../../src/variables.ts";
-import { findMisspelled } from "../../src/misspelled.ts";
+import { variables } from "../../src/settings/variables.ts";
+import { findMisspelled } from "../../src/settings/misspelled.ts";
 
 test.each([
   ["EMBEDDING_MODEL", "EMBEDDING__MODEL"],

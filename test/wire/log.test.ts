@@ -2,7 +2,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { NOBODY } from "../../src/api/principal.ts";
 import { createLogger } from "../../src/log/logger.ts";
-import { createScopeLog } from "../../src/wire/scope-refusals.ts";
+import { createScopeLog } from "../../src/wire/caller/scope-refusals.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { makeTestKey } from "../support/keys.ts";
 import { startServer } from "../support/server.ts";

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { QueryWithSettings } from "../with-settings.ts";
+import { QueryWithSettings } from "../protocol/with-settings.ts";
 import { isAway, isReadOnly } from "../errors.ts";
 import type { ServerConfig } from "./servers.ts";
 

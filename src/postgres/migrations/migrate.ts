@@ -3,7 +3,7 @@ import type { Database, Queryable } from "../database.ts";
 import { applyMigrations } from "./apply.ts";
 import { MIGRATIONS, readMigrations, type Migration } from "./files.ts";
 import { findWriters, readHistory, recordChecksums, type History } from "./history.ts";
-import { installPgvector } from "./pgvector.ts";
+import { installPgvector } from "../pgvector.ts";
 import { transaction } from "../transaction.ts";
 import { registerVectorTypes } from "../connection/vector-types.ts";
 

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { queryWithSettings, QueryWithSettings, type Settings } from "../with-settings.ts";
+import { queryWithSettings, QueryWithSettings, type Settings } from "../protocol/with-settings.ts";
 
 /** The role and the project of the call that has checked out a client. */
 export interface Restriction {

@@ -4,14 +4,14 @@ import { createHandlerContext, type HandlerContext } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
 import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import type { Principal } from "../../api/principal.ts";
-import type { Authenticator } from "../auth.ts";
+import type { Authenticator } from "../caller/auth.ts";
 import type { BodyRate } from "../body-rate.ts";
 import type { AuditTrail, Origin } from "../audit.ts";
 import { callValues } from "../call.ts";
 import type { RequestLimits } from "../limits/request-limits.ts";
 import type { ReplyBudget } from "../reply-budget.ts";
 import type { AdmitFor, Implementation, Service } from "../service.ts";
-import type { RefuseForeign } from "../web-pages.ts";
+import type { RefuseForeign } from "../caller/web-pages.ts";
 
 /** Settings of the gRPC calls that are served directly from their HTTP/2 streams. */
 export interface GrpcOptions {

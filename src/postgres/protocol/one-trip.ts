@@ -1,5 +1,5 @@
 import type pg from "pg";
-import type { Client } from "./database.ts";
+import type { Client } from "../database.ts";
 import { ExtendedQuery } from "./extended-query.ts";
 import type { Settings } from "./with-settings.ts";
 

@@ -1,5 +1,5 @@
 import type { FastifyReply } from "fastify";
-import type { Principal } from "../api/principal.ts";
+import type { Principal } from "../../api/principal.ts";
 import type { Authenticator } from "./auth.ts";
 
 /** Holds callers to the limits of how many requests they may make. */

@@ -2,10 +2,10 @@ import { hash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { Socket } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ScopeSchema, type Scope } from "../../gen/pgquiver/v1/options_pb.ts";
-import { requireScope, type Principal } from "../api/principal.ts";
-import { mismatchedProject, unauthenticated } from "../errors.ts";
-import { DEFAULT_PROJECT } from "../store-id.ts";
+import { ScopeSchema, type Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
+import { requireScope, type Principal } from "../../api/principal.ts";
+import { mismatchedProject, unauthenticated } from "../../errors.ts";
+import { DEFAULT_PROJECT } from "../../store-id.ts";
 import { certificateSubjects } from "./client-certificate.ts";
 import type { RefuseForeign } from "./web-pages.ts";
 

@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger } from "fastify";
-import type { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
-import type { Principal } from "../api/principal.ts";
-import { scopeWord } from "../api/scope.ts";
+import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
+import type { Principal } from "../../api/principal.ts";
+import { scopeWord } from "../../api/scope.ts";
 
 /** Least time between two lines for a key. */
 const QUIET_MS = 10_000;

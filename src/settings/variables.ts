@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { findUrlFault, readServers } from "./postgres/connection/url.ts";
+import { findUrlFault, readServers } from "../postgres/connection/url.ts";
 import { identifier, integer, list, optional, share, url, word } from "./variable.ts";
 
 /** The default of HOST. */

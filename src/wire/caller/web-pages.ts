@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http";
-import { permissionDenied } from "../errors.ts";
+import { permissionDenied } from "../../errors.ts";
 
 /** Throws PERMISSION_DENIED for a request that a web page of another site may have made. */
 export type RefuseForeign = (headers: IncomingHttpHeaders) => void;

@@ -1,4 +1,4 @@
-import type { LimitName, Limits } from "./api/rates/limits.ts";
+import type { LimitName, Limits } from "../api/rates/limits.ts";
 
 /** The variables of the limits, as they were given; 0: no limit. */
 type LimitSettings = Record<

@@ -1,4 +1,4 @@
-import type { SamplerName, TelemetryOptions } from "./monitoring/otel/start.ts";
+import type { SamplerName, TelemetryOptions } from "../monitoring/otel/start.ts";
 
 /** The values of OpenTelemetry's variables that the service reads itself. */
 interface TelemetrySettings {
