@@ -1,28 +1,4 @@
-import type { Precision } from "../postgres/vector-index.ts";
 import type { Filter } from "../filters/sql.ts";
-
-/**
- * The fields of a store's row that a search depends on. They may be cached: each search compares them with
- * the row.
- */
-export interface SearchedStore {
-  id: string;
-  dimensions: number | null;
-  embedding_model: string | null;
-  /** Postgres text search configuration; null: the service's default. */
-  language: string | null;
-  /** Name of the store's own table, not quoted; null: the rows are in the shared table. */
-  own_table: string | null;
-  /** Whether that table has the column `content_tsvector`. */
-  has_words: boolean;
-  /** Precision of the vectors in the store's HNSW index; null: the store has no usable index. */
-  index_precision: Precision | null;
-  /** `hnsw.ef_search` of searches without and with a filter, as tuned for ten results; null: the session's setting. */
-  ef_search: number | null;
-  filtered_ef_search: number | null;
-  /** Whether callers with readers see only the rows that name one of them. */
-  restricts_readers: boolean;
-}
 
 /** A search by vector, by keywords, or by both. */
 export interface SearchQuery {

@@ -9,7 +9,8 @@ import type { AttributeDemand } from "./attribute-demand.ts";
 import { withinDeadline } from "./deadline.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { candidatesOf, type SearchIndex } from "./nearest.ts";
-import type { SearchedStore, SearchHit, SearchQuery } from "./query.ts";
+import type { SearchHit, SearchQuery } from "./query.ts";
+import type { SearchedStore } from "../storage/stores.ts";
 import { composeSearch, efSearchOf, nearestMax, type FoundRow, type Statement } from "./statement.ts";
 import { planFiltered } from "./walk.ts";
 

@@ -10,7 +10,7 @@ import { chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
 import { requireActiveStore } from "../storage/require.ts";
-import type { VectorStoreRow } from "../storage/stores.ts";
+import type { SearchedStore, VectorStoreRow } from "../storage/stores.ts";
 import { AttributeDemand } from "./attribute-demand.ts";
 import { withinDeadline } from "./deadline.ts";
 import { readFresh } from "./fresh-replica.ts";
@@ -19,7 +19,7 @@ import { MetadataSamples } from "./metadata-samples.ts";
 import type { SearchQuery } from "./query.ts";
 import { needsEmbedding, type Search } from "./request.ts";
 import { searchStore, type Findings, type SearchOutcome } from "./run.ts";
-import { StoreCache, type CachedStore } from "./store-cache.ts";
+import { StoreCache } from "./store-cache.ts";
 
 /** Settings of searches. */
 export interface SearchOptions {
@@ -135,7 +135,7 @@ export class Searcher {
 
   /** One attempt with a possibly cached store row; "stale" when the row proves to be out of date. */
   async #attempt(
-    store: CachedStore & { embedding_count?: string },
+    store: SearchedStore & { embedding_count?: string },
     searches: readonly Search[],
     embed: (embedder: Embedder) => Promise<Embeddings>,
     call: SearchCall,
@@ -175,7 +175,7 @@ export class Searcher {
 
   async #searchAll(
     { pool, searchSettings = {} }: Pick<Database, "pool" | "searchSettings">,
-    store: CachedStore,
+    store: SearchedStore,
     queries: readonly { search: Search; query: SearchQuery }[],
     { caller, signal }: SearchCall,
   ): Promise<{ search: Search; outcome: SearchOutcome }[]> {
@@ -217,7 +217,7 @@ export class Searcher {
 
   /** Makes one query per vector, or per text when the texts are not embedded. */
   #toQueries(
-    store: CachedStore,
+    store: SearchedStore,
     searches: readonly Search[],
     vectors: readonly Float32Array[],
     readers: Readers,
@@ -279,9 +279,9 @@ export class Searcher {
     return store;
   }
 
-  async #hasChanged(known: CachedStore): Promise<boolean> {
+  async #hasChanged(known: SearchedStore): Promise<boolean> {
     const store = await this.#readStore(known.id);
-    return (Object.keys(known) as (keyof CachedStore)[]).some((key) => known[key] !== store[key]);
+    return (Object.keys(known) as (keyof SearchedStore)[]).some((key) => known[key] !== store[key]);
   }
 }
 

@@ -5,7 +5,8 @@ import { selectMatching } from "./keywords.ts";
 import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts";
-import type { Fusion, SearchedStore, SearchQuery } from "./query.ts";
+import type { Fusion, SearchQuery } from "./query.ts";
+import type { SearchedStore } from "../storage/stores.ts";
 
 /** A query config of node-postgres. */
 export interface Statement {

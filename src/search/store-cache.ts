@@ -1,19 +1,4 @@
-import type { VectorStoreRow } from "../storage/stores.ts";
-
-/** The cached fields of a store's row: those a search depends on, without counts and times. */
-export type CachedStore = Pick<
-  VectorStoreRow,
-  | "id"
-  | "dimensions"
-  | "embedding_model"
-  | "language"
-  | "own_table"
-  | "has_words"
-  | "index_precision"
-  | "ef_search"
-  | "filtered_ef_search"
-  | "restricts_readers"
->;
+import type { SearchedStore } from "../storage/stores.ts";
 
 /**
  * A FIFO cache of store rows, which saves a search one round trip. Other processes change and delete stores
@@ -21,19 +6,19 @@ export type CachedStore = Pick<
  * row.
  */
 export class StoreCache {
-  readonly #stores = new Map<string, CachedStore>();
+  readonly #stores = new Map<string, SearchedStore>();
   readonly #storesMax: number;
 
   constructor(storesMax: number) {
     this.#storesMax = storesMax;
   }
 
-  get(id: string): CachedStore | undefined {
+  get(id: string): SearchedStore | undefined {
     return this.#stores.get(id);
   }
 
   /** Adds a store that has rows; when the cache is full, evicts the entry added first. */
-  add(store: CachedStore): void {
+  add(store: SearchedStore): void {
     const { id, dimensions, embedding_model, language, own_table, index_precision } = store;
     const { ef_search, filtered_ef_search, has_words, restricts_readers } = store;
     this.delete(id);

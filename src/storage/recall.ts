@@ -3,7 +3,7 @@ import { limits } from "../limits.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
-import type { VectorStoreRow } from "./stores.ts";
+import type { SearchedStore } from "./stores.ts";
 
 /** Searches by a vector index, by whether they have a filter: an index scan under a filter has a recall of its own. */
 export type SearchKind = "unfiltered" | "filtered";
@@ -33,20 +33,9 @@ export interface RecallRecord {
 }
 
 /** A store with an index, and what is asked and known of the index's recall. */
-export type MeasurableStore = Pick<
-  VectorStoreRow,
-  | "id"
-  | "dimensions"
-  | "embedding_model"
-  | "language"
-  | "own_table"
-  | "has_words"
-  | "index_precision"
-  | "ef_search"
-  | "filtered_ef_search"
-  | "restricts_readers"
-  | "embedding_count"
-> & {
+export type MeasurableStore = SearchedStore & {
+  /** Rows of the store: a bigint, as decimal text. */
+  embedding_count: string;
   /** Name of the index in use. */
   index: string;
   target_recall: number;

@@ -43,6 +43,24 @@ export interface VectorStoreRow {
   expired: boolean;
 }
 
+/**
+ * The fields of a store's row that a search depends on. They may be cached: each search compares them with
+ * the row.
+ */
+export type SearchedStore = Pick<
+  VectorStoreRow,
+  | "id"
+  | "dimensions"
+  | "embedding_model"
+  | "language"
+  | "own_table"
+  | "has_words"
+  | "index_precision"
+  | "ef_search"
+  | "filtered_ef_search"
+  | "restricts_readers"
+>;
+
 export interface FileCounts {
   in_progress: number;
   completed: number;

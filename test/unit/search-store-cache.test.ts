@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
-import { StoreCache, type CachedStore } from "../../src/search/store-cache.ts";
+import { StoreCache } from "../../src/search/store-cache.ts";
+import type { SearchedStore } from "../../src/storage/stores.ts";
 
-const store = (id: string, dimensions = 1): CachedStore => ({
+const store = (id: string, dimensions = 1): SearchedStore => ({
   id,
   dimensions,
   embedding_model: null,
