@@ -24,6 +24,8 @@ export interface Embedder {
   readonly model: string;
   /** Dimensions of the model's vectors; undefined until the first reply shows them. */
   readonly dimensions: number | undefined;
+  /** Drops the vectors of texts that are remembered; absent: none are. */
+  readonly forget?: (texts: readonly string[]) => void;
   /** Embeds for stores of another model, which this one takes the place of; absent: there is none. */
   readonly former?: Embedder;
   /**

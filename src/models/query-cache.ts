@@ -37,6 +37,12 @@ export function cacheQueries(embedder: Embedder, bytesMax: number, observe: Obse
 
   return {
     model: embedder.model,
+    forget(texts) {
+      for (const text of texts) {
+        const vector = vectors.get(text);
+        if (vector !== undefined && vectors.delete(text)) bytes -= sizeOf(text, vector);
+      }
+    },
     get dimensions() {
       return embedder.dimensions;
     },

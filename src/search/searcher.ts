@@ -150,6 +150,8 @@ export class Searcher {
     const startedAt = performance.now();
     const { vectors, tokens } = embedder !== undefined ? await embed(embedder) : { vectors: [], tokens: 0 };
     const embeddedAt = performance.now();
+    // What the provider's model made may not fit, and another time it may: it is not to be remembered.
+    if (vectors.some(({ length }) => length !== store.dimensions)) embedder?.forget?.(textsOf(searches));
     const queries = this.#toQueries(store, searches, vectors, call.readers);
     const found = await readFresh(
       this.#database,
@@ -263,12 +265,7 @@ export class Searcher {
     searches: readonly Search[],
     { payer, signal }: SearchCall,
   ): Promise<Embeddings> {
-    return embedder.embed(
-      searches.filter(needsEmbedding).flatMap(({ texts }) => texts),
-      signal,
-      "bounded",
-      payer,
-    );
+    return embedder.embed(textsOf(searches), signal, "bounded", payer);
   }
 
   async #readStore(id: string): Promise<VectorStoreRow> {
@@ -283,6 +280,11 @@ export class Searcher {
     const store = await this.#readStore(known.id);
     return (Object.keys(known) as (keyof SearchedStore)[]).some((key) => known[key] !== store[key]);
   }
+}
+
+/** The texts of searches that are embedded. */
+function textsOf(searches: readonly Search[]): string[] {
+  return searches.filter(needsEmbedding).flatMap(({ texts }) => texts);
 }
 
 function tooSlow(timeoutMs: number): Error {

@@ -55,6 +55,15 @@ test("two models do not share vectors", async () => {
   expect(asked.join("")).toBe("aa");
 });
 
+test("a text that is to be forgotten is embedded anew, and leaves its room", async () => {
+  const { asked, cache, embed } = start(2 * ENTRY);
+  await embed("ab");
+  cache.forget?.(["a", "x"]);
+  await embed("cb");
+  await embed("a");
+  expect(asked.join("")).toBe("abca");
+});
+
 test("without room there is no cache", () => {
   const embedder = start(1).cache;
   expect(cacheQueries(embedder, 0, () => {})).toBe(embedder);

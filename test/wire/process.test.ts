@@ -103,7 +103,7 @@ describe("start", () => {
       ),
       "Ready",
       ...(path === undefined ? [] : ["For production set DATABASE_URL to a Postgres with pgvector."]),
-      "For search by meaning set EMBEDDING__BASE_URL and EMBEDDING__MODEL.",
+      "For search by meaning in other languages than English, and at a better quality, set EMBEDDING__BASE_URL and EMBEDDING__MODEL.",
       "Without a key the service listens on loopback only: set SERVER_API_KEY to open it.",
     ]);
     expect(JSON.parse(output[messages.indexOf("Ready")] as string)).toMatchObject({
@@ -111,7 +111,7 @@ describe("start", () => {
         version: "0.1.0",
         address: url,
         database: path === undefined ? expect.any(String) : `the embedded database in ${path}`,
-        embedder: "the built-in pgquiver-lexical-v1, which matches words, not meaning",
+        embedder: "the built-in pgquiver-meaning-v1, for English",
         docs: join(ROOT, "README.md"),
       },
     });

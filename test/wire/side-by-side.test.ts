@@ -52,7 +52,7 @@ test.runIf(inject("template").kind === "postgres")(
       ),
     );
     // The old version goes on as the owner of the tables, to whom no policy applies.
-    const now = start({ ...environment, ROW_LEVEL_SECURITY: "on" });
+    const now = start({ ...environment, ROW_LEVEL_SECURITY: "on", EMBEDDING__MODEL: "lexical" });
     newUrl = await findUrl(now);
     const loads = urls.flatMap((url, version) =>
       Array.from({ length: LOADS }, (_, n) => bulkLoad(url(), `l${version}${n}`, random)),

@@ -70,7 +70,7 @@ describe("the log", () => {
       `${" ".repeat(15)}version   0.1.0`,
       expect.stringMatching(/^ {15}address {3}http:\/\/127\.0\.0\.1:\d+$/),
       `${" ".repeat(15)}database  the embedded database in DIR/data`,
-      `${" ".repeat(15)}embedder  the built-in pgquiver-lexical-v1, which matches words, not meaning`,
+      `${" ".repeat(15)}embedder  the built-in pgquiver-meaning-v1, for English`,
       `${" ".repeat(15)}docs      ${join(ROOT, "README.md")}`,
     ]);
   }, 300_000);
