@@ -118,7 +118,7 @@ test("are those that docs/operations.md lists, with what they say of themselves"
   const listed = [...docs.matchAll(/^\| `(pgquiver_\w+)(?:\{[\w, ]*\})?` \| (.*?) \|$/gm)].map(
     ([, name, help]) => [name, help],
   );
-  // Those of replicas are there when replicas are.
-  const always = listed.filter(([name]) => !name?.startsWith("pgquiver_replica"));
+  // Those of replicas and of the reranking model are there when these are.
+  const always = listed.filter(([name]) => !/^pgquiver_(?:replica|rerank)/.test(String(name)));
   expect(Object.fromEntries(always)).toEqual(Object.fromEntries(exposed));
 });
