@@ -20,7 +20,8 @@ export interface Service {
 export async function startService(environment: Record<string, string>): Promise<Service> {
   const child = spawn(process.execPath, ["src/main.ts"], {
     cwd: ROOT,
-    env: { PORT: "0", ...environment },
+    // What is tried here is not the model, which would take most of the time.
+    env: { PORT: "0", EMBEDDING__MODEL: "lexical", ...environment },
     stdio: ["ignore", "pipe", "inherit"],
   });
   const ended = once(child, "close");
