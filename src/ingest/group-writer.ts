@@ -75,10 +75,7 @@ class OutOfTurn extends Error {}
 /** Returns those of the ids that exist in the store. */
 type FindTaken = (ids: readonly string[]) => Promise<string[]>;
 
-/**
- * Writes the groups of one stream, and updates the store's counts and the ingest's progress in the same
- * transaction.
- */
+/** Writes the groups of one stream, with the store's counts and the ingest's progress in the same transaction. */
 export class GroupWriter {
   readonly #database: Database;
   readonly #embedder: Embedder;
@@ -242,7 +239,9 @@ export class GroupWriter {
     const missing = rows.filter((row) => row.vector === undefined);
     if (missing.length > 0) {
       const embedder = chooseEmbedder(this.#embedder, store);
-      if (settings.mode === "insert" && settings.onError !== "skip_row") {
+      // A stream of one transaction holds the only connection there may be; its rows are counted at its end.
+      const isEarly = settings.atomicity === "batch" && settings.mode === "insert";
+      if (isEarly && settings.onError !== "skip_row") {
         const bytes = rows.reduce((sum, row) => sum + row.contentBytes, 0);
         const { pool, tables } = this.#database;
         await requireRoom(pool, tables, store.id, { rows: rows.length, bytes });
