@@ -60,22 +60,28 @@ test("everything that writes holds the lock that a migration waits for", async (
   const inProgress = "select from vector_stores where file_counts ->> 'in_progress' <> '0'";
   await expect.poll(async () => (await database.pool.query(inProgress)).rowCount).toBe(0);
   expect(await workInBackground(database)).toEqual([]);
-  const { rows } = await database.pool.query("select distinct name, is_locked from watched order by 1, 2");
-  expect(rows.filter(({ is_locked: isLocked }) => isLocked !== true)).toEqual([]);
-  // Each table of the service was written to, so none of its writes went unwatched.
-  expect(rows.map(({ name }) => name)).toEqual([
-    "embeddings",
-    "pgquiver_audit_log",
-    "pgquiver_file_batches",
-    "pgquiver_file_parts",
-    "pgquiver_files",
-    "pgquiver_indexes",
-    "pgquiver_ingests",
-    "pgquiver_removed_files",
-    "pgquiver_staged_chunks",
-    "pgquiver_vector_store_files",
-    "vector_stores",
-  ]);
+  const written = async (isLocked: boolean) => {
+    const statement = "select distinct name from watched where is_locked = $1 order by 1";
+    return (await database.pool.query(statement, [isLocked])).rows.map(({ name }) => name);
+  };
+  // Each table of the service is written to, so none of its writes goes unwatched. Token usage is written with a delay.
+  await expect
+    .poll(() => written(true), { timeout: 30_000 })
+    .toEqual([
+      "embeddings",
+      "pgquiver_audit_log",
+      "pgquiver_file_batches",
+      "pgquiver_file_parts",
+      "pgquiver_files",
+      "pgquiver_indexes",
+      "pgquiver_ingests",
+      "pgquiver_removed_files",
+      "pgquiver_staged_chunks",
+      "pgquiver_token_usage",
+      "pgquiver_vector_store_files",
+      "vector_stores",
+    ]);
+  expect(await written(false)).toEqual([]);
 });
 
 /** Notes for each statement that writes whether its transaction holds the lock. */
