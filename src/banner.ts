@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Config } from "./config.ts";
-import type { Embedder } from "./models/embedder.ts";
+import { isBuiltIn, type Embedder } from "./models/embedder.ts";
 import { withoutSecrets } from "./models/reach.ts";
 import type { Database } from "./postgres/database.ts";
 
@@ -30,7 +30,8 @@ export function describeStart({ address, database, embedder, config }: Started):
   };
 }
 
-function describeEmbedder({ embedding, isLexical }: Config, { model }: Embedder): string {
+function describeEmbedder({ embedding, localModel }: Config, { model }: Embedder): string {
   if (embedding !== undefined) return `model ${model} at ${withoutSecrets(embedding.baseUrl)}`;
-  return `the built-in ${model}, ${isLexical ? "which matches words, not meaning" : "for English"}`;
+  if (!isBuiltIn(model)) return `${model} of ${localModel}`;
+  return `the built-in ${model}, ${localModel === "lexical" ? "which matches words, not meaning" : "for English"}`;
 }

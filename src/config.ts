@@ -84,8 +84,8 @@ export function readConfig(environment: Record<string, string | undefined>) {
     embedding: readEmbedding(settings),
     telemetry: readTelemetry(settings),
     rerank: readRerank(settings),
-    /** Whether the built-in embedder matches words only. */
-    isLexical: settings.EMBEDDING__MODEL === "lexical",
+    /** The embedder where there is no provider: "meaning", "lexical", or a directory with a model. */
+    localModel: settings.EMBEDDING__MODEL ?? "meaning",
   };
 }
 
@@ -204,13 +204,20 @@ function readRerank(settings: Settings) {
 /** The values of EMBEDDING__MODEL for the built-in embedders. */
 const BUILT_IN = ["lexical", "meaning"];
 
+/** Whether EMBEDDING__MODEL names a directory. */
+const DIRECTORY = /^\.{0,2}\//;
+
 /** Without its URL a provider is half set. */
 function checkProviders(given: Given, problems: string[]): void {
   const { EMBEDDING__BASE_URL: url, EMBEDDING__API_KEY: key, EMBEDDING__MODEL: model } = given;
-  const isBuiltIn = model === undefined || BUILT_IN.includes(model);
-  if (url === undefined && (key !== undefined || !isBuiltIn))
+  const isLocal = model === undefined || BUILT_IN.includes(model) || DIRECTORY.test(model);
+  if (url === undefined && (key !== undefined || !isLocal))
     problems.push(
-      "EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY, and with an EMBEDDING__MODEL other than meaning and lexical, such as http://localhost:4000 or https://api.openai.com/v1",
+      "EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY, and with an EMBEDDING__MODEL other than meaning, lexical and a directory, such as http://localhost:4000 or https://api.openai.com/v1",
+    );
+  if (url !== undefined && model !== undefined && DIRECTORY.test(model))
+    problems.push(
+      "EMBEDDING__MODEL: a directory, which EMBEDDING__BASE_URL cannot serve: leave one of them out",
     );
   if ((given["RERANK__BASE_URL"] === undefined) !== (given["RERANK__MODEL"] === undefined))
     problems.push("RERANK__BASE_URL and RERANK__MODEL: set both, or none");

@@ -7,6 +7,7 @@ import { messageOf } from "./errors.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createMeaningEmbedder } from "./models/meaning.ts";
+import { createOnnxEmbedder } from "./models/onnx.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import type { Telemetry } from "./monitoring/otel/start.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
@@ -87,9 +88,10 @@ async function openTelemetry(
   return startTelemetry(telemetry, (message) => log.warn(message), worker);
 }
 
-function createEmbedder({ embedding, isLexical }: Pick<Config, "embedding" | "isLexical">): Embedder {
+function createEmbedder({ embedding, localModel }: Pick<Config, "embedding" | "localModel">): Embedder {
   if (embedding !== undefined) return createOpenAIEmbedder(embedding);
-  return isLexical ? createLexicalEmbedder() : createMeaningEmbedder();
+  if (localModel === "meaning") return createMeaningEmbedder();
+  return localModel === "lexical" ? createLexicalEmbedder() : createOnnxEmbedder(localModel);
 }
 
 /** Starts listening. Returns the address as a URL, or the first of several. */

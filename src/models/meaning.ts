@@ -1,7 +1,7 @@
-import type { Embedder, Patience } from "./embedder.ts";
+import type { Embedder } from "./embedder.ts";
+import { shareProcess } from "./encoder/encode.ts";
+import { EncoderProcess } from "./encoder/process.ts";
 import { createLexicalEmbedder } from "./lexical.ts";
-import { createQueue } from "./queue.ts";
-import { SentenceEncoder } from "./sentences/encoder.ts";
 
 /** The model's name. Any change of the computed vectors needs a new name, so that stores do not mix both. */
 export const MEANING_MODEL = "pgquiver-meaning-v1";
@@ -12,12 +12,6 @@ const SENTENCES = 512;
 
 /** Weight of the sentence encoder's similarity beside that of the words. */
 const SENTENCES_WEIGHT = 0.7;
-
-/** Characters of a piece of a text, and of a request to the process: up to a quarter of a second of CPU time. */
-const REQUEST_CHARS = 2_000;
-
-/** How long a caller may wait for its turn. */
-const WAIT_MS = 30_000;
 
 /**
  * The built-in embedder: finds the same words, and the same meaning in other words (in English), without a key and without
@@ -30,21 +24,8 @@ const WAIT_MS = 30_000;
  */
 export function createMeaningEmbedder(): Embedder {
   const lexical = createLexicalEmbedder(WORDS);
-  const encoder = new SentenceEncoder();
-  const queue = createQueue(1, WAIT_MS);
-
-  async function encode(texts: readonly string[], signal: AbortSignal, patience: Patience) {
-    const sums = texts.map(() => new Float32Array(SENTENCES));
-    for (const pieces of split(texts)) {
-      using _ = await queue(signal, patience);
-      signal.throwIfAborted();
-      const encoded = await encoder.encode(pieces.map(({ piece }) => piece));
-      for (const [place, { index }] of pieces.entries())
-        add(sums[index] as Float32Array, encoded[place] as Float32Array);
-    }
-    signal.throwIfAborted();
-    return sums;
-  }
+  const program = new URL("./encoder/sentences.ts", import.meta.url);
+  const encode = shareProcess(new EncoderProcess("The built-in sentence encoder", program));
 
   return {
     model: MEANING_MODEL,
@@ -57,47 +38,6 @@ export function createMeaningEmbedder(): Embedder {
       return { vectors, tokens: 0 };
     },
   };
-}
-
-interface Piece {
-  piece: string;
-  /** Index of its text. */
-  index: number;
-}
-
-/** Splits texts into requests. A text may be spread over several, so that long ones do not hold up others. */
-function* split(texts: readonly string[]): Generator<Piece[]> {
-  let pieces: Piece[] = [];
-  let chars = 0;
-  for (const [index, text] of texts.entries()) {
-    // A text is cut in the same places whatever comes before it: the same text has the same vector.
-    for (let start = 0; start < text.length;) {
-      const end = findEnd(text, start);
-      if (chars + end - start > REQUEST_CHARS) {
-        yield pieces;
-        pieces = [];
-        chars = 0;
-      }
-      pieces.push({ piece: text.slice(start, end), index });
-      chars += end - start;
-      start = end;
-    }
-  }
-  if (pieces.length > 0) yield pieces;
-}
-
-/** The end of a piece: after a space where there is one in its second half. */
-function findEnd(text: string, start: number): number {
-  const end = start + REQUEST_CHARS;
-  if (end >= text.length) return text.length;
-  const space = text.lastIndexOf(" ", end - 1);
-  if (space >= start + REQUEST_CHARS / 2) return space + 1;
-  // Not between the two code units of a character.
-  return /[\uD800-\uDBFF]/.test(text[end - 1] as string) ? end + 1 : end;
-}
-
-function add(sum: Float32Array, more: Float32Array): void {
-  for (const [place, number] of more.entries()) sum[place] = (sum[place] as number) + number;
 }
 
 /** Joins two vectors, the first of length 1, so that the result has length 1. A text without words has no second one. */

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
 import { PARAPHRASES } from "../../bench/retrieval/paraphrases.ts";
 import { createMeaningEmbedder } from "../../src/models/meaning.ts";
-import { splitWindows } from "../../src/models/sentences/windows.ts";
+import { splitWindows } from "../../src/models/encoder/windows.ts";
 
 const embedder = createMeaningEmbedder();
 const never = new AbortController().signal;
@@ -68,7 +68,7 @@ test("what stands at the end of a long text counts", async () => {
 
 test("a window is as long as the model reads, and nothing of the text is left out", () => {
   const text = `${"word ".repeat(500)}${"x".repeat(1_000)}  end\n`;
-  const windows = splitWindows(text, (word) => word.length);
+  const windows = splitWindows(text, 126, (word) => word.length);
   expect(windows.join("")).toBe(text);
   for (const window of windows) expect(window.replace(/\s/g, "").length).toBeLessThanOrEqual(126);
 });
@@ -102,7 +102,7 @@ test("when the process is killed, the call fails as UNAVAILABLE, and the next on
   });
   const [pid] = children
     .split("\n")
-    .filter((line) => line.includes("sentences/child.ts"))
+    .filter((line) => line.includes("encoder/sentences.ts"))
     .map((line) => Number.parseInt(line, 10));
   const call = embed("some words ".repeat(3_000));
   const failed = expect(call).rejects.toThrow(/unavailable.*sentence encoder/i);

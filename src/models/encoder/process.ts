@@ -16,7 +16,7 @@ const NICENESS = 5;
 /** Characters kept from the end of the process's stderr, for the log. */
 const STDERR_CHARS_MAX = 8_000;
 
-/** A process that runs the sentence encoder, and the answer that is waited for. */
+/** A process that runs a model, and the answer that is waited for. */
 interface Running {
   child: ChildProcess;
   asked: PromiseWithResolvers<readonly Sum[]> | undefined;
@@ -24,15 +24,24 @@ interface Running {
 }
 
 /**
- * Universal Sentence Encoder (Cer et al., 2018; lite, English, 512 dimensions) in a process of its own: a text takes tens
- * of milliseconds of CPU time, for which the event loop of the service must not stand still. The process starts with the
- * first request, in half a second, and again after it ended.
+ * A model of sentences in a process of its own: a text takes tens of milliseconds of CPU time, for which the event loop
+ * of the service must not stand still. The process starts with the first request, and again after it ended.
  */
-export class SentenceEncoder {
+export class EncoderProcess {
+  readonly #description: string;
+  readonly #program: string;
+  readonly #args: readonly string[];
   #running: Promise<Running> | undefined;
   /** The child that was started last. */
   #child: ChildProcess | undefined;
   #idle: NodeJS.Timeout | undefined;
+
+  /** `description`: the model's, for errors; `program`: what the process runs, and its arguments. */
+  constructor(description: string, program: URL, args: readonly string[] = []) {
+    this.#description = description;
+    this.#program = fileURLToPath(program);
+    this.#args = args;
+  }
 
   /**
    * Encodes texts, of a few thousand characters in all; one call at a time. Resolves to a sum of vectors for each text.
@@ -49,7 +58,7 @@ export class SentenceEncoder {
   }
 
   async #start(): Promise<Running> {
-    const child = fork(fileURLToPath(new URL("./child.ts", import.meta.url)), {
+    const child = fork(this.#program, this.#args, {
       env: {},
       execArgv: ["--no-warnings"],
       serialization: "advanced",
@@ -64,7 +73,7 @@ export class SentenceEncoder {
     (child.stderr as unknown as { unref(): void } | null)?.unref();
     child.on("message", (answer: Answer) => {
       if ("sums" in answer) running.asked?.resolve(answer.sums);
-      else running.asked?.reject(failed(answer.error));
+      else running.asked?.reject(this.#failed(answer.error));
     });
     child.on("error", (error) => this.#end(running, error));
     child.on("exit", (code, signal) =>
@@ -94,16 +103,16 @@ export class SentenceEncoder {
 
   #end({ child, asked }: Running, cause: unknown): void {
     if (this.#child === child) this.#running = undefined;
-    asked?.reject(failed(cause));
+    asked?.reject(this.#failed(cause));
     child.kill("SIGKILL");
   }
-}
 
-function failed(cause: unknown): Error {
-  return unavailable("EMBEDDING_PROVIDER_UNAVAILABLE", "The built-in sentence encoder failed.", {
-    retryAfterMs: 1_000,
-    cause,
-  });
+  #failed(cause: unknown): Error {
+    return unavailable("EMBEDDING_PROVIDER_UNAVAILABLE", `${this.#description} failed.`, {
+      retryAfterMs: 1_000,
+      cause,
+    });
+  }
 }
 
 function renice({ pid }: ChildProcess): void {
