@@ -39,6 +39,7 @@ import { clampTimeouts, hasUnknownExpectation, refuseRepeated } from "./headers.
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, portDefaults, type PortOptions } from "./port.ts";
 import { ReplyBudget } from "./reply-budget.ts";
+import { referenceRoutes } from "./reference.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
 import { limitCallers, setReplyHeaders, type RequestLimiter } from "./caller/rates.ts";
@@ -137,7 +138,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   refuseEarly(app, services, () => routes);
 
   await app.register(connectPlugin(options, authenticator, toCall));
-  healthRoutes(app, health);
+  await openRoutes(app, health);
   await app.register(async (rest) => {
     requireScopes(rest, { authenticator, trail: options.trail });
     readBodies(rest, options.admitBody);
@@ -147,6 +148,12 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   });
   if (tls !== undefined) renewCertificates(app, tls, log);
   return app;
+}
+
+/** The routes that need no key. */
+async function openRoutes(app: FastifyInstance, health: Health): Promise<void> {
+  healthRoutes(app, health);
+  await app.register(referenceRoutes);
 }
 
 /** Answers requests that no route serves, before their bodies are read and parsed. */

@@ -13,6 +13,7 @@ import {
   type Protocol,
 } from "./client.ts";
 import { findMethod } from "./dialect.ts";
+import { checkAgainstOpenApi } from "./openapi.ts";
 
 interface HttpRequest {
   verb: string;
@@ -52,7 +53,8 @@ export const restOverHttp2: Protocol = {
 function restClient(send: Send, close: () => void = () => undefined): Client {
   return {
     async call(rpc, json = {}, options = {}) {
-      const request = toRequest(findMethod(rpc), json);
+      const method = findMethod(rpc);
+      const request = toRequest(method, json);
       const headers = {
         ...(request.body !== undefined && { "content-type": "application/json" }),
         ...headersOf(options),
@@ -62,7 +64,10 @@ function restClient(send: Send, close: () => void = () => undefined): Client {
       });
       options.onRequestId?.(reply.requestId);
       if (reply.status !== 200) throw fromErrorBody(reply);
-      return JSON.parse(reply.text) as Json;
+      const body = JSON.parse(reply.text) as Json;
+      checkAgainstOpenApi(method, "reply", body);
+      if (request.body !== undefined) checkAgainstOpenApi(method, "request", JSON.parse(request.body));
+      return body;
     },
     async [Symbol.asyncDispose]() {
       close();

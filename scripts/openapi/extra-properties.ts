@@ -1,0 +1,27 @@
+import type { DescMessage } from "@bufbuild/protobuf";
+import type { Direction, Schema } from "./schema.ts";
+
+/** Properties of a message's JSON that are no fields of the message. */
+export function extraProperties({ name }: DescMessage, direction: Direction): Record<string, Schema> {
+  if (name === "SearchResult" && direction === "reply")
+    return {
+      metadata: {
+        type: ["object", "null"],
+        description: "The same as `attributes`, for clients of litellm-pgvector.",
+      },
+    };
+  if (name === "SearchRequest")
+    return {
+      return_metadata: {
+        type: ["boolean", "null"],
+        description: "Whether results have `attributes` and `metadata`; default true. Of litellm-pgvector.",
+      },
+      response_format: {
+        type: ["string", "null"],
+        enum: ["flat", "openai", null],
+        description:
+          "`flat`: the reply of litellm-pgvector; `openai`: no members that OpenAI's schema lacks.",
+      },
+    };
+  return {};
+}

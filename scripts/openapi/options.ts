@@ -1,0 +1,49 @@
+import {
+  getOption,
+  hasOption,
+  type DescExtension,
+  type DescField,
+  type DescFile,
+  type DescMethod,
+} from "@bufbuild/protobuf";
+
+/** What the options of protos say; read by name, since the generated code of these options may be about to be replaced. */
+export interface Options {
+  /** The scope that an RPC needs, as docs and keys name it: `stores.read`. */
+  scopeOf: (method: DescMethod) => string;
+  /** The rule of an RPC's route; undefined: none. */
+  routeOf: (method: DescMethod) => Rule | undefined;
+  /** Most items of a list, or pairs of a map; undefined: it has no limit. */
+  itemsMaxOf: (field: DescField) => number | undefined;
+}
+
+/** A `google.api.HttpRule`. */
+export interface Rule {
+  pattern: { case?: string; value?: string };
+  body: string;
+  additionalBindings: Rule[];
+}
+
+/** Finds the extensions that the options are made of. */
+export function readOptions(files: readonly DescFile[]): Options {
+  const find = (name: string): DescExtension => {
+    const found = files.flatMap(({ extensions }) => extensions).find(({ typeName }) => typeName === name);
+    if (found === undefined) throw new Error(`no extension ${name} among the files`);
+    return found;
+  };
+  const [http, scope, items] = [
+    find("google.api.http"),
+    find("pgquiver.v1.scope"),
+    find("pgquiver.v1.max_items"),
+  ];
+  const scopes = new Map(scope.enum?.values.map(({ number, name }) => [number, name]));
+  return {
+    scopeOf: (method) =>
+      String(scopes.get(getOption(method, scope) as number))
+        .replace("SCOPE_", "")
+        .toLowerCase()
+        .replace("_", "."),
+    routeOf: (method) => (hasOption(method, http) ? (getOption(method, http) as unknown as Rule) : undefined),
+    itemsMaxOf: (field) => (hasOption(field, items) ? (getOption(field, items) as number) : undefined),
+  };
+}

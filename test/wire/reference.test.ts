@@ -1,0 +1,57 @@
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { afterAll, expect, test } from "vitest";
+import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
+import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { ProjectDataService } from "../../gen/pgquiver/v1/project_data_pb.ts";
+import { hasBrowser, openPage } from "../support/browser.ts";
+import { services } from "../support/dialect.ts";
+import { openapi } from "../support/openapi.ts";
+import { routesOf } from "../support/rest-client.ts";
+import { startServer } from "../support/server.ts";
+
+const server = await startServer({ apiKeys: ["a-key-of-16-chars"] });
+afterAll(() => server[Symbol.asyncDispose]());
+
+test("the description is valid OpenAPI 3.1", async () => {
+  const validator = new Validator();
+  expect(await validator.validate(structuredClone(openapi))).toEqual({ valid: true });
+  expect(validator.version).toBe("3.1");
+});
+
+test("the description has every route, and its scope", () => {
+  for (const method of [...services, FileService, IngestService, ProjectDataService].flatMap(
+    ({ methods }) => methods,
+  ))
+    for (const { verb, template } of routesOf(method)) {
+      const operation = openapi.paths[template]?.[verb.toLowerCase()];
+      expect(operation, `${verb} ${template}`).toMatchObject({
+        tags: [method.parent.name],
+        security: [{ key: [expect.stringMatching(/^([a-z]+\.[a-z]+|ingest|search|operator)$/)] }],
+      });
+    }
+});
+
+test("it is served without a key, compressed where the client takes that, and once only", async () => {
+  const url = `${server.url}/openapi.json`;
+  const plain = await fetch(url, { headers: { "accept-encoding": "identity" } });
+  expect(await plain.json()).toEqual(openapi);
+  const compressed = await fetch(url, { headers: { "accept-encoding": "gzip" } });
+  expect(compressed.headers.get("content-encoding")).toBe("gzip");
+  expect(await compressed.json()).toEqual(openapi);
+  const again = await fetch(url, { headers: { "if-none-match": String(plain.headers.get("etag")) } });
+  expect([again.status, await again.text()]).toEqual([304, ""]);
+});
+
+test.runIf(hasBrowser)(
+  "a browser shows it, asks no other server for anything, and has nothing to complain about (runs where chromium is installed)",
+  async () => {
+    const { origin } = new URL(server.url);
+    await using browser = await openPage(origin);
+    const { page, faults } = browser;
+    await page.goto(`${server.url}/docs`);
+    await page.getByRole("heading", { name: "pgquiver" }).waitFor();
+    await page.getByRole("link", { name: "Creates a store" }).first().click();
+    await page.getByText("Scope: stores.write").first().waitFor();
+    expect(faults).toEqual([]);
+  },
+);
