@@ -5,7 +5,8 @@ import type { FastifyRequest } from "fastify";
 import type { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { auditedValue, auditOf, storableText, type AuditEntry, type AuditRule } from "../api/audit.ts";
 import { makeIdentifier } from "../api/identifier.ts";
-import { NOBODY, principal, refusedPrincipal, type Principal } from "../api/principal.ts";
+import { NOBODY, principal, refusedPrincipal, requireScope, type Principal } from "../api/principal.ts";
+import { scopeOf } from "../api/scope.ts";
 import type { Authenticator, Credentials } from "./caller/auth.ts";
 import { toConnectError } from "./error.ts";
 import { nameOf } from "./metrics.ts";
@@ -119,6 +120,22 @@ function withAuditOfStream(
       else trail.refuse({ ...entry, outcome });
     }
   };
+}
+
+/** Throws PERMISSION_DENIED, and records it, when a caller who is identified lacks the scope of an RPC. */
+export async function requireScopeOf(
+  trail: AuditTrail,
+  method: DescMethod,
+  caller: Principal,
+  from: Origin,
+  protocol: string,
+): Promise<void> {
+  const identify = () => {
+    requireScope(caller, scopeOf(method));
+    return caller;
+  };
+  const authenticator = { isOpen: () => false, identify };
+  await identifyCaller({ authenticator, trail }, method, scopeOf(method), from, protocol);
 }
 
 /** Identifies the caller of an RPC; records it when the caller is refused. `method` undefined: nothing is recorded. */

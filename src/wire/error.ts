@@ -76,13 +76,21 @@ export function unsupportedType(expected: string): HttpError {
   return httpError(415, message, { code: "invalid_request" });
 }
 
-/** Sends an HTTP error as the reply of a Fastify route. */
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** Makes the body of the route's errors; default: OpenAI's format. */
+    errorBody?: (error: HttpError, request: FastifyRequest) => unknown;
+  }
+}
+
+/** Sends an HTTP error as the reply of a Fastify route, in the route's own format where it has one. */
 export async function sendError(reply: FastifyReply, error: HttpError): Promise<FastifyReply> {
+  const { errorBody } = reply.request.routeOptions.config;
   return reply
     .code(error.status)
     .headers(error.headers)
     .type("application/json; charset=utf-8")
-    .send(error.body);
+    .send(errorBody === undefined ? error.body : errorBody(error, reply.request));
 }
 
 function keepOurs(error: ConnectError): ConnectError {

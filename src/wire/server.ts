@@ -17,6 +17,7 @@ import { NOBODY, principal, type Principal } from "../api/principal.ts";
 import { cancelled, invalidArgument, unauthenticated } from "../errors.ts";
 import { identifyCaller, originOf, type AuditTrail } from "./audit.ts";
 import { createAuthenticator, type Authenticator, type KeyOptions } from "./caller/auth.ts";
+import { openCalls, type Door } from "./doors/calls.ts";
 import { dropBody, limitBody, requireBodyRate } from "./body-rate.ts";
 import { callValues } from "./call.ts";
 import {
@@ -43,10 +44,11 @@ import { referenceRoutes } from "./reference.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
 import { limitCallers, setReplyHeaders, type RequestLimiter } from "./caller/rates.ts";
-import { readBodies } from "./rest/body.ts";
+import { BY_CALL, readBodies } from "./rest/body.ts";
 import { bidirectionalRoutes, streamingRoutes } from "./rest/bindings.ts";
 import { fileRoutes } from "./rest/not-implemented.ts";
-import { endUploadAfterAnswer, registerRest, type RestRoute, type ToCall } from "./rest/rest.ts";
+import type { ToCall } from "./rest/context.ts";
+import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
 import { createScopeLog } from "./caller/scope-refusals.ts";
 import type { AdmitFor, Service } from "./service.ts";
 import { endSlow, refuseUnreadable } from "./unreadable.ts";
@@ -57,6 +59,8 @@ export interface ServerOptions extends KeyOptions {
   health: Health;
   metrics: Metrics;
   trail: AuditTrail;
+  /** Routes of other products' APIs; default: none. */
+  doors?: readonly Door[] | undefined;
   /** Maximum size of a request message or body, in bytes. */
   requestBytesMax: number;
   /** Reserves memory for the body of a request, or its one message. */
@@ -81,19 +85,8 @@ export interface ServerOptions extends KeyOptions {
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services, health, tls, requestBytesMax, log } = options;
-  const refusePages = tls?.clientCa === undefined ? undefined : createCertificateGuard(options.corsOrigins);
-  const identified = createAuthenticator(
-    { ...options, refusePages },
-    {
-      onUnknown: options.metrics.addCounter(
-        "pgquiver_keys_refused_total",
-        "Requests refused for a missing or wrong key.",
-      ),
-      onMissingScope: createScopeLog(log),
-    },
-  );
-  const { limiter } = options;
-  const authenticator = limiter === undefined ? identified : limitCallers(identified, limiter);
+  const onMissingScope = createScopeLog(log);
+  const authenticator = identifyCallers(options, onMissingScope);
   const bounds = { ...portDefaults, ...options.port };
   const refuseForeign = createPageGuard(authenticator.isOpen, options.corsOrigins);
   const replies = new ReplyBudget(bounds);
@@ -144,6 +137,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     readBodies(rest, options.admitBody);
     metricsRoute(rest, options.metrics);
     routes = registerRest(rest, services, requestBytesMax, toCall);
+    const calls = openCalls(services, { trail: options.trail, toCall, onMissingScope });
+    for (const open of options.doors ?? []) open(rest, { calls, requestBytesMax });
     await rest.register(fileRoutes);
   });
   if (tls !== undefined) renewCertificates(app, tls, log);
@@ -154,6 +149,20 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 async function openRoutes(app: FastifyInstance, health: Health): Promise<void> {
   healthRoutes(app, health);
   await app.register(referenceRoutes);
+}
+
+function identifyCallers(
+  options: ServerOptions,
+  onMissingScope: ReturnType<typeof createScopeLog>,
+): Authenticator {
+  const { tls, limiter, metrics, corsOrigins } = options;
+  const refusePages = tls?.clientCa === undefined ? undefined : createCertificateGuard(corsOrigins);
+  const onUnknown = metrics.addCounter(
+    "pgquiver_keys_refused_total",
+    "Requests refused for a missing or wrong key.",
+  );
+  const identified = createAuthenticator({ ...options, refusePages }, { onUnknown, onMissingScope });
+  return limiter === undefined ? identified : limitCallers(identified, limiter);
 }
 
 /** Answers requests that no route serves, before their bodies are read and parsed. */
@@ -199,7 +208,8 @@ function requireScopes(
   });
   app.addHook("onRequest", async (request, reply) => {
     const { rpc, scope } = request.routeOptions.config;
-    request.principal = await identifyCaller(identity, rpc, scope, originOf(request), "rest");
+    const needed = scope === BY_CALL ? undefined : scope;
+    request.principal = await identifyCaller(identity, rpc, needed, originOf(request), "rest");
     setReplyHeaders(reply, identity.authenticator, request.principal);
   });
 }

@@ -100,7 +100,9 @@ function end(span: ActiveSpan, { protocolName }: HandlerContext, error?: Connect
 }
 
 function describeRpc(rpc: string, context: HandlerContext): SpanOptions {
-  const system = context.protocolName === "connect" ? "connectrpc" : "grpc";
+  const { protocolName } = context;
+  const system =
+    protocolName === "connect" ? "connectrpc" : protocolName.startsWith("grpc") ? "grpc" : protocolName;
   return describe({ "rpc.system.name": system, "rpc.method": rpc }, context);
 }
 

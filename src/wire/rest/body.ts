@@ -9,10 +9,13 @@ import { BodyMemory } from "../body-memory.ts";
 import type { RequestLimits } from "../limits/request-limits.ts";
 import type { AdmitFor } from "../service.ts";
 
+/** Marks a route that needs any key, since each RPC that it calls asks for a scope: see doors/calls.ts. */
+export const BY_CALL = "by call";
+
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** What the route needs of a key. */
-    scope?: Scope;
+    /** What the route needs of a key; BY_CALL: what each RPC needs that the route calls. */
+    scope?: Scope | typeof BY_CALL;
     /** The RPC that the route calls; undefined for routes of other kinds. */
     rpc?: DescMethod;
     /** The limits of a route's body; undefined for uploads, which are read as they come. */

@@ -2,7 +2,7 @@ import { constants, type ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { create, getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
-import { createHandlerContext, type ContextValues, type HandlerContext } from "@connectrpc/connect";
+import type { ContextValues, HandlerContext } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
@@ -11,12 +11,12 @@ import { estimateJsonLength } from "../../api/json-length.ts";
 import { principal } from "../../api/principal.ts";
 import { scopeOf } from "../../api/scope.ts";
 import { Slots } from "../../api/concurrency/slots.ts";
-import { cancelled, invalidArgument } from "../../errors.ts";
-import { callValues, type ReceivedCall } from "../call.ts";
+import { invalidArgument } from "../../errors.ts";
 import { sendError, unsupportedType } from "../error.ts";
 import { requestLimits } from "../limits/request-limits.ts";
 import type { Implementation, Service } from "../service.ts";
 import { bindings, checkBindings, type UploadBinding } from "./bindings.ts";
+import { abortOnClose, httpContext, type ToCall } from "./context.ts";
 import { readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
@@ -25,9 +25,6 @@ import { parsePath, type PathTemplate } from "./path.ts";
 import { readQuery } from "./query.ts";
 
 type Json = Record<string, unknown>;
-
-/** Describes the call that a request makes. */
-export type ToCall = (request: FastifyRequest, response: FastifyReply["raw"]) => ReceivedCall;
 
 /** A route derived from a `google.api.http` rule. */
 export interface RestRoute {
@@ -340,18 +337,5 @@ function restContext(
   request: FastifyRequest,
   reply: FastifyReply,
 ): HandlerContext {
-  const gone = new AbortController();
-  reply.raw.once("close", () => {
-    // Not `writableFinished`: Node's HTTP/2 sets that also when the client resets the stream.
-    if (!reply.raw.writableEnded) gone.abort(cancelled());
-  });
-  return createHandlerContext({
-    service: method.parent,
-    method,
-    protocolName: "rest",
-    requestMethod: request.method,
-    url: request.url,
-    requestSignal: gone.signal,
-    contextValues: callValues(toCall(request, reply.raw)),
-  });
+  return httpContext(method, "rest", request, toCall(request, reply.raw), abortOnClose(reply));
 }
