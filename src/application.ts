@@ -29,6 +29,7 @@ import { Limiter } from "./api/rates/limiter.ts";
 import { admitArriving, admitBodies } from "./admission.ts";
 import { startPipeline, startTokens, startTrail, startTuner, startWorker } from "./background.ts";
 import type { Config } from "./config.ts";
+import { doors } from "./doors/doors.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { keepVectorsPacked } from "./embeddings/request.ts";
 import { embeddingService } from "./embeddings/service.ts";
@@ -143,6 +144,7 @@ export async function createApplication(
     health,
     metrics,
     trail,
+    doors,
     apiKeys: config.apiKeys,
     requiresKeys: config.requiresKeys,
     keys: directory,
