@@ -1,5 +1,7 @@
 import type { Door } from "../wire/doors/calls.ts";
+import { dify } from "./dify/route.ts";
+import { litellm } from "./litellm/route.ts";
 import { mcp } from "./mcp/route.ts";
 
 /** The APIs of other products that the service speaks. */
-export const doors: readonly Door[] = [mcp];
+export const doors: readonly Door[] = [mcp, dify, litellm];

@@ -30,7 +30,9 @@ declare module "fastify" {
 export function readBodies(app: FastifyInstance, admitFor: AdmitFor): void {
   app.addHook("preParsing", async ({ raw, headers, routeOptions, principal }, reply, payload) => {
     const { limits } = routeOptions.config;
-    if (limits === undefined || isEmpty(raw)) return payload;
+    // Forms are read as they come.
+    const isForm = headers["content-type"]?.startsWith("multipart/form-data") === true;
+    if (limits === undefined || isForm || isEmpty(raw)) return payload;
     const memory = new BodyMemory(admitFor(principal.caller), reply.raw);
     const length = headers["content-length"];
     if (length === undefined) return Readable.from(memory.meter(payload, limits.bytesMax));

@@ -40,12 +40,24 @@ const HEADER_BYTES_MAX = 16 * 1024;
 const FIELD = /^(?:purpose|expires_after(?:\[(\w+)\])?)$/;
 
 /**
- * Reads a form as the messages of an upload: first the bytes of the part `file`, as they arrive, then
+ * Reads OpenAI's form as the messages of an upload: first the bytes of the part `file`, as they arrive, then
  * `metadata` from the other parts, which may come before and after the file. Throws INVALID_ARGUMENT for a
  * malformed form and for unknown or repeated parts.
  */
-export async function* readForm(request: FastifyRequest): AsyncGenerator<UploadFileRequest> {
-  const form = openForm(request);
+export function readForm(request: FastifyRequest): AsyncGenerator<UploadFileRequest> {
+  return readFormAs(request, (name) => FIELD.test(name), readMetadata);
+}
+
+/**
+ * Reads any form with a part `file` as the messages of an upload. `isField` knows the names of the other parts, and
+ * `toMetadata` makes the metadata of them and of the file's name.
+ */
+export async function* readFormAs(
+  request: FastifyRequest,
+  isField: (name: string) => boolean,
+  toMetadata: (filename: string, texts: ReadonlyMap<string, string>) => UploadFileMetadata,
+): AsyncGenerator<UploadFileRequest> {
+  const form = openForm(request, isField);
   try {
     const file = await form.file;
     if (file === undefined) throw missingParameter("file");
@@ -54,7 +66,7 @@ export async function* readForm(request: FastifyRequest): AsyncGenerator<UploadF
       bytes += value.length;
       yield create(UploadFileRequestSchema, { part: { case: "data", value } });
     }
-    const metadata = readMetadata(file.name, await form.fields);
+    const metadata = toMetadata(file.name, await form.fields);
     metadata.bytes = BigInt(bytes);
     yield create(UploadFileRequestSchema, { part: { case: "metadata", value: metadata } });
   } catch (error) {
@@ -66,7 +78,7 @@ export async function* readForm(request: FastifyRequest): AsyncGenerator<UploadF
   }
 }
 
-function openForm({ raw, headers }: FastifyRequest): Form {
+function openForm({ raw, headers }: FastifyRequest, isField: (name: string) => boolean): Form {
   const parser = createParser(headers as BusboyHeaders);
   const file = Promise.withResolvers<FormFile | undefined>();
   const fields = Promise.withResolvers<ReadonlyMap<string, string>>();
@@ -95,7 +107,7 @@ function openForm({ raw, headers }: FastifyRequest): Form {
       const message = "Invalid type for 'file': expected a file, but got a text. With curl: -F file=@name.";
       return fail(invalidArgument("file", message, "INVALID_TYPE"));
     }
-    claim(name, FIELD.test(name));
+    claim(name, isField(name));
     if (isTruncated)
       fail(invalidArgument(name, `Invalid '${name}': string too long.`, "STRING_ABOVE_MAX_LENGTH"));
     texts.set(name, text);
