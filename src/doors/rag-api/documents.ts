@@ -1,0 +1,114 @@
+import type { MessageShape } from "@bufbuild/protobuf";
+import { FileService } from "../../../gen/pgquiver/v1/files_pb.ts";
+import { SearchRequestSchema, SearchService, type SearchResult } from "../../../gen/pgquiver/v1/search_pb.ts";
+import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import { checkLength } from "../../api/checks.ts";
+import { notFound } from "../../errors.ts";
+import { limits } from "../../limits.ts";
+import type { Calls } from "../../wire/doors/calls.ts";
+import { readMessage } from "../../wire/rest/json-reader.ts";
+import type { Json } from "../json.ts";
+
+/** Files that one request may read or delete by id. */
+const IDS_MAX = 100;
+/** Pages of files that `ids` reads. */
+const PAGES_MAX = 100;
+
+/** Searches the files that LibreChat knows by these ids. */
+export async function searchFiles(
+  { unary }: Calls,
+  vectorStoreId: string,
+  fileIds: readonly string[],
+  query: string,
+  count: number,
+): Promise<SearchResult[]> {
+  const request = readMessage(SearchRequestSchema, {
+    vector_store_id: vectorStoreId,
+    query,
+    max_num_results: count,
+    filters: { type: "in", key: "file_id", value: fileIds },
+  }) as MessageShape<typeof SearchRequestSchema>;
+  return (await unary(SearchService.method.search, request)).data;
+}
+
+/** Writes a result as rag_api does: a document of LangChain, and its cosine distance. */
+export function toPair({ content, attributes, filename, score }: SearchResult): [Json, number] {
+  const text = content.map((part) => part.text).join("\n");
+  return [toDocument(text, { source: filename, ...attributes }), 2 * (1 - score)];
+}
+
+function toDocument(text: string, metadata: Json): Json {
+  return { id: null, metadata, page_content: text, type: "Document" };
+}
+
+/** A file of the store. */
+interface StoredFile {
+  id: string;
+  attributes: Json;
+}
+
+/**
+ * Finds the files that LibreChat knows by these ids, of each all that were uploaded. Throws NOT_FOUND when one has none.
+ * No RPC finds files by attributes, so a search finds a chunk of each: its text does not matter, and is always the
+ * same, so that it is embedded once.
+ */
+export async function findFiles(
+  calls: Calls,
+  vectorStoreId: string,
+  fileIds: readonly string[],
+): Promise<StoredFile[]> {
+  checkLength("ids", fileIds.length, IDS_MAX);
+  const found = new Map<string, StoredFile>();
+  for (const fileId of new Set(fileIds)) {
+    const chunks = await searchFiles(calls, vectorStoreId, [fileId], "file", limits.search_results_max);
+    if (chunks.length === 0) throw notFound("One or more IDs not found");
+    for (const { fileId: id, attributes = {} } of chunks) found.set(id, { id, attributes });
+  }
+  return [...found.values()];
+}
+
+/** Reads the chunks of files as documents, in the order of their texts. */
+export async function readDocuments(
+  calls: Calls,
+  vectorStoreId: string,
+  fileIds: readonly string[],
+): Promise<Json[]> {
+  const method = VectorStoreFileService.method.getVectorStoreFileContent;
+  const documents: Json[] = [];
+  for (const { id, attributes } of await findFiles(calls, vectorStoreId, fileIds)) {
+    const { data } = await calls.unary(method, { vectorStoreId, fileId: id });
+    documents.push(...data.map(({ text }) => ({ page_content: text, metadata: attributes })));
+  }
+  return documents;
+}
+
+/** Deletes files, all that LibreChat knows by these ids, and those of an id beyond the chunks of one search too. */
+export async function deleteFiles(
+  calls: Calls,
+  vectorStoreId: string,
+  fileIds: readonly string[],
+): Promise<void> {
+  let files = await findFiles(calls, vectorStoreId, fileIds);
+  while (files.length > 0) {
+    for (const { id } of files) await calls.unary(FileService.method.deleteFile, { fileId: id });
+    const rest = await searchFiles(calls, vectorStoreId, fileIds, "file", limits.search_results_max);
+    files = [...new Set(rest.map(({ fileId }) => fileId))].map((id) => ({ id, attributes: {} }));
+  }
+}
+
+/** Lists the ids by which LibreChat knows the store's files, of the newest 10,000. */
+export async function listIds({ unary }: Calls, vectorStoreId: string): Promise<string[]> {
+  const ids = new Set<string>();
+  let after: string | undefined;
+  for (let page = 0; page < PAGES_MAX; page++) {
+    const request = { vectorStoreId, limit: limits.page_limit_max, ...(after !== undefined && { after }) };
+    const reply = await unary(VectorStoreFileService.method.listVectorStoreFiles, request);
+    for (const { attributes } of reply.data) {
+      const id = attributes?.["file_id"];
+      if (typeof id === "string") ids.add(id);
+    }
+    if (!reply.hasMore) break;
+    after = reply.lastId;
+  }
+  return [...ids];
+}

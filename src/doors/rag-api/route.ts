@@ -1,0 +1,115 @@
+import type { FastifyInstance, FastifyRequest, HTTPMethods } from "fastify";
+import { invalidArgument, notFound } from "../../errors.ts";
+import { limits } from "../../limits.ts";
+import type { Calls, Door } from "../../wire/doors/calls.ts";
+import type { HttpError } from "../../wire/error.ts";
+import { freeJsonLimits } from "../../wire/limits/free-json.ts";
+import { BY_CALL } from "../../wire/rest/body.ts";
+import { endUploadAfterAnswer } from "../../wire/rest/rest.ts";
+import { joinChunks } from "../file-text.ts";
+import { readCount, readObject, readText, type Json } from "../json.ts";
+import { deleteFiles, listIds, readDocuments, searchFiles, toPair } from "./documents.ts";
+import { embed, extractText } from "./uploads.ts";
+
+/** Results of a query without `k`. */
+const K_DEFAULT = 4;
+
+type Handler = (calls: Calls, vectorStoreId: string, request: FastifyRequest) => unknown;
+
+/** rag_api's routes, below `/rag_api/{vector_store_id}`. */
+const routes: readonly [verb: HTTPMethods, path: string, handle: Handler][] = [
+  ["GET", "/health", () => ({ status: "UP" })],
+  ["GET", "/ids", listIds],
+  [
+    "GET",
+    "/documents",
+    (calls, store, { query }) => readDocuments(calls, store, readIds([(query as Json)["ids"]].flat())),
+  ],
+  [
+    "DELETE",
+    "/documents",
+    async (calls, store, { body }) => {
+      const ids = readIds(body);
+      await deleteFiles(calls, store, ids);
+      return { message: `Documents for ${ids.length} file${ids.length > 1 ? "s" : ""} deleted successfully` };
+    },
+  ],
+  ["GET", "/documents/:file_id/context", readContext],
+  [
+    "POST",
+    "/query",
+    (calls, store, { body }) => {
+      const json = readObject(body);
+      return find(calls, store, json, [readText(json, "file_id")]);
+    },
+  ],
+  [
+    "POST",
+    "/query_multiple",
+    async (calls, store, { body }) => {
+      const json = readObject(body);
+      const found = await find(calls, store, json, readIds(json["file_ids"]));
+      if (found.length === 0) throw notFound("No documents found for the given query");
+      return found;
+    },
+  ],
+];
+
+/** rag_api's routes that take forms. */
+const uploads: readonly [path: string, handle: Handler][] = [
+  ["/embed", embed],
+  ["/text", (_calls, _store, request) => extractText(request)],
+];
+
+/** Serves the API of LibreChat's rag_api, for each store under a URL of its own. */
+export const ragApi: Door = (app, { calls, requestBytesMax }) => {
+  const bodyLimit = Math.min(limits.request_bytes_default, requestBytesMax);
+  const config = { scope: BY_CALL, errorBody } as const;
+  const storeOf = ({ params }: FastifyRequest) => (params as Record<string, string>)["store"] as string;
+  for (const [method, path, handle] of routes) {
+    app.route({
+      method,
+      url: `/rag_api/:store${path}`,
+      bodyLimit,
+      config: { ...config, limits: freeJsonLimits(bodyLimit) },
+      handler: async (request, reply) => {
+        const found = await handle(calls(request, reply, "rag_api"), storeOf(request), request);
+        return reply.type("application/json; charset=utf-8").send(JSON.stringify(found));
+      },
+    });
+  }
+  // A Fastify scope of its own, without parsers: the handlers read the forms as they come.
+  void app.register(async (forms: FastifyInstance) => {
+    forms.removeAllContentTypeParsers();
+    forms.addContentTypeParser("multipart/form-data", (_request, body, done) => done(null, body));
+    for (const [path, handle] of uploads) {
+      forms.post(`/rag_api/:store${path}`, { config }, async (request, reply) => {
+        endUploadAfterAnswer(request.raw, reply.raw);
+        return handle(calls(request, reply, "rag_api"), storeOf(request), request);
+      });
+    }
+  });
+};
+
+async function find(calls: Calls, store: string, json: Json, fileIds: readonly string[]) {
+  const count = readCount(json, "k", limits.search_results_max) ?? K_DEFAULT;
+  return (await searchFiles(calls, store, fileIds, readText(json, "query"), count)).map(toPair);
+}
+
+async function readContext(calls: Calls, store: string, { params }: FastifyRequest): Promise<string> {
+  const documents = await readDocuments(calls, store, [
+    (params as Record<string, string>)["file_id"] as string,
+  ]);
+  const { source } = (documents[0]?.["metadata"] ?? {}) as Json;
+  return `${typeof source === "string" ? source : ""}\n${joinChunks(documents.map((one) => one["page_content"] as string))}`.trim();
+}
+
+function readIds(value: unknown): string[] {
+  if (Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === "string")) return value;
+  throw invalidArgument("ids", "Invalid ids: expected a list of texts.", "INVALID_TYPE");
+}
+
+/** FastAPI's format. */
+function errorBody({ body }: HttpError): unknown {
+  return { detail: body.error.message };
+}
