@@ -128,7 +128,10 @@ export async function createApplication(
   const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
-  const pipeline = startPipeline({ database, embedder, buckets, log, ...bounds }, config.files.workers);
+  const pipeline = startPipeline(
+    { database, embedder, buckets, log, draining: draining.signal, ...bounds },
+    config.files.workers,
+  );
   const tokens = startTokens(config.tokens, directory, log);
   const trail = startTrail(database, metrics, config.audit, log);
   const erasures = new ErasureWorker(database, buckets, log);

@@ -97,11 +97,13 @@ interface PipelineParts {
   buckets: Buckets;
   projectLimits: ProjectLimits;
   log: FastifyBaseLogger;
+  /** Aborts when the service stops. */
+  draining: AbortSignal;
 }
 
 /** Starts the pipeline that processes attached files, `workers` files at a time. */
 export function startPipeline(
-  { database, embedder, buckets, projectLimits, log }: PipelineParts,
+  { database, embedder, buckets, projectLimits, log, draining }: PipelineParts,
   workers: number,
 ): Pipeline {
   const reader = createDocumentReader({
@@ -121,6 +123,7 @@ export function startPipeline(
   };
   if (workers > 0) {
     void findIsolation().then((isolation) => {
+      if (draining.aborted) return;
       const { hasNoNetwork, endsWithParent, isMemoryMeasured } = isolation;
       const message = `Files are read in processes of their own: ${describeIsolation(isolation)}`;
       log.info({ hasNoNetwork, endsWithParent, isMemoryMeasured }, message);
