@@ -29,6 +29,10 @@ export const limits = {
   search_results_max: 50,
   /** Default of the same: OpenAI's. */
   search_results_default: 10,
+  /** Results of one search with `limit`, in one page. */
+  search_limit_max: 1_000,
+  /** Bytes of text and metadata that a search reads which has no pages: as many as 50 results may have. */
+  search_bytes_max: 52_428_800,
   /** Candidates for a reranking model: this many times the results, between a minimum and a maximum. */
   rerank_candidates_factor: 4,
   rerank_candidates_min: 20,
@@ -51,7 +55,7 @@ export const limits = {
   search_wait_ms_max: 10_000,
   /**
    * Characters of text and metadata in the results of one call; bounds the memory of batch searches. One
-   * search never reaches it: 50 results of at most 1 MiB of text and 64 KiB of metadata each.
+   * search never reaches it: it has 50 results of at most 1 MiB of text and 64 KiB of metadata each, or `search_bytes_max`.
    */
   search_chars_max: 134_217_728,
   /** `hnsw.ef_search`: pgvector's maximum (src/hnsw.h). */

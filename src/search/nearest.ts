@@ -1,6 +1,7 @@
 import type { Tables } from "../postgres/tables.ts";
 import { vectorExpression, type Precision } from "../postgres/vector-index.ts";
 import { bind } from "../filters/sql.ts";
+import type { SearchPosition } from "./page.ts";
 
 /** The HNSW index to use for a search. */
 export interface SearchIndex {
@@ -37,7 +38,7 @@ export function selectNearest(
   tables: Tables,
   columns: readonly string[],
   vector: string,
-  { condition, rowsMax, index, scan = {} }: Nearest,
+  { condition, rowsMax, index, after, scan = {} }: Nearest,
   params: unknown[],
 ): string {
   const ranked = (source: string) =>
@@ -45,7 +46,13 @@ export function selectNearest(
   // LIMIT has a literal: for a parameter, the generic plan of a prepared statement assumes a tenth of the rows, and
   // so the planner, to which that plan then seems dear, would go on planning each search, which takes 0.2 ms.
   const best = `order by distance, ${tables.id} limit ${rowsMax}`;
-  if (index === undefined) return `${ranked(`only ${tables.embeddings}`)} where ${condition} ${best}`;
+  if (index === undefined) {
+    const compared = `${ranked(`only ${tables.embeddings}`)} where ${condition}`;
+    if (after === undefined) return `${compared} ${best}`;
+    // OFFSET 0 keeps the planner from computing each distance twice.
+    return `select * from (${compared} offset 0) compared
+      where (distance, ${tables.id}) > (${bind(params, after.distance, "float8")}, ${bind(params, after.id, "text")}) ${best}`;
+  }
   const { indexed, operator, query } = vectorExpression(tables.embedding, index.precision, index.dimensions);
   const target = afterSettings(query(vector), scan, params);
   // An HNSW index serves only ORDER BY the bare operator with LIMIT, in approximate order: the outer query
@@ -62,6 +69,8 @@ interface Nearest {
   rowsMax: number;
   /** Undefined: an exact search. */
   index: SearchIndex | undefined;
+  /** Where the rows begin; undefined: with the nearest. Exact searches only. */
+  after?: SearchPosition | undefined;
   scan?: ScanSettings;
 }
 

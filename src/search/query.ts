@@ -1,4 +1,5 @@
 import type { Filter } from "../filters/sql.ts";
+import type { SearchPosition } from "./page.ts";
 
 /** A search by vector, by keywords, or by both. */
 export interface SearchQuery {
@@ -7,6 +8,10 @@ export interface SearchQuery {
   /** Undefined: results are ranked by distance, without rank fusion. */
   fusion: Fusion | undefined;
   resultsMax: number;
+  /** Results before this place are left out; undefined: none are. The search must be exact, and has no fusion. */
+  after?: SearchPosition | undefined;
+  /** Bytes of text and metadata that the results end before, with one result at least; undefined: no limit. */
+  bytesMax?: number | undefined;
   filter: Filter | undefined;
   /** Whether to compare every vector (exact search) even if the store has an index. */
   isExact: boolean;
@@ -38,4 +43,6 @@ export interface SearchHit {
   filename: string | null;
   /** 0 to 1. */
   score: number;
+  /** What ranks the row: its distance, or the fused score. */
+  value: number;
 }

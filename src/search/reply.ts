@@ -6,6 +6,7 @@ import {
   type SearchResultSchema,
   type SearchStageSchema,
 } from "../../gen/pgquiver/v1/search_pb.ts";
+import { writePageToken } from "./page.ts";
 import type { SearchHit } from "./query.ts";
 import type { Ranked } from "./rerank.ts";
 import type { Findings } from "./run.ts";
@@ -22,17 +23,24 @@ const METHODS = { exact: SearchMethod.EXACT, index: SearchMethod.INDEX, keyword:
  * `tokens` are the tokens used by the embedding model; undefined: not reported.
  */
 export function toSearchResponse(
-  { texts, scoreMin }: Search,
+  { texts, scoreMin, paging }: Search,
   found: readonly Findings[],
   ranked: Ranked,
   { tokens, embedding, searching }: Spent,
 ): SearchResponse {
   const method = found.find((findings) => findings.method === "index")?.method ?? found[0]?.method ?? "exact";
+  const last = ranked.hits.at(-1);
+  const hasMore =
+    paging !== undefined &&
+    last !== undefined &&
+    last.score >= scoreMin &&
+    found.some(({ hits, isCut }) => isCut === true || hits.length > ranked.hits.length);
   return create(SearchResponseSchema, {
     object: "vector_store.search_results.page",
     searchQuery: texts,
     data: ranked.hits.filter(({ score }) => score >= scoreMin).map(toSearchResult),
-    hasMore: false,
+    hasMore,
+    ...(hasMore && { nextPage: writePageToken(paging.hash, { distance: last.value, id: last.id }) }),
     statistics: {
       method: METHODS[method],
       complete: found.every(({ isComplete }) => isComplete),

@@ -5,6 +5,7 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
 import type { Filter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
+import { hashSearch, readPageToken, type SearchPosition } from "./page.ts";
 
 /** A validated search request. Checks that need the store, such as dimensions, come later. */
 export interface Search {
@@ -17,6 +18,10 @@ export interface Search {
   weights: Weights | undefined;
   filter: Filter | undefined;
   resultsMax: number;
+  /** Its pages; undefined: all results are in one. */
+  paging: Paging | undefined;
+  /** Bytes of text and metadata that each ranking ends before; undefined: no limit. */
+  bytesMax: number | undefined;
   /** The model that ranks the results anew; undefined: none. */
   ranker: string | undefined;
   /** Results of the first ranking: as many as are asked for, or more where they are ranked anew. */
@@ -34,25 +39,28 @@ export interface Weights {
   keywords: number;
 }
 
+/** The pages of a search by a single vector or text, ranked by distance. */
+export interface Paging {
+  /** Hash of what the pages depend on. */
+  hash: Buffer;
+  /** The last result of the page before; undefined: the first page. */
+  after: SearchPosition | undefined;
+}
+
 const RANKERS = ["auto", "none", "default-2024-11-15", "default_2024_08_21"];
 
-/** What the service allows of a search. */
+/** What a search is made on. */
 export interface SearchBounds {
-  /** The maximum of `max_num_results`. */
-  resultsLimit: number;
+  /** The stored id of the store. */
+  storeId: string;
   /** The reranking models, the default first. */
   rankers: readonly string[];
 }
 
 /** Validates a search request. Throws INVALID_ARGUMENT. */
-export function readSearch(
-  request: SearchRequest,
-  path: string,
-  { resultsLimit, rankers }: SearchBounds,
-): Search {
+export function readSearch(request: SearchRequest, path: string, { storeId, rankers }: SearchBounds): Search {
   const { embedding, filters, rankingOptions, efSearch } = request;
-  const resultsMax = request.maxNumResults ?? limits.search_results_default;
-  checkRange(`${path}max_num_results`, resultsMax, 1, resultsLimit);
+  const resultsMax = readResultsMax(request, path);
   if (efSearch !== undefined) checkRange(`${path}ef_search`, efSearch, 1, limits.ef_search_max);
   const weights = readWeights(rankingOptions?.hybridSearch, `${path}ranking_options.hybrid_search.`);
   checkQuery(request, weights, path);
@@ -62,7 +70,13 @@ export function readSearch(
     const param = `${path}ranking_options.score_threshold`;
     throw invalidArgument(param, `Invalid '${param}': expected a number from 0 to 1.`);
   }
-  return {
+  if (ranker !== undefined && resultsMax > limits.rerank_candidates_max) {
+    throw invalidArgument(
+      `${path}limit`,
+      `Invalid '${path}limit': '${ranker}' ranks at most ${limits.rerank_candidates_max} results anew. Ask for fewer, or set '${path}ranking_options.ranker' to 'none'.`,
+    );
+  }
+  const search = {
     path,
     texts: request.query,
     vector: embedding.length === 0 ? undefined : checkVector(embedding, `${path}embedding`),
@@ -70,12 +84,67 @@ export function readSearch(
     filter: filters === undefined ? undefined : readFilter(filters, `${path}filters`),
     resultsMax,
     ranker,
-    candidatesMax: ranker === undefined ? resultsMax : countCandidates(resultsMax),
     scoreMin,
     efSearch,
     isExact: request.exact ?? false,
     readers: readReaders(request.readers, `${path}readers.any_of`),
   };
+  const paging = readPaging(request, search, storeId);
+  return {
+    ...search,
+    // One more than the page has shows whether another follows.
+    candidatesMax:
+      ranker === undefined ? resultsMax + (paging === undefined ? 0 : 1) : countCandidates(resultsMax),
+    paging,
+    bytesMax: toBytesMax(resultsMax, paging),
+  };
+}
+
+function readResultsMax({ limit, maxNumResults }: SearchRequest, path: string): number {
+  if (limit === undefined) {
+    const resultsMax = maxNumResults ?? limits.search_results_default;
+    checkRange(`${path}max_num_results`, resultsMax, 1, limits.search_results_max);
+    return resultsMax;
+  }
+  if (maxNumResults !== undefined)
+    throw invalidArgument(`${path}limit`, `Send either '${path}limit' or '${path}max_num_results'.`);
+  checkRange(`${path}limit`, limit, 1, limits.search_limit_max);
+  return limit;
+}
+
+/** The pages of a search; undefined: it has one. Results merged from several rankings are in no order that can go on. */
+function readPaging(
+  { limit, page }: SearchRequest,
+  search: Omit<Search, "paging" | "bytesMax" | "candidatesMax">,
+  storeId: string,
+): Paging | undefined {
+  const { path, texts, vector, weights, ranker, filter, scoreMin, efSearch, isExact, readers } = search;
+  const param = `${path}page`;
+  if (page !== undefined && limit === undefined) throw missingParameter(`${path}limit`);
+  if (limit === undefined || texts.length > 1 || weights !== undefined || ranker !== undefined) {
+    if (page === undefined) return undefined;
+    throw invalidArgument(
+      param,
+      `Invalid '${param}': only a search by one text or vector has pages, without 'hybrid_search', and without a reranking model ('ranker': 'none').`,
+    );
+  }
+  const hash = hashSearch([
+    storeId,
+    texts,
+    vector && Array.from(vector),
+    filter,
+    scoreMin,
+    efSearch,
+    isExact,
+    readers && [...readers].toSorted(),
+  ]);
+  return { hash, after: page === undefined ? undefined : readPageToken(page, hash, param) };
+}
+
+/** 50 results may be as large as they are: that bounds their bytes. */
+function toBytesMax(resultsMax: number, paging: Paging | undefined): number | undefined {
+  if (resultsMax <= limits.search_results_max) return undefined;
+  return paging === undefined ? limits.search_bytes_max : limits.page_bytes_max;
 }
 
 /**

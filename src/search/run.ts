@@ -20,6 +20,8 @@ export interface Findings {
   method: "exact" | "index" | "keyword";
   /** Whether there are min(resultsMax, matching rows) hits; false when the exact search timed out. */
   isComplete: boolean;
+  /** Whether the results end before `bytesMax` would be exceeded, and others follow. */
+  isCut?: true;
 }
 
 /**
@@ -80,21 +82,31 @@ export async function searchStore(
   if (typeof rows === "string") return rows;
   const hits = rows.map((row) => toHit(row, query));
   // In a hybrid search the keyword part may fill the results while the vector part found too few rows.
-  const isShort = query.fusion === undefined ? hits.length < query.resultsMax : (rows[0]?.is_short ?? true);
-  if (!isShort) return { hits, method: "index", isComplete: true };
+  const isShort =
+    query.fusion === undefined ? countFound(rows) < query.resultsMax : (rows[0]?.is_short ?? true);
+  if (!isShort) return { hits, method: "index", isComplete: true, ...cutOf(rows) };
   try {
     if (timeout !== undefined) throw timeout;
     return toExact(await run(undefined, { statement_timeout: exactTimeoutMs }), query);
   } catch (error) {
     if (hits.length === 0 || (error !== timeout && !isCancelled(error))) throw error;
-    return { hits, method: "index", isComplete: false };
+    return { hits, method: "index", isComplete: false, ...cutOf(rows) };
   }
 }
 
 function toExact(rows: FoundRow[] | Exclude<SearchOutcome, Findings>, query: SearchQuery): SearchOutcome {
   if (typeof rows === "string") return rows;
   const method = query.vector === undefined ? "keyword" : "exact";
-  return { hits: rows.map((row) => toHit(row, query)), method, isComplete: true };
+  return { hits: rows.map((row) => toHit(row, query)), method, isComplete: true, ...cutOf(rows) };
+}
+
+/** The number of rows that were found, those that `bytesMax` has left out included. */
+function countFound(rows: readonly FoundRow[]): number {
+  return Number(rows[0]?.found ?? rows.length);
+}
+
+function cutOf(rows: readonly FoundRow[]): Pick<Findings, "isCut"> {
+  return countFound(rows) > rows.length ? { isCut: true } : {};
 }
 
 async function runSearch(
@@ -179,7 +191,7 @@ async function runStatement(
 
 function toHit({ value, id, content, metadata, file_id, filename }: FoundRow, query: SearchQuery): SearchHit {
   const score = query.fusion === undefined ? toScore(value) : Math.min(1, value);
-  return { id: id as string, content, metadata, file_id, filename, score };
+  return { id: id as string, content, metadata, file_id, filename, score, value };
 }
 
 /**

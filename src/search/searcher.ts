@@ -207,10 +207,9 @@ export class Searcher {
           for (const { content, metadata } of outcome.hits)
             chars += content.length + 2 * estimateJsonLength(metadata);
         }
-        if (chars > limits.search_chars_max) {
-          const message = `The results have more than ${limits.search_chars_max} characters of text and metadata: ask for fewer at once.`;
-          throw tooLarge(message);
-        }
+        if (typeof outcome !== "string" && outcome.isCut === true && search.paging === undefined)
+          throw tooMuch(limits.search_bytes_max, "bytes");
+        if (chars > limits.search_chars_max) throw tooMuch(limits.search_chars_max, "characters");
         return { search, outcome };
       },
       signal,
@@ -227,7 +226,7 @@ export class Searcher {
     let embedded = 0;
     const language = store.language ?? this.#options.textSearchLanguage;
     return searches.flatMap((search) => {
-      const { texts, weights, candidatesMax, isExact, efSearch, path } = search;
+      const { texts, weights, candidatesMax, bytesMax, paging, isExact, efSearch, path } = search;
       // A store that has come to restrict its readers since it was read makes the statement's result stale.
       const filter = restrictTo(search.filter, [
         search.readers,
@@ -248,8 +247,10 @@ export class Searcher {
           vector: isByVector ? encodeVector(vector) : undefined,
           fusion,
           resultsMax: candidatesMax,
+          ...(bytesMax !== undefined && { bytesMax }),
+          ...(paging?.after !== undefined && { after: paging.after }),
           filter,
-          isExact,
+          isExact: isExact || paging?.after !== undefined,
           efSearch,
         };
         return { search, query };
@@ -285,6 +286,10 @@ export class Searcher {
 /** The texts of searches that are embedded. */
 function textsOf(searches: readonly Search[]): string[] {
   return searches.filter(needsEmbedding).flatMap(({ texts }) => texts);
+}
+
+function tooMuch(max: number, unit: string): Error {
+  return tooLarge(`The results have more than ${max} ${unit} of text and metadata: ask for fewer at once.`);
 }
 
 function tooSlow(timeoutMs: number): Error {

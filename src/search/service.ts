@@ -9,7 +9,6 @@ import { checkLength } from "../api/checks.ts";
 import { mapConcurrently } from "../api/concurrency/semaphore.ts";
 import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { principal } from "../api/principal.ts";
-import { searchResultsMax } from "../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
@@ -42,23 +41,20 @@ export function searchService(
     payer: values.get(principal),
     signal,
   });
-  const boundsOf = ({ values }: HandlerContext) => ({
-    resultsLimit: values.get(searchResultsMax),
-    rankers: reranker?.models ?? [],
-  });
+  const boundsOf = (storeId: string) => ({ storeId, rankers: reranker?.models ?? [] });
   const reply = async (search: Search, found: readonly Findings[], spent: Spent, signal: AbortSignal) => {
     const candidates = mergeBest(found, search.candidatesMax);
     return toSearchResponse(search, found, await rankAnew(reranker, search, candidates, signal), spent);
   };
   return {
     async search(request, context) {
-      const search = readSearch(request, "", boundsOf(context));
+      const search = readSearch(request, "", boundsOf(request.vectorStoreId));
       const { found, ...spent } = await searcher.run(request.vectorStoreId, [search], toCall(context));
       return reply(search, found[0] as Findings[], spent, context.signal);
     },
 
     async batchSearch({ vectorStoreId, searches: requests }, context) {
-      const searches = readBatch(requests, boundsOf(context));
+      const searches = readBatch(requests, boundsOf(vectorStoreId));
       const { found, tokens, ...spent } = await searcher.run(vectorStoreId, searches, toCall(context));
       return create(BatchSearchResponseSchema, {
         object: "list",

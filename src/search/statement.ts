@@ -6,6 +6,7 @@ import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts";
 import type { Fusion, SearchQuery } from "./query.ts";
+import { limits } from "../limits.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 
 /** A query config of node-postgres. */
@@ -28,6 +29,8 @@ export interface FoundRow {
   filename: string | null;
   /** Cosine distance, 0 to 2 or NaN; for a hybrid search, the fused score. */
   value: number;
+  /** Number of hits, those beyond `bytesMax` included; absent where there is no such limit. */
+  found?: string | null;
   /** For a hybrid search: whether its vector part found fewer rows than its number of candidates. */
   is_short?: boolean | null;
 }
@@ -60,7 +63,13 @@ export function composeSearch(
   // A search without a filter is prepared, which saves a third of the time that Postgres takes for it: its best
   // plan is the same for all vectors. With a filter it is not: a generic plan, made without the filter's values,
   // may choose the wrong index.
-  const isPrepared = filter === undefined && fusion === undefined && !isMixed;
+  // Nor are pages and large results, of which there are too many kinds.
+  const isPrepared =
+    filter === undefined &&
+    fusion === undefined &&
+    !isMixed &&
+    query.after === undefined &&
+    query.bytesMax === undefined;
   // The planner does not look into the subquery. Knowing the store, it would expect fewer rows of a small one than
   // the generic plan does, take that plan for dear, and plan each search, which takes 0.2 ms.
   const same = isPrepared ? `(select ${id})` : id;
@@ -82,6 +91,7 @@ export function composeSearch(
     fusion === undefined
       ? selectByDistance(tables, query, rows, values)
       : selectByRank(tables, store, query, fusion, rows, values);
+  const bounded = query.bytesMax === undefined ? hits : boundBytes(hits, query, query.bytesMax, values);
   const assumed = [
     bind(values, store.dimensions, "int"),
     bind(values, store.embedding_model, "text"),
@@ -97,14 +107,14 @@ export function composeSearch(
         is not distinct from (${assumed.join(", ")}) as is_current,
       coalesce(expires_at <= now(), false) as has_expired, hits.*,
       case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
-    from ${tables.vectorStores} as stores left join (${hits}) hits on true
+    from ${tables.vectorStores} as stores left join (${bounded}) hits on true
     where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
   return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
 }
 
 /**
  * The `hnsw.ef_search` of a search: the request's own or the store's; undefined: the session's setting. What was tuned
- * for ten results may be too little for more.
+ * for ten results may be too little for more, and the session's setting for more than it counts.
  */
 export function efSearchOf(
   { ef_search, filtered_ef_search }: SearchedStore,
@@ -112,8 +122,20 @@ export function efSearchOf(
 ): number | undefined {
   if (query.efSearch !== undefined) return query.efSearch;
   const tuned = query.filter === undefined ? ef_search : filtered_ef_search;
-  if (tuned === null || (tuned < EF_SEARCH_DEFAULT && nearestMax(query) > RECALL_RESULTS)) return undefined;
+  const needed = nearestMax(query);
+  if (needed > EF_SEARCH_DEFAULT) return Math.min(limits.ef_search_max, Math.max(tuned ?? 0, needed));
+  if (tuned === null || (tuned < EF_SEARCH_DEFAULT && needed > RECALL_RESULTS)) return undefined;
   return tuned;
+}
+
+/** The first of the hits that have at most `bytesMax` of text and metadata together, and the number of all hits. */
+function boundBytes(hits: string, { fusion }: SearchQuery, bytesMax: number, values: unknown[]): string {
+  const order = `order by value ${fusion === undefined ? "" : "desc"}, id`;
+  return `select * from (
+      select *, count(*) over () as found, sum(octet_length(content) + coalesce(octet_length(metadata::text), 0))
+        over (${order} rows between unbounded preceding and 1 preceding) as preceding_bytes
+      from (${hits}) hits) hits
+    where preceding_bytes is null or preceding_bytes <= ${bind(values, bytesMax, "bigint")}`;
 }
 
 /** A name that differs for different texts: that of a store's own table is in the text, and so are limits. */
@@ -138,7 +160,7 @@ function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values
   const columns = [tables.id, tables.content, tables.metadata, "file_id"];
   const vector = bind(values, query.vector, "vector");
   return `select ${hitColumns(tables)}, distance as value
-      from (${selectNearest(tables, columns, vector, { ...rows, condition: rows.nearestCondition, rowsMax: query.resultsMax }, values)}) nearest`;
+      from (${selectNearest(tables, columns, vector, { ...rows, condition: rows.nearestCondition, rowsMax: query.resultsMax, after: query.after }, values)}) nearest`;
 }
 
 /** Number of nearest rows that the vector part of a search needs. */

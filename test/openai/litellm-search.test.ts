@@ -47,7 +47,8 @@ describe("search in litellm-pgvector's spelling", () => {
     [1, 1],
     [70, 70],
     [100, 100],
-    [500, 100],
+    [101, 101],
+    [5_000, 150],
   ])("limit %i gives %i results", async (limit, count) => {
     expect(await find({ limit })).toHaveLength(count);
   });
@@ -101,7 +102,7 @@ describe("search in litellm-pgvector's spelling", () => {
   });
 
   test.each([
-    [{ limit: 1 }, "searches[0].limit"],
+    [{ return_metadata: false }, "searches[0].return_metadata"],
     [{ filters: { name: "x" } }, "searches[0].filters.name"],
   ])("a batch of searches refuses %j", async (fields, param) => {
     const reply = await send("POST", `${path}/batch`, { searches: [{ query: "text", ...fields }] });

@@ -32,6 +32,8 @@ const SEARCH = {
   ranker: undefined,
   candidatesMax: 10,
   resultsMax: 10,
+  paging: undefined,
+  bytesMax: undefined,
   scoreMin: 0,
   isExact: false,
 };

@@ -104,6 +104,20 @@ describe("in a store with an index", () => {
     expect(await search(store, { vector })).toMatchObject({ method: "index", isComplete: true });
   });
 
+  test("finds 1,000 of the nearest by the index, and goes on behind a place in it", async () => {
+    const vector = encodeVector(queries[0] as Float32Array);
+    const resultsMax = 1_000;
+    const found = await search(store, { vector, resultsMax });
+    const exact = await search(store, { vector, resultsMax: 2 * resultsMax, isExact: true });
+    expect(found).toMatchObject({ method: "index", isComplete: true });
+    expect(found.hits).toHaveLength(resultsMax);
+    const nearest = new Set(idsOf(exact).slice(0, resultsMax));
+    expect(idsOf(found).filter((id) => nearest.has(id)).length).toBeGreaterThanOrEqual(0.97 * resultsMax);
+    const { value: distance, id } = exact.hits[resultsMax - 1] as Findings["hits"][0];
+    const rest = await search(store, { vector, resultsMax, isExact: true, after: { distance, id } });
+    expect(idsOf(rest)).toEqual(idsOf(exact).slice(resultsMax));
+  });
+
   test("looks at as much of the index as ef_search says", async () => {
     const vector = encodeVector(queries[0] as Float32Array);
     // Without iterations an index gives as many rows as that; what is missing then is searched for exactly.

@@ -1,25 +1,20 @@
-import { createContextValues, ConnectError } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
-import { searchResultsMax } from "../../src/api/search-results-max.ts";
 import { describeError } from "../../src/errors.ts";
 import { canonicalUrl, readLegacy } from "../../src/wire/rest/legacy.ts";
 
 type Json = Record<string, unknown>;
 
 function readSearch(body: Json) {
-  const values = createContextValues();
-  return {
-    ...readLegacy(SearchService.method.search, body, values),
-    resultsMax: values.get(searchResultsMax),
-  };
+  return readLegacy(SearchService.method.search, body);
 }
 
 function readBatch(body: Json) {
   const { createVectorStoreFileBatch: method } = VectorStoreFileService.method;
-  return readLegacy(method, body, createContextValues());
+  return readLegacy(method, body);
 }
 
 function refusal(body: Json, read: (body: Json) => unknown = readSearch) {
@@ -52,19 +47,18 @@ describe("the path", () => {
 });
 
 test("leaves other requests and OpenAI's own spelling alone", () => {
-  const create = readLegacy(VectorStoreService.method.createVectorStore, { limit: 1 }, createContextValues());
+  const create = readLegacy(VectorStoreService.method.createVectorStore, { limit: 1 });
   expect(create.json).toEqual({ limit: 1 });
   const body = { query: "a", max_num_results: 3, filters: { type: "eq", key: "k", value: 1 } };
-  const { json, reshape, resultsMax } = readSearch(body);
+  const { json, reshape } = readSearch(body);
   expect(json).toEqual(body);
-  expect(resultsMax).toBe(50);
   expect(reshape({ data: [{ id: "a", attributes: { k: 1 } }] })).toEqual({
     data: [{ id: "a", attributes: { k: 1 }, metadata: { k: 1 } }],
   });
 });
 
 test("shows the attributes of each result of a batch as metadata, too", () => {
-  const { reshape } = readLegacy(SearchService.method.batchSearch, {}, createContextValues());
+  const { reshape } = readLegacy(SearchService.method.batchSearch, {});
   expect(reshape({ object: "list", data: [{ data: [{ attributes: { k: 1 } }] }, { data: [] }] })).toEqual({
     object: "list",
     data: [{ data: [{ attributes: { k: 1 }, metadata: { k: 1 } }] }, { data: [] }],
@@ -74,13 +68,11 @@ test("shows the attributes of each result of a batch as metadata, too", () => {
 describe("limit", () => {
   test.each([
     [1, 1],
-    [100, 100],
-    [101, 100],
-    [1e9, 100],
+    [1_000, 1_000],
+    [1_001, 1_000],
+    [1e9, 1_000],
   ])("%i asks for %i results", (limit, results) => {
-    const { json, resultsMax } = readSearch({ query: "a", limit });
-    expect(json).toEqual({ query: "a", max_num_results: results });
-    expect(resultsMax).toBe(100);
+    expect(readSearch({ query: "a", limit }).json).toEqual({ query: "a", limit: results });
   });
 
   test("is absent when null", () => {
@@ -90,16 +82,14 @@ describe("limit", () => {
     });
     expect(readSearch({ query: "a", limit: 3, max_num_results: null }).json).toEqual({
       query: "a",
-      max_num_results: 3,
+      max_num_results: null,
+      limit: 3,
     });
   });
 
   test.each([
-    [{ limit: 0 }, "INTEGER_BELOW_MIN_VALUE"],
-    [{ limit: -1 }, "INTEGER_BELOW_MIN_VALUE"],
     [{ limit: "5" }, "INVALID_TYPE"],
     [{ limit: 1.5 }, "INVALID_TYPE"],
-    [{ limit: 5, max_num_results: 5 }, "INVALID_VALUE"],
   ])("is refused in %j", (body, reason) => {
     expect(refusal(body)).toMatchObject({ param: "limit", reason });
   });

@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { create, type MessageShape } from "@bufbuild/protobuf";
-import { createContextValues } from "@connectrpc/connect";
 import {
   FileService,
   UploadFileMetadataSchema,
@@ -130,15 +129,11 @@ async function makeStore({ unary }: Calls, options: Json): Promise<string> {
 
 async function attach({ unary }: Calls, vectorStoreId: string, fileId: string, options: Json) {
   const method = VectorStoreFileService.method.createVectorStoreFile;
-  const { json } = readLegacy(
-    method,
-    {
-      vector_store_id: vectorStoreId,
-      file_id: fileId,
-      chunking_strategy: options["chunking_strategy"] ?? null,
-    },
-    createContextValues(),
-  );
+  const { json } = readLegacy(method, {
+    vector_store_id: vectorStoreId,
+    file_id: fileId,
+    chunking_strategy: options["chunking_strategy"] ?? null,
+  });
   const request = readMessage(CreateVectorStoreFileRequestSchema, json);
   return unary(method, request as MessageShape<typeof CreateVectorStoreFileRequestSchema>);
 }

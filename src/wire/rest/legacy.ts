@@ -1,24 +1,19 @@
 /**
  * Compatibility with requests of litellm-pgvector and LiteLLM that differ from OpenAI's: paths without /v1,
- * `limit`, flat `filters`, `return_metadata`, `chunk_size`, and `response_format`, which selects
+ * `limit` above its maximum, flat `filters`, `return_metadata`, `chunk_size`, and `response_format`, which selects
  * litellm-pgvector's documented reply ("flat") or OpenAI's members only ("openai"). Also what OpenAI's JSON has and no
  * proto file can say: entries of the audit log with a field named like their type.
  */
 import type { DescMethod } from "@bufbuild/protobuf";
-import type { ContextValues } from "@connectrpc/connect";
 import { AuditService } from "../../../gen/pgquiver/v1/audit_pb.ts";
 import { EmbeddingService } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../../gen/pgquiver/v1/search_pb.ts";
 import { ChunkingStrategySchema } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { checkRange } from "../../api/checks.ts";
-import { searchResultsMax } from "../../api/search-results-max.ts";
 import { invalidArgument, missingParameter } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 
 type Json = Record<string, unknown>;
-
-/** Maximum of `limit`. Larger values are reduced to it, like in litellm-pgvector. */
-const LEGACY_LIMIT_MAX = 100;
 
 /**
  * Paths without the prefix /v1, and paths with the prefix twice: LiteLLM appends /v1 to a base URL that ends
@@ -53,8 +48,8 @@ const SHAPES = new Map<unknown, (reply: Json) => Json>([
  * Rewrites the legacy keys of a request; a request without such keys is returned unchanged. Throws
  * INVALID_ARGUMENT.
  */
-export function readLegacy(method: DescMethod, json: Json, values: ContextValues): LegacyRequest {
-  if (method === SearchService.method.search) return readSearch(json, values);
+export function readLegacy(method: DescMethod, json: Json): LegacyRequest {
+  if (method === SearchService.method.search) return readSearch(json);
   if (method === SearchService.method.batchSearch) return { json, reshape: withMetadataOfAll };
   // litellm-pgvector's reply repeats what was added; gRPC's does so on request.
   if (method === EmbeddingService.method.batchCreateEmbeddings)
@@ -114,17 +109,11 @@ function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function readSearch(body: Json, values: ContextValues): LegacyRequest {
+function readSearch(body: Json): LegacyRequest {
   const { limit, return_metadata: returnMetadata = true, response_format: format = null, ...rest } = body;
-  if (limit !== undefined && limit !== null) {
-    if (rest["max_num_results"] !== undefined && rest["max_num_results"] !== null) {
-      throw invalidArgument("limit", "'limit' is another name of 'max_num_results': send one of them.");
-    }
-    const results = readInteger(limit, "limit");
-    checkRange("limit", results, 1, Infinity);
-    rest["max_num_results"] = Math.min(results, LEGACY_LIMIT_MAX);
-    values.set(searchResultsMax, LEGACY_LIMIT_MAX);
-  }
+  // litellm-pgvector reduces larger values to its maximum.
+  if (limit !== undefined && limit !== null)
+    rest["limit"] = Math.min(readInteger(limit, "limit"), limits.search_limit_max);
   if (returnMetadata !== null && typeof returnMetadata !== "boolean") {
     throw invalidArgument(
       "return_metadata",

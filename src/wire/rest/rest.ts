@@ -2,7 +2,7 @@ import { constants, type ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { create, getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
-import type { ContextValues, HandlerContext } from "@connectrpc/connect";
+import type { HandlerContext } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../../gen/google/api/annotations_pb.ts";
 import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
@@ -134,7 +134,7 @@ function bind(method: DescMethod, rule: HttpRule): RestRoute {
 async function answer(binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { method, run } = binding;
   const context = restContext(binding, request, reply);
-  const { message, reshape } = readRequest(binding, request, context.values);
+  const { message, reshape } = readRequest(binding, request);
   const output = (await run(message as never, context)) as Message;
   for (const [name, value] of context.responseHeader) void reply.header(name, value);
   const form = (message as Message & Json)["encodingFormat"] === EncodingFormat.BASE64 ? "base64" : "numbers";
@@ -148,7 +148,7 @@ async function answerWithLines(
 ): Promise<FastifyReply> {
   const { method, run } = binding;
   const context = restContext(binding, request, reply);
-  const { message } = readRequest(binding, request, context.values);
+  const { message } = readRequest(binding, request);
   const special = bindings.get(method);
   if (special?.kind === "server_streaming") {
     special.prepare(request, message as never);
@@ -256,9 +256,9 @@ function findBody({ input }: DescMethod, { body }: HttpRule) {
   return field?.fieldKind === "message" ? field : undefined;
 }
 
-function readRequest({ method, rule, path }: Binding, request: FastifyRequest, values: ContextValues) {
+function readRequest({ method, rule, path }: Binding, request: FastifyRequest) {
   const sent = rule.body === "" ? readQuery(method.input, request.query as Json) : readBody(request.body);
-  const { json, reshape } = readLegacy(method, sent, values);
+  const { json, reshape } = readLegacy(method, sent);
   for (const field of path.fields) {
     if (field in json) throw invalidArgument(field, `Unknown parameter: '${field}'.`, "UNKNOWN_PARAMETER");
   }
