@@ -33,7 +33,7 @@ import { doors } from "./doors/doors.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { keepVectorsPacked } from "./embeddings/request.ts";
 import { embeddingService } from "./embeddings/service.ts";
-import { startSearches } from "./searches.ts";
+import { createSearchQueue, startSearches } from "./searches.ts";
 import { Buckets } from "./files/buckets.ts";
 import { fileService } from "./files/service.ts";
 import { indexService } from "./indexes/service.ts";
@@ -273,11 +273,13 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   });
   const admit = admitArriving(config.ingest);
   const define = createDefiner(parts);
+  const queue = createSearchQueue(database, metrics, config.search.waitingMax);
+  const queries = { queue, timeoutMs: config.search.timeoutMs };
   return [
     define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language)),
     define(VectorStoreFileService, vectorStoreFileService(calls, wake)),
     {
-      ...define(EmbeddingService, embeddingService(calls, embedder, limiter)),
+      ...define(EmbeddingService, embeddingService(calls, embedder, limiter, queries)),
       binaryDesc: keepVectorsPacked(),
     },
     {
@@ -294,7 +296,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
       ...define(FileService, fileService(calls, buckets, { bytesMax: config.files.bytesMax, idleMs })),
       admit,
     },
-    define(SearchService, startSearches(parts, config)),
+    define(SearchService, startSearches({ ...parts, queue }, config)),
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
     // All projects, for callers of the default one.

@@ -25,6 +25,13 @@ export const limits = {
    * early rather than fails. One item is smaller: 1 MiB of text, 64 KiB of metadata, 64 KiB of vector.
    */
   page_bytes_max: 3_145_728,
+  /** Embeddings in one page of a query by a filter. */
+  query_limit_max: 1_000,
+  /** Attributes whose values are counted at once, values of each, and characters of a value that is counted. */
+  facet_attributes_max: 10,
+  facet_values_max: 100,
+  facet_values_default: 10,
+  facet_value_chars_max: 512,
   /** Results of one search: OpenAI's maximum. */
   search_results_max: 50,
   /** Default of the same: OpenAI's. */

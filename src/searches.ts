@@ -15,12 +15,12 @@ import type { Metrics } from "./wire/metrics.ts";
 
 /** What searches work with. */
 interface Parts {
-  database: Database;
-  /** The same, as calls see it. */
+  /** The database as calls see it. */
   calls: Database;
   embedder: Embedder;
   metrics: Metrics;
   recallTuner: RecallTuner | undefined;
+  queue: FairQueue;
   log: FastifyBaseLogger;
 }
 
@@ -32,19 +32,24 @@ const SEARCH_SHARE = 3 / 4;
 
 /** Connects SearchService to the queue of searches, the cache of queries and the reranking model. */
 export function startSearches(
-  { database, calls, embedder, metrics, recallTuner, log }: Parts,
+  { calls, embedder, metrics, recallTuner, queue, log }: Parts,
   { search, rerank }: Pick<Config, "search" | "rerank">,
 ): ServiceImpl<typeof SearchService> {
   const cached = cacheQueries(embedder, search.queryCacheBytes, monitorQueryCache(metrics));
   const report = (err: unknown) =>
     log.warn({ err }, "The reranking model failed: results keep their first order");
-  return searchService(calls, cached, search, createQueue(database, metrics, search.waitingMax), {
+  return searchService(calls, cached, search, queue, {
     observe: (storeId, query) => recallTuner?.note(storeId, query),
     reranker: rerank && monitorReranker(metrics, createReranker(rerank), report),
   });
 }
 
-function createQueue({ pool, replicas }: Database, metrics: Metrics, waitingMax: number): FairQueue {
+/** The admission of searches, and of queries without a vector: the turns of all that read many rows in this process. */
+export function createSearchQueue(
+  { pool, replicas }: Database,
+  metrics: Metrics,
+  waitingMax: number,
+): FairQueue {
   const connections = Math.max(1, Math.floor((pool.options.max ?? 1) * SEARCH_SHARE));
   const servers = 1 + (replicas?.states().length ?? 0);
   const queue = new FairQueue({

@@ -1,4 +1,4 @@
-import { create, type JsonObject } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
   BatchCreateEmbeddingsResponseSchema,
@@ -22,23 +22,18 @@ import { visibleTo } from "../filters/readers.ts";
 import { compileFilter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { decodeVector } from "../postgres/copy.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
-import {
-  deleteEmbeddings,
-  findEmbedding,
-  listEmbeddings,
-  type EmbeddingRow,
-  type Removed,
-} from "../storage/embeddings.ts";
+import { deleteEmbeddings, findEmbedding, listEmbeddings, type Removed } from "../storage/embeddings.ts";
 import { readPlaced, writeStoreFramed } from "../storage/placement.ts";
 import { requireStore } from "../storage/require.ts";
 import { addEmbeddings } from "./add.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { GroupDeletion } from "./group-deletion.ts";
+import { toEmbedding } from "./reply.ts";
+import { querying, type QueryOptions } from "./query/service.ts";
 import { unpackVector } from "./request.ts";
 import type { Row } from "./row.ts";
 import { localId } from "../store-id.ts";
@@ -46,7 +41,12 @@ import { localId } from "../store-id.ts";
 type Methods = ServiceImpl<typeof EmbeddingService>;
 
 /** Implements EmbeddingService: adding, reading and removing embeddings by unary calls. */
-export function embeddingService(database: Database, embedder: Embedder, limiter: Limiter): Methods {
+export function embeddingService(
+  database: Database,
+  embedder: Embedder,
+  limiter: Limiter,
+  queries: QueryOptions,
+): Methods {
   return {
     ...creation(
       database,
@@ -55,6 +55,7 @@ export function embeddingService(database: Database, embedder: Embedder, limiter
       limiter,
     ),
     ...reading(database),
+    ...querying(database, queries),
     ...removal(database),
   };
 }
@@ -212,17 +213,5 @@ function toCreated(
     vectorStoreId: storeId,
     createdAt: toSeconds(row.createdAt),
     ...(input !== undefined && { content: input.content, metadata: input.metadata ?? {} }),
-  });
-}
-
-function toEmbedding(storeId: string, row: EmbeddingRow): Embedding {
-  return create(EmbeddingSchema, {
-    id: row.id,
-    object: "embedding",
-    vectorStoreId: storeId,
-    content: row.content,
-    metadata: (row.metadata ?? {}) as JsonObject,
-    createdAt: toSeconds(row.created_at),
-    ...(row.embedding !== null && { embedding: Array.from(decodeVector(row.embedding)) }),
   });
 }

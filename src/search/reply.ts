@@ -6,7 +6,7 @@ import {
   type SearchResultSchema,
   type SearchStageSchema,
 } from "../../gen/pgquiver/v1/search_pb.ts";
-import { writePageToken } from "./page.ts";
+import { writeSearchPage } from "./page.ts";
 import type { SearchHit } from "./query.ts";
 import type { Ranked } from "./rerank.ts";
 import type { Findings } from "./run.ts";
@@ -40,7 +40,7 @@ export function toSearchResponse(
     searchQuery: texts,
     data: ranked.hits.filter(({ score }) => score >= scoreMin).map(toSearchResult),
     hasMore,
-    ...(hasMore && { nextPage: writePageToken(paging.hash, { distance: last.value, id: last.id }) }),
+    ...(hasMore && { nextPage: writeSearchPage(paging.hash, { distance: last.value, id: last.id }) }),
     statistics: {
       method: METHODS[method],
       complete: found.every(({ isComplete }) => isComplete),

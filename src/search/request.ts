@@ -1,11 +1,12 @@
 import type { HybridSearch, SearchReaders, SearchRequest } from "../../gen/pgquiver/v1/search_pb.ts";
 import { checkRange, checkText, checkLength } from "../api/checks.ts";
+import { hashRequest } from "../api/page-token.ts";
 import { checkVector } from "../embeddings/vector.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
 import type { Filter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
-import { hashSearch, readPageToken, type SearchPosition } from "./page.ts";
+import { readSearchPage, type SearchPosition } from "./page.ts";
 
 /** A validated search request. Checks that need the store, such as dimensions, come later. */
 export interface Search {
@@ -128,7 +129,7 @@ function readPaging(
       `Invalid '${param}': only a search by one text or vector has pages, without 'hybrid_search', and without a reranking model ('ranker': 'none').`,
     );
   }
-  const hash = hashSearch([
+  const hash = hashRequest([
     storeId,
     texts,
     vector && Array.from(vector),
@@ -138,7 +139,7 @@ function readPaging(
     isExact,
     readers && [...readers].toSorted(),
   ]);
-  return { hash, after: page === undefined ? undefined : readPageToken(page, hash, param) };
+  return { hash, after: page === undefined ? undefined : readSearchPage(page, hash, param) };
 }
 
 /** 50 results may be as large as they are: that bounds their bytes. */

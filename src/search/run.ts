@@ -1,4 +1,5 @@
 import type pg from "pg";
+import { withinDeadline } from "../api/within-deadline.ts";
 import { keysOf } from "../filters/share.ts";
 import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
 import { deadlineExceeded } from "../errors.ts";
@@ -6,7 +7,6 @@ import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import { queryWithSettings, type Settings } from "../postgres/protocol/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
-import { withinDeadline } from "./deadline.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { candidatesOf, type SearchIndex } from "./nearest.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";

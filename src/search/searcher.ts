@@ -1,6 +1,7 @@
 import { mapConcurrently } from "../api/concurrency/semaphore.ts";
 import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
+import { withinDeadline } from "../api/within-deadline.ts";
 import { checkDimensions } from "../embeddings/vector.ts";
 import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
 import { restrictTo, type Readers } from "../filters/readers.ts";
@@ -12,7 +13,6 @@ import type { Database } from "../postgres/database.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { SearchedStore, VectorStoreRow } from "../storage/stores.ts";
 import { AttributeDemand } from "./attribute-demand.ts";
-import { withinDeadline } from "./deadline.ts";
 import { readFresh } from "./fresh-replica.ts";
 import { LastActiveUpdater } from "./last-active.ts";
 import { MetadataSamples } from "./metadata-samples.ts";

@@ -122,15 +122,16 @@ export async function writeKnownStore(
  * switched to another table during the read, the read is repeated there, so a result is never half of a
  * store. `read` must be repeatable, and must use the connection it is given: were the rows held while a second
  * connection is waited for, the memory of hundreds of waiting calls would add up. Throws NOT_FOUND when the store
- * was deleted and its table dropped.
+ * was deleted and its table dropped. With a signal: as `cancellable`.
  */
 export async function readPlaced<T>(
   pool: pg.Pool,
   tables: Tables,
   store: { id: string } & Placement,
   read: (client: Client, placed: Tables) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
-  return withClient(pool, undefined, async (client) => {
+  return withClient(pool, signal, async (client) => {
     for (let placement: Placement = store; ;) {
       const outcome = await read(client, placeTables(tables, placement)).then(
         (found) => ({ found }),

@@ -63,6 +63,7 @@ const forms: WellKnownForms = {
   writeMask: (paths) =>
     paths.map((path) => path.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())).join(","),
   readStruct: (form) => form,
+  readValue: (form) => form,
 };
 
 function connectClient(transport: Transport, close: () => void): Client {

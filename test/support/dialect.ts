@@ -50,6 +50,7 @@ export interface WellKnownForms {
   writeValue(json: unknown): unknown;
   writeMask(paths: string[]): unknown;
   readStruct(form: unknown): unknown;
+  readValue(form: unknown): unknown;
 }
 
 /**
@@ -130,6 +131,7 @@ function readField(field: DescField, value: unknown, forms: WellKnownForms): unk
 function readItem(field: DescField, value: unknown, forms: WellKnownForms): unknown {
   if (field.enum !== undefined) return String(value).slice(field.enum.sharedPrefix?.length).toLowerCase();
   if (field.message?.typeName === "google.protobuf.Struct") return forms.readStruct(value);
+  if (field.message?.typeName === "google.protobuf.Value") return forms.readValue(value);
   if (field.message !== undefined) return fromPlain(field.message, value as Json, forms);
   return field.scalar === ScalarType.INT64 ? Number(value) : value;
 }

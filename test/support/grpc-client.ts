@@ -138,6 +138,7 @@ const forms: WellKnownForms = {
   writeValue,
   writeMask: (paths) => ({ paths }),
   readStruct: (form) => readStruct(form as Struct),
+  readValue: (form) => readValue(form as Value),
 };
 
 interface Struct {

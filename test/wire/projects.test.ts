@@ -158,6 +158,7 @@ function requestOf({ input }: DescMethod, storeId: string): Record<string, unkno
     // Clients of all protocols take the embedding's fields as REST does.
     embedding: "",
   };
+  if (input.name === "FacetEmbeddingsRequest") values["attributes"] = ["k"];
   const has = (desc: DescMessage, name: string) => desc.fields.some((field) => field.name === name);
   const left = {
     CreateVectorStoreFileBatchRequest: ["attributes"],

@@ -198,6 +198,19 @@ describe.each(["shared", "indexed"])("in a %s store", (store) => {
         const { text } = await ask(`/${store}/embeddings/export`, token);
         const exported = text.split("\n").filter((line) => line !== "");
         expect(exported.map((line) => (JSON.parse(line) as { id: string }).id)).toEqual(may);
+        const first = await read(`/${store}/embeddings/query`, token, { limit: 1_000 });
+        const more =
+          first.has_more === true
+            ? await read(`/${store}/embeddings/query`, token, { limit: 1_000, page: first.next_page })
+            : { data: [] };
+        expect([...idsOf(first), ...idsOf(more)].toSorted()).toEqual(may.toSorted());
+        expect((await read(`/${store}/embeddings/count`, token, {})).count).toBe(may.length);
+        const part3 = await visible(store, groups, "(metadata ->> 'part')::int = 3");
+        const { data } = await read(`/${store}/embeddings/facets`, token, { attributes: ["part"] });
+        const counted = (data[0].values as { value: number; count: number }[]).find(
+          ({ value }) => value === 3,
+        );
+        expect(counted?.count ?? 0).toBe(part3.length);
         for (const row of [1, 4, 5, 6, 7]) {
           const id = `r${String(row).padStart(7, "0")}`;
           const { status, text: body } = await ask(`/${store}/embeddings/${id}`, token);

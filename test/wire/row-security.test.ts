@@ -79,7 +79,7 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
   const implementations: [DescService, ServiceImpl<DescService>][] = [
     [VectorStoreService, vectorStoreService(calls, () => {}, "english") as never],
     [VectorStoreFileService, vectorStoreFileService(calls, () => {}) as never],
-    [EmbeddingService, embeddingService(calls, embedder, limiter) as never],
+    [EmbeddingService, embeddingService(calls, embedder, limiter, { queue, timeoutMs: 10_000 }) as never],
     [IngestService, ingestService(calls, embedder, ingest) as never],
     [IndexService, indexService(calls, () => {}) as never],
     [
@@ -201,6 +201,7 @@ async function call(transport: Transport, method: DescMethod, ids: Ids): Promise
     if (name === "attributes") return method.name === "UpdateVectorStoreFile";
     return field !== undefined;
   });
+  if (method.name === "FacetEmbeddings") given.push(["attributes", ["k"]]);
   const request =
     method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming"
       ? load(ids.vectorStoreId, "again")

@@ -2,22 +2,25 @@
 // @generated from file pgquiver/v1/embeddings.proto (package pgquiver.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
+import type { Value } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 import type { Filter } from "./filters_pb.ts";
 import { file_pgquiver_v1_filters } from "./filters_pb.ts";
+import type { AttributeType } from "./indexes_pb.ts";
+import { file_pgquiver_v1_indexes } from "./indexes_pb.ts";
 import { file_pgquiver_v1_options } from "./options_pb.ts";
 import type { Order } from "./paging_pb.ts";
 import { file_pgquiver_v1_paging } from "./paging_pb.ts";
-import type { JsonObject, Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/embeddings.proto.
  */
 export const file_pgquiver_v1_embeddings: GenFile = /*@__PURE__*/
-  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSKjAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAIirgEKDkVtYmVkZGluZ0lucHV0Eg8KAmlkGAEgASgJSACIAQESDwoHY29udGVudBgCIAEoCRIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EjEKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIGqLsYgIACEhcKCmNyZWF0ZWRfYXQYBSABKANIAYgBAUIFCgNfaWRCDQoLX2NyZWF0ZWRfYXQiKQoLVGV4dENvbnRlbnQSDAoEdHlwZRgBIAEoCRIMCgR0ZXh0GAIgASgJImEKFkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi4KCWVtYmVkZGluZxgCIAEoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0IqEBChxCYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRI2CgplbWJlZGRpbmdzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXRCBai7GJBOEhwKD2luY2x1ZGVfY29udGVudBgDIAEoCEgAiAEBQhIKEF9pbmNsdWRlX2NvbnRlbnQiZgodQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiQKBGRhdGEYAiADKAsyFi5wZ3F1aXZlci52MS5FbWJlZGRpbmcSDwoHY3JlYXRlZBgDIAEoAyJEChNHZXRFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAki9AEKFUxpc3RFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARISCgVhZnRlchgDIAEoCUgBiAEBEhMKBmJlZm9yZRgEIAEoCUgCiAEBEiYKBW9yZGVyGAUgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARIeChFpbmNsdWRlX2VtYmVkZGluZxgGIAEoCEgEiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXJCFAoSX2luY2x1ZGVfZW1iZWRkaW5nIqYBChZMaXN0RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCJHChZEZWxldGVFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAkiRgoXRGVsZXRlRW1iZWRkaW5nUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgiVwoWUHVyZ2VFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciJAChdQdXJnZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFQoNZGVsZXRlZF9jb3VudBgCIAEoAzKjCAoQRW1iZWRkaW5nU2VydmljZRKcAQoPQ3JlYXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuQ3JlYXRlRW1iZWRkaW5nUmVxdWVzdBoWLnBncXVpdmVyLnYxLkVtYmVkZGluZyJMsLsYgICABLi7GASC0+STAjs6CWVtYmVkZGluZyIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxK7AQoVQmF0Y2hDcmVhdGVFbWJlZGRpbmdzEikucGdxdWl2ZXIudjEuQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBoqLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlIkuwuxiAgICABLi7GASC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2gSlwEKDEdldEVtYmVkZGluZxIgLnBncXVpdmVyLnYxLkdldEVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciTbi7GAPAuxgBgtPkkwI/Ej0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9EpkBCg5MaXN0RW1iZWRkaW5ncxIiLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVxdWVzdBojLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVzcG9uc2UiPri7GAPAuxgBgtPkkwIwEi4vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzErwBCg9EZWxldGVFbWJlZGRpbmcSIy5wZ3F1aXZlci52MS5EZWxldGVFbWJlZGRpbmdSZXF1ZXN0GiQucGdxdWl2ZXIudjEuRGVsZXRlRW1iZWRkaW5nUmVzcG9uc2UiXri7GATyuxgRZW1iZWRkaW5nLmRlbGV0ZWSC0+STAj8qPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3Mve2VtYmVkZGluZ19pZH0SvAEKD1B1cmdlRW1iZWRkaW5ncxIjLnBncXVpdmVyLnYxLlB1cmdlRW1iZWRkaW5nc1JlcXVlc3QaJC5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXNwb25zZSJesLsYgICABLi7GATyuxgQZW1iZWRkaW5nLnB1cmdlZILT5JMCOToBKiI0L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9wdXJnZUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSKjAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAIirgEKDkVtYmVkZGluZ0lucHV0Eg8KAmlkGAEgASgJSACIAQESDwoHY29udGVudBgCIAEoCRIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EjEKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIGqLsYgIACEhcKCmNyZWF0ZWRfYXQYBSABKANIAYgBAUIFCgNfaWRCDQoLX2NyZWF0ZWRfYXQiKQoLVGV4dENvbnRlbnQSDAoEdHlwZRgBIAEoCRIMCgR0ZXh0GAIgASgJImEKFkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi4KCWVtYmVkZGluZxgCIAEoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0IqEBChxCYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRI2CgplbWJlZGRpbmdzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXRCBai7GJBOEhwKD2luY2x1ZGVfY29udGVudBgDIAEoCEgAiAEBQhIKEF9pbmNsdWRlX2NvbnRlbnQiZgodQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiQKBGRhdGEYAiADKAsyFi5wZ3F1aXZlci52MS5FbWJlZGRpbmcSDwoHY3JlYXRlZBgDIAEoAyJEChNHZXRFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAki9AEKFUxpc3RFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARISCgVhZnRlchgDIAEoCUgBiAEBEhMKBmJlZm9yZRgEIAEoCUgCiAEBEiYKBW9yZGVyGAUgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARIeChFpbmNsdWRlX2VtYmVkZGluZxgGIAEoCEgEiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXJCFAoSX2luY2x1ZGVfZW1iZWRkaW5nIqYBChZMaXN0RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCJHChZEZWxldGVFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAkiRgoXRGVsZXRlRW1iZWRkaW5nUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgiVwoWUHVyZ2VFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciJAChdQdXJnZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFQoNZGVsZXRlZF9jb3VudBgCIAEoAyKHAgoWUXVlcnlFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchIzCghvcmRlcl9ieRgDIAEoCzIcLnBncXVpdmVyLnYxLkVtYmVkZGluZ3NPcmRlckgAiAEBEhIKBWxpbWl0GAQgASgFSAGIAQESEQoEcGFnZRgFIAEoCUgCiAEBEjIKB2luY2x1ZGUYBiADKA4yGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGaWVsZEIEqLsYA0ILCglfb3JkZXJfYnlCCAoGX2xpbWl0QgcKBV9wYWdlIqEBCg9FbWJlZGRpbmdzT3JkZXISFgoJYXR0cmlidXRlGAEgASgJSACIAQESLQoEdHlwZRgCIAEoDjIaLnBncXVpdmVyLnYxLkF0dHJpYnV0ZVR5cGVIAYgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAKIAQFCDAoKX2F0dHJpYnV0ZUIHCgVfdHlwZUIICgZfb3JkZXIihwEKF1F1ZXJ5RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhAKCGhhc19tb3JlGAMgASgIEhYKCW5leHRfcGFnZRgEIAEoCUgAiAEBQgwKCl9uZXh0X3BhZ2UiVwoWQ291bnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciI4ChdDb3VudEVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSDQoFY291bnQYAiABKAMimQEKFkZhY2V0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISGAoKYXR0cmlidXRlcxgDIAMoCUIEqLsYChIXCgp2YWx1ZXNfbWF4GAQgASgFSACIAQFCDQoLX3ZhbHVlc19tYXgiVAoXRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGYWNldCJnCg5FbWJlZGRpbmdGYWNldBIRCglhdHRyaWJ1dGUYASABKAkSMAoGdmFsdWVzGAIgAygLMiAucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmFjZXRWYWx1ZRIQCghoYXNfbW9yZRgDIAEoCCJLChNFbWJlZGRpbmdGYWNldFZhbHVlEiUKBXZhbHVlGAEgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEg0KBWNvdW50GAIgASgDKosBCg5FbWJlZGRpbmdGaWVsZBIfChtFTUJFRERJTkdfRklFTERfVU5TUEVDSUZJRUQQABIbChdFTUJFRERJTkdfRklFTERfQ09OVEVOVBABEhwKGEVNQkVERElOR19GSUVMRF9NRVRBREFUQRACEh0KGUVNQkVERElOR19GSUVMRF9FTUJFRERJTkcQAzKcDAoQRW1iZWRkaW5nU2VydmljZRKcAQoPQ3JlYXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuQ3JlYXRlRW1iZWRkaW5nUmVxdWVzdBoWLnBncXVpdmVyLnYxLkVtYmVkZGluZyJMsLsYgICABLi7GASC0+STAjs6CWVtYmVkZGluZyIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxK7AQoVQmF0Y2hDcmVhdGVFbWJlZGRpbmdzEikucGdxdWl2ZXIudjEuQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBoqLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlIkuwuxiAgICABLi7GASC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2gSlwEKDEdldEVtYmVkZGluZxIgLnBncXVpdmVyLnYxLkdldEVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciTbi7GAPAuxgBgtPkkwI/Ej0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9EpkBCg5MaXN0RW1iZWRkaW5ncxIiLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVxdWVzdBojLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVzcG9uc2UiPri7GAPAuxgBgtPkkwIwEi4vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzEqUBCg9RdWVyeUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5RdWVyeUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUXVlcnlFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3F1ZXJ5EqUBCg9Db3VudEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5Db3VudEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuQ291bnRFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2NvdW50EqYBCg9GYWNldEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5GYWNldEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2UiSLi7GAPAuxgBgtPkkwI6OgEqIjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2ZhY2V0cxK8AQoPRGVsZXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuRGVsZXRlRW1iZWRkaW5nUmVxdWVzdBokLnBncXVpdmVyLnYxLkRlbGV0ZUVtYmVkZGluZ1Jlc3BvbnNlIl64uxgE8rsYEWVtYmVkZGluZy5kZWxldGVkgtPkkwI/Kj0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9ErwBCg9QdXJnZUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUHVyZ2VFbWJlZGRpbmdzUmVzcG9uc2UiXrC7GICAgAS4uxgE8rsYEGVtYmVkZGluZy5wdXJnZWSC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvcHVyZ2VCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * A text with its vector.
@@ -516,6 +519,379 @@ export const PurgeEmbeddingsResponseSchema: GenMessage<PurgeEmbeddingsResponse> 
   messageDesc(file_pgquiver_v1_embeddings, 12);
 
 /**
+ * Finds embeddings by a filter alone.
+ *
+ * @generated from message pgquiver.v1.QueryEmbeddingsRequest
+ */
+export type QueryEmbeddingsRequest = Message<"pgquiver.v1.QueryEmbeddingsRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * Condition that embeddings must meet; default: none.
+   *
+   * @generated from field: pgquiver.v1.Filter filters = 2;
+   */
+  filters?: Filter | undefined;
+
+  /**
+   * Order of the embeddings; default: of creation, the newest first. Ties are in order of the id, in the same direction.
+   *
+   * @generated from field: optional pgquiver.v1.EmbeddingsOrder order_by = 3;
+   */
+  orderBy?: EmbeddingsOrder | undefined;
+
+  /**
+   * Maximum number of embeddings in the page, 1 to 1,000; default 20.
+   *
+   * @generated from field: optional int32 limit = 4;
+   */
+  limit?: number | undefined;
+
+  /**
+   * The `next_page` of the reply before, with the same filters and order. A page begins behind the last embedding of the
+   * one before: so no embedding is on two pages, and none is missed, while others are added and deleted.
+   *
+   * @generated from field: optional string page = 5;
+   */
+  page?: string | undefined;
+
+  /**
+   * The fields to return beside `id`, `object`, `vector_store_id` and `created_at`; default: content and metadata.
+   *
+   * @generated from field: repeated pgquiver.v1.EmbeddingField include = 6;
+   */
+  include: EmbeddingField[];
+};
+
+/**
+ * Describes the message pgquiver.v1.QueryEmbeddingsRequest.
+ * Use `create(QueryEmbeddingsRequestSchema)` to create a new message.
+ */
+export const QueryEmbeddingsRequestSchema: GenMessage<QueryEmbeddingsRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 13);
+
+/**
+ * Order of embeddings by a field.
+ *
+ * @generated from message pgquiver.v1.EmbeddingsOrder
+ */
+export type EmbeddingsOrder = Message<"pgquiver.v1.EmbeddingsOrder"> & {
+  /**
+   * The metadata key; unset: the time of creation. 1 to 256 characters. Embeddings without it, or with a value of another
+   * type, come last.
+   *
+   * @generated from field: optional string attribute = 1;
+   */
+  attribute?: string | undefined;
+
+  /**
+   * The type of the attribute's values; required with `attribute`. Strings are in order of code points, by their first
+   * 128 characters. The attribute's index serves the ascending and the descending order.
+   *
+   * @generated from field: optional pgquiver.v1.AttributeType type = 2;
+   */
+  type?: AttributeType | undefined;
+
+  /**
+   * The direction; default descending.
+   *
+   * @generated from field: optional pgquiver.v1.Order order = 3;
+   */
+  order?: Order | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.EmbeddingsOrder.
+ * Use `create(EmbeddingsOrderSchema)` to create a new message.
+ */
+export const EmbeddingsOrderSchema: GenMessage<EmbeddingsOrder> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 14);
+
+/**
+ * A page of embeddings that match.
+ *
+ * @generated from message pgquiver.v1.QueryEmbeddingsResponse
+ */
+export type QueryEmbeddingsResponse = Message<"pgquiver.v1.QueryEmbeddingsResponse"> & {
+  /**
+   * Always "list".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * The embeddings, in the order requested.
+   *
+   * @generated from field: repeated pgquiver.v1.Embedding data = 2;
+   */
+  data: Embedding[];
+
+  /**
+   * Whether more embeddings follow.
+   *
+   * @generated from field: bool has_more = 3;
+   */
+  hasMore: boolean;
+
+  /**
+   * To be sent as `page`, for the embeddings that follow; unset when there are none.
+   *
+   * @generated from field: optional string next_page = 4;
+   */
+  nextPage?: string | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.QueryEmbeddingsResponse.
+ * Use `create(QueryEmbeddingsResponseSchema)` to create a new message.
+ */
+export const QueryEmbeddingsResponseSchema: GenMessage<QueryEmbeddingsResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 15);
+
+/**
+ * Counts embeddings.
+ *
+ * @generated from message pgquiver.v1.CountEmbeddingsRequest
+ */
+export type CountEmbeddingsRequest = Message<"pgquiver.v1.CountEmbeddingsRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * Condition that embeddings must meet; default: none.
+   *
+   * @generated from field: pgquiver.v1.Filter filters = 2;
+   */
+  filters?: Filter | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.CountEmbeddingsRequest.
+ * Use `create(CountEmbeddingsRequestSchema)` to create a new message.
+ */
+export const CountEmbeddingsRequestSchema: GenMessage<CountEmbeddingsRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 16);
+
+/**
+ * The number of embeddings that match.
+ *
+ * @generated from message pgquiver.v1.CountEmbeddingsResponse
+ */
+export type CountEmbeddingsResponse = Message<"pgquiver.v1.CountEmbeddingsResponse"> & {
+  /**
+   * Always "embedding.count".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * The number.
+   *
+   * @generated from field: int64 count = 2;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.CountEmbeddingsResponse.
+ * Use `create(CountEmbeddingsResponseSchema)` to create a new message.
+ */
+export const CountEmbeddingsResponseSchema: GenMessage<CountEmbeddingsResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 17);
+
+/**
+ * Counts the values of attributes.
+ *
+ * @generated from message pgquiver.v1.FacetEmbeddingsRequest
+ */
+export type FacetEmbeddingsRequest = Message<"pgquiver.v1.FacetEmbeddingsRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * Condition that embeddings must meet; default: none.
+   *
+   * @generated from field: pgquiver.v1.Filter filters = 2;
+   */
+  filters?: Filter | undefined;
+
+  /**
+   * The metadata keys, 1 to 10, each once and of 1 to 256 characters.
+   *
+   * @generated from field: repeated string attributes = 3;
+   */
+  attributes: string[];
+
+  /**
+   * Maximum number of values for each attribute, 1 to 100; default 10.
+   *
+   * @generated from field: optional int32 values_max = 4;
+   */
+  valuesMax?: number | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.FacetEmbeddingsRequest.
+ * Use `create(FacetEmbeddingsRequestSchema)` to create a new message.
+ */
+export const FacetEmbeddingsRequestSchema: GenMessage<FacetEmbeddingsRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 18);
+
+/**
+ * The values of attributes among the embeddings that match.
+ *
+ * @generated from message pgquiver.v1.FacetEmbeddingsResponse
+ */
+export type FacetEmbeddingsResponse = Message<"pgquiver.v1.FacetEmbeddingsResponse"> & {
+  /**
+   * Always "embedding.facets".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * The attributes, in the order of the request.
+   *
+   * @generated from field: repeated pgquiver.v1.EmbeddingFacet data = 2;
+   */
+  data: EmbeddingFacet[];
+};
+
+/**
+ * Describes the message pgquiver.v1.FacetEmbeddingsResponse.
+ * Use `create(FacetEmbeddingsResponseSchema)` to create a new message.
+ */
+export const FacetEmbeddingsResponseSchema: GenMessage<FacetEmbeddingsResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 19);
+
+/**
+ * The values of an attribute.
+ *
+ * @generated from message pgquiver.v1.EmbeddingFacet
+ */
+export type EmbeddingFacet = Message<"pgquiver.v1.EmbeddingFacet"> & {
+  /**
+   * The metadata key.
+   *
+   * @generated from field: string attribute = 1;
+   */
+  attribute: string;
+
+  /**
+   * The commonest values, the commonest first.
+   *
+   * @generated from field: repeated pgquiver.v1.EmbeddingFacetValue values = 2;
+   */
+  values: EmbeddingFacetValue[];
+
+  /**
+   * Whether there are other values.
+   *
+   * @generated from field: bool has_more = 3;
+   */
+  hasMore: boolean;
+};
+
+/**
+ * Describes the message pgquiver.v1.EmbeddingFacet.
+ * Use `create(EmbeddingFacetSchema)` to create a new message.
+ */
+export const EmbeddingFacetSchema: GenMessage<EmbeddingFacet> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 20);
+
+/**
+ * A value of an attribute.
+ *
+ * @generated from message pgquiver.v1.EmbeddingFacetValue
+ */
+export type EmbeddingFacetValue = Message<"pgquiver.v1.EmbeddingFacetValue"> & {
+  /**
+   * A string of up to 512 characters, a number or a boolean; longer strings are not counted.
+   *
+   * @generated from field: google.protobuf.Value value = 1;
+   */
+  value?: Value | undefined;
+
+  /**
+   * The number of embeddings that have the value, or a list with it as an element.
+   *
+   * @generated from field: int64 count = 2;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.EmbeddingFacetValue.
+ * Use `create(EmbeddingFacetValueSchema)` to create a new message.
+ */
+export const EmbeddingFacetValueSchema: GenMessage<EmbeddingFacetValue> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 21);
+
+/**
+ * A field of an embedding that a query may return.
+ *
+ * @generated from enum pgquiver.v1.EmbeddingField
+ */
+export const EmbeddingField = {
+  /**
+   * Not given: INVALID_ARGUMENT.
+   *
+   * @generated from enum value: EMBEDDING_FIELD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The text.
+   *
+   * @generated from enum value: EMBEDDING_FIELD_CONTENT = 1;
+   */
+  CONTENT: 1,
+
+  /**
+   * The metadata.
+   *
+   * @generated from enum value: EMBEDDING_FIELD_METADATA = 2;
+   */
+  METADATA: 2,
+
+  /**
+   * The vector.
+   *
+   * @generated from enum value: EMBEDDING_FIELD_EMBEDDING = 3;
+   */
+  EMBEDDING: 3,
+} as const;
+
+/**
+ * A field of an embedding that a query may return.
+ *
+ * @generated from enum pgquiver.v1.EmbeddingField
+ */
+export type EmbeddingField = (typeof EmbeddingField)[keyof typeof EmbeddingField] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.EmbeddingField.
+ */
+export const EmbeddingFieldSchema: GenEnum<EmbeddingField> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_embeddings, 0);
+
+/**
  * Adds, reads and removes single embeddings and small batches. For bulk loading use the streams of
  * IngestService.
  *
@@ -564,6 +940,39 @@ export const EmbeddingService: GenService<{
     methodKind: "unary";
     input: typeof ListEmbeddingsRequestSchema;
     output: typeof ListEmbeddingsResponseSchema;
+  },
+  /**
+   * Finds embeddings by a filter alone, without a text or vector, in order of their creation or of an attribute, page by
+   * page. A page ends early, with `has_more`, before its embeddings exceed 3 MiB.
+   *
+   * @generated from rpc pgquiver.v1.EmbeddingService.QueryEmbeddings
+   */
+  queryEmbeddings: {
+    methodKind: "unary";
+    input: typeof QueryEmbeddingsRequestSchema;
+    output: typeof QueryEmbeddingsResponseSchema;
+  },
+  /**
+   * Counts the embeddings that match a filter. The count is exact; DEADLINE_EXCEEDED when it takes longer than
+   * SEARCH_TIMEOUT_SECONDS.
+   *
+   * @generated from rpc pgquiver.v1.EmbeddingService.CountEmbeddings
+   */
+  countEmbeddings: {
+    methodKind: "unary";
+    input: typeof CountEmbeddingsRequestSchema;
+    output: typeof CountEmbeddingsResponseSchema;
+  },
+  /**
+   * Lists the commonest values of attributes among the embeddings that match a filter, and how many embeddings have each.
+   * The counts are exact; DEADLINE_EXCEEDED when they take longer than SEARCH_TIMEOUT_SECONDS.
+   *
+   * @generated from rpc pgquiver.v1.EmbeddingService.FacetEmbeddings
+   */
+  facetEmbeddings: {
+    methodKind: "unary";
+    input: typeof FacetEmbeddingsRequestSchema;
+    output: typeof FacetEmbeddingsResponseSchema;
   },
   /**
    * Deletes one embedding; NOT_FOUND when the store has no embedding with this id.
