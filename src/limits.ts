@@ -48,6 +48,8 @@ export const limits = {
   rerank_text_chars_max: 8_000,
   /** Texts in one search. */
   search_queries_max: 16,
+  /** Stores in one search of several. */
+  search_stores_max: 16,
   /**
    * Searches in one batch, and how many searches of one call run concurrently, as far as the connection pool
    * allows.

@@ -1,17 +1,25 @@
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import {
+  MergedBy,
   SearchMethod,
   SearchResponseSchema,
+  SearchVectorStoresResponseSchema,
+  type SearchStatisticsSchema,
+  type SearchVectorStoresResponse,
   type SearchResponse,
   type SearchResultSchema,
   type SearchStageSchema,
 } from "../../gen/pgquiver/v1/search_pb.ts";
+import { describeError } from "../errors.ts";
+import { localId } from "../store-id.ts";
 import { writeSearchPage } from "./page.ts";
 import type { SearchHit } from "./query.ts";
 import type { Ranked } from "./rerank.ts";
 import type { Findings } from "./run.ts";
 import type { Search } from "./request.ts";
 import type { SearchResults, Stage } from "./searcher.ts";
+import type { StoreHit } from "./merge.ts";
+import type { StoresFound } from "./several-stores.ts";
 
 /** What searches took; without `tokens` these are not reported. */
 export type Spent = Pick<SearchResults, "embedding" | "searching"> & { tokens: number | undefined };
@@ -28,7 +36,6 @@ export function toSearchResponse(
   ranked: Ranked,
   { tokens, embedding, searching }: Spent,
 ): SearchResponse {
-  const method = found.find((findings) => findings.method === "index")?.method ?? found[0]?.method ?? "exact";
   const last = ranked.hits.at(-1);
   const hasMore =
     paging !== undefined &&
@@ -41,15 +48,48 @@ export function toSearchResponse(
     data: ranked.hits.filter(({ score }) => score >= scoreMin).map(toSearchResult),
     hasMore,
     ...(hasMore && { nextPage: writeSearchPage(paging.hash, { distance: last.value, id: last.id }) }),
-    statistics: {
-      method: METHODS[method],
-      complete: found.every(({ isComplete }) => isComplete),
-      ...(ranked.ranker !== undefined && { ranker: ranked.ranker }),
-      rerankFailed: ranked.hasFailed,
-      stages: toStages({ embed: embedding, search: searching, rerank: ranked.reranking }),
-    },
+    statistics: toStatistics(found, ranked, { embedding, searching }),
     ...(tokens !== undefined && { usage: { totalTokens: BigInt(tokens) } }),
   });
+}
+
+/** Builds the reply to a search of several stores. */
+export function toStoresResponse(
+  { texts, scoreMin }: Search,
+  { found, isByScore, failures, tokens, embedding, searching }: StoresFound,
+  ranked: Ranked<StoreHit>,
+): SearchVectorStoresResponse {
+  const isAbove = ({ score }: StoreHit) => ranked.ranker === undefined || score >= scoreMin;
+  return create(SearchVectorStoresResponseSchema, {
+    object: "vector_store.search_results.page",
+    searchQuery: texts,
+    data: ranked.hits
+      .filter(isAbove)
+      .map((hit) => ({ vectorStoreId: localId(hit.storeId), ...toSearchResult(hit) })),
+    mergedBy: isByScore ? MergedBy.SCORE : MergedBy.RANK,
+    errors: failures.map(({ storeId, error }) => ({
+      vectorStoreId: localId(storeId),
+      code: (describeError(error)?.reason ?? "INTERNAL").toLowerCase(),
+      message: error.rawMessage,
+    })),
+    usage: { totalTokens: BigInt(tokens) },
+    statistics: toStatistics(found, ranked, { embedding, searching }),
+  });
+}
+
+function toStatistics(
+  found: readonly Findings[],
+  { ranker, hasFailed, reranking }: Ranked,
+  { embedding, searching }: Pick<Spent, "embedding" | "searching">,
+): MessageInitShape<typeof SearchStatisticsSchema> {
+  const method = found.find((findings) => findings.method === "index")?.method ?? found[0]?.method ?? "exact";
+  return {
+    method: METHODS[method],
+    complete: found.every(({ isComplete }) => isComplete),
+    ...(ranker !== undefined && { ranker }),
+    rerankFailed: hasFailed,
+    stages: toStages({ embed: embedding, search: searching, rerank: reranking }),
+  };
 }
 
 function toStages(stages: Record<string, Stage>): MessageInitShape<typeof SearchStageSchema>[] {
@@ -62,20 +102,7 @@ function toStages(stages: Record<string, Stage>): MessageInitShape<typeof Search
     }));
 }
 
-/** Merges the hits of several searches: each row once, with its best score, best first, ties by id. */
-export function mergeBest(found: readonly Findings[], resultsMax: number): readonly SearchHit[] {
-  const [only] = found;
-  if (found.length === 1 && only !== undefined) return only.hits;
-  const best = new Map<string, SearchHit>();
-  for (const hit of found.flatMap(({ hits }) => hits)) {
-    const known = best.get(hit.id);
-    if (known === undefined || hit.score > known.score) best.set(hit.id, hit);
-  }
-  const byScore = (a: SearchHit, b: SearchHit) => b.score - a.score || (a.id < b.id ? -1 : 1);
-  return [...best.values()].toSorted(byScore).slice(0, resultsMax);
-}
-
-function toSearchResult(hit: SearchHit): MessageInitShape<typeof SearchResultSchema> {
+function toSearchResult(hit: SearchHit) {
   const metadata = (hit.metadata ?? {}) as JsonObject;
   const given = metadata["filename"];
   return {
@@ -85,5 +112,5 @@ function toSearchResult(hit: SearchHit): MessageInitShape<typeof SearchResultSch
     attributes: metadata,
     content: [{ type: "text", text: hit.content }],
     id: hit.id,
-  };
+  } satisfies MessageInitShape<typeof SearchResultSchema>;
 }

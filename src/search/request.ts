@@ -52,8 +52,8 @@ const RANKERS = ["auto", "none", "default-2024-11-15", "default_2024_08_21"];
 
 /** What a search is made on. */
 export interface SearchBounds {
-  /** The stored id of the store. */
-  storeId: string;
+  /** The stored id of the store; undefined: there are several, whose merged results have one page. */
+  storeId: string | undefined;
   /** The reranking models, the default first. */
   rankers: readonly string[];
 }
@@ -117,12 +117,18 @@ function readResultsMax({ limit, maxNumResults }: SearchRequest, path: string): 
 function readPaging(
   { limit, page }: SearchRequest,
   search: Omit<Search, "paging" | "bytesMax" | "candidatesMax">,
-  storeId: string,
+  storeId: string | undefined,
 ): Paging | undefined {
   const { path, texts, vector, weights, ranker, filter, scoreMin, efSearch, isExact, readers } = search;
   const param = `${path}page`;
   if (page !== undefined && limit === undefined) throw missingParameter(`${path}limit`);
-  if (limit === undefined || texts.length > 1 || weights !== undefined || ranker !== undefined) {
+  if (
+    storeId === undefined ||
+    limit === undefined ||
+    texts.length > 1 ||
+    weights !== undefined ||
+    ranker !== undefined
+  ) {
     if (page === undefined) return undefined;
     throw invalidArgument(
       param,

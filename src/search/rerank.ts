@@ -5,8 +5,8 @@ import type { Search } from "./request.ts";
 import type { Stage } from "./searcher.ts";
 
 /** The results of a search after their last ranking. */
-export interface Ranked {
-  hits: readonly SearchHit[];
+export interface Ranked<Hit extends SearchHit = SearchHit> {
+  hits: readonly Hit[];
   /** The model that ranked them; undefined: none. */
   ranker?: string;
   /** Whether a model was asked and failed. */
@@ -16,12 +16,12 @@ export interface Ranked {
 }
 
 /** Ranks the candidates of a search, best first, anew where the search has a ranker; else, and where that fails, cuts them. */
-export async function rankAnew(
+export async function rankAnew<Hit extends SearchHit>(
   reranker: Reranker | undefined,
   { ranker, texts, resultsMax }: Search,
-  candidates: readonly SearchHit[],
+  candidates: readonly Hit[],
   signal: AbortSignal,
-): Promise<Ranked> {
+): Promise<Ranked<Hit>> {
   const first = {
     hits: candidates.slice(0, resultsMax),
     hasFailed: false,

@@ -37,6 +37,8 @@ export interface SearchResults {
   found: Findings[][];
   /** Tokens used to embed all texts; 0 when nothing was embedded. */
   tokens: number;
+  /** Names the model and dimensions of the store's vectors: scores of equal ones are comparable. Undefined: it is empty. */
+  space: string | undefined;
   embedding: Stage;
   searching: Stage;
 }
@@ -57,6 +59,15 @@ export interface SearchCall {
   /** Who pays for the embeddings of its texts. */
   payer?: Payer | undefined;
   signal: AbortSignal;
+  /** What the searches of several stores share; undefined: there is one store. */
+  shared?: SharedWork | undefined;
+}
+
+/** What the searches of several stores in one call share: their turns, the vectors of their texts, and a limit. */
+export interface SharedWork {
+  embeddings: Map<Embedder, Promise<Embeddings>>;
+  /** Characters of text and metadata that were found so far. */
+  chars: number;
 }
 
 /** Takes note of a query of a store. */
@@ -78,7 +89,8 @@ export class Searcher {
   readonly #samples = new MetadataSamples();
   readonly #demand: AttributeDemand;
   readonly #touches: LastActiveUpdater;
-  readonly #concurrencyMax: number;
+  /** Queries that one call may run at the same time. */
+  readonly concurrencyMax: number;
 
   /** `observe` gets each query that was answered by a store's vector index. */
   constructor(
@@ -98,7 +110,7 @@ export class Searcher {
     // One request may use at most half of the pool's connections, so that a batch cannot starve other
     // requests.
     const half = Math.floor((database.pool.options.max ?? 1) / 2);
-    this.#concurrencyMax = Math.max(1, Math.min(limits.search_concurrency_max, half));
+    this.concurrencyMax = Math.max(1, Math.min(limits.search_concurrency_max, half));
   }
 
   /**
@@ -108,7 +120,7 @@ export class Searcher {
    */
   async run(storeId: string, searches: readonly Search[], call: SearchCall): Promise<SearchResults> {
     const { signal } = call;
-    const embeddings = new Map<Embedder, Promise<Embeddings>>();
+    const { embeddings } = call.shared ?? { embeddings: new Map<Embedder, Promise<Embeddings>>() };
     const embed = (embedder: Embedder) => {
       const earlier = embeddings.get(embedder) ?? this.#embed(embedder, searches, call);
       embeddings.set(embedder, earlier);
@@ -146,7 +158,13 @@ export class Searcher {
     const isEmbedding = searches.some(needsEmbedding);
     const embedder = isEmbedding ? chooseEmbedder(this.#embedder, store) : undefined;
     if (store.embedding_count === "0")
-      return { found: searches.map(() => []), tokens: 0, embedding: NO_STAGE, searching: NO_STAGE };
+      return {
+        found: searches.map(() => []),
+        tokens: 0,
+        space: undefined,
+        embedding: NO_STAGE,
+        searching: NO_STAGE,
+      };
     const startedAt = performance.now();
     const { vectors, tokens } = embedder !== undefined ? await embed(embedder) : { vectors: [], tokens: 0 };
     const embeddedAt = performance.now();
@@ -170,6 +188,7 @@ export class Searcher {
     return {
       found: [...bySearch.values()],
       tokens,
+      space: JSON.stringify([store.embedding_model, store.dimensions]),
       embedding: { count: vectors.length, durationMs: embeddedAt - startedAt },
       searching: { count: queries.length, durationMs: performance.now() - embeddedAt },
     };
@@ -179,7 +198,7 @@ export class Searcher {
     { pool, searchSettings = {} }: Pick<Database, "pool" | "searchSettings">,
     store: SearchedStore,
     queries: readonly { search: Search; query: SearchQuery }[],
-    { caller, signal }: SearchCall,
+    { caller, signal, shared }: SearchCall,
   ): Promise<{ search: Search; outcome: SearchOutcome }[]> {
     const { exactTimeoutMs, timeoutMs } = this.#options;
     const searching = {
@@ -189,12 +208,12 @@ export class Searcher {
       samples: this.#samples,
       demand: this.#demand,
     };
-    let chars = 0;
+    const spent = shared ?? { chars: 0 };
     return mapConcurrently(
       queries,
-      this.#concurrencyMax,
+      this.concurrencyMax,
       async ({ search, query }, fit) => {
-        using _ = await this.#queue.acquire(caller, queries, fit);
+        using _ = await this.#queue.acquire(caller, shared ?? queries, fit);
         const outcome = await withinDeadline(
           timeoutMs,
           () => tooSlow(timeoutMs),
@@ -205,11 +224,11 @@ export class Searcher {
           if (outcome.method === "index") this.#observe(store.id, query);
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
           for (const { content, metadata } of outcome.hits)
-            chars += content.length + 2 * estimateJsonLength(metadata);
+            spent.chars += content.length + 2 * estimateJsonLength(metadata);
         }
         if (typeof outcome !== "string" && outcome.isCut === true && search.paging === undefined)
           throw tooMuch(limits.search_bytes_max, "bytes");
-        if (chars > limits.search_chars_max) throw tooMuch(limits.search_chars_max, "characters");
+        if (spent.chars > limits.search_chars_max) throw tooMuch(limits.search_chars_max, "characters");
         return { search, outcome };
       },
       signal,

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   BatchSearchResponseSchema,
+  SearchRequestSchema,
   type SearchRequest,
   type SearchService,
 } from "../../gen/pgquiver/v1/search_pb.ts";
@@ -14,10 +15,12 @@ import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
 import type { Reranker } from "../models/reranker.ts";
 import type { Database } from "../postgres/database.ts";
-import { mergeBest, toSearchResponse, type Spent } from "./reply.ts";
+import { mergeBest } from "./merge.ts";
+import { toSearchResponse, toStoresResponse, type Spent } from "./reply.ts";
 import { readSearch, type Search, type SearchBounds } from "./request.ts";
 import { rankAnew } from "./rerank.ts";
 import type { Findings } from "./run.ts";
+import { searchStores } from "./several-stores.ts";
 import { Searcher, type ObserveQuery, type SearchOptions } from "./searcher.ts";
 
 /** Searches of a batch that are ranked anew at the same time. */
@@ -41,7 +44,7 @@ export function searchService(
     payer: values.get(principal),
     signal,
   });
-  const boundsOf = (storeId: string) => ({ storeId, rankers: reranker?.models ?? [] });
+  const boundsOf = (storeId: string | undefined) => ({ storeId, rankers: reranker?.models ?? [] });
   const reply = async (search: Search, found: readonly Findings[], spent: Spent, signal: AbortSignal) => {
     const candidates = mergeBest(found, search.candidatesMax);
     return toSearchResponse(search, found, await rankAnew(reranker, search, candidates, signal), spent);
@@ -51,6 +54,14 @@ export function searchService(
       const search = readSearch(request, "", boundsOf(request.vectorStoreId));
       const { found, ...spent } = await searcher.run(request.vectorStoreId, [search], toCall(context));
       return reply(search, found[0] as Findings[], spent, context.signal);
+    },
+
+    async searchVectorStores(request, context) {
+      const { vectorStoreIds, $typeName: _, ...given } = request;
+      checkStores(vectorStoreIds);
+      const search = readSearch(create(SearchRequestSchema, given), "", boundsOf(undefined));
+      const found = await searchStores(searcher, vectorStoreIds, search, toCall(context));
+      return toStoresResponse(search, found, await rankAnew(reranker, search, found.hits, context.signal));
     },
 
     async batchSearch({ vectorStoreId, searches: requests }, context) {
@@ -69,6 +80,15 @@ export function searchService(
       });
     },
   };
+}
+
+function checkStores(ids: readonly string[]): void {
+  if (ids.length === 0) throw missingParameter("vector_store_ids");
+  checkLength("vector_store_ids", ids.length, limits.search_stores_max);
+  for (const [index, id] of ids.entries()) {
+    const param = `vector_store_ids[${index}]`;
+    if (ids.indexOf(id) < index) throw invalidArgument(param, `Invalid '${param}': named twice.`);
+  }
 }
 
 function readBatch(requests: readonly SearchRequest[], bounds: SearchBounds): Search[] {

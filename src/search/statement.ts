@@ -4,6 +4,7 @@ import { bind, compileFilter } from "../filters/sql.ts";
 import { selectMatching } from "./keywords.ts";
 import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
+import { RANK_OFFSET } from "./merge.ts";
 import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts";
 import type { Fusion, SearchQuery } from "./query.ts";
 import { limits } from "../limits.ts";
@@ -34,9 +35,6 @@ export interface FoundRow {
   /** For a hybrid search: whether its vector part found fewer rows than its number of candidates. */
   is_short?: boolean | null;
 }
-
-/** The constant k = 60 of reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009). */
-const RANK_OFFSET = 60;
 
 /** Bounds of the candidates that each part of a hybrid search contributes: twice the results asked for. */
 const CANDIDATES_MIN = 20;

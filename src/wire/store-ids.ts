@@ -25,7 +25,7 @@ export interface StoreIds {
 
 /**
  * Finds the ids of stores in the messages of an RPC by their descriptors: every text field named `vector_store_id` is
- * one. So an RPC that is added keeps projects apart without code of its own.
+ * one, and so is every item of a list named `vector_store_ids`. So an RPC that is added keeps projects apart without code of its own.
  */
 export function findStoreIds({ input, output }: DescMethod): StoreIds {
   const request = planOf(input, new Set());
@@ -57,9 +57,9 @@ function planOf(desc: DescMessage, above: ReadonlySet<string>): Plan {
       if (field.fieldKind === "map") throw new Error(`${field.toString()}: a map has ids of stores`);
       return [{ ...step, plan }];
     }
-    return field.name === "vector_store_id" && field.fieldKind === "scalar"
-      ? [{ ...step, plan: undefined }]
-      : [];
+    const isId = field.name === "vector_store_id" && field.fieldKind === "scalar";
+    const areIds = field.name === "vector_store_ids" && field.fieldKind === "list";
+    return isId || areIds ? [{ ...step, plan: undefined }] : [];
   });
 }
 
@@ -72,7 +72,8 @@ function convert(plan: Plan, message: Json, change: (id: string) => string): voi
     if (inner !== undefined) {
       for (const item of Array.isArray(value) ? (value as Json[]) : [value as Json | undefined])
         if (item !== undefined) convert(inner, item, change);
-    } else if (typeof value === "string" && value !== "") holder[key] = change(value);
+    } else if (Array.isArray(value)) holder[key] = (value as string[]).map(change);
+    else if (typeof value === "string" && value !== "") holder[key] = change(value);
   }
 }
 

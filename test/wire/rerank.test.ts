@@ -154,3 +154,26 @@ describe("when the model fails, the first order stays, and the reply says so", (
     expect(body.statistics.ranker).toBeNull();
   });
 });
+
+test("a search of several stores is ranked anew once, over what they have together", async () => {
+  await call("", { id: "t" });
+  await call("/t/embeddings/batch", {
+    embeddings: [{ id: "far", content: "the answer", embedding: [1, 5] }],
+  });
+  const { text } = await send(
+    `${server.url}/v1/search`,
+    "POST",
+    JSON.stringify({ ...search, vector_store_ids: ["s", "t"] }),
+    { "content-type": "application/json" },
+  );
+  const body: Reply = JSON.parse(text);
+  expect(provider.requests).toHaveLength(1);
+  expect(provider.requests[0]?.body.documents).toHaveLength(20);
+  expect(
+    body.data
+      .map(({ id }: { id: string }) => id)
+      .slice(0, 2)
+      .toSorted(),
+  ).toEqual(["far", "row15"]);
+  expect(body).toMatchObject({ merged_by: "score", statistics: { ranker: "first" } });
+});

@@ -17,7 +17,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/search.proto.
  */
 export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIugDCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESEQoEcGFnZRgMIAEoCUgHiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdEIKCghfcmVhZGVyc0IICgZfbGltaXRCBwoFX3BhZ2UiJgoNU2VhcmNoUmVhZGVycxIVCgZhbnlfb2YYASADKAlCBai7GOgHImEKEkJhdGNoU2VhcmNoUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSMgoIc2VhcmNoZXMYAiADKAsyGi5wZ3F1aXZlci52MS5TZWFyY2hSZXF1ZXN0QgSouxhkInkKE0JhdGNoU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZRInCgV1c2FnZRgDIAEoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFVzYWdlIqsBCg5SYW5raW5nT3B0aW9ucxITCgZyYW5rZXIYASABKAlIAIgBARIcCg9zY29yZV90aHJlc2hvbGQYAiABKAFIAYgBARI1Cg1oeWJyaWRfc2VhcmNoGAMgASgLMhkucGdxdWl2ZXIudjEuSHlicmlkU2VhcmNoSAKIAQFCCQoHX3JhbmtlckISChBfc2NvcmVfdGhyZXNob2xkQhAKDl9oeWJyaWRfc2VhcmNoImwKDEh5YnJpZFNlYXJjaBIdChBlbWJlZGRpbmdfd2VpZ2h0GAEgASgBSACIAQESGAoLdGV4dF93ZWlnaHQYAiABKAFIAYgBAUITChFfZW1iZWRkaW5nX3dlaWdodEIOCgxfdGV4dF93ZWlnaHQi8wEKDlNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIUCgxzZWFyY2hfcXVlcnkYAiADKAkSJwoEZGF0YRgDIAMoCzIZLnBncXVpdmVyLnYxLlNlYXJjaFJlc3VsdBIQCghoYXNfbW9yZRgEIAEoCBIWCgluZXh0X3BhZ2UYBSABKAlIAIgBARInCgV1c2FnZRgGIAEoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFVzYWdlEjEKCnN0YXRpc3RpY3MYByABKAsyHS5wZ3F1aXZlci52MS5TZWFyY2hTdGF0aXN0aWNzQgwKCl9uZXh0X3BhZ2UisAEKEFNlYXJjaFN0YXRpc3RpY3MSKQoGbWV0aG9kGAEgASgOMhkucGdxdWl2ZXIudjEuU2VhcmNoTWV0aG9kEhAKCGNvbXBsZXRlGAIgASgIEhMKBnJhbmtlchgDIAEoCUgAiAEBEhUKDXJlcmFua19mYWlsZWQYBCABKAgSKAoGc3RhZ2VzGAUgAygLMhgucGdxdWl2ZXIudjEuU2VhcmNoU3RhZ2VCCQoHX3JhbmtlciI/CgtTZWFyY2hTdGFnZRIMCgRuYW1lGAEgASgJEhMKC2R1cmF0aW9uX21zGAIgASgBEg0KBWNvdW50GAMgASgDIqQBCgxTZWFyY2hSZXN1bHQSDwoHZmlsZV9pZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoARIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIpCgdjb250ZW50GAUgAygLMhgucGdxdWl2ZXIudjEuVGV4dENvbnRlbnQSCgoCaWQYBiABKAkiIwoLU2VhcmNoVXNhZ2USFAoMdG90YWxfdG9rZW5zGAEgASgDKnoKDFNlYXJjaE1ldGhvZBIdChlTRUFSQ0hfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFwoTU0VBUkNIX01FVEhPRF9FWEFDVBABEhcKE1NFQVJDSF9NRVRIT0RfSU5ERVgQAhIZChVTRUFSQ0hfTUVUSE9EX0tFWVdPUkQQAzK5AgoNU2VhcmNoU2VydmljZRKHAQoGU2VhcmNoEhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdBobLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlIkSwuxiAgIAEuLsYBsC7GAGC0+STAi86ASoiKi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaBKdAQoLQmF0Y2hTZWFyY2gSHy5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIC5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlc3BvbnNlIkuwuxiAgICABLi7GAbAuxgBgtPkkwI1OgEqIjAvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2gvYmF0Y2hCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
+  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIugDCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESEQoEcGFnZRgMIAEoCUgHiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdEIKCghfcmVhZGVyc0IICgZfbGltaXRCBwoFX3BhZ2UiJgoNU2VhcmNoUmVhZGVycxIVCgZhbnlfb2YYASADKAlCBai7GOgHImEKEkJhdGNoU2VhcmNoUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSMgoIc2VhcmNoZXMYAiADKAsyGi5wZ3F1aXZlci52MS5TZWFyY2hSZXF1ZXN0QgSouxhkInkKE0JhdGNoU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZRInCgV1c2FnZRgDIAEoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFVzYWdlIqsBCg5SYW5raW5nT3B0aW9ucxITCgZyYW5rZXIYASABKAlIAIgBARIcCg9zY29yZV90aHJlc2hvbGQYAiABKAFIAYgBARI1Cg1oeWJyaWRfc2VhcmNoGAMgASgLMhkucGdxdWl2ZXIudjEuSHlicmlkU2VhcmNoSAKIAQFCCQoHX3JhbmtlckISChBfc2NvcmVfdGhyZXNob2xkQhAKDl9oeWJyaWRfc2VhcmNoImwKDEh5YnJpZFNlYXJjaBIdChBlbWJlZGRpbmdfd2VpZ2h0GAEgASgBSACIAQESGAoLdGV4dF93ZWlnaHQYAiABKAFIAYgBAUITChFfZW1iZWRkaW5nX3dlaWdodEIOCgxfdGV4dF93ZWlnaHQi8wEKDlNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIUCgxzZWFyY2hfcXVlcnkYAiADKAkSJwoEZGF0YRgDIAMoCzIZLnBncXVpdmVyLnYxLlNlYXJjaFJlc3VsdBIQCghoYXNfbW9yZRgEIAEoCBIWCgluZXh0X3BhZ2UYBSABKAlIAIgBARInCgV1c2FnZRgGIAEoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFVzYWdlEjEKCnN0YXRpc3RpY3MYByABKAsyHS5wZ3F1aXZlci52MS5TZWFyY2hTdGF0aXN0aWNzQgwKCl9uZXh0X3BhZ2UisAEKEFNlYXJjaFN0YXRpc3RpY3MSKQoGbWV0aG9kGAEgASgOMhkucGdxdWl2ZXIudjEuU2VhcmNoTWV0aG9kEhAKCGNvbXBsZXRlGAIgASgIEhMKBnJhbmtlchgDIAEoCUgAiAEBEhUKDXJlcmFua19mYWlsZWQYBCABKAgSKAoGc3RhZ2VzGAUgAygLMhgucGdxdWl2ZXIudjEuU2VhcmNoU3RhZ2VCCQoHX3JhbmtlciI/CgtTZWFyY2hTdGFnZRIMCgRuYW1lGAEgASgJEhMKC2R1cmF0aW9uX21zGAIgASgBEg0KBWNvdW50GAMgASgDIqQBCgxTZWFyY2hSZXN1bHQSDwoHZmlsZV9pZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoARIrCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIpCgdjb250ZW50GAUgAygLMhgucGdxdWl2ZXIudjEuVGV4dENvbnRlbnQSCgoCaWQYBiABKAkiIwoLU2VhcmNoVXNhZ2USFAoMdG90YWxfdG9rZW5zGAEgASgDIt8DChlTZWFyY2hWZWN0b3JTdG9yZXNSZXF1ZXN0Eh4KEHZlY3Rvcl9zdG9yZV9pZHMYASADKAlCBKi7GBASEwoFcXVlcnkYAiADKAlCBKi7GBASGAoJZW1iZWRkaW5nGAMgAygCQgWouxiAfRIcCg9tYXhfbnVtX3Jlc3VsdHMYBCABKAVIAIgBARIkCgdmaWx0ZXJzGAUgASgLMhMucGdxdWl2ZXIudjEuRmlsdGVyEjkKD3Jhbmtpbmdfb3B0aW9ucxgGIAEoCzIbLnBncXVpdmVyLnYxLlJhbmtpbmdPcHRpb25zSAGIAQESGgoNcmV3cml0ZV9xdWVyeRgHIAEoCEgCiAEBEhYKCWVmX3NlYXJjaBgIIAEoBUgDiAEBEhIKBWV4YWN0GAkgASgISASIAQESMAoHcmVhZGVycxgKIAEoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlYWRlcnNIBYgBARISCgVsaW1pdBgLIAEoBUgGiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdEIKCghfcmVhZGVyc0IICgZfbGltaXQipQIKGlNlYXJjaFZlY3RvclN0b3Jlc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIUCgxzZWFyY2hfcXVlcnkYAiADKAkSLAoEZGF0YRgDIAMoCzIeLnBncXVpdmVyLnYxLlN0b3JlU2VhcmNoUmVzdWx0EigKCW1lcmdlZF9ieRgEIAEoDjIVLnBncXVpdmVyLnYxLk1lcmdlZEJ5Ei0KBmVycm9ycxgFIAMoCzIdLnBncXVpdmVyLnYxLlN0b3JlU2VhcmNoRXJyb3ISJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljcyLCAQoRU3RvcmVTZWFyY2hSZXN1bHQSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkSEAoIZmlsZW5hbWUYAyABKAkSDQoFc2NvcmUYBCABKAESKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKQoHY29udGVudBgGIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EgoKAmlkGAcgASgJIkoKEFN0b3JlU2VhcmNoRXJyb3ISFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSp6CgxTZWFyY2hNZXRob2QSHQoZU0VBUkNIX01FVEhPRF9VTlNQRUNJRklFRBAAEhcKE1NFQVJDSF9NRVRIT0RfRVhBQ1QQARIXChNTRUFSQ0hfTUVUSE9EX0lOREVYEAISGQoVU0VBUkNIX01FVEhPRF9LRVlXT1JEEAMqTgoITWVyZ2VkQnkSGQoVTUVSR0VEX0JZX1VOU1BFQ0lGSUVEEAASEwoPTUVSR0VEX0JZX1NDT1JFEAESEgoOTUVSR0VEX0JZX1JBTksQAjLHAwoNU2VhcmNoU2VydmljZRKHAQoGU2VhcmNoEhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdBobLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlIkSwuxiAgIAEuLsYBsC7GAGC0+STAi86ASoiKi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaBKdAQoLQmF0Y2hTZWFyY2gSHy5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIC5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlc3BvbnNlIkuwuxiAgICABLi7GAbAuxgBgtPkkwI1OgEqIjAvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2gvYmF0Y2gSiwEKElNlYXJjaFZlY3RvclN0b3JlcxImLnBncXVpdmVyLnYxLlNlYXJjaFZlY3RvclN0b3Jlc1JlcXVlc3QaJy5wZ3F1aXZlci52MS5TZWFyY2hWZWN0b3JTdG9yZXNSZXNwb25zZSIksLsYgICABLi7GAbAuxgBgtPkkwIPOgEqIgovdjEvc2VhcmNoQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
 
 /**
  * A search of one store. Either `query` or `embedding` is required. Both are allowed in a hybrid search only:
@@ -525,6 +525,259 @@ export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 10);
 
 /**
+ * A search of several stores. The fields are those of SearchRequest.
+ *
+ * @generated from message pgquiver.v1.SearchVectorStoresRequest
+ */
+export type SearchVectorStoresRequest = Message<"pgquiver.v1.SearchVectorStoresRequest"> & {
+  /**
+   * The stores, 1 to 16, each once.
+   *
+   * @generated from field: repeated string vector_store_ids = 1;
+   */
+  vectorStoreIds: string[];
+
+  /**
+   * The texts to search for; see SearchRequest.
+   *
+   * @generated from field: repeated string query = 2;
+   */
+  query: string[];
+
+  /**
+   * The vector to search for, instead of a text.
+   *
+   * @generated from field: repeated float embedding = 3;
+   */
+  embedding: number[];
+
+  /**
+   * Maximum number of results of all stores together, 1 to 50; default 10.
+   *
+   * @generated from field: optional int32 max_num_results = 4;
+   */
+  maxNumResults?: number | undefined;
+
+  /**
+   * Condition that results must meet; default: none.
+   *
+   * @generated from field: pgquiver.v1.Filter filters = 5;
+   */
+  filters?: Filter | undefined;
+
+  /**
+   * Ranking of the results. `score_threshold` is applied to each store's scores before the results are merged, or to
+   * those of a reranking model, which ranks the merged list once.
+   *
+   * @generated from field: optional pgquiver.v1.RankingOptions ranking_options = 6;
+   */
+  rankingOptions?: RankingOptions | undefined;
+
+  /**
+   * Accepted for compatibility with OpenAI, and ignored.
+   *
+   * @generated from field: optional bool rewrite_query = 7;
+   */
+  rewriteQuery?: boolean | undefined;
+
+  /**
+   * Size of the candidate list of an HNSW search, 1 to 1,000.
+   *
+   * @generated from field: optional int32 ef_search = 8;
+   */
+  efSearch?: number | undefined;
+
+  /**
+   * Whether to search exactly; default false.
+   *
+   * @generated from field: optional bool exact = 9;
+   */
+  exact?: boolean | undefined;
+
+  /**
+   * For whom the caller searches.
+   *
+   * @generated from field: optional pgquiver.v1.SearchReaders readers = 10;
+   */
+  readers?: SearchReaders | undefined;
+
+  /**
+   * Maximum number of results, 1 to 1,000, instead of `max_num_results`. The results have one page.
+   *
+   * @generated from field: optional int32 limit = 11;
+   */
+  limit?: number | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.SearchVectorStoresRequest.
+ * Use `create(SearchVectorStoresRequestSchema)` to create a new message.
+ */
+export const SearchVectorStoresRequestSchema: GenMessage<SearchVectorStoresRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 11);
+
+/**
+ * The results of a search of several stores.
+ *
+ * @generated from message pgquiver.v1.SearchVectorStoresResponse
+ */
+export type SearchVectorStoresResponse = Message<"pgquiver.v1.SearchVectorStoresResponse"> & {
+  /**
+   * Always "vector_store.search_results.page".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * The texts of the search; empty for a search by a vector alone.
+   *
+   * @generated from field: repeated string search_query = 2;
+   */
+  searchQuery: string[];
+
+  /**
+   * The results, best first.
+   *
+   * @generated from field: repeated pgquiver.v1.StoreSearchResult data = 3;
+   */
+  data: StoreSearchResult[];
+
+  /**
+   * How the results of the stores were merged.
+   *
+   * @generated from field: pgquiver.v1.MergedBy merged_by = 4;
+   */
+  mergedBy: MergedBy;
+
+  /**
+   * The stores that failed, in the order of the request.
+   *
+   * @generated from field: repeated pgquiver.v1.StoreSearchError errors = 5;
+   */
+  errors: StoreSearchError[];
+
+  /**
+   * Tokens used to embed the texts.
+   *
+   * @generated from field: pgquiver.v1.SearchUsage usage = 6;
+   */
+  usage?: SearchUsage | undefined;
+
+  /**
+   * How the results were found, in all stores together.
+   *
+   * @generated from field: pgquiver.v1.SearchStatistics statistics = 7;
+   */
+  statistics?: SearchStatistics | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.SearchVectorStoresResponse.
+ * Use `create(SearchVectorStoresResponseSchema)` to create a new message.
+ */
+export const SearchVectorStoresResponseSchema: GenMessage<SearchVectorStoresResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 12);
+
+/**
+ * A result of one of several stores.
+ *
+ * @generated from message pgquiver.v1.StoreSearchResult
+ */
+export type StoreSearchResult = Message<"pgquiver.v1.StoreSearchResult"> & {
+  /**
+   * The store.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * Id of the file whose chunk was found, as in SearchResult.
+   *
+   * @generated from field: string file_id = 2;
+   */
+  fileId: string;
+
+  /**
+   * Name of the file, as in SearchResult.
+   *
+   * @generated from field: string filename = 3;
+   */
+  filename: string;
+
+  /**
+   * The score: see `merged_by`.
+   *
+   * @generated from field: double score = 4;
+   */
+  score: number;
+
+  /**
+   * The metadata of the embedding.
+   *
+   * @generated from field: google.protobuf.Struct attributes = 5;
+   */
+  attributes?: JsonObject | undefined;
+
+  /**
+   * The text of the embedding.
+   *
+   * @generated from field: repeated pgquiver.v1.TextContent content = 6;
+   */
+  content: TextContent[];
+
+  /**
+   * Id of the embedding.
+   *
+   * @generated from field: string id = 7;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.StoreSearchResult.
+ * Use `create(StoreSearchResultSchema)` to create a new message.
+ */
+export const StoreSearchResultSchema: GenMessage<StoreSearchResult> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 13);
+
+/**
+ * The failure of one of several stores.
+ *
+ * @generated from message pgquiver.v1.StoreSearchError
+ */
+export type StoreSearchError = Message<"pgquiver.v1.StoreSearchError"> & {
+  /**
+   * The store.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * The code, such as not_found or vector_store_expired.
+   *
+   * @generated from field: string code = 2;
+   */
+  code: string;
+
+  /**
+   * The message.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.StoreSearchError.
+ * Use `create(StoreSearchErrorSchema)` to create a new message.
+ */
+export const StoreSearchErrorSchema: GenMessage<StoreSearchError> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 14);
+
+/**
  * The search method.
  *
  * @generated from enum pgquiver.v1.SearchMethod
@@ -574,6 +827,48 @@ export const SearchMethodSchema: GenEnum<SearchMethod> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_search, 0);
 
 /**
+ * What results of several stores are merged by.
+ *
+ * @generated from enum pgquiver.v1.MergedBy
+ */
+export const MergedBy = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: MERGED_BY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * By score: all stores have vectors of the same embedding model and dimensions, so their scores are comparable.
+   *
+   * @generated from enum value: MERGED_BY_SCORE = 1;
+   */
+  SCORE: 1,
+
+  /**
+   * By reciprocal rank: 61 / (60 + rank in its store), which is then the score. Results of equal rank are in the order of
+   * the stores in the request.
+   *
+   * @generated from enum value: MERGED_BY_RANK = 2;
+   */
+  RANK: 2,
+} as const;
+
+/**
+ * What results of several stores are merged by.
+ *
+ * @generated from enum pgquiver.v1.MergedBy
+ */
+export type MergedBy = (typeof MergedBy)[keyof typeof MergedBy] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.MergedBy.
+ */
+export const MergedBySchema: GenEnum<MergedBy> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_search, 1);
+
+/**
  * Finds the embeddings of a store nearest to a text or a vector.
  *
  * @generated from service pgquiver.v1.SearchService
@@ -602,6 +897,17 @@ export const SearchService: GenService<{
     methodKind: "unary";
     input: typeof BatchSearchRequestSchema;
     output: typeof BatchSearchResponseSchema;
+  },
+  /**
+   * Searches up to 16 stores and merges their results. The texts are embedded once for each embedding model. A store that
+   * fails is named in `errors`; the call fails, with the first store's error, when every store does.
+   *
+   * @generated from rpc pgquiver.v1.SearchService.SearchVectorStores
+   */
+  searchVectorStores: {
+    methodKind: "unary";
+    input: typeof SearchVectorStoresRequestSchema;
+    output: typeof SearchVectorStoresResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_pgquiver_v1_search, 0);
