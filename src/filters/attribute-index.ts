@@ -35,7 +35,7 @@ export function attributeExpression(column: string, { key, type }: Attribute): s
   return orderedExpression(column, `${pg.escapeLiteral(key)}::text`, type);
 }
 
-/** The attribute whose index serves the condition; undefined: the condition is none of order. */
+/** The attribute whose index serves the condition; undefined: the condition is none of order, or of the beginning of a text. */
 export function attributeOf(comparison: Comparison): Attribute | undefined {
   switch (comparison.type) {
     case "gt":
@@ -43,6 +43,8 @@ export function attributeOf(comparison: Comparison): Attribute | undefined {
     case "lt":
     case "lte":
       return { key: comparison.key, type: typeof comparison.value === "number" ? "number" : "string" };
+    case "prefix":
+      return { key: comparison.key, type: "string" };
     default:
       return undefined;
   }

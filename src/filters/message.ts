@@ -14,6 +14,9 @@ const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "over
   [FilterType.LTE, "lte"],
   [FilterType.IN, "in"],
   [FilterType.NIN, "nin"],
+  [FilterType.EXISTS, "exists"],
+  [FilterType.CONTAINS, "contains"],
+  [FilterType.PREFIX, "prefix"],
 ]);
 
 /**
@@ -59,6 +62,8 @@ function readComparison(node: FilterMessage, path: string): Filter {
   if (key === undefined || key === "") throw missingParameter(`${path}.key`);
   checkText(key, `${path}.key`, limits.filter_key_chars_max);
   const { value } = node;
+  if (type === "exists")
+    return { type, key, isPresent: value === undefined || readBoolean(value, `${path}.value`) };
   if (value === undefined) throw missingParameter(`${path}.value`);
   const valuePath = `${path}.value`;
   switch (type) {
@@ -73,8 +78,14 @@ function readComparison(node: FilterMessage, path: string): Filter {
       if (typeof bound === "boolean") throw wrongValue(valuePath, "a string or a number");
       return { type, key, value: bound };
     }
+    case "prefix": {
+      const prefix = readScalar(value, valuePath);
+      if (typeof prefix !== "string") throw wrongValue(valuePath, "a string");
+      return { type, key, value: prefix };
+    }
     case "eq":
     case "ne":
+    case "contains":
       return { type, key, value: readScalar(value, valuePath) };
   }
 }
@@ -84,6 +95,11 @@ function readList({ kind }: Value, path: string): FilterValue[] {
   const { values } = kind.value;
   checkLength(path, values.length, limits.filter_list_items_max);
   return values.map((item, index) => readScalar(item, `${path}[${index}]`));
+}
+
+function readBoolean({ kind }: Value, path: string): boolean {
+  if (kind.case === "boolValue") return kind.value;
+  throw wrongValue(path, "a boolean");
 }
 
 function readScalar({ kind }: Value, path: string): FilterValue {

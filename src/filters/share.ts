@@ -67,7 +67,23 @@ function compileMatcher(filter: Filter, columns: SampledColumns): Matcher {
     const isMember = filter.type === "in";
     return (row) => values.has(valueOf(row)) === isMember;
   }
+  if (filter.type === "exists") return (row) => (valueOf(row) !== null) === filter.isPresent;
+  if (filter.type === "prefix") {
+    const prefix = filter.value.slice(0, SAMPLED_CHARS);
+    return (row) => {
+      const text = valueOf(row);
+      return typeof text === "string" && text.startsWith(prefix);
+    };
+  }
   const value = cut(filter.value);
+  if (filter.type === "contains") {
+    // Sampled lists have texts in place of their other items.
+    const text = String(value);
+    return (row) => {
+      const list = valueOf(row);
+      return Array.isArray(list) && list.includes(text);
+    };
+  }
   if (filter.type === "eq") return (row) => valueOf(row) === value;
   if (filter.type === "ne") return (row) => valueOf(row) !== value;
   const compare = COMPARE[filter.type];

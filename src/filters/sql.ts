@@ -6,7 +6,9 @@ export type FilterValue = string | number | boolean;
 
 /** A condition on metadata; the operators are defined in `proto/pgquiver/v1/filters.proto`. */
 export type Filter =
-  | { type: "eq" | "ne"; key: string; value: FilterValue }
+  | { type: "eq" | "ne" | "contains"; key: string; value: FilterValue }
+  | { type: "exists"; key: string; isPresent: boolean }
+  | { type: "prefix"; key: string; value: string }
   | { type: Ordering; key: string; value: string | number }
   | { type: "in" | "nin"; key: string; values: FilterValue[] }
   /** The key's value is a list that has one of the texts. Not in the API: see `readers.ts`. */
@@ -25,7 +27,7 @@ export type Comparison = Exclude<Filter, { filters: Filter[] }>;
 
 /** Whether the GIN index on the metadata of a store's own table serves the condition. */
 export function isIndexedByMetadata(comparison: Comparison): boolean {
-  if (comparison.type === "overlaps") return true;
+  if (comparison.type === "overlaps" || comparison.type === "contains") return true;
   return comparison.type === "eq" || (comparison.type === "in" && isShort(comparison.values));
 }
 
@@ -57,6 +59,12 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
         : compileMembership(filter.key, filter.values, column, params);
     case "nin":
       return `not ${compileMembership(filter.key, filter.values, column, params)}`;
+    case "contains":
+      return compileContainment(column, `{${toJson(filter.key)}:[${toJson(filter.value)}]}`, params);
+    case "exists":
+      return compileExistence(filter.key, filter.isPresent, column, params);
+    case "prefix":
+      return compilePrefix(filter.key, filter.value, column, params);
     case "overlaps":
       return compileOverlap(filter.key, filter.values, column, params);
     case "gt":
@@ -77,8 +85,24 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
  * applies at the top level only, so neither `{"k": ["a"]}` nor `[{"k": "a"}]` contains `{"k": "a"}`.
  */
 function compileEquality(key: string, value: FilterValue, column: string, params: unknown[]): string {
-  const pair = bind(params, `{${toJson(key)}:${toJson(value)}}`, "jsonb");
-  return `(${column} is not null and ${column} @> ${pair})`;
+  return compileContainment(column, `{${toJson(key)}:${toJson(value)}}`, params);
+}
+
+function compileContainment(column: string, json: string, params: unknown[]): string {
+  return `(${column} is not null and ${column} @> ${bind(params, json, "jsonb")})`;
+}
+
+function compileExistence(key: string, isPresent: boolean, column: string, params: unknown[]): string {
+  const exists = `coalesce(jsonb_typeof(${column} -> ${bind(params, toText(key), "text")}) <> 'null', false)`;
+  return isPresent ? exists : `not ${exists}`;
+}
+
+/** Compiles "begins with" to the operator `^@`, which a B-tree index on the beginning of the text serves. */
+function compilePrefix(key: string, prefix: string, column: string, params: unknown[]): string {
+  const name = bind(params, toText(key), "text");
+  const beginning = bind(params, beginningOf(prefix), "text");
+  const full = bind(params, prefix, "text");
+  return `(${orderedExpression(column, name, "string")} ^@ ${beginning} and (${column} ->> ${name}) collate "C" ^@ ${full})`;
 }
 
 function compileMembership(key: string, values: FilterValue[], column: string, params: unknown[]): string {
@@ -114,9 +138,14 @@ function compileOrdering(
   const operator = orderingOperators[type];
   if (typeof value === "number")
     return `${orderedExpression(column, name, "number")} ${operator} ${bind(params, toJson(value), "numeric")}`;
-  const beginning = bind(params, Array.from(toText(value)).slice(0, INDEXED_CHARS).join(""), "text");
+  const beginning = bind(params, beginningOf(value), "text");
   const full = bind(params, value, "text");
   return `(${orderedExpression(column, name, "string")} ${operator[0]}= ${beginning} and (${column} ->> ${name}) collate "C" ${operator} ${full})`;
+}
+
+/** As much of a text as an index has. */
+function beginningOf(text: string): string {
+  return Array.from(toText(text)).slice(0, INDEXED_CHARS).join("");
 }
 
 /** The types of values that have an order. */

@@ -2,7 +2,6 @@ import type pg from "pg";
 import { SharedRun } from "../api/concurrency/shared-run.ts";
 import { limits } from "../limits.ts";
 import { selectAttributeIndexes, type AttributeIndex } from "../filters/attribute-index.ts";
-import { READERS_KEY } from "../filters/readers.ts";
 import { SAMPLED_CHARS, type SampledColumns, type SampledValue } from "../filters/share.ts";
 import { bind } from "../filters/sql.ts";
 import type { Queryable } from "../postgres/database.ts";
@@ -40,7 +39,7 @@ interface Entry {
  */
 const SAMPLE_ROWS = 1_000;
 const SAMPLE_PAGES = 400;
-/** Readers kept of a sampled row: most rows name few. */
+/** Items kept of a sampled list: most lists, such as those of readers, have few. */
 const SAMPLED_ITEMS = 16;
 /** Keys per sample; a filter with more keys gets no estimate. */
 const SAMPLE_KEYS_MAX = 64;
@@ -172,12 +171,11 @@ async function drawSample(
   const params: unknown[] = [];
   const columns = keys.map((key) => {
     const name = bind(params, key, "text");
-    // No index serves lists but those of readers, so no filter looks into others.
     const list = `when 'array' then (select jsonb_agg(left(item, ${SAMPLED_CHARS})) from
       (select item from jsonb_array_elements_text(${tables.metadata} -> ${name}) as item limit ${SAMPLED_ITEMS}) as items)`;
     return `case jsonb_typeof(${tables.metadata} -> ${name}) when 'string' then to_jsonb(left(${tables.metadata} ->> ${name}, ${SAMPLED_CHARS}))
       when 'number' then ${tables.metadata} -> ${name} when 'boolean' then ${tables.metadata} -> ${name}
-      ${key === READERS_KEY ? list : ""} end`;
+      ${list} end`;
   });
   const drawn = await client.query<{ sampled: SampledValue[] }>(
     `select jsonb_build_array(${columns.join(", ")}) as sampled

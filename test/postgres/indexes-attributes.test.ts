@@ -92,6 +92,7 @@ test("filters by order collect rows by the indexes of attributes", async () => {
   expect(await findAttributeIndexes(store.own_table)).toEqual({ day: true, year: true });
   expect(await indexesOf(lt)).toBe(1);
   expect(await indexesOf({ type: "gte", key: "day", value: "2026-02990" })).toBe(1);
+  expect(await indexesOf({ type: "prefix", key: "day", value: "2026-0000" })).toBe(1);
   expect(
     await indexesOf({ type: "or", filters: [lt, { type: "gt", key: "day", value: "2026-02990" }] }),
   ).toBe(2);

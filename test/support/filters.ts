@@ -79,6 +79,9 @@ const comparison: fc.Arbitrary<Filter> = fc.oneof(
     key,
     values: fc.array(text, { maxLength: 12 }),
   }),
+  fc.record({ type: fc.constant("contains" as const), key, value: scalar }),
+  fc.record({ type: fc.constant("exists" as const), key, isPresent: fc.boolean() }),
+  fc.record({ type: fc.constant("prefix" as const), key, value: text }),
 );
 /** Filters of all operators, nested. */
 export const { filter } = fc.letrec<{ filter: Filter }>((tie) => ({
@@ -107,6 +110,16 @@ export function matches(filter: Filter, row: Json | undefined): boolean {
     case "overlaps": {
       const list = lookUp(row, filter.key);
       return Array.isArray(list) && filter.values.some((text) => list.includes(text));
+    }
+    case "contains": {
+      const list = lookUp(row, filter.key);
+      return Array.isArray(list) && list.includes(filter.value);
+    }
+    case "exists":
+      return ((lookUp(row, filter.key) ?? null) !== null) === filter.isPresent;
+    case "prefix": {
+      const whole = lookUp(row, filter.key);
+      return typeof whole === "string" && whole.startsWith(filter.value);
     }
     case "gt":
     case "gte":

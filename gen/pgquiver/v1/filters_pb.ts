@@ -13,15 +13,16 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/filters.proto.
  */
 export const file_pgquiver_v1_filters: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSKkAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAkIGCgRfa2V5KvUBCgpGaWx0ZXJUeXBlEhsKF0ZJTFRFUl9UWVBFX1VOU1BFQ0lGSUVEEAASEgoORklMVEVSX1RZUEVfRVEQARISCg5GSUxURVJfVFlQRV9ORRACEhIKDkZJTFRFUl9UWVBFX0dUEAMSEwoPRklMVEVSX1RZUEVfR1RFEAQSEgoORklMVEVSX1RZUEVfTFQQBRITCg9GSUxURVJfVFlQRV9MVEUQBhISCg5GSUxURVJfVFlQRV9JThAHEhMKD0ZJTFRFUl9UWVBFX05JThAIEhMKD0ZJTFRFUl9UWVBFX0FORBAJEhIKDkZJTFRFUl9UWVBFX09SEApCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_protobuf_struct, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSKkAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAkIGCgRfa2V5Kr8CCgpGaWx0ZXJUeXBlEhsKF0ZJTFRFUl9UWVBFX1VOU1BFQ0lGSUVEEAASEgoORklMVEVSX1RZUEVfRVEQARISCg5GSUxURVJfVFlQRV9ORRACEhIKDkZJTFRFUl9UWVBFX0dUEAMSEwoPRklMVEVSX1RZUEVfR1RFEAQSEgoORklMVEVSX1RZUEVfTFQQBRITCg9GSUxURVJfVFlQRV9MVEUQBhISCg5GSUxURVJfVFlQRV9JThAHEhMKD0ZJTFRFUl9UWVBFX05JThAIEhMKD0ZJTFRFUl9UWVBFX0FORBAJEhIKDkZJTFRFUl9UWVBFX09SEAoSFgoSRklMVEVSX1RZUEVfRVhJU1RTEAsSGAoURklMVEVSX1RZUEVfQ09OVEFJTlMQDBIWChJGSUxURVJfVFlQRV9QUkVGSVgQDUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_struct, file_pgquiver_v1_options]);
 
 /**
  * A condition on the metadata of an embedding: either a comparison of one key with a value, or several
  * conditions joined by `and` or `or`. The JSON form is OpenAI's comparison filter or compound filter:
- * `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`.
+ * `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Three operators are beside
+ * OpenAI's: `exists`, `contains` and `prefix`, in the same shape.
  *
  * Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are ordered by
- * Unicode code point. A missing key matches only `ne` and `nin`. More than 16 levels of nesting or more than
+ * Unicode code point. A missing key matches only `ne`, `nin` and `exists` with false. More than 16 levels of nesting or more than
  * 256 conditions in all are INVALID_ARGUMENT.
  *
  * @generated from message pgquiver.v1.Filter
@@ -43,7 +44,8 @@ export type Filter = Message<"pgquiver.v1.Filter"> & {
 
   /**
    * The value to compare with: a string, a number or a boolean; for `in` and `nin` a list of
-   * at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number.
+   * at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number; for `prefix` a string; for `exists` a
+   * boolean, default true.
    *
    * @generated from field: google.protobuf.Value value = 3;
    */
@@ -146,6 +148,27 @@ export const FilterType = {
    * @generated from enum value: FILTER_TYPE_OR = 10;
    */
   OR: 10,
+
+  /**
+   * Not of OpenAI: the key is present and its value is not null; with the value false, the key is missing or null.
+   *
+   * @generated from enum value: FILTER_TYPE_EXISTS = 11;
+   */
+  EXISTS: 11,
+
+  /**
+   * Not of OpenAI: the key's value is a list that has the given value.
+   *
+   * @generated from enum value: FILTER_TYPE_CONTAINS = 12;
+   */
+  CONTAINS: 12,
+
+  /**
+   * Not of OpenAI: the key's value is a string that begins with the given one. Upper and lower case differ.
+   *
+   * @generated from enum value: FILTER_TYPE_PREFIX = 13;
+   */
+  PREFIX: 13,
 } as const;
 
 /**

@@ -184,6 +184,12 @@ describe.each(protocols)("over $name", (protocol) => {
     [{ type: "in", key: "kind", value: [] }, []],
     [{ type: "nin", key: "kind", value: ["bird"] }, ["fox", "snake", "text", "bare"]],
     [{ type: "nin", key: "kind", value: [] }, everyone],
+    [{ type: "exists", key: "kind" }, ["fox", "hen", "owl", "snake"]],
+    [{ type: "exists", key: "kind", value: false }, ["text", "bare"]],
+    [{ type: "contains", key: "list", value: "bird" }, ["text"]],
+    [{ type: "contains", key: "kind", value: "bird" }, []],
+    [{ type: "prefix", key: "kind", value: "m" }, ["fox"]],
+    [{ type: "prefix", key: "filename", value: "" }, ["hen"]],
     [
       {
         type: "and",
@@ -271,6 +277,17 @@ describe.each(protocols)("over $name", (protocol) => {
     [
       "a comparison with an object",
       { query: "a", filters: { type: "eq", key: "k", value: { a: 1 } } },
+      "filters.value",
+    ],
+    ["a prefix of no text", { query: "a", filters: { type: "prefix", key: "k", value: 1 } }, "filters.value"],
+    [
+      "an existence of sorts",
+      { query: "a", filters: { type: "exists", key: "k", value: 1 } },
+      "filters.value",
+    ],
+    [
+      "a list in a list",
+      { query: "a", filters: { type: "contains", key: "k", value: ["a"] } },
       "filters.value",
     ],
     ["an order of booleans", { query: "a", filters: { type: "gt", key: "k", value: true } }, "filters.value"],
