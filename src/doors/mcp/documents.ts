@@ -1,10 +1,10 @@
 import { EmbeddingService } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../../../gen/pgquiver/v1/files_pb.ts";
+import type { StoreSearchResult } from "../../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { invalidArgument } from "../../errors.ts";
 import type { Calls } from "../../wire/doors/calls.ts";
 import { joinChunks } from "../file-text.ts";
-import type { StoreResult } from "../search-stores.ts";
 
 type Json = Record<string, unknown>;
 
@@ -34,11 +34,11 @@ const ID = /^([^/]+)\/(files|embeddings)\/([^/]+)$/;
  * Describes the documents of results, each once, with the text of its best result. `base` is the service's URL, for
  * documents without a `url` among their attributes.
  */
-export function describeResults(results: readonly StoreResult[], base: string): FoundDocument[] {
+export function describeResults(results: readonly StoreSearchResult[], base: string): FoundDocument[] {
   const found = new Map<string, FoundDocument>();
-  for (const { storeId, result } of results) {
+  for (const result of results) {
     const isChunk = result.fileId !== result.id;
-    const id = `${storeId}/${isChunk ? "files" : "embeddings"}/${result.fileId}`;
+    const id = `${result.vectorStoreId}/${isChunk ? "files" : "embeddings"}/${result.fileId}`;
     if (found.has(id)) continue;
     const text = result.content.map((part) => part.text).join("\n");
     const attributes = (result.attributes ?? {}) as Json;

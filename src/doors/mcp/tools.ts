@@ -20,7 +20,6 @@ import { limits } from "../../limits.ts";
 import type { Calls } from "../../wire/doors/calls.ts";
 import { readMessage } from "../../wire/rest/json-reader.ts";
 import { writeMessage } from "../../wire/rest/json-writer.ts";
-import { searchStores } from "../search-stores.ts";
 import type { Arguments } from "./arguments.ts";
 import { describeResults, fetchDocument, readFileText, TEXT_CHARS_MAX } from "./documents.ts";
 
@@ -69,8 +68,14 @@ export const tools: ReadonlyMap<string, Tool> = new Map<string, Tool>([
       required: ["query"],
       async run(sent, { calls, storeIds, base }) {
         const stores = await chooseStores(calls, storeIds);
-        const results = await searchStores(calls, stores, sent.text("query"), RESULTS_MAX);
-        return { results: describeResults(results, base) };
+        if (stores.length === 0) return { results: [] };
+        const { data, errors } = await calls.unary(SearchService.method.searchVectorStores, {
+          vectorStoreIds: [...stores],
+          query: [sent.text("query")],
+          maxNumResults: RESULTS_MAX,
+        });
+        const failed = errors.map(({ vectorStoreId, message }) => ({ store_id: vectorStoreId, message }));
+        return { results: describeResults(data, base), ...(failed.length > 0 && { errors: failed }) };
       },
     },
   ],
