@@ -103,6 +103,18 @@ export function vectorStoreExpired(id: string): ConnectError {
   );
 }
 
+/** NOT_FOUND: the store, given by its stored id, has no such embedding. */
+export function embeddingNotFound(storeId: string, id: string): ConnectError {
+  const message = `No embedding found with id '${id}' in vector store '${localId(storeId)}'.`;
+  return notFound(message, "embedding_id");
+}
+
+/** FAILED_PRECONDITION: the embedding is a chunk of a file. */
+export function embeddingOfFile(id: string, fileId: string): ConnectError {
+  const message = `Embedding '${id}' is a chunk of the file '${fileId}': change the file's attributes, or attach another file.`;
+  return failedPrecondition("EMBEDDING_OF_FILE", message, "embedding_id");
+}
+
 /** NOT_FOUND: the file does not exist. OpenAI's wording, which clients match. */
 export function fileNotFound(id: string, param = "file_id"): ConnectError {
   return notFound(`No such File object: ${id}`, param);

@@ -96,7 +96,9 @@ export async function insertTogether(
  * of the project's quota. So writers whose store has reserved enough, and those of projects without a quota, have no
  * statement more. Throws StoreChanged, and INSUFFICIENT_QUOTA.
  */
-async function reservingLater<T>(run: (reserve: typeof reserveQuota | undefined) => Promise<T>): Promise<T> {
+export async function reservingLater<T>(
+  run: (reserve: typeof reserveQuota | undefined) => Promise<T>,
+): Promise<T> {
   try {
     return await run(undefined);
   } catch (error) {

@@ -3,9 +3,13 @@ import {
   EmbeddingInputSchema,
   EmbeddingService,
   type EmbeddingInput,
+  type UpdateEmbeddingRequest,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { copyService, SPARE_NUMBER } from "../api/descriptor-copy.ts";
-import { unreadable } from "../errors.ts";
+import { readUpdateMask } from "../api/update-mask.ts";
+import { invalidArgument, missingParameter, unreadable } from "../errors.ts";
+import { checkContent, checkMetadata } from "./row.ts";
+import { checkVector } from "./vector.ts";
 
 /** Number of the field `embedding` of EmbeddingInput. */
 const EMBEDDING = EmbeddingInputSchema.field.embedding.number;
@@ -50,4 +54,55 @@ function malformed() {
 /** Strips the length of a length-delimited field, a varint. */
 function withoutLength(data: Uint8Array): Uint8Array {
   return data.subarray(data.findIndex((byte) => byte < 0x80) + 1);
+}
+
+/** What an update changes, validated. */
+export interface Change {
+  content?: string;
+  vector?: Float32Array;
+  /** New metadata, as JSON text. */
+  metadata?: string;
+  /** Changes to the metadata: JSON text of the keys to set, and the keys to remove. */
+  merge?: Merge;
+}
+
+interface Merge {
+  set: string;
+  remove: string[];
+}
+
+/** Validates an update and returns the fields to change. Throws INVALID_ARGUMENT. */
+export function readEmbeddingChange(request: UpdateEmbeddingRequest): Change {
+  const { content, embedding, metadata, metadataMerge } = request;
+  const fields = readUpdateMask(request.updateMask, {
+    content: content !== undefined,
+    embedding: embedding.length > 0,
+    metadata: metadata !== undefined,
+    metadata_merge: metadataMerge !== undefined,
+  });
+  const change: Change = {};
+  if (fields.has("content")) {
+    if (content === undefined) throw missingParameter("content");
+    checkContent(content, "content");
+    change.content = content;
+  }
+  if (fields.has("embedding") && embedding.length > 0) change.vector = checkVector(embedding, "embedding");
+  else if (fields.has("embedding") && change.content === undefined) throw missingParameter("embedding");
+  if (fields.has("metadata")) change.metadata = checkMetadata(metadata, "metadata");
+  if (fields.has("metadata_merge")) {
+    if (change.metadata !== undefined) {
+      const message = "Invalid 'metadata_merge': cannot be combined with 'metadata'.";
+      throw invalidArgument("metadata_merge", message);
+    }
+    change.merge = readMerge(metadataMerge ?? {});
+  }
+  return change;
+}
+
+function readMerge(patch: Record<string, unknown>): Merge {
+  const remove = Object.keys(patch).filter((key) => patch[key] === null);
+  const kept = Object.entries(patch).filter(([, value]) => value !== null);
+  // Checked as a whole: the keys to remove must be storable too.
+  checkMetadata(patch, "metadata_merge");
+  return { set: JSON.stringify(Object.fromEntries(kept)), remove };
 }

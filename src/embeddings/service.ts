@@ -16,7 +16,7 @@ import { readPage, toPage } from "../api/page.ts";
 import { principal } from "../api/principal.ts";
 import type { Limiter } from "../api/rates/limiter.ts";
 import { toSeconds } from "../api/time.ts";
-import { missingParameter, notFound } from "../errors.ts";
+import { embeddingNotFound, missingParameter } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
 import { visibleTo } from "../filters/readers.ts";
 import { compileFilter } from "../filters/sql.ts";
@@ -34,9 +34,9 @@ import { GroupCommit } from "./group-commit.ts";
 import { GroupDeletion } from "./group-deletion.ts";
 import { toEmbedding } from "./reply.ts";
 import { querying, type QueryOptions } from "./query/service.ts";
-import { unpackVector } from "./request.ts";
+import { readEmbeddingChange, unpackVector } from "./request.ts";
 import type { Row } from "./row.ts";
-import { localId } from "../store-id.ts";
+import { changeEmbedding } from "./update.ts";
 
 type Methods = ServiceImpl<typeof EmbeddingService>;
 
@@ -56,6 +56,7 @@ export function embeddingService(
     ),
     ...reading(database),
     ...querying(database, queries),
+    ...updating(database, embedder, limiter),
     ...removal(database),
   };
 }
@@ -146,6 +147,28 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
   };
 }
 
+function updating(
+  database: Database,
+  embedder: Embedder,
+  limiter: Limiter,
+): Pick<Methods, "updateEmbedding"> {
+  return {
+    async updateEmbedding(request, { signal, values }) {
+      const { vectorStoreId: storeId, embeddingId } = request;
+      const payer = values.get(principal);
+      const change = readEmbeddingChange(request);
+      limiter.takeRows(payer, 1);
+      const row = await changeEmbedding(database, embedder, change, {
+        storeId,
+        embeddingId,
+        payer,
+        signal,
+      });
+      return toEmbedding(storeId, { ...row, embedding: null });
+    },
+  };
+}
+
 function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEmbeddings"> {
   const { pool, tables } = database;
   const deletions = new GroupDeletion(database);
@@ -192,13 +215,6 @@ async function purge(
     return { result, closing: countRemovalStatement(tables, storeId, result) };
   };
   return writeStoreFramed(pool, tables, storeId, remove, { lockRow: true });
-}
-
-function embeddingNotFound(storeId: string, id: string) {
-  return notFound(
-    `No embedding found with id '${id}' in vector store '${localId(storeId)}'.`,
-    "embedding_id",
-  );
 }
 
 /** The reply to a creation, without the vector; without `input` also without text and metadata. */

@@ -46,6 +46,78 @@ export async function findEmbedding(
   return result.rows[0];
 }
 
+/** The file that an embedding is a chunk of; null: of none. Undefined when the store has no such id. */
+export async function findFileOf(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  id: string,
+): Promise<string | null | undefined> {
+  const result = await client.query<{ file_id: string | null }>(
+    `select file_id from only ${tables.embeddings}
+     where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = $2`,
+    [storeId, id],
+  );
+  return result.rows[0]?.file_id;
+}
+
+/** New values of an embedding; what is undefined stays as it is. */
+export interface EmbeddingChange {
+  content?: string | undefined;
+  /** In pgvector's binary form. */
+  vector?: Buffer | undefined;
+  /** A JSON object, as text. */
+  metadata?: string | undefined;
+  /** Keys of the metadata to set, as JSON text, and keys to remove. */
+  merge?: { set: string; remove: readonly string[] } | undefined;
+}
+
+/** A changed embedding. */
+export interface UpdatedEmbedding extends Omit<EmbeddingRow, "embedding"> {
+  dimensions: number;
+  /** By how many bytes the text grew; negative when it is shorter. */
+  bytesAdded: number;
+}
+
+/**
+ * Changes an embedding that is no chunk of a file, and returns it; undefined when there is none. The row is locked before
+ * its old values are read, so of updates at the same time none is lost.
+ */
+export async function updateEmbedding(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  id: string,
+  change: EmbeddingChange,
+): Promise<UpdatedEmbedding | undefined> {
+  const params: unknown[] = [storeId, id];
+  const changes = [`${tables.id} = changed.${tables.id}`];
+  if (change.content !== undefined) changes.push(`${tables.content} = $${params.push(change.content)}`);
+  if (change.vector !== undefined) changes.push(`${tables.embedding} = $${params.push(change.vector)}`);
+  if (change.metadata !== undefined)
+    changes.push(`${tables.metadata} = $${params.push(change.metadata)}::jsonb`);
+  if (change.merge !== undefined) {
+    const [set, remove] = [params.push(change.merge.set), params.push(change.merge.remove)];
+    const old = `case jsonb_typeof(changed.${tables.metadata}) when 'object' then changed.${tables.metadata} else '{}' end`;
+    changes.push(`${tables.metadata} = (${old} || $${set}::jsonb) - $${remove}::text[]`);
+  }
+  const result = await client.query<Omit<EmbeddingRow, "embedding"> & { dimensions: number; added: number }>(
+    `with old as materialized (
+       select ${tables.id} as old_id, octet_length(${tables.content}) as old_bytes from only ${tables.embeddings}
+       where ${tables.vectorStoreId} = $1 and ${tables.id} = $2 and file_id is null for no key update)
+     update only ${tables.embeddings} as changed set ${changes.join(", ")}
+     from old where changed.${tables.vectorStoreId} = $1 and changed.${tables.id} = old_id
+     returning ${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
+       ${tables.createdAt} as created_at, file_id, vector_dims(${tables.embedding}) as dimensions,
+       octet_length(${tables.content}) - old_bytes as added`,
+    params,
+  );
+  const [row] = result.rows;
+  if (row === undefined) return undefined;
+  const { added, ...updated } = row;
+  return { ...updated, bytesAdded: added };
+}
+
 /** Returns those of the ids that exist in a store, in ascending order. */
 export async function findTakenIds(
   client: Queryable,

@@ -151,7 +151,11 @@ test("every act on what does not exist is recorded as failed, and only so", asyn
       if (name.endsWith("_id")) request[localName] = name === "file_id" ? "file-1" : "missing";
       if (name === "name") request[localName] = "a name";
     }
-    if (method.name === "DeleteEmbedding" || method.name === "DeleteVectorStoreFile")
+    if (
+      method.name === "UpdateEmbedding" ||
+      method.name === "DeleteEmbedding" ||
+      method.name === "DeleteVectorStoreFile"
+    )
       request["vectorStoreId"] = "there";
     if (method.name === "DeleteApiKey") request["projectId"] = "default";
     const headers = { authorization: `Bearer ${root}` };

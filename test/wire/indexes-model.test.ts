@@ -123,6 +123,19 @@ async function operate(random: Random, round: number): Promise<string> {
       await upsert(store, rows);
       remember(store, rows);
     },
+    async update() {
+      const id = random.pick([...modelOf(store).keys(), "none"]);
+      const row = modelOf(store).get(id) ?? { content: "", group: 0, embedding: [] };
+      const [drawn] = drawRows(random, false, round) as [Rows[number], ...Rows];
+      const { content, embedding } = drawn;
+      const change = random.pick([{ content, embedding }, { embedding }, { metadata_merge: drawn.metadata }]);
+      const request = { vector_store_id: store, embedding_id: id, ...change };
+      const updated = call("EmbeddingService/UpdateEmbedding", request);
+      if (!modelOf(store).has(id)) return expect(updated).rejects.toThrow("No embedding found");
+      await updated;
+      const group = "metadata_merge" in change ? drawn.metadata.group : row.group;
+      return modelOf(store).set(id, { ...row, ...("embedding" in change && change), group });
+    },
     async delete() {
       const id = random.pick([...modelOf(store).keys(), "none"]);
       const removed = call("EmbeddingService/DeleteEmbedding", { vector_store_id: store, embedding_id: id });
@@ -163,6 +176,8 @@ async function operate(random: Random, round: number): Promise<string> {
     "insert",
     "upsert",
     "upsert",
+    "update",
+    "update",
     "delete",
     "delete",
     "search",

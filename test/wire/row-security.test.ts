@@ -174,6 +174,9 @@ const methods = services
     (method) => names(method, "vectorStoreId") || names(method, "fileId") || method.parent === IngestService,
   );
 
+/** The field that an update changes, where that is not the name. */
+const CHANGED: Record<string, string> = { UpdateIndex: "m", UpdateEmbedding: "content" };
+
 /** Calls an RPC with the ids of a store of `a`; resolves to the number of replies. */
 async function call(transport: Transport, method: DescMethod, ids: Ids): Promise<number> {
   const client = createClient(method.parent, transport) as Record<string, (request: unknown) => unknown>;
@@ -191,7 +194,8 @@ async function call(transport: Transport, method: DescMethod, ids: Ids): Promise
       value: create(ValueSchema, { kind: { case: "stringValue", value: "v" } }),
     },
     name: "n",
-    updateMask: { paths: method.name === "UpdateIndex" ? ["m"] : ["name"] },
+    updateMask: { paths: [CHANGED[method.name] ?? "name"] },
+    content: "y",
     m: 9,
   };
   const given = Object.entries(all).filter(([name]) => {

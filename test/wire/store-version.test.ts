@@ -24,6 +24,7 @@ const writes: [name: string, method: string, path: string, body: unknown][] = [
     `${path}/embeddings/ingest?mode=upsert`,
     row("d", { embedding: [2, 1] }),
   ],
+  ["an embedding changed", "POST", `${path}/embeddings/b`, { metadata_merge: { k: 1 } }],
   ["an embedding deleted", "DELETE", `${path}/embeddings/a`, undefined],
   ["a purge", "POST", `${path}/embeddings/purge`, { filters: { type: "ne", key: "k", value: "v" } }],
 ];

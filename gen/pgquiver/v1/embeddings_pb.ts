@@ -5,8 +5,8 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
-import type { Value } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { FieldMask, Value } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 import type { Filter } from "./filters_pb.ts";
 import { file_pgquiver_v1_filters } from "./filters_pb.ts";
 import type { AttributeType } from "./indexes_pb.ts";
@@ -20,7 +20,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/embeddings.proto.
  */
 export const file_pgquiver_v1_embeddings: GenFile = /*@__PURE__*/
-  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSKjAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAIirgEKDkVtYmVkZGluZ0lucHV0Eg8KAmlkGAEgASgJSACIAQESDwoHY29udGVudBgCIAEoCRIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EjEKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIGqLsYgIACEhcKCmNyZWF0ZWRfYXQYBSABKANIAYgBAUIFCgNfaWRCDQoLX2NyZWF0ZWRfYXQiKQoLVGV4dENvbnRlbnQSDAoEdHlwZRgBIAEoCRIMCgR0ZXh0GAIgASgJImEKFkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi4KCWVtYmVkZGluZxgCIAEoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0IqEBChxCYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRI2CgplbWJlZGRpbmdzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXRCBai7GJBOEhwKD2luY2x1ZGVfY29udGVudBgDIAEoCEgAiAEBQhIKEF9pbmNsdWRlX2NvbnRlbnQiZgodQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiQKBGRhdGEYAiADKAsyFi5wZ3F1aXZlci52MS5FbWJlZGRpbmcSDwoHY3JlYXRlZBgDIAEoAyJEChNHZXRFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAki9AEKFUxpc3RFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARISCgVhZnRlchgDIAEoCUgBiAEBEhMKBmJlZm9yZRgEIAEoCUgCiAEBEiYKBW9yZGVyGAUgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARIeChFpbmNsdWRlX2VtYmVkZGluZxgGIAEoCEgEiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXJCFAoSX2luY2x1ZGVfZW1iZWRkaW5nIqYBChZMaXN0RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCJHChZEZWxldGVFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAkiRgoXRGVsZXRlRW1iZWRkaW5nUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgiVwoWUHVyZ2VFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciJAChdQdXJnZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFQoNZGVsZXRlZF9jb3VudBgCIAEoAyKHAgoWUXVlcnlFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchIzCghvcmRlcl9ieRgDIAEoCzIcLnBncXVpdmVyLnYxLkVtYmVkZGluZ3NPcmRlckgAiAEBEhIKBWxpbWl0GAQgASgFSAGIAQESEQoEcGFnZRgFIAEoCUgCiAEBEjIKB2luY2x1ZGUYBiADKA4yGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGaWVsZEIEqLsYA0ILCglfb3JkZXJfYnlCCAoGX2xpbWl0QgcKBV9wYWdlIqEBCg9FbWJlZGRpbmdzT3JkZXISFgoJYXR0cmlidXRlGAEgASgJSACIAQESLQoEdHlwZRgCIAEoDjIaLnBncXVpdmVyLnYxLkF0dHJpYnV0ZVR5cGVIAYgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAKIAQFCDAoKX2F0dHJpYnV0ZUIHCgVfdHlwZUIICgZfb3JkZXIihwEKF1F1ZXJ5RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhAKCGhhc19tb3JlGAMgASgIEhYKCW5leHRfcGFnZRgEIAEoCUgAiAEBQgwKCl9uZXh0X3BhZ2UiVwoWQ291bnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciI4ChdDb3VudEVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSDQoFY291bnQYAiABKAMimQEKFkZhY2V0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISGAoKYXR0cmlidXRlcxgDIAMoCUIEqLsYChIXCgp2YWx1ZXNfbWF4GAQgASgFSACIAQFCDQoLX3ZhbHVlc19tYXgiVAoXRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGYWNldCJnCg5FbWJlZGRpbmdGYWNldBIRCglhdHRyaWJ1dGUYASABKAkSMAoGdmFsdWVzGAIgAygLMiAucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmFjZXRWYWx1ZRIQCghoYXNfbW9yZRgDIAEoCCJLChNFbWJlZGRpbmdGYWNldFZhbHVlEiUKBXZhbHVlGAEgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEg0KBWNvdW50GAIgASgDKosBCg5FbWJlZGRpbmdGaWVsZBIfChtFTUJFRERJTkdfRklFTERfVU5TUEVDSUZJRUQQABIbChdFTUJFRERJTkdfRklFTERfQ09OVEVOVBABEhwKGEVNQkVERElOR19GSUVMRF9NRVRBREFUQRACEh0KGUVNQkVERElOR19GSUVMRF9FTUJFRERJTkcQAzKcDAoQRW1iZWRkaW5nU2VydmljZRKcAQoPQ3JlYXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuQ3JlYXRlRW1iZWRkaW5nUmVxdWVzdBoWLnBncXVpdmVyLnYxLkVtYmVkZGluZyJMsLsYgICABLi7GASC0+STAjs6CWVtYmVkZGluZyIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxK7AQoVQmF0Y2hDcmVhdGVFbWJlZGRpbmdzEikucGdxdWl2ZXIudjEuQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBoqLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlIkuwuxiAgICABLi7GASC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2gSlwEKDEdldEVtYmVkZGluZxIgLnBncXVpdmVyLnYxLkdldEVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciTbi7GAPAuxgBgtPkkwI/Ej0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9EpkBCg5MaXN0RW1iZWRkaW5ncxIiLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVxdWVzdBojLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVzcG9uc2UiPri7GAPAuxgBgtPkkwIwEi4vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzEqUBCg9RdWVyeUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5RdWVyeUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUXVlcnlFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3F1ZXJ5EqUBCg9Db3VudEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5Db3VudEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuQ291bnRFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2NvdW50EqYBCg9GYWNldEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5GYWNldEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2UiSLi7GAPAuxgBgtPkkwI6OgEqIjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2ZhY2V0cxK8AQoPRGVsZXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuRGVsZXRlRW1iZWRkaW5nUmVxdWVzdBokLnBncXVpdmVyLnYxLkRlbGV0ZUVtYmVkZGluZ1Jlc3BvbnNlIl64uxgE8rsYEWVtYmVkZGluZy5kZWxldGVkgtPkkwI/Kj0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9ErwBCg9QdXJnZUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUHVyZ2VFbWJlZGRpbmdzUmVzcG9uc2UiXrC7GICAgAS4uxgE8rsYEGVtYmVkZGluZy5wdXJnZWSC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvcHVyZ2VCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSKjAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAIirgEKDkVtYmVkZGluZ0lucHV0Eg8KAmlkGAEgASgJSACIAQESDwoHY29udGVudBgCIAEoCRIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EjEKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIGqLsYgIACEhcKCmNyZWF0ZWRfYXQYBSABKANIAYgBAUIFCgNfaWRCDQoLX2NyZWF0ZWRfYXQiKQoLVGV4dENvbnRlbnQSDAoEdHlwZRgBIAEoCRIMCgR0ZXh0GAIgASgJImEKFkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi4KCWVtYmVkZGluZxgCIAEoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0IqEBChxCYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRI2CgplbWJlZGRpbmdzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXRCBai7GJBOEhwKD2luY2x1ZGVfY29udGVudBgDIAEoCEgAiAEBQhIKEF9pbmNsdWRlX2NvbnRlbnQiZgodQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiQKBGRhdGEYAiADKAsyFi5wZ3F1aXZlci52MS5FbWJlZGRpbmcSDwoHY3JlYXRlZBgDIAEoAyJEChNHZXRFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAki9AEKFUxpc3RFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARISCgVhZnRlchgDIAEoCUgBiAEBEhMKBmJlZm9yZRgEIAEoCUgCiAEBEiYKBW9yZGVyGAUgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARIeChFpbmNsdWRlX2VtYmVkZGluZxgGIAEoCEgEiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXJCFAoSX2luY2x1ZGVfZW1iZWRkaW5nIqYBChZMaXN0RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCJHChZEZWxldGVFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAkiRgoXRGVsZXRlRW1iZWRkaW5nUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgipgIKFlVwZGF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhQKDGVtYmVkZGluZ19pZBgCIAEoCRIUCgdjb250ZW50GAMgASgJSACIAQESGAoJZW1iZWRkaW5nGAQgAygCQgWouxiAfRIxCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBqi7GICAAhI3Cg5tZXRhZGF0YV9tZXJnZRgGIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBqi7GICAAhI1Cgt1cGRhdGVfbWFzaxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCBCCgoIX2NvbnRlbnQiVwoWUHVyZ2VFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciJAChdQdXJnZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFQoNZGVsZXRlZF9jb3VudBgCIAEoAyKHAgoWUXVlcnlFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchIzCghvcmRlcl9ieRgDIAEoCzIcLnBncXVpdmVyLnYxLkVtYmVkZGluZ3NPcmRlckgAiAEBEhIKBWxpbWl0GAQgASgFSAGIAQESEQoEcGFnZRgFIAEoCUgCiAEBEjIKB2luY2x1ZGUYBiADKA4yGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGaWVsZEIEqLsYA0ILCglfb3JkZXJfYnlCCAoGX2xpbWl0QgcKBV9wYWdlIqEBCg9FbWJlZGRpbmdzT3JkZXISFgoJYXR0cmlidXRlGAEgASgJSACIAQESLQoEdHlwZRgCIAEoDjIaLnBncXVpdmVyLnYxLkF0dHJpYnV0ZVR5cGVIAYgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAKIAQFCDAoKX2F0dHJpYnV0ZUIHCgVfdHlwZUIICgZfb3JkZXIihwEKF1F1ZXJ5RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhAKCGhhc19tb3JlGAMgASgIEhYKCW5leHRfcGFnZRgEIAEoCUgAiAEBQgwKCl9uZXh0X3BhZ2UiVwoWQ291bnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciI4ChdDb3VudEVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSDQoFY291bnQYAiABKAMimQEKFkZhY2V0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISGAoKYXR0cmlidXRlcxgDIAMoCUIEqLsYChIXCgp2YWx1ZXNfbWF4GAQgASgFSACIAQFCDQoLX3ZhbHVlc19tYXgiVAoXRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGYWNldCJnCg5FbWJlZGRpbmdGYWNldBIRCglhdHRyaWJ1dGUYASABKAkSMAoGdmFsdWVzGAIgAygLMiAucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmFjZXRWYWx1ZRIQCghoYXNfbW9yZRgDIAEoCCJLChNFbWJlZGRpbmdGYWNldFZhbHVlEiUKBXZhbHVlGAEgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEg0KBWNvdW50GAIgASgDKosBCg5FbWJlZGRpbmdGaWVsZBIfChtFTUJFRERJTkdfRklFTERfVU5TUEVDSUZJRUQQABIbChdFTUJFRERJTkdfRklFTERfQ09OVEVOVBABEhwKGEVNQkVERElOR19GSUVMRF9NRVRBREFUQRACEh0KGUVNQkVERElOR19GSUVMRF9FTUJFRERJTkcQAzKdDgoQRW1iZWRkaW5nU2VydmljZRKcAQoPQ3JlYXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuQ3JlYXRlRW1iZWRkaW5nUmVxdWVzdBoWLnBncXVpdmVyLnYxLkVtYmVkZGluZyJMsLsYgICABLi7GASC0+STAjs6CWVtYmVkZGluZyIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxK7AQoVQmF0Y2hDcmVhdGVFbWJlZGRpbmdzEikucGdxdWl2ZXIudjEuQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBoqLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlIkuwuxiAgICABLi7GASC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2gSlwEKDEdldEVtYmVkZGluZxIgLnBncXVpdmVyLnYxLkdldEVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciTbi7GAPAuxgBgtPkkwI/Ej0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9EpkBCg5MaXN0RW1iZWRkaW5ncxIiLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVxdWVzdBojLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVzcG9uc2UiPri7GAPAuxgBgtPkkwIwEi4vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzEqUBCg9RdWVyeUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5RdWVyeUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUXVlcnlFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3F1ZXJ5EqUBCg9Db3VudEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5Db3VudEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuQ291bnRFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2NvdW50EqYBCg9GYWNldEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5GYWNldEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2UiSLi7GAPAuxgBgtPkkwI6OgEqIjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2ZhY2V0cxK8AQoPRGVsZXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuRGVsZXRlRW1iZWRkaW5nUmVxdWVzdBokLnBncXVpdmVyLnYxLkRlbGV0ZUVtYmVkZGluZ1Jlc3BvbnNlIl64uxgE8rsYEWVtYmVkZGluZy5kZWxldGVkgtPkkwI/Kj0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9Ev4BCg9VcGRhdGVFbWJlZGRpbmcSIy5wZ3F1aXZlci52MS5VcGRhdGVFbWJlZGRpbmdSZXF1ZXN0GhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nIq0BsLsYgICABLi7GATyuxgRZW1iZWRkaW5nLnVwZGF0ZWSC0+STAoYBOgEqWkI6ASoyPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3Mve2VtYmVkZGluZ19pZH0iPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3Mve2VtYmVkZGluZ19pZH0SvAEKD1B1cmdlRW1iZWRkaW5ncxIjLnBncXVpdmVyLnYxLlB1cmdlRW1iZWRkaW5nc1JlcXVlc3QaJC5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXNwb25zZSJesLsYgICABLi7GATyuxgQZW1iZWRkaW5nLnB1cmdlZILT5JMCOToBKiI0L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9wdXJnZUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * A text with its vector.
@@ -463,6 +463,71 @@ export const DeleteEmbeddingResponseSchema: GenMessage<DeleteEmbeddingResponse> 
   messageDesc(file_pgquiver_v1_embeddings, 10);
 
 /**
+ * Changes an embedding. Over JSON the keys of the body become the `update_mask`.
+ *
+ * @generated from message pgquiver.v1.UpdateEmbeddingRequest
+ */
+export type UpdateEmbeddingRequest = Message<"pgquiver.v1.UpdateEmbeddingRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * The embedding. Required.
+   *
+   * @generated from field: string embedding_id = 2;
+   */
+  embeddingId: string;
+
+  /**
+   * New text: 1 byte to 1 MiB of UTF-8, without NUL. Without a new vector the service embeds the text.
+   *
+   * @generated from field: optional string content = 3;
+   */
+  content?: string | undefined;
+
+  /**
+   * New vector, as in EmbeddingInput. In the mask it must be set, unless `content` is changed too.
+   *
+   * @generated from field: repeated float embedding = 4;
+   */
+  embedding: number[];
+
+  /**
+   * New metadata, which replaces the old; limits as in EmbeddingInput. Unset, but in the mask: the metadata is cleared.
+   *
+   * @generated from field: google.protobuf.Struct metadata = 5;
+   */
+  metadata?: JsonObject | undefined;
+
+  /**
+   * Changes to the metadata: a JSON merge patch (RFC 7396) of its top level. Each key is set, or removed where the value
+   * is null; other keys stay. Limits hold for the result. Cannot be combined with `metadata`.
+   *
+   * @generated from field: google.protobuf.Struct metadata_merge = 6;
+   */
+  metadataMerge?: JsonObject | undefined;
+
+  /**
+   * Which of `content`, `embedding`, `metadata` and `metadata_merge` to change; when the mask is empty, the fields that
+   * are set.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 7;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.UpdateEmbeddingRequest.
+ * Use `create(UpdateEmbeddingRequestSchema)` to create a new message.
+ */
+export const UpdateEmbeddingRequestSchema: GenMessage<UpdateEmbeddingRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 11);
+
+/**
  * Deletes the embeddings that match a filter.
  *
  * @generated from message pgquiver.v1.PurgeEmbeddingsRequest
@@ -488,7 +553,7 @@ export type PurgeEmbeddingsRequest = Message<"pgquiver.v1.PurgeEmbeddingsRequest
  * Use `create(PurgeEmbeddingsRequestSchema)` to create a new message.
  */
 export const PurgeEmbeddingsRequestSchema: GenMessage<PurgeEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 11);
+  messageDesc(file_pgquiver_v1_embeddings, 12);
 
 /**
  * The result of PurgeEmbeddings.
@@ -516,7 +581,7 @@ export type PurgeEmbeddingsResponse = Message<"pgquiver.v1.PurgeEmbeddingsRespon
  * Use `create(PurgeEmbeddingsResponseSchema)` to create a new message.
  */
 export const PurgeEmbeddingsResponseSchema: GenMessage<PurgeEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 12);
+  messageDesc(file_pgquiver_v1_embeddings, 13);
 
 /**
  * Finds embeddings by a filter alone.
@@ -573,7 +638,7 @@ export type QueryEmbeddingsRequest = Message<"pgquiver.v1.QueryEmbeddingsRequest
  * Use `create(QueryEmbeddingsRequestSchema)` to create a new message.
  */
 export const QueryEmbeddingsRequestSchema: GenMessage<QueryEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 13);
+  messageDesc(file_pgquiver_v1_embeddings, 14);
 
 /**
  * Order of embeddings by a field.
@@ -610,7 +675,7 @@ export type EmbeddingsOrder = Message<"pgquiver.v1.EmbeddingsOrder"> & {
  * Use `create(EmbeddingsOrderSchema)` to create a new message.
  */
 export const EmbeddingsOrderSchema: GenMessage<EmbeddingsOrder> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 14);
+  messageDesc(file_pgquiver_v1_embeddings, 15);
 
 /**
  * A page of embeddings that match.
@@ -652,7 +717,7 @@ export type QueryEmbeddingsResponse = Message<"pgquiver.v1.QueryEmbeddingsRespon
  * Use `create(QueryEmbeddingsResponseSchema)` to create a new message.
  */
 export const QueryEmbeddingsResponseSchema: GenMessage<QueryEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 15);
+  messageDesc(file_pgquiver_v1_embeddings, 16);
 
 /**
  * Counts embeddings.
@@ -680,7 +745,7 @@ export type CountEmbeddingsRequest = Message<"pgquiver.v1.CountEmbeddingsRequest
  * Use `create(CountEmbeddingsRequestSchema)` to create a new message.
  */
 export const CountEmbeddingsRequestSchema: GenMessage<CountEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 16);
+  messageDesc(file_pgquiver_v1_embeddings, 17);
 
 /**
  * The number of embeddings that match.
@@ -708,7 +773,7 @@ export type CountEmbeddingsResponse = Message<"pgquiver.v1.CountEmbeddingsRespon
  * Use `create(CountEmbeddingsResponseSchema)` to create a new message.
  */
 export const CountEmbeddingsResponseSchema: GenMessage<CountEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 17);
+  messageDesc(file_pgquiver_v1_embeddings, 18);
 
 /**
  * Counts the values of attributes.
@@ -750,7 +815,7 @@ export type FacetEmbeddingsRequest = Message<"pgquiver.v1.FacetEmbeddingsRequest
  * Use `create(FacetEmbeddingsRequestSchema)` to create a new message.
  */
 export const FacetEmbeddingsRequestSchema: GenMessage<FacetEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 18);
+  messageDesc(file_pgquiver_v1_embeddings, 19);
 
 /**
  * The values of attributes among the embeddings that match.
@@ -778,7 +843,7 @@ export type FacetEmbeddingsResponse = Message<"pgquiver.v1.FacetEmbeddingsRespon
  * Use `create(FacetEmbeddingsResponseSchema)` to create a new message.
  */
 export const FacetEmbeddingsResponseSchema: GenMessage<FacetEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 19);
+  messageDesc(file_pgquiver_v1_embeddings, 20);
 
 /**
  * The values of an attribute.
@@ -813,7 +878,7 @@ export type EmbeddingFacet = Message<"pgquiver.v1.EmbeddingFacet"> & {
  * Use `create(EmbeddingFacetSchema)` to create a new message.
  */
 export const EmbeddingFacetSchema: GenMessage<EmbeddingFacet> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 20);
+  messageDesc(file_pgquiver_v1_embeddings, 21);
 
 /**
  * A value of an attribute.
@@ -841,7 +906,7 @@ export type EmbeddingFacetValue = Message<"pgquiver.v1.EmbeddingFacetValue"> & {
  * Use `create(EmbeddingFacetValueSchema)` to create a new message.
  */
 export const EmbeddingFacetValueSchema: GenMessage<EmbeddingFacetValue> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 21);
+  messageDesc(file_pgquiver_v1_embeddings, 22);
 
 /**
  * A field of an embedding that a query may return.
@@ -892,7 +957,7 @@ export const EmbeddingFieldSchema: GenEnum<EmbeddingField> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_embeddings, 0);
 
 /**
- * Adds, reads and removes single embeddings and small batches. For bulk loading use the streams of
+ * Adds, reads, changes and removes single embeddings and small batches. For bulk loading use the streams of
  * IngestService.
  *
  * @generated from service pgquiver.v1.EmbeddingService
@@ -983,6 +1048,20 @@ export const EmbeddingService: GenService<{
     methodKind: "unary";
     input: typeof DeleteEmbeddingRequestSchema;
     output: typeof DeleteEmbeddingResponseSchema;
+  },
+  /**
+   * Changes an embedding's text, vector or metadata, in one transaction: fields that are not changed keep what other
+   * updates at the same time wrote. Over JSON an absent key keeps its value; over gRPC `update_mask` names the fields to
+   * change. A new text without a vector is embedded by the service, also when the text is the old one. A repeated request
+   * has the same result, so an Idempotency-Key changes nothing. FAILED_PRECONDITION when the embedding is a chunk of a
+   * file, whose text and attributes belong to the file.
+   *
+   * @generated from rpc pgquiver.v1.EmbeddingService.UpdateEmbedding
+   */
+  updateEmbedding: {
+    methodKind: "unary";
+    input: typeof UpdateEmbeddingRequestSchema;
+    output: typeof EmbeddingSchema;
   },
   /**
    * Deletes every embedding whose metadata matches a filter, in one transaction.

@@ -105,7 +105,7 @@ export type VectorStore = Message<"pgquiver.v1.VectorStore"> & {
 
   /**
    * Time of the last use, in seconds since 1970 (UTC). Uses are: the creation of the store, a search, an
-   * added embedding, an attached file, and the end of that file's processing. Reads, changes and deletions
+   * added or changed embedding, an attached file, and the end of that file's processing. Reads, changes and deletions
    * are not uses, nor is an update of the store itself: a new `expires_after` counts from the last use.
    *
    * @generated from field: optional int64 last_active_at = 11;

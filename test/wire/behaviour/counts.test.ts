@@ -41,6 +41,10 @@ describe.each(protocols)("over $name", (protocol) => {
     const changes = [
       () => embeddings("CreateEmbedding", row()),
       () => embeddings("BatchCreateEmbeddings", { embeddings: Array.from({ length: 1 + random(4) }, row) }),
+      () => {
+        const { id, ...change } = row();
+        return embeddings("UpdateEmbedding", { embedding_id: id, ...change });
+      },
       () => embeddings("DeleteEmbedding", { embedding_id: row().id }),
       () => embeddings("PurgeEmbeddings", { filters: { type: "eq", key: "group", value: random(4) } }),
     ];
