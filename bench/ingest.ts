@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { request, type IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import type pg from "pg";
-import { WriteMode } from "../gen/pgquiver/v1/ingest_pb.ts";
+import { WriteMode } from "../gen/pgquiver/v1/embeddings_pb.ts";
 
 import { CopyEncoder, copyRows } from "../src/postgres/copy.ts";
 import { meterCpu, type CpuMeter, type CpuShares } from "./support/cpu-meter.ts";

@@ -1,11 +1,11 @@
 import { once } from "node:events";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Client, credentials, Metadata, type ClientWritableStream } from "@grpc/grpc-js";
+import type { WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import {
   IngestRequestSchema,
   IngestSummarySchema,
   type IngestSummary,
-  type WriteMode,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import type { BenchServer } from "./server.ts";
 

@@ -8,6 +8,7 @@ import {
   type ClientWritableStream,
   type ServiceError,
 } from "@grpc/grpc-js";
+import { WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import {
   Atomicity,
   GetIngestRequestSchema,
@@ -16,7 +17,6 @@ import {
   IngestState,
   IngestSummarySchema,
   OnError,
-  WriteMode,
   type IngestEvent,
   type IngestRequest,
   type IngestSummary,

@@ -1,7 +1,5 @@
-import { deriveIdentifier } from "../api/idempotency-key.ts";
-import { checkIdentifier, makeIdentifier } from "../api/identifier.ts";
-import { alreadyExists, invalidArgument, vectorStoreExpired } from "../errors.ts";
-import type { Embedder, Payer } from "../models/embedder.ts";
+import { alreadyExists, vectorStoreExpired } from "../errors.ts";
+import type { Embedder } from "../models/embedder.ts";
 import { checkModel, chooseEmbedder } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
@@ -10,34 +8,17 @@ import { requireRoom } from "../storage/quotas.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import type { GroupCommit } from "./group-commit.ts";
+import {
+  checkAllDimensions,
+  readInputs,
+  vectorParam,
+  type Addressing,
+  type Input,
+  type Path,
+} from "./input.ts";
 import type { Insertion } from "./insertion.ts";
 import { findEarlier } from "./repeated-request.ts";
-import { checkContent, checkMetadata, checkTime, type Row } from "./row.ts";
-import { checkDimensions, checkVector } from "./vector.ts";
-
-/** An embedding to add, as in the request. */
-interface Input {
-  id?: string | undefined;
-  content: string;
-  /** Empty: the service embeds the content. */
-  embedding: ArrayLike<number>;
-  metadata?: Record<string, unknown> | undefined;
-  /** Seconds since 1970; undefined: now. */
-  createdAt?: bigint | undefined;
-}
-
-/** Path of an input's fields in the request, such as `embeddings[3].`, for error messages. */
-type Path = (index: number) => string;
-
-/** What a request to add embeddings says beside its rows. */
-interface Addressing {
-  storeId: string;
-  path: Path;
-  idempotencyKey: string | undefined;
-  /** Who makes the request, and pays for the embeddings. */
-  payer: Payer & { caller: string };
-  signal: AbortSignal;
-}
+import type { Row } from "./row.ts";
 
 /**
  * Adds embeddings to a store atomically: validates all rows, embeds the texts without a vector, and inserts
@@ -54,10 +35,7 @@ export async function addEmbeddings(
   { storeId, path, idempotencyKey, payer, signal }: Addressing,
 ): Promise<Pick<Row, "id" | "createdAt">[]> {
   const { pool, tables } = database;
-  checkUnique(inputs, path);
-  const checked = inputs.map((input, index) =>
-    readInput(input, path(index), deriveIdentifier("emb", idempotencyKey, storeId, index)),
-  );
+  const checked = readInputs(inputs, { storeId, path, idempotencyKey });
   const missing = checked.filter((row) => row.vector === undefined).map((row) => row.content);
   const isRepeatable = idempotencyKey !== undefined;
   const findStore = async () => requireActiveStore(pool, tables, storeId);
@@ -94,55 +72,6 @@ export async function addEmbeddings(
   const first = isRepeatable ? await findEarlier(database, store, checked) : undefined;
   if (first !== undefined) return first;
   throw await explainTaken(database, store, inputs, path);
-}
-
-function checkUnique(inputs: readonly Input[], path: Path): void {
-  const seen = new Set<string>();
-  for (const [index, { id }] of inputs.entries()) {
-    if (id === undefined) continue;
-    const param = `${path(index)}id`;
-    checkIdentifier(id, param);
-    if (seen.has(id))
-      throw invalidArgument(param, `Invalid '${param}': the id '${id}' occurs twice in the request.`);
-    seen.add(id);
-  }
-}
-
-function readInput(
-  input: Input,
-  prefix: string,
-  derivedId: string | undefined,
-): Omit<Row, "vector"> & { vector: Float32Array | undefined; isDated: boolean } {
-  const made = makeIdentifier("emb");
-  const { createdAt } = input;
-  return {
-    id: input.id ?? derivedId ?? made.id,
-    content: input.content,
-    contentBytes: checkContent(input.content, `${prefix}content`),
-    metadata: checkMetadata(input.metadata, `${prefix}metadata`),
-    vector: input.embedding.length === 0 ? undefined : checkVector(input.embedding, `${prefix}embedding`),
-    createdAt: createdAt === undefined ? made.createdAt : checkTime(createdAt, `${prefix}created_at`),
-    isDated: createdAt !== undefined,
-  };
-}
-
-/** Throws DIMENSION_MISMATCH unless all vectors have the store's dimensions, or the first row's. */
-function checkAllDimensions(
-  rows: readonly Row[],
-  inputs: readonly Input[],
-  store: VectorStoreRow,
-  path: Path,
-): void {
-  const expected = store.dimensions ?? (rows[0] as Row).vector.byteLength / 4;
-  for (const [index, row] of rows.entries()) {
-    checkDimensions(row.vector, expected, store.id, vectorParam(inputs, index, path));
-  }
-}
-
-/** The request field that determines a row's vector: `embedding`, or `content` when the text is embedded. */
-function vectorParam(inputs: readonly Input[], index: number, path: Path): string {
-  const isGiven = (inputs[index] as Input).embedding.length > 0;
-  return `${path(index)}${isGiven ? "embedding" : "content"}`;
 }
 
 /**

@@ -2,6 +2,7 @@ import { WireType } from "@bufbuild/protobuf/wire";
 import {
   EmbeddingInputSchema,
   EmbeddingService,
+  WriteMode as WriteModeMessage,
   type EmbeddingInput,
   type UpdateEmbeddingRequest,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
@@ -9,6 +10,7 @@ import { copyService, SPARE_NUMBER } from "../api/descriptor-copy.ts";
 import { readUpdateMask } from "../api/update-mask.ts";
 import { invalidArgument, missingParameter, unreadable } from "../errors.ts";
 import { checkContent, checkMetadata } from "./row.ts";
+import type { WriteMode } from "./upsert.ts";
 import { checkVector } from "./vector.ts";
 
 /** Number of the field `embedding` of EmbeddingInput. */
@@ -105,4 +107,18 @@ function readMerge(patch: Record<string, unknown>): Merge {
   // Checked as a whole: the keys to remove must be storable too.
   checkMetadata(patch, "metadata_merge");
   return { set: JSON.stringify(Object.fromEntries(kept)), remove };
+}
+
+const MODES = new Map<WriteModeMessage, WriteMode>([
+  [WriteModeMessage.UNSPECIFIED, "insert"],
+  [WriteModeMessage.INSERT, "insert"],
+  [WriteModeMessage.UPSERT, "upsert"],
+  [WriteModeMessage.SKIP_EXISTING, "skip_existing"],
+]);
+
+/** Reads the mode of a write; `param` is the field's name. Throws INVALID_ARGUMENT. */
+export function readWriteMode(mode: WriteModeMessage, param: string): WriteMode {
+  const known = MODES.get(mode);
+  if (known === undefined) throw invalidArgument(param, `Invalid '${param}': ${mode} is not a write mode.`);
+  return known;
 }

@@ -10,10 +10,11 @@ import {
   type EmbeddingInput,
   type EmbeddingService,
 } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { checkLength, checkStorable } from "../api/checks.ts";
 import { readIdempotencyKey } from "../api/idempotency-key.ts";
 import { readPage, toPage } from "../api/page.ts";
-import { principal } from "../api/principal.ts";
+import { principal, requireScope } from "../api/principal.ts";
 import type { Limiter } from "../api/rates/limiter.ts";
 import { toSeconds } from "../api/time.ts";
 import { embeddingNotFound, missingParameter } from "../errors.ts";
@@ -26,7 +27,14 @@ import type { Client, Database } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
-import { deleteEmbeddings, findEmbedding, listEmbeddings, type Removed } from "../storage/embeddings.ts";
+import {
+  deleteEmbeddings,
+  findEmbedding,
+  listEmbeddings,
+  type EmbeddingRow,
+  type Removed,
+  type RowCondition,
+} from "../storage/embeddings.ts";
 import { readPlaced, writeStoreFramed } from "../storage/placement.ts";
 import { requireStore } from "../storage/require.ts";
 import { addEmbeddings } from "./add.ts";
@@ -34,9 +42,12 @@ import { GroupCommit } from "./group-commit.ts";
 import { GroupDeletion } from "./group-deletion.ts";
 import { toEmbedding } from "./reply.ts";
 import { querying, type QueryOptions } from "./query/service.ts";
-import { readEmbeddingChange, unpackVector } from "./request.ts";
+import type { Addressing } from "./input.ts";
+import { mergeEmbeddings } from "./merge.ts";
+import { readEmbeddingChange, readWriteMode, unpackVector, type UnpackedInput } from "./request.ts";
 import type { Row } from "./row.ts";
 import { changeEmbedding } from "./update.ts";
+import type { WriteMode } from "./upsert.ts";
 
 type Methods = ServiceImpl<typeof EmbeddingService>;
 
@@ -67,29 +78,41 @@ function creation(
   commits: GroupCommit,
   limiter: Limiter,
 ): Pick<Methods, "createEmbedding" | "batchCreateEmbeddings"> {
+  const add = async (mode: WriteMode, inputs: readonly UnpackedInput[], addressing: Addressing) => {
+    if (mode !== "insert") return mergeEmbeddings(database, embedder, inputs, mode, addressing);
+    const written = await addEmbeddings(database, embedder, commits, inputs, addressing);
+    return { written: written.map((row, place) => ({ ...row, place })), skippedIds: [] };
+  };
   return {
     async createEmbedding(request, { signal, values }) {
       const { vectorStoreId: id } = request;
+      const mode = readWriteMode(request.mode, "mode");
+      const payer = values.get(principal);
       if (request.embedding === undefined) throw missingParameter("embedding");
-      limiter.takeRows(values.get(principal), 1);
+      // The reply may be what another caller has stored.
+      if (mode === "skip_existing") requireScope(payer, Scope.EMBEDDINGS_READ);
+      limiter.takeRows(payer, 1);
       const embedding = unpackVector(request.embedding);
-      const [row] = await addEmbeddings(database, embedder, commits, [embedding], {
-        storeId: id,
-        path: () => "",
-        idempotencyKey: readIdempotencyKey(values),
-        payer: values.get(principal),
-        signal,
+      const path = () => "";
+      const idempotencyKey = readIdempotencyKey(values);
+      const addressing = { storeId: id, path, idempotencyKey, payer, signal };
+      const { written, skippedIds } = await add(mode, [embedding], addressing);
+      const [row] = written;
+      if (row !== undefined) return toCreated(id, embedding, row);
+      return toEmbedding(id, {
+        ...(await requireEmbedding(database, id, skippedIds[0] ?? "")),
+        embedding: null,
       });
-      return toCreated(id, embedding, row as Pick<Row, "id" | "createdAt">);
     },
 
     async batchCreateEmbeddings(request, { signal, values }) {
       const { vectorStoreId, includeContent = false } = request;
+      const mode = readWriteMode(request.mode, "mode");
       if (request.embeddings.length === 0) throw missingParameter("embeddings");
       checkLength("embeddings", request.embeddings.length, limits.batch_rows_max);
       limiter.takeRows(values.get(principal), request.embeddings.length);
       const embeddings = request.embeddings.map(unpackVector);
-      const rows = await addEmbeddings(database, embedder, commits, embeddings, {
+      const { written, skippedIds } = await add(mode, embeddings, {
         storeId: vectorStoreId,
         path: (index) => `embeddings[${index}].`,
         idempotencyKey: readIdempotencyKey(values),
@@ -98,26 +121,25 @@ function creation(
       });
       return create(BatchCreateEmbeddingsResponseSchema, {
         object: "embedding.batch",
-        data: rows.map((row, index) =>
-          toCreated(vectorStoreId, includeContent ? embeddings[index] : undefined, row),
+        data: written.map((row) =>
+          toCreated(vectorStoreId, includeContent ? embeddings[row.place] : undefined, row),
         ),
         created: toSeconds(new Date()),
+        skippedIds,
       });
     },
   };
 }
 
-function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "listEmbeddings"> {
+function reading(database: Database): Pick<Methods, "getEmbedding" | "listEmbeddings"> {
+  const { pool, tables } = database;
   return {
     async getEmbedding({ vectorStoreId, embeddingId }, { values }) {
       const condition = visibleTo(values.get(principal).readers);
-      const store = await requireStore(pool, tables, vectorStoreId);
-      if (!isStorable(embeddingId)) throw embeddingNotFound(vectorStoreId, embeddingId);
-      const row = await readPlaced(pool, tables, store, (client, placed) =>
-        findEmbedding(client, placed, store.id, embeddingId, condition),
+      return toEmbedding(
+        vectorStoreId,
+        await requireEmbedding(database, vectorStoreId, embeddingId, condition),
       );
-      if (row === undefined) throw embeddingNotFound(vectorStoreId, embeddingId);
-      return toEmbedding(vectorStoreId, row);
     },
 
     async listEmbeddings(request, { values }) {
@@ -145,6 +167,22 @@ function reading({ pool, tables }: Database): Pick<Methods, "getEmbedding" | "li
       );
     },
   };
+}
+
+/** Reads an embedding that meets `condition`. Throws NOT_FOUND. */
+async function requireEmbedding(
+  { pool, tables }: Database,
+  storeId: string,
+  id: string,
+  condition?: RowCondition,
+): Promise<EmbeddingRow> {
+  const store = await requireStore(pool, tables, storeId);
+  if (!isStorable(id)) throw embeddingNotFound(storeId, id);
+  const row = await readPlaced(pool, tables, store, (client, placed) =>
+    findEmbedding(client, placed, storeId, id, condition),
+  );
+  if (row === undefined) throw embeddingNotFound(storeId, id);
+  return row;
 }
 
 function updating(

@@ -5,6 +5,9 @@ import type { Statement } from "../postgres/protocol/one-trip.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Row } from "./row.ts";
 
+/** What happens to a row whose id exists in the store: refused, replaces the old row, or skipped. */
+export type WriteMode = "insert" | "upsert" | "skip_existing";
+
 /** The result of a write. */
 export interface Written {
   /** Rows inserted or replaced. */

@@ -1,30 +1,20 @@
-import {
-  Atomicity,
-  OnError as OnErrorMessage,
-  WriteMode,
-  type IngestOpen,
-} from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { Atomicity, OnError as OnErrorMessage, type IngestOpen } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { checkRange } from "../api/checks.ts";
 import { checkIdentifier } from "../api/identifier.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { readWriteMode } from "../embeddings/request.ts";
+import type { WriteMode } from "../embeddings/upsert.ts";
 import type { OnError } from "./settle.ts";
 
 /** The validated settings of a stream; stored with the ingest, to be compared when the ingest is resumed. */
 export interface IngestSettings {
-  mode: "insert" | "upsert" | "skip_existing";
+  mode: WriteMode;
   atomicity: "batch" | "stream";
   onError: OnError;
   dimensions: number | null;
   rowErrorsMax: number;
 }
-
-const MODES = new Map<WriteMode, IngestSettings["mode"]>([
-  [WriteMode.UNSPECIFIED, "insert"],
-  [WriteMode.INSERT, "insert"],
-  [WriteMode.UPSERT, "upsert"],
-  [WriteMode.SKIP_EXISTING, "skip_existing"],
-]);
 
 const ATOMICITIES = new Map<Atomicity, IngestSettings["atomicity"]>([
   [Atomicity.UNSPECIFIED, "batch"],
@@ -59,9 +49,7 @@ export function readOpen(open: IngestOpen): OpenRequest {
 }
 
 function readSettings(open: IngestOpen): IngestSettings {
-  const mode = MODES.get(open.mode);
-  if (mode === undefined)
-    throw invalidArgument("open.mode", `Invalid 'open.mode': ${open.mode} is not a write mode.`);
+  const mode = readWriteMode(open.mode, "open.mode");
   const atomicity = ATOMICITIES.get(open.atomicity);
   if (atomicity === undefined)
     throw invalidArgument("open.atomicity", `Invalid 'open.atomicity': ${open.atomicity} is unknown.`);

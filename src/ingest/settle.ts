@@ -1,4 +1,5 @@
 import type { Row } from "../embeddings/row.ts";
+import type { WriteMode } from "../embeddings/upsert.ts";
 import type { Vector } from "../embeddings/vector.ts";
 import type { RowFault } from "./ingests.ts";
 
@@ -18,9 +19,6 @@ export interface Batch {
   rows: PlacedRow[];
   faults: RowFault[];
 }
-
-/** What happens to a row whose id exists in the store: refused, replaces the old row, or skipped. */
-export type WriteMode = "insert" | "upsert" | "skip_existing";
 
 /** What happens when a row is refused: its batch is refused, only the row is refused, or the stream ends. */
 export type OnError = "abort_batch" | "skip_row" | "abort";

@@ -4,6 +4,7 @@ import {
   ScalarType,
   type DescField,
   type DescMessage,
+  type DescMethod,
   type DescMethodUnary,
   type DescService,
 } from "@bufbuild/protobuf";
@@ -61,9 +62,19 @@ export function toPlainRequest(method: DescMethodUnary, json: Json, forms: WellK
   const body = hasOption(method, http) ? getOption(method, http).body : "";
   const field = method.input.fields.find(({ name }) => name === body);
   if (field?.message === undefined) return toPlain(method.input, json, forms);
-  const bound = Object.entries(json).filter(([name]) => PATH_FIELDS.includes(name));
-  const rest = Object.entries(json).filter(([name]) => !PATH_FIELDS.includes(name));
-  return { ...Object.fromEntries(bound), [body]: toPlain(field.message, Object.fromEntries(rest), forms) };
+  const { bound, rest } = splitByBody(method, json, body);
+  return { ...toPlain(method.input, bound, forms), [body]: toPlain(field.message, rest, forms) };
+}
+
+/** Splits a request whose body is one of its fields: `bound` is what stands in the path and the query. */
+export function splitByBody({ input }: DescMethod, json: Json, body: string): { bound: Json; rest: Json } {
+  const isBound = ([name]: [string, unknown]) =>
+    input.fields.some((field) => field.name === name && field.name !== body);
+  const entries = Object.entries(json);
+  return {
+    bound: Object.fromEntries(entries.filter(isBound)),
+    rest: Object.fromEntries(entries.filter((entry) => !isBound(entry))),
+  };
 }
 
 /** Fields that the path binds, so they are not in the body. */

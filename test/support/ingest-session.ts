@@ -1,11 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import type { WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import {
   IngestRequestSchema,
   IngestService,
   type IngestEvent,
-  type WriteMode,
   type IngestRequest,
   type IngestSummary,
 } from "../../gen/pgquiver/v1/ingest_pb.ts";

@@ -12,7 +12,7 @@ import {
   type Json,
   type Protocol,
 } from "./client.ts";
-import { findMethod } from "./dialect.ts";
+import { findMethod, splitByBody } from "./dialect.ts";
 import { checkAgainstOpenApi } from "./openapi.ts";
 
 interface HttpRequest {
@@ -78,12 +78,14 @@ function restClient(send: Send, close: () => void = () => undefined): Client {
 /**
  * The routes of an RPC's `google.api.http` rule, with field names in braces; empty if the RPC has no rule.
  */
-export function routesOf(method: DescMethod): { verb: string; template: string; hasBody: boolean }[] {
+export function routesOf(
+  method: DescMethod,
+): { verb: string; template: string; hasBody: boolean; body: string }[] {
   if (!hasOption(method, http)) return [];
   const rule = getOption(method, http);
   return [rule, ...rule.additionalBindings].map(({ pattern, body }) => {
     if (pattern.case === undefined || pattern.case === "custom") throw new Error(`no route: ${method.name}`);
-    return { verb: pattern.case.toUpperCase(), template: pattern.value, hasBody: body !== "" };
+    return { verb: pattern.case.toUpperCase(), template: pattern.value, hasBody: body !== "", body };
   });
 }
 
@@ -96,14 +98,16 @@ function toRequest(method: DescMethod, json: Json): HttpRequest {
     delete rest[field];
     return encodeURIComponent(String(json[field]));
   });
-  if (route.hasBody) return { verb: route.verb, path, body: JSON.stringify(rest) };
+  const isWhole = route.body === "*";
+  const { bound, rest: inner } = isWhole ? { bound: {}, rest } : splitByBody(method, rest, route.body);
+  const body = route.hasBody ? JSON.stringify(inner) : undefined;
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(rest)) {
+  for (const [name, value] of Object.entries(route.hasBody ? bound : rest)) {
     if (value !== null && value !== undefined)
       for (const item of [value].flat())
         query.append(name, typeof item === "string" ? item : JSON.stringify(item));
   }
-  return { verb: route.verb, path: query.size === 0 ? path : `${path}?${query.toString()}`, body: undefined };
+  return { verb: route.verb, path: query.size === 0 ? path : `${path}?${query.toString()}`, body };
 }
 
 async function sendHttp1(

@@ -101,6 +101,13 @@ export function listWrites({ files: [attached, spare, doomed], batch }: Prepared
       name: "adds embeddings",
       ...post(`${vs}/embeddings/batch`, { embeddings: [{ content: "b", embedding: [1, 2, 3] }] }),
     },
+    {
+      name: "replaces embeddings",
+      ...post(`${vs}/embeddings/batch`, {
+        mode: "upsert",
+        embeddings: [{ id: "e4", content: "b", embedding: [1, 2, 3] }],
+      }),
+    },
     { name: "changes an embedding", ...post(`${vs}/embeddings/e3`, { content: "c", embedding: [3, 2, 1] }) },
     { name: "loads rows", ...load("", "l") },
     { name: "loads rows with upsert", ...load("?mode=upsert", "l") },

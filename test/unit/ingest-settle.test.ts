@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { settle, type Batch, type OnError, type PlacedRow, type WriteMode } from "../../src/ingest/settle.ts";
+import type { WriteMode } from "../../src/embeddings/upsert.ts";
+import { settle, type Batch, type OnError, type PlacedRow } from "../../src/ingest/settle.ts";
 import type { RowFault } from "../../src/ingest/ingests.ts";
 
 /** A batch of rows with these ids; an id with "!" is a row at fault. */

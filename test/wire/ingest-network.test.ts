@@ -3,7 +3,8 @@ import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
 import { Worker } from "node:worker_threads";
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { expect, onTestFinished, test } from "vitest";
-import { IngestRequestSchema, WriteMode } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { IngestRequestSchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { jsonClient } from "../support/json.ts";
 import { startServer, type TestServer } from "../support/server.ts";
 

@@ -7,8 +7,8 @@ import {
   QuotaFailureSchema,
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.ts";
-import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
-import { WriteMode } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { EmbeddingService, WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+
 import type { Quotas } from "../../src/access/projects.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { filePart, form, FORM_TYPE, textPart } from "../support/form.ts";

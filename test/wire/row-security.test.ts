@@ -10,11 +10,11 @@ import {
   type Transport,
 } from "@connectrpc/connect";
 import { afterAll, describe, expect, inject, onTestFinished, test } from "vitest";
-import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import { EmbeddingService, WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FilterType } from "../../gen/pgquiver/v1/filters_pb.ts";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { IndexService } from "../../gen/pgquiver/v1/indexes_pb.ts";
-import { type IngestRequestSchema, IngestService, WriteMode } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { type IngestRequestSchema, IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { ScopeSchema, type Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";

@@ -1,7 +1,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
-import { create, getOption, hasOption, type DescMethod, type Message } from "@bufbuild/protobuf";
+import { getOption, hasOption, type DescField, type DescMethod, type Message } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import { http } from "../../../gen/google/api/annotations_pb.ts";
@@ -263,11 +263,18 @@ function readRequest({ method, rule, path }: Binding, request: FastifyRequest) {
     if (field in json) throw invalidArgument(field, `Unknown parameter: '${field}'.`, "UNKNOWN_PARAMETER");
   }
   const body = findBody(method, rule);
-  const message = (body === undefined ? readMessage(method.input, json) : create(method.input)) as Message &
-    Json;
+  const whole = body === undefined ? json : readBeside(method, body, path, request.query as Json);
+  const message = readMessage(method.input, whole) as Message & Json;
   if (body !== undefined) message[body.localName] = readMessage(body.message, json);
   bindPath(method, path, message, request);
   return { message, reshape };
+}
+
+/** Reads from the URL the fields of a request whose body is one of its fields. Other parameters are ignored. */
+function readBeside({ input }: DescMethod, body: DescField, path: PathTemplate, query: Json): Json {
+  const named = input.fields.filter((field) => field !== body && !path.fields.includes(field.name));
+  const names = new Set(named.map(({ name }) => name));
+  return readQuery(input, Object.fromEntries(Object.entries(query).filter(([name]) => names.has(name))));
 }
 
 function bindPath(method: DescMethod, path: PathTemplate, message: Message, request: FastifyRequest): void {

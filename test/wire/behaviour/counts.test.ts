@@ -41,6 +41,10 @@ describe.each(protocols)("over $name", (protocol) => {
     const changes = [
       () => embeddings("CreateEmbedding", row()),
       () => embeddings("BatchCreateEmbeddings", { embeddings: Array.from({ length: 1 + random(4) }, row) }),
+      ...["upsert", "skip_existing"].map((mode) => () => {
+        const rows = Array.from({ length: 1 + random(4) }, row);
+        return embeddings("BatchCreateEmbeddings", { mode, embeddings: rows });
+      }),
       () => {
         const { id, ...change } = row();
         return embeddings("UpdateEmbedding", { embedding_id: id, ...change });
