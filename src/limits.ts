@@ -104,6 +104,8 @@ export const limits = {
   dimensions_max: 16_000,
   /** Embeddings in one batch request. */
   batch_rows_max: 10_000,
+  /** Ids in one request to delete embeddings. */
+  batch_deletions_max: 1_000,
   /** Rejected rows that an ingest's summary lists: maximum and default. */
   row_errors_max: 1_000,
   row_errors_default: 100,

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
   BatchCreateEmbeddingsResponseSchema,
+  BatchDeleteEmbeddingsResponseSchema,
   DeleteEmbeddingResponseSchema,
   EmbeddingSchema,
   ListEmbeddingsResponseSchema,
@@ -29,6 +30,7 @@ import { isStorable } from "../postgres/text.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
 import {
   deleteEmbeddings,
+  deleteEmbeddingsById,
   findEmbedding,
   listEmbeddings,
   type EmbeddingRow,
@@ -207,7 +209,9 @@ function updating(
   };
 }
 
-function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEmbeddings"> {
+function removal(
+  database: Database,
+): Pick<Methods, "deleteEmbedding" | "batchDeleteEmbeddings" | "purgeEmbeddings"> {
   const { pool, tables } = database;
   const deletions = new GroupDeletion(database);
   return {
@@ -226,12 +230,28 @@ function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEm
       });
     },
 
+    async batchDeleteEmbeddings({ vectorStoreId, embeddingIds }) {
+      if (embeddingIds.length === 0) throw missingParameter("embedding_ids");
+      checkLength("embedding_ids", embeddingIds.length, limits.batch_deletions_max);
+      // No row has an id that Postgres cannot store.
+      const ids = [...new Set(embeddingIds)].filter(isStorable);
+      const removed = await remove(database, vectorStoreId, (client, placed) =>
+        deleteEmbeddingsById(client, placed, vectorStoreId, ids),
+      );
+      return create(BatchDeleteEmbeddingsResponseSchema, {
+        object: "embedding.batch_deleted",
+        deletedIds: ids.filter((id) => removed.ids.has(id)),
+      });
+    },
+
     async purgeEmbeddings({ vectorStoreId, filters }) {
       if (filters === undefined) throw missingParameter("filters");
       const filter = readFilter(filters);
       const params: unknown[] = [vectorStoreId];
       const condition = compileFilter(filter, tables.metadata, params);
-      const removed = await purge(database, vectorStoreId, condition, params.slice(1));
+      const removed = await remove(database, vectorStoreId, (client, placed) =>
+        deleteEmbeddings(client, placed, vectorStoreId, condition, params.slice(1)),
+      );
       return create(PurgeEmbeddingsResponseSchema, {
         object: "embedding.purged",
         deletedCount: BigInt(removed.rows),
@@ -241,18 +261,17 @@ function removal(database: Database): Pick<Methods, "deleteEmbedding" | "purgeEm
 }
 
 /** Deletes rows and subtracts them from the store's counts, in one transaction. */
-async function purge(
+async function remove<T extends Removed>(
   { pool, tables }: Database,
   storeId: string,
-  condition: string,
-  params: unknown[],
-): Promise<Removed> {
-  const remove = async (client: Client, placed: Tables) => {
-    const result = await deleteEmbeddings(client, placed, storeId, condition, params);
+  deleteRows: (client: Client, placed: Tables) => Promise<T>,
+): Promise<T> {
+  const write = async (client: Client, placed: Tables) => {
+    const result = await deleteRows(client, placed);
     if (result.rows === 0) return { result };
     return { result, closing: countRemovalStatement(tables, storeId, result) };
   };
-  return writeStoreFramed(pool, tables, storeId, remove, { lockRow: true });
+  return writeStoreFramed(pool, tables, storeId, write, { lockRow: true });
 }
 
 /** The reply to a creation, without the vector; without `input` also without text and metadata. */

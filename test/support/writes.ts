@@ -114,6 +114,7 @@ export function listWrites({ files: [attached, spare, doomed], batch }: Prepared
     { name: "loads rows in one transaction", ...load("?atomicity=stream", "s") },
     { name: "aborts an ingest", ...post(`${vs}/ingests/open/abort`) },
     { name: "deletes an embedding", ...remove(`${vs}/embeddings/e1`) },
+    { name: "deletes embeddings", ...post(`${vs}/embeddings/batch_delete`, { embedding_ids: ["e5"] }) },
     {
       name: "purges embeddings",
       ...post(`${vs}/embeddings/purge`, { filters: { type: "eq", key: "id", value: "e2" } }),

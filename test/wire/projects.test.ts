@@ -149,6 +149,7 @@ function requestOf({ input }: DescMethod, storeId: string): Record<string, unkno
     batch_id: "vsfb_1",
     file_ids: ["file-1"],
     embeddings: [{ content: "x" }],
+    embedding_ids: ["e"],
     query: "x",
     searches: [{ query: "x" }],
     attributes: { k: "v" },

@@ -183,6 +183,7 @@ async function call(transport: Transport, method: DescMethod, ids: Ids): Promise
   const all: Record<string, unknown> = {
     ...ids,
     embeddings: [{ content: "x" }],
+    embeddingIds: [ids.embeddingId],
     fileIds: [ids.fileId],
     embedding: { content: "x" },
     query: ["secret"],

@@ -26,6 +26,7 @@ const writes: [name: string, method: string, path: string, body: unknown][] = [
   ],
   ["an embedding changed", "POST", `${path}/embeddings/b`, { metadata_merge: { k: 1 } }],
   ["an embedding deleted", "DELETE", `${path}/embeddings/a`, undefined],
+  ["embeddings deleted", "POST", `${path}/embeddings/batch_delete`, { embedding_ids: ["c"] }],
   ["a purge", "POST", `${path}/embeddings/purge`, { filters: { type: "ne", key: "k", value: "v" } }],
 ];
 

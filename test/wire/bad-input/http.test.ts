@@ -62,7 +62,7 @@ describe("a method that is not allowed", () => {
     ["PUT", "/s", "DELETE, GET, POST"],
     ["GET", "/s/search", "POST"],
     ["DELETE", "/s/embeddings", "GET, POST"],
-    ["PATCH", "/s/embeddings/e", "DELETE, GET"],
+    ["PUT", "/s/embeddings/e", "DELETE, GET, PATCH, POST"],
   ])("%s %s is 405", async (verb, path, allowed) => {
     const reply = await send(url + path, verb);
     expectError(reply, 405, { param: null, code: "invalid_request" });

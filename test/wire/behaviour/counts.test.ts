@@ -49,6 +49,7 @@ describe.each(protocols)("over $name", (protocol) => {
         const { id, ...change } = row();
         return embeddings("UpdateEmbedding", { embedding_id: id, ...change });
       },
+      () => embeddings("BatchDeleteEmbeddings", { embedding_ids: [row().id, row().id, row().id] }),
       () => embeddings("DeleteEmbedding", { embedding_id: row().id }),
       () => embeddings("PurgeEmbeddings", { filters: { type: "eq", key: "group", value: random(4) } }),
     ];

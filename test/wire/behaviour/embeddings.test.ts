@@ -386,6 +386,8 @@ describe.each(protocols)("over $name", (protocol) => {
     ["GetEmbedding", { embedding_id: "x" }],
     ["ListEmbeddings", {}],
     ["DeleteEmbedding", { embedding_id: "x" }],
+    ["UpdateEmbedding", { embedding_id: "x", content: "x" }],
+    ["BatchDeleteEmbeddings", { embedding_ids: ["x"] }],
     ["PurgeEmbeddings", { filters: { type: "eq", key: "k", value: 1 } }],
   ])("%s says which store there is not", async (rpc, request) => {
     await expect(embeddings(rpc, { ...request, vector_store_id: "vs_none" })).rejects.toMatchObject({
