@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type pg from "pg";
@@ -22,11 +23,13 @@ const FILES = 4;
 const EDITED = ["002_adopt_litellm_pgvector.sql"];
 
 test("the migrations of the last landed version are as they landed", async () => {
-  const landed = join(await extractLanded(), "src/postgres/migrations");
+  const migrations = join(await extractLanded(), "src/postgres/migrations");
+  // Versions before 017 have the files beside the code.
+  const landed = existsSync(join(migrations, "sql")) ? join(migrations, "sql") : migrations;
   const names = (await readdir(landed)).filter((name) => name.endsWith(".sql"));
   expect(names).not.toEqual([]);
   for (const name of names.filter((each) => !EDITED.includes(each))) {
-    const now = await readFile(join(ROOT, "src/postgres/migrations", name), "utf8");
+    const now = await readFile(join(ROOT, "src/postgres/migrations/sql", name), "utf8");
     expect(now).toBe(await readFile(join(landed, name), "utf8"));
   }
 });

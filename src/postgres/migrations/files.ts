@@ -13,7 +13,7 @@ export interface Migration extends MigrationFile {
 }
 
 /** Where this version's migrations are. */
-export const MIGRATIONS = new URL(".", import.meta.url);
+export const MIGRATIONS = new URL("sql/", import.meta.url);
 
 /** The last migration whose first line does not say whether it expands or contracts. */
 const LAST_UNMARKED = 8;
