@@ -2,7 +2,7 @@ import type { Principal } from "../api/principal.ts";
 import { readScopes } from "../api/scope.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
-import { FreshCache } from "./fresh-cache.ts";
+import { FreshCache } from "../api/fresh-cache.ts";
 import { certificateDigest, isKey } from "./key.ts";
 import { findLiveKeys, hasKeys, noteUses, type LiveKey } from "./keys.ts";
 import { findLiveProjects } from "./projects.ts";

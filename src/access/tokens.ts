@@ -3,7 +3,7 @@ import { ConnectError } from "@connectrpc/connect";
 import type { Principal } from "../api/principal.ts";
 import { unauthenticated } from "../errors.ts";
 import { canBeProject, toPrincipal, type ClaimNames } from "./claims.ts";
-import { keep } from "./fresh-cache.ts";
+import { keep } from "../api/fresh-cache.ts";
 import { KeySet } from "./key-set.ts";
 
 /** Which tokens are taken. */

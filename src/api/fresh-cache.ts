@@ -84,7 +84,7 @@ export class FreshCache<Value> {
     let waiter = this.#waiting.get(id);
     if (waiter === undefined) {
       if (this.#waiting.size >= WAITING_MAX)
-        throw rateLimited("Too many keys are being looked up: try again later.", 1000);
+        throw rateLimited("Too many ids are being looked up: try again later.", 1000);
       waiter = Promise.withResolvers();
       this.#waiting.set(id, waiter);
       void this.#readWaiting();
@@ -105,7 +105,7 @@ export class FreshCache<Value> {
         await this.#load([...batch.keys()], performance.now());
         for (const [id, { resolve }] of batch) resolve(this.#entries.get(id)?.value);
       } catch (cause) {
-        const message = "The database, which holds the keys, cannot be reached.";
+        const message = "The database cannot be reached.";
         const error = unavailable("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1000, cause });
         for (const { reject } of batch.values()) reject(error);
       }
