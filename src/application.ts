@@ -60,6 +60,7 @@ import { UsageRecorder } from "./usage/recorder.ts";
 import { usageService } from "./usage/service.ts";
 import type { Pipeline } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
+import { AliasDirectory } from "./vector-stores/alias-directory.ts";
 import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { vectorStoreService } from "./vector-stores/service.ts";
 import { defineService } from "./wire/call.ts";
@@ -128,6 +129,7 @@ export async function createApplication(
   const recallTuner = startTuner(database, metrics, config.search.recallShare, log);
   const sweeper = startExpirySweeper(database, buckets, config.expiry, log);
   const directory = await KeyDirectory.open(database);
+  const aliases = new AliasDirectory(database);
   const pipeline = startPipeline(
     { database, embedder, buckets, log, draining: draining.signal, ...bounds },
     config.files.workers,
@@ -138,7 +140,7 @@ export async function createApplication(
   const security = await RowSecurity.open(database, config.rowSecurity, log);
   const calls = restrictToCalls(database, security);
   const work = { pipeline, indexWorker, recallTuner, erasures };
-  const shared = { database, calls, trail, directory, ...bounds, embedder, buckets, metrics, log };
+  const shared = { database, calls, trail, directory, aliases, ...bounds, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = watchHealth(database, services);
   const shutdown = new AbortController();
@@ -165,6 +167,7 @@ export async function createApplication(
     pipeline,
     sweeper,
     directory,
+    aliases,
     tokens,
     erasures,
     security,
@@ -214,6 +217,7 @@ interface Parts extends Bounds {
   /** The database as calls may use it. */
   calls: Database;
   directory: KeyDirectory;
+  aliases: AliasDirectory;
   trail: AuditRecorder;
   erasures: ErasureWorker;
   embedder: Embedder;
@@ -245,6 +249,7 @@ function createDefiner(parts: Parts) {
       translate,
       parts.metrics.observeCall,
       parts.trail,
+      parts.aliases,
     );
 }
 
@@ -276,7 +281,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const queue = createSearchQueue(database, metrics, config.search.waitingMax);
   const queries = { queue, timeoutMs: config.search.timeoutMs };
   return [
-    define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language)),
+    define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language, parts.aliases)),
     define(VectorStoreFileService, vectorStoreFileService(calls, wake)),
     {
       ...define(EmbeddingService, embeddingService(calls, embedder, limiter, queries)),

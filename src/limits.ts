@@ -104,6 +104,8 @@ export const limits = {
   dimensions_max: 16_000,
   /** Embeddings in one batch request. */
   batch_rows_max: 10_000,
+  /** Aliases of a project: those of projects in use are in memory, and are read again twice a second. */
+  aliases_max: 1_000,
   /** Ids in one request to delete embeddings. */
   batch_deletions_max: 1_000,
   /** Rejected rows that an ingest's summary lists: maximum and default. */

@@ -16,6 +16,7 @@ export const REASONS = {
   DIMENSION_MISMATCH: "A vector's length differs from its store's.",
   EMBEDDING_MODEL_MISMATCH: "The store's vectors were made by a different model than the configured one.",
   VECTOR_STORE_EXPIRED: "The store has expired after a period without use.",
+  VECTOR_STORE_ALIASED: "The store cannot be deleted while an alias names it.",
   EMBEDDING_OF_FILE: "The embedding is a chunk of a file, and is changed with the file only.",
   INDEX_MISSING: "The store has no vector index.",
   TABLE_EXISTS: "The store has its own table, made with another setting.",

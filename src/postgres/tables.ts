@@ -29,6 +29,8 @@ export interface Tables {
   auditLog: string;
   /** Erasures of projects: jobs, and reports of what was erased. */
   erasures: string;
+  /** Aliases: other names of stores. */
+  aliases: string;
   /** Quotas of projects that have some, and what projects use per day. */
   quotas: string;
   tokenUsage: string;
@@ -89,6 +91,7 @@ export function quoteTables(names: TableNames): Tables {
     apiKeys: quote("apiKeys", ownName("pgquiver_api_keys", vectorStores)),
     auditLog: quote("auditLog", ownName("pgquiver_audit_log", vectorStores)),
     erasures: quote("erasures", ownName("pgquiver_erasures", vectorStores)),
+    aliases: quote("aliases", ownName("pgquiver_aliases", vectorStores)),
     quotas: quote("quotas", ownName("pgquiver_quotas", vectorStores)),
     tokenUsage: quote("tokenUsage", ownName("pgquiver_token_usage", vectorStores)),
     storeUsage: quote("storeUsage", ownName("pgquiver_store_usage", vectorStores)),

@@ -18,7 +18,8 @@ import {
   storeNotListed,
   vectorStoreNotFound,
 } from "../errors.ts";
-import type { Database, Queryable } from "../postgres/database.ts";
+import { lockShared } from "../postgres/advisory.ts";
+import type { Client, Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
@@ -34,6 +35,9 @@ import {
   type VectorStoreRow,
 } from "../storage/stores.ts";
 import { DEFAULT_PROJECT, localId, projectOf, storedId, type StoreOwner } from "../store-id.ts";
+import type { AliasDirectory } from "./alias-directory.ts";
+import { aliasMethods, requireNoAlias } from "./alias-service.ts";
+import { aliasNamesLock, hasAlias } from "./aliases.ts";
 import { attachFiles, type Attachable } from "../vector-store-files/attach.ts";
 import { hasLanguage } from "./language.ts";
 import { removeStore } from "./removal.ts";
@@ -41,14 +45,23 @@ import { toVectorStore } from "./reply.ts";
 import { readChange, readFileIds, readNewStore } from "./request.ts";
 
 /**
- * Implements VectorStoreService. `wake` makes this process's pipeline poll for attached files; `language` is
+ * Implements VectorStoreService. `aliases` is told of changes to aliases; `wake` makes this process's pipeline poll for attached files; `language` is
  * the text search configuration of stores that name none.
  */
 export function vectorStoreService(
   database: Database,
   wake: () => void,
   language: string,
+  aliases: AliasDirectory,
 ): ServiceImpl<typeof VectorStoreService> {
+  return { ...storeMethods(database, wake, language), ...aliasMethods(database, aliases) };
+}
+
+function storeMethods(
+  database: Database,
+  wake: () => void,
+  language: string,
+): Omit<ServiceImpl<typeof VectorStoreService>, keyof ReturnType<typeof aliasMethods>> {
   const { pool, tables } = database;
   const toMessage = (row: VectorStoreRow, { readers }: Principal) => toVectorStore(row, language, readers);
   return {
@@ -103,9 +116,7 @@ export function vectorStoreService(
     async deleteVectorStore(request) {
       const id = request.vectorStoreId;
       if (!isStorable(id)) throw vectorStoreNotFound(id);
-      await transaction(pool, async (client) => {
-        if (!(await removeStore(client, tables, id))) throw vectorStoreNotFound(id);
-      });
+      await transaction(pool, async (client) => removeUnnamed(client, tables, id));
       return create(DeleteVectorStoreResponseSchema, {
         id: localId(id),
         object: "vector_store.deleted",
@@ -113,6 +124,14 @@ export function vectorStoreService(
       });
     },
   };
+}
+
+/** Deletes a store that no alias names. Throws NOT_FOUND or FAILED_PRECONDITION. */
+async function removeUnnamed(client: Client, tables: Tables, id: string): Promise<void> {
+  await requireNoAlias(client, tables, id);
+  if (!(await removeStore(client, tables, id))) throw vectorStoreNotFound(id);
+  // Once more: now that the store's row is deleted, no alias can come to name it.
+  await requireNoAlias(client, tables, id);
 }
 
 /** Derives the id of a store, as the caller knows it, so that one key of two projects means two stores. */
@@ -150,10 +169,14 @@ async function insertWithFiles(
   files: readonly Attachable[],
 ): Promise<VectorStoreRow | undefined> {
   return transaction(pool, async (client) => {
+    const project = projectOf(store.id);
+    await lockShared(client, tables, aliasNamesLock(project));
     const row = await insertStore(client, tables, store);
     if (row === undefined) return undefined;
+    if (await hasAlias(client, tables, project, localId(store.id)))
+      throw alreadyExists(`An alias '${localId(store.id)}' already exists.`, "id");
     if (files.length > 0 && !(await attachFiles(client, tables, store.id, files))) return undefined;
-    await checkStores(client, tables, projectOf(store.id));
+    await checkStores(client, tables, project);
     return files.length === 0 ? row : findStore(client, tables, store.id);
   });
 }

@@ -19,7 +19,7 @@ import { toConnectError } from "./error.ts";
 import type { ObserveCall } from "./metrics.ts";
 import { withSpan } from "./spans.ts";
 import type { Implementation, Service } from "./service.ts";
-import { findStoreIds } from "./store-ids.ts";
+import { findStoreIds, type Aliases } from "./store-ids.ts";
 
 /** The request's logger, which adds the request id to each line. */
 export const callLogger = createContextKey<FastifyBaseLogger | undefined>(undefined);
@@ -65,13 +65,14 @@ export function defineService<S extends DescService>(
   translate: (error: unknown) => unknown,
   observe: ObserveCall,
   trail: AuditTrail,
+  aliases: Aliases,
 ): Service {
   const wrapped: Implementation = {};
   for (const method of desc.methods) {
     scopeOf(method);
     const run = (implementation as Implementation)[method.localName];
     if (run === undefined) throw new Error(`${method.toString()} is not implemented`);
-    const call = wrapMethod(method, run.bind(implementation), translate, observe);
+    const call = wrapMethod(method, run.bind(implementation), translate, observe, aliases);
     wrapped[method.localName] = withSpan(method, withAudit(method, call, translate, trail));
   }
   return { desc, implementation: wrapped };
@@ -82,6 +83,7 @@ function wrapMethod(
   run: Implementation[string],
   translate: (error: unknown) => unknown,
   observe: ObserveCall,
+  aliases: Aliases,
 ): Implementation[string] {
   const begin = (context: HandlerContext) => {
     const startedAt = performance.now();
@@ -92,16 +94,20 @@ function wrapMethod(
       logOutcome(method, context, durationMs, error);
     };
   };
-  const ids = findStoreIds(method);
+  const ids = findStoreIds(method, aliases);
   const isStream = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
   const receive = (request: never, caller: Principal) =>
-    isStream ? (ids.receiveAll(request, caller) as never) : ids.receive(request, caller);
+    isStream ? ids.receiveAll(request, caller) : ids.receive(request, caller);
   if (method.methodKind === "unary" || method.methodKind === "client_streaming") {
     return async (request, context) => {
       const end = begin(context);
       const caller = context.values.get(principal);
       try {
-        const reply: unknown = ids.send(await run(receive(request, caller), context), caller);
+        const received: unknown = receive(request, caller);
+        // Without waiting where nothing has to be read.
+        const message =
+          received instanceof Promise ? await (received as Promise<never>) : (received as never);
+        const reply: unknown = ids.send(await run(message, context), caller);
         context.values.get(replyHolder)(estimateJsonLength(reply));
         end();
         return reply;
@@ -120,7 +126,8 @@ function wrapMethod(
     let failure: ConnectError | undefined = cancelled();
     let isTaken = true;
     try {
-      for await (const reply of run(receive(request, caller), context) as AsyncIterable<unknown>) {
+      const message = (await receive(request, caller)) as never;
+      for await (const reply of run(message, context) as AsyncIterable<unknown>) {
         isTaken = false;
         yield ids.send(reply, caller);
         isTaken = true;

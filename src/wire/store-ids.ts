@@ -11,12 +11,18 @@ interface Step {
   plan: Plan | undefined;
 }
 
+/** The aliases of stores: names that stand for the ids of stores, both as callers know them. */
+export interface Aliases {
+  /** Returns a project's aliases, at most a second old. Rejects when they are not known and cannot be read. */
+  of: (project: string) => ReadonlyMap<string, string> | Promise<ReadonlyMap<string, string>>;
+}
+
 type Json = Record<string, unknown>;
 
 /** Converts the ids of stores in the messages of an RPC: see store-id.ts. */
 export interface StoreIds {
-  /** Replaces the ids that the caller knows by those that are stored. */
-  receive: <Message>(message: Message, owner: StoreOwner) => Message;
+  /** Replaces aliases, and the ids that the caller knows, by those that are stored. */
+  receive: <Message>(message: Message, owner: StoreOwner) => Message | Promise<Message>;
   /** The same for a stream. */
   receiveAll: <Message>(messages: AsyncIterable<Message>, owner: StoreOwner) => AsyncIterable<Message>;
   /** Replaces the stored ids in a reply by those that the caller knows. */
@@ -27,17 +33,23 @@ export interface StoreIds {
  * Finds the ids of stores in the messages of an RPC by their descriptors: every text field named `vector_store_id` is
  * one, and so is every item of a list named `vector_store_ids`. So an RPC that is added keeps projects apart without code of its own.
  */
-export function findStoreIds({ input, output }: DescMethod): StoreIds {
+export function findStoreIds({ input, output }: DescMethod, aliases: Aliases): StoreIds {
   const request = planOf(input, new Set());
   const reply = planOf(output, new Set());
-  const receive = <Message>(message: Message, owner: StoreOwner) => {
-    if (request.length > 0) convert(request, message as Json, (id) => storedId(owner, id));
-    return message;
+  const receive = <Message>(message: Message, owner: StoreOwner): Message | Promise<Message> => {
+    if (request.length === 0) return message;
+    // All ids of a message are resolved by one state of the aliases.
+    const resolve = (stores: ReadonlyMap<string, string>) => {
+      convert(request, message as Json, (id) => storedId(owner, stores.get(id) ?? id));
+      return message;
+    };
+    const known = aliases.of(owner.project);
+    return known instanceof Promise ? known.then(resolve) : resolve(known);
   };
   return {
     receive,
     receiveAll: (messages, owner) =>
-      request.length === 0 ? messages : mapStream(messages, (message) => receive(message, owner)),
+      request.length === 0 ? messages : mapStream(messages, async (message) => receive(message, owner)),
     send(message, { project }) {
       if (project !== DEFAULT_PROJECT && reply.length > 0) convert(reply, message as Json, localId);
       return message;
@@ -80,7 +92,7 @@ function convert(plan: Plan, message: Json, change: (id: string) => string): voi
 /** Not a generator, whose `return` would wait for a read that is under way. */
 function mapStream<Message>(
   messages: AsyncIterable<Message>,
-  map: (message: Message) => Message,
+  map: (message: Message) => Promise<Message>,
 ): AsyncIterable<Message> {
   return {
     [Symbol.asyncIterator]() {
@@ -88,7 +100,7 @@ function mapStream<Message>(
       return {
         async next() {
           const next = await iterator.next();
-          return next.done === true ? next : { done: false, value: map(next.value) };
+          return next.done === true ? next : { done: false, value: await map(next.value) };
         },
         return: async (value?: unknown) =>
           (await iterator.return?.(value)) ?? { done: true, value: undefined as never },

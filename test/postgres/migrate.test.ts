@@ -40,6 +40,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 14, name: "014_limits_and_usage" },
     { version: 15, name: "015_audit" },
     { version: 16, name: "016_erasures" },
+    { version: 17, name: "017_aliases" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");

@@ -19,6 +19,7 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     apiKeys: '"pgquiver_api_keys"',
     auditLog: '"pgquiver_audit_log"',
     erasures: '"pgquiver_erasures"',
+    aliases: '"pgquiver_aliases"',
     quotas: '"pgquiver_quotas"',
     tokenUsage: '"pgquiver_token_usage"',
     storeUsage: '"pgquiver_store_usage"',

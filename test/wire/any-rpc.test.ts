@@ -66,7 +66,9 @@ const trail: AuditTrail = {
   refuse: () => {},
 };
 const define = (desc: DescService) =>
-  defineService(desc, implementation as never, (error) => error, metrics.observeCall, trail);
+  defineService(desc, implementation as never, (error) => error, metrics.observeCall, trail, {
+    of: () => new Map(),
+  });
 const app = await createServer({
   services: [define(service)],
   trail,

@@ -41,6 +41,7 @@ import { quoteTables, tableNames } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { searchService } from "../../src/search/service.ts";
 import { vectorStoreFileService } from "../../src/vector-store-files/service.ts";
+import { AliasDirectory } from "../../src/vector-stores/alias-directory.ts";
 import { vectorStoreService } from "../../src/vector-stores/service.ts";
 import { toConnectError } from "../../src/wire/error.ts";
 import { hasBouncer, startBouncer } from "../support/bouncer.ts";
@@ -77,7 +78,10 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
   };
   const search = { exactTimeoutMs: 10_000, timeoutMs: 10_000, textSearchLanguage: "english" };
   const implementations: [DescService, ServiceImpl<DescService>][] = [
-    [VectorStoreService, vectorStoreService(calls, () => {}, "english") as never],
+    [
+      VectorStoreService,
+      vectorStoreService(calls, () => {}, "english", new AliasDirectory(database)) as never,
+    ],
     [VectorStoreFileService, vectorStoreFileService(calls, () => {}) as never],
     [EmbeddingService, embeddingService(calls, embedder, limiter, { queue, timeoutMs: 10_000 }) as never],
     [IngestService, ingestService(calls, embedder, ingest) as never],

@@ -24,7 +24,252 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/vector_stores.proto.
  */
 export const file_pgquiver_v1_vector_stores: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSKNBgoLVmVjdG9yU3RvcmUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSEQoEbmFtZRgEIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAUgASgJSAGIAQESEwoLdXNhZ2VfYnl0ZXMYBiABKAMSLAoLZmlsZV9jb3VudHMYByABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzEi4KBnN0YXR1cxgIIAEoDjIeLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlU3RhdHVzEjUKDWV4cGlyZXNfYWZ0ZXIYCSABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARIXCgpleHBpcmVzX2F0GAogASgDSAOIAQESGwoObGFzdF9hY3RpdmVfYXQYCyABKANIBIgBARI4CghtZXRhZGF0YRgMIAMoCzImLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlLk1ldGFkYXRhRW50cnkSFwoKZGltZW5zaW9ucxgNIAEoBUgFiAEBEhwKD2VtYmVkZGluZ19tb2RlbBgOIAEoCUgGiAEBEhcKD2VtYmVkZGluZ19jb3VudBgPIAEoAxIuCglwcmVjaXNpb24YECABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IB4gBARIQCghsYW5ndWFnZRgRIAEoCRIsCgtpbmRleF9zdGF0ZRgSIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSGAoQcmVzdHJpY3RfcmVhZGVycxgTIAEoCBovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCDgoMX2Rlc2NyaXB0aW9uQhAKDl9leHBpcmVzX2FmdGVyQg0KC19leHBpcmVzX2F0QhEKD19sYXN0X2FjdGl2ZV9hdEINCgtfZGltZW5zaW9uc0ISChBfZW1iZWRkaW5nX21vZGVsQgwKCl9wcmVjaXNpb24iVQoMRXhwaXJlc0FmdGVyEikKBmFuY2hvchgBIAEoDjIZLnBncXVpdmVyLnYxLkV4cGlyeUFuY2hvchIRCgRkYXlzGAIgASgFSACIAQFCBwoFX2RheXMi8QQKGENyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBIRCgRuYW1lGAEgASgJSACIAQESGAoLZGVzY3JpcHRpb24YAiABKAlIAYgBARIXCghmaWxlX2lkcxgDIAMoCUIFqLsY9AMSNQoNZXhwaXJlc19hZnRlchgEIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgCiAEBEj0KEWNodW5raW5nX3N0cmF0ZWd5GAUgASgLMh0ucGdxdWl2ZXIudjEuQ2h1bmtpbmdTdHJhdGVneUgDiAEBEksKCG1ldGFkYXRhGAYgAygLMjMucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnlCBKi7GBASDwoCaWQYByABKAlIBIgBARIXCgpkaW1lbnNpb25zGAggASgFSAWIAQESLgoJcHJlY2lzaW9uGAkgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAaIAQESFQoIbGFuZ3VhZ2UYCiABKAlIB4gBARIjChByZXN0cmljdF9yZWFkZXJzGAsgASgIQgT4uxgBSAiIAQEaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckIUChJfY2h1bmtpbmdfc3RyYXRlZ3lCBQoDX2lkQg0KC19kaW1lbnNpb25zQgwKCl9wcmVjaXNpb25CCwoJX2xhbmd1YWdlQhMKEV9yZXN0cmljdF9yZWFkZXJzIjAKFUdldFZlY3RvclN0b3JlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkipwEKF0xpc3RWZWN0b3JTdG9yZXNSZXF1ZXN0EhIKBWxpbWl0GAEgASgFSACIAQESEgoFYWZ0ZXIYAiABKAlIAYgBARITCgZiZWZvcmUYAyABKAlIAogBARImCgVvcmRlchgEIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAOIAQFCCAoGX2xpbWl0QggKBl9hZnRlckIJCgdfYmVmb3JlQggKBl9vcmRlciKqAQoYTGlzdFZlY3RvclN0b3Jlc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRImCgRkYXRhGAIgAygLMhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIocDChhVcGRhdGVWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKBG5hbWUYAiABKAlIAIgBARI1Cg1leHBpcmVzX2FmdGVyGAMgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAGIAQESSwoIbWV0YWRhdGEYBCADKAsyMy5wZ3F1aXZlci52MS5VcGRhdGVWZWN0b3JTdG9yZVJlcXVlc3QuTWV0YWRhdGFFbnRyeUIEqLsYEBI1Cgt1cGRhdGVfbWFzaxgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCASIwoQcmVzdHJpY3RfcmVhZGVycxgGIAEoCEIE+LsYAUgCiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIQCg5fZXhwaXJlc19hZnRlckITChFfcmVzdHJpY3RfcmVhZGVycyIzChhEZWxldGVWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIkgKGURlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgqoQEKEVZlY3RvclN0b3JlU3RhdHVzEiMKH1ZFQ1RPUl9TVE9SRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIfChtWRUNUT1JfU1RPUkVfU1RBVFVTX0VYUElSRUQQARIjCh9WRUNUT1JfU1RPUkVfU1RBVFVTX0lOX1BST0dSRVNTEAISIQodVkVDVE9SX1NUT1JFX1NUQVRVU19DT01QTEVURUQQAypPCgxFeHBpcnlBbmNob3ISHQoZRVhQSVJZX0FOQ0hPUl9VTlNQRUNJRklFRBAAEiAKHEVYUElSWV9BTkNIT1JfTEFTVF9BQ1RJVkVfQVQQATL8BQoSVmVjdG9yU3RvcmVTZXJ2aWNlEo4BChFDcmVhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIji4uxgC8rsYFHZlY3Rvcl9zdG9yZS5jcmVhdGVkgtPkkwIWOgEqIhEvdjEvdmVjdG9yX3N0b3JlcxKDAQoOR2V0VmVjdG9yU3RvcmUSIi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSIzuLsYAcC7GAGC0+STAiUSIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9En4KEExpc3RWZWN0b3JTdG9yZXMSJC5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBolLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZXNSZXNwb25zZSIduLsYAYLT5JMCExIRL3YxL3ZlY3Rvcl9zdG9yZXMSoAEKEVVwZGF0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiSri7GALyuxgUdmVjdG9yX3N0b3JlLnVwZGF0ZWSC0+STAig6ASoiIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9EqsBChFEZWxldGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVxdWVzdBomLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2UiR7i7GALyuxgUdmVjdG9yX3N0b3JlLmRlbGV0ZWSC0+STAiUqIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9QlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging, file_pgquiver_v1_vector_store_files]);
+  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSJxChBWZWN0b3JTdG9yZUFsaWFzEgwKBG5hbWUYASABKAkSDgoGb2JqZWN0GAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRISCgpjcmVhdGVkX2F0GAQgASgDEhIKCnVwZGF0ZWRfYXQYBSABKAMiUgodQ3JlYXRlVmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QSEgoEbmFtZRgBIAEoCUIE+LsYARIdCg92ZWN0b3Jfc3RvcmVfaWQYAiABKAlCBPi7GAEiKgoaR2V0VmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJbCh1MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQFCCAoGX2xpbWl0QggKBl9hZnRlciJvCh5MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEisKBGRhdGEYAiADKAsyHS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUFsaWFzEhAKCGhhc19tb3JlGAMgASgIIkwKHVVwZGF0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0EgwKBG5hbWUYASABKAkSHQoPdmVjdG9yX3N0b3JlX2lkGAIgASgJQgT4uxgBIi0KHURlbGV0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0EgwKBG5hbWUYASABKAkiTwoeRGVsZXRlVmVjdG9yU3RvcmVBbGlhc1Jlc3BvbnNlEgwKBG5hbWUYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgijQYKC1ZlY3RvclN0b3JlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRISCgpjcmVhdGVkX2F0GAMgASgDEhEKBG5hbWUYBCABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgFIAEoCUgBiAEBEhMKC3VzYWdlX2J5dGVzGAYgASgDEiwKC2ZpbGVfY291bnRzGAcgASgLMhcucGdxdWl2ZXIudjEuRmlsZUNvdW50cxIuCgZzdGF0dXMYCCABKA4yHi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZVN0YXR1cxI1Cg1leHBpcmVzX2FmdGVyGAkgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAKIAQESFwoKZXhwaXJlc19hdBgKIAEoA0gDiAEBEhsKDmxhc3RfYWN0aXZlX2F0GAsgASgDSASIAQESOAoIbWV0YWRhdGEYDCADKAsyJi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZS5NZXRhZGF0YUVudHJ5EhcKCmRpbWVuc2lvbnMYDSABKAVIBYgBARIcCg9lbWJlZGRpbmdfbW9kZWwYDiABKAlIBogBARIXCg9lbWJlZGRpbmdfY291bnQYDyABKAMSLgoJcHJlY2lzaW9uGBAgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAeIAQESEAoIbGFuZ3VhZ2UYESABKAkSLAoLaW5kZXhfc3RhdGUYEiABKA4yFy5wZ3F1aXZlci52MS5JbmRleFN0YXRlEhgKEHJlc3RyaWN0X3JlYWRlcnMYEyABKAgaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uIlUKDEV4cGlyZXNBZnRlchIpCgZhbmNob3IYASABKA4yGS5wZ3F1aXZlci52MS5FeHBpcnlBbmNob3ISEQoEZGF5cxgCIAEoBUgAiAEBQgcKBV9kYXlzIvEEChhDcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QSEQoEbmFtZRgBIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAIgASgJSAGIAQESFwoIZmlsZV9pZHMYAyADKAlCBai7GPQDEjUKDWV4cGlyZXNfYWZ0ZXIYBCABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARI9ChFjaHVua2luZ19zdHJhdGVneRgFIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIA4gBARJLCghtZXRhZGF0YRgGIAMoCzIzLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdC5NZXRhZGF0YUVudHJ5QgSouxgQEg8KAmlkGAcgASgJSASIAQESFwoKZGltZW5zaW9ucxgIIAEoBUgFiAEBEi4KCXByZWNpc2lvbhgJIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgGiAEBEhUKCGxhbmd1YWdlGAogASgJSAeIAQESIwoQcmVzdHJpY3RfcmVhZGVycxgLIAEoCEIE+LsYAUgIiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIOCgxfZGVzY3JpcHRpb25CEAoOX2V4cGlyZXNfYWZ0ZXJCFAoSX2NodW5raW5nX3N0cmF0ZWd5QgUKA19pZEINCgtfZGltZW5zaW9uc0IMCgpfcHJlY2lzaW9uQgsKCV9sYW5ndWFnZUITChFfcmVzdHJpY3RfcmVhZGVycyIwChVHZXRWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIqcBChdMaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESEwoGYmVmb3JlGAMgASgJSAKIAQESJgoFb3JkZXIYBCABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXIiqgEKGExpc3RWZWN0b3JTdG9yZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJgoEZGF0YRgCIAMoCzIYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCKHAwoYVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESNQoNZXhwaXJlc19hZnRlchgDIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgBiAEBEksKCG1ldGFkYXRhGAQgAygLMjMucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnlCBKi7GBASNQoLdXBkYXRlX21hc2sYBSABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggEiMKEHJlc3RyaWN0X3JlYWRlcnMYBiABKAhCBPi7GAFIAogBARovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCEAoOX2V4cGlyZXNfYWZ0ZXJCEwoRX3Jlc3RyaWN0X3JlYWRlcnMiMwoYRGVsZXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSJIChlEZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIKqEBChFWZWN0b3JTdG9yZVN0YXR1cxIjCh9WRUNUT1JfU1RPUkVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHwobVkVDVE9SX1NUT1JFX1NUQVRVU19FWFBJUkVEEAESIwofVkVDVE9SX1NUT1JFX1NUQVRVU19JTl9QUk9HUkVTUxACEiEKHVZFQ1RPUl9TVE9SRV9TVEFUVVNfQ09NUExFVEVEEAMqTwoMRXhwaXJ5QW5jaG9yEh0KGUVYUElSWV9BTkNIT1JfVU5TUEVDSUZJRUQQABIgChxFWFBJUllfQU5DSE9SX0xBU1RfQUNUSVZFX0FUEAEywwwKElZlY3RvclN0b3JlU2VydmljZRKOAQoRQ3JlYXRlVmVjdG9yU3RvcmUSJS5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSI4uLsYAvK7GBR2ZWN0b3Jfc3RvcmUuY3JlYXRlZILT5JMCFjoBKiIRL3YxL3ZlY3Rvcl9zdG9yZXMSgwEKDkdldFZlY3RvclN0b3JlEiIucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiM7i7GAHAuxgBgtPkkwIlEiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRJ+ChBMaXN0VmVjdG9yU3RvcmVzEiQucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3Jlc1JlcXVlc3QaJS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVzUmVzcG9uc2UiHbi7GAGC0+STAhMSES92MS92ZWN0b3Jfc3RvcmVzEqABChFVcGRhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIkq4uxgC8rsYFHZlY3Rvcl9zdG9yZS51cGRhdGVkgtPkkwIoOgEqIiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRKrAQoRRGVsZXRlVmVjdG9yU3RvcmUSJS5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZVJlcXVlc3QaJi5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlIke4uxgC8rsYFHZlY3Rvcl9zdG9yZS5kZWxldGVkgtPkkwIlKiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRKqAQoWQ3JlYXRlVmVjdG9yU3RvcmVBbGlhcxIqLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0Gh0ucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVBbGlhcyJFuLsYAvK7GBp2ZWN0b3Jfc3RvcmUuYWxpYXMuY3JlYXRlZILT5JMCHToBKiIYL3YxL3ZlY3Rvcl9zdG9yZV9hbGlhc2VzEooBChNHZXRWZWN0b3JTdG9yZUFsaWFzEicucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QaHS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUFsaWFzIiu4uxgBgtPkkwIhEh8vdjEvdmVjdG9yX3N0b3JlX2FsaWFzZXMve25hbWV9EpcBChZMaXN0VmVjdG9yU3RvcmVBbGlhc2VzEioucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3JlQWxpYXNlc1JlcXVlc3QaKy5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVzcG9uc2UiJLi7GAGC0+STAhoSGC92MS92ZWN0b3Jfc3RvcmVfYWxpYXNlcxKxAQoWVXBkYXRlVmVjdG9yU3RvcmVBbGlhcxIqLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0Gh0ucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVBbGlhcyJMuLsYAvK7GBp2ZWN0b3Jfc3RvcmUuYWxpYXMudXBkYXRlZILT5JMCJDoBKiIfL3YxL3ZlY3Rvcl9zdG9yZV9hbGlhc2VzL3tuYW1lfRK8AQoWRGVsZXRlVmVjdG9yU3RvcmVBbGlhcxIqLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0GisucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVBbGlhc1Jlc3BvbnNlIkm4uxgC8rsYGnZlY3Rvcl9zdG9yZS5hbGlhcy5kZWxldGVkgtPkkwIhKh8vdjEvdmVjdG9yX3N0b3JlX2FsaWFzZXMve25hbWV9QlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging, file_pgquiver_v1_vector_store_files]);
+
+/**
+ * Another name of a store.
+ *
+ * @generated from message pgquiver.v1.VectorStoreAlias
+ */
+export type VectorStoreAlias = Message<"pgquiver.v1.VectorStoreAlias"> & {
+  /**
+   * The name, unique within its project among aliases and the ids of stores.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Always "vector_store.alias".
+   *
+   * @generated from field: string object = 2;
+   */
+  object: string;
+
+  /**
+   * Id of the store.
+   *
+   * @generated from field: string vector_store_id = 3;
+   */
+  vectorStoreId: string;
+
+  /**
+   * Time of creation, in seconds since 1970 (UTC).
+   *
+   * @generated from field: int64 created_at = 4;
+   */
+  createdAt: bigint;
+
+  /**
+   * Time of the last switch, in seconds since 1970 (UTC).
+   *
+   * @generated from field: int64 updated_at = 5;
+   */
+  updatedAt: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.VectorStoreAlias.
+ * Use `create(VectorStoreAliasSchema)` to create a new message.
+ */
+export const VectorStoreAliasSchema: GenMessage<VectorStoreAlias> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 0);
+
+/**
+ * Request of CreateVectorStoreAlias.
+ *
+ * @generated from message pgquiver.v1.CreateVectorStoreAliasRequest
+ */
+export type CreateVectorStoreAliasRequest = Message<"pgquiver.v1.CreateVectorStoreAliasRequest"> & {
+  /**
+   * The name: 1 to 128 characters of A-Z a-z 0-9 _ . : -, but not "." or "..". Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The store, or an alias that names it now. Required.
+   *
+   * @generated from field: string vector_store_id = 2;
+   */
+  vectorStoreId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.CreateVectorStoreAliasRequest.
+ * Use `create(CreateVectorStoreAliasRequestSchema)` to create a new message.
+ */
+export const CreateVectorStoreAliasRequestSchema: GenMessage<CreateVectorStoreAliasRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 1);
+
+/**
+ * Request of GetVectorStoreAlias.
+ *
+ * @generated from message pgquiver.v1.GetVectorStoreAliasRequest
+ */
+export type GetVectorStoreAliasRequest = Message<"pgquiver.v1.GetVectorStoreAliasRequest"> & {
+  /**
+   * The alias. Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.GetVectorStoreAliasRequest.
+ * Use `create(GetVectorStoreAliasRequestSchema)` to create a new message.
+ */
+export const GetVectorStoreAliasRequestSchema: GenMessage<GetVectorStoreAliasRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 2);
+
+/**
+ * Request of ListVectorStoreAliases.
+ *
+ * @generated from message pgquiver.v1.ListVectorStoreAliasesRequest
+ */
+export type ListVectorStoreAliasesRequest = Message<"pgquiver.v1.ListVectorStoreAliasesRequest"> & {
+  /**
+   * Maximum number of aliases in the page, 1 to 100; default 20.
+   *
+   * @generated from field: optional int32 limit = 1;
+   */
+  limit?: number | undefined;
+
+  /**
+   * Return aliases whose names come after this one; it need not exist.
+   *
+   * @generated from field: optional string after = 2;
+   */
+  after?: string | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.ListVectorStoreAliasesRequest.
+ * Use `create(ListVectorStoreAliasesRequestSchema)` to create a new message.
+ */
+export const ListVectorStoreAliasesRequestSchema: GenMessage<ListVectorStoreAliasesRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 3);
+
+/**
+ * A page of aliases.
+ *
+ * @generated from message pgquiver.v1.ListVectorStoreAliasesResponse
+ */
+export type ListVectorStoreAliasesResponse = Message<"pgquiver.v1.ListVectorStoreAliasesResponse"> & {
+  /**
+   * Always "list".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * The aliases, in order of their names.
+   *
+   * @generated from field: repeated pgquiver.v1.VectorStoreAlias data = 2;
+   */
+  data: VectorStoreAlias[];
+
+  /**
+   * Whether more aliases follow.
+   *
+   * @generated from field: bool has_more = 3;
+   */
+  hasMore: boolean;
+};
+
+/**
+ * Describes the message pgquiver.v1.ListVectorStoreAliasesResponse.
+ * Use `create(ListVectorStoreAliasesResponseSchema)` to create a new message.
+ */
+export const ListVectorStoreAliasesResponseSchema: GenMessage<ListVectorStoreAliasesResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 4);
+
+/**
+ * Request of UpdateVectorStoreAlias.
+ *
+ * @generated from message pgquiver.v1.UpdateVectorStoreAliasRequest
+ */
+export type UpdateVectorStoreAliasRequest = Message<"pgquiver.v1.UpdateVectorStoreAliasRequest"> & {
+  /**
+   * The alias. Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The store that it names from now on. Required.
+   *
+   * @generated from field: string vector_store_id = 2;
+   */
+  vectorStoreId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.UpdateVectorStoreAliasRequest.
+ * Use `create(UpdateVectorStoreAliasRequestSchema)` to create a new message.
+ */
+export const UpdateVectorStoreAliasRequestSchema: GenMessage<UpdateVectorStoreAliasRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 5);
+
+/**
+ * Request of DeleteVectorStoreAlias.
+ *
+ * @generated from message pgquiver.v1.DeleteVectorStoreAliasRequest
+ */
+export type DeleteVectorStoreAliasRequest = Message<"pgquiver.v1.DeleteVectorStoreAliasRequest"> & {
+  /**
+   * The alias. Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.DeleteVectorStoreAliasRequest.
+ * Use `create(DeleteVectorStoreAliasRequestSchema)` to create a new message.
+ */
+export const DeleteVectorStoreAliasRequestSchema: GenMessage<DeleteVectorStoreAliasRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 6);
+
+/**
+ * Confirms the deletion of an alias.
+ *
+ * @generated from message pgquiver.v1.DeleteVectorStoreAliasResponse
+ */
+export type DeleteVectorStoreAliasResponse = Message<"pgquiver.v1.DeleteVectorStoreAliasResponse"> & {
+  /**
+   * The deleted alias.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Always "vector_store.alias.deleted".
+   *
+   * @generated from field: string object = 2;
+   */
+  object: string;
+
+  /**
+   * Always true.
+   *
+   * @generated from field: bool deleted = 3;
+   */
+  deleted: boolean;
+};
+
+/**
+ * Describes the message pgquiver.v1.DeleteVectorStoreAliasResponse.
+ * Use `create(DeleteVectorStoreAliasResponseSchema)` to create a new message.
+ */
+export const DeleteVectorStoreAliasResponseSchema: GenMessage<DeleteVectorStoreAliasResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 7);
 
 /**
  * A collection of embeddings that are searched together.
@@ -176,7 +421,7 @@ export type VectorStore = Message<"pgquiver.v1.VectorStore"> & {
  * Use `create(VectorStoreSchema)` to create a new message.
  */
 export const VectorStoreSchema: GenMessage<VectorStore> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 0);
+  messageDesc(file_pgquiver_v1_vector_stores, 8);
 
 /**
  * Expiry after a time of disuse.
@@ -204,7 +449,7 @@ export type ExpiresAfter = Message<"pgquiver.v1.ExpiresAfter"> & {
  * Use `create(ExpiresAfterSchema)` to create a new message.
  */
 export const ExpiresAfterSchema: GenMessage<ExpiresAfter> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 1);
+  messageDesc(file_pgquiver_v1_vector_stores, 9);
 
 /**
  * Request of CreateVectorStore.
@@ -298,7 +543,7 @@ export type CreateVectorStoreRequest = Message<"pgquiver.v1.CreateVectorStoreReq
  * Use `create(CreateVectorStoreRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreRequestSchema: GenMessage<CreateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 2);
+  messageDesc(file_pgquiver_v1_vector_stores, 10);
 
 /**
  * Request of GetVectorStore.
@@ -319,7 +564,7 @@ export type GetVectorStoreRequest = Message<"pgquiver.v1.GetVectorStoreRequest">
  * Use `create(GetVectorStoreRequestSchema)` to create a new message.
  */
 export const GetVectorStoreRequestSchema: GenMessage<GetVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 3);
+  messageDesc(file_pgquiver_v1_vector_stores, 11);
 
 /**
  * Request of ListVectorStores.
@@ -362,7 +607,7 @@ export type ListVectorStoresRequest = Message<"pgquiver.v1.ListVectorStoresReque
  * Use `create(ListVectorStoresRequestSchema)` to create a new message.
  */
 export const ListVectorStoresRequestSchema: GenMessage<ListVectorStoresRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 4);
+  messageDesc(file_pgquiver_v1_vector_stores, 12);
 
 /**
  * A page of stores.
@@ -411,7 +656,7 @@ export type ListVectorStoresResponse = Message<"pgquiver.v1.ListVectorStoresResp
  * Use `create(ListVectorStoresResponseSchema)` to create a new message.
  */
 export const ListVectorStoresResponseSchema: GenMessage<ListVectorStoresResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 5);
+  messageDesc(file_pgquiver_v1_vector_stores, 13);
 
 /**
  * Changes a store. Over JSON the keys of the body become the `update_mask`.
@@ -469,7 +714,7 @@ export type UpdateVectorStoreRequest = Message<"pgquiver.v1.UpdateVectorStoreReq
  * Use `create(UpdateVectorStoreRequestSchema)` to create a new message.
  */
 export const UpdateVectorStoreRequestSchema: GenMessage<UpdateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 6);
+  messageDesc(file_pgquiver_v1_vector_stores, 14);
 
 /**
  * Deletes a store.
@@ -490,7 +735,7 @@ export type DeleteVectorStoreRequest = Message<"pgquiver.v1.DeleteVectorStoreReq
  * Use `create(DeleteVectorStoreRequestSchema)` to create a new message.
  */
 export const DeleteVectorStoreRequestSchema: GenMessage<DeleteVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 7);
+  messageDesc(file_pgquiver_v1_vector_stores, 15);
 
 /**
  * Confirms the deletion of a store.
@@ -525,7 +770,7 @@ export type DeleteVectorStoreResponse = Message<"pgquiver.v1.DeleteVectorStoreRe
  * Use `create(DeleteVectorStoreResponseSchema)` to create a new message.
  */
 export const DeleteVectorStoreResponseSchema: GenMessage<DeleteVectorStoreResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 8);
+  messageDesc(file_pgquiver_v1_vector_stores, 16);
 
 /**
  * State of a store.
@@ -658,7 +903,7 @@ export const VectorStoreService: GenService<{
   },
   /**
    * Deletes a store with all its embeddings, immediately and permanently. Files attached to the store are
-   * kept.
+   * kept. FAILED_PRECONDITION while an alias names the store.
    *
    * @generated from rpc pgquiver.v1.VectorStoreService.DeleteVectorStore
    */
@@ -666,6 +911,58 @@ export const VectorStoreService: GenService<{
     methodKind: "unary";
     input: typeof DeleteVectorStoreRequestSchema;
     output: typeof DeleteVectorStoreResponseSchema;
+  },
+  /**
+   * Gives a store another name, which is accepted wherever a `vector_store_id` is. Replies have the id of the store.
+   * ALREADY_EXISTS when the name is that of an alias or the id of a store.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.CreateVectorStoreAlias
+   */
+  createVectorStoreAlias: {
+    methodKind: "unary";
+    input: typeof CreateVectorStoreAliasRequestSchema;
+    output: typeof VectorStoreAliasSchema;
+  },
+  /**
+   * Returns one alias; NOT_FOUND when there is none of this name, or when its store is not one of the key's.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.GetVectorStoreAlias
+   */
+  getVectorStoreAlias: {
+    methodKind: "unary";
+    input: typeof GetVectorStoreAliasRequestSchema;
+    output: typeof VectorStoreAliasSchema;
+  },
+  /**
+   * Lists aliases in order of their names, page by page.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.ListVectorStoreAliases
+   */
+  listVectorStoreAliases: {
+    methodKind: "unary";
+    input: typeof ListVectorStoreAliasesRequestSchema;
+    output: typeof ListVectorStoreAliasesResponseSchema;
+  },
+  /**
+   * Switches an alias to another store, atomically: every call is for the one store or the other. The process that
+   * switches uses the new store at once, other processes within a second, so keep the former store until then.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.UpdateVectorStoreAlias
+   */
+  updateVectorStoreAlias: {
+    methodKind: "unary";
+    input: typeof UpdateVectorStoreAliasRequestSchema;
+    output: typeof VectorStoreAliasSchema;
+  },
+  /**
+   * Deletes an alias; its store stays.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.DeleteVectorStoreAlias
+   */
+  deleteVectorStoreAlias: {
+    methodKind: "unary";
+    input: typeof DeleteVectorStoreAliasRequestSchema;
+    output: typeof DeleteVectorStoreAliasResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_pgquiver_v1_vector_stores, 0);

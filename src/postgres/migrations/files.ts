@@ -64,6 +64,7 @@ function interpolate(sql: string, tables: Tables): string {
     api_keys: tables.apiKeys,
     audit_log: tables.auditLog,
     erasures: tables.erasures,
+    aliases: tables.aliases,
     quotas: tables.quotas,
     token_usage: tables.tokenUsage,
     store_usage: tables.storeUsage,

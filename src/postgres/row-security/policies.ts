@@ -63,6 +63,10 @@ export function accessTo({ files }: Tables): Record<Table, Access> {
     // An entry may be about another project, such as one that a call of the default project makes.
     auditLog: { privileges: "all", rows: { seen: `${PROJECT} in ('default', project_id)`, written: "true" } },
     erasures: same(`${PROJECT} in ('default', project_id)`),
+    aliases: {
+      privileges: "all",
+      rows: { seen: OF_PROJECT, written: `${OF_PROJECT} and ${ofStore("vector_store_id")}` },
+    },
     // A call of the default project sets the quotas of others, and is told what all of them use.
     quotas: same(`${PROJECT} in ('default', project_id)`),
     tokenUsage: same(`${PROJECT} in ('default', project_id)`),
