@@ -42,9 +42,10 @@ function describeOperation(method: DescMethod, { path, body }: Route, schemas: S
   const bound = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string);
   const inPath = method.input.fields.filter(({ name }) => bound.includes(name));
   const rest = method.input.fields.filter(({ name }) => !bound.includes(name));
+  const inQuery = body === "*" ? [] : rest.filter(({ name }) => name !== body);
   const parameters = [
     ...inPath.map((field) => describeParameter(field, "path", schemas)),
-    ...(body === "" ? rest.map((field) => describeParameter(field, "query", schemas)) : []),
+    ...inQuery.map((field) => describeParameter(field, "query", schemas)),
     ...extraParameters(method, schemas),
   ];
   const requestBody = body === "" ? undefined : describeBody(method, body, bound, schemas);
