@@ -1,9 +1,6 @@
 import type { Comparison, Filter, FilterValue } from "./sql.ts";
 
-/**
- * A sampled value of a key; null: the row lacks the key, or its value is neither a scalar nor, where lists are sampled, a
- * list of texts.
- */
+/** A sampled value of a key; null: the row lacks the key. An object, which is there and equals nothing, is an empty list. */
 export type SampledValue = FilterValue | null | readonly string[];
 
 /** Sampled values by key, in the same order of rows for every key. Texts are cut to `SAMPLED_CHARS`. */

@@ -171,11 +171,11 @@ async function drawSample(
   const params: unknown[] = [];
   const columns = keys.map((key) => {
     const name = bind(params, key, "text");
-    const list = `when 'array' then (select jsonb_agg(left(item, ${SAMPLED_CHARS})) from
+    const list = `when 'array' then (select coalesce(jsonb_agg(left(item, ${SAMPLED_CHARS})), '[]') from
       (select item from jsonb_array_elements_text(${tables.metadata} -> ${name}) as item limit ${SAMPLED_ITEMS}) as items)`;
     return `case jsonb_typeof(${tables.metadata} -> ${name}) when 'string' then to_jsonb(left(${tables.metadata} ->> ${name}, ${SAMPLED_CHARS}))
       when 'number' then ${tables.metadata} -> ${name} when 'boolean' then ${tables.metadata} -> ${name}
-      ${list} end`;
+      ${list} when 'object' then '[]' end`;
   });
   const drawn = await client.query<{ sampled: SampledValue[] }>(
     `select jsonb_build_array(${columns.join(", ")}) as sampled

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { appendFile, readFile, writeFile } from "node:fs/promises";
+import { appendFile, readdir, readFile, writeFile } from "node:fs/promises";
 import { expect, inject, test } from "vitest";
 import { MIGRATIONS, readMigrations } from "../../src/postgres/migrations/files.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
@@ -11,8 +11,7 @@ import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
 import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migration.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
-/** How many files there are in src/postgres/migrations. */
-const COUNT = 16;
+const COUNT = (await readdir(MIGRATIONS)).length;
 
 const native = inject("template").kind === "postgres";
 
