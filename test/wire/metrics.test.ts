@@ -1,11 +1,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { parse } from "yaml";
 import { grpcByGrpcJs } from "../support/grpc-client.ts";
+import { readPromql } from "../support/promql.ts";
 import { restOverHttp1 } from "../support/rest-client.ts";
 import { expectError, send } from "../support/http.ts";
 import { startServer } from "../support/server.ts";
 
+const root = join(import.meta.dirname, "../..");
 const key = "sk-metrics";
 const PATIENCE = { timeout: 60_000 };
 const server = await startServer({ apiKeys: [key] });
@@ -114,7 +117,7 @@ test("say that the database is away, and nothing of what it holds", async () => 
 test("are those that docs/operations.md lists, with what they say of themselves", async () => {
   const { text } = await send(`${server.url}/metrics`, "GET", undefined, authorization);
   const exposed = [...text.matchAll(/^# HELP (pgquiver_\w+) (.*)$/gm)].map(([, name, help]) => [name, help]);
-  const docs = readFileSync(join(import.meta.dirname, "../../docs/operations.md"), "utf8");
+  const docs = readFileSync(join(root, "docs/operations.md"), "utf8");
   const listed = [...docs.matchAll(/^\| `(pgquiver_\w+)(?:\{[\w, ]*\})?` \| (.*?) \|$/gm)].map(
     ([, name, help]) => [name, help],
   );
@@ -122,3 +125,44 @@ test("are those that docs/operations.md lists, with what they say of themselves"
   const always = listed.filter(([name]) => !/^pgquiver_(?:replica|rerank)/.test(String(name)));
   expect(Object.fromEntries(always)).toEqual(Object.fromEntries(exposed));
 });
+
+/** The expressions of a file under deploy/, wherever in it they are. */
+function expressionsOf(file: string): string[] {
+  const found: string[] = [];
+  // JSON is YAML.
+  const visit = (value: unknown) => {
+    if (typeof value !== "object" || value === null) return;
+    for (const [name, inner] of Object.entries(value))
+      if (name === "expr") found.push(String(inner));
+      else visit(inner);
+  };
+  visit(parse(readFileSync(join(root, file), "utf8")));
+  return found;
+}
+
+/** Labels that Prometheus adds to what it scrapes, and that of a histogram's buckets. */
+const LABELS_OF_PROMETHEUS = ["job", "instance", "le"];
+
+test.each(["deploy/prometheus/alerts.yaml", "deploy/grafana/pgquiver.json"])(
+  "have the names and labels that %s reads",
+  async (file) => {
+    const { text } = await send(`${server.url}/metrics`, "GET", undefined, authorization);
+    const docs = readFileSync(join(root, "docs/operations.md"), "utf8");
+    // Those of replicas and of the reranking model are not exposed here, and not every label has a value yet.
+    const listed = [...docs.matchAll(/^\| `(pgquiver_\w+)(?:\{([\w, ]*)\})?` \|/gm)];
+    const known = new Set(listed.map(([, name]) => name as string));
+    for (const [, name, type] of text.matchAll(/^# TYPE (\w+) (\w+)$/gm)) {
+      known.add(name as string);
+      if (type === "histogram") known.add(`${name}_bucket`);
+    }
+    known.add("pgquiver_rerank_duration_seconds_bucket");
+    const labels = new Set(LABELS_OF_PROMETHEUS);
+    for (const [, , list] of listed) for (const label of list?.split(", ") ?? []) labels.add(label);
+
+    const reads = expressionsOf(file).map(readPromql);
+    expect(reads.length).toBeGreaterThan(20);
+    for (const read of reads) expect(read.metrics.size).toBeGreaterThan(0);
+    expect(reads.flatMap((read) => [...read.metrics].filter((name) => !known.has(name)))).toEqual([]);
+    expect(reads.flatMap((read) => [...read.labels].filter((label) => !labels.has(label)))).toEqual([]);
+  },
+);
