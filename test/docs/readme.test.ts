@@ -63,6 +63,17 @@ test("README's measured numbers are those of bench/README.md", () => {
   for (const number of numbers) expect(measured).toContain(number);
 });
 
+test("docs/operations.md sizes by numbers of bench/README.md, and by its own of a process", () => {
+  const text = read("docs/operations.md");
+  const sizing = text.slice(text.indexOf("\n## Sizing"), text.indexOf("\n## Backup"));
+  const numbers = Array.from(sizing.matchAll(/\*\*([\d.,]+)\*\*/g), ([, number]) => number as string);
+  expect(numbers.length).toBeGreaterThan(15);
+  const measured = new Set(
+    `${read("bench/README.md")}\n${text.replace(sizing, "")}`.match(/\d[\d.,]*(?<=\d)/g),
+  );
+  expect(numbers.filter((number) => !measured.has(number))).toEqual([]);
+});
+
 test("docs/api.md lists every RPC with its route and its scope", () => {
   const lines = read("docs/api.md").split("\n");
   for (const service of [
