@@ -25,7 +25,8 @@ const blocks = Array.from(
 const EXPECTED: { begins: string; shows: RegExp | "nothing to run here" }[] = [
   // `npm ci` has run before any test; `npm start` is what the other blocks are sent to.
   { begins: "npm ci\nnpm start\n", shows: "nothing to run here" },
-  // Needs Docker and images from the network.
+  // These two need Docker and images from the network.
+  { begins: "docker build -t pgquiver . && docker run ", shows: "nothing to run here" },
   { begins: "SERVER_API_KEY=choose-one docker compose up\n", shows: "nothing to run here" },
   { begins: "curl http://127.0.0.1:8000/v1/vector_stores \\", shows: /"text":"Our return policy allows/ },
   { begins: "import OpenAI", shows: /^Our return policy allows/ },
