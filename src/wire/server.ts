@@ -335,7 +335,7 @@ function plainGrpcMessage(request: FastifyRequest, reply: FastifyReply): void {
 function cors(origins: readonly string[]) {
   return {
     origin: origins.includes("*") ? "*" : [...origins],
-    methods: ["GET", "POST", "PUT", "DELETE"],
+    methods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
     // Otherwise the plugin answers an OPTIONS request that is not a preflight with its own 400, not in
     // OpenAI's format.
     strictPreflight: false,

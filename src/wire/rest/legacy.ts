@@ -20,7 +20,7 @@ type Json = Record<string, unknown>;
  * in /v1.
  */
 const ALIASES =
-  /^(?:\/v1(?=\/v1\/)|(?=\/(?:vector_stores|files|embeddings|models|search|uploads|diagnostics|organization)(?:[/?]|$)))/;
+  /^(?:\/v1(?=\/v1\/)|(?=\/(?:vector_stores|vector_store_aliases|files|embeddings|models|search|uploads|diagnostics|organization)(?:[/?]|$)))/;
 
 /** Rewrites a URL without the prefix /v1, or with the prefix twice, to its path under /v1. */
 export function canonicalUrl(url: string): string {
