@@ -1,4 +1,5 @@
-// Runs main.ts, or doctor.ts or keys.ts where the first argument is "doctor" or "keys", with the variables of the file .env if there is one.
+#!/usr/bin/env node
+// Runs the service, or what the first argument names: doctor, keys, or a command of cli/; with the variables of the file .env if there is one.
 // JavaScript that Node 18 runs too: an older Node would stop at the first .ts file with a stack trace.
 
 import { existsSync } from "node:fs";
@@ -12,11 +13,14 @@ if (major < 24 || (major === 24 && minor < 12)) {
   process.exit(1);
 }
 if (existsSync(".env")) process.loadEnvFile(".env");
-if (process.argv[2] === "doctor") {
+const command = process.argv[2];
+if (command === "doctor") {
   await import("./doctor.ts");
-} else if (process.argv[2] === "keys") {
+} else if (command === "keys") {
   await import("./keys.ts");
-} else {
+} else if (command === undefined || command === "serve") {
   await import("./signals.ts");
   await import("./main.ts");
+} else {
+  await import("./cli/main.ts");
 }

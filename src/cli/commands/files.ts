@@ -1,0 +1,155 @@
+import { createReadStream } from "node:fs";
+import { glob, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ConnectError, type Client } from "@connectrpc/connect";
+import type { Command } from "commander";
+import { FileService, type UploadFileRequestSchema } from "../../../gen/pgquiver/v1/files_pb.ts";
+import {
+  VectorStoreFileService,
+  VectorStoreFileStatus,
+} from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import { mapConcurrently } from "../../api/concurrency/semaphore.ts";
+import { Connection, type GlobalOptions } from "../connection.ts";
+import { describeFailure, EXIT, Failed } from "../exit.ts";
+import { Progress } from "../output.ts";
+
+/** Uploads at the same time. */
+const UPLOADS_MAX = 4;
+
+/** Files of a batch: the API's limit. */
+const BATCH_FILES_MAX = 2_000;
+
+/** Interval of asking how far a batch is. */
+const POLL_MS = 500;
+
+/** Adds the command that uploads files, attaches them to a store, and waits until they can be found. */
+export function addFiles(program: Command): void {
+  program
+    .command("files")
+    .description("add files to a store")
+    .command("add <store> <path...>")
+    .description("upload files, or those of folders, and wait until they are searchable")
+    .option("--glob <pattern>", "which files of a folder", "**/*")
+    .action(async (store: string, paths: string[], { glob: pattern }: { glob: string }) => {
+      const { json, ...options } = program.opts<GlobalOptions>();
+      const connection = new Connection(options);
+      const files = await listFiles(paths, pattern);
+      if (files.length === 0) throw new Failed(`No file matches ${pattern}.`, EXIT.misused);
+      const counts = { uploaded: 0, completed: 0, failed: 0 };
+      const progress = new Progress(
+        () =>
+          `${files.length} files: ${counts.uploaded} uploaded, ${counts.completed} searchable, ${counts.failed} failed`,
+      );
+      try {
+        const failures = await add(connection, store, files, counts);
+        for (const { file, error } of failures) progress.say(`${file}: ${error}`);
+        if (json === true) process.stdout.write(`${JSON.stringify({ ...counts, failures })}\n`);
+      } finally {
+        progress.end();
+      }
+      if (counts.failed > 0)
+        throw new Failed(`${counts.failed} of ${files.length} files were not added.`, EXIT.incomplete);
+    });
+}
+
+interface Failure {
+  file: string;
+  error: string;
+}
+
+async function add(
+  connection: Connection,
+  store: string,
+  files: readonly string[],
+  counts: { uploaded: number; completed: number; failed: number },
+): Promise<Failure[]> {
+  const failures: Failure[] = [];
+  const names = new Map<string, string>();
+  const client = connection.client(FileService);
+  const uploaded = await mapConcurrently<string, string[]>(
+    files,
+    UPLOADS_MAX,
+    async (file, signal) => {
+      try {
+        const { id } = await client.uploadFile(readUpload(file), { timeoutMs: 0, signal });
+        counts.uploaded++;
+        names.set(id, file);
+        return [id];
+      } catch (error) {
+        // Of one file; a service that is away, or a wrong key, is the end of all.
+        if (!(error instanceof ConnectError) || counts.uploaded === 0) throw error;
+        counts.failed++;
+        failures.push({ file, error: describeFailure(error) });
+        return [];
+      }
+    },
+    new AbortController().signal,
+  );
+  const ids = uploaded.flat();
+  for (let start = 0; start < ids.length; start += BATCH_FILES_MAX) {
+    const fileIds = ids.slice(start, start + BATCH_FILES_MAX);
+    const before = { ...counts };
+    const attached = await attach(connection.client(VectorStoreFileService), store, fileIds, (done) => {
+      counts.completed = before.completed + done.completed;
+      counts.failed = before.failed + done.failed;
+    });
+    failures.push(...attached.map(({ id, error }) => ({ file: names.get(id) ?? id, error })));
+  }
+  return failures;
+}
+
+/** Attaches files as a batch and waits until the last is processed. Returns those that failed, and why. */
+async function attach(
+  client: Client<typeof VectorStoreFileService>,
+  vectorStoreId: string,
+  fileIds: string[],
+  onProgress: (done: { completed: number; failed: number }) => void,
+): Promise<{ id: string; error: string }[]> {
+  let batch = await client.createVectorStoreFileBatch({ vectorStoreId, fileIds });
+  for (;;) {
+    const { completed = 0n, failed = 0n, cancelled = 0n } = batch.fileCounts ?? {};
+    onProgress({ completed: Number(completed), failed: Number(failed + cancelled) });
+    if (batch.status !== VectorStoreFileStatus.IN_PROGRESS) break;
+    await delay(POLL_MS);
+    batch = await client.getVectorStoreFileBatch({ vectorStoreId, batchId: batch.id });
+  }
+  const failures: { id: string; error: string }[] = [];
+  let after: string | undefined;
+  do {
+    const page = await client.listVectorStoreFileBatchFiles({
+      vectorStoreId,
+      batchId: batch.id,
+      filter: VectorStoreFileStatus.FAILED,
+      limit: 100,
+      ...(after !== undefined && { after }),
+    });
+    failures.push(
+      ...page.data.map(({ id, lastError }) => ({ id, error: lastError?.message ?? "It failed." })),
+    );
+    after = page.hasMore ? page.lastId : undefined;
+  } while (after !== undefined);
+  return failures;
+}
+
+/** A file's messages: its metadata, then its bytes as they are read. */
+async function* readUpload(file: string): AsyncGenerator<MessageInitShape<typeof UploadFileRequestSchema>> {
+  const { size } = await stat(file);
+  const metadata = { filename: basename(file), purpose: "assistants", bytes: BigInt(size) };
+  yield { part: { case: "metadata", value: metadata } };
+  for await (const value of createReadStream(file, { highWaterMark: 262_144 }))
+    yield { part: { case: "data", value: value as Uint8Array<ArrayBuffer> } };
+}
+
+/** The files that are named, and those of the folders that are named. */
+async function listFiles(paths: readonly string[], pattern: string): Promise<string[]> {
+  const files: string[] = [];
+  for (const path of paths) {
+    if (!(await stat(path)).isDirectory()) files.push(path);
+    else
+      for await (const name of glob(pattern, { cwd: path }))
+        if ((await stat(join(path, name))).isFile()) files.push(join(path, name));
+  }
+  return files.toSorted();
+}
