@@ -41,6 +41,22 @@ export interface Embedder {
   ): Promise<Embeddings>;
 }
 
+/** Makes an embedder with other functions in front of an embedder, and of its `former` one. */
+export function wrapEmbedder(
+  embedder: Embedder,
+  wrap: (inner: Embedder) => Pick<Embedder, "embed" | "forget">,
+): Embedder {
+  const { former } = embedder;
+  return {
+    model: embedder.model,
+    get dimensions() {
+      return embedder.dimensions;
+    },
+    ...(former !== undefined && { former: wrapEmbedder(former, wrap) }),
+    ...wrap(embedder),
+  };
+}
+
 /** Whether a model comes with this service. */
 export function isBuiltIn(model: string): boolean {
   return model.startsWith("pgquiver-");

@@ -1,4 +1,4 @@
-import type { Embedder } from "./embedder.ts";
+import { wrapEmbedder, type Embedder } from "./embedder.ts";
 
 /** Bytes of an entry beside its text and its vector, about. */
 const ENTRY_BYTES = 200;
@@ -12,7 +12,14 @@ export type ObserveLookup = (isHit: boolean) => void;
  */
 export function cacheQueries(embedder: Embedder, bytesMax: number, observe: ObserveLookup): Embedder {
   if (bytesMax === 0) return embedder;
-  const { former } = embedder;
+  return wrapEmbedder(embedder, (inner) => cache(inner, bytesMax, observe));
+}
+
+function cache(
+  embedder: Embedder,
+  bytesMax: number,
+  observe: ObserveLookup,
+): Pick<Embedder, "embed" | "forget"> {
   /** The vector used last comes last. */
   const vectors = new Map<string, Float32Array>();
   let bytes = 0;
@@ -36,17 +43,12 @@ export function cacheQueries(embedder: Embedder, bytesMax: number, observe: Obse
   }
 
   return {
-    model: embedder.model,
     forget(texts) {
       for (const text of texts) {
         const vector = vectors.get(text);
         if (vector !== undefined && vectors.delete(text)) bytes -= sizeOf(text, vector);
       }
     },
-    get dimensions() {
-      return embedder.dimensions;
-    },
-    ...(former !== undefined && { former: cacheQueries(former, bytesMax, observe) }),
     async embed(texts, signal, patience, payer) {
       signal.throwIfAborted();
       const known = texts.map(find);

@@ -1,6 +1,6 @@
 import type { ByteBudget } from "../api/byte-budget.ts";
 import type { FairQueue } from "../api/concurrency/fair-queue.ts";
-import type { Embedder } from "../models/embedder.ts";
+import { wrapEmbedder, type Embedder } from "../models/embedder.ts";
 import type { Reranker } from "../models/reranker.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
@@ -220,12 +220,7 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
     "pgquiver_embedding_duration_seconds",
     "How long the texts of one call took to be embedded, with retries.",
   );
-  const monitor = (watched: Embedder): Embedder => ({
-    model: watched.model,
-    get dimensions() {
-      return watched.dimensions;
-    },
-    ...(watched.former !== undefined && { former: monitor(watched.former) }),
+  return wrapEmbedder(embedder, (watched) => ({
     async embed(texts, signal, patience) {
       const startedAt = performance.now();
       try {
@@ -239,6 +234,5 @@ export function monitorEmbedder(metrics: Metrics, embedder: Embedder): Embedder 
         throw error;
       }
     },
-  });
-  return monitor(embedder);
+  }));
 }

@@ -1,4 +1,4 @@
-import type { Embedder } from "../models/embedder.ts";
+import { wrapEmbedder, type Embedder } from "../models/embedder.ts";
 import type { UsageRecorder } from "./recorder.ts";
 
 /** Bytes of text that count as a token where the provider counts none: about what English takes. */
@@ -6,21 +6,15 @@ const TOKEN_BYTES = 4;
 
 /** Makes an embedder that counts what its payers use, and refuses those who have used up their quota. */
 export function meterEmbedder(embedder: Embedder, recorder: UsageRecorder): Embedder {
-  const { former } = embedder;
-  return {
-    model: embedder.model,
-    get dimensions() {
-      return embedder.dimensions;
-    },
-    ...(former !== undefined && { former: meterEmbedder(former, recorder) }),
+  return wrapEmbedder(embedder, (inner) => ({
     async embed(texts, signal, patience, payer) {
       if (payer === undefined) throw new Error("texts are embedded for nobody");
       await recorder.requireTokens(payer);
-      const embeddings = await embedder.embed(texts, signal, patience);
-      recorder.count(payer, embedder.model, embeddings.tokens || estimateTokens(texts));
+      const embeddings = await inner.embed(texts, signal, patience);
+      recorder.count(payer, inner.model, embeddings.tokens || estimateTokens(texts));
       return embeddings;
     },
-  };
+  }));
 }
 
 function estimateTokens(texts: readonly string[]): number {
