@@ -57,7 +57,7 @@ async function main(): Promise<void> {
     },
     "exact, 2,000 rows": { path: "small/search", body: search },
     "batch of 10": {
-      path: "large/searches",
+      path: "large/search/batch",
       body: (index) => ({ searches: Array.from({ length: 10 }, (_, n) => search(index + n)) }),
     },
     "read of one embedding": { path: "large/embeddings/7", body: () => ({}) },

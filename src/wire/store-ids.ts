@@ -37,7 +37,9 @@ export function findStoreIds({ input, output }: DescMethod, aliases: Aliases): S
   const request = planOf(input, new Set());
   const reply = planOf(output, new Set());
   const receive = <Message>(message: Message, owner: StoreOwner): Message | Promise<Message> => {
-    if (request.length === 0) return message;
+    // A batch of an ingest has no id: it must not wait for a read of the aliases, for which the embedded database has no
+    // connection while the ingest's transaction is open.
+    if (!hasId(request, message as Json)) return message;
     // All ids of a message are resolved by one state of the aliases.
     const resolve = (stores: ReadonlyMap<string, string>) => {
       convert(request, message as Json, (id) => storedId(owner, stores.get(id) ?? id));
@@ -73,6 +75,15 @@ function planOf(desc: DescMessage, above: ReadonlySet<string>): Plan {
     const areIds = field.name === "vector_store_ids" && field.fieldKind === "list";
     return isId || areIds ? [{ ...step, plan: undefined }] : [];
   });
+}
+
+function hasId(plan: Plan, message: Json): boolean {
+  let isFound = false;
+  convert(plan, message, (id) => {
+    isFound = true;
+    return id;
+  });
+  return isFound;
 }
 
 function convert(plan: Plan, message: Json, change: (id: string) => string): void {
