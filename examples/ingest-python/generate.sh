@@ -16,7 +16,7 @@ cp "$root"/node_modules/protobufjs/google/api/*.proto "$out/google/api"
 # little-endian float32 with the same field number, and Python then need not encode 1,536 numbers a row.
 # Drops `optional`, which the old protoc of Debian does not know: this client never needs to tell an absent
 # field from 0.
-protos=(pgquiver/v1/{ingest,embeddings,filters,options,paging}.proto)
+protos=(pgquiver/v1/{ingest,embeddings,filters,indexes,options,paging}.proto)
 for proto in "${protos[@]}"; do
   sed -e 's/repeated float embedding = 3 \[.*\];/bytes embedding = 3;/' -e 's/^\( *\)optional /\1/' \
     "$root/proto/$proto" >"$out/$proto"

@@ -9,12 +9,12 @@ import grpc
 sys.path.insert(0, str(Path(__file__).parent / "generated"))
 
 from google.rpc.error_details_pb2 import RetryInfo  # noqa: E402
+from pgquiver.v1.embeddings_pb2 import WriteMode  # noqa: E402, F401
 from pgquiver.v1.ingest_pb2 import (  # noqa: E402, F401
     ON_ERROR_SKIP_ROW,
     IngestFinish,
     IngestOpen,
     IngestRequest,
-    WriteMode,
 )
 from pgquiver.v1.ingest_pb2_grpc import IngestServiceStub  # noqa: E402, F401
 from status_pb2 import Status  # noqa: E402

@@ -4,7 +4,7 @@ import { insertRows } from "../embeddings/insert.ts";
 import type { Row } from "../embeddings/row.ts";
 import { mergeRows, type Written } from "../embeddings/upsert.ts";
 import { checkDimensions, type Vector } from "../embeddings/vector.ts";
-import { conflict, invalidArgument, vectorStoreNotFound, type Reason } from "../errors.ts";
+import { conflict, vectorStoreNotFound } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { chooseEmbedder } from "../models/same-model.ts";
 import type { Client, Database } from "../postgres/database.ts";
@@ -17,6 +17,7 @@ import { readPlaced, writeStore } from "../storage/placement.ts";
 import { requireRoom } from "../storage/quotas.ts";
 import { traced } from "../tracing.ts";
 import { recordProgress, type RowFault } from "./ingests.ts";
+import { committed, inTurn, OutOfTurn, refusal, type Flight, type GroupOutcome } from "./flight.ts";
 import { explainLoss, type IngestSession } from "./session.ts";
 import { modelOf, settle, type Batch, type Settled } from "./settle.ts";
 
@@ -31,25 +32,6 @@ const ATTEMPTS_MAX = 10;
  */
 const STREAM_IDLE_TIMEOUT_MS = 600_000;
 
-/**
- * How long a group whose rows are sent waits, within its transaction, for the group before it. The wait is invisible to
- * Postgres' deadlock detector: if the group before waits for another transaction, which waits for a row of this group,
- * only giving up ends the deadlock. As long as `deadlock_timeout`.
- */
-const TURN_MS = 1_000;
-
-/** The result of writing some batches. */
-export interface GroupOutcome {
-  throughSeq: number;
-  rowsWritten: number;
-  rowsSkipped: number;
-  rowsRejected: number;
-  /** The faults to report, cut off at the ingest's `max_row_errors`. */
-  errors: RowFault[];
-  /** The fault that ends the stream, with `on_error` abort. */
-  fatal: RowFault | undefined;
-}
-
 /** Totals of a stream that are not yet added to the store's counts. */
 interface Uncounted {
   rows: number;
@@ -59,18 +41,6 @@ interface Uncounted {
   /** The model with which the service embedded texts of the rows; null: with none. */
   embeddingModel: string | null;
 }
-
-/** A group that is being written. */
-export interface Flight {
-  ids: ReadonlySet<string>;
-  /** Resolves when all rows have vectors. */
-  embedded: Promise<void>;
-  /** Resolves when the group is committed. */
-  outcome: Promise<GroupOutcome>;
-}
-
-/** Thrown within the transaction of a group that has waited too long for the group before it. */
-class OutOfTurn extends Error {}
 
 /** Returns those of the ids that exist in the store. */
 type FindTaken = (ids: readonly string[]) => Promise<string[]>;
@@ -85,6 +55,8 @@ export class GroupWriter {
   #errorsLeft: number;
   /** Dimensions of the stream's vectors; null until the first vector. */
   #dimensions: number | null;
+  /** Why the payer may embed nothing, found out before a transaction. */
+  #refusal: Error | undefined;
 
   /** `openSecond` admits a second connection for the stream, or refuses it by undefined. */
   constructor(
@@ -197,6 +169,8 @@ export class GroupWriter {
       rowsRejected: 0,
       errors: [] as RowFault[],
     };
+    // Thrown only when a text is to be embedded: rows with vectors use no tokens.
+    this.#refusal = await this.#embedder.refuse?.(this.#session.payer);
     const uncounted: Uncounted = { rows: 0, bytes: 0, dimensions: undefined, embeddingModel: null };
     return writeStore(
       pool,
@@ -247,7 +221,9 @@ export class GroupWriter {
         await requireRoom(pool, tables, store.id, { rows: rows.length, bytes });
       }
       const texts = missing.map(({ content }) => content);
-      const { vectors } = await embedder.embed(texts, this.#signal, "unbounded", this.#session.payer);
+      if (this.#refusal !== undefined) throw this.#refusal;
+      const payer = { ...this.#session.payer, isAdmitted: settings.atomicity === "stream" };
+      const { vectors } = await embedder.embed(texts, this.#signal, "unbounded", payer);
       for (const [index, row] of missing.entries()) {
         row.vector = vectors[index] as Float32Array;
         row.embeddingModel = embedder.model;
@@ -347,34 +323,6 @@ export class GroupWriter {
     }
     if (!(await recordProgress(client, tables, key, fromSeq, outcome)))
       throw await explainLoss(client, this.#database, key);
-  }
-}
-
-/** The INVALID_ARGUMENT error that ends a stream because of a refused row. */
-export function refusal(fault: RowFault) {
-  const place = `batch ${fault.seq}, row ${fault.index}`;
-  const field = fault.field === "" ? "" : `.${fault.field}`;
-  return invalidArgument(
-    `rows[${fault.index}]${field}`,
-    `Refused ${place}: ${fault.message}`,
-    fault.code as Reason,
-  );
-}
-
-/** Waits for the commit of a group; throws when there is none, or when its refused row ended the stream. */
-async function committed({ outcome }: Flight): Promise<void> {
-  const { fatal } = await outcome;
-  if (fatal !== undefined) throw refusal(fatal);
-}
-
-/** Like `committed`, but throws OutOfTurn when that takes too long. */
-async function inTurn(before: Flight): Promise<void> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new OutOfTurn()), TURN_MS);
-  try {
-    await Promise.race([committed(before), late.promise]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { IngestState, IngestSummarySchema, type IngestSummary } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { toSeconds } from "../api/time.ts";
-import type { GroupOutcome } from "./group-writer.ts";
+import type { GroupOutcome } from "./flight.ts";
 import type { IngestRow } from "./ingests.ts";
 
 /** Converts the result of a group to the event's message. */

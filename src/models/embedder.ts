@@ -16,6 +16,8 @@ export interface Payer {
   project: string;
   /** "" for background work. */
   keyId: string;
+  /** Whether `refuse` was called before a transaction that holds the only connection there may be. */
+  isAdmitted?: boolean;
 }
 
 /** An embedding model: converts texts to vectors. */
@@ -28,6 +30,8 @@ export interface Embedder {
   readonly forget?: (texts: readonly string[]) => void;
   /** Embeds for stores of another model, which this one takes the place of; absent: there is none. */
   readonly former?: Embedder;
+  /** Why `embed` would throw INSUFFICIENT_QUOTA for a payer; undefined: it would not. Absent: usage is not counted. */
+  readonly refuse?: (payer: Payer) => Promise<Error | undefined>;
   /**
    * Embeds texts. Returns exactly one vector per text, all finite and of the same length, or throws. When
    * `signal` aborts, throws the signal's reason. `patience`: by default `bounded`. `payer`: required where usage is
@@ -44,7 +48,7 @@ export interface Embedder {
 /** Makes an embedder with other functions in front of an embedder, and of its `former` one. */
 export function wrapEmbedder(
   embedder: Embedder,
-  wrap: (inner: Embedder) => Pick<Embedder, "embed" | "forget">,
+  wrap: (inner: Embedder) => Pick<Embedder, "embed" | "forget" | "refuse">,
 ): Embedder {
   const { former } = embedder;
   return {

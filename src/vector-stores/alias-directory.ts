@@ -33,6 +33,9 @@ export class AliasDirectory {
 
   /** Returns the aliases of a project. Throws UNAVAILABLE when they are not known and the database does not answer. */
   of(project: string): Stores | Promise<Stores> {
+    // The embedded database belongs to this process, which is told of every change; and a call may hold its connection.
+    const held = this.#database.kind === "postgres" ? undefined : this.#known.get(project);
+    if (held !== undefined) return held;
     const found = this.#cache.find(project);
     if (!(found instanceof Promise)) return found ?? NONE;
     const known = this.#known.get(project);
@@ -52,6 +55,7 @@ export class AliasDirectory {
 
   /** Forgets what is known, after aliases were changed in this process. */
   forget(): void {
+    if (this.#database.kind !== "postgres") this.#known.clear();
     this.#cache.forget();
   }
 
