@@ -160,6 +160,15 @@ describe("tokens", () => {
     expect((await ask(key, "POST", "/vector_stores/s/search", { embedding: row.embedding })).status).toBe(
       200,
     );
+    // So are texts of a stream in one transaction, but not its rows with vectors.
+    const load = async (line: object) =>
+      fetch(`${server.url}/v1/vector_stores/s/embeddings/ingest?atomicity=stream`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${key}`, "content-type": "application/x-ndjson" },
+        body: `${JSON.stringify(line)}\n{"finish":{"rows":1}}\n`,
+      });
+    expect((await load(row)).status).toBe(200);
+    expect((await load({ content: "a" })).status).toBe(429);
     // Last month's do not count.
     await database.pool.query("update pgquiver_token_usage set day = day - 31 where project_id = $1", [
       project,
