@@ -1,12 +1,8 @@
 import { invalidArgument, missingParameter } from "../errors.ts";
+import { isObject } from "../wire/rest/json-reader.ts";
 
 /** A JSON object. */
 export type Json = Record<string, unknown>;
-
-/** Whether a value is a JSON object. */
-export function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** Returns a body that has to be an object; no body is an empty one. */
 export function readObject(value: unknown, name = "body"): Json {

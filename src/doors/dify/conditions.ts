@@ -3,7 +3,8 @@ import { FilterSchema } from "../../../gen/pgquiver/v1/filters_pb.ts";
 import { invalidArgument, missingParameter } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import { readMessage } from "../../wire/rest/json-reader.ts";
-import { isObject, readText, type Json } from "../json.ts";
+import { isObject } from "../../wire/rest/json-reader.ts";
+import { readText, type Json } from "../json.ts";
 
 /** Dify's operators that filters have, and what their value has to be. */
 const OPERATORS: ReadonlyMap<string, { type: string; value: "any" | "number" | "list" | "time" }> = new Map([

@@ -20,7 +20,8 @@ import { invalidArgument, missingParameter } from "../../errors.ts";
 import type { Calls } from "../../wire/doors/calls.ts";
 import { readMessage } from "../../wire/rest/json-reader.ts";
 import { readLegacy } from "../../wire/rest/legacy.ts";
-import { isObject, readObject, readText, type Json } from "../json.ts";
+import { isObject } from "../../wire/rest/json-reader.ts";
+import { readObject, readText, type Json } from "../json.ts";
 import { waitUntilProcessed } from "../processing.ts";
 
 /** How long a reply waits for the file to be processed. */

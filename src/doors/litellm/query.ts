@@ -8,7 +8,8 @@ import { invalidArgument, missingParameter } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import type { Calls } from "../../wire/doors/calls.ts";
 import { writeMessage } from "../../wire/rest/json-writer.ts";
-import { isObject, readCount, readObject, readText, type Json } from "../json.ts";
+import { isObject } from "../../wire/rest/json-reader.ts";
+import { readCount, readObject, readText, type Json } from "../json.ts";
 
 /**
  * Searches for the last message of a chat. The service has no language model: in place of an answer the reply has the

@@ -12,6 +12,7 @@ import { ChunkingStrategySchema } from "../../../gen/pgquiver/v1/vector_store_fi
 import { checkRange } from "../../api/checks.ts";
 import { invalidArgument, missingParameter } from "../../errors.ts";
 import { limits } from "../../limits.ts";
+import { isObject } from "./json-reader.ts";
 
 type Json = Record<string, unknown>;
 
@@ -103,10 +104,6 @@ function fromCharacters(strategy: unknown, param: string): unknown {
 function readInteger(value: unknown, param: string): number {
   if (typeof value === "number" && Number.isInteger(value)) return value;
   throw invalidArgument(param, `Invalid type for '${param}': expected an integer.`, "INVALID_TYPE");
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function readSearch(body: Json): LegacyRequest {
