@@ -124,9 +124,8 @@ export function startPipeline(
   if (workers > 0) {
     void findIsolation().then((isolation) => {
       if (draining.aborted) return;
-      const { hasNoNetwork, endsWithParent, isMemoryMeasured } = isolation;
-      const message = `Files are read in processes of their own: ${describeIsolation(isolation)}`;
-      log.info({ hasNoNetwork, endsWithParent, isMemoryMeasured }, message);
+      const { launcher: _, ...facts } = isolation;
+      log.info(facts, `Files are read in processes of their own: ${describeIsolation(isolation)}`);
     });
   }
   return new Pipeline({ database, embedder, reader, findDocument }, workers, projectLimits, log);

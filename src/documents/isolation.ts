@@ -7,6 +7,8 @@ import { fileURLToPath } from "node:url";
 
 /** What holds for a reading process on this machine, beside Node's permission model. */
 export interface Isolation {
+  /** Whether the process runs as a user of its own (nobody), which only root can give it. */
+  hasOwnUser: boolean;
   /** Whether the process has a network namespace without interfaces, so that it reaches nothing. */
   hasNoNetwork: boolean;
   /** Whether the kernel kills the process when this process ends, however it ends. */
@@ -53,6 +55,9 @@ const CPU_SECONDS_MAX = 3_600;
 /** Time that a program may take to show whether it works. */
 const PROBE_TIMEOUT_MS = 10_000;
 
+/** The user and group "nobody" of Linux: owner of no file. */
+const NOBODY = "--reuid=65534 --regid=65534 --clear-groups".split(" ");
+
 let found: Promise<Isolation> | undefined;
 
 /** Finds the strongest isolation that works on this machine, by trying each once. */
@@ -62,8 +67,10 @@ export function findIsolation(): Promise<Isolation> {
 }
 
 /** Says in a sentence what holds and what does not. */
-export function describeIsolation({ hasNoNetwork, endsWithParent, isMemoryMeasured }: Isolation): string {
+export function describeIsolation(isolation: Isolation): string {
+  const { hasOwnUser, hasNoNetwork, endsWithParent, isMemoryMeasured } = isolation;
   return [
+    hasOwnUser ? "as nobody" : "as the service's user",
     hasNoNetwork
       ? "without network or sight of other processes"
       : "their network is closed in JavaScript only",
@@ -85,9 +92,12 @@ export function listIsolations(): Isolation[] {
   const [setpriv, unshare, prlimit] = ["setpriv", "unshare", "prlimit"].map(findProgram);
   const isolations: Isolation[] = [];
   const isMemoryMeasured = residentBytes(process.pid) !== undefined;
-  if (setpriv !== undefined && prlimit !== undefined) {
-    const common = { endsWithParent: true, isMemoryMeasured };
-    const parent = [setpriv, "--pdeathsig", "KILL", "--no-new-privs", "--"];
+  // The code may lie where only root reads, so that root's service has to try without a user of its own, too.
+  const users = process.getuid?.() === 0 ? [NOBODY, []] : [[]];
+  for (const user of users) {
+    if (setpriv === undefined || prlimit === undefined) break;
+    const common = { hasOwnUser: user.length > 0, endsWithParent: true, isMemoryMeasured };
+    const parent = [setpriv, ...user, "--pdeathsig", "KILL", "--no-new-privs", "--"];
     const limit = [prlimit, `--data=${DATA_BYTES_MAX}`, "--core=0", "--"];
     if (unshare !== undefined && isMemoryMeasured && canFindReader()) {
       // The user namespace takes all capabilities away, also from root; the PID namespace hides all other
@@ -97,7 +107,7 @@ export function listIsolations(): Isolation[] {
     }
     isolations.push({ ...common, hasNoNetwork: false, launcher: [...parent, ...limit] });
   }
-  const node = { hasNoNetwork: false, endsWithParent: false, isMemoryMeasured };
+  const node = { hasOwnUser: false, hasNoNetwork: false, endsWithParent: false, isMemoryMeasured };
   const limit = `ulimit -c 0; ulimit -t ${CPU_SECONDS_MAX}; exec "$@"`;
   isolations.push({ ...node, launcher: ["/bin/sh", "-c", limit, "sh"] }, { ...node, launcher: [] });
   return isolations;

@@ -211,7 +211,7 @@ describe("a database that fails", () => {
       await alter("set default_transaction_read_only = on");
       await administer(
         templateUrl,
-        `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`,
+        `select pg_terminate_backend(pid, 30000) from pg_stat_activity where datname = '${name}'`,
       );
       for (const call of [() => other.vectorStores.create({}), () => other.vectorStores.delete(id)]) {
         const error = await failureOf(call());

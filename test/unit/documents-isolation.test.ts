@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -141,6 +143,18 @@ describe.each(isolations)("hostile code in a reading process (%s)", (_, isolatio
     expect(errors).toMatch(/ERR_ACCESS_DENIED/);
     expect([reached, await connections()]).toEqual([0, 0]);
   });
+});
+
+test.runIf(strongest.hasOwnUser)("the kernel gives it no file of root's", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "pgquiver-isolation-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await writeFile(join(folder, "secret"), "secret", { mode: 0o600 });
+  await chmod(folder, 0o755);
+  const code = `try { fs.readFileSync(${JSON.stringify(join(folder, "secret"))}) } catch (e) { console.log(e.code) }`;
+  // Without Node's own means: what holds when hostile code gets around them.
+  const [command, ...args] = [...strongest.launcher, process.execPath, "-e", code];
+  const child = spawn(command as string, args, { env: {}, stdio: ["ignore", "pipe", "inherit"] });
+  expect(await textOf(child.stdout)).toBe("EACCES\n");
 });
 
 test.runIf(strongest.hasNoNetwork)("the kernel gives it no network and no other process", async () => {

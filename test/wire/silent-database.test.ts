@@ -84,6 +84,7 @@ describe.runIf(inject("template").kind === "postgres")("a database whose connect
   test("has a limit to each statement although its backend is at work", async () => {
     const { relay, database, direct } = await openRelayed({ statementTimeoutMs: 4_000 });
     const client = await database.pool.connect();
+    await direct.pool.query("select 1");
     // The reply does not fit into the buffers on its way, so the backend is busy with sending it.
     const failure = client
       .query("select repeat('x', 100000000) from pg_sleep(3)")
