@@ -112,7 +112,7 @@ function wrapMethod(
         end();
         return reply;
       } catch (error) {
-        const failure = toConnectError(translate(error));
+        const failure = toConnectError(isReset(error, context) ? cancelled(error) : translate(error));
         end(failure);
         throw failure;
       }
@@ -138,13 +138,21 @@ function wrapMethod(
       // disconnected, or its deadline has passed.
       const { reason } = context.signal;
       const unsent = isDeadline(reason) ? reason : cancelled();
-      const ending = isTaken ? toConnectError(translate(error)) : unsent;
+      const ending = isTaken && !isReset(error, context) ? toConnectError(translate(error)) : unsent;
       failure = ending;
       throw ending;
     } finally {
       end(failure);
     }
   };
+}
+
+/**
+ * Whether a call failed because its caller reset the HTTP/2 stream. Connect aborts a call with INTERNAL for some of the
+ * codes that a caller may choose: for the service it has hung up.
+ */
+function isReset(error: unknown, { signal }: HandlerContext): error is ConnectError {
+  return error instanceof ConnectError && error.code === Code.Internal && error === signal.reason;
 }
 
 function isDeadline(reason: unknown): reason is ConnectError {

@@ -360,10 +360,13 @@ function cors(origins: readonly string[]) {
   };
 }
 
+/** What Node calls a connection or a stream that ended before the body of its request did. */
+const HUNG_UP: ReadonlySet<string> = new Set(["ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"]);
+
 function handled(error: FastifyError, request: FastifyRequest): HttpError {
   if (error instanceof ConnectError) return toHttpError(error);
   // The client has disconnected, or `endSlow` has answered.
-  if (error.code === "ECONNRESET" && request.raw.destroyed) return toHttpError(cancelled(error));
+  if (HUNG_UP.has(error.code) && request.raw.destroyed) return toHttpError(cancelled(error));
   if (error.code?.startsWith("FST_") && error.statusCode !== undefined && error.statusCode < 500)
     return fromFastify(error, request);
   request.log.error({ err: error }, "failed");

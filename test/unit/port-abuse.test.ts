@@ -261,3 +261,18 @@ test("an old connection ends after its open requests, over HTTP/2 and HTTP/1.1",
   socket.write(get1);
   expect(await text(socket)).toMatch(/Connection: close[^]*ok/);
 });
+
+test("an HTTP/2 connection ends after its number of streams, none of which is lost", async () => {
+  const server = createPortServer((_request, response) => void response.end("ok"), {
+    streamsPerSessionMax: 10,
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const ended = once(session, "goaway") as Promise<[number]>;
+  for (let number = 1; number < 10; number++) expect(await text(session.request({}))).toBe("ok");
+  expect(session.closed).toBe(false);
+  expect(await text(session.request({}))).toBe("ok");
+  expect((await ended)[0]).toBe(constants.NGHTTP2_NO_ERROR);
+});

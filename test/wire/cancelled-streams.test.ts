@@ -9,7 +9,7 @@ import {
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
 import { pino } from "pino";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { send } from "../support/http.ts";
@@ -117,4 +117,30 @@ describe.each(streams)("$rpc left by its caller is cancelled", ({ rpc, path, ope
       session.close();
     });
   });
+});
+
+const onServer = test.runIf(inject("template").kind === "postgres");
+onServer("a call whose caller resets it with INTERNAL_ERROR is cancelled, no failure", async () => {
+  const blocker = await pool.connect();
+  onTestFinished(async () => {
+    await blocker.query("rollback");
+    blocker.release();
+  });
+  await blocker.query("begin; lock table vector_stores in access exclusive mode");
+  const waiting = async () => (await blocker.query("select from pg_locks where not granted")).rowCount;
+  await expectCancelled("DiagnosticsService/Diagnose", "grpc-web", async () => {
+    const session = connectHttp2(server.url);
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/pgquiver.v1.DiagnosticsService/Diagnose",
+      "content-type": "application/grpc-web+proto",
+    });
+    stream.on("error", () => {});
+    stream.end(Buffer.alloc(5));
+    await expect.poll(waiting).toBeGreaterThan(0);
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    await new Promise((resolve) => stream.once("close", resolve));
+    session.close();
+  });
+  await expect.poll(waiting).toBe(0);
 });

@@ -18,6 +18,7 @@ interface SessionBounds extends WriteBounds, ResetBounds {
   headerBytesMax: number;
   connectionAgeMaxMs: number;
   streamsMax: number;
+  streamsPerSessionMax: number;
   streamsTotalMax: number;
   streamsPerAddressMax: number;
   streamWindowBytes: number;
@@ -69,6 +70,7 @@ function boundSession(
   });
 
   let streams = 0;
+  let streamsEver = 0;
   let lostBytes = 0;
   const onLost = (bytes: number) => {
     lostBytes += bytes;
@@ -87,6 +89,8 @@ function boundSession(
     }
     boundWrites(stream, bounds, onLost);
     streams++;
+    streamsEver++;
+    if (streamsEver >= bounds.streamsPerSessionMax && !session.closed) session.close();
     stream.once("close", () => {
       streams--;
       slot[Symbol.dispose]();
