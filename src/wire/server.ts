@@ -40,7 +40,8 @@ import { clampTimeouts, hasUnknownExpectation, refuseRepeated } from "./headers.
 import { metricsRoute, type Metrics } from "./metrics.ts";
 import { createPortServer, createTlsPortServer, portDefaults, type PortOptions } from "./port.ts";
 import { ReplyBudget } from "./reply-budget.ts";
-import { referenceRoutes } from "./reference.ts";
+import { consoleRoutes } from "./pages/console.ts";
+import { referenceRoutes } from "./pages/reference.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
 import { limitCallers, setReplyHeaders, type RequestLimiter } from "./caller/rates.ts";
@@ -149,6 +150,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 async function openRoutes(app: FastifyInstance, health: Health): Promise<void> {
   healthRoutes(app, health);
   await app.register(referenceRoutes);
+  await app.register(consoleRoutes);
 }
 
 function identifyCallers(

@@ -23,7 +23,6 @@ afterEach(async () => expect(await countStores()).toBe(before));
 
 describe("a path that leads nowhere", () => {
   test.each([
-    "/",
     "/v1",
     "/v1/vector_store",
     "/v2/vector_stores",

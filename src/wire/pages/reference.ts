@@ -16,7 +16,7 @@ const INLINE_SCRIPT = /<script type="text\/javascript">([\s\S]*?)<\/script>/;
  * enforces.
  */
 export async function referenceRoutes(app: FastifyInstance): Promise<void> {
-  const description = readFileSync(new URL("../../gen/openapi.json", import.meta.url));
+  const description = readFileSync(new URL("../../../gen/openapi.json", import.meta.url));
   const compressed = gzipSync(description);
   const tag = `"${hash(description)}"`;
   app.get("/openapi.json", (request, reply) => {

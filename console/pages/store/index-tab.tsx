@@ -1,0 +1,123 @@
+import { useEffect, useState } from "preact/hooks";
+import { IndexPolicy, IndexState, Precision, type Index } from "../../../gen/pgquiver/v1/indexes_pb.ts";
+import { indexes } from "../../api/clients.ts";
+import { watch } from "../../api/watch.ts";
+import { formatBytes, formatCount, formatTime, nameOf } from "../../ui/format.ts";
+import { useLoad } from "../../ui/load.ts";
+import { Badge, Choice, Failure, Field, Form } from "../../ui/parts.tsx";
+import { Fact, toneOf } from "../stores.tsx";
+import type { TabProps } from "./tab.ts";
+
+const MOVING: readonly IndexState[] = [IndexState.WAITING, IndexState.MOVING, IndexState.BUILDING];
+const isMoving = ({ state }: Index) => MOVING.includes(state);
+
+/** The index of a store: its state, its settings, and how far a build is. */
+export function IndexTab({ store, onChange }: TabProps) {
+  const vectorStoreId = store.id;
+  const read = (signal: AbortSignal) => indexes.getIndex({ vectorStoreId }, { signal });
+  const { value, error, set } = useLoad(read, [vectorStoreId]);
+  const moves = value !== undefined && isMoving(value);
+  useEffect(() => (moves ? watch(read, { onState: set, isMoving }) : undefined), [vectorStoreId, moves]);
+  const changed = (index: Index) => {
+    set(index);
+    onChange();
+  };
+  return (
+    <>
+      <Failure error={error} />
+      {value && (
+        <div class="split">
+          <Settings index={value} onSaved={changed} />
+          <State index={value} onRebuilt={changed} />
+        </div>
+      )}
+    </>
+  );
+}
+
+function State({ index, onRebuilt }: { index: Index; onRebuilt: (index: Index) => void }) {
+  return (
+    <section class="panel" aria-label="State">
+      <p class="badges">
+        <Badge tone={toneOf(index.state)}>{nameOf(IndexState, index.state)}</Badge>
+        {index.precision !== undefined && <Badge>{nameOf(Precision, index.precision)}</Badge>}
+        {index.builtAt !== undefined && <Badge>built {formatTime(index.builtAt)}</Badge>}
+      </p>
+      {isMoving(index) && <progress max={1} value={index.progress} aria-label="Progress of the build" />}
+      <Failure error={index.lastError} />
+      {index.blockedBy.map(({ name, pid, state }) => (
+        <p key={pid}>
+          Waits for {name} {pid} {state}
+        </p>
+      ))}
+      <dl class="facts">
+        <Fact name="Rows" value={formatCount(index.rows)} />
+        <Fact name="Index" value={formatBytes(index.indexBytes)} />
+        <Fact name="Table" value={formatBytes(index.tableBytes)} />
+        <Fact name="Recall" value={index.recall === undefined ? "–" : index.recall.recall.toFixed(3)} />
+        <Fact name="ef_search" value={index.recall === undefined ? "–" : String(index.recall.efSearch)} />
+      </dl>
+      {index.method !== undefined && (
+        <Form
+          action="Rebuild"
+          onSubmit={() => indexes.rebuildIndex({ vectorStoreId: index.vectorStoreId })}
+          onDone={onRebuilt}
+        />
+      )}
+    </section>
+  );
+}
+
+const optionsOf = (values: Record<string, number>) =>
+  Object.entries(values)
+    .filter(([, value]) => value !== 0)
+    .map(([name, value]) => [String(value), name.toLowerCase()] as const);
+
+function Settings({ index, onSaved }: { index: Index; onSaved: (index: Index) => void }) {
+  const [policy, setPolicy] = useState(String(index.policy));
+  const [precision, setPrecision] = useState(String(index.requested?.precision ?? 0));
+  const [m, setM] = useState(String(index.requested?.m ?? 16));
+  const [efConstruction, setEf] = useState(String(index.requested?.efConstruction ?? 128));
+  const [targetRecall, setRecall] = useState(String(index.targetRecall));
+  const save = () =>
+    indexes.updateIndex({
+      vectorStoreId: index.vectorStoreId,
+      policy: Number(policy) as IndexPolicy,
+      precision: precision === "0" ? undefined : (Number(precision) as Precision),
+      m: Number(m),
+      efConstruction: Number(efConstruction),
+      targetRecall: Number(targetRecall),
+      updateMask: { paths: ["policy", "precision", "m", "ef_construction", "target_recall"] },
+    });
+  return (
+    <section class="panel" aria-label="Settings">
+      <Form action="Save settings" onSubmit={() => save()} onDone={onSaved}>
+        <Choice label="Policy" value={policy} onValue={setPolicy} options={optionsOf(IndexPolicy)} />
+        <Choice
+          label="Precision"
+          value={precision}
+          onValue={setPrecision}
+          options={[["0", "by dimensions"], ...optionsOf(Precision)]}
+        />
+        <Field label="Links per vector (m)" type="number" min={2} max={100} value={m} onValue={setM} />
+        <Field
+          label="Candidates of a build"
+          type="number"
+          min={4}
+          max={1000}
+          value={efConstruction}
+          onValue={setEf}
+        />
+        <Field
+          label="Target recall"
+          type="number"
+          min={0.5}
+          max={0.999}
+          step={0.001}
+          value={targetRecall}
+          onValue={setRecall}
+        />
+      </Form>
+    </section>
+  );
+}
