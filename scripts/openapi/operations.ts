@@ -53,7 +53,7 @@ function describeOperation(method: DescMethod, { path, body }: Route, schemas: S
     tags: [method.parent.name],
     summary: comment.split(/[.;:](?:\s|$)/, 1)[0],
     description: `${comment}\n\nScope: \`${scope}\`. gRPC: \`${method.parent.typeName}/${method.name}\`.`,
-    security: [{ key: [scope] }],
+    security: [{ key: scope === "any" ? [] : [scope] }],
     ...(parameters.length > 0 && { parameters }),
     ...(requestBody !== undefined && { requestBody }),
     responses: {

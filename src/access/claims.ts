@@ -27,6 +27,7 @@ export function toPrincipal(claims: JWTPayload, names: ClaimNames): Principal {
   const words = readWords(claims, names.scopes) ?? [];
   const keyId = `jwt:${describeSubject(claims)}`;
   return {
+    kind: "token",
     project,
     keyId,
     // The scope shows the whole installation: no key of another project can have it either.
@@ -35,6 +36,7 @@ export function toPrincipal(claims: JWTPayload, names: ClaimNames): Principal {
     readers: new Set(readWords(claims, names.readers)),
     storeIds: names.stores === undefined ? undefined : new Set(readWords(claims, names.stores)),
     caller: `${project}/${keyId}`,
+    ...(claims.exp !== undefined && { expiresAt: new Date(claims.exp * 1000) }),
   };
 }
 

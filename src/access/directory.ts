@@ -124,6 +124,7 @@ function unexpired(key: KnownKey | undefined): Principal | undefined {
 function toKnown(row: LiveKey, readAtMs: number): KnownKey {
   return {
     principal: {
+      kind: "api_key",
       project: row.project_id,
       keyId: row.id,
       scopes: readScopes(row.scopes),

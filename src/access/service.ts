@@ -8,7 +8,7 @@ import {
 } from "../../gen/pgquiver/v1/access_pb.ts";
 import { makeIdentifier } from "../api/identifier.ts";
 import { readPage, readPosition, toPage } from "../api/page.ts";
-import { principal } from "../api/principal.ts";
+import { principal, type Principal } from "../api/principal.ts";
 import { failedPrecondition, notFound, othersCertificate } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { asService } from "../postgres/row-security/call.ts";
@@ -27,7 +27,8 @@ import {
   updateProject,
 } from "./projects.ts";
 import { ownOnly, projectNotFound, requireDefault, requireProject } from "./require.ts";
-import { toApiKey, toProject } from "./reply.ts";
+import { findQuotaUses } from "./quota-use.ts";
+import { toApiKey, toCaller, toProject } from "./reply.ts";
 import { readKeyChange, readLimits, readName, readNewKey, readQuotas, requireWithin } from "./request.ts";
 import { changeKey } from "./update-key.ts";
 
@@ -46,14 +47,29 @@ export function accessService(
   directory: KeyDirectory,
   projectLimits: CachedProjectLimits,
 ): Methods {
-  return { ...projects(database, directory, projectLimits), ...keys(database, directory) };
+  return {
+    getCaller: (_, { values }) => describeCaller(database, projectLimits, values.get(principal)),
+    ...projects(database, directory, projectLimits),
+    ...keys(database, directory),
+  };
+}
+
+async function describeCaller(database: Database, projectLimits: CachedProjectLimits, caller: Principal) {
+  const { pool, tables } = database;
+  const { project: id, kind, keyId } = caller;
+  return toCaller(caller, {
+    project: await requireProject(database, caller, id),
+    key: kind === "api_key" ? await findKey(pool, tables, id, keyId) : undefined,
+    projectLimits: await projectLimits.find(id),
+    quotas: await findQuotaUses(pool, tables, id),
+  });
 }
 
 function projects(
   database: Database,
   directory: KeyDirectory,
   projectLimits: CachedProjectLimits,
-): Omit<Methods, KeyMethods> {
+): Omit<Methods, KeyMethods | "getCaller"> {
   const { pool, tables } = database;
   return {
     async createProject(request, { values }) {

@@ -7,6 +7,8 @@ import { scopeWord } from "./scope.ts";
 
 /** Who makes a call. */
 export interface Principal extends StoreOwner {
+  /** What the caller is known by; of a database's key, its row says whether it is that of a certificate. */
+  kind: "anonymous" | "environment_key" | "api_key" | "token";
   /** Identifies the key in the log; never the key. "" where the service takes calls without a key. */
   keyId: string;
   /** What the key may do. */
@@ -23,10 +25,13 @@ export interface Principal extends StoreOwner {
   caller: string;
   /** The limits of the key itself, within those of its project. */
   limits?: Limits | undefined;
+  /** When a token expires; a key's row says when that does. */
+  expiresAt?: Date | undefined;
 }
 
 /** Without rights: a front end that forgets to set the principal grants nothing. */
 export const NOBODY: Principal = {
+  kind: "anonymous",
   project: "",
   keyId: "",
   scopes: new Set(),

@@ -26,12 +26,26 @@ export function showsReadersOwn(method: DescMethod): boolean {
   return hasOption(method, shows_readers_own) && getOption(method, shows_readers_own);
 }
 
-/** The words for all scopes. */
-export const SCOPE_WORDS: readonly string[] = [...WORDS.values()];
+/** The scopes that keys can be given. */
+const SCOPES: ReadonlyMap<string, Scope> = new Map(
+  [...WORDS].filter(([value]) => value !== Scope.ANY).map(([value, word]) => [word, value]),
+);
 
-const SCOPES: ReadonlyMap<string, Scope> = new Map([...WORDS].map(([value, word]) => [word, value]));
+/** The words for the scopes that keys can be given. */
+export const SCOPE_WORDS: readonly string[] = [...SCOPES.keys()];
 
-/** Returns the scopes that words stand for; words that this version does not know grant nothing. */
+/**
+ * Returns the scopes that words stand for, and the one that every identified caller has; words that this version does not
+ * know grant nothing.
+ */
 export function readScopes(words: readonly string[]): ReadonlySet<Scope> {
-  return new Set(words.map((word) => SCOPES.get(word)).filter((value) => value !== undefined));
+  return new Set([
+    Scope.ANY,
+    ...words.map((word) => SCOPES.get(word)).filter((value) => value !== undefined),
+  ]);
+}
+
+/** Returns the words for scopes, in the order of the proto. */
+export function writeScopes(scopes: ReadonlySet<Scope>): string[] {
+  return [...SCOPES].filter(([, value]) => scopes.has(value)).map(([word]) => word);
 }

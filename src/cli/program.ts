@@ -7,6 +7,7 @@ import { addLoad } from "./commands/load.ts";
 import { addSearch } from "./commands/search.ts";
 import { addStatus } from "./commands/status.ts";
 import { addStores } from "./commands/stores.ts";
+import { addWhoami } from "./commands/whoami.ts";
 import { addCompletion } from "./completion.ts";
 import { DEFAULT_URL } from "./connection.ts";
 
@@ -33,6 +34,7 @@ export function createProgram(): Command {
   program.command("doctor").description("check the database and the settings, and say what to do");
   program.command("keys").description("make, list and revoke API keys in the database");
   addStatus(program);
+  addWhoami(program);
   addStores(program);
   addSearch(program);
   addLoad(program);

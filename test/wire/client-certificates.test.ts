@@ -93,6 +93,17 @@ test("a key for a certificate has its subject, and nothing to present", async ()
   });
 });
 
+test("the holder of a certificate is told by which subject it is known", async () => {
+  const { body } = await ask("indexer", "GET", "/v1/organization/me");
+  expect(body).toMatchObject({
+    kind: "client_certificate",
+    id: bound.body.id,
+    certificate_subject: "spiffe://example.org/indexer",
+    project_id: project,
+    scopes: ["stores.read", "stores.write"],
+  });
+});
+
 describe.each(transports("indexer"))("over %s", (_, transport) => {
   const client = createClient(VectorStoreService, transport);
 

@@ -218,6 +218,22 @@ test("the state of an index and of the service can be read, by programs too", as
   expect(status).toMatchObject({ url: server.url, ready: true });
 });
 
+test("the key's rights can be read, by programs too", async () => {
+  const { code, stdout } = await run(["whoami"]);
+  expect(code).toBe(0);
+  expect(stdout.split("\n")).toEqual([
+    "caller   environment key env_1",
+    "project  default (Default project)",
+    expect.stringMatching(/^scopes {3}stores\.read /),
+    "stores   all",
+    "expires  never",
+    "limits   none",
+    "",
+  ]);
+  const [caller] = parse((await run(["--json", "whoami"])).stdout);
+  expect(caller).toMatchObject({ object: "organization.caller", kind: "environment_key", all_stores: true });
+});
+
 test("wrong usage, a wrong key and a service that is away are told apart", async () => {
   expect(await run(["stroes"])).toMatchObject({
     code: 2,

@@ -122,7 +122,7 @@ async function* translated<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
 
 function principalOf(project: string): Principal {
   const scopes = new Set(ScopeSchema.values.map(({ number }) => number as Scope));
-  return { project, keyId: "key", caller: "key", scopes, storeIds: undefined };
+  return { kind: "api_key", project, keyId: "key", caller: "key", scopes, storeIds: undefined };
 }
 
 /** A store of project `a` with a row, a file in it, a batch, an index and a load, and the ids of all of them. */

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/access.proto.
  */
 export const file_pgquiver_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9hY2Nlc3MucHJvdG8SC3BncXVpdmVyLnYxIusBCgdQcm9qZWN0EgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmNyZWF0ZWRfYXQYBCABKAMSGAoLYXJjaGl2ZWRfYXQYBSABKANIAIgBARIOCgZzdGF0dXMYBiABKAkSKAoGbGltaXRzGAcgASgLMhMucGdxdWl2ZXIudjEuTGltaXRzSAGIAQESKAoGcXVvdGFzGAggASgLMhMucGdxdWl2ZXIudjEuUXVvdGFzSAKIAQFCDgoMX2FyY2hpdmVkX2F0QgkKB19saW1pdHNCCQoHX3F1b3RhcyKIAwoGTGltaXRzEiYKGW1heF9yZXF1ZXN0c19wZXJfMV9taW51dGUYASABKANIAIgBARIiChVtYXhfcm93c19wZXJfMV9zZWNvbmQYAiABKANIAYgBARIkChdtYXhfY29uY3VycmVudF9zZWFyY2hlcxgDIAEoBUgCiAEBEiMKFm1heF9jb25jdXJyZW50X3N0cmVhbXMYBCABKAVIA4gBARImChltYXhfaW5nZXN0X21lbW9yeV9wZXJjZW50GAUgASgFSASIAQESHQoQbWF4X2ZpbGVfd29ya2VycxgGIAEoBUgFiAEBQhwKGl9tYXhfcmVxdWVzdHNfcGVyXzFfbWludXRlQhgKFl9tYXhfcm93c19wZXJfMV9zZWNvbmRCGgoYX21heF9jb25jdXJyZW50X3NlYXJjaGVzQhkKF19tYXhfY29uY3VycmVudF9zdHJlYW1zQhwKGl9tYXhfaW5nZXN0X21lbW9yeV9wZXJjZW50QhMKEV9tYXhfZmlsZV93b3JrZXJzIvABCgZRdW90YXMSFwoKbWF4X3N0b3JlcxgBIAEoA0gAiAEBEhUKCG1heF9yb3dzGAIgASgDSAGIAQESFgoJbWF4X2J5dGVzGAMgASgDSAKIAQESFgoJbWF4X2ZpbGVzGAQgASgDSAOIAQESKwoebWF4X2VtYmVkZGluZ190b2tlbnNfcGVyX21vbnRoGAUgASgDSASIAQFCDQoLX21heF9zdG9yZXNCCwoJX21heF9yb3dzQgwKCl9tYXhfYnl0ZXNCDAoKX21heF9maWxlc0IhCh9fbWF4X2VtYmVkZGluZ190b2tlbnNfcGVyX21vbnRoIpQBChRDcmVhdGVQcm9qZWN0UmVxdWVzdBISCgRuYW1lGAEgASgJQgT4uxgBEigKBmxpbWl0cxgCIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gAiAEBEigKBnF1b3RhcxgDIAEoCzITLnBncXVpdmVyLnYxLlF1b3Rhc0gBiAEBQgkKB19saW1pdHNCCQoHX3F1b3RhcyK3AQoTTGlzdFByb2plY3RzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEiYKBW9yZGVyGAIgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIAYgBARISCgVhZnRlchgDIAEoCUgCiAEBEh0KEGluY2x1ZGVfYXJjaGl2ZWQYBCABKAhIA4gBAUIICgZfbGltaXRCCAoGX29yZGVyQggKBl9hZnRlckITChFfaW5jbHVkZV9hcmNoaXZlZCKiAQoUTGlzdFByb2plY3RzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiIKBGRhdGEYAiADKAsyFC5wZ3F1aXZlci52MS5Qcm9qZWN0EhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCInChFHZXRQcm9qZWN0UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJIrYBChRVcGRhdGVQcm9qZWN0UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhcKBG5hbWUYAiABKAlCBPi7GAFIAIgBARIoCgZsaW1pdHMYAyABKAsyEy5wZ3F1aXZlci52MS5MaW1pdHNIAYgBARIoCgZxdW90YXMYBCABKAsyEy5wZ3F1aXZlci52MS5RdW90YXNIAogBAUIHCgVfbmFtZUIJCgdfbGltaXRzQgkKB19xdW90YXMiKwoVQXJjaGl2ZVByb2plY3RSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkivQMKBkFwaUtleRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDAoEbmFtZRgDIAEoCRIWCg5yZWRhY3RlZF92YWx1ZRgEIAEoCRISCgV2YWx1ZRgFIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYBiABKAMSGQoMbGFzdF91c2VkX2F0GAcgASgDSAGIAQESFwoKZXhwaXJlc19hdBgIIAEoA0gCiAEBEhIKCnByb2plY3RfaWQYCSABKAkSDgoGc2NvcGVzGAogAygJEhEKCXN0b3JlX2lkcxgLIAMoCRInCgVvd25lchgMIAEoCzIYLnBncXVpdmVyLnYxLkFwaUtleU93bmVyEhwKFG93bmVyX3Byb2plY3RfYWNjZXNzGA0gASgJEiAKE2NlcnRpZmljYXRlX3N1YmplY3QYDiABKAlIA4gBARIoCgZsaW1pdHMYDyABKAsyEy5wZ3F1aXZlci52MS5MaW1pdHNIBIgBAUIICgZfdmFsdWVCDwoNX2xhc3RfdXNlZF9hdEINCgtfZXhwaXJlc19hdEIWChRfY2VydGlmaWNhdGVfc3ViamVjdEIJCgdfbGltaXRzIlEKC0FwaUtleU93bmVyEgwKBHR5cGUYASABKAkSNAoPc2VydmljZV9hY2NvdW50GAIgASgLMhsucGdxdWl2ZXIudjEuU2VydmljZUFjY291bnQiTAoOU2VydmljZUFjY291bnQSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRISCgpjcmVhdGVkX2F0GAMgASgDEgwKBHJvbGUYBCABKAkiqAIKE0NyZWF0ZUFwaUtleVJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgRuYW1lGAIgASgJQgT4uxgBEhgKBnNjb3BlcxgDIAMoCUIIqLsYQPi7GAESHAoJc3RvcmVfaWRzGAQgAygJQgmouxjoB/i7GAESJQoSZXhwaXJlc19pbl9zZWNvbmRzGAUgASgDQgT4uxgBSACIAQESJgoTY2VydGlmaWNhdGVfc3ViamVjdBgGIAEoCUIE+LsYAUgBiAEBEigKBmxpbWl0cxgHIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gCiAEBQhUKE19leHBpcmVzX2luX3NlY29uZHNCFgoUX2NlcnRpZmljYXRlX3N1YmplY3RCCQoHX2xpbWl0cyKWAQoSTGlzdEFwaUtleXNSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAGIAQESEgoFYWZ0ZXIYBCABKAlIAogBAUIICgZfbGltaXRCCAoGX29yZGVyQggKBl9hZnRlciKgAQoTTGlzdEFwaUtleXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSIQoEZGF0YRgCIAMoCzITLnBncXVpdmVyLnYxLkFwaUtleRIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiOgoQR2V0QXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiwQIKE1VwZGF0ZUFwaUtleVJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgphcGlfa2V5X2lkGAIgASgJEhcKBG5hbWUYAyABKAlCBPi7GAFIAIgBARIYCgZzY29wZXMYBCADKAlCCKi7GED4uxgBEhwKCXN0b3JlX2lkcxgFIAMoCUIJqLsY6Af4uxgBEiUKEmV4cGlyZXNfaW5fc2Vjb25kcxgGIAEoA0IE+LsYAUgBiAEBEjUKC3VwZGF0ZV9tYXNrGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IEqLsYIBIoCgZsaW1pdHMYCCABKAsyEy5wZ3F1aXZlci52MS5MaW1pdHNIAogBAUIHCgVfbmFtZUIVChNfZXhwaXJlc19pbl9zZWNvbmRzQgkKB19saW1pdHMiPQoTRGVsZXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkiQwoURGVsZXRlQXBpS2V5UmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgy0gsKDUFjY2Vzc1NlcnZpY2UShQEKDUNyZWF0ZVByb2plY3QSIS5wZ3F1aXZlci52MS5DcmVhdGVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiO7i7GAryuxgPcHJvamVjdC5jcmVhdGVkgtPkkwIeOgEqIhkvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzEnoKDExpc3RQcm9qZWN0cxIgLnBncXVpdmVyLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaIS5wZ3F1aXZlci52MS5MaXN0UHJvamVjdHNSZXNwb25zZSIluLsYCoLT5JMCGxIZL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cxJ2CgpHZXRQcm9qZWN0Eh4ucGdxdWl2ZXIudjEuR2V0UHJvamVjdFJlcXVlc3QaFC5wZ3F1aXZlci52MS5Qcm9qZWN0IjK4uxgKgtPkkwIoEiYvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfRKSAQoNVXBkYXRlUHJvamVjdBIhLnBncXVpdmVyLnYxLlVwZGF0ZVByb2plY3RSZXF1ZXN0GhQucGdxdWl2ZXIudjEuUHJvamVjdCJIuLsYCvK7GA9wcm9qZWN0LnVwZGF0ZWSC0+STAis6ASoiJi92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9Ep0BCg5BcmNoaXZlUHJvamVjdBIiLnBncXVpdmVyLnYxLkFyY2hpdmVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiUbi7GAryuxgQcHJvamVjdC5hcmNoaXZlZILT5JMCMzoBKiIuL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0vYXJjaGl2ZRKYAQoMQ3JlYXRlQXBpS2V5EiAucGdxdWl2ZXIudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBoTLnBncXVpdmVyLnYxLkFwaUtleSJRuLsYCvK7GA9hcGlfa2V5LmNyZWF0ZWSC0+STAjQ6ASoiLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEo0BCgtMaXN0QXBpS2V5cxIfLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVxdWVzdBogLnBncXVpdmVyLnYxLkxpc3RBcGlLZXlzUmVzcG9uc2UiO7i7GAqC0+STAjESLy92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzEokBCglHZXRBcGlLZXkSHS5wZ3F1aXZlci52MS5HZXRBcGlLZXlSZXF1ZXN0GhMucGdxdWl2ZXIudjEuQXBpS2V5Iki4uxgKgtPkkwI+EjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SpQEKDFVwZGF0ZUFwaUtleRIgLnBncXVpdmVyLnYxLlVwZGF0ZUFwaUtleVJlcXVlc3QaEy5wZ3F1aXZlci52MS5BcGlLZXkiXri7GAryuxgPYXBpX2tleS51cGRhdGVkgtPkkwJBOgEqIjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH0SsAEKDERlbGV0ZUFwaUtleRIgLnBncXVpdmVyLnYxLkRlbGV0ZUFwaUtleVJlcXVlc3QaIS5wZ3F1aXZlci52MS5EZWxldGVBcGlLZXlSZXNwb25zZSJbuLsYCvK7GA9hcGlfa2V5LmRlbGV0ZWSC0+STAj4qPC92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FwaV9rZXlzL3thcGlfa2V5X2lkfUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("ChhwZ3F1aXZlci92MS9hY2Nlc3MucHJvdG8SC3BncXVpdmVyLnYxIusBCgdQcm9qZWN0EgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmNyZWF0ZWRfYXQYBCABKAMSGAoLYXJjaGl2ZWRfYXQYBSABKANIAIgBARIOCgZzdGF0dXMYBiABKAkSKAoGbGltaXRzGAcgASgLMhMucGdxdWl2ZXIudjEuTGltaXRzSAGIAQESKAoGcXVvdGFzGAggASgLMhMucGdxdWl2ZXIudjEuUXVvdGFzSAKIAQFCDgoMX2FyY2hpdmVkX2F0QgkKB19saW1pdHNCCQoHX3F1b3RhcyKIAwoGTGltaXRzEiYKGW1heF9yZXF1ZXN0c19wZXJfMV9taW51dGUYASABKANIAIgBARIiChVtYXhfcm93c19wZXJfMV9zZWNvbmQYAiABKANIAYgBARIkChdtYXhfY29uY3VycmVudF9zZWFyY2hlcxgDIAEoBUgCiAEBEiMKFm1heF9jb25jdXJyZW50X3N0cmVhbXMYBCABKAVIA4gBARImChltYXhfaW5nZXN0X21lbW9yeV9wZXJjZW50GAUgASgFSASIAQESHQoQbWF4X2ZpbGVfd29ya2VycxgGIAEoBUgFiAEBQhwKGl9tYXhfcmVxdWVzdHNfcGVyXzFfbWludXRlQhgKFl9tYXhfcm93c19wZXJfMV9zZWNvbmRCGgoYX21heF9jb25jdXJyZW50X3NlYXJjaGVzQhkKF19tYXhfY29uY3VycmVudF9zdHJlYW1zQhwKGl9tYXhfaW5nZXN0X21lbW9yeV9wZXJjZW50QhMKEV9tYXhfZmlsZV93b3JrZXJzIvABCgZRdW90YXMSFwoKbWF4X3N0b3JlcxgBIAEoA0gAiAEBEhUKCG1heF9yb3dzGAIgASgDSAGIAQESFgoJbWF4X2J5dGVzGAMgASgDSAKIAQESFgoJbWF4X2ZpbGVzGAQgASgDSAOIAQESKwoebWF4X2VtYmVkZGluZ190b2tlbnNfcGVyX21vbnRoGAUgASgDSASIAQFCDQoLX21heF9zdG9yZXNCCwoJX21heF9yb3dzQgwKCl9tYXhfYnl0ZXNCDAoKX21heF9maWxlc0IhCh9fbWF4X2VtYmVkZGluZ190b2tlbnNfcGVyX21vbnRoIhIKEEdldENhbGxlclJlcXVlc3QizwMKBkNhbGxlchIOCgZvYmplY3QYASABKAkSDAoEa2luZBgCIAEoCRIPCgJpZBgDIAEoCUgAiAEBEhEKBG5hbWUYBCABKAlIAYgBARIgChNjZXJ0aWZpY2F0ZV9zdWJqZWN0GAUgASgJSAKIAQESEgoKcHJvamVjdF9pZBgGIAEoCRIUCgxwcm9qZWN0X25hbWUYByABKAkSDgoGc2NvcGVzGAggAygJEhIKCmFsbF9zdG9yZXMYCSABKAgSEQoJc3RvcmVfaWRzGAogAygJEg8KB3JlYWRlcnMYCyADKAkSFwoKZXhwaXJlc19hdBgMIAEoA0gDiAEBEigKBmxpbWl0cxgNIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gEiAEBEjAKDnByb2plY3RfbGltaXRzGA4gASgLMhMucGdxdWl2ZXIudjEuTGltaXRzSAWIAQESJQoGcXVvdGFzGA8gAygLMhUucGdxdWl2ZXIudjEuUXVvdGFVc2VCBQoDX2lkQgcKBV9uYW1lQhYKFF9jZXJ0aWZpY2F0ZV9zdWJqZWN0Qg0KC19leHBpcmVzX2F0QgkKB19saW1pdHNCEQoPX3Byb2plY3RfbGltaXRzIk4KCFF1b3RhVXNlEgwKBG5hbWUYASABKAkSEAoDbWF4GAIgASgDSACIAQESEQoEdXNlZBgDIAEoA0gBiAEBQgYKBF9tYXhCBwoFX3VzZWQilAEKFENyZWF0ZVByb2plY3RSZXF1ZXN0EhIKBG5hbWUYASABKAlCBPi7GAESKAoGbGltaXRzGAIgASgLMhMucGdxdWl2ZXIudjEuTGltaXRzSACIAQESKAoGcXVvdGFzGAMgASgLMhMucGdxdWl2ZXIudjEuUXVvdGFzSAGIAQFCCQoHX2xpbWl0c0IJCgdfcXVvdGFzIrcBChNMaXN0UHJvamVjdHNSZXF1ZXN0EhIKBWxpbWl0GAEgASgFSACIAQESJgoFb3JkZXIYAiABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgBiAEBEhIKBWFmdGVyGAMgASgJSAKIAQESHQoQaW5jbHVkZV9hcmNoaXZlZBgEIAEoCEgDiAEBQggKBl9saW1pdEIICgZfb3JkZXJCCAoGX2FmdGVyQhMKEV9pbmNsdWRlX2FyY2hpdmVkIqIBChRMaXN0UHJvamVjdHNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSIgoEZGF0YRgCIAMoCzIULnBncXVpdmVyLnYxLlByb2plY3QSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIicKEUdldFByb2plY3RSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkitgEKFFVwZGF0ZVByb2plY3RSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSFwoEbmFtZRgCIAEoCUIE+LsYAUgAiAEBEigKBmxpbWl0cxgDIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gBiAEBEigKBnF1b3RhcxgEIAEoCzITLnBncXVpdmVyLnYxLlF1b3Rhc0gCiAEBQgcKBV9uYW1lQgkKB19saW1pdHNCCQoHX3F1b3RhcyIrChVBcmNoaXZlUHJvamVjdFJlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCSK9AwoGQXBpS2V5EgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIMCgRuYW1lGAMgASgJEhYKDnJlZGFjdGVkX3ZhbHVlGAQgASgJEhIKBXZhbHVlGAUgASgJSACIAQESEgoKY3JlYXRlZF9hdBgGIAEoAxIZCgxsYXN0X3VzZWRfYXQYByABKANIAYgBARIXCgpleHBpcmVzX2F0GAggASgDSAKIAQESEgoKcHJvamVjdF9pZBgJIAEoCRIOCgZzY29wZXMYCiADKAkSEQoJc3RvcmVfaWRzGAsgAygJEicKBW93bmVyGAwgASgLMhgucGdxdWl2ZXIudjEuQXBpS2V5T3duZXISHAoUb3duZXJfcHJvamVjdF9hY2Nlc3MYDSABKAkSIAoTY2VydGlmaWNhdGVfc3ViamVjdBgOIAEoCUgDiAEBEigKBmxpbWl0cxgPIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gEiAEBQggKBl92YWx1ZUIPCg1fbGFzdF91c2VkX2F0Qg0KC19leHBpcmVzX2F0QhYKFF9jZXJ0aWZpY2F0ZV9zdWJqZWN0QgkKB19saW1pdHMiUQoLQXBpS2V5T3duZXISDAoEdHlwZRgBIAEoCRI0Cg9zZXJ2aWNlX2FjY291bnQYAiABKAsyGy5wZ3F1aXZlci52MS5TZXJ2aWNlQWNjb3VudCJMCg5TZXJ2aWNlQWNjb3VudBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSDAoEcm9sZRgEIAEoCSKoAgoTQ3JlYXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKBG5hbWUYAiABKAlCBPi7GAESGAoGc2NvcGVzGAMgAygJQgiouxhA+LsYARIcCglzdG9yZV9pZHMYBCADKAlCCai7GOgH+LsYARIlChJleHBpcmVzX2luX3NlY29uZHMYBSABKANCBPi7GAFIAIgBARImChNjZXJ0aWZpY2F0ZV9zdWJqZWN0GAYgASgJQgT4uxgBSAGIAQESKAoGbGltaXRzGAcgASgLMhMucGdxdWl2ZXIudjEuTGltaXRzSAKIAQFCFQoTX2V4cGlyZXNfaW5fc2Vjb25kc0IWChRfY2VydGlmaWNhdGVfc3ViamVjdEIJCgdfbGltaXRzIpYBChJMaXN0QXBpS2V5c1JlcXVlc3QSEgoKcHJvamVjdF9pZBgBIAEoCRISCgVsaW1pdBgCIAEoBUgAiAEBEiYKBW9yZGVyGAMgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIAYgBARISCgVhZnRlchgEIAEoCUgCiAEBQggKBl9saW1pdEIICgZfb3JkZXJCCAoGX2FmdGVyIqABChNMaXN0QXBpS2V5c1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIhCgRkYXRhGAIgAygLMhMucGdxdWl2ZXIudjEuQXBpS2V5EhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCI6ChBHZXRBcGlLZXlSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoKYXBpX2tleV9pZBgCIAEoCSLBAgoTVXBkYXRlQXBpS2V5UmVxdWVzdBISCgpwcm9qZWN0X2lkGAEgASgJEhIKCmFwaV9rZXlfaWQYAiABKAkSFwoEbmFtZRgDIAEoCUIE+LsYAUgAiAEBEhgKBnNjb3BlcxgEIAMoCUIIqLsYQPi7GAESHAoJc3RvcmVfaWRzGAUgAygJQgmouxjoB/i7GAESJQoSZXhwaXJlc19pbl9zZWNvbmRzGAYgASgDQgT4uxgBSAGIAQESNQoLdXBkYXRlX21hc2sYByABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggEigKBmxpbWl0cxgIIAEoCzITLnBncXVpdmVyLnYxLkxpbWl0c0gCiAEBQgcKBV9uYW1lQhUKE19leHBpcmVzX2luX3NlY29uZHNCCQoHX2xpbWl0cyI9ChNEZWxldGVBcGlLZXlSZXF1ZXN0EhIKCnByb2plY3RfaWQYASABKAkSEgoKYXBpX2tleV9pZBgCIAEoCSJDChREZWxldGVBcGlLZXlSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCDK0DAoNQWNjZXNzU2VydmljZRJgCglHZXRDYWxsZXISHS5wZ3F1aXZlci52MS5HZXRDYWxsZXJSZXF1ZXN0GhMucGdxdWl2ZXIudjEuQ2FsbGVyIh+4uxgMgtPkkwIVEhMvdjEvb3JnYW5pemF0aW9uL21lEoUBCg1DcmVhdGVQcm9qZWN0EiEucGdxdWl2ZXIudjEuQ3JlYXRlUHJvamVjdFJlcXVlc3QaFC5wZ3F1aXZlci52MS5Qcm9qZWN0Iju4uxgK8rsYD3Byb2plY3QuY3JlYXRlZILT5JMCHjoBKiIZL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cxJ6CgxMaXN0UHJvamVjdHMSIC5wZ3F1aXZlci52MS5MaXN0UHJvamVjdHNSZXF1ZXN0GiEucGdxdWl2ZXIudjEuTGlzdFByb2plY3RzUmVzcG9uc2UiJbi7GAqC0+STAhsSGS92MS9vcmdhbml6YXRpb24vcHJvamVjdHMSdgoKR2V0UHJvamVjdBIeLnBncXVpdmVyLnYxLkdldFByb2plY3RSZXF1ZXN0GhQucGdxdWl2ZXIudjEuUHJvamVjdCIyuLsYCoLT5JMCKBImL3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0SkgEKDVVwZGF0ZVByb2plY3QSIS5wZ3F1aXZlci52MS5VcGRhdGVQcm9qZWN0UmVxdWVzdBoULnBncXVpdmVyLnYxLlByb2plY3QiSLi7GAryuxgPcHJvamVjdC51cGRhdGVkgtPkkwIrOgEqIiYvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfRKdAQoOQXJjaGl2ZVByb2plY3QSIi5wZ3F1aXZlci52MS5BcmNoaXZlUHJvamVjdFJlcXVlc3QaFC5wZ3F1aXZlci52MS5Qcm9qZWN0IlG4uxgK8rsYEHByb2plY3QuYXJjaGl2ZWSC0+STAjM6ASoiLi92MS9vcmdhbml6YXRpb24vcHJvamVjdHMve3Byb2plY3RfaWR9L2FyY2hpdmUSmAEKDENyZWF0ZUFwaUtleRIgLnBncXVpdmVyLnYxLkNyZWF0ZUFwaUtleVJlcXVlc3QaEy5wZ3F1aXZlci52MS5BcGlLZXkiUbi7GAryuxgPYXBpX2tleS5jcmVhdGVkgtPkkwI0OgEqIi8vdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cxKNAQoLTGlzdEFwaUtleXMSHy5wZ3F1aXZlci52MS5MaXN0QXBpS2V5c1JlcXVlc3QaIC5wZ3F1aXZlci52MS5MaXN0QXBpS2V5c1Jlc3BvbnNlIju4uxgKgtPkkwIxEi8vdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cxKJAQoJR2V0QXBpS2V5Eh0ucGdxdWl2ZXIudjEuR2V0QXBpS2V5UmVxdWVzdBoTLnBncXVpdmVyLnYxLkFwaUtleSJIuLsYCoLT5JMCPhI8L3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0vYXBpX2tleXMve2FwaV9rZXlfaWR9EqUBCgxVcGRhdGVBcGlLZXkSIC5wZ3F1aXZlci52MS5VcGRhdGVBcGlLZXlSZXF1ZXN0GhMucGdxdWl2ZXIudjEuQXBpS2V5Il64uxgK8rsYD2FwaV9rZXkudXBkYXRlZILT5JMCQToBKiI8L3YxL29yZ2FuaXphdGlvbi9wcm9qZWN0cy97cHJvamVjdF9pZH0vYXBpX2tleXMve2FwaV9rZXlfaWR9ErABCgxEZWxldGVBcGlLZXkSIC5wZ3F1aXZlci52MS5EZWxldGVBcGlLZXlSZXF1ZXN0GiEucGdxdWl2ZXIudjEuRGVsZXRlQXBpS2V5UmVzcG9uc2UiW7i7GAryuxgPYXBpX2tleS5kZWxldGVkgtPkkwI+KjwvdjEvb3JnYW5pemF0aW9uL3Byb2plY3RzL3twcm9qZWN0X2lkfS9hcGlfa2V5cy97YXBpX2tleV9pZH1CXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * What belongs to one team: stores, files and keys.
@@ -197,6 +197,178 @@ export const QuotasSchema: GenMessage<Quotas> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_access, 2);
 
 /**
+ * Request of GetCaller.
+ *
+ * @generated from message pgquiver.v1.GetCallerRequest
+ */
+export type GetCallerRequest = Message<"pgquiver.v1.GetCallerRequest"> & {
+};
+
+/**
+ * Describes the message pgquiver.v1.GetCallerRequest.
+ * Use `create(GetCallerRequestSchema)` to create a new message.
+ */
+export const GetCallerRequestSchema: GenMessage<GetCallerRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_access, 3);
+
+/**
+ * Who makes a call, and what the caller may do, hold and use.
+ *
+ * @generated from message pgquiver.v1.Caller
+ */
+export type Caller = Message<"pgquiver.v1.Caller"> & {
+  /**
+   * Always "organization.caller".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * "api_key", "client_certificate", "token" (of an identity provider), "environment_key" (of SERVER_API_KEY), or
+   * "anonymous", where the service takes calls without a key.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * What the log and the audit log call the caller: the id of the key, "env_" and a number, or "jwt:" and the token's
+   * subject; unset: anonymous.
+   *
+   * @generated from field: optional string id = 3;
+   */
+  id?: string | undefined;
+
+  /**
+   * Display name of the key; unset: the caller has none.
+   *
+   * @generated from field: optional string name = 4;
+   */
+  name?: string | undefined;
+
+  /**
+   * The subject of the client certificate that has the rights; unset: it is another kind of caller.
+   *
+   * @generated from field: optional string certificate_subject = 5;
+   */
+  certificateSubject?: string | undefined;
+
+  /**
+   * Id of the project whose stores and files the caller can use.
+   *
+   * @generated from field: string project_id = 6;
+   */
+  projectId: string;
+
+  /**
+   * Display name of the project.
+   *
+   * @generated from field: string project_name = 7;
+   */
+  projectName: string;
+
+  /**
+   * What the caller may do, such as "stores.read".
+   *
+   * @generated from field: repeated string scopes = 8;
+   */
+  scopes: string[];
+
+  /**
+   * Whether the caller can use all stores of the project.
+   *
+   * @generated from field: bool all_stores = 9;
+   */
+  allStores: boolean;
+
+  /**
+   * Ids of the only stores that the caller can use, in the order of their letters; empty where `all_stores` is true.
+   *
+   * @generated from field: repeated string store_ids = 10;
+   */
+  storeIds: string[];
+
+  /**
+   * For whom a token reads in stores that restrict their readers; empty for other kinds, which read everything.
+   *
+   * @generated from field: repeated string readers = 11;
+   */
+  readers: string[];
+
+  /**
+   * When the key or token expires, in seconds since 1970 (UTC); unset: never.
+   *
+   * @generated from field: optional int64 expires_at = 12;
+   */
+  expiresAt?: bigint | undefined;
+
+  /**
+   * What the calls of the caller itself may do; unset: whatever the project may.
+   *
+   * @generated from field: optional pgquiver.v1.Limits limits = 13;
+   */
+  limits?: Limits | undefined;
+
+  /**
+   * What the calls of the project together may do, the service's defaults included; unset: it has no limit.
+   *
+   * @generated from field: optional pgquiver.v1.Limits project_limits = 14;
+   */
+  projectLimits?: Limits | undefined;
+
+  /**
+   * The quotas of the project, and how much of them is used.
+   *
+   * @generated from field: repeated pgquiver.v1.QuotaUse quotas = 15;
+   */
+  quotas: QuotaUse[];
+};
+
+/**
+ * Describes the message pgquiver.v1.Caller.
+ * Use `create(CallerSchema)` to create a new message.
+ */
+export const CallerSchema: GenMessage<Caller> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_access, 4);
+
+/**
+ * A quota of a project, and how much of it is used.
+ *
+ * @generated from message pgquiver.v1.QuotaUse
+ */
+export type QuotaUse = Message<"pgquiver.v1.QuotaUse"> & {
+  /**
+   * Name of the quota, as in Quotas: "max_rows".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The quota; unset: any amount.
+   *
+   * @generated from field: optional int64 max = 2;
+   */
+  max?: bigint | undefined;
+
+  /**
+   * What the project holds now, or of tokens, has used this month, up to 5 seconds late. Unset for callers that see only
+   * part of the project, by a list of stores or by readers, unless they have the scope `projects.admin`.
+   *
+   * @generated from field: optional int64 used = 3;
+   */
+  used?: bigint | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.QuotaUse.
+ * Use `create(QuotaUseSchema)` to create a new message.
+ */
+export const QuotaUseSchema: GenMessage<QuotaUse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_access, 5);
+
+/**
  * Request of CreateProject.
  *
  * @generated from message pgquiver.v1.CreateProjectRequest
@@ -229,7 +401,7 @@ export type CreateProjectRequest = Message<"pgquiver.v1.CreateProjectRequest"> &
  * Use `create(CreateProjectRequestSchema)` to create a new message.
  */
 export const CreateProjectRequestSchema: GenMessage<CreateProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 3);
+  messageDesc(file_pgquiver_v1_access, 6);
 
 /**
  * Request of ListProjects.
@@ -271,7 +443,7 @@ export type ListProjectsRequest = Message<"pgquiver.v1.ListProjectsRequest"> & {
  * Use `create(ListProjectsRequestSchema)` to create a new message.
  */
 export const ListProjectsRequestSchema: GenMessage<ListProjectsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 4);
+  messageDesc(file_pgquiver_v1_access, 7);
 
 /**
  * A page of projects.
@@ -320,7 +492,7 @@ export type ListProjectsResponse = Message<"pgquiver.v1.ListProjectsResponse"> &
  * Use `create(ListProjectsResponseSchema)` to create a new message.
  */
 export const ListProjectsResponseSchema: GenMessage<ListProjectsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 5);
+  messageDesc(file_pgquiver_v1_access, 8);
 
 /**
  * Request of GetProject.
@@ -341,7 +513,7 @@ export type GetProjectRequest = Message<"pgquiver.v1.GetProjectRequest"> & {
  * Use `create(GetProjectRequestSchema)` to create a new message.
  */
 export const GetProjectRequestSchema: GenMessage<GetProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 6);
+  messageDesc(file_pgquiver_v1_access, 9);
 
 /**
  * Request of UpdateProject.
@@ -384,7 +556,7 @@ export type UpdateProjectRequest = Message<"pgquiver.v1.UpdateProjectRequest"> &
  * Use `create(UpdateProjectRequestSchema)` to create a new message.
  */
 export const UpdateProjectRequestSchema: GenMessage<UpdateProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 7);
+  messageDesc(file_pgquiver_v1_access, 10);
 
 /**
  * Request of ArchiveProject.
@@ -405,7 +577,7 @@ export type ArchiveProjectRequest = Message<"pgquiver.v1.ArchiveProjectRequest">
  * Use `create(ArchiveProjectRequestSchema)` to create a new message.
  */
 export const ArchiveProjectRequestSchema: GenMessage<ArchiveProjectRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 8);
+  messageDesc(file_pgquiver_v1_access, 11);
 
 /**
  * An API key. The key itself is stored as its SHA-256 only.
@@ -524,7 +696,7 @@ export type ApiKey = Message<"pgquiver.v1.ApiKey"> & {
  * Use `create(ApiKeySchema)` to create a new message.
  */
 export const ApiKeySchema: GenMessage<ApiKey> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 9);
+  messageDesc(file_pgquiver_v1_access, 12);
 
 /**
  * The owner of a key, as OpenAI describes it.
@@ -552,7 +724,7 @@ export type ApiKeyOwner = Message<"pgquiver.v1.ApiKeyOwner"> & {
  * Use `create(ApiKeyOwnerSchema)` to create a new message.
  */
 export const ApiKeyOwnerSchema: GenMessage<ApiKeyOwner> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 10);
+  messageDesc(file_pgquiver_v1_access, 13);
 
 /**
  * An account that stands for a program.
@@ -594,7 +766,7 @@ export type ServiceAccount = Message<"pgquiver.v1.ServiceAccount"> & {
  * Use `create(ServiceAccountSchema)` to create a new message.
  */
 export const ServiceAccountSchema: GenMessage<ServiceAccount> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 11);
+  messageDesc(file_pgquiver_v1_access, 14);
 
 /**
  * Request of CreateApiKey.
@@ -659,7 +831,7 @@ export type CreateApiKeyRequest = Message<"pgquiver.v1.CreateApiKeyRequest"> & {
  * Use `create(CreateApiKeyRequestSchema)` to create a new message.
  */
 export const CreateApiKeyRequestSchema: GenMessage<CreateApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 12);
+  messageDesc(file_pgquiver_v1_access, 15);
 
 /**
  * Request of ListApiKeys.
@@ -701,7 +873,7 @@ export type ListApiKeysRequest = Message<"pgquiver.v1.ListApiKeysRequest"> & {
  * Use `create(ListApiKeysRequestSchema)` to create a new message.
  */
 export const ListApiKeysRequestSchema: GenMessage<ListApiKeysRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 13);
+  messageDesc(file_pgquiver_v1_access, 16);
 
 /**
  * A page of keys.
@@ -750,7 +922,7 @@ export type ListApiKeysResponse = Message<"pgquiver.v1.ListApiKeysResponse"> & {
  * Use `create(ListApiKeysResponseSchema)` to create a new message.
  */
 export const ListApiKeysResponseSchema: GenMessage<ListApiKeysResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 14);
+  messageDesc(file_pgquiver_v1_access, 17);
 
 /**
  * Request of GetApiKey.
@@ -778,7 +950,7 @@ export type GetApiKeyRequest = Message<"pgquiver.v1.GetApiKeyRequest"> & {
  * Use `create(GetApiKeyRequestSchema)` to create a new message.
  */
 export const GetApiKeyRequestSchema: GenMessage<GetApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 15);
+  messageDesc(file_pgquiver_v1_access, 18);
 
 /**
  * Changes a key. Over JSON the keys of the body become the `update_mask`.
@@ -849,7 +1021,7 @@ export type UpdateApiKeyRequest = Message<"pgquiver.v1.UpdateApiKeyRequest"> & {
  * Use `create(UpdateApiKeyRequestSchema)` to create a new message.
  */
 export const UpdateApiKeyRequestSchema: GenMessage<UpdateApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 16);
+  messageDesc(file_pgquiver_v1_access, 19);
 
 /**
  * Request of DeleteApiKey.
@@ -877,7 +1049,7 @@ export type DeleteApiKeyRequest = Message<"pgquiver.v1.DeleteApiKeyRequest"> & {
  * Use `create(DeleteApiKeyRequestSchema)` to create a new message.
  */
 export const DeleteApiKeyRequestSchema: GenMessage<DeleteApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 17);
+  messageDesc(file_pgquiver_v1_access, 20);
 
 /**
  * Reply to DeleteApiKey.
@@ -912,7 +1084,7 @@ export type DeleteApiKeyResponse = Message<"pgquiver.v1.DeleteApiKeyResponse"> &
  * Use `create(DeleteApiKeyResponseSchema)` to create a new message.
  */
 export const DeleteApiKeyResponseSchema: GenMessage<DeleteApiKeyResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_access, 18);
+  messageDesc(file_pgquiver_v1_access, 21);
 
 /**
  * Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
@@ -921,6 +1093,17 @@ export const DeleteApiKeyResponseSchema: GenMessage<DeleteApiKeyResponse> = /*@_
  * @generated from service pgquiver.v1.AccessService
  */
 export const AccessService: GenService<{
+  /**
+   * Tells the caller who it is to the service: its project, its scopes and stores, its limits, and what its project holds
+   * of its quotas. Every caller may ask.
+   *
+   * @generated from rpc pgquiver.v1.AccessService.GetCaller
+   */
+  getCaller: {
+    methodKind: "unary";
+    input: typeof GetCallerRequestSchema;
+    output: typeof CallerSchema;
+  },
   /**
    * Creates a project. PERMISSION_DENIED for keys of other projects than `default`.
    *

@@ -71,6 +71,7 @@ const EVERYTHING: ReadonlySet<Scope> = new Set(ScopeSchema.values.map(({ number 
 
 /** The principal where no key is needed: the server then listens on loopback only. */
 const KEYLESS: Principal = {
+  kind: "anonymous",
   project: DEFAULT_PROJECT,
   keyId: "",
   scopes: EVERYTHING,
@@ -111,7 +112,7 @@ export function createAuthenticator(options: KeyOptions, observer: RefusalObserv
   };
   const acceptBearer = (found: Principal | undefined, sent: Credentials, scope: Scope | undefined) => {
     if (found === undefined) throw refuse("Incorrect API key provided.");
-    return found.keyId.startsWith(ENVIRONMENT) ? found : accept(found, sent, scope);
+    return found.kind === "environment_key" ? found : accept(found, sent, scope);
   };
   const acceptHolder = (found: Principal | undefined, sent: Credentials, scope: Scope | undefined) => {
     if (found === undefined) {
@@ -198,13 +199,10 @@ function createHolderFinder(keys: Keys): (socket: Socket) => Found | Promise<Fou
   };
 }
 
-/** What the ids of keys in the environment begin with. */
-const ENVIRONMENT = "env_";
-
 /** The principal of a key in the environment, by its number among them. */
 function ofEnvironment(number: number): Principal {
-  const keyId = `${ENVIRONMENT}${number}`;
-  return { ...KEYLESS, keyId, caller: `${DEFAULT_PROJECT}/${keyId}` };
+  const keyId = `env_${number}`;
+  return { ...KEYLESS, kind: "environment_key", keyId, caller: `${DEFAULT_PROJECT}/${keyId}` };
 }
 
 function presentedKey(authorization: string | undefined): string | undefined {
