@@ -20,6 +20,7 @@ export const QUOTA_NAMES = [
   "max_rows",
   "max_bytes",
   "max_files",
+  "max_file_bytes",
   "max_embedding_tokens_per_month",
 ] as const;
 
@@ -135,7 +136,7 @@ async function setQuotas(client: Queryable, tables: Tables, id: string, quotas: 
   }
   // Not deleted and inserted: a writer that waits for the row's lock would find no quota.
   await client.query(
-    `insert into ${tables.quotas} (project_id, ${QUOTA_NAMES.join(", ")}) values ($1, $2, $3, $4, $5, $6)
+    `insert into ${tables.quotas} (project_id, ${QUOTA_NAMES.join(", ")}) values (${["$1", ...values.map((_, index) => `$${index + 2}`)].join(", ")})
      on conflict (project_id) do update set ${QUOTA_NAMES.map((name) => `${name} = excluded.${name}`).join(", ")}`,
     [id, ...values],
   );

@@ -16,7 +16,7 @@ export async function findQuotaUses(client: Queryable, tables: Tables, project: 
           select count(*) as max_stores, coalesce(sum(embedding_count), 0) as max_rows, coalesce(sum(usage_bytes), 0) as max_bytes
           from ${tables.vectorStores} where project_id = $1) as held)
         || (select to_jsonb(held) from (
-          select count(*) as max_files from ${tables.files} where project_id = $1 and ${FILE_EXISTS}) as held)
+          select count(*) as max_files, coalesce(sum(bytes), 0) as max_file_bytes from ${tables.files} where project_id = $1 and ${FILE_EXISTS}) as held)
         || (select to_jsonb(spent) from (
           select coalesce(sum(input_tokens), 0) as max_embedding_tokens_per_month from ${tables.tokenUsage}
           where project_id = $1 and day >= date_trunc('month', now() at time zone 'utc')::date) as spent) as used`,

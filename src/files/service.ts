@@ -25,7 +25,7 @@ import type { Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { checkFiles } from "../storage/quotas.ts";
+import { openRoom, type CheckRoom } from "../storage/file-quotas.ts";
 import { detachFile } from "../vector-store-files/attach.ts";
 import type { Buckets } from "./buckets.ts";
 import { openFile } from "./content.ts";
@@ -90,11 +90,11 @@ export function fileService(
       const made = makeIdentifier("file");
       const needed = buckets.placeObject(made.id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
       const { caller, project } = values.get(principal);
-      await checkFiles(pool, tables, project, 1);
+      const checkRoom = await openRoom(pool, tables, project);
       const share = uploads.shareOf(caller);
       using _ = await share.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
-      const upload = { ...made, project, ...readUpload(messages, options.bytesMax, signal) };
+      const upload = { ...made, project, ...readUpload(messages, options.bytesMax, checkRoom, signal) };
       const file = await storeFile(database, buckets, upload, signal);
       // The client was gone before the reply, so nobody knows the id and the file would be orphaned.
       if (signal.aborted) await removeFile(database, buckets, file.id);
@@ -217,7 +217,12 @@ async function requireFile(
  * Splits the messages of an upload into the bytes and the metadata, which may come in any order. `describe`
  * is valid after `content` has been read to its end.
  */
-function readUpload(messages: Messages<UploadFileRequest>, bytesMax: number, signal: AbortSignal) {
+function readUpload(
+  messages: Messages<UploadFileRequest>,
+  bytesMax: number,
+  checkRoom: CheckRoom,
+  signal: AbortSignal,
+) {
   let description: FileDescription | undefined;
   let announced: bigint | undefined;
   let bytes = 0;
@@ -229,11 +234,15 @@ function readUpload(messages: Messages<UploadFileRequest>, bytesMax: number, sig
           throw invalidArgument("metadata", "Invalid 'metadata': given more than once.");
         description = readDescription(part.value);
         announced = part.value.bytes;
-        if (announced !== undefined) checkRange("bytes", Number(announced), 0, Infinity);
+        if (announced !== undefined) {
+          checkRange("bytes", Number(announced), 0, Infinity);
+          checkRoom(Number(announced));
+        }
       } else if (part.case === "data") {
         bytes += part.value.length;
         if (bytes > bytesMax)
           throw tooLarge(`The file is too large: expected at most ${bytesMax} bytes.`, "file");
+        checkRoom(bytes);
         yield part.value;
       } else throw missingParameter("data");
     }

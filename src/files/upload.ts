@@ -1,7 +1,7 @@
 import { deadlineExceeded } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { checkFiles } from "../storage/quotas.ts";
+import { checkFiles } from "../storage/file-quotas.ts";
 import type { Buckets } from "./buckets.ts";
 import { removeBytes } from "./leftovers.ts";
 import { cutParts } from "./parts.ts";
@@ -110,7 +110,7 @@ async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buf
      returning ${FILE_COLUMNS}`,
       [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data, upload.project],
     );
-    await checkFiles(client, tables, upload.project);
+    await checkFiles(client, tables, upload.project, data.length);
     return result.rows[0] as FileRow;
   });
 }
@@ -152,7 +152,7 @@ async function completeUpload({ pool, tables }: Database, upload: Upload, bytes:
     );
     const [file] = result.rows;
     if (file === undefined) throw givenUp();
-    await checkFiles(client, tables, upload.project);
+    await checkFiles(client, tables, upload.project, bytes);
     return file;
   });
 }

@@ -2,7 +2,6 @@ import { insufficientQuota } from "../errors.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { projectOf } from "../store-id.ts";
-import { FILE_EXISTS } from "./files.ts";
 
 /**
  * Quotas on rows and bytes are exact over all processes, and a project's writers do not wait for one counter (escrow): a
@@ -146,22 +145,18 @@ export async function requireRoom(
  * its last statement.
  */
 export async function checkStores(client: Client, tables: Tables, project: string): Promise<void> {
-  const count = `select count(*)::float8 as count from ${tables.vectorStores} where project_id = $1`;
-  await checkCount(client, tables, project, { quota: "max_stores", noun: "vector stores" }, count);
-}
-
-/**
- * Throws INSUFFICIENT_QUOTA when a project has more files than its quota. Call it in the transaction that completes an
- * upload, as its last statement; or before one, with `added` 1 and without a transaction.
- */
-export async function checkFiles(
-  client: Queryable,
-  tables: Tables,
-  project: string,
-  added = 0,
-): Promise<void> {
-  const count = `select count(*)::float8 as count from ${tables.files} where project_id = $1 and ${FILE_EXISTS}`;
-  await checkCount(client, tables, project, { quota: "max_files", noun: "files" }, count, added);
+  // The lock orders transactions that add at the same time, so that the later one counts what the earlier one added.
+  const quota = await findRow(
+    client,
+    `select max_stores::float8 as max from ${tables.quotas} where project_id = $1 and max_stores is not null for update`,
+    project,
+  );
+  if (quota === undefined) return;
+  const count = `select count(*)::float8 as held from ${tables.vectorStores} where project_id = $1`;
+  const { held } = (await findRow(client, count, project)) as { held: number };
+  const max = quota["max"] as number;
+  const counted = { quota: "max_stores", noun: "vector stores" };
+  if (held > max) throw exceeded(project, counted, { max, held: held - 1, added: 1 });
 }
 
 type Row = Record<string, number | null>;
@@ -198,28 +193,8 @@ async function takeBack(client: Client, tables: Tables, project: string, storeId
   );
 }
 
-async function checkCount(
-  client: Queryable,
-  tables: Tables,
-  project: string,
-  counted: { quota: string; noun: string },
-  count: string,
-  added = 0,
-): Promise<void> {
-  // The lock orders transactions that add at the same time, so that the later one counts what the earlier one added.
-  const quota = await findRow(
-    client,
-    `select ${counted.quota}::float8 as max from ${tables.quotas}
-     where project_id = $1 and ${counted.quota} is not null ${added === 0 ? "for update" : ""}`,
-    project,
-  );
-  if (quota === undefined) return;
-  const found = ((await findRow(client, count, project)) as Row)["count"] as number;
-  const max = quota["max"] as number;
-  if (found + added > max) throw exceeded(project, counted, { max, held: found + added - 1, added: 1 });
-}
-
-function exceeded(
+/** INSUFFICIENT_QUOTA: what a request adds to what a project holds is more than its quota. */
+export function exceeded(
   project: string,
   { quota, noun }: { quota: string; noun: string },
   { max, held, added }: { max: number; held: number; added: number },

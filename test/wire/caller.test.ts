@@ -90,6 +90,7 @@ test("what the project holds is told exactly, and is that of the own project", a
     max_rows: { max: 100, used: 3 },
     max_bytes: { max: 1_000, used: 12 },
     max_files: { max: null, used: 1 },
+    max_file_bytes: { max: null, used: 5 },
     max_embedding_tokens_per_month: { max: null, used: 0 },
   });
   const other = await (await makeTeam()).makeKey({ scopes: ["search"] });

@@ -7,6 +7,7 @@ import {
   QuotaFailureSchema,
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.ts";
+import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { EmbeddingService, WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 
 import type { Quotas } from "../../src/access/projects.ts";
@@ -234,8 +235,8 @@ describe("stores and files", () => {
     expect((await ask(key, "POST", "/vector_stores", {})).status).toBe(429);
   });
 
-  const upload = (key: string, text: string) =>
-    send(`${server.url}/v1/files`, "POST", form(textPart("purpose", "assistants"), filePart(text)), {
+  const upload = (key: string, text: string, { url } = server) =>
+    send(`${url}/v1/files`, "POST", form(textPart("purpose", "assistants"), filePart(text)), {
       authorization: `Bearer ${key}`,
       ...FORM_TYPE,
     });
@@ -248,6 +249,56 @@ describe("stores and files", () => {
     await ask(key, "DELETE", `/files/${JSON.parse(first.text).id}`);
     const together = await Promise.all([upload(key, "a"), upload(key, "b"), upload(key, "c")]);
     expect(together.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 429, 429]);
+  });
+
+  test("of bytes are exact while two processes upload, and give back what is deleted", async () => {
+    const { project, key } = await makeTeam({ max_file_bytes: 100 });
+    const uploads = Array.from({ length: 12 }, (_, n) => upload(key, "x".repeat(30), servers[n % 2]));
+    const replies = await Promise.all(uploads);
+    const taken = replies.filter(({ status }) => status === 200);
+    expect(taken).toHaveLength(3);
+    expect(replies.filter(({ status }) => status === 429)).toHaveLength(9);
+    const refused = await upload(key, "x".repeat(11));
+    expect(refused.headers.get("x-should-retry")).toBe("false");
+    expect(JSON.parse(refused.text).error).toMatchObject({
+      code: "insufficient_quota",
+      message: `Project '${project}' would exceed its quota 'max_file_bytes' of 100 bytes of files: it has 90, and this request adds 11, 1 too many.`,
+    });
+    expect((await upload(key, "x".repeat(10))).status).toBe(200);
+    expect((await upload(key, "")).status).toBe(200);
+    expect((await upload(key, "x")).status).toBe(429);
+    await ask(key, "DELETE", `/files/${JSON.parse(taken[0]?.text as string).id}`);
+    expect((await upload(key, "x".repeat(30))).status).toBe(200);
+    const { rows } = await database.pool.query(
+      `select sum(bytes)::int as bytes from ${database.tables.files} where project_id = $1 and state = 'ready'`,
+      [project],
+    );
+    expect(rows).toEqual([{ bytes: 100 }]);
+  });
+
+  test("of bytes end an upload of several parts where it is too long", async () => {
+    const { project, key } = await makeTeam({ max_file_bytes: 2_500_000 });
+    let sent = 0;
+    const client = createClient(FileService, createGrpcTransport({ baseUrl: server.url }));
+    async function* messages(metadata: object, bytes: number) {
+      yield { part: { case: "metadata", value: { filename: "a.txt", purpose: "assistants", ...metadata } } };
+      for (; sent < bytes; sent += 65_536) yield { part: { case: "data", value: new Uint8Array(65_536) } };
+    }
+    const send = (metadata: object, bytes: number) =>
+      client.uploadFile(messages(metadata, bytes) as never, {
+        headers: { authorization: `Bearer ${key}` },
+      });
+    await expect(send({}, 1_000_000_000)).rejects.toThrow("its quota 'max_file_bytes' of 2500000 bytes");
+    expect(sent).toBeLessThan(100_000_000);
+    sent = 0;
+    await expect(send({ bytes: 3_000_000n }, 3_000_000)).rejects.toThrow("this request adds 3000000");
+    sent = 0;
+    expect((await send({}, 2_000_000)).bytes).toBe(2_031_616n);
+    const { rows } = await database.pool.query(
+      `select count(*)::int as files from ${database.tables.files} where project_id = $1 and state <> 'deleted'`,
+      [project],
+    );
+    expect(rows).toEqual([{ files: 1 }]);
   });
 
   test("a file that does not fit fails, and says so", async () => {
