@@ -26,49 +26,81 @@ export interface Claim {
 
 /** Which file to lease next. */
 export interface Turn {
-  /** The store that had the last turn: the next one in the order of ids has this turn. */
-  afterStore: string;
+  /** The project that had the last turn: the next one in the order of ids has this turn. Empty: none had one. */
+  afterProject: string;
+  /** The store of each project that had the project's last turn. */
+  afterStores?: ReadonlyMap<string, string>;
   /** Maximum size of the file; undefined: any. */
   bytesMax?: number;
   /** Projects whose files have no turn now. */
   exceptProjects?: readonly string[];
 }
 
+/** SQL expression: the project of a file's store. As migration 019 has it, whose index finds the next one. */
+const PROJECT = `(case when position('/' in vector_store_id) = 0 then '${DEFAULT_PROJECT}'
+  else split_part(vector_store_id, '/', 1) end)`;
+
 /**
  * Leases the next file that is due, for `leaseMs` or until `renewClaims` extends the lease; undefined when no
- * file is due. Stores take turns (round robin in the order of their ids), so that a store with thousands of
- * files delays another one by one file; so do the batches of a store. `held` are the claims of this process:
- * their files are excluded, so that the process does not steal a file from itself when a renewal is late.
+ * file is due. Projects take turns (round robin in the order of their ids), and so do the stores of a project, so that
+ * neither a project with many stores nor a store with thousands of files delays another one by more than a file; so do the
+ * batches of a store. `held` are the claims of this process: their files are excluded, so that the process does not steal a
+ * file from itself when a renewal is late.
  */
 export async function claimFile(
   client: Queryable,
   tables: Tables,
   held: readonly string[],
   leaseMs: number,
-  { afterStore, bytesMax, exceptProjects = [] }: Turn,
+  { afterProject, afterStores, bytesMax, exceptProjects = [] }: Turn,
 ): Promise<Claim | undefined> {
-  const claim = async (after: string) => {
+  const due = dueCondition(tables);
+  const findProject = async (after: string) => {
+    const result = await client.query<{ project: string }>({
+      name: "find_due_project",
+      text: `select ${PROJECT} as project from ${tables.vectorStoreFiles} as file
+        where ${due} and ${PROJECT} > $3 order by ${PROJECT}, vector_store_id, place, due_at limit 1`,
+      values: [held, bytesMax ?? null, after],
+    });
+    return result.rows[0]?.project;
+  };
+  const claim = async (project: string, after: string) => {
     const result = await client.query<Claim>({
       name: "claim_file",
       text: `with due as (
           select vector_store_id, file_id from ${tables.vectorStoreFiles} as file
-          where status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
-            and vector_store_id > $3
-            and (case when position('/' in vector_store_id) = 0 then '${DEFAULT_PROJECT}'
-              else split_part(vector_store_id, '/', 1) end) <> all($5::text[])
-            and ($4::bigint is null or
-              (select bytes from ${tables.files} as content where content.id = file.file_id) <= $4)
+          where ${due} and ${PROJECT} = $4 and vector_store_id > $5
           order by vector_store_id, place, due_at limit 1 for no key update skip locked)
         update ${tables.vectorStoreFiles} as file
-        set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $2::int * interval '1 ms'
+        set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $3::int * interval '1 ms'
         from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id
         returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries,
           coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds`,
-      values: [held, leaseMs, after, bytesMax ?? null, exceptProjects],
+      values: [held, bytesMax ?? null, leaseMs, project, after],
     });
     return result.rows[0];
   };
-  return (await claim(afterStore)) ?? (afterStore === "" ? undefined : claim(""));
+  for (const from of afterProject === "" ? [""] : [afterProject, ""]) {
+    for (
+      let project = await findProject(from);
+      project !== undefined;
+      // Without a turn now, or other processes are claiming all of its files that are due.
+      project = await findProject(project)
+    ) {
+      if (exceptProjects.includes(project)) continue;
+      const after = afterStores?.get(project) ?? "";
+      const claimed = (await claim(project, after)) ?? (after === "" ? undefined : await claim(project, ""));
+      if (claimed !== undefined) return claimed;
+    }
+  }
+  return undefined;
+}
+
+/** SQL condition: a file is due, and none of the claims $1, nor larger than $2. */
+function dueCondition(tables: Tables): string {
+  return `status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
+    and ($2::bigint is null or
+      (select bytes from ${tables.files} as content where content.id = file.file_id) <= $2)`;
 }
 
 /**

@@ -25,6 +25,9 @@ const LEASE_MS = 5_000;
  */
 const TICK_MS = 500;
 
+/** Projects whose last store is remembered. */
+const PROJECTS_MAX = 10_000;
+
 /** Interval at which staged chunks of ended attempts are deleted. */
 const SWEEP_MS = 60_000;
 
@@ -57,8 +60,9 @@ export class Pipeline {
     string,
     { project: string; controller: AbortController; ended: Promise<void>; isAdditional: boolean }
   >();
-  /** The store of the last claim; empty when no file was due after it. */
-  #afterStore = "";
+  /** The project of the last claim, and the store of the last claim of each project. */
+  #afterProject = "";
+  readonly #afterStores = new Map<string, string>();
   readonly #log: PipelineLog;
   readonly #timer: NodeJS.Timeout | undefined;
   #ticking: Promise<void> | undefined;
@@ -158,21 +162,30 @@ export class Pipeline {
       const isAdditional = this.#held.size - additional >= this.#workers;
       if (isAdditional && additional >= SMALL_WORKERS) return;
       const exceptProjects = await this.#findFullProjects();
-      const afterStore = this.#afterStore;
-      const turn = { afterStore, exceptProjects, ...(isAdditional && { bytesMax: SMALL_BYTES }) };
+      const after = { afterProject: this.#afterProject, afterStores: this.#afterStores };
+      const turn = { ...after, exceptProjects, ...(isAdditional && { bytesMax: SMALL_BYTES }) };
       const claim = await transaction(probe, (client) =>
         claimFile(client, tables, [...this.#held.keys()], LEASE_MS, turn),
       );
-      this.#afterStore = claim?.vector_store_id ?? "";
       if (claim === undefined) return;
+      const project = projectOf(claim.vector_store_id);
+      this.#noteTurn(project, claim.vector_store_id);
       const controller = new AbortController();
       const ended = this.#work(claim, controller.signal).finally(() => {
         this.#held.delete(claim.claim);
         this.wake();
       });
-      const project = projectOf(claim.vector_store_id);
       this.#held.set(claim.claim, { project, controller, ended, isAdditional });
     }
+  }
+
+  #noteTurn(project: string, store: string): void {
+    this.#afterProject = project;
+    // Deleted first: a Map keeps the order of insertion.
+    this.#afterStores.delete(project);
+    this.#afterStores.set(project, store);
+    const [oldest] = this.#afterStores.keys();
+    if (this.#afterStores.size > PROJECTS_MAX && oldest !== undefined) this.#afterStores.delete(oldest);
   }
 
   /** The projects that have as many files in work here as their limit allows. */

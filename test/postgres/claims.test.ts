@@ -17,6 +17,7 @@ import {
   type Turn,
 } from "../../src/vector-store-files/claims.ts";
 import { stageChunks } from "../../src/vector-store-files/chunks.ts";
+import { projectOf } from "../../src/store-id.ts";
 import { tryLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { abortAtUse, openTestDatabase } from "../support/database.ts";
@@ -42,7 +43,7 @@ async function attach(...fileIds: string[]): Promise<void> {
   await insertAttachments(pool, tables, STORE, fileIds.map(fileOf));
 }
 
-function tryClaim(held: string[] = [], leaseMs = LEASE_MS, turn: Turn = { afterStore: "" }) {
+function tryClaim(held: string[] = [], leaseMs = LEASE_MS, turn: Turn = { afterProject: "" }) {
   return claimFile(pool, tables, held, leaseMs, turn);
 }
 
@@ -78,12 +79,31 @@ test("stores take turns, however many files one has and however it attached them
     await insertAttachments(pool, tables, store, [fileOf(`file-${store}1`), fileOf(`file-${store}2`)]);
   }
   const order: string[] = [];
-  let afterStore = "";
+  const afterStores = new Map<string, string>();
   for (let turn = 0; turn < 8; turn++) {
-    ({ vector_store_id: afterStore } = await claim([], LEASE_MS, { afterStore }));
-    order.push(afterStore);
+    const { vector_store_id: store } = await claim([], LEASE_MS, { afterProject: "default", afterStores });
+    afterStores.set("default", store);
+    order.push(store);
   }
   expect(order).toEqual(["vs_a", "vs_many", "vs_z", "vs_a", "vs_many", "vs_z", "vs_many", "vs_many"]);
+});
+
+test("projects take turns, however many stores one has", async () => {
+  const stores = ["vs_1", "vs_2", "vs_3", "proj_a/vs_x", "proj_b/vs_y", "proj_b/vs_z"];
+  for (const store of stores)
+    await insertAttachments(pool, tables, store, [fileOf(`${store}-1`), fileOf(`${store}-2`)]);
+  const order: string[] = [];
+  const afterStores = new Map<string, string>();
+  for (let turn = 0, afterProject = ""; turn < 12; turn++) {
+    const { vector_store_id: store } = await claim([], LEASE_MS, { afterProject, afterStores });
+    order.push(store);
+    afterProject = projectOf(store);
+    afterStores.set(afterProject, store);
+  }
+  const [first, second] = [order.slice(0, 6), order.slice(6)];
+  expect(first).toEqual(["vs_1", "proj_a/vs_x", "proj_b/vs_y", "vs_2", "proj_a/vs_x", "proj_b/vs_z"]);
+  expect(second).toEqual(["vs_3", "proj_b/vs_y", "vs_1", "proj_b/vs_z", "vs_2", "vs_3"]);
+  expect(await tryClaim()).toBeUndefined();
 });
 
 test("a worker for small files takes no large one", async () => {
@@ -93,7 +113,7 @@ test("a worker for small files takes no large one", async () => {
      values ('file-large', 'ready', 11, now()), ('file-small', 'ready', 10, now())
      on conflict do nothing`,
   );
-  const turn = { afterStore: "", bytesMax: 10 };
+  const turn = { afterProject: "", bytesMax: 10 };
   expect(await tryClaim([], LEASE_MS, turn)).toMatchObject({ file_id: "file-small" });
   expect(await tryClaim([], LEASE_MS, turn)).toBeUndefined();
   expect(await claim()).toMatchObject({ file_id: "file-large" });
@@ -226,7 +246,7 @@ test.runIf(isNative)("a renewal and a claim do not wait for a row that somebody 
 test("files of a project that has as many in work as it may have no turn", async () => {
   await attach("file-a");
   await insertAttachments(pool, tables, "proj_1/vs_1", [fileOf("file-b")]);
-  const except = (exceptProjects: string[]) => ({ afterStore: "", exceptProjects });
+  const except = (exceptProjects: string[]) => ({ afterProject: "", exceptProjects });
   expect((await claim([], LEASE_MS, except(["default"]))).vector_store_id).toBe("proj_1/vs_1");
   expect(await tryClaim([], LEASE_MS, except(["default"]))).toBeUndefined();
   expect(await tryClaim([], LEASE_MS, except(["default", "proj_1"]))).toBeUndefined();
