@@ -137,6 +137,7 @@ const REPLICA_STATES = new Set([
   "42501", // insufficient_privilege: the replica's URL may name another role
   "42P01", // undefined_table: not replicated yet, or dropped
   "42703", // undefined_column: not replicated yet
+  "22023", // invalid_parameter_value: the role of calls is not replicated yet
 ]);
 
 /** Whether a read that failed on a replica should be retried on the primary. */

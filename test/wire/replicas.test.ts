@@ -154,6 +154,25 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
     expect(await isAsked(async () => expect(await search(still.path)).toEqual(["a"]))).toBe(true);
   });
 
+  test("a store is found while the replica has not heard of the role that calls run under", async () => {
+    const first = await serve();
+    const store = await first.makeStore(["one"]);
+    await first.server.stop(0);
+    const { rows } = await first.primary.pool.query<{ role: string }>(
+      "select rolname as role from pg_roles where rolname like '%\\_calls'",
+    );
+    for (const { role } of rows) {
+      const name = pg.escapeIdentifier(role);
+      await first.primary.pool.query(`drop owned by ${name}; drop role ${name}`);
+    }
+    await catchUp(first.primary);
+    await pauseReplay();
+    const { search } = await serve([replicaUrl], 60_000);
+    const { rows: made } = await onReplica("select from pg_roles where rolname like '%\\_calls'");
+    expect(made).toEqual([]);
+    expect(await search(store.path)).toEqual(["one"]);
+  });
+
   test("a store whose expiry was put off is found, even when the replica has not heard of it", async () => {
     const { makeStore, search, settle, primary } = await serve([replicaUrl], 60_000);
     const { id, path } = await makeStore(["a"]);
