@@ -128,7 +128,7 @@ test(".env.example sets nothing that is not read", () => {
 });
 
 /** Every document, by its path in the repository. */
-const documents = globSync(["*.md", "{bench,docs,examples}/**/*.md"], { cwd: root });
+const documents = globSync(["*.md", "{bench,docs,examples}/**/*.md", "clients/*/*.md"], { cwd: root });
 
 test.each(documents)("%s links to and names files that are there", (path) => {
   const prose = read(path).replaceAll(/https?:[^\s)]+/g, "#");

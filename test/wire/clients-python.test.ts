@@ -1,0 +1,116 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { clearField, clone, equals, fromBinary, type DescFile } from "@bufbuild/protobuf";
+import {
+  FieldDescriptorProtoSchema,
+  FileDescriptorProtoSchema,
+  type DescriptorProto,
+} from "@bufbuild/protobuf/wkt";
+import { afterAll, expect, test } from "vitest";
+import * as access from "../../gen/pgquiver/v1/access_pb.ts";
+import * as audit from "../../gen/pgquiver/v1/audit_pb.ts";
+import * as diagnostics from "../../gen/pgquiver/v1/diagnostics_pb.ts";
+import * as embeddings from "../../gen/pgquiver/v1/embeddings_pb.ts";
+import * as files from "../../gen/pgquiver/v1/files_pb.ts";
+import * as filters from "../../gen/pgquiver/v1/filters_pb.ts";
+import * as indexes from "../../gen/pgquiver/v1/indexes_pb.ts";
+import * as ingest from "../../gen/pgquiver/v1/ingest_pb.ts";
+import * as models from "../../gen/pgquiver/v1/models_pb.ts";
+import * as options from "../../gen/pgquiver/v1/options_pb.ts";
+import * as paging from "../../gen/pgquiver/v1/paging_pb.ts";
+import * as projectData from "../../gen/pgquiver/v1/project_data_pb.ts";
+import * as search from "../../gen/pgquiver/v1/search_pb.ts";
+import * as usage from "../../gen/pgquiver/v1/usage_pb.ts";
+import * as vectorStoreFiles from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import * as vectorStores from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { startServer } from "../support/server.ts";
+
+const root = join(import.meta.dirname, "../../clients/python");
+const server = await startServer();
+afterAll(() => server[Symbol.asyncDispose]());
+
+const generated: DescFile[] = [
+  access.file_pgquiver_v1_access,
+  audit.file_pgquiver_v1_audit,
+  diagnostics.file_pgquiver_v1_diagnostics,
+  embeddings.file_pgquiver_v1_embeddings,
+  files.file_pgquiver_v1_files,
+  filters.file_pgquiver_v1_filters,
+  indexes.file_pgquiver_v1_indexes,
+  ingest.file_pgquiver_v1_ingest,
+  models.file_pgquiver_v1_models,
+  options.file_pgquiver_v1_options,
+  paging.file_pgquiver_v1_paging,
+  projectData.file_pgquiver_v1_project_data,
+  search.file_pgquiver_v1_search,
+  usage.file_pgquiver_v1_usage,
+  vectorStoreFiles.file_pgquiver_v1_vector_store_files,
+  vectorStores.file_pgquiver_v1_vector_stores,
+];
+
+/** A Python that has what the package's tests need; .ci/run makes the first. */
+const python = [join(root, ".venv/bin/python"), process.env["PYTHON"] ?? "python3"].find(
+  (command) =>
+    spawnSync(command, ["-c", "import grpc, google.rpc, langchain_tests, llama_index.core, pandas, pytest"])
+      .status === 0,
+);
+
+async function run(...args: string[]): Promise<string> {
+  const child = spawn(String(python), args, {
+    cwd: root,
+    env: {
+      PATH: process.env["PATH"],
+      PYTHONPATH: root,
+      PYTHONDONTWRITEBYTECODE: "1",
+      PGQUIVER_URL: server.url,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = once(child, "close");
+  const [output, complaints] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const [status] = (await ended) as [number];
+  expect(status, output + complaints).toBe(0);
+  return output;
+}
+
+test.runIf(python !== undefined)(
+  "the package for Python passes its tests and LangChain's (runs where python has grpc, langchain-tests, llama-index-core and pandas)",
+  async () => {
+    const output = await run("-m", "pytest", "-q", "-p", "no:cacheprovider");
+    expect(output).toMatch(/^\d+ passed in /m);
+  },
+);
+
+test.runIf(python !== undefined)(
+  "the generated code of the package for Python is that of the protos",
+  async () => {
+    const names = generated.map(({ proto }) => proto.name);
+    const program = `
+import base64, importlib, sys
+for name in sys.argv[1:]:
+    module = importlib.import_module(name[:-6].replace("/", ".") + "_pb2")
+    print(base64.b64encode(module.DESCRIPTOR.serialized_pb).decode())`;
+    const lines = (await run("-c", program, ...names)).trim().split("\n");
+    const differing = names.filter((_, index) => {
+      const theirs = fromBinary(FileDescriptorProtoSchema, Buffer.from(lines[index] ?? "", "base64"));
+      const ours = generated[index] && clone(FileDescriptorProtoSchema, generated[index].proto);
+      return ours === undefined || !equals(FileDescriptorProtoSchema, dropNames(theirs), dropNames(ours));
+    });
+    expect(differing, "clients/python/generate.sh makes them").toEqual([]);
+  },
+);
+
+/** Python's compiler leaves out the JSON names, which follow from the others. */
+function dropNames<T extends { messageType: DescriptorProto[]; extension: DescriptorProto["extension"] }>(
+  file: T,
+): T {
+  const visit = ({ field, nestedType }: DescriptorProto) => {
+    for (const each of field) clearField(each, FieldDescriptorProtoSchema.field.jsonName);
+    nestedType.forEach(visit);
+  };
+  file.messageType.forEach(visit);
+  for (const each of file.extension) clearField(each, FieldDescriptorProtoSchema.field.jsonName);
+  return file;
+}
