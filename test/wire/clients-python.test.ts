@@ -2,53 +2,19 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { clearField, clone, equals, fromBinary, type DescFile } from "@bufbuild/protobuf";
+import { clearField, clone, equals, fromBinary } from "@bufbuild/protobuf";
 import {
   FieldDescriptorProtoSchema,
   FileDescriptorProtoSchema,
   type DescriptorProto,
 } from "@bufbuild/protobuf/wkt";
 import { afterAll, expect, test } from "vitest";
-import * as access from "../../gen/pgquiver/v1/access_pb.ts";
-import * as audit from "../../gen/pgquiver/v1/audit_pb.ts";
-import * as diagnostics from "../../gen/pgquiver/v1/diagnostics_pb.ts";
-import * as embeddings from "../../gen/pgquiver/v1/embeddings_pb.ts";
-import * as files from "../../gen/pgquiver/v1/files_pb.ts";
-import * as filters from "../../gen/pgquiver/v1/filters_pb.ts";
-import * as indexes from "../../gen/pgquiver/v1/indexes_pb.ts";
-import * as ingest from "../../gen/pgquiver/v1/ingest_pb.ts";
-import * as models from "../../gen/pgquiver/v1/models_pb.ts";
-import * as options from "../../gen/pgquiver/v1/options_pb.ts";
-import * as paging from "../../gen/pgquiver/v1/paging_pb.ts";
-import * as projectData from "../../gen/pgquiver/v1/project_data_pb.ts";
-import * as search from "../../gen/pgquiver/v1/search_pb.ts";
-import * as usage from "../../gen/pgquiver/v1/usage_pb.ts";
-import * as vectorStoreFiles from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
-import * as vectorStores from "../../gen/pgquiver/v1/vector_stores_pb.ts";
+import { generatedFiles } from "../support/generated-files.ts";
 import { startServer } from "../support/server.ts";
 
 const root = join(import.meta.dirname, "../../clients/python");
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());
-
-const generated: DescFile[] = [
-  access.file_pgquiver_v1_access,
-  audit.file_pgquiver_v1_audit,
-  diagnostics.file_pgquiver_v1_diagnostics,
-  embeddings.file_pgquiver_v1_embeddings,
-  files.file_pgquiver_v1_files,
-  filters.file_pgquiver_v1_filters,
-  indexes.file_pgquiver_v1_indexes,
-  ingest.file_pgquiver_v1_ingest,
-  models.file_pgquiver_v1_models,
-  options.file_pgquiver_v1_options,
-  paging.file_pgquiver_v1_paging,
-  projectData.file_pgquiver_v1_project_data,
-  search.file_pgquiver_v1_search,
-  usage.file_pgquiver_v1_usage,
-  vectorStoreFiles.file_pgquiver_v1_vector_store_files,
-  vectorStores.file_pgquiver_v1_vector_stores,
-];
 
 /** A Python that has what the package's tests need; .ci/run makes the first. */
 const python = [join(root, ".venv/bin/python"), process.env["PYTHON"] ?? "python3"].find(
@@ -86,7 +52,7 @@ test.runIf(python !== undefined)(
 test.runIf(python !== undefined)(
   "the generated code of the package for Python is that of the protos",
   async () => {
-    const names = generated.map(({ proto }) => proto.name);
+    const names = generatedFiles.map(({ proto }) => proto.name);
     const program = `
 import base64, importlib, sys
 for name in sys.argv[1:]:
@@ -95,7 +61,7 @@ for name in sys.argv[1:]:
     const lines = (await run("-c", program, ...names)).trim().split("\n");
     const differing = names.filter((_, index) => {
       const theirs = fromBinary(FileDescriptorProtoSchema, Buffer.from(lines[index] ?? "", "base64"));
-      const ours = generated[index] && clone(FileDescriptorProtoSchema, generated[index].proto);
+      const ours = generatedFiles[index] && clone(FileDescriptorProtoSchema, generatedFiles[index].proto);
       return ours === undefined || !equals(FileDescriptorProtoSchema, dropNames(theirs), dropNames(ours));
     });
     expect(differing, "clients/python/generate.sh makes them").toEqual([]);
