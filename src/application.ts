@@ -24,6 +24,7 @@ import { auditService } from "./audit/service.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
 import { Slots } from "./api/concurrency/slots.ts";
 import { boundCalls } from "./api/rates/calls.ts";
+import { Watches } from "./api/watches.ts";
 import type { Limits } from "./api/rates/limits.ts";
 import { Limiter } from "./api/rates/limiter.ts";
 import { admitArriving, admitBodies } from "./admission.ts";
@@ -258,10 +259,13 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     parts;
   const wake = () => pipeline.wake();
   const { idleMs, memoryBytes } = config.ingest;
+  const watches = new Watches(draining);
   const budget = new ByteBudget(memoryBytes);
   const ingest = ingestService(calls, embedder, {
     budget,
     limiter,
+    watches,
+    log,
     onCommitted: monitorIngest(metrics, budget),
     // Without this, an index would wait for the worker's next poll, or for the end of a postponement.
     onEnded: (storeId) =>
@@ -282,7 +286,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const queries = { queue, timeoutMs: config.search.timeoutMs };
   return [
     define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language, parts.aliases)),
-    define(VectorStoreFileService, vectorStoreFileService(calls, wake)),
+    define(VectorStoreFileService, vectorStoreFileService(calls, wake, watches)),
     {
       ...define(EmbeddingService, embeddingService(calls, embedder, limiter, queries)),
       binaryDesc: keepVectorsPacked(),
@@ -295,7 +299,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     },
     define(
       IndexService,
-      indexService(calls, () => indexWorker?.wake()),
+      indexService(calls, () => indexWorker?.wake(), watches),
     ),
     {
       ...define(FileService, fileService(calls, buckets, { bytesMax: config.files.bytesMax, idleMs })),

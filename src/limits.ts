@@ -100,6 +100,10 @@ export const limits = {
   /** Seconds after which a file may expire: OpenAI's range. */
   file_expiry_seconds_min: 3_600,
   file_expiry_seconds_max: 2_592_000,
+  /** Watches of this process, and of one caller in it; seconds after which a watch ends, and is to be opened again. */
+  watches_max: 1_000,
+  watches_per_caller_max: 100,
+  watch_seconds_max: 3_600,
   /** Dimensions of a vector: pgvector's own maximum for the type `vector` (src/vector.h). */
   dimensions_max: 16_000,
   /** Embeddings in one batch request. */

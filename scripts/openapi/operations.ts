@@ -61,7 +61,7 @@ function describeOperation(method: DescMethod, { path, body }: Route, schemas: S
         200: {
           description: "The reply.",
           content: {
-            [method.methodKind === "server_streaming" ? "application/x-ndjson" : "application/json"]: {
+            [replyType(method, schemas)]: {
               schema: schemas.refer(method.output, "reply"),
             },
           },
@@ -70,6 +70,12 @@ function describeOperation(method: DescMethod, { path, body }: Route, schemas: S
       default: { $ref: "#/components/responses/Error" },
     },
   };
+}
+
+/** The media type of the reply of an RPC. */
+function replyType(method: DescMethod, { options }: Schemas): string {
+  if (method.methodKind !== "server_streaming") return "application/json";
+  return options.isWatch(method) ? "text/event-stream" : "application/x-ndjson";
 }
 
 function describeBody(method: DescMethod, body: string, bound: string[], schemas: Schemas): Schema {

@@ -13,6 +13,8 @@ export interface Options {
   scopeOf: (method: DescMethod) => string;
   /** The rule of an RPC's route; undefined: none. */
   routeOf: (method: DescMethod) => Rule | undefined;
+  /** Whether an RPC watches a thing. */
+  isWatch: (method: DescMethod) => boolean;
   /** Most items of a list, or pairs of a map; undefined: it has no limit. */
   itemsMaxOf: (field: DescField) => number | undefined;
 }
@@ -31,10 +33,11 @@ export function readOptions(files: readonly DescFile[]): Options {
     if (found === undefined) throw new Error(`no extension ${name} among the files`);
     return found;
   };
-  const [http, scope, items] = [
+  const [http, scope, items, watches] = [
     find("google.api.http"),
     find("pgquiver.v1.scope"),
     find("pgquiver.v1.max_items"),
+    find("pgquiver.v1.watches"),
   ];
   const scopes = new Map(scope.enum?.values.map(({ number, name }) => [number, name]));
   return {
@@ -44,6 +47,7 @@ export function readOptions(files: readonly DescFile[]): Options {
         .toLowerCase()
         .replace("_", "."),
     routeOf: (method) => (hasOption(method, http) ? (getOption(method, http) as unknown as Rule) : undefined),
+    isWatch: (method) => hasOption(method, watches) && getOption(method, watches) === true,
     itemsMaxOf: (field) => (hasOption(field, items) ? (getOption(field, items) as number) : undefined),
   };
 }

@@ -1,5 +1,5 @@
 import { getOption, hasOption, type DescMethod } from "@bufbuild/protobuf";
-import { Scope, ScopeSchema, scope, shows_readers_own } from "../../gen/pgquiver/v1/options_pb.ts";
+import { Scope, ScopeSchema, scope, shows_readers_own, watches } from "../../gen/pgquiver/v1/options_pb.ts";
 
 /** The scopes, each with the word for it: `stores.read`. */
 const WORDS: ReadonlyMap<Scope, string> = new Map(
@@ -30,6 +30,11 @@ export function showsReadersOwn(method: DescMethod): boolean {
 const SCOPES: ReadonlyMap<string, Scope> = new Map(
   [...WORDS].filter(([value]) => value !== Scope.ANY).map(([value, word]) => [word, value]),
 );
+
+/** Whether an RPC watches a thing until the thing has ended, as its proto declares. */
+export function isWatch(method: DescMethod): boolean {
+  return hasOption(method, watches) && getOption(method, watches);
+}
 
 /** The words for the scopes that keys can be given. */
 export const SCOPE_WORDS: readonly string[] = [...SCOPES.keys()];

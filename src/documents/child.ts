@@ -5,7 +5,7 @@
  */
 import { on } from "node:events";
 import { inspect } from "node:util";
-import { readDocument } from "./document.ts";
+import { readDocument, type Pages } from "./document.ts";
 import { DocumentError } from "./error.ts";
 import type { Answer, Request } from "./messages.ts";
 
@@ -28,8 +28,10 @@ async function* receiveBytes(): AsyncGenerator<Uint8Array> {
 async function read(request: Request): Promise<Answer> {
   if (request.kind !== "read") throw new Error(`${request.kind} answers nothing`);
   try {
-    for await (const chunks of readDocument(request.document, receiveBytes(), request.limits)) {
-      await ask({ kind: "chunks", chunks });
+    let pages: Pages | undefined;
+    const onPages = (now: Pages) => (pages = now);
+    for await (const chunks of readDocument(request.document, receiveBytes(), request.limits, onPages)) {
+      await ask({ kind: "chunks", chunks, pages });
     }
     return { kind: "done", rssBytes: process.memoryUsage.rss() };
   } catch (error) {

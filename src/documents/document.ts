@@ -11,6 +11,12 @@ export interface Document {
   chunking: Chunking;
 }
 
+/** How many pages of a file were read, of how many. */
+export interface Pages {
+  read: number;
+  total: number;
+}
+
 /** Limits on one file; a file beyond them is an `invalid_file`. */
 export interface DocumentLimits {
   /** Bytes of a PDF or Office file, which must be read into memory whole. */
@@ -31,17 +37,21 @@ const BATCH_CHARS = 131_072;
 
 /**
  * Extracts the text of a file and yields its chunks in order, in batches. Streams plain text; reads other
- * formats into memory whole. Throws a DocumentError, also after batches were yielded.
+ * formats into memory whole, and tells `onPages` how many pages were read. Throws a DocumentError, also after batches were yielded.
  */
 export async function* readDocument(
   { filename, chunking }: Document,
   input: AsyncIterable<Uint8Array>,
   limits: DocumentLimits,
+  onPages: (pages: Pages) => void = () => {},
 ): AsyncGenerator<string[]> {
   const { head, bytes } = await peek(input);
   if (head.length === 0) throw invalidFile("The file is empty.");
   const format = detectFormat(head, filename);
-  const texts = limitText(cleanText(extractText(format, filename, bytes, limits)), limits.textBytesMax);
+  const texts = limitText(
+    cleanText(extractText(format, filename, bytes, limits, onPages)),
+    limits.textBytesMax,
+  );
   const cutter = new Cutter(chunking, format.kind === "text" && format.prefersLines);
   let chunks = 0;
   for await (const batch of batchChunks(cutText(texts, cutter))) {
@@ -84,6 +94,7 @@ async function* extractText(
   filename: string,
   bytes: AsyncIterable<Uint8Array>,
   limits: DocumentLimits,
+  onPages: (pages: Pages) => void,
 ): AsyncGenerator<string> {
   switch (format.kind) {
     case "text": {
@@ -98,7 +109,7 @@ async function* extractText(
     }
     case "pdf": {
       const { readPdf } = await import("./pdf.ts");
-      yield* tidyText(readPdf(await collect(bytes, limits.wholeBytesMax)));
+      yield* tidyText(readPdf(await collect(bytes, limits.wholeBytesMax), onPages));
       return;
     }
     case "office": {

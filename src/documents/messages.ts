@@ -1,4 +1,4 @@
-import type { Document, DocumentLimits } from "./document.ts";
+import type { Document, DocumentLimits, Pages } from "./document.ts";
 import type { DocumentErrorCode } from "./error.ts";
 
 /** Messages from the parent to a reading process; each gets exactly one `Answer`. */
@@ -17,7 +17,7 @@ export type Answer =
   | { kind: "ready" }
   /** The process needs more bytes of the file. */
   | { kind: "need" }
-  | { kind: "chunks"; chunks: string[] }
+  | { kind: "chunks"; chunks: string[]; pages?: Pages | undefined }
   /** The file was read to its end. `rssBytes`: resident memory of the process. */
   | { kind: "done"; rssBytes: number }
   | { kind: "failed"; code: DocumentErrorCode; message: string; cause: string; rssBytes: number };

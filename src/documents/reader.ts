@@ -1,6 +1,7 @@
 import { limits } from "../limits.ts";
 import type { Chunking } from "./cutter.ts";
 import { DocumentError, readerFailed } from "./error.ts";
+import type { Pages } from "./document.ts";
 import type { Request } from "./messages.ts";
 import { ProcessPool } from "./pool.ts";
 import type { ReadingProcess } from "./process.ts";
@@ -18,6 +19,8 @@ export interface DocumentSource {
   bytes: number;
   /** Streams the file's bytes from the start. The signal aborts when the read is cancelled. */
   open(signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** Called with the pages read so far, of a format that has pages. */
+  onPages?: (pages: Pages) => void;
 }
 
 export interface DocumentReaderOptions {
@@ -133,6 +136,7 @@ async function* converse(
           break;
         }
         case "chunks":
+          if (answer.pages !== undefined) source.onPages?.(answer.pages);
           next = process.ask({ kind: "more" });
           // Prevents an unhandled rejection while the consumer holds the generator; the next turn awaits the
           // promise.

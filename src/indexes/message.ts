@@ -1,11 +1,14 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
   IndexState,
+  IndexWorkUnit,
   type AttributeIndexSchema,
+  type Index,
   type IndexSchema,
   type IndexedAttribute,
 } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { checkLength, checkText } from "../api/checks.ts";
+import { secondsLeft, type Pace } from "../api/pace.ts";
 import { toSeconds } from "../api/time.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { attributeIndexName, type Attribute } from "../filters/attribute-index.ts";
@@ -85,4 +88,27 @@ export function toAttributeIndexes({
       automatic: attribute.automatic ?? false,
     };
   });
+}
+
+const UNITS = {
+  rows: IndexWorkUnit.ROWS,
+  blocks: IndexWorkUnit.BLOCKS,
+  tuples: IndexWorkUnit.TUPLES,
+} as const;
+
+/** Converts what is done for an index at the moment to the field `work`, where anything is. */
+export function toWork({ work }: IndexStatus): Pick<MessageInitShape<typeof IndexSchema>, "work"> {
+  if (work === null) return {};
+  const { phase, unit, done, total } = work;
+  return { work: { phase, unit: UNITS[unit], done: BigInt(done), total: BigInt(total) } };
+}
+
+/** Adds to an index how long its work will take at the pace that was measured. */
+export function measureWork(index: Index, pace: Pace): Index {
+  const { work } = index;
+  if (work === undefined) return index;
+  const done = Number(work.done);
+  const left = secondsLeft(Number(work.total) - done, pace.look(done, `${work.phase} ${work.unit}`));
+  if (left !== undefined && work.total > 0n) work.secondsLeft = left;
+  return index;
 }

@@ -3,6 +3,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import {
   IndexMethod,
   IndexPolicy,
+  IndexState,
   IndexSchema,
   Precision,
   type Index,
@@ -18,15 +19,28 @@ import type { Database } from "../postgres/database.ts";
 import { findBlockersOf } from "../postgres/horizon.ts";
 import { asService } from "../postgres/row-security/call.ts";
 import { transaction } from "../postgres/transaction.ts";
+import { Pace } from "../api/pace.ts";
+import type { Watches } from "../api/watches.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
-import { readAttributes, readTargetRecall, toAttributeIndexes, toRecall } from "./message.ts";
+import {
+  measureWork,
+  readAttributes,
+  readTargetRecall,
+  toAttributeIndexes,
+  toRecall,
+  toWork,
+} from "./message.ts";
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
 import { findStatus, type IndexStatus } from "./status.ts";
 import { localId } from "../store-id.ts";
 
 /** Implements IndexService. `wake` makes the index worker poll at once after a change. */
-export function indexService(database: Database, wake: () => void): ServiceImpl<typeof IndexService> {
+export function indexService(
+  database: Database,
+  wake: () => void,
+  watches: Watches,
+): ServiceImpl<typeof IndexService> {
   const { pool, tables } = database;
   const change = async (
     storeId: string,
@@ -40,13 +54,15 @@ export function indexService(database: Database, wake: () => void): ServiceImpl<
       await setRequest(client, tables, storeId, request, rebuild);
     });
     wake();
-    return readIndex(database, storeId);
+    return (await readIndex(database, storeId)).index;
   };
   return {
     async getIndex({ vectorStoreId }) {
       await requireStore(pool, tables, vectorStoreId);
-      return readIndex(database, vectorStoreId);
+      return (await readIndex(database, vectorStoreId)).index;
     },
+
+    watchIndex: watchIndex(database, watches),
 
     async updateIndex(message) {
       const changed = readChange(message);
@@ -82,6 +98,23 @@ export function indexService(database: Database, wake: () => void): ServiceImpl<
     },
   };
 }
+
+function watchIndex(database: Database, watches: Watches): ServiceImpl<typeof IndexService>["watchIndex"] {
+  const { pool, tables } = database;
+  return async function* ({ vectorStoreId }, context) {
+    const pace = new Pace();
+    const read = async () => {
+      await requireStore(pool, tables, vectorStoreId);
+      const { index, isDue } = await readIndex(database, vectorStoreId);
+      const isFinal = index.lastError !== undefined || (RESTING.has(index.state) && !isDue);
+      return { state: measureWork(index, pace), isFinal };
+    };
+    yield* watches.watch({ desc: IndexSchema, key: vectorStoreId, read }, context);
+  };
+}
+
+/** States in which nothing is being done. */
+const RESTING: ReadonlySet<IndexState> = new Set([IndexState.NONE, IndexState.READY]);
 
 const POLICIES = {
   auto: IndexPolicy.AUTO,
@@ -135,7 +168,10 @@ function readPolicy(value: IndexPolicy | undefined): IndexRequest["index_policy"
 }
 
 /** Reads the state of the index of a store that the caller was seen to have. */
-async function readIndex({ pool, tables }: Database, storeId: string): Promise<Index> {
+async function readIndex(
+  { pool, tables }: Database,
+  storeId: string,
+): Promise<{ index: Index; isDue: boolean }> {
   // Postgres shows the progress of a build, and what blocks it, to the role that builds only.
   const { status, blockers } = await asService(async () => {
     const found = await findStatus(pool, tables, storeId);
@@ -143,26 +179,27 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
     return { status: found, blockers: pid === null ? [] : await findBlockersOf(pool, pid) };
   });
   if (status === undefined) throw vectorStoreNotFound(storeId);
-  const { own_table: table, current_index: index, last_error: lastError, progress } = status;
-  return create(IndexSchema, {
+  const { own_table: table, current_index: current, last_error: lastError, progress } = status;
+  const index = create(IndexSchema, {
     object: "vector_store.index",
     vectorStoreId: storeId,
     policy: POLICIES[status.index_policy],
     state: INDEX_STATES[status.index_state],
     ...(progress !== null && { progress }),
+    ...toWork(status),
     rows: BigInt(status.rows),
     indexBytes: BigInt(status.index_bytes),
     tableBytes: BigInt(status.table_bytes),
     otherIndexBytes: BigInt(status.other_index_bytes),
     ...toBytesPerRow(status),
     ...(table !== null && { table }),
-    ...(index !== null && {
+    ...(current !== null && {
       method: IndexMethod.HNSW,
-      precision: PRECISIONS[index.precision],
-      m: index.m,
-      efConstruction: index.ef_construction,
+      precision: PRECISIONS[current.precision],
+      m: current.m,
+      efConstruction: current.ef_construction,
     }),
-    ...(index?.built_at !== undefined && { builtAt: toSeconds(new Date(index.built_at)) }),
+    ...(current?.built_at !== undefined && { builtAt: toSeconds(new Date(current.built_at)) }),
     ...(lastError !== null && { lastError }),
     requested: {
       ...(status.requested_precision !== null && { precision: PRECISIONS[status.requested_precision] }),
@@ -180,6 +217,7 @@ async function readIndex({ pool, tables }: Database, storeId: string): Promise<I
       ...(ageSeconds !== null && { ageSeconds }),
     })),
   });
+  return { index, isDue: status.is_due };
 }
 
 /** The field `bytes_per_row`, where a table is the store's own. */

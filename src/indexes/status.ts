@@ -15,6 +15,10 @@ export interface IndexStatus {
    * unknown.
    */
   progress: number | null;
+  /** What is done at the moment, of how many; null when nothing is. */
+  work: { phase: string; unit: "rows" | "blocks" | "tuples"; done: number; total: number } | null;
+  /** Whether the worker has something to do for the store. */
+  is_due: boolean;
   /**
    * Bigints, as decimal text: rows of the store, bytes of the current index, bytes of the own table without
    * that index, and of the table's indexes that are not vector indexes.
@@ -59,6 +63,10 @@ export async function findStatus(
        case when plan.phase = 'copying' then least(1, plan.copied_rows / nullif(store.embedding_count, 0)::float8)
          when building.phase like 'building index%' then building.blocks_done / nullif(building.blocks_total, 0)::float8
        end as progress,
+       case when plan.phase = 'copying' then jsonb_build_object('phase', 'copying rows', 'unit', 'rows', 'done', plan.copied_rows, 'total', store.embedding_count)
+         when building.blocks_total > 0 then jsonb_build_object('phase', building.phase, 'unit', 'blocks', 'done', building.blocks_done, 'total', building.blocks_total)
+         when building.phase is not null then jsonb_build_object('phase', building.phase, 'unit', 'tuples', 'done', building.tuples_done, 'total', building.tuples_total)
+       end as work, coalesce(plan.due, false) as is_due,
        plan.last_error, store.precision as requested_precision,
        coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction,
        case when building.phase like 'waiting%' then building.pid end as waiting_pid,

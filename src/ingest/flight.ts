@@ -14,6 +14,8 @@ export interface GroupOutcome {
   rowsWritten: number;
   rowsSkipped: number;
   rowsRejected: number;
+  /** Bytes of the texts and vectors of the rows that were not refused. */
+  rowBytes: number;
   /** The faults to report, cut off at the ingest's `max_row_errors`. */
   errors: RowFault[];
   /** The fault that ends the stream, with `on_error` abort. */

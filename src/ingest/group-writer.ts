@@ -167,6 +167,7 @@ export class GroupWriter {
       rowsWritten: 0,
       rowsSkipped: 0,
       rowsRejected: 0,
+      rowBytes: 0,
       errors: [] as RowFault[],
     };
     // Thrown only when a text is to be embedded: rows with vectors use no tokens.
@@ -195,6 +196,7 @@ export class GroupWriter {
           total.rowsWritten += outcome.rowsWritten;
           total.rowsSkipped += outcome.rowsSkipped;
           total.rowsRejected += outcome.rowsRejected;
+          total.rowBytes += outcome.rowBytes;
           total.errors.push(...outcome.errors);
         }
         await this.#record(client, fromSeq, { ...total, fatal: undefined }, uncounted);
@@ -341,6 +343,7 @@ function toOutcome(settled: Settled, written: Written, errorsMax: number): Group
     rowsWritten: written.written + settled.rowsReplaced,
     rowsSkipped: written.skipped + settled.rowsSkipped,
     rowsRejected: settled.rowsRejected,
+    rowBytes: settled.rows.reduce((sum, row) => sum + row.contentBytes + (row.vector?.byteLength ?? 0), 0),
     errors: settled.faults.slice(0, Math.max(0, errorsMax)),
     fatal: settled.fatal,
   };

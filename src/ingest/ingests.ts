@@ -11,6 +11,10 @@ export interface IngestRow {
   rows_written: string;
   rows_skipped: string;
   rows_rejected: string;
+  /** A bigint, as text: bytes of texts and vectors. */
+  row_bytes: string;
+  /** A bigint, as text: how many rows the client has announced. */
+  rows_announced: string | null;
   errors: RowFault[];
   created_at: Date;
 }
@@ -31,6 +35,7 @@ export interface Progress {
   rowsWritten: number;
   rowsSkipped: number;
   rowsRejected: number;
+  rowBytes: number;
   errors: readonly RowFault[];
 }
 
@@ -43,7 +48,7 @@ export interface IngestKey {
 /** Days after its last update after which an ingest is deleted. */
 const RETENTION_DAYS = 30;
 
-const COLUMNS = `vector_store_id, ingest_id, state, through_seq, rows_written, rows_skipped, rows_rejected, errors, created_at`;
+const COLUMNS = `vector_store_id, ingest_id, state, through_seq, rows_written, rows_skipped, rows_rejected, row_bytes, rows_announced, errors, created_at`;
 
 /**
  * Creates an ingest, or reads the existing one with this id; `is_same` says whether its settings equal
@@ -55,6 +60,7 @@ export async function openIngest(
   tables: Tables,
   { storeId, ingestId }: IngestKey,
   parameters: object,
+  rowsAnnounced: number | null,
 ): Promise<(IngestRow & { is_same: boolean; vector_oid: number }) | undefined> {
   await client.query(
     `delete from ${tables.ingests}
@@ -65,10 +71,10 @@ export async function openIngest(
   // FOR KEY SHARE blocks a concurrent deletion of the store, which would not see the new row and leave it
   // orphaned.
   await client.query(
-    `insert into ${tables.ingests} (vector_store_id, ingest_id, parameters)
-     select id, $2, $3::jsonb from ${tables.vectorStores} where id = $1 for key share
+    `insert into ${tables.ingests} (vector_store_id, ingest_id, parameters, rows_announced)
+     select id, $2, $3::jsonb, $4 from ${tables.vectorStores} where id = $1 for key share
      on conflict do nothing`,
-    [storeId, ingestId, json],
+    [storeId, ingestId, json, rowsAnnounced],
   );
   const result = await client.query<IngestRow & { is_same: boolean; vector_oid: number }>(
     `select ${COLUMNS}, parameters = $3::jsonb as is_same, 'vector'::regtype::oid::int as vector_oid
@@ -106,7 +112,7 @@ export async function recordProgress(
   const result = await client.query({
     name: "record_progress",
     text: `update ${tables.ingests} set through_seq = $4, rows_written = rows_written + $5,
-        rows_skipped = rows_skipped + $6, rows_rejected = rows_rejected + $7, errors = errors || $8::jsonb, updated_at = now()
+        rows_skipped = rows_skipped + $6, rows_rejected = rows_rejected + $7, errors = errors || $8::jsonb, row_bytes = row_bytes + $9, updated_at = now()
       where vector_store_id = $1 and ingest_id = $2 and state = 'open' and through_seq = $3`,
     values: [
       storeId,
@@ -117,6 +123,7 @@ export async function recordProgress(
       progress.rowsSkipped,
       progress.rowsRejected,
       JSON.stringify(progress.errors),
+      progress.rowBytes,
     ],
   });
   return result.rowCount === 1;

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { IngestState, IngestSummarySchema, type IngestSummary } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { secondsLeft, type Pace } from "../api/pace.ts";
 import { toSeconds } from "../api/time.ts";
 import type { GroupOutcome } from "./flight.ts";
 import type { IngestRow } from "./ingests.ts";
@@ -38,5 +39,17 @@ export function toSummary(row: IngestRow): IngestSummary {
     rowsRejected: BigInt(row.rows_rejected),
     errors: row.errors.map(toRowError),
     createdAt: toSeconds(row.created_at),
+    rowBytes: BigInt(row.row_bytes),
+    ...(row.rows_announced !== null && { totalRows: BigInt(row.rows_announced) }),
   });
+}
+
+/** Adds to the state of an ingest the pace that was measured, and how long the rest takes at it. */
+export function measureIngest(summary: IngestSummary, pace: Pace): IngestSummary {
+  const rows = Number(summary.rowsWritten + summary.rowsSkipped + summary.rowsRejected);
+  const perSecond = pace.look(rows);
+  const left = summary.totalRows && secondsLeft(Number(summary.totalRows) - rows, perSecond);
+  if (perSecond !== undefined) summary.rowsPerSecond = perSecond;
+  if (typeof left === "number") summary.secondsLeft = left;
+  return summary;
 }

@@ -34,17 +34,22 @@ export interface OpenRequest {
   /** Undefined: the service generates an id. */
   ingestId: string | undefined;
   settings: IngestSettings;
+  /** How many rows the client announces; null: it does not say. */
+  rowsAnnounced: number | null;
 }
 
 /** Validates an `open` message and applies the defaults. Throws INVALID_ARGUMENT. */
 export function readOpen(open: IngestOpen): OpenRequest {
   const settings = readSettings(open);
   if (open.vectorStoreId === "") throw missingParameter("open.vector_store_id");
+  const rowsAnnounced = open.totalRows === undefined ? null : Number(open.totalRows);
+  checkRange("open.total_rows", rowsAnnounced ?? 0, 0, Number.MAX_SAFE_INTEGER);
   if (open.ingestId !== "") checkIdentifier(open.ingestId, "open.ingest_id");
   return {
     storeId: open.vectorStoreId,
     ingestId: open.ingestId === "" ? undefined : open.ingestId,
     settings,
+    rowsAnnounced,
   };
 }
 

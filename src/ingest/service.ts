@@ -4,6 +4,7 @@ import {
   Atomicity,
   ExportedEmbeddingSchema,
   IngestEventSchema,
+  IngestSummarySchema,
   type IngestEvent,
   type IngestFinish,
   type IngestRequest,
@@ -39,8 +40,10 @@ import { GroupReader, type Group } from "./group-reader.ts";
 import { refusal, type Flight } from "./flight.ts";
 import { GroupWriter } from "./group-writer.ts";
 import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
+import { Pace } from "../api/pace.ts";
+import type { Watches } from "../api/watches.ts";
 import { paceRows } from "./pace.ts";
-import { toCommitted, toSummary } from "./reply.ts";
+import { measureIngest, toCommitted, toSummary } from "./reply.ts";
 import { readOpen } from "./request.ts";
 import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
 import type { Batch } from "./settle.ts";
@@ -50,6 +53,8 @@ import { localId } from "../store-id.ts";
 export interface IngestOptions {
   budget: ByteBudget;
   limiter: Limiter;
+  watches: Watches;
+  log: { info: (details: object, message: string) => void };
   /** Called with the number of rows written, after each commit. */
   onCommitted: (rows: number) => void;
   /** Called with the store's id when an ingest is completed or aborted. */
@@ -114,6 +119,8 @@ export function ingestService(
       return toSummary(await requireIngest(pool, database, { storeId, ingestId }));
     },
 
+    watchIngest: watchIngest(database, options.watches),
+
     async abortIngest({ vectorStoreId: storeId, ingestId }) {
       await requireStore(pool, tables, storeId);
       const known = await requireIngest(pool, database, { storeId, ingestId });
@@ -156,6 +163,20 @@ export function ingestService(
   };
 }
 
+function watchIngest(database: Database, watches: Watches): ServiceImpl<typeof IngestService>["watchIngest"] {
+  const { pool, tables } = database;
+  return async function* ({ vectorStoreId: storeId, ingestId }, context) {
+    const pace = new Pace();
+    const read = async () => {
+      await requireStore(pool, tables, storeId);
+      const row = await requireIngest(pool, database, { storeId, ingestId });
+      return { state: measureIngest(toSummary(row), pace), isFinal: row.state !== "open" };
+    };
+    const key = `${storeId} ${ingestId}`;
+    yield* watches.watch({ desc: IngestSummarySchema, key, read }, context);
+  };
+}
+
 type Ingest = (
   requests: AsyncIterable<IngestRequest>,
   context: HandlerContext,
@@ -187,7 +208,10 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     const openSecond = () => (database.pool.waitingCount > 0 ? undefined : secondConnections.tryTake(holder));
     const writer = new GroupWriter(database, embedder, session, openSecond, signal);
     const stream = { session, messages, reader, writer, onCommitted, signal };
+    const startedAt = performance.now();
+    const ids = { vectorStoreId: session.key.storeId, ingestId: session.key.ingestId };
     try {
+      options.log.info({ ...ids, throughSeq: Number(session.ingest.through_seq) }, "ingest opened");
       const resumeAfterSeq = BigInt(session.ingest.through_seq);
       yield event("opened", {
         ingestId: session.key.ingestId,
@@ -196,6 +220,8 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
       });
       const ingest = isAtomic ? await ingestWhole(database, stream) : yield* ingestByGroup(database, stream);
       if (ingest.state === "completed") options.onEnded(session.key.storeId);
+      const durationMs = Math.round(performance.now() - startedAt);
+      options.log.info({ ...ids, rows: rowsOf(ingest), durationMs }, `ingest ${ingest.state}`);
       yield event("summary", toSummary(ingest));
     } finally {
       reader.close();

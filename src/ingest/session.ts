@@ -28,7 +28,7 @@ export interface IngestSession {
  */
 export async function openIngestSession(
   { pool, tables }: Database,
-  { storeId, ingestId, settings }: OpenRequest,
+  { storeId, ingestId, settings, rowsAnnounced }: OpenRequest,
   caller: Payer & { readers?: Readers },
 ): Promise<IngestSession> {
   const store = await requireActiveStore(pool, tables, storeId);
@@ -41,7 +41,9 @@ export async function openIngestSession(
     storeId: store.id,
     ingestId: ingestId ?? makeIdentifier("ing").id,
   };
-  const opened = await transaction(pool, (client) => openIngest(client, tables, key, settings));
+  const opened = await transaction(pool, (client) =>
+    openIngest(client, tables, key, settings, rowsAnnounced),
+  );
   if (opened === undefined) {
     await requireActiveStore(pool, tables, store.id);
     throw ingestConflict(key);

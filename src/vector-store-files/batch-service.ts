@@ -9,6 +9,8 @@ import {
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { checkLength } from "../api/checks.ts";
 import { makeIdentifier } from "../api/identifier.ts";
+import { Pace, secondsLeft } from "../api/pace.ts";
+import type { Watches } from "../api/watches.ts";
 import { toSeconds } from "../api/time.ts";
 import { invalidArgument, missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -29,6 +31,7 @@ type BatchMethods = Pick<
   ServiceImpl<typeof VectorStoreFileService>,
   | "createVectorStoreFileBatch"
   | "getVectorStoreFileBatch"
+  | "watchVectorStoreFileBatch"
   | "cancelVectorStoreFileBatch"
   | "listVectorStoreFileBatchFiles"
 >;
@@ -37,7 +40,11 @@ type BatchMethods = Pick<
  * The RPCs of file batches. `wake` makes this process's pipeline look for files to process, or to abandon,
  * without waiting for its next tick.
  */
-export function fileBatchMethods({ pool, tables }: Database, wake: () => void): BatchMethods {
+export function fileBatchMethods(
+  { pool, tables }: Database,
+  wake: () => void,
+  watches: Watches,
+): BatchMethods {
   return {
     async createVectorStoreFileBatch(request, context) {
       const storeId = request.vectorStoreId;
@@ -68,6 +75,8 @@ export function fileBatchMethods({ pool, tables }: Database, wake: () => void): 
       return toBatch(batch, counts);
     },
 
+    watchVectorStoreFileBatch: watchBatch(pool, tables, watches),
+
     async cancelVectorStoreFileBatch({ vectorStoreId, batchId }, { signal }) {
       const batch = await requireBatch(pool, tables, vectorStoreId, batchId);
       const reply = await transaction(
@@ -92,6 +101,28 @@ export function fileBatchMethods({ pool, tables }: Database, wake: () => void): 
       const batch = await requireBatch(pool, tables, request.vectorStoreId, request.batchId);
       return listStoreFiles(pool, tables, batch.vector_store_id, request, { fileIds: batch.file_ids });
     },
+  };
+}
+
+function watchBatch(
+  pool: Queryable,
+  tables: Tables,
+  watches: Watches,
+): BatchMethods["watchVectorStoreFileBatch"] {
+  return async function* ({ vectorStoreId, batchId }, context) {
+    const pace = new Pace();
+    const read = async () => {
+      const batch = await requireBatch(pool, tables, vectorStoreId, batchId);
+      const counts = await countFiles(pool, tables, batch);
+      const state = toBatch(batch, counts);
+      const perSecond = pace.look(counts.completed + counts.failed + counts.cancelled);
+      const left = secondsLeft(counts.in_progress, perSecond);
+      if (perSecond !== undefined) state.filesPerSecond = perSecond;
+      if (left !== undefined) state.secondsLeft = left;
+      return { state, isFinal: counts.in_progress === 0 };
+    };
+    const key = `${vectorStoreId} ${batchId}`;
+    yield* watches.watch({ desc: VectorStoreFileBatchSchema, key, read }, context);
   };
 }
 

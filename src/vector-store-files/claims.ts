@@ -4,6 +4,7 @@ import type { Client, Database, Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { DEFAULT_PROJECT } from "../store-id.ts";
+import type { FileProgress } from "./progress.ts";
 import type { AttachmentErrorCode, Attributes } from "./rows.ts";
 
 /** A file leased to a worker of this process. */
@@ -104,7 +105,7 @@ function dueCondition(tables: Tables): string {
 }
 
 /**
- * Renews the leases of `held` and returns the claims that are still valid: the others were cancelled, deleted
+ * Renews the leases of `held`, stores their progress, and returns the claims that are still valid: the others were cancelled, deleted
  * or taken over after their lease had expired. Locked rows are skipped (SKIP LOCKED): such a file is being
  * completed, released or cancelled, and no other process can claim it meanwhile.
  */
@@ -113,16 +114,19 @@ export async function renewClaims(
   tables: Tables,
   held: readonly string[],
   leaseMs: number,
+  progress: readonly FileProgress[] = [],
 ): Promise<string[]> {
   const result = await client.query<{ claim: string }>({
     name: "renew_claims",
     text: `with free as (
         select claim from ${tables.vectorStoreFiles} where claim = any($1::text[]) for no key update skip locked),
       renewed as (
-        update ${tables.vectorStoreFiles} as file set due_at = now() + $2::int * interval '1 ms'
-        from free where file.claim = free.claim)
+        update ${tables.vectorStoreFiles} as file set due_at = now() + $2::int * interval '1 ms',
+          progress = coalesce(told.progress, file.progress)
+        from free left join unnest($3::text[], $4::jsonb[]) as told (claim, progress) using (claim)
+        where file.claim = free.claim)
       select claim from ${tables.vectorStoreFiles} where claim = any($1::text[])`,
-    values: [held, leaseMs],
+    values: [held, leaseMs, progress.map(({ claim }) => claim), progress.map((one) => JSON.stringify(one))],
   });
   return result.rows.map((row) => row.claim);
 }

@@ -2,7 +2,7 @@ import { compileReaders, type Readers } from "../filters/readers.ts";
 import type { Queryable } from "../postgres/database.ts";
 import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Tables } from "../postgres/tables.ts";
-import type { AttachmentRow, AttachmentStatus } from "./rows.ts";
+import { COLUMNS, type AttachmentRow, type AttachmentStatus } from "./rows.ts";
 
 /** Which page of a store's files to read. */
 export interface AttachmentPage extends KeysetPage {
@@ -50,7 +50,7 @@ export async function listAttachments(
   if (page.fileIds !== undefined) conditions.push(`file_id = any($${params.push(page.fileIds)}::text[])`);
   conditions.push(compileReaders(tables, "$1", page.readers, "attributes", params));
   const result = await client.query<AttachmentRow>(
-    `select vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message
+    `select ${COLUMNS}
      from ${tables.vectorStoreFiles} where ${["vector_store_id = $1", ...conditions].join(" and ")} ${ending}`,
     params,
   );

@@ -6,6 +6,7 @@ import { transaction } from "../postgres/transaction.ts";
 import { projectOf } from "../store-id.ts";
 import { countTransition } from "../storage/counts.ts";
 import { traced } from "../tracing.ts";
+import { beginProgress, type FileProgress, type Stage } from "./progress.ts";
 import { decideRetry } from "./retry-policy.ts";
 import { processFile, SupersededError, type ProcessingContext } from "./process-file.ts";
 
@@ -58,7 +59,13 @@ export class Pipeline {
   /** The files being processed by this process, by claim. */
   readonly #held = new Map<
     string,
-    { project: string; controller: AbortController; ended: Promise<void>; isAdditional: boolean }
+    {
+      project: string;
+      controller: AbortController;
+      ended: Promise<void>;
+      isAdditional: boolean;
+      progress: FileProgress;
+    }
   >();
   /** The project of the last claim, and the store of the last claim of each project. */
   #afterProject = "";
@@ -148,6 +155,7 @@ export class Pipeline {
           tables,
           asked.map(([claim]) => claim),
           LEASE_MS,
+          asked.map(([, { progress }]) => progress),
         ),
       ),
     );
@@ -171,11 +179,12 @@ export class Pipeline {
       const project = projectOf(claim.vector_store_id);
       this.#noteTurn(project, claim.vector_store_id);
       const controller = new AbortController();
-      const ended = this.#work(claim, controller.signal).finally(() => {
+      const progress = beginProgress(claim.claim);
+      const ended = this.#work(claim, progress, controller.signal).finally(() => {
         this.#held.delete(claim.claim);
         this.wake();
       });
-      this.#held.set(claim.claim, { project, controller, ended, isAdditional });
+      this.#held.set(claim.claim, { project, controller, ended, isAdditional, progress });
     }
   }
 
@@ -214,13 +223,22 @@ export class Pipeline {
     }
   }
 
-  async #work(claim: Claim, signal: AbortSignal): Promise<void> {
+  async #work(claim: Claim, progress: FileProgress, signal: AbortSignal): Promise<void> {
     const startedAt = performance.now();
+    const onStage = (stage: Stage) => {
+      const { stage: ended, bytesRead, chunksRead } = progress;
+      progress.stage = stage;
+      const durationMs = Math.round(performance.now() - startedAt);
+      this.#log.info(
+        { ...describe(claim), ended, bytesRead, chunks: chunksRead, durationMs },
+        `file ${stage}`,
+      );
+    };
     try {
       const chunks = await traced(
         "process file",
         () => ({ attributes: describeSpan(claim) }),
-        () => processFile(this.#context, claim, signal),
+        () => processFile(this.#context, claim, { progress, onStage }, signal),
         "root",
       );
       const durationMs = Math.round(performance.now() - startedAt);

@@ -18,6 +18,7 @@ import {
   type Chunk,
   type Chunked,
 } from "./chunks.ts";
+import type { FileProgress, Stage } from "./progress.ts";
 import { completeClaim, lockClaim, type Claim } from "./claims.ts";
 import { errorType, startSpan, traced } from "../tracing.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
@@ -30,6 +31,13 @@ export interface ProcessingContext {
   reader: DocumentReader;
   /** Finds an uploaded file; undefined when there is none. */
   findDocument: (fileId: string) => Promise<DocumentSource | undefined>;
+}
+
+/** Where the processing of a file writes how far it is. */
+export interface ProgressReport {
+  progress: FileProgress;
+  /** Called when the next stage begins. */
+  onStage: (stage: Stage) => void;
 }
 
 /** The claim is no longer valid: the file was cancelled or removed, or another process has claimed it. */
@@ -58,6 +66,7 @@ const PUBLISH_TIMEOUT_MS = 3_600_000;
 export async function processFile(
   context: ProcessingContext,
   claim: Claim,
+  report: ProgressReport,
   signal: AbortSignal,
 ): Promise<number> {
   const { database, reader } = context;
@@ -69,12 +78,13 @@ export async function processFile(
   await requireRoom(database.pool, database.tables, store.id, { rows: 1, bytes: 1 });
   const document = await context.findDocument(claim.file_id);
   if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
-  const writer = new ChunkWriter({ ...context, embedder }, claim, store, signal);
+  const writer = new ChunkWriter({ ...context, embedder }, claim, store, report, signal);
+  const source = follow(document, report.progress);
   try {
     // Not active: the groups that are embedded while the file is read are no parts of the reading.
     const reading = startSpan("read document", () => ({ kind: "internal", attributes: {} }));
     try {
-      for await (const texts of reader.read(document, claim.chunking, signal)) await writer.add(texts);
+      for await (const texts of reader.read(source, claim.chunking, signal)) await writer.add(texts);
       reading?.end();
     } catch (error) {
       reading?.end(errorType(error));
@@ -94,6 +104,7 @@ class ChunkWriter {
   readonly #context: ProcessingContext;
   readonly #claim: Claim;
   readonly #store: VectorStoreRow;
+  readonly #report: ProgressReport;
   readonly #signal: AbortSignal;
   /** Texts of the next group, not embedded yet. */
   #texts: string[] = [];
@@ -107,7 +118,14 @@ class ChunkWriter {
   #bytes = 0;
   #dimensions = 0;
 
-  constructor(context: ProcessingContext, claim: Claim, store: VectorStoreRow, signal: AbortSignal) {
+  constructor(
+    context: ProcessingContext,
+    claim: Claim,
+    store: VectorStoreRow,
+    report: ProgressReport,
+    signal: AbortSignal,
+  ) {
+    this.#report = report;
     this.#context = context;
     this.#claim = claim;
     this.#store = store;
@@ -115,6 +133,7 @@ class ChunkWriter {
   }
 
   async add(texts: readonly string[]): Promise<void> {
+    this.#report.progress.chunksRead += texts.length;
     for (const text of texts) {
       this.#texts.push(text);
       this.#textBytes += Buffer.byteLength(text);
@@ -139,12 +158,14 @@ class ChunkWriter {
    * chunks.
    */
   async finish(): Promise<number> {
+    this.#report.onStage("embedding");
     await this.#writing;
     if (this.#texts.length > 0) {
       if (this.#staged > 0) await this.#stage();
       await this.#embed(this.#texts, this.#textBytes);
     }
     if (this.#count === 0) throw new DocumentError("invalid_file", "The file contains no text.");
+    this.#report.onStage("storing");
     if (this.#staged > 0) await this.#stage();
     const attributes = { "pgquiver.chunks": this.#count };
     await traced(
@@ -207,6 +228,7 @@ class ChunkWriter {
     for (const [index, content] of texts.entries())
       this.#chunks.push({ index: this.#count + index, content, vector: vectors[index] as Float32Array });
     this.#count += texts.length;
+    this.#report.progress.chunksEmbedded = this.#count;
     this.#bytes += bytes;
   }
 
@@ -221,6 +243,21 @@ class ChunkWriter {
     this.#staged += this.#chunks.length;
     this.#chunks = [];
   }
+}
+
+/** Counts what is read of a file. */
+function follow(document: DocumentSource, progress: FileProgress): DocumentSource {
+  progress.bytesTotal = document.bytes;
+  return {
+    ...document,
+    async *open(signal) {
+      for await (const part of document.open(signal)) {
+        progress.bytesRead += part.length;
+        yield part;
+      }
+    },
+    onPages: (pages) => (progress.pages = pages),
+  };
 }
 
 function explainSlow(error: unknown): never {

@@ -5,10 +5,12 @@ import {
   AppliedChunkingStrategyType,
   ListVectorStoreFilesResponseSchema,
   VectorStoreFileErrorCode,
+  VectorStoreFileStage,
   VectorStoreFileStatus,
   type ListVectorStoreFilesRequest,
   type ListVectorStoreFilesResponse,
   type AppliedChunkingStrategySchema,
+  type VectorStoreFileProgressSchema,
   type VectorStoreFileSchema,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { readPage, readPosition, toPage } from "../api/page.ts";
@@ -17,6 +19,7 @@ import { invalidArgument, notFound } from "../errors.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { findAttachmentPosition, listAttachments, type AttachmentPage } from "./list.ts";
+import type { FileProgress, Stage } from "./progress.ts";
 import type { AttachmentErrorCode, AttachmentRow, AttachmentStatus } from "./rows.ts";
 import { localId } from "../store-id.ts";
 
@@ -103,6 +106,7 @@ export function toStoreFile(
       lastError: { code: ERROR_CODES[row.error_code], message: row.error_message ?? "" },
     }),
     chunkingStrategy: toAppliedChunking(row.chunking),
+    ...(row.status === "in_progress" && { progress: toProgress(row.progress) }),
     ...(row.attributes !== null && { attributes: row.attributes as JsonObject }),
   };
 }
@@ -119,5 +123,25 @@ export function toAppliedChunking({
   return {
     type: AppliedChunkingStrategyType.STATIC,
     static: { maxChunkSizeTokens: sizeMax, chunkOverlapTokens: overlap },
+  };
+}
+
+const STAGES: Record<Stage, VectorStoreFileStage> = {
+  reading: VectorStoreFileStage.READING,
+  embedding: VectorStoreFileStage.EMBEDDING,
+  storing: VectorStoreFileStage.STORING,
+};
+
+/** Converts the progress of a file that is being processed to the API's message; null: no attempt is under way. */
+function toProgress(progress: FileProgress | null): MessageInitShape<typeof VectorStoreFileProgressSchema> {
+  if (progress === null) return { stage: VectorStoreFileStage.WAITING };
+  const { stage, bytesRead, bytesTotal, pages, chunksRead, chunksEmbedded } = progress;
+  return {
+    stage: STAGES[stage],
+    bytesRead: BigInt(bytesRead),
+    bytesTotal: BigInt(bytesTotal),
+    ...(pages !== null && { pagesRead: pages.read, pagesTotal: pages.total }),
+    chunksRead: BigInt(chunksRead),
+    chunksEmbedded: BigInt(chunksEmbedded),
   };
 }

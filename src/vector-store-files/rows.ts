@@ -1,6 +1,7 @@
 import type { Chunking } from "../documents/cutter.ts";
 import { compileReaders, type Readers } from "../filters/readers.ts";
 import type { Queryable } from "../postgres/database.ts";
+import type { FileProgress } from "./progress.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /** Processing state of an attached file. */
@@ -25,6 +26,8 @@ export interface AttachmentRow {
   chunk_count: number;
   error_code: AttachmentErrorCode | null;
   error_message: string | null;
+  /** Of the attempt that is under way; null: none is, or it has just begun. */
+  progress: FileProgress | null;
 }
 
 /** A file to attach. */
@@ -43,7 +46,8 @@ export interface Attached {
   cancelled: number;
 }
 
-const COLUMNS = `vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message`;
+/** The columns of an attachment, for a select. */
+export const COLUMNS = `vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message, case when progress ->> 'claim' = claim then progress end as progress`;
 
 /** Assignments that reset an existing row to be processed from the beginning. */
 const BEGINNING = `status = 'in_progress', error_code = null, error_message = null, due_at = now(), claim = null, attempts = 0, retries = 0, waiting_since = null`;

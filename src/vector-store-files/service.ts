@@ -7,6 +7,7 @@ import {
   type VectorStoreFile,
   type VectorStoreFileService,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import type { Watches } from "../api/watches.ts";
 import { principal } from "../api/principal.ts";
 import { conflict, missingParameter, tooLarge, vectorStoreNotFound } from "../errors.ts";
 import type { Readers } from "../filters/readers.ts";
@@ -31,12 +32,13 @@ type Methods = ServiceImpl<typeof VectorStoreFileService>;
  * Implements VectorStoreFileService. `wake` makes this process's pipeline poll for files without waiting for
  * a tick.
  */
-export function vectorStoreFileService(database: Database, wake: () => void): Methods {
+export function vectorStoreFileService(database: Database, wake: () => void, watches: Watches): Methods {
   return {
     ...creation(database, wake),
     ...reading(database),
     ...change(database, wake),
-    ...fileBatchMethods(database, wake),
+    ...watching(database, watches),
+    ...fileBatchMethods(database, wake, watches),
   };
 }
 
@@ -100,6 +102,21 @@ function reading({
         data: texts.map((text) => ({ type: "text", text })),
         hasMore: false,
       });
+    },
+  };
+}
+
+function watching({ pool, tables }: Database, watches: Watches): Pick<Methods, "watchVectorStoreFile"> {
+  return {
+    async *watchVectorStoreFile({ vectorStoreId, fileId }, context) {
+      const { readers } = context.values.get(principal);
+      const read = async () => {
+        const row = await requireAttachment(pool, tables, vectorStoreId, fileId, readers);
+        const isFinal = row.status !== "in_progress";
+        return { state: create(VectorStoreFileSchema, toStoreFile(row)), isFinal };
+      };
+      const key = JSON.stringify([vectorStoreId, fileId, readers && [...readers].toSorted()]);
+      yield* watches.watch({ desc: VectorStoreFileSchema, key, read }, context);
     },
   };
 }

@@ -13,7 +13,13 @@ import { loadSync } from "@grpc/proto-loader";
 import fastify from "fastify";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { http } from "../../gen/google/api/annotations_pb.ts";
-import { audit, max_request_bytes, scope, shows_readers_own } from "../../gen/pgquiver/v1/options_pb.ts";
+import {
+  audit,
+  max_request_bytes,
+  scope,
+  shows_readers_own,
+  watches,
+} from "../../gen/pgquiver/v1/options_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
@@ -201,6 +207,7 @@ describe.each(["v1", "v1alpha"])("grpc-js over %s", (version) => {
         max_request_bytes.number,
         scope.number,
         shows_readers_own.number,
+        watches.number,
         audit.number,
       ],
     });

@@ -20,6 +20,7 @@ import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { CachedProjectLimits } from "../../src/access/project-limits.ts";
+import { Watches } from "../../src/api/watches.ts";
 import { Limiter } from "../../src/api/rates/limiter.ts";
 import { ByteBudget } from "../../src/api/byte-budget.ts";
 import { FairQueue } from "../../src/api/concurrency/fair-queue.ts";
@@ -65,11 +66,14 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
   const embedder = createLexicalEmbedder();
   const queue = new FairQueue({ permits: 8, waitingMax: 8, waitMsMax: 1_000, noun: "searches" });
   const limiter = new Limiter(new CachedProjectLimits(database, {}), () => {});
+  const watches = new Watches(new AbortController().signal);
   const ingest = {
     limiter,
     budget: new ByteBudget(64 * 1024 * 1024),
     onCommitted: () => {},
     onEnded: () => {},
+    watches,
+    log: { info: () => {} },
     atomicStreamsMax: 2,
     secondConnectionsMax: 1,
     idleMs: 10_000,
@@ -82,10 +86,10 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
       VectorStoreService,
       vectorStoreService(calls, () => {}, "english", new AliasDirectory(database)) as never,
     ],
-    [VectorStoreFileService, vectorStoreFileService(calls, () => {}) as never],
+    [VectorStoreFileService, vectorStoreFileService(calls, () => {}, watches) as never],
     [EmbeddingService, embeddingService(calls, embedder, limiter, { queue, timeoutMs: 10_000 }) as never],
     [IngestService, ingestService(calls, embedder, ingest) as never],
-    [IndexService, indexService(calls, () => {}) as never],
+    [IndexService, indexService(calls, () => {}, watches) as never],
     [
       FileService,
       fileService(calls, new Buckets(undefined), { bytesMax: 1024 * 1024, idleMs: 10_000 }) as never,

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSKRBwoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyEjYKEWF0dHJpYnV0ZV9pbmRleGVzGBIgAygLMhsucGdxdWl2ZXIudjEuQXR0cmlidXRlSW5kZXgSFQoNdGFyZ2V0X3JlY2FsbBgTIAEoARIoCgZyZWNhbGwYFCABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICIgBARIxCg9maWx0ZXJlZF9yZWNhbGwYFSABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICYgBARIZChFvdGhlcl9pbmRleF9ieXRlcxgWIAEoAxIaCg1ieXRlc19wZXJfcm93GBcgASgFSAqIAQESFQoNa2V5d29yZF9pbmRleBgYIAEoCEILCglfcHJvZ3Jlc3NCCAoGX3RhYmxlQgkKB19tZXRob2RCDAoKX3ByZWNpc2lvbkIECgJfbUISChBfZWZfY29uc3RydWN0aW9uQgsKCV9idWlsdF9hdEINCgtfbGFzdF9lcnJvckIJCgdfcmVjYWxsQhIKEF9maWx0ZXJlZF9yZWNhbGxCEAoOX2J5dGVzX3Blcl9yb3ciUQoGUmVjYWxsEg4KBnJlY2FsbBgBIAEoARIRCgllZl9zZWFyY2gYAiABKAUSDwoHcXVlcmllcxgDIAEoBRITCgttZWFzdXJlZF9hdBgEIAEoAyKRAQoOQXR0cmlidXRlSW5kZXgSCwoDa2V5GAEgASgJEigKBHR5cGUYAiABKA4yGi5wZ3F1aXZlci52MS5BdHRyaWJ1dGVUeXBlEiYKBXN0YXRlGAMgASgOMhcucGdxdWl2ZXIudjEuSW5kZXhTdGF0ZRINCgVieXRlcxgEIAEoAxIRCglhdXRvbWF0aWMYBSABKAgiSQoQSW5kZXhlZEF0dHJpYnV0ZRILCgNrZXkYASABKAkSKAoEdHlwZRgCIAEoDjIaLnBncXVpdmVyLnYxLkF0dHJpYnV0ZVR5cGUimgEKDEluZGV4QmxvY2tlchIQCgNwaWQYASABKAVIAIgBARIMCgRuYW1lGAIgASgJEhEKBHJvbGUYAyABKAlIAYgBARISCgVzdGF0ZRgEIAEoCUgCiAEBEhgKC2FnZV9zZWNvbmRzGAUgASgBSAOIAQFCBgoEX3BpZEIHCgVfcm9sZUIICgZfc3RhdGVCDgoMX2FnZV9zZWNvbmRzInEKDUluZGV4U2V0dGluZ3MSLgoJcHJlY2lzaW9uGAEgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSACIAQESCQoBbRgCIAEoBRIXCg9lZl9jb25zdHJ1Y3Rpb24YAyABKAVCDAoKX3ByZWNpc2lvbiIqCg9HZXRJbmRleFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIsEDChJVcGRhdGVJbmRleFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi0KBnBvbGljeRgCIAEoDjIYLnBncXVpdmVyLnYxLkluZGV4UG9saWN5SACIAQESLgoJcHJlY2lzaW9uGAMgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAGIAQESDgoBbRgEIAEoBUgCiAEBEhwKD2VmX2NvbnN0cnVjdGlvbhgFIAEoBUgDiAEBEjUKC3VwZGF0ZV9tYXNrGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IEqLsYIBI/ChJpbmRleGVkX2F0dHJpYnV0ZXMYByADKAsyHS5wZ3F1aXZlci52MS5JbmRleGVkQXR0cmlidXRlQgSouxgQEhoKDXRhcmdldF9yZWNhbGwYCCABKAFIBIgBARIaCg1rZXl3b3JkX2luZGV4GAkgASgISAWIAQFCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb25CEAoOX3RhcmdldF9yZWNhbGxCEAoOX2tleXdvcmRfaW5kZXgiLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqZQoNQXR0cmlidXRlVHlwZRIeChpBVFRSSUJVVEVfVFlQRV9VTlNQRUNJRklFRBAAEhkKFUFUVFJJQlVURV9UWVBFX05VTUJFUhABEhkKFUFUVFJJQlVURV9UWVBFX1NUUklORxACKkIKC0luZGV4TWV0aG9kEhwKGElOREVYX01FVEhPRF9VTlNQRUNJRklFRBAAEhUKEUlOREVYX01FVEhPRF9ITlNXEAEqagoJUHJlY2lzaW9uEhkKFVBSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhUKEVBSRUNJU0lPTl9GTE9BVDMyEAESFQoRUFJFQ0lTSU9OX0ZMT0FUMTYQAhIUChBQUkVDSVNJT05fQklOQVJZEAMquQEKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBJTkRFWF9TVEFURV9OT05FEAESFwoTSU5ERVhfU1RBVEVfV0FJVElORxACEhYKEklOREVYX1NUQVRFX01PVklORxADEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAQSFQoRSU5ERVhfU1RBVEVfUkVBRFkQBRIWChJJTkRFWF9TVEFURV9GQUlMRUQQBipzCgtJbmRleFBvbGljeRIcChhJTkRFWF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9QT0xJQ1lfQVVUTxABEhcKE0lOREVYX1BPTElDWV9BTFdBWVMQAhIWChJJTkRFWF9QT0xJQ1lfTkVWRVIQAzLHAwoMSW5kZXhTZXJ2aWNlEnMKCEdldEluZGV4EhwucGdxdWl2ZXIudjEuR2V0SW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiNbi7GAGC0+STAisSKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EpoBCgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4Ila4uxgJ8rsYGnZlY3Rvcl9zdG9yZS5pbmRleC51cGRhdGVkgtPkkwIuOgEqIikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBKkAQoMUmVidWlsZEluZGV4EiAucGdxdWl2ZXIudjEuUmVidWlsZEluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4Il64uxgJ8rsYGnZlY3Rvcl9zdG9yZS5pbmRleC5yZWJ1aWx0gtPkkwI2OgEqIjEvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleC9yZWJ1aWxkQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSLFBwoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyEjYKEWF0dHJpYnV0ZV9pbmRleGVzGBIgAygLMhsucGdxdWl2ZXIudjEuQXR0cmlidXRlSW5kZXgSFQoNdGFyZ2V0X3JlY2FsbBgTIAEoARIoCgZyZWNhbGwYFCABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICIgBARIxCg9maWx0ZXJlZF9yZWNhbGwYFSABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICYgBARIZChFvdGhlcl9pbmRleF9ieXRlcxgWIAEoAxIaCg1ieXRlc19wZXJfcm93GBcgASgFSAqIAQESFQoNa2V5d29yZF9pbmRleBgYIAEoCBIpCgR3b3JrGBkgASgLMhYucGdxdWl2ZXIudjEuSW5kZXhXb3JrSAuIAQFCCwoJX3Byb2dyZXNzQggKBl90YWJsZUIJCgdfbWV0aG9kQgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkILCglfYnVpbHRfYXRCDQoLX2xhc3RfZXJyb3JCCQoHX3JlY2FsbEISChBfZmlsdGVyZWRfcmVjYWxsQhAKDl9ieXRlc19wZXJfcm93QgcKBV93b3JrIo0BCglJbmRleFdvcmsSDQoFcGhhc2UYASABKAkSKAoEdW5pdBgCIAEoDjIaLnBncXVpdmVyLnYxLkluZGV4V29ya1VuaXQSDAoEZG9uZRgDIAEoAxINCgV0b3RhbBgEIAEoAxIZCgxzZWNvbmRzX2xlZnQYBSABKAFIAIgBAUIPCg1fc2Vjb25kc19sZWZ0IlEKBlJlY2FsbBIOCgZyZWNhbGwYASABKAESEQoJZWZfc2VhcmNoGAIgASgFEg8KB3F1ZXJpZXMYAyABKAUSEwoLbWVhc3VyZWRfYXQYBCABKAMikQEKDkF0dHJpYnV0ZUluZGV4EgsKA2tleRgBIAEoCRIoCgR0eXBlGAIgASgOMhoucGdxdWl2ZXIudjEuQXR0cmlidXRlVHlwZRImCgVzdGF0ZRgDIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSDQoFYnl0ZXMYBCABKAMSEQoJYXV0b21hdGljGAUgASgIIkkKEEluZGV4ZWRBdHRyaWJ1dGUSCwoDa2V5GAEgASgJEigKBHR5cGUYAiABKA4yGi5wZ3F1aXZlci52MS5BdHRyaWJ1dGVUeXBlIpoBCgxJbmRleEJsb2NrZXISEAoDcGlkGAEgASgFSACIAQESDAoEbmFtZRgCIAEoCRIRCgRyb2xlGAMgASgJSAGIAQESEgoFc3RhdGUYBCABKAlIAogBARIYCgthZ2Vfc2Vjb25kcxgFIAEoAUgDiAEBQgYKBF9waWRCBwoFX3JvbGVCCAoGX3N0YXRlQg4KDF9hZ2Vfc2Vjb25kcyJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSIsChFXYXRjaEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkiwQMKElVwZGF0ZUluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSLQoGcG9saWN5GAIgASgOMhgucGdxdWl2ZXIudjEuSW5kZXhQb2xpY3lIAIgBARIuCglwcmVjaXNpb24YAyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IAYgBARIOCgFtGAQgASgFSAKIAQESHAoPZWZfY29uc3RydWN0aW9uGAUgASgFSAOIAQESNQoLdXBkYXRlX21hc2sYBiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggEj8KEmluZGV4ZWRfYXR0cmlidXRlcxgHIAMoCzIdLnBncXVpdmVyLnYxLkluZGV4ZWRBdHRyaWJ1dGVCBKi7GBASGgoNdGFyZ2V0X3JlY2FsbBgIIAEoAUgEiAEBEhoKDWtleXdvcmRfaW5kZXgYCSABKAhIBYgBAUIJCgdfcG9saWN5QgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkIQCg5fdGFyZ2V0X3JlY2FsbEIQCg5fa2V5d29yZF9pbmRleCIuChNSZWJ1aWxkSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSqCAQoNSW5kZXhXb3JrVW5pdBIfChtJTkRFWF9XT1JLX1VOSVRfVU5TUEVDSUZJRUQQABIYChRJTkRFWF9XT1JLX1VOSVRfUk9XUxABEhoKFklOREVYX1dPUktfVU5JVF9CTE9DS1MQAhIaChZJTkRFWF9XT1JLX1VOSVRfVFVQTEVTEAMqZQoNQXR0cmlidXRlVHlwZRIeChpBVFRSSUJVVEVfVFlQRV9VTlNQRUNJRklFRBAAEhkKFUFUVFJJQlVURV9UWVBFX05VTUJFUhABEhkKFUFUVFJJQlVURV9UWVBFX1NUUklORxACKkIKC0luZGV4TWV0aG9kEhwKGElOREVYX01FVEhPRF9VTlNQRUNJRklFRBAAEhUKEUlOREVYX01FVEhPRF9ITlNXEAEqagoJUHJlY2lzaW9uEhkKFVBSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhUKEVBSRUNJU0lPTl9GTE9BVDMyEAESFQoRUFJFQ0lTSU9OX0ZMT0FUMTYQAhIUChBQUkVDSVNJT05fQklOQVJZEAMquQEKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBJTkRFWF9TVEFURV9OT05FEAESFwoTSU5ERVhfU1RBVEVfV0FJVElORxACEhYKEklOREVYX1NUQVRFX01PVklORxADEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAQSFQoRSU5ERVhfU1RBVEVfUkVBRFkQBRIWChJJTkRFWF9TVEFURV9GQUlMRUQQBipzCgtJbmRleFBvbGljeRIcChhJTkRFWF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9QT0xJQ1lfQVVUTxABEhcKE0lOREVYX1BPTElDWV9BTFdBWVMQAhIWChJJTkRFWF9QT0xJQ1lfTkVWRVIQAzLNBAoMSW5kZXhTZXJ2aWNlEnMKCEdldEluZGV4EhwucGdxdWl2ZXIudjEuR2V0SW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiNbi7GAGC0+STAisSKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoMBCgpXYXRjaEluZGV4Eh4ucGdxdWl2ZXIudjEuV2F0Y2hJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCI/uLsYAcC8GAGC0+STAjESLy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4L3dhdGNoMAESmgEKC1VwZGF0ZUluZGV4Eh8ucGdxdWl2ZXIudjEuVXBkYXRlSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiVri7GAnyuxgadmVjdG9yX3N0b3JlLmluZGV4LnVwZGF0ZWSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EqQBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiXri7GAnyuxgadmVjdG9yX3N0b3JlLmluZGV4LnJlYnVpbHSC0+STAjY6ASoiMS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4L3JlYnVpbGRCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
 
 /**
  * The vector index of a store.
@@ -198,6 +198,13 @@ export type Index = Message<"pgquiver.v1.Index"> & {
    * @generated from field: bool keyword_index = 24;
    */
   keywordIndex: boolean;
+
+  /**
+   * What is done for the table or the index at the moment; unset when nothing is, or it is not known how far it is.
+   *
+   * @generated from field: optional pgquiver.v1.IndexWork work = 25;
+   */
+  work?: IndexWork | undefined;
 };
 
 /**
@@ -206,6 +213,56 @@ export type Index = Message<"pgquiver.v1.Index"> & {
  */
 export const IndexSchema: GenMessage<Index> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 0);
+
+/**
+ * What is done for a store's own table or vector index.
+ *
+ * @generated from message pgquiver.v1.IndexWork
+ */
+export type IndexWork = Message<"pgquiver.v1.IndexWork"> & {
+  /**
+   * The phase: "copying rows", or a phase of Postgres' CREATE INDEX, such as "building index: loading tuples".
+   *
+   * @generated from field: string phase = 1;
+   */
+  phase: string;
+
+  /**
+   * What `done` and `total` count.
+   *
+   * @generated from field: pgquiver.v1.IndexWorkUnit unit = 2;
+   */
+  unit: IndexWorkUnit;
+
+  /**
+   * How many are done.
+   *
+   * @generated from field: int64 done = 3;
+   */
+  done: bigint;
+
+  /**
+   * How many there are; 0 when that is not known.
+   *
+   * @generated from field: int64 total = 4;
+   */
+  total: bigint;
+
+  /**
+   * Seconds until the phase ends at the pace of the last ten seconds. Only WatchIndex measures a pace; unset in its
+   * first state, and while nothing moves.
+   *
+   * @generated from field: optional double seconds_left = 5;
+   */
+  secondsLeft?: number | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.IndexWork.
+ * Use `create(IndexWorkSchema)` to create a new message.
+ */
+export const IndexWorkSchema: GenMessage<IndexWork> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * The recall of searches by a vector index, measured by comparing searches with exact ones.
@@ -247,7 +304,7 @@ export type Recall = Message<"pgquiver.v1.Recall"> & {
  * Use `create(RecallSchema)` to create a new message.
  */
 export const RecallSchema: GenMessage<Recall> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 1);
+  messageDesc(file_pgquiver_v1_indexes, 2);
 
 /**
  * The index of an attribute.
@@ -296,7 +353,7 @@ export type AttributeIndex = Message<"pgquiver.v1.AttributeIndex"> & {
  * Use `create(AttributeIndexSchema)` to create a new message.
  */
 export const AttributeIndexSchema: GenMessage<AttributeIndex> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 2);
+  messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * A metadata key whose values are to be indexed for the filters `gt`, `gte`, `lt` and `lte`.
@@ -324,7 +381,7 @@ export type IndexedAttribute = Message<"pgquiver.v1.IndexedAttribute"> & {
  * Use `create(IndexedAttributeSchema)` to create a new message.
  */
 export const IndexedAttributeSchema: GenMessage<IndexedAttribute> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 3);
+  messageDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * A transaction that an index build waits for.
@@ -374,7 +431,7 @@ export type IndexBlocker = Message<"pgquiver.v1.IndexBlocker"> & {
  * Use `create(IndexBlockerSchema)` to create a new message.
  */
 export const IndexBlockerSchema: GenMessage<IndexBlocker> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 4);
+  messageDesc(file_pgquiver_v1_indexes, 5);
 
 /**
  * The settings of a vector index.
@@ -409,7 +466,7 @@ export type IndexSettings = Message<"pgquiver.v1.IndexSettings"> & {
  * Use `create(IndexSettingsSchema)` to create a new message.
  */
 export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 5);
+  messageDesc(file_pgquiver_v1_indexes, 6);
 
 /**
  * Request of GetIndex.
@@ -430,7 +487,28 @@ export type GetIndexRequest = Message<"pgquiver.v1.GetIndexRequest"> & {
  * Use `create(GetIndexRequestSchema)` to create a new message.
  */
 export const GetIndexRequestSchema: GenMessage<GetIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 6);
+  messageDesc(file_pgquiver_v1_indexes, 7);
+
+/**
+ * Request of WatchIndex.
+ *
+ * @generated from message pgquiver.v1.WatchIndexRequest
+ */
+export type WatchIndexRequest = Message<"pgquiver.v1.WatchIndexRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.WatchIndexRequest.
+ * Use `create(WatchIndexRequestSchema)` to create a new message.
+ */
+export const WatchIndexRequestSchema: GenMessage<WatchIndexRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 8);
 
 /**
  * Changes the settings of a store's index. Over JSON the keys of the body become the `update_mask`.
@@ -516,7 +594,7 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
  * Use `create(UpdateIndexRequestSchema)` to create a new message.
  */
 export const UpdateIndexRequestSchema: GenMessage<UpdateIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 7);
+  messageDesc(file_pgquiver_v1_indexes, 9);
 
 /**
  * Request of RebuildIndex.
@@ -537,7 +615,55 @@ export type RebuildIndexRequest = Message<"pgquiver.v1.RebuildIndexRequest"> & {
  * Use `create(RebuildIndexRequestSchema)` to create a new message.
  */
 export const RebuildIndexRequestSchema: GenMessage<RebuildIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 8);
+  messageDesc(file_pgquiver_v1_indexes, 10);
+
+/**
+ * What the work for an index counts.
+ *
+ * @generated from enum pgquiver.v1.IndexWorkUnit
+ */
+export const IndexWorkUnit = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: INDEX_WORK_UNIT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Rows of the store.
+   *
+   * @generated from enum value: INDEX_WORK_UNIT_ROWS = 1;
+   */
+  ROWS: 1,
+
+  /**
+   * Blocks of the store's own table, 8 KiB each.
+   *
+   * @generated from enum value: INDEX_WORK_UNIT_BLOCKS = 2;
+   */
+  BLOCKS: 2,
+
+  /**
+   * Index entries.
+   *
+   * @generated from enum value: INDEX_WORK_UNIT_TUPLES = 3;
+   */
+  TUPLES: 3,
+} as const;
+
+/**
+ * What the work for an index counts.
+ *
+ * @generated from enum pgquiver.v1.IndexWorkUnit
+ */
+export type IndexWorkUnit = (typeof IndexWorkUnit)[keyof typeof IndexWorkUnit] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.IndexWorkUnit.
+ */
+export const IndexWorkUnitSchema: GenEnum<IndexWorkUnit> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_indexes, 0);
 
 /**
  * A type of metadata values that have an order.
@@ -578,7 +704,7 @@ export type AttributeType = (typeof AttributeType)[keyof typeof AttributeType] |
  * Describes the enum pgquiver.v1.AttributeType.
  */
 export const AttributeTypeSchema: GenEnum<AttributeType> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 0);
+  enumDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * A kind of vector index.
@@ -612,7 +738,7 @@ export type IndexMethod = (typeof IndexMethod)[keyof typeof IndexMethod] | Unkno
  * Describes the enum pgquiver.v1.IndexMethod.
  */
 export const IndexMethodSchema: GenEnum<IndexMethod> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 1);
+  enumDesc(file_pgquiver_v1_indexes, 2);
 
 /**
  * Precision (quantization) of the vectors in a vector index. The stored vectors are always float32: results
@@ -662,7 +788,7 @@ export type Precision = (typeof Precision)[keyof typeof Precision] | UnknownEnum
  * Describes the enum pgquiver.v1.Precision.
  */
 export const PrecisionSchema: GenEnum<Precision> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 2);
+  enumDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * State of a store's own table and vector index. Searches are exact unless an index is in use.
@@ -731,7 +857,7 @@ export type IndexState = (typeof IndexState)[keyof typeof IndexState] | UnknownE
  * Describes the enum pgquiver.v1.IndexState.
  */
 export const IndexStateSchema: GenEnum<IndexState> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 3);
+  enumDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * Whether a store should have a vector index.
@@ -780,7 +906,7 @@ export type IndexPolicy = (typeof IndexPolicy)[keyof typeof IndexPolicy] | Unkno
  * Describes the enum pgquiver.v1.IndexPolicy.
  */
 export const IndexPolicySchema: GenEnum<IndexPolicy> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_indexes, 4);
+  enumDesc(file_pgquiver_v1_indexes, 5);
 
 /**
  * Shows and controls the vector indexes of stores. Small stores share one table and are searched exactly. A
@@ -798,6 +924,19 @@ export const IndexService: GenService<{
   getIndex: {
     methodKind: "unary";
     input: typeof GetIndexRequestSchema;
+    output: typeof IndexSchema;
+  },
+  /**
+   * Watches a store's index until it is ready, until nothing is left to be done for it, or until its last attempt has
+   * failed. Sends the state at once, then after each change, at most about
+   * one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+   * events (`text/event-stream`). NOT_FOUND when the store is deleted meanwhile.
+   *
+   * @generated from rpc pgquiver.v1.IndexService.WatchIndex
+   */
+  watchIndex: {
+    methodKind: "server_streaming";
+    input: typeof WatchIndexRequestSchema;
     output: typeof IndexSchema;
   },
   /**

@@ -15,7 +15,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/ingest.proto.
  */
 export const file_pgquiver_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UiiQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQFCDQoLX2RpbWVuc2lvbnNCEQoPX21heF9yb3dfZXJyb3JzIkwKC0luZ2VzdEJhdGNoEgsKA3NlcRgBIAEoAxIwCgRyb3dzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXRCBai7GJBOIioKDEluZ2VzdEZpbmlzaBIRCgRyb3dzGAEgASgDSACIAQFCBwoFX3Jvd3Mi1gEKC0luZ2VzdEV2ZW50EisKBm9wZW5lZBgBIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdE9wZW5lZEgAEjEKCWNvbW1pdHRlZBgCIAEoCzIcLnBncXVpdmVyLnYxLkluZ2VzdENvbW1pdHRlZEgAEi8KCGRyYWluaW5nGAMgASgLMhsucGdxdWl2ZXIudjEuSW5nZXN0RHJhaW5pbmdIABItCgdzdW1tYXJ5GAQgASgLMhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeUgAQgcKBWV2ZW50IlYKDEluZ2VzdE9wZW5lZBIRCglpbmdlc3RfaWQYASABKAkSGAoQcmVzdW1lX2FmdGVyX3NlcRgCIAEoAxIZChFtZXNzYWdlX2J5dGVzX21heBgDIAEoAyKQAQoPSW5nZXN0Q29tbWl0dGVkEhMKC3Rocm91Z2hfc2VxGAEgASgDEhQKDHJvd3Nfd3JpdHRlbhgCIAEoAxIUCgxyb3dzX3NraXBwZWQYAyABKAMSFQoNcm93c19yZWplY3RlZBgEIAEoAxIlCgZlcnJvcnMYBSADKAsyFS5wZ3F1aXZlci52MS5Sb3dFcnJvciIlCg5Jbmdlc3REcmFpbmluZxITCgt0aHJvdWdoX3NlcRgBIAEoAyJgCghSb3dFcnJvchILCgNzZXEYASABKAMSDQoFaW5kZXgYAiABKAUSCgoCaWQYAyABKAkSDAoEY29kZRgEIAEoCRINCgVmaWVsZBgFIAEoCRIPCgdtZXNzYWdlGAYgASgJIocCCg1Jbmdlc3RTdW1tYXJ5Eg4KBm9iamVjdBgBIAEoCRIRCglpbmdlc3RfaWQYAiABKAkSFwoPdmVjdG9yX3N0b3JlX2lkGAMgASgJEicKBXN0YXRlGAQgASgOMhgucGdxdWl2ZXIudjEuSW5nZXN0U3RhdGUSEwoLdGhyb3VnaF9zZXEYBSABKAMSFAoMcm93c193cml0dGVuGAYgASgDEhQKDHJvd3Nfc2tpcHBlZBgHIAEoAxIVCg1yb3dzX3JlamVjdGVkGAggASgDEiUKBmVycm9ycxgJIAMoCzIVLnBncXVpdmVyLnYxLlJvd0Vycm9yEhIKCmNyZWF0ZWRfYXQYCiABKAMiPgoQR2V0SW5nZXN0UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJIkAKEkFib3J0SW5nZXN0UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJIlAKF0V4cG9ydEVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRISCgVhZnRlchgCIAEoCUgAiAEBQggKBl9hZnRlciKCAQoRRXhwb3J0ZWRFbWJlZGRpbmcSCgoCaWQYASABKAkSDwoHY29udGVudBgCIAEoCRIRCgllbWJlZGRpbmcYAyABKAwSKQoIbWV0YWRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhIKCmNyZWF0ZWRfYXQYBSABKAMqUQoJQXRvbWljaXR5EhkKFUFUT01JQ0lUWV9VTlNQRUNJRklFRBAAEhMKD0FUT01JQ0lUWV9CQVRDSBABEhQKEEFUT01JQ0lUWV9TVFJFQU0QAipoCgdPbkVycm9yEhgKFE9OX0VSUk9SX1VOU1BFQ0lGSUVEEAASGAoUT05fRVJST1JfQUJPUlRfQkFUQ0gQARIVChFPTl9FUlJPUl9TS0lQX1JPVxACEhIKDk9OX0VSUk9SX0FCT1JUEAMqeAoLSW5nZXN0U3RhdGUSHAoYSU5HRVNUX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRSU5HRVNUX1NUQVRFX09QRU4QARIaChZJTkdFU1RfU1RBVEVfQ09NUExFVEVEEAISGAoUSU5HRVNUX1NUQVRFX0FCT1JURUQQAzLyBQoNSW5nZXN0U2VydmljZRLFAQoGSW5nZXN0EhoucGdxdWl2ZXIudjEuSW5nZXN0UmVxdWVzdBoaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnkigAG4uxgFgtPkkwJ2OgEqWjo6ASoaNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvaW5nZXN0IjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2luZ2VzdCgBEk8KDUluZ2VzdFNlc3Npb24SGi5wZ3F1aXZlci52MS5Jbmdlc3RSZXF1ZXN0GhgucGdxdWl2ZXIudjEuSW5nZXN0RXZlbnQiBLi7GAUoATABEosBCglHZXRJbmdlc3QSHS5wZ3F1aXZlci52MS5HZXRJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJDuLsYBYLT5JMCORI3L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5nZXN0cy97aW5nZXN0X2lkfRKVAQoLQWJvcnRJbmdlc3QSHy5wZ3F1aXZlci52MS5BYm9ydEluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5Ikm4uxgFgtPkkwI/Ij0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9L2Fib3J0EqEBChBFeHBvcnRFbWJlZGRpbmdzEiQucGdxdWl2ZXIudjEuRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QaHi5wZ3F1aXZlci52MS5FeHBvcnRlZEVtYmVkZGluZyJFuLsYA8C7GAGC0+STAjcSNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvZXhwb3J0MAFCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_options]);
+  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UisQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQESFwoKdG90YWxfcm93cxgIIAEoA0gCiAEBQg0KC19kaW1lbnNpb25zQhEKD19tYXhfcm93X2Vycm9yc0INCgtfdG90YWxfcm93cyJMCgtJbmdlc3RCYXRjaBILCgNzZXEYASABKAMSMAoEcm93cxgCIAMoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0QgWouxiQTiIqCgxJbmdlc3RGaW5pc2gSEQoEcm93cxgBIAEoA0gAiAEBQgcKBV9yb3dzItYBCgtJbmdlc3RFdmVudBIrCgZvcGVuZWQYASABKAsyGS5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuZWRIABIxCgljb21taXR0ZWQYAiABKAsyHC5wZ3F1aXZlci52MS5Jbmdlc3RDb21taXR0ZWRIABIvCghkcmFpbmluZxgDIAEoCzIbLnBncXVpdmVyLnYxLkluZ2VzdERyYWluaW5nSAASLQoHc3VtbWFyeRgEIAEoCzIaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnlIAEIHCgVldmVudCJWCgxJbmdlc3RPcGVuZWQSEQoJaW5nZXN0X2lkGAEgASgJEhgKEHJlc3VtZV9hZnRlcl9zZXEYAiABKAMSGQoRbWVzc2FnZV9ieXRlc19tYXgYAyABKAMikAEKD0luZ2VzdENvbW1pdHRlZBITCgt0aHJvdWdoX3NlcRgBIAEoAxIUCgxyb3dzX3dyaXR0ZW4YAiABKAMSFAoMcm93c19za2lwcGVkGAMgASgDEhUKDXJvd3NfcmVqZWN0ZWQYBCABKAMSJQoGZXJyb3JzGAUgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3IiJQoOSW5nZXN0RHJhaW5pbmcSEwoLdGhyb3VnaF9zZXEYASABKAMiYAoIUm93RXJyb3ISCwoDc2VxGAEgASgDEg0KBWluZGV4GAIgASgFEgoKAmlkGAMgASgJEgwKBGNvZGUYBCABKAkSDQoFZmllbGQYBSABKAkSDwoHbWVzc2FnZRgGIAEoCSKgAwoNSW5nZXN0U3VtbWFyeRIOCgZvYmplY3QYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRInCgVzdGF0ZRgEIAEoDjIYLnBncXVpdmVyLnYxLkluZ2VzdFN0YXRlEhMKC3Rocm91Z2hfc2VxGAUgASgDEhQKDHJvd3Nfd3JpdHRlbhgGIAEoAxIUCgxyb3dzX3NraXBwZWQYByABKAMSFQoNcm93c19yZWplY3RlZBgIIAEoAxIlCgZlcnJvcnMYCSADKAsyFS5wZ3F1aXZlci52MS5Sb3dFcnJvchISCgpjcmVhdGVkX2F0GAogASgDEhEKCXJvd19ieXRlcxgLIAEoAxIXCgp0b3RhbF9yb3dzGAwgASgDSACIAQESHAoPcm93c19wZXJfc2Vjb25kGA0gASgBSAGIAQESGQoMc2Vjb25kc19sZWZ0GA4gASgBSAKIAQFCDQoLX3RvdGFsX3Jvd3NCEgoQX3Jvd3NfcGVyX3NlY29uZEIPCg1fc2Vjb25kc19sZWZ0Ij4KEEdldEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJXYXRjaEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJBYm9ydEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJQChdFeHBvcnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFYWZ0ZXIYAiABKAlIAIgBAUIICgZfYWZ0ZXIiggEKEUV4cG9ydGVkRW1iZWRkaW5nEgoKAmlkGAEgASgJEg8KB2NvbnRlbnQYAiABKAkSEQoJZW1iZWRkaW5nGAMgASgMEikKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgpjcmVhdGVkX2F0GAUgASgDKlEKCUF0b21pY2l0eRIZChVBVE9NSUNJVFlfVU5TUEVDSUZJRUQQABITCg9BVE9NSUNJVFlfQkFUQ0gQARIUChBBVE9NSUNJVFlfU1RSRUFNEAIqaAoHT25FcnJvchIYChRPTl9FUlJPUl9VTlNQRUNJRklFRBAAEhgKFE9OX0VSUk9SX0FCT1JUX0JBVENIEAESFQoRT05fRVJST1JfU0tJUF9ST1cQAhISCg5PTl9FUlJPUl9BQk9SVBADKngKC0luZ2VzdFN0YXRlEhwKGElOR0VTVF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOR0VTVF9TVEFURV9PUEVOEAESGgoWSU5HRVNUX1NUQVRFX0NPTVBMRVRFRBACEhgKFElOR0VTVF9TVEFURV9BQk9SVEVEEAMykAcKDUluZ2VzdFNlcnZpY2USxQEKBkluZ2VzdBIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5IoABuLsYBYLT5JMCdjoBKlo6OgEqGjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2luZ2VzdCI1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9pbmdlc3QoARJPCg1Jbmdlc3RTZXNzaW9uEhoucGdxdWl2ZXIudjEuSW5nZXN0UmVxdWVzdBoYLnBncXVpdmVyLnYxLkluZ2VzdEV2ZW50IgS4uxgFKAEwARKLAQoJR2V0SW5nZXN0Eh0ucGdxdWl2ZXIudjEuR2V0SW5nZXN0UmVxdWVzdBoaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnkiQ7i7GAWC0+STAjkSNy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0SmwEKC1dhdGNoSW5nZXN0Eh8ucGdxdWl2ZXIudjEuV2F0Y2hJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJNuLsYBcC8GAGC0+STAj8SPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0vd2F0Y2gwARKVAQoLQWJvcnRJbmdlc3QSHy5wZ3F1aXZlci52MS5BYm9ydEluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5Ikm4uxgFgtPkkwI/Ij0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9L2Fib3J0EqEBChBFeHBvcnRFbWJlZGRpbmdzEiQucGdxdWl2ZXIudjEuRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QaHi5wZ3F1aXZlci52MS5FeHBvcnRlZEVtYmVkZGluZyJFuLsYA8C7GAGC0+STAjcSNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvZXhwb3J0MAFCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_options]);
 
 /**
  * One message of an ingest stream. Order: one `open`, any number of `batch`, one `finish`.
@@ -119,6 +119,13 @@ export type IngestOpen = Message<"pgquiver.v1.IngestOpen"> & {
    * @generated from field: optional int32 max_row_errors = 7;
    */
   maxRowErrors?: number | undefined;
+
+  /**
+   * Number of rows that the whole ingest will have, for those who watch it; not checked. The value of the first `open` counts.
+   *
+   * @generated from field: optional int64 total_rows = 8;
+   */
+  totalRows?: bigint | undefined;
 };
 
 /**
@@ -470,6 +477,35 @@ export type IngestSummary = Message<"pgquiver.v1.IngestSummary"> & {
    * @generated from field: int64 created_at = 10;
    */
   createdAt: bigint;
+
+  /**
+   * Bytes of the rows stored or skipped: of their texts in UTF-8, and 4 for each number of their vectors.
+   *
+   * @generated from field: int64 row_bytes = 11;
+   */
+  rowBytes: bigint;
+
+  /**
+   * Number of rows that the client has announced; unset when it has not.
+   *
+   * @generated from field: optional int64 total_rows = 12;
+   */
+  totalRows?: bigint | undefined;
+
+  /**
+   * Rows a second over the last ten seconds, of all rows above. Only WatchIngest measures a pace; unset in its first
+   * state.
+   *
+   * @generated from field: optional double rows_per_second = 13;
+   */
+  rowsPerSecond?: number | undefined;
+
+  /**
+   * Seconds until the announced number of rows is reached at this pace; unset when either is not known.
+   *
+   * @generated from field: optional double seconds_left = 14;
+   */
+  secondsLeft?: number | undefined;
 };
 
 /**
@@ -508,6 +544,34 @@ export const GetIngestRequestSchema: GenMessage<GetIngestRequest> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_ingest, 10);
 
 /**
+ * Request of WatchIngest.
+ *
+ * @generated from message pgquiver.v1.WatchIngestRequest
+ */
+export type WatchIngestRequest = Message<"pgquiver.v1.WatchIngestRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * The ingest. Required.
+   *
+   * @generated from field: string ingest_id = 2;
+   */
+  ingestId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.WatchIngestRequest.
+ * Use `create(WatchIngestRequestSchema)` to create a new message.
+ */
+export const WatchIngestRequestSchema: GenMessage<WatchIngestRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_ingest, 11);
+
+/**
  * Request of AbortIngest.
  *
  * @generated from message pgquiver.v1.AbortIngestRequest
@@ -533,7 +597,7 @@ export type AbortIngestRequest = Message<"pgquiver.v1.AbortIngestRequest"> & {
  * Use `create(AbortIngestRequestSchema)` to create a new message.
  */
 export const AbortIngestRequestSchema: GenMessage<AbortIngestRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 11);
+  messageDesc(file_pgquiver_v1_ingest, 12);
 
 /**
  * Reads a whole store.
@@ -561,7 +625,7 @@ export type ExportEmbeddingsRequest = Message<"pgquiver.v1.ExportEmbeddingsReque
  * Use `create(ExportEmbeddingsRequestSchema)` to create a new message.
  */
 export const ExportEmbeddingsRequestSchema: GenMessage<ExportEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 12);
+  messageDesc(file_pgquiver_v1_ingest, 13);
 
 /**
  * One embedding of an export.
@@ -610,7 +674,7 @@ export type ExportedEmbedding = Message<"pgquiver.v1.ExportedEmbedding"> & {
  * Use `create(ExportedEmbeddingSchema)` to create a new message.
  */
 export const ExportedEmbeddingSchema: GenMessage<ExportedEmbedding> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 13);
+  messageDesc(file_pgquiver_v1_ingest, 14);
 
 /**
  * The unit of atomicity: what is stored entirely or not at all.
@@ -795,6 +859,19 @@ export const IngestService: GenService<{
   getIngest: {
     methodKind: "unary";
     input: typeof GetIngestRequestSchema;
+    output: typeof IngestSummarySchema;
+  },
+  /**
+   * Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
+   * one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+   * events (`text/event-stream`).
+   * NOT_FOUND when the store is deleted meanwhile.
+   *
+   * @generated from rpc pgquiver.v1.IngestService.WatchIngest
+   */
+  watchIngest: {
+    methodKind: "server_streaming";
+    input: typeof WatchIngestRequestSchema;
     output: typeof IngestSummarySchema;
   },
   /**

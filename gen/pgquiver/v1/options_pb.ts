@@ -12,7 +12,7 @@ import type { UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/options.proto.
  */
 export const file_pgquiver_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MSqrAgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIVChFTQ09QRV9TVE9SRVNfUkVBRBABEhYKElNDT1BFX1NUT1JFU19XUklURRACEhkKFVNDT1BFX0VNQkVERElOR1NfUkVBRBADEhoKFlNDT1BFX0VNQkVERElOR1NfV1JJVEUQBBIQCgxTQ09QRV9JTkdFU1QQBRIQCgxTQ09QRV9TRUFSQ0gQBhIUChBTQ09QRV9GSUxFU19SRUFEEAcSFQoRU0NPUEVfRklMRVNfV1JJVEUQCBIXChNTQ09QRV9JTkRFWEVTX0FETUlOEAkSGAoUU0NPUEVfUFJPSkVDVFNfQURNSU4QChISCg5TQ09QRV9PUEVSQVRPUhALEg0KCVNDT1BFX0FOWRAMOj8KCW1heF9pdGVtcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtYcDIAEoBVIIbWF4SXRlbXOIAQE6PAoHYXVkaXRlZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYv4cDIAEoCFIHYXVkaXRlZIgBATpPChFtYXhfcmVxdWVzdF9ieXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLaHAyABKAVSD21heFJlcXVlc3RCeXRlc4gBATpNCgVzY29wZRIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLeHAyABKA4yEi5wZ3F1aXZlci52MS5TY29wZVIFc2NvcGWIAQE6TwoRc2hvd3NfcmVhZGVyc19vd24SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi4hwMgASgIUg9zaG93c1JlYWRlcnNPd26IAQE6OQoFYXVkaXQSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi+hwMgASgJUgVhdWRpdIgBAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_descriptor]);
+  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MSqrAgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIVChFTQ09QRV9TVE9SRVNfUkVBRBABEhYKElNDT1BFX1NUT1JFU19XUklURRACEhkKFVNDT1BFX0VNQkVERElOR1NfUkVBRBADEhoKFlNDT1BFX0VNQkVERElOR1NfV1JJVEUQBBIQCgxTQ09QRV9JTkdFU1QQBRIQCgxTQ09QRV9TRUFSQ0gQBhIUChBTQ09QRV9GSUxFU19SRUFEEAcSFQoRU0NPUEVfRklMRVNfV1JJVEUQCBIXChNTQ09QRV9JTkRFWEVTX0FETUlOEAkSGAoUU0NPUEVfUFJPSkVDVFNfQURNSU4QChISCg5TQ09QRV9PUEVSQVRPUhALEg0KCVNDT1BFX0FOWRAMOj8KCW1heF9pdGVtcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtYcDIAEoBVIIbWF4SXRlbXOIAQE6PAoHYXVkaXRlZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYv4cDIAEoCFIHYXVkaXRlZIgBATpPChFtYXhfcmVxdWVzdF9ieXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLaHAyABKAVSD21heFJlcXVlc3RCeXRlc4gBATpNCgVzY29wZRIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLeHAyABKA4yEi5wZ3F1aXZlci52MS5TY29wZVIFc2NvcGWIAQE6TwoRc2hvd3NfcmVhZGVyc19vd24SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi4hwMgASgIUg9zaG93c1JlYWRlcnNPd26IAQE6PQoHd2F0Y2hlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMiHAyABKAhSB3dhdGNoZXOIAQE6OQoFYXVkaXQSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi+hwMgASgJUgVhdWRpdIgBAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * What a key may do: a right that RPCs require. A key has a list of them; those of the environment have all. In
@@ -171,6 +171,15 @@ export const shows_readers_own: GenExtension<MethodOptions, boolean> = /*@__PURE
   extDesc(file_pgquiver_v1_options, 4);
 
 /**
+ * Whether the RPC watches a thing until the thing has ended. REST then answers server-sent events in place of NDJSON,
+ * and the call counts among the watches of its caller, not among the streams.
+ *
+ * @generated from extension: optional bool watches = 50120;
+ */
+export const watches: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 5);
+
+/**
  * The type of the event by which the audit log records each call: vector_store.deleted. An event that ends in
  * .created is about the thing whose id is in the reply, others about the last id in the path of the RPC's route.
  * Required of an RPC that deletes or administers: a service with one without it does not start. Calls of RPCs
@@ -179,5 +188,5 @@ export const shows_readers_own: GenExtension<MethodOptions, boolean> = /*@__PURE
  * @generated from extension: optional string audit = 50110;
  */
 export const audit: GenExtension<MethodOptions, string> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 5);
+  extDesc(file_pgquiver_v1_options, 6);
 

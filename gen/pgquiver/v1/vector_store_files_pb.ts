@@ -18,7 +18,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/vector_store_files.proto.
  */
 export const file_pgquiver_v1_vector_store_files: GenFile = /*@__PURE__*/
-  fileDesc("CiRwZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVfZmlsZXMucHJvdG8SC3BncXVpdmVyLnYxItwCCg9WZWN0b3JTdG9yZUZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhMKC3VzYWdlX2J5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoPdmVjdG9yX3N0b3JlX2lkGAUgASgJEjIKBnN0YXR1cxgGIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1cxI6CgpsYXN0X2Vycm9yGAcgASgLMiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlRXJyb3JIAIgBARI/ChFjaHVua2luZ19zdHJhdGVneRgIIAEoCzIkLnBncXVpdmVyLnYxLkFwcGxpZWRDaHVua2luZ1N0cmF0ZWd5EisKCmF0dHJpYnV0ZXMYCSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Qg0KC19sYXN0X2Vycm9yIsgBChBDaHVua2luZ1N0cmF0ZWd5Ei8KBHR5cGUYASABKA4yIS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5VHlwZRIwCgZzdGF0aWMYAiABKAsyGy5wZ3F1aXZlci52MS5TdGF0aWNDaHVua2luZ0gAiAEBEjcKCmNoYXJhY3RlcnMYAyABKAsyHi5wZ3F1aXZlci52MS5DaGFyYWN0ZXJDaHVua2luZ0gBiAEBQgkKB19zdGF0aWNCDQoLX2NoYXJhY3RlcnMiTQoOU3RhdGljQ2h1bmtpbmcSHQoVbWF4X2NodW5rX3NpemVfdG9rZW5zGAEgASgFEhwKFGNodW5rX292ZXJsYXBfdG9rZW5zGAIgASgFIlgKEUNoYXJhY3RlckNodW5raW5nEiEKGW1heF9jaHVua19zaXplX2NoYXJhY3RlcnMYASABKAUSIAoYY2h1bmtfb3ZlcmxhcF9jaGFyYWN0ZXJzGAIgASgFIo4BChdBcHBsaWVkQ2h1bmtpbmdTdHJhdGVneRI2CgR0eXBlGAEgASgOMigucGdxdWl2ZXIudjEuQXBwbGllZENodW5raW5nU3RyYXRlZ3lUeXBlEjAKBnN0YXRpYxgCIAEoCzIbLnBncXVpdmVyLnYxLlN0YXRpY0NodW5raW5nSACIAQFCCQoHX3N0YXRpYyJcChRWZWN0b3JTdG9yZUZpbGVFcnJvchIzCgRjb2RlGAEgASgOMiUucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlRXJyb3JDb2RlEg8KB21lc3NhZ2UYAiABKAki0QEKHENyZWF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkSMgoKYXR0cmlidXRlcxgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBai7GJACEj0KEWNodW5raW5nX3N0cmF0ZWd5GAQgASgLMh0ucGdxdWl2ZXIudjEuQ2h1bmtpbmdTdHJhdGVneUgAiAEBQhQKEl9jaHVua2luZ19zdHJhdGVneSJFChlHZXRWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJIogCChtMaXN0VmVjdG9yU3RvcmVGaWxlc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhIKBWxpbWl0GAIgASgFSACIAQESEgoFYWZ0ZXIYAyABKAlIAYgBARITCgZiZWZvcmUYBCABKAlIAogBARImCgVvcmRlchgFIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAOIAQESNwoGZmlsdGVyGAYgASgOMiIucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlU3RhdHVzSASIAQFCCAoGX2xpbWl0QggKBl9hZnRlckIJCgdfYmVmb3JlQggKBl9vcmRlckIJCgdfZmlsdGVyIrIBChxMaXN0VmVjdG9yU3RvcmVGaWxlc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIqCgRkYXRhGAIgAygLMhwucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCKzAQocVXBkYXRlVmVjdG9yU3RvcmVGaWxlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSDwoHZmlsZV9pZBgCIAEoCRIyCgphdHRyaWJ1dGVzGAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIFqLsYkAISNQoLdXBkYXRlX21hc2sYBCABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggIkgKHERlbGV0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkiTAodRGVsZXRlVmVjdG9yU3RvcmVGaWxlUmVzcG9uc2USCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgiTAogR2V0VmVjdG9yU3RvcmVGaWxlQ29udGVudFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkikwEKIUdldFZlY3RvclN0b3JlRmlsZUNvbnRlbnRSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJgoEZGF0YRgCIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EhAKCGhhc19tb3JlGAMgASgIEhYKCW5leHRfcGFnZRgEIAEoCUgAiAEBQgwKCl9uZXh0X3BhZ2UiwQEKFFZlY3RvclN0b3JlRmlsZUJhdGNoEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRISCgpjcmVhdGVkX2F0GAMgASgDEhcKD3ZlY3Rvcl9zdG9yZV9pZBgEIAEoCRIyCgZzdGF0dXMYBSABKA4yIi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGVTdGF0dXMSLAoLZmlsZV9jb3VudHMYBiABKAsyFy5wZ3F1aXZlci52MS5GaWxlQ291bnRzImYKCkZpbGVDb3VudHMSEwoLaW5fcHJvZ3Jlc3MYASABKAMSEQoJY29tcGxldGVkGAIgASgDEg4KBmZhaWxlZBgDIAEoAxIRCgljYW5jZWxsZWQYBCABKAMSDQoFdG90YWwYBSABKAMimwIKIUNyZWF0ZVZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSFwoIZmlsZV9pZHMYAiADKAlCBai7GNAPEjsKBWZpbGVzGAMgAygLMiUucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlQmF0Y2hJdGVtQgWouxjQDxIyCgphdHRyaWJ1dGVzGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIFqLsYkAISPQoRY2h1bmtpbmdfc3RyYXRlZ3kYBSABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SACIAQFCFAoSX2NodW5raW5nX3N0cmF0ZWd5IrQBChhWZWN0b3JTdG9yZUZpbGVCYXRjaEl0ZW0SDwoHZmlsZV9pZBgBIAEoCRIyCgphdHRyaWJ1dGVzGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIFqLsYkAISPQoRY2h1bmtpbmdfc3RyYXRlZ3kYAyABKAsyHS5wZ3F1aXZlci52MS5DaHVua2luZ1N0cmF0ZWd5SACIAQFCFAoSX2NodW5raW5nX3N0cmF0ZWd5IksKHkdldFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEAoIYmF0Y2hfaWQYAiABKAkiTgohQ2FuY2VsVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghiYXRjaF9pZBgCIAEoCSKjAgokTGlzdFZlY3RvclN0b3JlRmlsZUJhdGNoRmlsZXNSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghiYXRjaF9pZBgCIAEoCRISCgVsaW1pdBgDIAEoBUgAiAEBEhIKBWFmdGVyGAQgASgJSAGIAQESEwoGYmVmb3JlGAUgASgJSAKIAQESJgoFb3JkZXIYBiABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBEjcKBmZpbHRlchgHIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1c0gEiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXJCCQoHX2ZpbHRlciqpAQoUQ2h1bmtpbmdTdHJhdGVneVR5cGUSJgoiQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9VTlNQRUNJRklFRBAAEh8KG0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfQVVUTxABEiEKHUNIVU5LSU5HX1NUUkFURUdZX1RZUEVfU1RBVElDEAISJQohQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9DSEFSQUNURVJTEAMqogEKG0FwcGxpZWRDaHVua2luZ1N0cmF0ZWd5VHlwZRIuCipBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfVU5TUEVDSUZJRUQQABIpCiVBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfU1RBVElDEAESKAokQVBQTElFRF9DSFVOS0lOR19TVFJBVEVHWV9UWVBFX09USEVSEAIq4AEKFVZlY3RvclN0b3JlRmlsZVN0YXR1cxIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfSU5fUFJPR1JFU1MQARImCiJWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfQ09NUExFVEVEEAISJgoiVkVDVE9SX1NUT1JFX0ZJTEVfU1RBVFVTX0NBTkNFTExFRBADEiMKH1ZFQ1RPUl9TVE9SRV9GSUxFX1NUQVRVU19GQUlMRUQQBCrZAQoYVmVjdG9yU3RvcmVGaWxlRXJyb3JDb2RlEiwKKFZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TUEVDSUZJRUQQABItCilWRUNUT1JfU1RPUkVfRklMRV9FUlJPUl9DT0RFX1NFUlZFUl9FUlJPUhABEjEKLVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TVVBQT1JURURfRklMRRACEi0KKVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfSU5WQUxJRF9GSUxFEAMywQ4KFlZlY3RvclN0b3JlRmlsZVNlcnZpY2USmgEKFUNyZWF0ZVZlY3RvclN0b3JlRmlsZRIpLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiOLi7GAiC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVzEp8BChJHZXRWZWN0b3JTdG9yZUZpbGUSJi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0GhwucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlIkO4uxgHwLsYAYLT5JMCNRIzL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9EqYBChRMaXN0VmVjdG9yU3RvcmVGaWxlcxIoLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZUZpbGVzUmVxdWVzdBopLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZUZpbGVzUmVzcG9uc2UiObi7GAfAuxgBgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlcxKkAQoVVXBkYXRlVmVjdG9yU3RvcmVGaWxlEikucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVGaWxlUmVxdWVzdBocLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZSJCuLsYCILT5JMCODoBKiIzL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9EswBChVEZWxldGVWZWN0b3JTdG9yZUZpbGUSKS5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0GioucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVGaWxlUmVzcG9uc2UiXLi7GAjyuxgZdmVjdG9yX3N0b3JlLmZpbGUuZGVsZXRlZILT5JMCNSozL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9EscBChlHZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50Ei0ucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVGaWxlQ29udGVudFJlcXVlc3QaLi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50UmVzcG9uc2UiS7i7GAfAuxgBgtPkkwI9EjsvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlcy97ZmlsZV9pZH0vY29udGVudBK4AQoaQ3JlYXRlVmVjdG9yU3RvcmVGaWxlQmF0Y2gSLi5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZUZpbGVCYXRjaFJlcXVlc3QaIS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGVCYXRjaCJHsLsYgICAgAS4uxgIgtPkkwI1OgEqIjAvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlX2JhdGNoZXMSsgEKF0dldFZlY3RvclN0b3JlRmlsZUJhdGNoEisucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0GiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlQmF0Y2giR7i7GAeC0+STAj0SOy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVfYmF0Y2hlcy97YmF0Y2hfaWR9Er8BChpDYW5jZWxWZWN0b3JTdG9yZUZpbGVCYXRjaBIuLnBncXVpdmVyLnYxLkNhbmNlbFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBohLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoIk64uxgIgtPkkwJEIkIvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlX2JhdGNoZXMve2JhdGNoX2lkfS9jYW5jZWwSzAEKHUxpc3RWZWN0b3JTdG9yZUZpbGVCYXRjaEZpbGVzEjEucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3JlRmlsZUJhdGNoRmlsZXNSZXF1ZXN0GikucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3JlRmlsZXNSZXNwb25zZSJNuLsYB4LT5JMCQxJBL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZV9iYXRjaGVzL3tiYXRjaF9pZH0vZmlsZXNCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("CiRwZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVfZmlsZXMucHJvdG8SC3BncXVpdmVyLnYxIqYDCg9WZWN0b3JTdG9yZUZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhMKC3VzYWdlX2J5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoPdmVjdG9yX3N0b3JlX2lkGAUgASgJEjIKBnN0YXR1cxgGIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1cxI6CgpsYXN0X2Vycm9yGAcgASgLMiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlRXJyb3JIAIgBARI/ChFjaHVua2luZ19zdHJhdGVneRgIIAEoCzIkLnBncXVpdmVyLnYxLkFwcGxpZWRDaHVua2luZ1N0cmF0ZWd5EisKCmF0dHJpYnV0ZXMYCSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EjsKCHByb2dyZXNzGAogASgLMiQucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlUHJvZ3Jlc3NIAYgBAUINCgtfbGFzdF9lcnJvckILCglfcHJvZ3Jlc3Mi9QEKF1ZlY3RvclN0b3JlRmlsZVByb2dyZXNzEjAKBXN0YWdlGAEgASgOMiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlU3RhZ2USEgoKYnl0ZXNfcmVhZBgCIAEoAxIYCgtieXRlc190b3RhbBgDIAEoA0gAiAEBEhIKCnBhZ2VzX3JlYWQYBCABKAUSGAoLcGFnZXNfdG90YWwYBSABKAVIAYgBARIXCg9jaHVua3NfZW1iZWRkZWQYBiABKAMSEwoLY2h1bmtzX3JlYWQYByABKANCDgoMX2J5dGVzX3RvdGFsQg4KDF9wYWdlc190b3RhbCLIAQoQQ2h1bmtpbmdTdHJhdGVneRIvCgR0eXBlGAEgASgOMiEucGdxdWl2ZXIudjEuQ2h1bmtpbmdTdHJhdGVneVR5cGUSMAoGc3RhdGljGAIgASgLMhsucGdxdWl2ZXIudjEuU3RhdGljQ2h1bmtpbmdIAIgBARI3CgpjaGFyYWN0ZXJzGAMgASgLMh4ucGdxdWl2ZXIudjEuQ2hhcmFjdGVyQ2h1bmtpbmdIAYgBAUIJCgdfc3RhdGljQg0KC19jaGFyYWN0ZXJzIk0KDlN0YXRpY0NodW5raW5nEh0KFW1heF9jaHVua19zaXplX3Rva2VucxgBIAEoBRIcChRjaHVua19vdmVybGFwX3Rva2VucxgCIAEoBSJYChFDaGFyYWN0ZXJDaHVua2luZxIhChltYXhfY2h1bmtfc2l6ZV9jaGFyYWN0ZXJzGAEgASgFEiAKGGNodW5rX292ZXJsYXBfY2hhcmFjdGVycxgCIAEoBSKOAQoXQXBwbGllZENodW5raW5nU3RyYXRlZ3kSNgoEdHlwZRgBIAEoDjIoLnBncXVpdmVyLnYxLkFwcGxpZWRDaHVua2luZ1N0cmF0ZWd5VHlwZRIwCgZzdGF0aWMYAiABKAsyGy5wZ3F1aXZlci52MS5TdGF0aWNDaHVua2luZ0gAiAEBQgkKB19zdGF0aWMiXAoUVmVjdG9yU3RvcmVGaWxlRXJyb3ISMwoEY29kZRgBIAEoDjIlLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUVycm9yQ29kZRIPCgdtZXNzYWdlGAIgASgJItEBChxDcmVhdGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJEjIKCmF0dHJpYnV0ZXMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgWouxiQAhI9ChFjaHVua2luZ19zdHJhdGVneRgEIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIAIgBAUIUChJfY2h1bmtpbmdfc3RyYXRlZ3kiRQoZR2V0VmVjdG9yU3RvcmVGaWxlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSDwoHZmlsZV9pZBgCIAEoCSJHChtXYXRjaFZlY3RvclN0b3JlRmlsZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkiiAIKG0xpc3RWZWN0b3JTdG9yZUZpbGVzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFbGltaXQYAiABKAVIAIgBARISCgVhZnRlchgDIAEoCUgBiAEBEhMKBmJlZm9yZRgEIAEoCUgCiAEBEiYKBW9yZGVyGAUgASgOMhIucGdxdWl2ZXIudjEuT3JkZXJIA4gBARI3CgZmaWx0ZXIYBiABKA4yIi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGVTdGF0dXNIBIgBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyQgkKB19maWx0ZXIisgEKHExpc3RWZWN0b3JTdG9yZUZpbGVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEioKBGRhdGEYAiADKAsyHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIrMBChxVcGRhdGVWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJEjIKCmF0dHJpYnV0ZXMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgWouxiQAhI1Cgt1cGRhdGVfbWFzaxgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCAiSAocRGVsZXRlVmVjdG9yU3RvcmVGaWxlUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSDwoHZmlsZV9pZBgCIAEoCSJMCh1EZWxldGVWZWN0b3JTdG9yZUZpbGVSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCCJMCiBHZXRWZWN0b3JTdG9yZUZpbGVDb250ZW50UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSDwoHZmlsZV9pZBgCIAEoCSKTAQohR2V0VmVjdG9yU3RvcmVGaWxlQ29udGVudFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRImCgRkYXRhGAIgAygLMhgucGdxdWl2ZXIudjEuVGV4dENvbnRlbnQSEAoIaGFzX21vcmUYAyABKAgSFgoJbmV4dF9wYWdlGAQgASgJSACIAQFCDAoKX25leHRfcGFnZSKhAgoUVmVjdG9yU3RvcmVGaWxlQmF0Y2gSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAMSFwoPdmVjdG9yX3N0b3JlX2lkGAQgASgJEjIKBnN0YXR1cxgFIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1cxIsCgtmaWxlX2NvdW50cxgGIAEoCzIXLnBncXVpdmVyLnYxLkZpbGVDb3VudHMSHQoQZmlsZXNfcGVyX3NlY29uZBgHIAEoAUgAiAEBEhkKDHNlY29uZHNfbGVmdBgIIAEoAUgBiAEBQhMKEV9maWxlc19wZXJfc2Vjb25kQg8KDV9zZWNvbmRzX2xlZnQiZgoKRmlsZUNvdW50cxITCgtpbl9wcm9ncmVzcxgBIAEoAxIRCgljb21wbGV0ZWQYAiABKAMSDgoGZmFpbGVkGAMgASgDEhEKCWNhbmNlbGxlZBgEIAEoAxINCgV0b3RhbBgFIAEoAyKbAgohQ3JlYXRlVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIXCghmaWxlX2lkcxgCIAMoCUIFqLsY0A8SOwoFZmlsZXMYAyADKAsyJS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGVCYXRjaEl0ZW1CBai7GNAPEjIKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgWouxiQAhI9ChFjaHVua2luZ19zdHJhdGVneRgFIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIAIgBAUIUChJfY2h1bmtpbmdfc3RyYXRlZ3kitAEKGFZlY3RvclN0b3JlRmlsZUJhdGNoSXRlbRIPCgdmaWxlX2lkGAEgASgJEjIKCmF0dHJpYnV0ZXMYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgWouxiQAhI9ChFjaHVua2luZ19zdHJhdGVneRgDIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIAIgBAUIUChJfY2h1bmtpbmdfc3RyYXRlZ3kiSwoeR2V0VmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghiYXRjaF9pZBgCIAEoCSJNCiBXYXRjaFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEAoIYmF0Y2hfaWQYAiABKAkiTgohQ2FuY2VsVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghiYXRjaF9pZBgCIAEoCSKjAgokTGlzdFZlY3RvclN0b3JlRmlsZUJhdGNoRmlsZXNSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIQCghiYXRjaF9pZBgCIAEoCRISCgVsaW1pdBgDIAEoBUgAiAEBEhIKBWFmdGVyGAQgASgJSAGIAQESEwoGYmVmb3JlGAUgASgJSAKIAQESJgoFb3JkZXIYBiABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBEjcKBmZpbHRlchgHIAEoDjIiLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZVN0YXR1c0gEiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXJCCQoHX2ZpbHRlcirVAQoUVmVjdG9yU3RvcmVGaWxlU3RhZ2USJwojVkVDVE9SX1NUT1JFX0ZJTEVfU1RBR0VfVU5TUEVDSUZJRUQQABIjCh9WRUNUT1JfU1RPUkVfRklMRV9TVEFHRV9XQUlUSU5HEAESIwofVkVDVE9SX1NUT1JFX0ZJTEVfU1RBR0VfUkVBRElORxACEiUKIVZFQ1RPUl9TVE9SRV9GSUxFX1NUQUdFX0VNQkVERElORxADEiMKH1ZFQ1RPUl9TVE9SRV9GSUxFX1NUQUdFX1NUT1JJTkcQBCqpAQoUQ2h1bmtpbmdTdHJhdGVneVR5cGUSJgoiQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9VTlNQRUNJRklFRBAAEh8KG0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfQVVUTxABEiEKHUNIVU5LSU5HX1NUUkFURUdZX1RZUEVfU1RBVElDEAISJQohQ0hVTktJTkdfU1RSQVRFR1lfVFlQRV9DSEFSQUNURVJTEAMqogEKG0FwcGxpZWRDaHVua2luZ1N0cmF0ZWd5VHlwZRIuCipBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfVU5TUEVDSUZJRUQQABIpCiVBUFBMSUVEX0NIVU5LSU5HX1NUUkFURUdZX1RZUEVfU1RBVElDEAESKAokQVBQTElFRF9DSFVOS0lOR19TVFJBVEVHWV9UWVBFX09USEVSEAIq4AEKFVZlY3RvclN0b3JlRmlsZVN0YXR1cxIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIoCiRWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfSU5fUFJPR1JFU1MQARImCiJWRUNUT1JfU1RPUkVfRklMRV9TVEFUVVNfQ09NUExFVEVEEAISJgoiVkVDVE9SX1NUT1JFX0ZJTEVfU1RBVFVTX0NBTkNFTExFRBADEiMKH1ZFQ1RPUl9TVE9SRV9GSUxFX1NUQVRVU19GQUlMRUQQBCrZAQoYVmVjdG9yU3RvcmVGaWxlRXJyb3JDb2RlEiwKKFZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TUEVDSUZJRUQQABItCilWRUNUT1JfU1RPUkVfRklMRV9FUlJPUl9DT0RFX1NFUlZFUl9FUlJPUhABEjEKLVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfVU5TVVBQT1JURURfRklMRRACEi0KKVZFQ1RPUl9TVE9SRV9GSUxFX0VSUk9SX0NPREVfSU5WQUxJRF9GSUxFEAMyuBEKFlZlY3RvclN0b3JlRmlsZVNlcnZpY2USmgEKFUNyZWF0ZVZlY3RvclN0b3JlRmlsZRIpLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiOLi7GAiC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVzEp8BChJHZXRWZWN0b3JTdG9yZUZpbGUSJi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZUZpbGVSZXF1ZXN0GhwucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlIkO4uxgHwLsYAYLT5JMCNRIzL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9Eq8BChRXYXRjaFZlY3RvclN0b3JlRmlsZRIoLnBncXVpdmVyLnYxLldhdGNoVmVjdG9yU3RvcmVGaWxlUmVxdWVzdBocLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZSJNuLsYB8C7GAHAvBgBgtPkkwI7EjkvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlcy97ZmlsZV9pZH0vd2F0Y2gwARKmAQoUTGlzdFZlY3RvclN0b3JlRmlsZXMSKC5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVGaWxlc1JlcXVlc3QaKS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVGaWxlc1Jlc3BvbnNlIjm4uxgHwLsYAYLT5JMCKxIpL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMSpAEKFVVwZGF0ZVZlY3RvclN0b3JlRmlsZRIpLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlRmlsZVJlcXVlc3QaHC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUZpbGUiQri7GAiC0+STAjg6ASoiMy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVzL3tmaWxlX2lkfRLMAQoVRGVsZXRlVmVjdG9yU3RvcmVGaWxlEikucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVGaWxlUmVxdWVzdBoqLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlRmlsZVJlc3BvbnNlIly4uxgI8rsYGXZlY3Rvcl9zdG9yZS5maWxlLmRlbGV0ZWSC0+STAjUqMy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2ZpbGVzL3tmaWxlX2lkfRLHAQoZR2V0VmVjdG9yU3RvcmVGaWxlQ29udGVudBItLnBncXVpdmVyLnYxLkdldFZlY3RvclN0b3JlRmlsZUNvbnRlbnRSZXF1ZXN0Gi4ucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVGaWxlQ29udGVudFJlc3BvbnNlIku4uxgHwLsYAYLT5JMCPRI7L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZXMve2ZpbGVfaWR9L2NvbnRlbnQSuAEKGkNyZWF0ZVZlY3RvclN0b3JlRmlsZUJhdGNoEi4ucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0GiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlQmF0Y2giR7C7GICAgIAEuLsYCILT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZV9iYXRjaGVzErIBChdHZXRWZWN0b3JTdG9yZUZpbGVCYXRjaBIrLnBncXVpdmVyLnYxLkdldFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBohLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoIke4uxgHgtPkkwI9EjsvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlX2JhdGNoZXMve2JhdGNoX2lkfRLCAQoZV2F0Y2hWZWN0b3JTdG9yZUZpbGVCYXRjaBItLnBncXVpdmVyLnYxLldhdGNoVmVjdG9yU3RvcmVGaWxlQmF0Y2hSZXF1ZXN0GiEucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVGaWxlQmF0Y2giUbi7GAfAvBgBgtPkkwJDEkEvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlX2JhdGNoZXMve2JhdGNoX2lkfS93YXRjaDABEr8BChpDYW5jZWxWZWN0b3JTdG9yZUZpbGVCYXRjaBIuLnBncXVpdmVyLnYxLkNhbmNlbFZlY3RvclN0b3JlRmlsZUJhdGNoUmVxdWVzdBohLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlRmlsZUJhdGNoIk64uxgIgtPkkwJEIkIvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9maWxlX2JhdGNoZXMve2JhdGNoX2lkfS9jYW5jZWwSzAEKHUxpc3RWZWN0b3JTdG9yZUZpbGVCYXRjaEZpbGVzEjEucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3JlRmlsZUJhdGNoRmlsZXNSZXF1ZXN0GikucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3JlRmlsZXNSZXNwb25zZSJNuLsYB4LT5JMCQxJBL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZmlsZV9iYXRjaGVzL3tiYXRjaF9pZH0vZmlsZXNCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * A file attached to a store.
@@ -89,6 +89,13 @@ export type VectorStoreFile = Message<"pgquiver.v1.VectorStoreFile"> & {
    * @generated from field: google.protobuf.Struct attributes = 9;
    */
   attributes?: JsonObject | undefined;
+
+  /**
+   * How far the file is; unset unless the status is IN_PROGRESS. An extension of OpenAI's API.
+   *
+   * @generated from field: optional pgquiver.v1.VectorStoreFileProgress progress = 10;
+   */
+  progress?: VectorStoreFileProgress | undefined;
 };
 
 /**
@@ -97,6 +104,69 @@ export type VectorStoreFile = Message<"pgquiver.v1.VectorStoreFile"> & {
  */
 export const VectorStoreFileSchema: GenMessage<VectorStoreFile> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_vector_store_files, 0);
+
+/**
+ * How far the processing of a file is, at most a second ago.
+ *
+ * @generated from message pgquiver.v1.VectorStoreFileProgress
+ */
+export type VectorStoreFileProgress = Message<"pgquiver.v1.VectorStoreFileProgress"> & {
+  /**
+   * What is being done. While a file is read, the chunks that were read are embedded already.
+   *
+   * @generated from field: pgquiver.v1.VectorStoreFileStage stage = 1;
+   */
+  stage: VectorStoreFileStage;
+
+  /**
+   * Bytes of the file that were read.
+   *
+   * @generated from field: int64 bytes_read = 2;
+   */
+  bytesRead: bigint;
+
+  /**
+   * Size of the file in bytes; unset while the file waits.
+   *
+   * @generated from field: optional int64 bytes_total = 3;
+   */
+  bytesTotal?: bigint | undefined;
+
+  /**
+   * Pages that were read; 0 where a format has no pages.
+   *
+   * @generated from field: int32 pages_read = 4;
+   */
+  pagesRead: number;
+
+  /**
+   * Number of pages; unset where a format has no pages.
+   *
+   * @generated from field: optional int32 pages_total = 5;
+   */
+  pagesTotal?: number | undefined;
+
+  /**
+   * Chunks that have a vector.
+   *
+   * @generated from field: int64 chunks_embedded = 6;
+   */
+  chunksEmbedded: bigint;
+
+  /**
+   * Chunks that the file was split into until now; all of them from the stage EMBEDDING on.
+   *
+   * @generated from field: int64 chunks_read = 7;
+   */
+  chunksRead: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.VectorStoreFileProgress.
+ * Use `create(VectorStoreFileProgressSchema)` to create a new message.
+ */
+export const VectorStoreFileProgressSchema: GenMessage<VectorStoreFileProgress> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_store_files, 1);
 
 /**
  * How a file's text is split into chunks.
@@ -131,7 +201,7 @@ export type ChunkingStrategy = Message<"pgquiver.v1.ChunkingStrategy"> & {
  * Use `create(ChunkingStrategySchema)` to create a new message.
  */
 export const ChunkingStrategySchema: GenMessage<ChunkingStrategy> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 1);
+  messageDesc(file_pgquiver_v1_vector_store_files, 2);
 
 /**
  * Chunk sizes in tokens.
@@ -159,7 +229,7 @@ export type StaticChunking = Message<"pgquiver.v1.StaticChunking"> & {
  * Use `create(StaticChunkingSchema)` to create a new message.
  */
 export const StaticChunkingSchema: GenMessage<StaticChunking> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 2);
+  messageDesc(file_pgquiver_v1_vector_store_files, 3);
 
 /**
  * Chunk sizes in characters.
@@ -187,7 +257,7 @@ export type CharacterChunking = Message<"pgquiver.v1.CharacterChunking"> & {
  * Use `create(CharacterChunkingSchema)` to create a new message.
  */
 export const CharacterChunkingSchema: GenMessage<CharacterChunking> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 3);
+  messageDesc(file_pgquiver_v1_vector_store_files, 4);
 
 /**
  * How an attached file is split into chunks, as replies report it.
@@ -215,7 +285,7 @@ export type AppliedChunkingStrategy = Message<"pgquiver.v1.AppliedChunkingStrate
  * Use `create(AppliedChunkingStrategySchema)` to create a new message.
  */
 export const AppliedChunkingStrategySchema: GenMessage<AppliedChunkingStrategy> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 4);
+  messageDesc(file_pgquiver_v1_vector_store_files, 5);
 
 /**
  * Why a file failed.
@@ -243,7 +313,7 @@ export type VectorStoreFileError = Message<"pgquiver.v1.VectorStoreFileError"> &
  * Use `create(VectorStoreFileErrorSchema)` to create a new message.
  */
 export const VectorStoreFileErrorSchema: GenMessage<VectorStoreFileError> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 5);
+  messageDesc(file_pgquiver_v1_vector_store_files, 6);
 
 /**
  * Attaches a file.
@@ -286,7 +356,7 @@ export type CreateVectorStoreFileRequest = Message<"pgquiver.v1.CreateVectorStor
  * Use `create(CreateVectorStoreFileRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreFileRequestSchema: GenMessage<CreateVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 6);
+  messageDesc(file_pgquiver_v1_vector_store_files, 7);
 
 /**
  * Request of GetVectorStoreFile.
@@ -314,7 +384,35 @@ export type GetVectorStoreFileRequest = Message<"pgquiver.v1.GetVectorStoreFileR
  * Use `create(GetVectorStoreFileRequestSchema)` to create a new message.
  */
 export const GetVectorStoreFileRequestSchema: GenMessage<GetVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 7);
+  messageDesc(file_pgquiver_v1_vector_store_files, 8);
+
+/**
+ * Request of WatchVectorStoreFile.
+ *
+ * @generated from message pgquiver.v1.WatchVectorStoreFileRequest
+ */
+export type WatchVectorStoreFileRequest = Message<"pgquiver.v1.WatchVectorStoreFileRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * The file. Required.
+   *
+   * @generated from field: string file_id = 2;
+   */
+  fileId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.WatchVectorStoreFileRequest.
+ * Use `create(WatchVectorStoreFileRequestSchema)` to create a new message.
+ */
+export const WatchVectorStoreFileRequestSchema: GenMessage<WatchVectorStoreFileRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_store_files, 9);
 
 /**
  * Request of ListVectorStoreFiles.
@@ -371,7 +469,7 @@ export type ListVectorStoreFilesRequest = Message<"pgquiver.v1.ListVectorStoreFi
  * Use `create(ListVectorStoreFilesRequestSchema)` to create a new message.
  */
 export const ListVectorStoreFilesRequestSchema: GenMessage<ListVectorStoreFilesRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 8);
+  messageDesc(file_pgquiver_v1_vector_store_files, 10);
 
 /**
  * A page of attached files.
@@ -420,7 +518,7 @@ export type ListVectorStoreFilesResponse = Message<"pgquiver.v1.ListVectorStoreF
  * Use `create(ListVectorStoreFilesResponseSchema)` to create a new message.
  */
 export const ListVectorStoreFilesResponseSchema: GenMessage<ListVectorStoreFilesResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 9);
+  messageDesc(file_pgquiver_v1_vector_store_files, 11);
 
 /**
  * Changes an attached file.
@@ -464,7 +562,7 @@ export type UpdateVectorStoreFileRequest = Message<"pgquiver.v1.UpdateVectorStor
  * Use `create(UpdateVectorStoreFileRequestSchema)` to create a new message.
  */
 export const UpdateVectorStoreFileRequestSchema: GenMessage<UpdateVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 10);
+  messageDesc(file_pgquiver_v1_vector_store_files, 12);
 
 /**
  * Removes a file from a store.
@@ -492,7 +590,7 @@ export type DeleteVectorStoreFileRequest = Message<"pgquiver.v1.DeleteVectorStor
  * Use `create(DeleteVectorStoreFileRequestSchema)` to create a new message.
  */
 export const DeleteVectorStoreFileRequestSchema: GenMessage<DeleteVectorStoreFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 11);
+  messageDesc(file_pgquiver_v1_vector_store_files, 13);
 
 /**
  * Confirms the removal of a file from a store.
@@ -527,7 +625,7 @@ export type DeleteVectorStoreFileResponse = Message<"pgquiver.v1.DeleteVectorSto
  * Use `create(DeleteVectorStoreFileResponseSchema)` to create a new message.
  */
 export const DeleteVectorStoreFileResponseSchema: GenMessage<DeleteVectorStoreFileResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 12);
+  messageDesc(file_pgquiver_v1_vector_store_files, 14);
 
 /**
  * Request of GetVectorStoreFileContent.
@@ -555,7 +653,7 @@ export type GetVectorStoreFileContentRequest = Message<"pgquiver.v1.GetVectorSto
  * Use `create(GetVectorStoreFileContentRequestSchema)` to create a new message.
  */
 export const GetVectorStoreFileContentRequestSchema: GenMessage<GetVectorStoreFileContentRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 13);
+  messageDesc(file_pgquiver_v1_vector_store_files, 15);
 
 /**
  * The text of an attached file.
@@ -597,7 +695,7 @@ export type GetVectorStoreFileContentResponse = Message<"pgquiver.v1.GetVectorSt
  * Use `create(GetVectorStoreFileContentResponseSchema)` to create a new message.
  */
 export const GetVectorStoreFileContentResponseSchema: GenMessage<GetVectorStoreFileContentResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 14);
+  messageDesc(file_pgquiver_v1_vector_store_files, 16);
 
 /**
  * Files that were attached together.
@@ -647,6 +745,21 @@ export type VectorStoreFileBatch = Message<"pgquiver.v1.VectorStoreFileBatch"> &
    * @generated from field: pgquiver.v1.FileCounts file_counts = 6;
    */
   fileCounts?: FileCounts | undefined;
+
+  /**
+   * Files that ended, a second, over the last ten seconds. Only WatchVectorStoreFileBatch measures a pace; unset in its
+   * first state. An extension of OpenAI's API.
+   *
+   * @generated from field: optional double files_per_second = 7;
+   */
+  filesPerSecond?: number | undefined;
+
+  /**
+   * Seconds until no file is in progress at this pace; unset when the pace is not known or 0.
+   *
+   * @generated from field: optional double seconds_left = 8;
+   */
+  secondsLeft?: number | undefined;
 };
 
 /**
@@ -654,7 +767,7 @@ export type VectorStoreFileBatch = Message<"pgquiver.v1.VectorStoreFileBatch"> &
  * Use `create(VectorStoreFileBatchSchema)` to create a new message.
  */
 export const VectorStoreFileBatchSchema: GenMessage<VectorStoreFileBatch> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 15);
+  messageDesc(file_pgquiver_v1_vector_store_files, 17);
 
 /**
  * Numbers of files by state.
@@ -703,7 +816,7 @@ export type FileCounts = Message<"pgquiver.v1.FileCounts"> & {
  * Use `create(FileCountsSchema)` to create a new message.
  */
 export const FileCountsSchema: GenMessage<FileCounts> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 16);
+  messageDesc(file_pgquiver_v1_vector_store_files, 18);
 
 /**
  * Attaches many files.
@@ -752,7 +865,7 @@ export type CreateVectorStoreFileBatchRequest = Message<"pgquiver.v1.CreateVecto
  * Use `create(CreateVectorStoreFileBatchRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreFileBatchRequestSchema: GenMessage<CreateVectorStoreFileBatchRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 17);
+  messageDesc(file_pgquiver_v1_vector_store_files, 19);
 
 /**
  * A file of a batch, with its settings.
@@ -787,7 +900,7 @@ export type VectorStoreFileBatchItem = Message<"pgquiver.v1.VectorStoreFileBatch
  * Use `create(VectorStoreFileBatchItemSchema)` to create a new message.
  */
 export const VectorStoreFileBatchItemSchema: GenMessage<VectorStoreFileBatchItem> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 18);
+  messageDesc(file_pgquiver_v1_vector_store_files, 20);
 
 /**
  * Request of GetVectorStoreFileBatch.
@@ -815,7 +928,35 @@ export type GetVectorStoreFileBatchRequest = Message<"pgquiver.v1.GetVectorStore
  * Use `create(GetVectorStoreFileBatchRequestSchema)` to create a new message.
  */
 export const GetVectorStoreFileBatchRequestSchema: GenMessage<GetVectorStoreFileBatchRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 19);
+  messageDesc(file_pgquiver_v1_vector_store_files, 21);
+
+/**
+ * Request of WatchVectorStoreFileBatch.
+ *
+ * @generated from message pgquiver.v1.WatchVectorStoreFileBatchRequest
+ */
+export type WatchVectorStoreFileBatchRequest = Message<"pgquiver.v1.WatchVectorStoreFileBatchRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * The batch. Required.
+   *
+   * @generated from field: string batch_id = 2;
+   */
+  batchId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.WatchVectorStoreFileBatchRequest.
+ * Use `create(WatchVectorStoreFileBatchRequestSchema)` to create a new message.
+ */
+export const WatchVectorStoreFileBatchRequestSchema: GenMessage<WatchVectorStoreFileBatchRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_store_files, 22);
 
 /**
  * Request of CancelVectorStoreFileBatch.
@@ -843,7 +984,7 @@ export type CancelVectorStoreFileBatchRequest = Message<"pgquiver.v1.CancelVecto
  * Use `create(CancelVectorStoreFileBatchRequestSchema)` to create a new message.
  */
 export const CancelVectorStoreFileBatchRequestSchema: GenMessage<CancelVectorStoreFileBatchRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 20);
+  messageDesc(file_pgquiver_v1_vector_store_files, 23);
 
 /**
  * Request of ListVectorStoreFileBatchFiles.
@@ -907,7 +1048,62 @@ export type ListVectorStoreFileBatchFilesRequest = Message<"pgquiver.v1.ListVect
  * Use `create(ListVectorStoreFileBatchFilesRequestSchema)` to create a new message.
  */
 export const ListVectorStoreFileBatchFilesRequestSchema: GenMessage<ListVectorStoreFileBatchFilesRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_store_files, 21);
+  messageDesc(file_pgquiver_v1_vector_store_files, 24);
+
+/**
+ * What is being done with a file in progress.
+ *
+ * @generated from enum pgquiver.v1.VectorStoreFileStage
+ */
+export const VectorStoreFileStage = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: VECTOR_STORE_FILE_STAGE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Waits for its turn, or to be tried again.
+   *
+   * @generated from enum value: VECTOR_STORE_FILE_STAGE_WAITING = 1;
+   */
+  WAITING: 1,
+
+  /**
+   * The text is read and split into chunks.
+   *
+   * @generated from enum value: VECTOR_STORE_FILE_STAGE_READING = 2;
+   */
+  READING: 2,
+
+  /**
+   * The file is read to its end, and the last chunks are embedded.
+   *
+   * @generated from enum value: VECTOR_STORE_FILE_STAGE_EMBEDDING = 3;
+   */
+  EMBEDDING: 3,
+
+  /**
+   * The chunks are written to the store.
+   *
+   * @generated from enum value: VECTOR_STORE_FILE_STAGE_STORING = 4;
+   */
+  STORING: 4,
+} as const;
+
+/**
+ * What is being done with a file in progress.
+ *
+ * @generated from enum pgquiver.v1.VectorStoreFileStage
+ */
+export type VectorStoreFileStage = (typeof VectorStoreFileStage)[keyof typeof VectorStoreFileStage] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.VectorStoreFileStage.
+ */
+export const VectorStoreFileStageSchema: GenEnum<VectorStoreFileStage> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_vector_store_files, 0);
 
 /**
  * Kind of chunking strategy.
@@ -955,7 +1151,7 @@ export type ChunkingStrategyType = (typeof ChunkingStrategyType)[keyof typeof Ch
  * Describes the enum pgquiver.v1.ChunkingStrategyType.
  */
 export const ChunkingStrategyTypeSchema: GenEnum<ChunkingStrategyType> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_store_files, 0);
+  enumDesc(file_pgquiver_v1_vector_store_files, 1);
 
 /**
  * Kind of chunking strategy, with the values of OpenAI's replies.
@@ -996,7 +1192,7 @@ export type AppliedChunkingStrategyType = (typeof AppliedChunkingStrategyType)[k
  * Describes the enum pgquiver.v1.AppliedChunkingStrategyType.
  */
 export const AppliedChunkingStrategyTypeSchema: GenEnum<AppliedChunkingStrategyType> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_store_files, 1);
+  enumDesc(file_pgquiver_v1_vector_store_files, 2);
 
 /**
  * Processing state of an attached file.
@@ -1051,7 +1247,7 @@ export type VectorStoreFileStatus = (typeof VectorStoreFileStatus)[keyof typeof 
  * Describes the enum pgquiver.v1.VectorStoreFileStatus.
  */
 export const VectorStoreFileStatusSchema: GenEnum<VectorStoreFileStatus> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_store_files, 2);
+  enumDesc(file_pgquiver_v1_vector_store_files, 3);
 
 /**
  * Cause of a file's failure.
@@ -1099,7 +1295,7 @@ export type VectorStoreFileErrorCode = (typeof VectorStoreFileErrorCode)[keyof t
  * Describes the enum pgquiver.v1.VectorStoreFileErrorCode.
  */
 export const VectorStoreFileErrorCodeSchema: GenEnum<VectorStoreFileErrorCode> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_store_files, 3);
+  enumDesc(file_pgquiver_v1_vector_store_files, 4);
 
 /**
  * Attaches files to vector stores. A background pipeline reads each attached file, splits the text into
@@ -1128,6 +1324,19 @@ export const VectorStoreFileService: GenService<{
   getVectorStoreFile: {
     methodKind: "unary";
     input: typeof GetVectorStoreFileRequestSchema;
+    output: typeof VectorStoreFileSchema;
+  },
+  /**
+   * Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
+   * one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+   * events (`text/event-stream`). NOT_FOUND when
+   * the file is removed from the store meanwhile.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile
+   */
+  watchVectorStoreFile: {
+    methodKind: "server_streaming";
+    input: typeof WatchVectorStoreFileRequestSchema;
     output: typeof VectorStoreFileSchema;
   },
   /**
@@ -1188,6 +1397,19 @@ export const VectorStoreFileService: GenService<{
   getVectorStoreFileBatch: {
     methodKind: "unary";
     input: typeof GetVectorStoreFileBatchRequestSchema;
+    output: typeof VectorStoreFileBatchSchema;
+  },
+  /**
+   * Watches a batch until none of its files is in progress. Sends the state at once, then after each change, at most about
+   * one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+   * events (`text/event-stream`). NOT_FOUND when the
+   * store is deleted meanwhile.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch
+   */
+  watchVectorStoreFileBatch: {
+    methodKind: "server_streaming";
+    input: typeof WatchVectorStoreFileBatchRequestSchema;
     output: typeof VectorStoreFileBatchSchema;
   },
   /**

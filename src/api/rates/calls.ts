@@ -5,7 +5,7 @@ import { withWaitBudget } from "../../postgres/connection/wait-budget.ts";
 import { inProject, streamInProject } from "../../postgres/row-security/call.ts";
 import type { Slots } from "../concurrency/slots.ts";
 import { principal } from "../principal.ts";
-import { scopeOf } from "../scope.ts";
+import { isWatch, scopeOf } from "../scope.ts";
 import type { Limiter } from "./limiter.ts";
 
 /** How long the connections that one unary call needs may be waited for, all together. */
@@ -16,7 +16,7 @@ type Run = (request: never, context: HandlerContext) => unknown;
 /**
  * Bounds the calls of a service: runs each as one of its project, takes a slot for each unary call, and gives the call a wait budget; and holds searches
  * and streams to the limits of their callers. Streams have no wait budget: a bulk load may wait for each of its
- * transactions, and has slots of its own.
+ * transactions, and has slots of its own; so have watches.
  */
 export function boundCalls<S extends DescService>(
   desc: S,
@@ -35,7 +35,9 @@ export function boundCalls<S extends DescService>(
         ? boundCall(run, calls, isSearch ? limiter : undefined)
         : method.methodKind === "client_streaming"
           ? boundUpload(run, limiter)
-          : boundStream(run, limiter);
+          : isWatch(method)
+            ? run
+            : boundStream(run, limiter);
   }
   return bounded as ServiceImpl<S>;
 }

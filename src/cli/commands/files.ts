@@ -1,7 +1,6 @@
 import { createReadStream } from "node:fs";
 import { glob, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ConnectError, type Client } from "@connectrpc/connect";
 import type { Command } from "commander";
@@ -14,15 +13,13 @@ import { mapConcurrently } from "../../api/concurrency/semaphore.ts";
 import { Connection, type GlobalOptions } from "../connection.ts";
 import { describeFailure, EXIT, Failed } from "../exit.ts";
 import { Progress } from "../output.ts";
+import { watchToEnd } from "../watch.ts";
 
 /** Uploads at the same time. */
 const UPLOADS_MAX = 4;
 
 /** Files of a batch: the API's limit. */
 const BATCH_FILES_MAX = 2_000;
-
-/** Interval of asking how far a batch is. */
-const POLL_MS = 500;
 
 /** Adds the command that uploads files, attaches them to a store, and waits until they can be found. */
 export function addFiles(program: Command): void {
@@ -107,20 +104,18 @@ async function attach(
   fileIds: string[],
   onProgress: (done: { completed: number; failed: number }) => void,
 ): Promise<{ id: string; error: string }[]> {
-  let batch = await client.createVectorStoreFileBatch({ vectorStoreId, fileIds });
-  for (;;) {
-    const { completed = 0n, failed = 0n, cancelled = 0n } = batch.fileCounts ?? {};
+  const { id: batchId } = await client.createVectorStoreFileBatch({ vectorStoreId, fileIds });
+  const open = () => client.watchVectorStoreFileBatch({ vectorStoreId, batchId }, { timeoutMs: 0 });
+  for await (const { fileCounts } of watchToEnd(open)) {
+    const { completed = 0n, failed = 0n, cancelled = 0n } = fileCounts ?? {};
     onProgress({ completed: Number(completed), failed: Number(failed + cancelled) });
-    if (batch.status !== VectorStoreFileStatus.IN_PROGRESS) break;
-    await delay(POLL_MS);
-    batch = await client.getVectorStoreFileBatch({ vectorStoreId, batchId: batch.id });
   }
   const failures: { id: string; error: string }[] = [];
   let after: string | undefined;
   do {
     const page = await client.listVectorStoreFileBatchFiles({
       vectorStoreId,
-      batchId: batch.id,
+      batchId,
       filter: VectorStoreFileStatus.FAILED,
       limit: 100,
       ...(after !== undefined && { after }),

@@ -9,7 +9,7 @@ import type { HttpRule } from "../../../gen/google/api/http_pb.ts";
 import { EncodingFormat } from "../../../gen/pgquiver/v1/models_pb.ts";
 import { estimateJsonLength } from "../../api/json-length.ts";
 import { principal } from "../../api/principal.ts";
-import { scopeOf } from "../../api/scope.ts";
+import { isWatch, scopeOf } from "../../api/scope.ts";
 import { Slots } from "../../api/concurrency/slots.ts";
 import { invalidArgument } from "../../errors.ts";
 import { sendError, unsupportedType } from "../error.ts";
@@ -17,6 +17,7 @@ import { requestLimits } from "../limits/request-limits.ts";
 import type { Implementation, Service } from "../service.ts";
 import { bindings, checkBindings, type UploadBinding } from "./bindings.ts";
 import { abortOnClose, httpContext, type ToCall } from "./context.ts";
+import { sendEvents } from "./events.ts";
 import { readMessage } from "./json-reader.ts";
 import { writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
@@ -35,7 +36,7 @@ export interface RestRoute {
 /**
  * Registers a Fastify route for every `google.api.http` rule of the services (transcoding): the route
  * converts the request to the RPC's message, calls the implementation, and writes the reply as OpenAI's JSON.
- * Streams are NDJSON. Returns the routes. Throws when a rule or an implementation is faulty.
+ * Streams are NDJSON, watches server-sent events. Returns the routes. Throws when a rule or an implementation is faulty.
  */
 export function registerRest(
   app: FastifyInstance,
@@ -155,6 +156,13 @@ async function answerWithLines(
     const replies = run(message as never, context) as AsyncIterable<never>;
     return special.send(message as never, replies, request, reply);
   }
+  if (isWatch(method))
+    return sendEvents(
+      method.output,
+      run(message as never, context) as AsyncIterable<Message>,
+      request,
+      reply,
+    );
   const lines = writeLines(method.output, run(message as never, context) as AsyncIterable<Message>);
   // The first line is awaited before the status is sent, so that an error before it becomes an error
   // response. A later error can only abort the connection.

@@ -34,6 +34,7 @@ describe.each(protocols)("over $name", (protocol) => {
       created_at: expect.any(Number),
       attributes,
       last_error: null,
+      progress: expect.toSatisfy((value) => value === null || typeof value === "object"),
       chunking_strategy: {
         type: "static",
         static: { max_chunk_size_tokens: 800, chunk_overlap_tokens: 400 },
