@@ -23,6 +23,7 @@ export const REASONS = {
   INGEST_CONFLICT:
     "The ingest was opened with other settings, advanced by another stream, finished or aborted.",
   INGEST_DRAINING: "The service is shutting down; resume the ingest.",
+  WATCH_DRAINING: "The service is shutting down; watch again.",
   INVALID_API_KEY: "The bearer key or token is missing, wrong or expired.",
   MISSING_SCOPE:
     "The key lacks the scope, or is not of the project, that the call needs; or a token would do more than read in a store that restricts its readers.",

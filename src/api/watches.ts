@@ -54,7 +54,7 @@ export class Watches {
         signal.throwIfAborted();
         if (this.#draining.aborted) {
           const message = "The service is shutting down: watch again.";
-          throw unavailable("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1_000 });
+          throw unavailable("WATCH_DRAINING", message, { retryAfterMs: 1_000 });
         }
         if (old.signal.aborted)
           throw deadlineExceeded(`A watch ends after ${limits.watch_seconds_max} seconds: watch again.`);
