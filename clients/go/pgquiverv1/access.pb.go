@@ -239,8 +239,10 @@ type Quotas struct {
 	MaxFiles *int64 `protobuf:"varint,4,opt,name=max_files,json=maxFiles,proto3,oneof" json:"max_files,omitempty"`
 	// Tokens that the service embeds in a month (UTC).
 	MaxEmbeddingTokensPerMonth *int64 `protobuf:"varint,5,opt,name=max_embedding_tokens_per_month,json=maxEmbeddingTokensPerMonth,proto3,oneof" json:"max_embedding_tokens_per_month,omitempty"`
-	unknownFields              protoimpl.UnknownFields
-	sizeCache                  protoimpl.SizeCache
+	// Bytes of uploaded files.
+	MaxFileBytes  *int64 `protobuf:"varint,6,opt,name=max_file_bytes,json=maxFileBytes,proto3,oneof" json:"max_file_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Quotas) Reset() {
@@ -308,6 +310,289 @@ func (x *Quotas) GetMaxEmbeddingTokensPerMonth() int64 {
 	return 0
 }
 
+func (x *Quotas) GetMaxFileBytes() int64 {
+	if x != nil && x.MaxFileBytes != nil {
+		return *x.MaxFileBytes
+	}
+	return 0
+}
+
+// Request of GetCaller.
+type GetCallerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCallerRequest) Reset() {
+	*x = GetCallerRequest{}
+	mi := &file_pgquiver_v1_access_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCallerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCallerRequest) ProtoMessage() {}
+
+func (x *GetCallerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_access_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCallerRequest.ProtoReflect.Descriptor instead.
+func (*GetCallerRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{3}
+}
+
+// Who makes a call, and what the caller may do, hold and use.
+type Caller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always "organization.caller".
+	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// "api_key", "client_certificate", "token" (of an identity provider), "environment_key" (of SERVER_API_KEY), or
+	// "anonymous", where the service takes calls without a key.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What the log and the audit log call the caller: the id of the key, "env_" and a number, or "jwt:" and the token's
+	// subject; unset: anonymous.
+	Id *string `protobuf:"bytes,3,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// Display name of the key; unset: the caller has none.
+	Name *string `protobuf:"bytes,4,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// The subject of the client certificate that has the rights; unset: it is another kind of caller.
+	CertificateSubject *string `protobuf:"bytes,5,opt,name=certificate_subject,json=certificateSubject,proto3,oneof" json:"certificate_subject,omitempty"`
+	// Id of the project whose stores and files the caller can use.
+	ProjectId string `protobuf:"bytes,6,opt,name=project_id,json=projectId,proto3" json:"project_id,omitempty"`
+	// Display name of the project.
+	ProjectName string `protobuf:"bytes,7,opt,name=project_name,json=projectName,proto3" json:"project_name,omitempty"`
+	// What the caller may do, such as "stores.read".
+	Scopes []string `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Whether the caller can use all stores of the project.
+	AllStores bool `protobuf:"varint,9,opt,name=all_stores,json=allStores,proto3" json:"all_stores,omitempty"`
+	// Ids of the only stores that the caller can use, in the order of their letters; empty where `all_stores` is true.
+	StoreIds []string `protobuf:"bytes,10,rep,name=store_ids,json=storeIds,proto3" json:"store_ids,omitempty"`
+	// For whom a token reads in stores that restrict their readers; empty for other kinds, which read everything.
+	Readers []string `protobuf:"bytes,11,rep,name=readers,proto3" json:"readers,omitempty"`
+	// When the key or token expires, in seconds since 1970 (UTC); unset: never.
+	ExpiresAt *int64 `protobuf:"varint,12,opt,name=expires_at,json=expiresAt,proto3,oneof" json:"expires_at,omitempty"`
+	// What the calls of the caller itself may do; unset: whatever the project may.
+	Limits *Limits `protobuf:"bytes,13,opt,name=limits,proto3,oneof" json:"limits,omitempty"`
+	// What the calls of the project together may do, the service's defaults included; unset: it has no limit.
+	ProjectLimits *Limits `protobuf:"bytes,14,opt,name=project_limits,json=projectLimits,proto3,oneof" json:"project_limits,omitempty"`
+	// The quotas of the project, and how much of them is used.
+	Quotas        []*QuotaUse `protobuf:"bytes,15,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_pgquiver_v1_access_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_access_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Caller) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Caller) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Caller) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
+}
+
+func (x *Caller) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *Caller) GetCertificateSubject() string {
+	if x != nil && x.CertificateSubject != nil {
+		return *x.CertificateSubject
+	}
+	return ""
+}
+
+func (x *Caller) GetProjectId() string {
+	if x != nil {
+		return x.ProjectId
+	}
+	return ""
+}
+
+func (x *Caller) GetProjectName() string {
+	if x != nil {
+		return x.ProjectName
+	}
+	return ""
+}
+
+func (x *Caller) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Caller) GetAllStores() bool {
+	if x != nil {
+		return x.AllStores
+	}
+	return false
+}
+
+func (x *Caller) GetStoreIds() []string {
+	if x != nil {
+		return x.StoreIds
+	}
+	return nil
+}
+
+func (x *Caller) GetReaders() []string {
+	if x != nil {
+		return x.Readers
+	}
+	return nil
+}
+
+func (x *Caller) GetExpiresAt() int64 {
+	if x != nil && x.ExpiresAt != nil {
+		return *x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *Caller) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Caller) GetProjectLimits() *Limits {
+	if x != nil {
+		return x.ProjectLimits
+	}
+	return nil
+}
+
+func (x *Caller) GetQuotas() []*QuotaUse {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+// A quota of a project, and how much of it is used.
+type QuotaUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the quota, as in Quotas: "max_rows".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The quota; unset: any amount.
+	Max *int64 `protobuf:"varint,2,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	// What the project holds now, or of tokens, has used this month, up to 5 seconds late. Unset for callers that see only
+	// part of the project, by a list of stores or by readers, unless they have the scope `projects.admin`.
+	Used          *int64 `protobuf:"varint,3,opt,name=used,proto3,oneof" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaUse) Reset() {
+	*x = QuotaUse{}
+	mi := &file_pgquiver_v1_access_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaUse) ProtoMessage() {}
+
+func (x *QuotaUse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_access_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaUse.ProtoReflect.Descriptor instead.
+func (*QuotaUse) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *QuotaUse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QuotaUse) GetMax() int64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
+func (x *QuotaUse) GetUsed() int64 {
+	if x != nil && x.Used != nil {
+		return *x.Used
+	}
+	return 0
+}
+
 // Request of CreateProject.
 type CreateProjectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -323,7 +608,7 @@ type CreateProjectRequest struct {
 
 func (x *CreateProjectRequest) Reset() {
 	*x = CreateProjectRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +620,7 @@ func (x *CreateProjectRequest) String() string {
 func (*CreateProjectRequest) ProtoMessage() {}
 
 func (x *CreateProjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +633,7 @@ func (x *CreateProjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateProjectRequest.ProtoReflect.Descriptor instead.
 func (*CreateProjectRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateProjectRequest) GetName() string {
@@ -389,7 +674,7 @@ type ListProjectsRequest struct {
 
 func (x *ListProjectsRequest) Reset() {
 	*x = ListProjectsRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +686,7 @@ func (x *ListProjectsRequest) String() string {
 func (*ListProjectsRequest) ProtoMessage() {}
 
 func (x *ListProjectsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +699,7 @@ func (x *ListProjectsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProjectsRequest.ProtoReflect.Descriptor instead.
 func (*ListProjectsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListProjectsRequest) GetLimit() int32 {
@@ -464,7 +749,7 @@ type ListProjectsResponse struct {
 
 func (x *ListProjectsResponse) Reset() {
 	*x = ListProjectsResponse{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +761,7 @@ func (x *ListProjectsResponse) String() string {
 func (*ListProjectsResponse) ProtoMessage() {}
 
 func (x *ListProjectsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +774,7 @@ func (x *ListProjectsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProjectsResponse.ProtoReflect.Descriptor instead.
 func (*ListProjectsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{5}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListProjectsResponse) GetObject() string {
@@ -538,7 +823,7 @@ type GetProjectRequest struct {
 
 func (x *GetProjectRequest) Reset() {
 	*x = GetProjectRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +835,7 @@ func (x *GetProjectRequest) String() string {
 func (*GetProjectRequest) ProtoMessage() {}
 
 func (x *GetProjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +848,7 @@ func (x *GetProjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProjectRequest.ProtoReflect.Descriptor instead.
 func (*GetProjectRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{6}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetProjectRequest) GetProjectId() string {
@@ -591,7 +876,7 @@ type UpdateProjectRequest struct {
 
 func (x *UpdateProjectRequest) Reset() {
 	*x = UpdateProjectRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +888,7 @@ func (x *UpdateProjectRequest) String() string {
 func (*UpdateProjectRequest) ProtoMessage() {}
 
 func (x *UpdateProjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +901,7 @@ func (x *UpdateProjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateProjectRequest.ProtoReflect.Descriptor instead.
 func (*UpdateProjectRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{7}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateProjectRequest) GetProjectId() string {
@@ -658,7 +943,7 @@ type ArchiveProjectRequest struct {
 
 func (x *ArchiveProjectRequest) Reset() {
 	*x = ArchiveProjectRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +955,7 @@ func (x *ArchiveProjectRequest) String() string {
 func (*ArchiveProjectRequest) ProtoMessage() {}
 
 func (x *ArchiveProjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +968,7 @@ func (x *ArchiveProjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveProjectRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveProjectRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ArchiveProjectRequest) GetProjectId() string {
@@ -732,7 +1017,7 @@ type ApiKey struct {
 
 func (x *ApiKey) Reset() {
 	*x = ApiKey{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +1029,7 @@ func (x *ApiKey) String() string {
 func (*ApiKey) ProtoMessage() {}
 
 func (x *ApiKey) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +1042,7 @@ func (x *ApiKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKey.ProtoReflect.Descriptor instead.
 func (*ApiKey) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{9}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApiKey) GetId() string {
@@ -878,7 +1163,7 @@ type ApiKeyOwner struct {
 
 func (x *ApiKeyOwner) Reset() {
 	*x = ApiKeyOwner{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1175,7 @@ func (x *ApiKeyOwner) String() string {
 func (*ApiKeyOwner) ProtoMessage() {}
 
 func (x *ApiKeyOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1188,7 @@ func (x *ApiKeyOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyOwner.ProtoReflect.Descriptor instead.
 func (*ApiKeyOwner) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApiKeyOwner) GetType() string {
@@ -937,7 +1222,7 @@ type ServiceAccount struct {
 
 func (x *ServiceAccount) Reset() {
 	*x = ServiceAccount{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1234,7 @@ func (x *ServiceAccount) String() string {
 func (*ServiceAccount) ProtoMessage() {}
 
 func (x *ServiceAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1247,7 @@ func (x *ServiceAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceAccount.ProtoReflect.Descriptor instead.
 func (*ServiceAccount) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ServiceAccount) GetId() string {
@@ -1018,7 +1303,7 @@ type CreateApiKeyRequest struct {
 
 func (x *CreateApiKeyRequest) Reset() {
 	*x = CreateApiKeyRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1315,7 @@ func (x *CreateApiKeyRequest) String() string {
 func (*CreateApiKeyRequest) ProtoMessage() {}
 
 func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1328,7 @@ func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateApiKeyRequest) GetProjectId() string {
@@ -1112,7 +1397,7 @@ type ListApiKeysRequest struct {
 
 func (x *ListApiKeysRequest) Reset() {
 	*x = ListApiKeysRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1409,7 @@ func (x *ListApiKeysRequest) String() string {
 func (*ListApiKeysRequest) ProtoMessage() {}
 
 func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1422,7 @@ func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListApiKeysRequest) GetProjectId() string {
@@ -1187,7 +1472,7 @@ type ListApiKeysResponse struct {
 
 func (x *ListApiKeysResponse) Reset() {
 	*x = ListApiKeysResponse{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1484,7 @@ func (x *ListApiKeysResponse) String() string {
 func (*ListApiKeysResponse) ProtoMessage() {}
 
 func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1497,7 @@ func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{14}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListApiKeysResponse) GetObject() string {
@@ -1263,7 +1548,7 @@ type GetApiKeyRequest struct {
 
 func (x *GetApiKeyRequest) Reset() {
 	*x = GetApiKeyRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1560,7 @@ func (x *GetApiKeyRequest) String() string {
 func (*GetApiKeyRequest) ProtoMessage() {}
 
 func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1573,7 @@ func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{15}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetApiKeyRequest) GetProjectId() string {
@@ -1331,7 +1616,7 @@ type UpdateApiKeyRequest struct {
 
 func (x *UpdateApiKeyRequest) Reset() {
 	*x = UpdateApiKeyRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1628,7 @@ func (x *UpdateApiKeyRequest) String() string {
 func (*UpdateApiKeyRequest) ProtoMessage() {}
 
 func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1641,7 @@ func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{16}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateApiKeyRequest) GetProjectId() string {
@@ -1428,7 +1713,7 @@ type DeleteApiKeyRequest struct {
 
 func (x *DeleteApiKeyRequest) Reset() {
 	*x = DeleteApiKeyRequest{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1725,7 @@ func (x *DeleteApiKeyRequest) String() string {
 func (*DeleteApiKeyRequest) ProtoMessage() {}
 
 func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1738,7 @@ func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{17}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteApiKeyRequest) GetProjectId() string {
@@ -1485,7 +1770,7 @@ type DeleteApiKeyResponse struct {
 
 func (x *DeleteApiKeyResponse) Reset() {
 	*x = DeleteApiKeyResponse{}
-	mi := &file_pgquiver_v1_access_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1782,7 @@ func (x *DeleteApiKeyResponse) String() string {
 func (*DeleteApiKeyResponse) ProtoMessage() {}
 
 func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_access_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_access_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1795,7 @@ func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{18}
+	return file_pgquiver_v1_access_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteApiKeyResponse) GetId() string {
@@ -1565,21 +1850,56 @@ const file_pgquiver_v1_access_proto_rawDesc = "" +
 	"\x18_max_concurrent_searchesB\x19\n" +
 	"\x17_max_concurrent_streamsB\x1c\n" +
 	"\x1a_max_ingest_memory_percentB\x13\n" +
-	"\x11_max_file_workers\"\xb4\x02\n" +
+	"\x11_max_file_workers\"\xf2\x02\n" +
 	"\x06Quotas\x12\"\n" +
 	"\n" +
 	"max_stores\x18\x01 \x01(\x03H\x00R\tmaxStores\x88\x01\x01\x12\x1e\n" +
 	"\bmax_rows\x18\x02 \x01(\x03H\x01R\amaxRows\x88\x01\x01\x12 \n" +
 	"\tmax_bytes\x18\x03 \x01(\x03H\x02R\bmaxBytes\x88\x01\x01\x12 \n" +
 	"\tmax_files\x18\x04 \x01(\x03H\x03R\bmaxFiles\x88\x01\x01\x12G\n" +
-	"\x1emax_embedding_tokens_per_month\x18\x05 \x01(\x03H\x04R\x1amaxEmbeddingTokensPerMonth\x88\x01\x01B\r\n" +
+	"\x1emax_embedding_tokens_per_month\x18\x05 \x01(\x03H\x04R\x1amaxEmbeddingTokensPerMonth\x88\x01\x01\x12)\n" +
+	"\x0emax_file_bytes\x18\x06 \x01(\x03H\x05R\fmaxFileBytes\x88\x01\x01B\r\n" +
 	"\v_max_storesB\v\n" +
 	"\t_max_rowsB\f\n" +
 	"\n" +
 	"_max_bytesB\f\n" +
 	"\n" +
 	"_max_filesB!\n" +
-	"\x1f_max_embedding_tokens_per_month\"\xaa\x01\n" +
+	"\x1f_max_embedding_tokens_per_monthB\x11\n" +
+	"\x0f_max_file_bytes\"\x12\n" +
+	"\x10GetCallerRequest\"\xe3\x04\n" +
+	"\x06Caller\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x13\n" +
+	"\x02id\x18\x03 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x04 \x01(\tH\x01R\x04name\x88\x01\x01\x124\n" +
+	"\x13certificate_subject\x18\x05 \x01(\tH\x02R\x12certificateSubject\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"project_id\x18\x06 \x01(\tR\tprojectId\x12!\n" +
+	"\fproject_name\x18\a \x01(\tR\vprojectName\x12\x16\n" +
+	"\x06scopes\x18\b \x03(\tR\x06scopes\x12\x1d\n" +
+	"\n" +
+	"all_stores\x18\t \x01(\bR\tallStores\x12\x1b\n" +
+	"\tstore_ids\x18\n" +
+	" \x03(\tR\bstoreIds\x12\x18\n" +
+	"\areaders\x18\v \x03(\tR\areaders\x12\"\n" +
+	"\n" +
+	"expires_at\x18\f \x01(\x03H\x03R\texpiresAt\x88\x01\x01\x120\n" +
+	"\x06limits\x18\r \x01(\v2\x13.pgquiver.v1.LimitsH\x04R\x06limits\x88\x01\x01\x12?\n" +
+	"\x0eproject_limits\x18\x0e \x01(\v2\x13.pgquiver.v1.LimitsH\x05R\rprojectLimits\x88\x01\x01\x12-\n" +
+	"\x06quotas\x18\x0f \x03(\v2\x15.pgquiver.v1.QuotaUseR\x06quotasB\x05\n" +
+	"\x03_idB\a\n" +
+	"\x05_nameB\x16\n" +
+	"\x14_certificate_subjectB\r\n" +
+	"\v_expires_atB\t\n" +
+	"\a_limitsB\x11\n" +
+	"\x0f_project_limits\"_\n" +
+	"\bQuotaUse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
+	"\x03max\x18\x02 \x01(\x03H\x00R\x03max\x88\x01\x01\x12\x17\n" +
+	"\x04used\x18\x03 \x01(\x03H\x01R\x04used\x88\x01\x01B\x06\n" +
+	"\x04_maxB\a\n" +
+	"\x05_used\"\xaa\x01\n" +
 	"\x14CreateProjectRequest\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xf8\xbb\x18\x01R\x04name\x120\n" +
 	"\x06limits\x18\x02 \x01(\v2\x13.pgquiver.v1.LimitsH\x00R\x06limits\x88\x01\x01\x120\n" +
@@ -1712,8 +2032,9 @@ const file_pgquiver_v1_access_proto_rawDesc = "" +
 	"\x14DeleteApiKeyResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted2\xd2\v\n" +
-	"\rAccessService\x12\x85\x01\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted2\xb4\f\n" +
+	"\rAccessService\x12`\n" +
+	"\tGetCaller\x12\x1d.pgquiver.v1.GetCallerRequest\x1a\x13.pgquiver.v1.Caller\"\x1f\xb8\xbb\x18\f\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/organization/me\x12\x85\x01\n" +
 	"\rCreateProject\x12!.pgquiver.v1.CreateProjectRequest\x1a\x14.pgquiver.v1.Project\";\xb8\xbb\x18\n" +
 	"\xf2\xbb\x18\x0fproject.created\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/organization/projects\x12z\n" +
 	"\fListProjects\x12 .pgquiver.v1.ListProjectsRequest\x1a!.pgquiver.v1.ListProjectsResponse\"%\xb8\xbb\x18\n" +
@@ -1749,72 +2070,80 @@ func file_pgquiver_v1_access_proto_rawDescGZIP() []byte {
 	return file_pgquiver_v1_access_proto_rawDescData
 }
 
-var file_pgquiver_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_pgquiver_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_pgquiver_v1_access_proto_goTypes = []any{
 	(*Project)(nil),               // 0: pgquiver.v1.Project
 	(*Limits)(nil),                // 1: pgquiver.v1.Limits
 	(*Quotas)(nil),                // 2: pgquiver.v1.Quotas
-	(*CreateProjectRequest)(nil),  // 3: pgquiver.v1.CreateProjectRequest
-	(*ListProjectsRequest)(nil),   // 4: pgquiver.v1.ListProjectsRequest
-	(*ListProjectsResponse)(nil),  // 5: pgquiver.v1.ListProjectsResponse
-	(*GetProjectRequest)(nil),     // 6: pgquiver.v1.GetProjectRequest
-	(*UpdateProjectRequest)(nil),  // 7: pgquiver.v1.UpdateProjectRequest
-	(*ArchiveProjectRequest)(nil), // 8: pgquiver.v1.ArchiveProjectRequest
-	(*ApiKey)(nil),                // 9: pgquiver.v1.ApiKey
-	(*ApiKeyOwner)(nil),           // 10: pgquiver.v1.ApiKeyOwner
-	(*ServiceAccount)(nil),        // 11: pgquiver.v1.ServiceAccount
-	(*CreateApiKeyRequest)(nil),   // 12: pgquiver.v1.CreateApiKeyRequest
-	(*ListApiKeysRequest)(nil),    // 13: pgquiver.v1.ListApiKeysRequest
-	(*ListApiKeysResponse)(nil),   // 14: pgquiver.v1.ListApiKeysResponse
-	(*GetApiKeyRequest)(nil),      // 15: pgquiver.v1.GetApiKeyRequest
-	(*UpdateApiKeyRequest)(nil),   // 16: pgquiver.v1.UpdateApiKeyRequest
-	(*DeleteApiKeyRequest)(nil),   // 17: pgquiver.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil),  // 18: pgquiver.v1.DeleteApiKeyResponse
-	(Order)(0),                    // 19: pgquiver.v1.Order
-	(*fieldmaskpb.FieldMask)(nil), // 20: google.protobuf.FieldMask
+	(*GetCallerRequest)(nil),      // 3: pgquiver.v1.GetCallerRequest
+	(*Caller)(nil),                // 4: pgquiver.v1.Caller
+	(*QuotaUse)(nil),              // 5: pgquiver.v1.QuotaUse
+	(*CreateProjectRequest)(nil),  // 6: pgquiver.v1.CreateProjectRequest
+	(*ListProjectsRequest)(nil),   // 7: pgquiver.v1.ListProjectsRequest
+	(*ListProjectsResponse)(nil),  // 8: pgquiver.v1.ListProjectsResponse
+	(*GetProjectRequest)(nil),     // 9: pgquiver.v1.GetProjectRequest
+	(*UpdateProjectRequest)(nil),  // 10: pgquiver.v1.UpdateProjectRequest
+	(*ArchiveProjectRequest)(nil), // 11: pgquiver.v1.ArchiveProjectRequest
+	(*ApiKey)(nil),                // 12: pgquiver.v1.ApiKey
+	(*ApiKeyOwner)(nil),           // 13: pgquiver.v1.ApiKeyOwner
+	(*ServiceAccount)(nil),        // 14: pgquiver.v1.ServiceAccount
+	(*CreateApiKeyRequest)(nil),   // 15: pgquiver.v1.CreateApiKeyRequest
+	(*ListApiKeysRequest)(nil),    // 16: pgquiver.v1.ListApiKeysRequest
+	(*ListApiKeysResponse)(nil),   // 17: pgquiver.v1.ListApiKeysResponse
+	(*GetApiKeyRequest)(nil),      // 18: pgquiver.v1.GetApiKeyRequest
+	(*UpdateApiKeyRequest)(nil),   // 19: pgquiver.v1.UpdateApiKeyRequest
+	(*DeleteApiKeyRequest)(nil),   // 20: pgquiver.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),  // 21: pgquiver.v1.DeleteApiKeyResponse
+	(Order)(0),                    // 22: pgquiver.v1.Order
+	(*fieldmaskpb.FieldMask)(nil), // 23: google.protobuf.FieldMask
 }
 var file_pgquiver_v1_access_proto_depIdxs = []int32{
 	1,  // 0: pgquiver.v1.Project.limits:type_name -> pgquiver.v1.Limits
 	2,  // 1: pgquiver.v1.Project.quotas:type_name -> pgquiver.v1.Quotas
-	1,  // 2: pgquiver.v1.CreateProjectRequest.limits:type_name -> pgquiver.v1.Limits
-	2,  // 3: pgquiver.v1.CreateProjectRequest.quotas:type_name -> pgquiver.v1.Quotas
-	19, // 4: pgquiver.v1.ListProjectsRequest.order:type_name -> pgquiver.v1.Order
-	0,  // 5: pgquiver.v1.ListProjectsResponse.data:type_name -> pgquiver.v1.Project
-	1,  // 6: pgquiver.v1.UpdateProjectRequest.limits:type_name -> pgquiver.v1.Limits
-	2,  // 7: pgquiver.v1.UpdateProjectRequest.quotas:type_name -> pgquiver.v1.Quotas
-	10, // 8: pgquiver.v1.ApiKey.owner:type_name -> pgquiver.v1.ApiKeyOwner
-	1,  // 9: pgquiver.v1.ApiKey.limits:type_name -> pgquiver.v1.Limits
-	11, // 10: pgquiver.v1.ApiKeyOwner.service_account:type_name -> pgquiver.v1.ServiceAccount
-	1,  // 11: pgquiver.v1.CreateApiKeyRequest.limits:type_name -> pgquiver.v1.Limits
-	19, // 12: pgquiver.v1.ListApiKeysRequest.order:type_name -> pgquiver.v1.Order
-	9,  // 13: pgquiver.v1.ListApiKeysResponse.data:type_name -> pgquiver.v1.ApiKey
-	20, // 14: pgquiver.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 15: pgquiver.v1.UpdateApiKeyRequest.limits:type_name -> pgquiver.v1.Limits
-	3,  // 16: pgquiver.v1.AccessService.CreateProject:input_type -> pgquiver.v1.CreateProjectRequest
-	4,  // 17: pgquiver.v1.AccessService.ListProjects:input_type -> pgquiver.v1.ListProjectsRequest
-	6,  // 18: pgquiver.v1.AccessService.GetProject:input_type -> pgquiver.v1.GetProjectRequest
-	7,  // 19: pgquiver.v1.AccessService.UpdateProject:input_type -> pgquiver.v1.UpdateProjectRequest
-	8,  // 20: pgquiver.v1.AccessService.ArchiveProject:input_type -> pgquiver.v1.ArchiveProjectRequest
-	12, // 21: pgquiver.v1.AccessService.CreateApiKey:input_type -> pgquiver.v1.CreateApiKeyRequest
-	13, // 22: pgquiver.v1.AccessService.ListApiKeys:input_type -> pgquiver.v1.ListApiKeysRequest
-	15, // 23: pgquiver.v1.AccessService.GetApiKey:input_type -> pgquiver.v1.GetApiKeyRequest
-	16, // 24: pgquiver.v1.AccessService.UpdateApiKey:input_type -> pgquiver.v1.UpdateApiKeyRequest
-	17, // 25: pgquiver.v1.AccessService.DeleteApiKey:input_type -> pgquiver.v1.DeleteApiKeyRequest
-	0,  // 26: pgquiver.v1.AccessService.CreateProject:output_type -> pgquiver.v1.Project
-	5,  // 27: pgquiver.v1.AccessService.ListProjects:output_type -> pgquiver.v1.ListProjectsResponse
-	0,  // 28: pgquiver.v1.AccessService.GetProject:output_type -> pgquiver.v1.Project
-	0,  // 29: pgquiver.v1.AccessService.UpdateProject:output_type -> pgquiver.v1.Project
-	0,  // 30: pgquiver.v1.AccessService.ArchiveProject:output_type -> pgquiver.v1.Project
-	9,  // 31: pgquiver.v1.AccessService.CreateApiKey:output_type -> pgquiver.v1.ApiKey
-	14, // 32: pgquiver.v1.AccessService.ListApiKeys:output_type -> pgquiver.v1.ListApiKeysResponse
-	9,  // 33: pgquiver.v1.AccessService.GetApiKey:output_type -> pgquiver.v1.ApiKey
-	9,  // 34: pgquiver.v1.AccessService.UpdateApiKey:output_type -> pgquiver.v1.ApiKey
-	18, // 35: pgquiver.v1.AccessService.DeleteApiKey:output_type -> pgquiver.v1.DeleteApiKeyResponse
-	26, // [26:36] is the sub-list for method output_type
-	16, // [16:26] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	1,  // 2: pgquiver.v1.Caller.limits:type_name -> pgquiver.v1.Limits
+	1,  // 3: pgquiver.v1.Caller.project_limits:type_name -> pgquiver.v1.Limits
+	5,  // 4: pgquiver.v1.Caller.quotas:type_name -> pgquiver.v1.QuotaUse
+	1,  // 5: pgquiver.v1.CreateProjectRequest.limits:type_name -> pgquiver.v1.Limits
+	2,  // 6: pgquiver.v1.CreateProjectRequest.quotas:type_name -> pgquiver.v1.Quotas
+	22, // 7: pgquiver.v1.ListProjectsRequest.order:type_name -> pgquiver.v1.Order
+	0,  // 8: pgquiver.v1.ListProjectsResponse.data:type_name -> pgquiver.v1.Project
+	1,  // 9: pgquiver.v1.UpdateProjectRequest.limits:type_name -> pgquiver.v1.Limits
+	2,  // 10: pgquiver.v1.UpdateProjectRequest.quotas:type_name -> pgquiver.v1.Quotas
+	13, // 11: pgquiver.v1.ApiKey.owner:type_name -> pgquiver.v1.ApiKeyOwner
+	1,  // 12: pgquiver.v1.ApiKey.limits:type_name -> pgquiver.v1.Limits
+	14, // 13: pgquiver.v1.ApiKeyOwner.service_account:type_name -> pgquiver.v1.ServiceAccount
+	1,  // 14: pgquiver.v1.CreateApiKeyRequest.limits:type_name -> pgquiver.v1.Limits
+	22, // 15: pgquiver.v1.ListApiKeysRequest.order:type_name -> pgquiver.v1.Order
+	12, // 16: pgquiver.v1.ListApiKeysResponse.data:type_name -> pgquiver.v1.ApiKey
+	23, // 17: pgquiver.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 18: pgquiver.v1.UpdateApiKeyRequest.limits:type_name -> pgquiver.v1.Limits
+	3,  // 19: pgquiver.v1.AccessService.GetCaller:input_type -> pgquiver.v1.GetCallerRequest
+	6,  // 20: pgquiver.v1.AccessService.CreateProject:input_type -> pgquiver.v1.CreateProjectRequest
+	7,  // 21: pgquiver.v1.AccessService.ListProjects:input_type -> pgquiver.v1.ListProjectsRequest
+	9,  // 22: pgquiver.v1.AccessService.GetProject:input_type -> pgquiver.v1.GetProjectRequest
+	10, // 23: pgquiver.v1.AccessService.UpdateProject:input_type -> pgquiver.v1.UpdateProjectRequest
+	11, // 24: pgquiver.v1.AccessService.ArchiveProject:input_type -> pgquiver.v1.ArchiveProjectRequest
+	15, // 25: pgquiver.v1.AccessService.CreateApiKey:input_type -> pgquiver.v1.CreateApiKeyRequest
+	16, // 26: pgquiver.v1.AccessService.ListApiKeys:input_type -> pgquiver.v1.ListApiKeysRequest
+	18, // 27: pgquiver.v1.AccessService.GetApiKey:input_type -> pgquiver.v1.GetApiKeyRequest
+	19, // 28: pgquiver.v1.AccessService.UpdateApiKey:input_type -> pgquiver.v1.UpdateApiKeyRequest
+	20, // 29: pgquiver.v1.AccessService.DeleteApiKey:input_type -> pgquiver.v1.DeleteApiKeyRequest
+	4,  // 30: pgquiver.v1.AccessService.GetCaller:output_type -> pgquiver.v1.Caller
+	0,  // 31: pgquiver.v1.AccessService.CreateProject:output_type -> pgquiver.v1.Project
+	8,  // 32: pgquiver.v1.AccessService.ListProjects:output_type -> pgquiver.v1.ListProjectsResponse
+	0,  // 33: pgquiver.v1.AccessService.GetProject:output_type -> pgquiver.v1.Project
+	0,  // 34: pgquiver.v1.AccessService.UpdateProject:output_type -> pgquiver.v1.Project
+	0,  // 35: pgquiver.v1.AccessService.ArchiveProject:output_type -> pgquiver.v1.Project
+	12, // 36: pgquiver.v1.AccessService.CreateApiKey:output_type -> pgquiver.v1.ApiKey
+	17, // 37: pgquiver.v1.AccessService.ListApiKeys:output_type -> pgquiver.v1.ListApiKeysResponse
+	12, // 38: pgquiver.v1.AccessService.GetApiKey:output_type -> pgquiver.v1.ApiKey
+	12, // 39: pgquiver.v1.AccessService.UpdateApiKey:output_type -> pgquiver.v1.ApiKey
+	21, // 40: pgquiver.v1.AccessService.DeleteApiKey:output_type -> pgquiver.v1.DeleteApiKeyResponse
+	30, // [30:41] is the sub-list for method output_type
+	19, // [19:30] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_access_proto_init() }
@@ -1827,22 +2156,24 @@ func file_pgquiver_v1_access_proto_init() {
 	file_pgquiver_v1_access_proto_msgTypes[0].OneofWrappers = []any{}
 	file_pgquiver_v1_access_proto_msgTypes[1].OneofWrappers = []any{}
 	file_pgquiver_v1_access_proto_msgTypes[2].OneofWrappers = []any{}
-	file_pgquiver_v1_access_proto_msgTypes[3].OneofWrappers = []any{}
 	file_pgquiver_v1_access_proto_msgTypes[4].OneofWrappers = []any{}
 	file_pgquiver_v1_access_proto_msgTypes[5].OneofWrappers = []any{}
+	file_pgquiver_v1_access_proto_msgTypes[6].OneofWrappers = []any{}
 	file_pgquiver_v1_access_proto_msgTypes[7].OneofWrappers = []any{}
-	file_pgquiver_v1_access_proto_msgTypes[9].OneofWrappers = []any{}
+	file_pgquiver_v1_access_proto_msgTypes[8].OneofWrappers = []any{}
+	file_pgquiver_v1_access_proto_msgTypes[10].OneofWrappers = []any{}
 	file_pgquiver_v1_access_proto_msgTypes[12].OneofWrappers = []any{}
-	file_pgquiver_v1_access_proto_msgTypes[13].OneofWrappers = []any{}
-	file_pgquiver_v1_access_proto_msgTypes[14].OneofWrappers = []any{}
+	file_pgquiver_v1_access_proto_msgTypes[15].OneofWrappers = []any{}
 	file_pgquiver_v1_access_proto_msgTypes[16].OneofWrappers = []any{}
+	file_pgquiver_v1_access_proto_msgTypes[17].OneofWrappers = []any{}
+	file_pgquiver_v1_access_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_access_proto_rawDesc), len(file_pgquiver_v1_access_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,6 +19,7 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	AccessService_GetCaller_FullMethodName      = "/pgquiver.v1.AccessService/GetCaller"
 	AccessService_CreateProject_FullMethodName  = "/pgquiver.v1.AccessService/CreateProject"
 	AccessService_ListProjects_FullMethodName   = "/pgquiver.v1.AccessService/ListProjects"
 	AccessService_GetProject_FullMethodName     = "/pgquiver.v1.AccessService/GetProject"
@@ -38,6 +39,9 @@ const (
 // Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
 // project only the keys of its own: to it the other projects do not exist.
 type AccessServiceClient interface {
+	// Tells the caller who it is to the service: its project, its scopes and stores, its limits, and what its project holds
+	// of its quotas. Every caller may ask.
+	GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*Caller, error)
 	// Creates a project. PERMISSION_DENIED for keys of other projects than `default`.
 	CreateProject(ctx context.Context, in *CreateProjectRequest, opts ...grpc.CallOption) (*Project, error)
 	// Lists projects by time of creation, page by page.
@@ -73,6 +77,16 @@ type accessServiceClient struct {
 
 func NewAccessServiceClient(cc grpc.ClientConnInterface) AccessServiceClient {
 	return &accessServiceClient{cc}
+}
+
+func (c *accessServiceClient) GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*Caller, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Caller)
+	err := c.cc.Invoke(ctx, AccessService_GetCaller_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *accessServiceClient) CreateProject(ctx context.Context, in *CreateProjectRequest, opts ...grpc.CallOption) (*Project, error) {
@@ -182,6 +196,9 @@ func (c *accessServiceClient) DeleteApiKey(ctx context.Context, in *DeleteApiKey
 // Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
 // project only the keys of its own: to it the other projects do not exist.
 type AccessServiceServer interface {
+	// Tells the caller who it is to the service: its project, its scopes and stores, its limits, and what its project holds
+	// of its quotas. Every caller may ask.
+	GetCaller(context.Context, *GetCallerRequest) (*Caller, error)
 	// Creates a project. PERMISSION_DENIED for keys of other projects than `default`.
 	CreateProject(context.Context, *CreateProjectRequest) (*Project, error)
 	// Lists projects by time of creation, page by page.
@@ -219,6 +236,9 @@ type AccessServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedAccessServiceServer struct{}
 
+func (UnimplementedAccessServiceServer) GetCaller(context.Context, *GetCallerRequest) (*Caller, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method GetCaller not implemented")
+}
 func (UnimplementedAccessServiceServer) CreateProject(context.Context, *CreateProjectRequest) (*Project, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method CreateProject not implemented")
 }
@@ -268,6 +288,24 @@ func RegisterAccessServiceServer(s grpc.ServiceRegistrar, srv AccessServiceServe
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&AccessService_ServiceDesc, srv)
+}
+
+func _AccessService_GetCaller_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCallerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).GetCaller(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_GetCaller_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).GetCaller(ctx, req.(*GetCallerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _AccessService_CreateProject_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -457,6 +495,10 @@ var AccessService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "pgquiver.v1.AccessService",
 	HandlerType: (*AccessServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetCaller",
+			Handler:    _AccessService_GetCaller_Handler,
+		},
 		{
 			MethodName: "CreateProject",
 			Handler:    _AccessService_CreateProject_Handler,

@@ -23,6 +23,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What the work for an index counts.
+type IndexWorkUnit int32
+
+const (
+	// Never sent.
+	IndexWorkUnit_INDEX_WORK_UNIT_UNSPECIFIED IndexWorkUnit = 0
+	// Rows of the store.
+	IndexWorkUnit_INDEX_WORK_UNIT_ROWS IndexWorkUnit = 1
+	// Blocks of the store's own table, 8 KiB each.
+	IndexWorkUnit_INDEX_WORK_UNIT_BLOCKS IndexWorkUnit = 2
+	// Index entries.
+	IndexWorkUnit_INDEX_WORK_UNIT_TUPLES IndexWorkUnit = 3
+)
+
+// Enum value maps for IndexWorkUnit.
+var (
+	IndexWorkUnit_name = map[int32]string{
+		0: "INDEX_WORK_UNIT_UNSPECIFIED",
+		1: "INDEX_WORK_UNIT_ROWS",
+		2: "INDEX_WORK_UNIT_BLOCKS",
+		3: "INDEX_WORK_UNIT_TUPLES",
+	}
+	IndexWorkUnit_value = map[string]int32{
+		"INDEX_WORK_UNIT_UNSPECIFIED": 0,
+		"INDEX_WORK_UNIT_ROWS":        1,
+		"INDEX_WORK_UNIT_BLOCKS":      2,
+		"INDEX_WORK_UNIT_TUPLES":      3,
+	}
+)
+
+func (x IndexWorkUnit) Enum() *IndexWorkUnit {
+	p := new(IndexWorkUnit)
+	*p = x
+	return p
+}
+
+func (x IndexWorkUnit) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IndexWorkUnit) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgquiver_v1_indexes_proto_enumTypes[0].Descriptor()
+}
+
+func (IndexWorkUnit) Type() protoreflect.EnumType {
+	return &file_pgquiver_v1_indexes_proto_enumTypes[0]
+}
+
+func (x IndexWorkUnit) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IndexWorkUnit.Descriptor instead.
+func (IndexWorkUnit) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{0}
+}
+
 // A type of metadata values that have an order.
 type AttributeType int32
 
@@ -60,11 +117,11 @@ func (x AttributeType) String() string {
 }
 
 func (AttributeType) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_indexes_proto_enumTypes[0].Descriptor()
+	return file_pgquiver_v1_indexes_proto_enumTypes[1].Descriptor()
 }
 
 func (AttributeType) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_indexes_proto_enumTypes[0]
+	return &file_pgquiver_v1_indexes_proto_enumTypes[1]
 }
 
 func (x AttributeType) Number() protoreflect.EnumNumber {
@@ -73,7 +130,7 @@ func (x AttributeType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttributeType.Descriptor instead.
 func (AttributeType) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{0}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{1}
 }
 
 // A kind of vector index.
@@ -109,11 +166,11 @@ func (x IndexMethod) String() string {
 }
 
 func (IndexMethod) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_indexes_proto_enumTypes[1].Descriptor()
+	return file_pgquiver_v1_indexes_proto_enumTypes[2].Descriptor()
 }
 
 func (IndexMethod) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_indexes_proto_enumTypes[1]
+	return &file_pgquiver_v1_indexes_proto_enumTypes[2]
 }
 
 func (x IndexMethod) Number() protoreflect.EnumNumber {
@@ -122,7 +179,7 @@ func (x IndexMethod) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use IndexMethod.Descriptor instead.
 func (IndexMethod) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{2}
 }
 
 // Precision (quantization) of the vectors in a vector index. The stored vectors are always float32: results
@@ -167,11 +224,11 @@ func (x Precision) String() string {
 }
 
 func (Precision) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_indexes_proto_enumTypes[2].Descriptor()
+	return file_pgquiver_v1_indexes_proto_enumTypes[3].Descriptor()
 }
 
 func (Precision) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_indexes_proto_enumTypes[2]
+	return &file_pgquiver_v1_indexes_proto_enumTypes[3]
 }
 
 func (x Precision) Number() protoreflect.EnumNumber {
@@ -180,7 +237,7 @@ func (x Precision) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Precision.Descriptor instead.
 func (Precision) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{2}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{3}
 }
 
 // State of a store's own table and vector index. Searches are exact unless an index is in use.
@@ -236,11 +293,11 @@ func (x IndexState) String() string {
 }
 
 func (IndexState) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_indexes_proto_enumTypes[3].Descriptor()
+	return file_pgquiver_v1_indexes_proto_enumTypes[4].Descriptor()
 }
 
 func (IndexState) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_indexes_proto_enumTypes[3]
+	return &file_pgquiver_v1_indexes_proto_enumTypes[4]
 }
 
 func (x IndexState) Number() protoreflect.EnumNumber {
@@ -249,7 +306,7 @@ func (x IndexState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use IndexState.Descriptor instead.
 func (IndexState) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{4}
 }
 
 // Whether a store should have a vector index.
@@ -294,11 +351,11 @@ func (x IndexPolicy) String() string {
 }
 
 func (IndexPolicy) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_indexes_proto_enumTypes[4].Descriptor()
+	return file_pgquiver_v1_indexes_proto_enumTypes[5].Descriptor()
 }
 
 func (IndexPolicy) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_indexes_proto_enumTypes[4]
+	return &file_pgquiver_v1_indexes_proto_enumTypes[5]
 }
 
 func (x IndexPolicy) Number() protoreflect.EnumNumber {
@@ -307,7 +364,7 @@ func (x IndexPolicy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use IndexPolicy.Descriptor instead.
 func (IndexPolicy) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{5}
 }
 
 // The vector index of a store.
@@ -369,7 +426,9 @@ type Index struct {
 	// shared table, and when there are none.
 	BytesPerRow *int32 `protobuf:"varint,23,opt,name=bytes_per_row,json=bytesPerRow,proto3,oneof" json:"bytes_per_row,omitempty"`
 	// Whether the store's own table keeps the words of its texts, or is to keep them.
-	KeywordIndex  bool `protobuf:"varint,24,opt,name=keyword_index,json=keywordIndex,proto3" json:"keyword_index,omitempty"`
+	KeywordIndex bool `protobuf:"varint,24,opt,name=keyword_index,json=keywordIndex,proto3" json:"keyword_index,omitempty"`
+	// What is done for the table or the index at the moment; unset when nothing is, or it is not known how far it is.
+	Work          *IndexWork `protobuf:"bytes,25,opt,name=work,proto3,oneof" json:"work,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -572,6 +631,96 @@ func (x *Index) GetKeywordIndex() bool {
 	return false
 }
 
+func (x *Index) GetWork() *IndexWork {
+	if x != nil {
+		return x.Work
+	}
+	return nil
+}
+
+// What is done for a store's own table or vector index.
+type IndexWork struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The phase: "copying rows", or a phase of Postgres' CREATE INDEX, such as "building index: loading tuples".
+	Phase string `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
+	// What `done` and `total` count.
+	Unit IndexWorkUnit `protobuf:"varint,2,opt,name=unit,proto3,enum=pgquiver.v1.IndexWorkUnit" json:"unit,omitempty"`
+	// How many are done.
+	Done int64 `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
+	// How many there are; 0 when that is not known.
+	Total int64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	// Seconds until the phase ends at the pace of the last ten seconds. Only WatchIndex measures a pace; unset in its
+	// first state, and while nothing moves.
+	SecondsLeft   *float64 `protobuf:"fixed64,5,opt,name=seconds_left,json=secondsLeft,proto3,oneof" json:"seconds_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IndexWork) Reset() {
+	*x = IndexWork{}
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IndexWork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IndexWork) ProtoMessage() {}
+
+func (x *IndexWork) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IndexWork.ProtoReflect.Descriptor instead.
+func (*IndexWork) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *IndexWork) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *IndexWork) GetUnit() IndexWorkUnit {
+	if x != nil {
+		return x.Unit
+	}
+	return IndexWorkUnit_INDEX_WORK_UNIT_UNSPECIFIED
+}
+
+func (x *IndexWork) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *IndexWork) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *IndexWork) GetSecondsLeft() float64 {
+	if x != nil && x.SecondsLeft != nil {
+		return *x.SecondsLeft
+	}
+	return 0
+}
+
 // The recall of searches by a vector index, measured by comparing searches with exact ones.
 type Recall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -589,7 +738,7 @@ type Recall struct {
 
 func (x *Recall) Reset() {
 	*x = Recall{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +750,7 @@ func (x *Recall) String() string {
 func (*Recall) ProtoMessage() {}
 
 func (x *Recall) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +763,7 @@ func (x *Recall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recall.ProtoReflect.Descriptor instead.
 func (*Recall) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Recall) GetRecall() float64 {
@@ -664,7 +813,7 @@ type AttributeIndex struct {
 
 func (x *AttributeIndex) Reset() {
 	*x = AttributeIndex{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +825,7 @@ func (x *AttributeIndex) String() string {
 func (*AttributeIndex) ProtoMessage() {}
 
 func (x *AttributeIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +838,7 @@ func (x *AttributeIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributeIndex.ProtoReflect.Descriptor instead.
 func (*AttributeIndex) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{2}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AttributeIndex) GetKey() string {
@@ -740,7 +889,7 @@ type IndexedAttribute struct {
 
 func (x *IndexedAttribute) Reset() {
 	*x = IndexedAttribute{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +901,7 @@ func (x *IndexedAttribute) String() string {
 func (*IndexedAttribute) ProtoMessage() {}
 
 func (x *IndexedAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +914,7 @@ func (x *IndexedAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexedAttribute.ProtoReflect.Descriptor instead.
 func (*IndexedAttribute) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IndexedAttribute) GetKey() string {
@@ -802,7 +951,7 @@ type IndexBlocker struct {
 
 func (x *IndexBlocker) Reset() {
 	*x = IndexBlocker{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +963,7 @@ func (x *IndexBlocker) String() string {
 func (*IndexBlocker) ProtoMessage() {}
 
 func (x *IndexBlocker) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +976,7 @@ func (x *IndexBlocker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexBlocker.ProtoReflect.Descriptor instead.
 func (*IndexBlocker) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *IndexBlocker) GetPid() int32 {
@@ -880,7 +1029,7 @@ type IndexSettings struct {
 
 func (x *IndexSettings) Reset() {
 	*x = IndexSettings{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1041,7 @@ func (x *IndexSettings) String() string {
 func (*IndexSettings) ProtoMessage() {}
 
 func (x *IndexSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1054,7 @@ func (x *IndexSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSettings.ProtoReflect.Descriptor instead.
 func (*IndexSettings) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{5}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *IndexSettings) GetPrecision() Precision {
@@ -940,7 +1089,7 @@ type GetIndexRequest struct {
 
 func (x *GetIndexRequest) Reset() {
 	*x = GetIndexRequest{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1101,7 @@ func (x *GetIndexRequest) String() string {
 func (*GetIndexRequest) ProtoMessage() {}
 
 func (x *GetIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,10 +1114,56 @@ func (x *GetIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIndexRequest.ProtoReflect.Descriptor instead.
 func (*GetIndexRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{6}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetIndexRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+// Request of WatchIndex.
+type WatchIndexRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchIndexRequest) Reset() {
+	*x = WatchIndexRequest{}
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchIndexRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchIndexRequest) ProtoMessage() {}
+
+func (x *WatchIndexRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchIndexRequest.ProtoReflect.Descriptor instead.
+func (*WatchIndexRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WatchIndexRequest) GetVectorStoreId() string {
 	if x != nil {
 		return x.VectorStoreId
 	}
@@ -1011,7 +1206,7 @@ type UpdateIndexRequest struct {
 
 func (x *UpdateIndexRequest) Reset() {
 	*x = UpdateIndexRequest{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1218,7 @@ func (x *UpdateIndexRequest) String() string {
 func (*UpdateIndexRequest) ProtoMessage() {}
 
 func (x *UpdateIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1231,7 @@ func (x *UpdateIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateIndexRequest.ProtoReflect.Descriptor instead.
 func (*UpdateIndexRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{7}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateIndexRequest) GetVectorStoreId() string {
@@ -1113,7 +1308,7 @@ type RebuildIndexRequest struct {
 
 func (x *RebuildIndexRequest) Reset() {
 	*x = RebuildIndexRequest{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1320,7 @@ func (x *RebuildIndexRequest) String() string {
 func (*RebuildIndexRequest) ProtoMessage() {}
 
 func (x *RebuildIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1333,7 @@ func (x *RebuildIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildIndexRequest.ProtoReflect.Descriptor instead.
 func (*RebuildIndexRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RebuildIndexRequest) GetVectorStoreId() string {
@@ -1152,7 +1347,7 @@ var File_pgquiver_v1_indexes_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\n" +
-	"\x19pgquiver/v1/indexes.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x19pgquiver/v1/options.proto\"\x9a\t\n" +
+	"\x19pgquiver/v1/indexes.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x19pgquiver/v1/options.proto\"\xd4\t\n" +
 	"\x05Index\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12&\n" +
 	"\x0fvector_store_id\x18\x02 \x01(\tR\rvectorStoreId\x120\n" +
@@ -1183,7 +1378,8 @@ const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\x11other_index_bytes\x18\x16 \x01(\x03R\x0fotherIndexBytes\x12'\n" +
 	"\rbytes_per_row\x18\x17 \x01(\x05H\n" +
 	"R\vbytesPerRow\x88\x01\x01\x12#\n" +
-	"\rkeyword_index\x18\x18 \x01(\bR\fkeywordIndexB\v\n" +
+	"\rkeyword_index\x18\x18 \x01(\bR\fkeywordIndex\x12/\n" +
+	"\x04work\x18\x19 \x01(\v2\x16.pgquiver.v1.IndexWorkH\vR\x04work\x88\x01\x01B\v\n" +
 	"\t_progressB\b\n" +
 	"\x06_tableB\t\n" +
 	"\a_methodB\f\n" +
@@ -1195,7 +1391,15 @@ const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\v_last_errorB\t\n" +
 	"\a_recallB\x12\n" +
 	"\x10_filtered_recallB\x10\n" +
-	"\x0e_bytes_per_row\"x\n" +
+	"\x0e_bytes_per_rowB\a\n" +
+	"\x05_work\"\xb4\x01\n" +
+	"\tIndexWork\x12\x14\n" +
+	"\x05phase\x18\x01 \x01(\tR\x05phase\x12.\n" +
+	"\x04unit\x18\x02 \x01(\x0e2\x1a.pgquiver.v1.IndexWorkUnitR\x04unit\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x03R\x05total\x12&\n" +
+	"\fseconds_left\x18\x05 \x01(\x01H\x00R\vsecondsLeft\x88\x01\x01B\x0f\n" +
+	"\r_seconds_left\"x\n" +
 	"\x06Recall\x12\x16\n" +
 	"\x06recall\x18\x01 \x01(\x01R\x06recall\x12\x1b\n" +
 	"\tef_search\x18\x02 \x01(\x05R\befSearch\x12\x18\n" +
@@ -1229,6 +1433,8 @@ const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\n" +
 	"_precision\"9\n" +
 	"\x0fGetIndexRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\";\n" +
+	"\x11WatchIndexRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\"\xb1\x04\n" +
 	"\x12UpdateIndexRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x125\n" +
@@ -1249,7 +1455,12 @@ const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\x0e_target_recallB\x10\n" +
 	"\x0e_keyword_index\"=\n" +
 	"\x13RebuildIndexRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId*e\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId*\x82\x01\n" +
+	"\rIndexWorkUnit\x12\x1f\n" +
+	"\x1bINDEX_WORK_UNIT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14INDEX_WORK_UNIT_ROWS\x10\x01\x12\x1a\n" +
+	"\x16INDEX_WORK_UNIT_BLOCKS\x10\x02\x12\x1a\n" +
+	"\x16INDEX_WORK_UNIT_TUPLES\x10\x03*e\n" +
 	"\rAttributeType\x12\x1e\n" +
 	"\x1aATTRIBUTE_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ATTRIBUTE_TYPE_NUMBER\x10\x01\x12\x19\n" +
@@ -1275,9 +1486,11 @@ const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\x18INDEX_POLICY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11INDEX_POLICY_AUTO\x10\x01\x12\x17\n" +
 	"\x13INDEX_POLICY_ALWAYS\x10\x02\x12\x16\n" +
-	"\x12INDEX_POLICY_NEVER\x10\x032\xc7\x03\n" +
+	"\x12INDEX_POLICY_NEVER\x10\x032\xcd\x04\n" +
 	"\fIndexService\x12s\n" +
-	"\bGetIndex\x12\x1c.pgquiver.v1.GetIndexRequest\x1a\x12.pgquiver.v1.Index\"5\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02+\x12)/v1/vector_stores/{vector_store_id}/index\x12\x9a\x01\n" +
+	"\bGetIndex\x12\x1c.pgquiver.v1.GetIndexRequest\x1a\x12.pgquiver.v1.Index\"5\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02+\x12)/v1/vector_stores/{vector_store_id}/index\x12\x83\x01\n" +
+	"\n" +
+	"WatchIndex\x12\x1e.pgquiver.v1.WatchIndexRequest\x1a\x12.pgquiver.v1.Index\"?\xb8\xbb\x18\x01\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x021\x12//v1/vector_stores/{vector_store_id}/index/watch0\x01\x12\x9a\x01\n" +
 	"\vUpdateIndex\x12\x1f.pgquiver.v1.UpdateIndexRequest\x1a\x12.pgquiver.v1.Index\"V\xb8\xbb\x18\t\xf2\xbb\x18\x1avector_store.index.updated\x82\xd3\xe4\x93\x02.:\x01*\")/v1/vector_stores/{vector_store_id}/index\x12\xa4\x01\n" +
 	"\fRebuildIndex\x12 .pgquiver.v1.RebuildIndexRequest\x1a\x12.pgquiver.v1.Index\"^\xb8\xbb\x18\t\xf2\xbb\x18\x1avector_store.index.rebuilt\x82\xd3\xe4\x93\x026:\x01*\"1/v1/vector_stores/{vector_store_id}/index/rebuildB\\\n" +
 	"\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\vPgquiver.V1b\x06proto3"
@@ -1294,54 +1507,61 @@ func file_pgquiver_v1_indexes_proto_rawDescGZIP() []byte {
 	return file_pgquiver_v1_indexes_proto_rawDescData
 }
 
-var file_pgquiver_v1_indexes_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pgquiver_v1_indexes_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_pgquiver_v1_indexes_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_pgquiver_v1_indexes_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_pgquiver_v1_indexes_proto_goTypes = []any{
-	(AttributeType)(0),            // 0: pgquiver.v1.AttributeType
-	(IndexMethod)(0),              // 1: pgquiver.v1.IndexMethod
-	(Precision)(0),                // 2: pgquiver.v1.Precision
-	(IndexState)(0),               // 3: pgquiver.v1.IndexState
-	(IndexPolicy)(0),              // 4: pgquiver.v1.IndexPolicy
-	(*Index)(nil),                 // 5: pgquiver.v1.Index
-	(*Recall)(nil),                // 6: pgquiver.v1.Recall
-	(*AttributeIndex)(nil),        // 7: pgquiver.v1.AttributeIndex
-	(*IndexedAttribute)(nil),      // 8: pgquiver.v1.IndexedAttribute
-	(*IndexBlocker)(nil),          // 9: pgquiver.v1.IndexBlocker
-	(*IndexSettings)(nil),         // 10: pgquiver.v1.IndexSettings
-	(*GetIndexRequest)(nil),       // 11: pgquiver.v1.GetIndexRequest
-	(*UpdateIndexRequest)(nil),    // 12: pgquiver.v1.UpdateIndexRequest
-	(*RebuildIndexRequest)(nil),   // 13: pgquiver.v1.RebuildIndexRequest
-	(*fieldmaskpb.FieldMask)(nil), // 14: google.protobuf.FieldMask
+	(IndexWorkUnit)(0),            // 0: pgquiver.v1.IndexWorkUnit
+	(AttributeType)(0),            // 1: pgquiver.v1.AttributeType
+	(IndexMethod)(0),              // 2: pgquiver.v1.IndexMethod
+	(Precision)(0),                // 3: pgquiver.v1.Precision
+	(IndexState)(0),               // 4: pgquiver.v1.IndexState
+	(IndexPolicy)(0),              // 5: pgquiver.v1.IndexPolicy
+	(*Index)(nil),                 // 6: pgquiver.v1.Index
+	(*IndexWork)(nil),             // 7: pgquiver.v1.IndexWork
+	(*Recall)(nil),                // 8: pgquiver.v1.Recall
+	(*AttributeIndex)(nil),        // 9: pgquiver.v1.AttributeIndex
+	(*IndexedAttribute)(nil),      // 10: pgquiver.v1.IndexedAttribute
+	(*IndexBlocker)(nil),          // 11: pgquiver.v1.IndexBlocker
+	(*IndexSettings)(nil),         // 12: pgquiver.v1.IndexSettings
+	(*GetIndexRequest)(nil),       // 13: pgquiver.v1.GetIndexRequest
+	(*WatchIndexRequest)(nil),     // 14: pgquiver.v1.WatchIndexRequest
+	(*UpdateIndexRequest)(nil),    // 15: pgquiver.v1.UpdateIndexRequest
+	(*RebuildIndexRequest)(nil),   // 16: pgquiver.v1.RebuildIndexRequest
+	(*fieldmaskpb.FieldMask)(nil), // 17: google.protobuf.FieldMask
 }
 var file_pgquiver_v1_indexes_proto_depIdxs = []int32{
-	4,  // 0: pgquiver.v1.Index.policy:type_name -> pgquiver.v1.IndexPolicy
-	3,  // 1: pgquiver.v1.Index.state:type_name -> pgquiver.v1.IndexState
-	1,  // 2: pgquiver.v1.Index.method:type_name -> pgquiver.v1.IndexMethod
-	2,  // 3: pgquiver.v1.Index.precision:type_name -> pgquiver.v1.Precision
-	10, // 4: pgquiver.v1.Index.requested:type_name -> pgquiver.v1.IndexSettings
-	9,  // 5: pgquiver.v1.Index.blocked_by:type_name -> pgquiver.v1.IndexBlocker
-	7,  // 6: pgquiver.v1.Index.attribute_indexes:type_name -> pgquiver.v1.AttributeIndex
-	6,  // 7: pgquiver.v1.Index.recall:type_name -> pgquiver.v1.Recall
-	6,  // 8: pgquiver.v1.Index.filtered_recall:type_name -> pgquiver.v1.Recall
-	0,  // 9: pgquiver.v1.AttributeIndex.type:type_name -> pgquiver.v1.AttributeType
-	3,  // 10: pgquiver.v1.AttributeIndex.state:type_name -> pgquiver.v1.IndexState
-	0,  // 11: pgquiver.v1.IndexedAttribute.type:type_name -> pgquiver.v1.AttributeType
-	2,  // 12: pgquiver.v1.IndexSettings.precision:type_name -> pgquiver.v1.Precision
-	4,  // 13: pgquiver.v1.UpdateIndexRequest.policy:type_name -> pgquiver.v1.IndexPolicy
-	2,  // 14: pgquiver.v1.UpdateIndexRequest.precision:type_name -> pgquiver.v1.Precision
-	14, // 15: pgquiver.v1.UpdateIndexRequest.update_mask:type_name -> google.protobuf.FieldMask
-	8,  // 16: pgquiver.v1.UpdateIndexRequest.indexed_attributes:type_name -> pgquiver.v1.IndexedAttribute
-	11, // 17: pgquiver.v1.IndexService.GetIndex:input_type -> pgquiver.v1.GetIndexRequest
-	12, // 18: pgquiver.v1.IndexService.UpdateIndex:input_type -> pgquiver.v1.UpdateIndexRequest
-	13, // 19: pgquiver.v1.IndexService.RebuildIndex:input_type -> pgquiver.v1.RebuildIndexRequest
-	5,  // 20: pgquiver.v1.IndexService.GetIndex:output_type -> pgquiver.v1.Index
-	5,  // 21: pgquiver.v1.IndexService.UpdateIndex:output_type -> pgquiver.v1.Index
-	5,  // 22: pgquiver.v1.IndexService.RebuildIndex:output_type -> pgquiver.v1.Index
-	20, // [20:23] is the sub-list for method output_type
-	17, // [17:20] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 0: pgquiver.v1.Index.policy:type_name -> pgquiver.v1.IndexPolicy
+	4,  // 1: pgquiver.v1.Index.state:type_name -> pgquiver.v1.IndexState
+	2,  // 2: pgquiver.v1.Index.method:type_name -> pgquiver.v1.IndexMethod
+	3,  // 3: pgquiver.v1.Index.precision:type_name -> pgquiver.v1.Precision
+	12, // 4: pgquiver.v1.Index.requested:type_name -> pgquiver.v1.IndexSettings
+	11, // 5: pgquiver.v1.Index.blocked_by:type_name -> pgquiver.v1.IndexBlocker
+	9,  // 6: pgquiver.v1.Index.attribute_indexes:type_name -> pgquiver.v1.AttributeIndex
+	8,  // 7: pgquiver.v1.Index.recall:type_name -> pgquiver.v1.Recall
+	8,  // 8: pgquiver.v1.Index.filtered_recall:type_name -> pgquiver.v1.Recall
+	7,  // 9: pgquiver.v1.Index.work:type_name -> pgquiver.v1.IndexWork
+	0,  // 10: pgquiver.v1.IndexWork.unit:type_name -> pgquiver.v1.IndexWorkUnit
+	1,  // 11: pgquiver.v1.AttributeIndex.type:type_name -> pgquiver.v1.AttributeType
+	4,  // 12: pgquiver.v1.AttributeIndex.state:type_name -> pgquiver.v1.IndexState
+	1,  // 13: pgquiver.v1.IndexedAttribute.type:type_name -> pgquiver.v1.AttributeType
+	3,  // 14: pgquiver.v1.IndexSettings.precision:type_name -> pgquiver.v1.Precision
+	5,  // 15: pgquiver.v1.UpdateIndexRequest.policy:type_name -> pgquiver.v1.IndexPolicy
+	3,  // 16: pgquiver.v1.UpdateIndexRequest.precision:type_name -> pgquiver.v1.Precision
+	17, // 17: pgquiver.v1.UpdateIndexRequest.update_mask:type_name -> google.protobuf.FieldMask
+	10, // 18: pgquiver.v1.UpdateIndexRequest.indexed_attributes:type_name -> pgquiver.v1.IndexedAttribute
+	13, // 19: pgquiver.v1.IndexService.GetIndex:input_type -> pgquiver.v1.GetIndexRequest
+	14, // 20: pgquiver.v1.IndexService.WatchIndex:input_type -> pgquiver.v1.WatchIndexRequest
+	15, // 21: pgquiver.v1.IndexService.UpdateIndex:input_type -> pgquiver.v1.UpdateIndexRequest
+	16, // 22: pgquiver.v1.IndexService.RebuildIndex:input_type -> pgquiver.v1.RebuildIndexRequest
+	6,  // 23: pgquiver.v1.IndexService.GetIndex:output_type -> pgquiver.v1.Index
+	6,  // 24: pgquiver.v1.IndexService.WatchIndex:output_type -> pgquiver.v1.Index
+	6,  // 25: pgquiver.v1.IndexService.UpdateIndex:output_type -> pgquiver.v1.Index
+	6,  // 26: pgquiver.v1.IndexService.RebuildIndex:output_type -> pgquiver.v1.Index
+	23, // [23:27] is the sub-list for method output_type
+	19, // [19:23] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_indexes_proto_init() }
@@ -1351,16 +1571,17 @@ func file_pgquiver_v1_indexes_proto_init() {
 	}
 	file_pgquiver_v1_options_proto_init()
 	file_pgquiver_v1_indexes_proto_msgTypes[0].OneofWrappers = []any{}
-	file_pgquiver_v1_indexes_proto_msgTypes[4].OneofWrappers = []any{}
+	file_pgquiver_v1_indexes_proto_msgTypes[1].OneofWrappers = []any{}
 	file_pgquiver_v1_indexes_proto_msgTypes[5].OneofWrappers = []any{}
-	file_pgquiver_v1_indexes_proto_msgTypes[7].OneofWrappers = []any{}
+	file_pgquiver_v1_indexes_proto_msgTypes[6].OneofWrappers = []any{}
+	file_pgquiver_v1_indexes_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_indexes_proto_rawDesc), len(file_pgquiver_v1_indexes_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   9,
+			NumEnums:      6,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

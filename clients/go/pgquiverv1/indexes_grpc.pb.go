@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	IndexService_GetIndex_FullMethodName     = "/pgquiver.v1.IndexService/GetIndex"
+	IndexService_WatchIndex_FullMethodName   = "/pgquiver.v1.IndexService/WatchIndex"
 	IndexService_UpdateIndex_FullMethodName  = "/pgquiver.v1.IndexService/UpdateIndex"
 	IndexService_RebuildIndex_FullMethodName = "/pgquiver.v1.IndexService/RebuildIndex"
 )
@@ -34,6 +35,11 @@ const (
 type IndexServiceClient interface {
 	// Returns the state of a store's index; NONE for a store without an index.
 	GetIndex(ctx context.Context, in *GetIndexRequest, opts ...grpc.CallOption) (*Index, error)
+	// Watches a store's index until it is ready, until nothing is left to be done for it, or until its last attempt has
+	// failed. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`). NOT_FOUND when the store is deleted meanwhile.
+	WatchIndex(ctx context.Context, in *WatchIndexRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Index], error)
 	// Requests an index, forbids an index, or changes its settings, which the reply shows as `requested`. The
 	// work is done in the background; an index in use is replaced only when the new index is ready. Over JSON
 	// an absent key keeps its value and a key that is null is reset to its default; over gRPC `update_mask`
@@ -61,6 +67,25 @@ func (c *indexServiceClient) GetIndex(ctx context.Context, in *GetIndexRequest, 
 	}
 	return out, nil
 }
+
+func (c *indexServiceClient) WatchIndex(ctx context.Context, in *WatchIndexRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Index], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &IndexService_ServiceDesc.Streams[0], IndexService_WatchIndex_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchIndexRequest, Index]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type IndexService_WatchIndexClient = grpc.ServerStreamingClient[Index]
 
 func (c *indexServiceClient) UpdateIndex(ctx context.Context, in *UpdateIndexRequest, opts ...grpc.CallOption) (*Index, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -92,6 +117,11 @@ func (c *indexServiceClient) RebuildIndex(ctx context.Context, in *RebuildIndexR
 type IndexServiceServer interface {
 	// Returns the state of a store's index; NONE for a store without an index.
 	GetIndex(context.Context, *GetIndexRequest) (*Index, error)
+	// Watches a store's index until it is ready, until nothing is left to be done for it, or until its last attempt has
+	// failed. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`). NOT_FOUND when the store is deleted meanwhile.
+	WatchIndex(*WatchIndexRequest, grpc.ServerStreamingServer[Index]) error
 	// Requests an index, forbids an index, or changes its settings, which the reply shows as `requested`. The
 	// work is done in the background; an index in use is replaced only when the new index is ready. Over JSON
 	// an absent key keeps its value and a key that is null is reset to its default; over gRPC `update_mask`
@@ -112,6 +142,9 @@ type UnimplementedIndexServiceServer struct{}
 
 func (UnimplementedIndexServiceServer) GetIndex(context.Context, *GetIndexRequest) (*Index, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetIndex not implemented")
+}
+func (UnimplementedIndexServiceServer) WatchIndex(*WatchIndexRequest, grpc.ServerStreamingServer[Index]) error {
+	return status.Errorf(codes.Unimplemented, "method WatchIndex not implemented")
 }
 func (UnimplementedIndexServiceServer) UpdateIndex(context.Context, *UpdateIndexRequest) (*Index, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method UpdateIndex not implemented")
@@ -157,6 +190,17 @@ func _IndexService_GetIndex_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _IndexService_WatchIndex_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchIndexRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(IndexServiceServer).WatchIndex(m, &grpc.GenericServerStream[WatchIndexRequest, Index]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type IndexService_WatchIndexServer = grpc.ServerStreamingServer[Index]
 
 func _IndexService_UpdateIndex_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(UpdateIndexRequest)
@@ -214,6 +258,12 @@ var IndexService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _IndexService_RebuildIndex_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchIndex",
+			Handler:       _IndexService_WatchIndex_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "pgquiver/v1/indexes.proto",
 }

@@ -313,7 +313,9 @@ type IngestOpen struct {
 	Dimensions *int32 `protobuf:"varint,6,opt,name=dimensions,proto3,oneof" json:"dimensions,omitempty"`
 	// Maximum number of refused rows that are listed in `errors`, 0 to 1,000; default 100. The counts include
 	// all.
-	MaxRowErrors  *int32 `protobuf:"varint,7,opt,name=max_row_errors,json=maxRowErrors,proto3,oneof" json:"max_row_errors,omitempty"`
+	MaxRowErrors *int32 `protobuf:"varint,7,opt,name=max_row_errors,json=maxRowErrors,proto3,oneof" json:"max_row_errors,omitempty"`
+	// Number of rows that the whole ingest will have, for those who watch it; not checked. The value of the first `open` counts.
+	TotalRows     *int64 `protobuf:"varint,8,opt,name=total_rows,json=totalRows,proto3,oneof" json:"total_rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,6 +395,13 @@ func (x *IngestOpen) GetDimensions() int32 {
 func (x *IngestOpen) GetMaxRowErrors() int32 {
 	if x != nil && x.MaxRowErrors != nil {
 		return *x.MaxRowErrors
+	}
+	return 0
+}
+
+func (x *IngestOpen) GetTotalRows() int64 {
+	if x != nil && x.TotalRows != nil {
+		return *x.TotalRows
 	}
 	return 0
 }
@@ -928,7 +937,16 @@ type IngestSummary struct {
 	// The first `max_row_errors` refused rows.
 	Errors []*RowError `protobuf:"bytes,9,rep,name=errors,proto3" json:"errors,omitempty"`
 	// Time at which the ingest was first opened, in seconds since 1970 (UTC).
-	CreatedAt     int64 `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt int64 `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Bytes of the rows stored or skipped: of their texts in UTF-8, and 4 for each number of their vectors.
+	RowBytes int64 `protobuf:"varint,11,opt,name=row_bytes,json=rowBytes,proto3" json:"row_bytes,omitempty"`
+	// Number of rows that the client has announced; unset when it has not.
+	TotalRows *int64 `protobuf:"varint,12,opt,name=total_rows,json=totalRows,proto3,oneof" json:"total_rows,omitempty"`
+	// Rows a second over the last ten seconds, of all rows above. Only WatchIngest measures a pace; unset in its first
+	// state.
+	RowsPerSecond *float64 `protobuf:"fixed64,13,opt,name=rows_per_second,json=rowsPerSecond,proto3,oneof" json:"rows_per_second,omitempty"`
+	// Seconds until the announced number of rows is reached at this pace; unset when either is not known.
+	SecondsLeft   *float64 `protobuf:"fixed64,14,opt,name=seconds_left,json=secondsLeft,proto3,oneof" json:"seconds_left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1033,6 +1051,34 @@ func (x *IngestSummary) GetCreatedAt() int64 {
 	return 0
 }
 
+func (x *IngestSummary) GetRowBytes() int64 {
+	if x != nil {
+		return x.RowBytes
+	}
+	return 0
+}
+
+func (x *IngestSummary) GetTotalRows() int64 {
+	if x != nil && x.TotalRows != nil {
+		return *x.TotalRows
+	}
+	return 0
+}
+
+func (x *IngestSummary) GetRowsPerSecond() float64 {
+	if x != nil && x.RowsPerSecond != nil {
+		return *x.RowsPerSecond
+	}
+	return 0
+}
+
+func (x *IngestSummary) GetSecondsLeft() float64 {
+	if x != nil && x.SecondsLeft != nil {
+		return *x.SecondsLeft
+	}
+	return 0
+}
+
 // Request of GetIngest.
 type GetIngestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1088,6 +1134,61 @@ func (x *GetIngestRequest) GetIngestId() string {
 	return ""
 }
 
+// Request of WatchIngest.
+type WatchIngestRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	// The ingest. Required.
+	IngestId      string `protobuf:"bytes,2,opt,name=ingest_id,json=ingestId,proto3" json:"ingest_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchIngestRequest) Reset() {
+	*x = WatchIngestRequest{}
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchIngestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchIngestRequest) ProtoMessage() {}
+
+func (x *WatchIngestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchIngestRequest.ProtoReflect.Descriptor instead.
+func (*WatchIngestRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WatchIngestRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+func (x *WatchIngestRequest) GetIngestId() string {
+	if x != nil {
+		return x.IngestId
+	}
+	return ""
+}
+
 // Request of AbortIngest.
 type AbortIngestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1101,7 +1202,7 @@ type AbortIngestRequest struct {
 
 func (x *AbortIngestRequest) Reset() {
 	*x = AbortIngestRequest{}
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1214,7 @@ func (x *AbortIngestRequest) String() string {
 func (*AbortIngestRequest) ProtoMessage() {}
 
 func (x *AbortIngestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1227,7 @@ func (x *AbortIngestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortIngestRequest.ProtoReflect.Descriptor instead.
 func (*AbortIngestRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AbortIngestRequest) GetVectorStoreId() string {
@@ -1156,7 +1257,7 @@ type ExportEmbeddingsRequest struct {
 
 func (x *ExportEmbeddingsRequest) Reset() {
 	*x = ExportEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1269,7 @@ func (x *ExportEmbeddingsRequest) String() string {
 func (*ExportEmbeddingsRequest) ProtoMessage() {}
 
 func (x *ExportEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1282,7 @@ func (x *ExportEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*ExportEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExportEmbeddingsRequest) GetVectorStoreId() string {
@@ -1217,7 +1318,7 @@ type ExportedEmbedding struct {
 
 func (x *ExportedEmbedding) Reset() {
 	*x = ExportedEmbedding{}
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1330,7 @@ func (x *ExportedEmbedding) String() string {
 func (*ExportedEmbedding) ProtoMessage() {}
 
 func (x *ExportedEmbedding) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1343,7 @@ func (x *ExportedEmbedding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedEmbedding.ProtoReflect.Descriptor instead.
 func (*ExportedEmbedding) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExportedEmbedding) GetId() string {
@@ -1289,7 +1390,7 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\x04open\x18\x01 \x01(\v2\x17.pgquiver.v1.IngestOpenH\x00R\x04open\x120\n" +
 	"\x05batch\x18\x02 \x01(\v2\x18.pgquiver.v1.IngestBatchH\x00R\x05batch\x123\n" +
 	"\x06finish\x18\x03 \x01(\v2\x19.pgquiver.v1.IngestFinishH\x00R\x06finishB\t\n" +
-	"\amessage\"\xd6\x02\n" +
+	"\amessage\"\x89\x03\n" +
 	"\n" +
 	"IngestOpen\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1b\n" +
@@ -1300,9 +1401,12 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"dimensions\x18\x06 \x01(\x05H\x00R\n" +
 	"dimensions\x88\x01\x01\x12)\n" +
-	"\x0emax_row_errors\x18\a \x01(\x05H\x01R\fmaxRowErrors\x88\x01\x01B\r\n" +
+	"\x0emax_row_errors\x18\a \x01(\x05H\x01R\fmaxRowErrors\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"total_rows\x18\b \x01(\x03H\x02R\ttotalRows\x88\x01\x01B\r\n" +
 	"\v_dimensionsB\x11\n" +
-	"\x0f_max_row_errors\"W\n" +
+	"\x0f_max_row_errorsB\r\n" +
+	"\v_total_rows\"W\n" +
 	"\vIngestBatch\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x126\n" +
 	"\x04rows\x18\x02 \x03(\v2\x1b.pgquiver.v1.EmbeddingInputB\x05\xa8\xbb\x18\x90NR\x04rows\"0\n" +
@@ -1335,7 +1439,7 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x12\n" +
 	"\x04code\x18\x04 \x01(\tR\x04code\x12\x14\n" +
 	"\x05field\x18\x05 \x01(\tR\x05field\x12\x18\n" +
-	"\amessage\x18\x06 \x01(\tR\amessage\"\xf6\x02\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\xc0\x04\n" +
 	"\rIngestSummary\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x1b\n" +
 	"\tingest_id\x18\x02 \x01(\tR\bingestId\x12&\n" +
@@ -1349,8 +1453,19 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\x06errors\x18\t \x03(\v2\x15.pgquiver.v1.RowErrorR\x06errors\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\n" +
-	" \x01(\x03R\tcreatedAt\"W\n" +
+	" \x01(\x03R\tcreatedAt\x12\x1b\n" +
+	"\trow_bytes\x18\v \x01(\x03R\browBytes\x12\"\n" +
+	"\n" +
+	"total_rows\x18\f \x01(\x03H\x00R\ttotalRows\x88\x01\x01\x12+\n" +
+	"\x0frows_per_second\x18\r \x01(\x01H\x01R\rrowsPerSecond\x88\x01\x01\x12&\n" +
+	"\fseconds_left\x18\x0e \x01(\x01H\x02R\vsecondsLeft\x88\x01\x01B\r\n" +
+	"\v_total_rowsB\x12\n" +
+	"\x10_rows_per_secondB\x0f\n" +
+	"\r_seconds_left\"W\n" +
 	"\x10GetIngestRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1b\n" +
+	"\tingest_id\x18\x02 \x01(\tR\bingestId\"Y\n" +
+	"\x12WatchIngestRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1b\n" +
 	"\tingest_id\x18\x02 \x01(\tR\bingestId\"Y\n" +
 	"\x12AbortIngestRequest\x12&\n" +
@@ -1380,11 +1495,12 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11INGEST_STATE_OPEN\x10\x01\x12\x1a\n" +
 	"\x16INGEST_STATE_COMPLETED\x10\x02\x12\x18\n" +
-	"\x14INGEST_STATE_ABORTED\x10\x032\xf2\x05\n" +
+	"\x14INGEST_STATE_ABORTED\x10\x032\x90\a\n" +
 	"\rIngestService\x12\xc5\x01\n" +
 	"\x06Ingest\x12\x1a.pgquiver.v1.IngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"\x80\x01\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02v:\x01*Z::\x01*\x1a5/v1/vector_stores/{vector_store_id}/embeddings/ingest\"5/v1/vector_stores/{vector_store_id}/embeddings/ingest(\x01\x12O\n" +
 	"\rIngestSession\x12\x1a.pgquiver.v1.IngestRequest\x1a\x18.pgquiver.v1.IngestEvent\"\x04\xb8\xbb\x18\x05(\x010\x01\x12\x8b\x01\n" +
-	"\tGetIngest\x12\x1d.pgquiver.v1.GetIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"C\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x029\x127/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}\x12\x95\x01\n" +
+	"\tGetIngest\x12\x1d.pgquiver.v1.GetIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"C\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x029\x127/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}\x12\x9b\x01\n" +
+	"\vWatchIngest\x12\x1f.pgquiver.v1.WatchIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"M\xb8\xbb\x18\x05\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x02?\x12=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/watch0\x01\x12\x95\x01\n" +
 	"\vAbortIngest\x12\x1f.pgquiver.v1.AbortIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"I\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02?\"=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/abort\x12\xa1\x01\n" +
 	"\x10ExportEmbeddings\x12$.pgquiver.v1.ExportEmbeddingsRequest\x1a\x1e.pgquiver.v1.ExportedEmbedding\"E\xb8\xbb\x18\x03\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x027\x125/v1/vector_stores/{vector_store_id}/embeddings/export0\x01B\\\n" +
 	"\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\vPgquiver.V1b\x06proto3"
@@ -1402,7 +1518,7 @@ func file_pgquiver_v1_ingest_proto_rawDescGZIP() []byte {
 }
 
 var file_pgquiver_v1_ingest_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pgquiver_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_pgquiver_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_pgquiver_v1_ingest_proto_goTypes = []any{
 	(Atomicity)(0),                  // 0: pgquiver.v1.Atomicity
 	(OnError)(0),                    // 1: pgquiver.v1.OnError
@@ -1418,21 +1534,22 @@ var file_pgquiver_v1_ingest_proto_goTypes = []any{
 	(*RowError)(nil),                // 11: pgquiver.v1.RowError
 	(*IngestSummary)(nil),           // 12: pgquiver.v1.IngestSummary
 	(*GetIngestRequest)(nil),        // 13: pgquiver.v1.GetIngestRequest
-	(*AbortIngestRequest)(nil),      // 14: pgquiver.v1.AbortIngestRequest
-	(*ExportEmbeddingsRequest)(nil), // 15: pgquiver.v1.ExportEmbeddingsRequest
-	(*ExportedEmbedding)(nil),       // 16: pgquiver.v1.ExportedEmbedding
-	(WriteMode)(0),                  // 17: pgquiver.v1.WriteMode
-	(*EmbeddingInput)(nil),          // 18: pgquiver.v1.EmbeddingInput
-	(*structpb.Struct)(nil),         // 19: google.protobuf.Struct
+	(*WatchIngestRequest)(nil),      // 14: pgquiver.v1.WatchIngestRequest
+	(*AbortIngestRequest)(nil),      // 15: pgquiver.v1.AbortIngestRequest
+	(*ExportEmbeddingsRequest)(nil), // 16: pgquiver.v1.ExportEmbeddingsRequest
+	(*ExportedEmbedding)(nil),       // 17: pgquiver.v1.ExportedEmbedding
+	(WriteMode)(0),                  // 18: pgquiver.v1.WriteMode
+	(*EmbeddingInput)(nil),          // 19: pgquiver.v1.EmbeddingInput
+	(*structpb.Struct)(nil),         // 20: google.protobuf.Struct
 }
 var file_pgquiver_v1_ingest_proto_depIdxs = []int32{
 	4,  // 0: pgquiver.v1.IngestRequest.open:type_name -> pgquiver.v1.IngestOpen
 	5,  // 1: pgquiver.v1.IngestRequest.batch:type_name -> pgquiver.v1.IngestBatch
 	6,  // 2: pgquiver.v1.IngestRequest.finish:type_name -> pgquiver.v1.IngestFinish
-	17, // 3: pgquiver.v1.IngestOpen.mode:type_name -> pgquiver.v1.WriteMode
+	18, // 3: pgquiver.v1.IngestOpen.mode:type_name -> pgquiver.v1.WriteMode
 	0,  // 4: pgquiver.v1.IngestOpen.atomicity:type_name -> pgquiver.v1.Atomicity
 	1,  // 5: pgquiver.v1.IngestOpen.on_error:type_name -> pgquiver.v1.OnError
-	18, // 6: pgquiver.v1.IngestBatch.rows:type_name -> pgquiver.v1.EmbeddingInput
+	19, // 6: pgquiver.v1.IngestBatch.rows:type_name -> pgquiver.v1.EmbeddingInput
 	8,  // 7: pgquiver.v1.IngestEvent.opened:type_name -> pgquiver.v1.IngestOpened
 	9,  // 8: pgquiver.v1.IngestEvent.committed:type_name -> pgquiver.v1.IngestCommitted
 	10, // 9: pgquiver.v1.IngestEvent.draining:type_name -> pgquiver.v1.IngestDraining
@@ -1440,19 +1557,21 @@ var file_pgquiver_v1_ingest_proto_depIdxs = []int32{
 	11, // 11: pgquiver.v1.IngestCommitted.errors:type_name -> pgquiver.v1.RowError
 	2,  // 12: pgquiver.v1.IngestSummary.state:type_name -> pgquiver.v1.IngestState
 	11, // 13: pgquiver.v1.IngestSummary.errors:type_name -> pgquiver.v1.RowError
-	19, // 14: pgquiver.v1.ExportedEmbedding.metadata:type_name -> google.protobuf.Struct
+	20, // 14: pgquiver.v1.ExportedEmbedding.metadata:type_name -> google.protobuf.Struct
 	3,  // 15: pgquiver.v1.IngestService.Ingest:input_type -> pgquiver.v1.IngestRequest
 	3,  // 16: pgquiver.v1.IngestService.IngestSession:input_type -> pgquiver.v1.IngestRequest
 	13, // 17: pgquiver.v1.IngestService.GetIngest:input_type -> pgquiver.v1.GetIngestRequest
-	14, // 18: pgquiver.v1.IngestService.AbortIngest:input_type -> pgquiver.v1.AbortIngestRequest
-	15, // 19: pgquiver.v1.IngestService.ExportEmbeddings:input_type -> pgquiver.v1.ExportEmbeddingsRequest
-	12, // 20: pgquiver.v1.IngestService.Ingest:output_type -> pgquiver.v1.IngestSummary
-	7,  // 21: pgquiver.v1.IngestService.IngestSession:output_type -> pgquiver.v1.IngestEvent
-	12, // 22: pgquiver.v1.IngestService.GetIngest:output_type -> pgquiver.v1.IngestSummary
-	12, // 23: pgquiver.v1.IngestService.AbortIngest:output_type -> pgquiver.v1.IngestSummary
-	16, // 24: pgquiver.v1.IngestService.ExportEmbeddings:output_type -> pgquiver.v1.ExportedEmbedding
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
+	14, // 18: pgquiver.v1.IngestService.WatchIngest:input_type -> pgquiver.v1.WatchIngestRequest
+	15, // 19: pgquiver.v1.IngestService.AbortIngest:input_type -> pgquiver.v1.AbortIngestRequest
+	16, // 20: pgquiver.v1.IngestService.ExportEmbeddings:input_type -> pgquiver.v1.ExportEmbeddingsRequest
+	12, // 21: pgquiver.v1.IngestService.Ingest:output_type -> pgquiver.v1.IngestSummary
+	7,  // 22: pgquiver.v1.IngestService.IngestSession:output_type -> pgquiver.v1.IngestEvent
+	12, // 23: pgquiver.v1.IngestService.GetIngest:output_type -> pgquiver.v1.IngestSummary
+	12, // 24: pgquiver.v1.IngestService.WatchIngest:output_type -> pgquiver.v1.IngestSummary
+	12, // 25: pgquiver.v1.IngestService.AbortIngest:output_type -> pgquiver.v1.IngestSummary
+	17, // 26: pgquiver.v1.IngestService.ExportEmbeddings:output_type -> pgquiver.v1.ExportedEmbedding
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
 	15, // [15:15] is the sub-list for extension type_name
 	15, // [15:15] is the sub-list for extension extendee
 	0,  // [0:15] is the sub-list for field type_name
@@ -1478,14 +1597,15 @@ func file_pgquiver_v1_ingest_proto_init() {
 		(*IngestEvent_Draining)(nil),
 		(*IngestEvent_Summary)(nil),
 	}
-	file_pgquiver_v1_ingest_proto_msgTypes[12].OneofWrappers = []any{}
+	file_pgquiver_v1_ingest_proto_msgTypes[9].OneofWrappers = []any{}
+	file_pgquiver_v1_ingest_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_ingest_proto_rawDesc), len(file_pgquiver_v1_ingest_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	IngestService_Ingest_FullMethodName           = "/pgquiver.v1.IngestService/Ingest"
 	IngestService_IngestSession_FullMethodName    = "/pgquiver.v1.IngestService/IngestSession"
 	IngestService_GetIngest_FullMethodName        = "/pgquiver.v1.IngestService/GetIngest"
+	IngestService_WatchIngest_FullMethodName      = "/pgquiver.v1.IngestService/WatchIngest"
 	IngestService_AbortIngest_FullMethodName      = "/pgquiver.v1.IngestService/AbortIngest"
 	IngestService_ExportEmbeddings_FullMethodName = "/pgquiver.v1.IngestService/ExportEmbeddings"
 )
@@ -50,6 +51,11 @@ type IngestServiceClient interface {
 	IngestSession(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IngestRequest, IngestEvent], error)
 	// Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id.
 	GetIngest(ctx context.Context, in *GetIngestRequest, opts ...grpc.CallOption) (*IngestSummary, error)
+	// Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`).
+	// NOT_FOUND when the store is deleted meanwhile.
+	WatchIngest(ctx context.Context, in *WatchIngestRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[IngestSummary], error)
 	// Ends an ingest permanently: a stream of the ingest that is open fails at its next commit, and the ingest
 	// cannot be opened again. Committed rows stay.
 	AbortIngest(ctx context.Context, in *AbortIngestRequest, opts ...grpc.CallOption) (*IngestSummary, error)
@@ -102,6 +108,25 @@ func (c *ingestServiceClient) GetIngest(ctx context.Context, in *GetIngestReques
 	return out, nil
 }
 
+func (c *ingestServiceClient) WatchIngest(ctx context.Context, in *WatchIngestRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[IngestSummary], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &IngestService_ServiceDesc.Streams[2], IngestService_WatchIngest_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchIngestRequest, IngestSummary]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type IngestService_WatchIngestClient = grpc.ServerStreamingClient[IngestSummary]
+
 func (c *ingestServiceClient) AbortIngest(ctx context.Context, in *AbortIngestRequest, opts ...grpc.CallOption) (*IngestSummary, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IngestSummary)
@@ -114,7 +139,7 @@ func (c *ingestServiceClient) AbortIngest(ctx context.Context, in *AbortIngestRe
 
 func (c *ingestServiceClient) ExportEmbeddings(ctx context.Context, in *ExportEmbeddingsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportedEmbedding], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &IngestService_ServiceDesc.Streams[2], IngestService_ExportEmbeddings_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &IngestService_ServiceDesc.Streams[3], IngestService_ExportEmbeddings_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +180,11 @@ type IngestServiceServer interface {
 	IngestSession(grpc.BidiStreamingServer[IngestRequest, IngestEvent]) error
 	// Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id.
 	GetIngest(context.Context, *GetIngestRequest) (*IngestSummary, error)
+	// Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`).
+	// NOT_FOUND when the store is deleted meanwhile.
+	WatchIngest(*WatchIngestRequest, grpc.ServerStreamingServer[IngestSummary]) error
 	// Ends an ingest permanently: a stream of the ingest that is open fails at its next commit, and the ingest
 	// cannot be opened again. Committed rows stay.
 	AbortIngest(context.Context, *AbortIngestRequest) (*IngestSummary, error)
@@ -179,6 +209,9 @@ func (UnimplementedIngestServiceServer) IngestSession(grpc.BidiStreamingServer[I
 }
 func (UnimplementedIngestServiceServer) GetIngest(context.Context, *GetIngestRequest) (*IngestSummary, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetIngest not implemented")
+}
+func (UnimplementedIngestServiceServer) WatchIngest(*WatchIngestRequest, grpc.ServerStreamingServer[IngestSummary]) error {
+	return status.Errorf(codes.Unimplemented, "method WatchIngest not implemented")
 }
 func (UnimplementedIngestServiceServer) AbortIngest(context.Context, *AbortIngestRequest) (*IngestSummary, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method AbortIngest not implemented")
@@ -239,6 +272,17 @@ func _IngestService_GetIngest_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IngestService_WatchIngest_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchIngestRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(IngestServiceServer).WatchIngest(m, &grpc.GenericServerStream[WatchIngestRequest, IngestSummary]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type IngestService_WatchIngestServer = grpc.ServerStreamingServer[IngestSummary]
+
 func _IngestService_AbortIngest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AbortIngestRequest)
 	if err := dec(in); err != nil {
@@ -295,6 +339,11 @@ var IngestService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _IngestService_IngestSession_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "WatchIngest",
+			Handler:       _IngestService_WatchIngest_Handler,
+			ServerStreams: true,
 		},
 		{
 			StreamName:    "ExportEmbeddings",

@@ -51,6 +51,8 @@ const (
 	Scope_SCOPE_PROJECTS_ADMIN Scope = 10
 	// Reads diagnostics and metrics, which are of the whole installation.
 	Scope_SCOPE_OPERATOR Scope = 11
+	// No scope in particular: every caller that the service has identified has it, and no key can be given it.
+	Scope_SCOPE_ANY Scope = 12
 )
 
 // Enum value maps for Scope.
@@ -68,6 +70,7 @@ var (
 		9:  "SCOPE_INDEXES_ADMIN",
 		10: "SCOPE_PROJECTS_ADMIN",
 		11: "SCOPE_OPERATOR",
+		12: "SCOPE_ANY",
 	}
 	Scope_value = map[string]int32{
 		"SCOPE_UNSPECIFIED":      0,
@@ -82,6 +85,7 @@ var (
 		"SCOPE_INDEXES_ADMIN":    9,
 		"SCOPE_PROJECTS_ADMIN":   10,
 		"SCOPE_OPERATOR":         11,
+		"SCOPE_ANY":              12,
 	}
 )
 
@@ -155,6 +159,14 @@ var file_pgquiver_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	},
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         50120,
+		Name:          "pgquiver.v1.watches",
+		Tag:           "varint,50120,opt,name=watches",
+		Filename:      "pgquiver/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
 		ExtensionType: (*string)(nil),
 		Field:         50110,
 		Name:          "pgquiver.v1.audit",
@@ -192,20 +204,25 @@ var (
 	//
 	// optional bool shows_readers_own = 50104;
 	E_ShowsReadersOwn = &file_pgquiver_v1_options_proto_extTypes[4]
+	// Whether the RPC watches a thing until the thing has ended. REST then answers server-sent events in place of NDJSON,
+	// and the call counts among the watches of its caller, not among the streams.
+	//
+	// optional bool watches = 50120;
+	E_Watches = &file_pgquiver_v1_options_proto_extTypes[5]
 	// The type of the event by which the audit log records each call: vector_store.deleted. An event that ends in
 	// .created is about the thing whose id is in the reply, others about the last id in the path of the RPC's route.
 	// Required of an RPC that deletes or administers: a service with one without it does not start. Calls of RPCs
 	// without it are recorded where AUDIT_READS is on, under the RPC's name in snake case.
 	//
 	// optional string audit = 50110;
-	E_Audit = &file_pgquiver_v1_options_proto_extTypes[5]
+	E_Audit = &file_pgquiver_v1_options_proto_extTypes[6]
 )
 
 var File_pgquiver_v1_options_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x19pgquiver/v1/options.proto\x12\vpgquiver.v1\x1a google/protobuf/descriptor.proto*\x9c\x02\n" +
+	"\x19pgquiver/v1/options.proto\x12\vpgquiver.v1\x1a google/protobuf/descriptor.proto*\xab\x02\n" +
 	"\x05Scope\x12\x15\n" +
 	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11SCOPE_STORES_READ\x10\x01\x12\x16\n" +
@@ -219,12 +236,14 @@ const file_pgquiver_v1_options_proto_rawDesc = "" +
 	"\x13SCOPE_INDEXES_ADMIN\x10\t\x12\x18\n" +
 	"\x14SCOPE_PROJECTS_ADMIN\x10\n" +
 	"\x12\x12\n" +
-	"\x0eSCOPE_OPERATOR\x10\v:?\n" +
+	"\x0eSCOPE_OPERATOR\x10\v\x12\r\n" +
+	"\tSCOPE_ANY\x10\f:?\n" +
 	"\tmax_items\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x05R\bmaxItems\x88\x01\x01:<\n" +
 	"\aaudited\x12\x1d.google.protobuf.FieldOptions\x18\xbf\x87\x03 \x01(\bR\aaudited\x88\x01\x01:O\n" +
 	"\x11max_request_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x05R\x0fmaxRequestBytes\x88\x01\x01:M\n" +
 	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xb7\x87\x03 \x01(\x0e2\x12.pgquiver.v1.ScopeR\x05scope\x88\x01\x01:O\n" +
-	"\x11shows_readers_own\x12\x1e.google.protobuf.MethodOptions\x18\xb8\x87\x03 \x01(\bR\x0fshowsReadersOwn\x88\x01\x01:9\n" +
+	"\x11shows_readers_own\x12\x1e.google.protobuf.MethodOptions\x18\xb8\x87\x03 \x01(\bR\x0fshowsReadersOwn\x88\x01\x01:=\n" +
+	"\awatches\x12\x1e.google.protobuf.MethodOptions\x18ȇ\x03 \x01(\bR\awatches\x88\x01\x01:9\n" +
 	"\x05audit\x12\x1e.google.protobuf.MethodOptions\x18\xbe\x87\x03 \x01(\tR\x05audit\x88\x01\x01B\\\n" +
 	"\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\vPgquiver.V1b\x06proto3"
 
@@ -252,12 +271,13 @@ var file_pgquiver_v1_options_proto_depIdxs = []int32{
 	2, // 2: pgquiver.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
 	2, // 3: pgquiver.v1.scope:extendee -> google.protobuf.MethodOptions
 	2, // 4: pgquiver.v1.shows_readers_own:extendee -> google.protobuf.MethodOptions
-	2, // 5: pgquiver.v1.audit:extendee -> google.protobuf.MethodOptions
-	0, // 6: pgquiver.v1.scope:type_name -> pgquiver.v1.Scope
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	6, // [6:7] is the sub-list for extension type_name
-	0, // [0:6] is the sub-list for extension extendee
+	2, // 5: pgquiver.v1.watches:extendee -> google.protobuf.MethodOptions
+	2, // 6: pgquiver.v1.audit:extendee -> google.protobuf.MethodOptions
+	0, // 7: pgquiver.v1.scope:type_name -> pgquiver.v1.Scope
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	7, // [7:8] is the sub-list for extension type_name
+	0, // [0:7] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -273,7 +293,7 @@ func file_pgquiver_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_options_proto_rawDesc), len(file_pgquiver_v1_options_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   0,
-			NumExtensions: 6,
+			NumExtensions: 7,
 			NumServices:   0,
 		},
 		GoTypes:           file_pgquiver_v1_options_proto_goTypes,

@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What is being done with a file in progress.
+type VectorStoreFileStage int32
+
+const (
+	// Never sent.
+	VectorStoreFileStage_VECTOR_STORE_FILE_STAGE_UNSPECIFIED VectorStoreFileStage = 0
+	// Waits for its turn, or to be tried again.
+	VectorStoreFileStage_VECTOR_STORE_FILE_STAGE_WAITING VectorStoreFileStage = 1
+	// The text is read and split into chunks.
+	VectorStoreFileStage_VECTOR_STORE_FILE_STAGE_READING VectorStoreFileStage = 2
+	// The file is read to its end, and the last chunks are embedded.
+	VectorStoreFileStage_VECTOR_STORE_FILE_STAGE_EMBEDDING VectorStoreFileStage = 3
+	// The chunks are written to the store.
+	VectorStoreFileStage_VECTOR_STORE_FILE_STAGE_STORING VectorStoreFileStage = 4
+)
+
+// Enum value maps for VectorStoreFileStage.
+var (
+	VectorStoreFileStage_name = map[int32]string{
+		0: "VECTOR_STORE_FILE_STAGE_UNSPECIFIED",
+		1: "VECTOR_STORE_FILE_STAGE_WAITING",
+		2: "VECTOR_STORE_FILE_STAGE_READING",
+		3: "VECTOR_STORE_FILE_STAGE_EMBEDDING",
+		4: "VECTOR_STORE_FILE_STAGE_STORING",
+	}
+	VectorStoreFileStage_value = map[string]int32{
+		"VECTOR_STORE_FILE_STAGE_UNSPECIFIED": 0,
+		"VECTOR_STORE_FILE_STAGE_WAITING":     1,
+		"VECTOR_STORE_FILE_STAGE_READING":     2,
+		"VECTOR_STORE_FILE_STAGE_EMBEDDING":   3,
+		"VECTOR_STORE_FILE_STAGE_STORING":     4,
+	}
+)
+
+func (x VectorStoreFileStage) Enum() *VectorStoreFileStage {
+	p := new(VectorStoreFileStage)
+	*p = x
+	return p
+}
+
+func (x VectorStoreFileStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VectorStoreFileStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgquiver_v1_vector_store_files_proto_enumTypes[0].Descriptor()
+}
+
+func (VectorStoreFileStage) Type() protoreflect.EnumType {
+	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[0]
+}
+
+func (x VectorStoreFileStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VectorStoreFileStage.Descriptor instead.
+func (VectorStoreFileStage) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{0}
+}
+
 // Kind of chunking strategy.
 type ChunkingStrategyType int32
 
@@ -65,11 +126,11 @@ func (x ChunkingStrategyType) String() string {
 }
 
 func (ChunkingStrategyType) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_vector_store_files_proto_enumTypes[0].Descriptor()
+	return file_pgquiver_v1_vector_store_files_proto_enumTypes[1].Descriptor()
 }
 
 func (ChunkingStrategyType) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[0]
+	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[1]
 }
 
 func (x ChunkingStrategyType) Number() protoreflect.EnumNumber {
@@ -78,7 +139,7 @@ func (x ChunkingStrategyType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChunkingStrategyType.Descriptor instead.
 func (ChunkingStrategyType) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{0}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{1}
 }
 
 // Kind of chunking strategy, with the values of OpenAI's replies.
@@ -118,11 +179,11 @@ func (x AppliedChunkingStrategyType) String() string {
 }
 
 func (AppliedChunkingStrategyType) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_vector_store_files_proto_enumTypes[1].Descriptor()
+	return file_pgquiver_v1_vector_store_files_proto_enumTypes[2].Descriptor()
 }
 
 func (AppliedChunkingStrategyType) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[1]
+	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[2]
 }
 
 func (x AppliedChunkingStrategyType) Number() protoreflect.EnumNumber {
@@ -131,7 +192,7 @@ func (x AppliedChunkingStrategyType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AppliedChunkingStrategyType.Descriptor instead.
 func (AppliedChunkingStrategyType) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{2}
 }
 
 // Processing state of an attached file.
@@ -179,11 +240,11 @@ func (x VectorStoreFileStatus) String() string {
 }
 
 func (VectorStoreFileStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_vector_store_files_proto_enumTypes[2].Descriptor()
+	return file_pgquiver_v1_vector_store_files_proto_enumTypes[3].Descriptor()
 }
 
 func (VectorStoreFileStatus) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[2]
+	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[3]
 }
 
 func (x VectorStoreFileStatus) Number() protoreflect.EnumNumber {
@@ -192,7 +253,7 @@ func (x VectorStoreFileStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use VectorStoreFileStatus.Descriptor instead.
 func (VectorStoreFileStatus) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{2}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{3}
 }
 
 // Cause of a file's failure.
@@ -236,11 +297,11 @@ func (x VectorStoreFileErrorCode) String() string {
 }
 
 func (VectorStoreFileErrorCode) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_vector_store_files_proto_enumTypes[3].Descriptor()
+	return file_pgquiver_v1_vector_store_files_proto_enumTypes[4].Descriptor()
 }
 
 func (VectorStoreFileErrorCode) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[3]
+	return &file_pgquiver_v1_vector_store_files_proto_enumTypes[4]
 }
 
 func (x VectorStoreFileErrorCode) Number() protoreflect.EnumNumber {
@@ -249,7 +310,7 @@ func (x VectorStoreFileErrorCode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use VectorStoreFileErrorCode.Descriptor instead.
 func (VectorStoreFileErrorCode) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{4}
 }
 
 // A file attached to a store.
@@ -273,7 +334,9 @@ type VectorStoreFile struct {
 	ChunkingStrategy *AppliedChunkingStrategy `protobuf:"bytes,8,opt,name=chunking_strategy,json=chunkingStrategy,proto3" json:"chunking_strategy,omitempty"`
 	// The caller's attributes: strings, numbers and booleans. They are the metadata of the file's chunks as
 	// well.
-	Attributes    *structpb.Struct `protobuf:"bytes,9,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	Attributes *structpb.Struct `protobuf:"bytes,9,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// How far the file is; unset unless the status is IN_PROGRESS. An extension of OpenAI's API.
+	Progress      *VectorStoreFileProgress `protobuf:"bytes,10,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -371,6 +434,113 @@ func (x *VectorStoreFile) GetAttributes() *structpb.Struct {
 	return nil
 }
 
+func (x *VectorStoreFile) GetProgress() *VectorStoreFileProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// How far the processing of a file is, at most a second ago.
+type VectorStoreFileProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is being done. While a file is read, the chunks that were read are embedded already.
+	Stage VectorStoreFileStage `protobuf:"varint,1,opt,name=stage,proto3,enum=pgquiver.v1.VectorStoreFileStage" json:"stage,omitempty"`
+	// Bytes of the file that were read.
+	BytesRead int64 `protobuf:"varint,2,opt,name=bytes_read,json=bytesRead,proto3" json:"bytes_read,omitempty"`
+	// Size of the file in bytes; unset while the file waits.
+	BytesTotal *int64 `protobuf:"varint,3,opt,name=bytes_total,json=bytesTotal,proto3,oneof" json:"bytes_total,omitempty"`
+	// Pages that were read; 0 where a format has no pages.
+	PagesRead int32 `protobuf:"varint,4,opt,name=pages_read,json=pagesRead,proto3" json:"pages_read,omitempty"`
+	// Number of pages; unset where a format has no pages.
+	PagesTotal *int32 `protobuf:"varint,5,opt,name=pages_total,json=pagesTotal,proto3,oneof" json:"pages_total,omitempty"`
+	// Chunks that have a vector.
+	ChunksEmbedded int64 `protobuf:"varint,6,opt,name=chunks_embedded,json=chunksEmbedded,proto3" json:"chunks_embedded,omitempty"`
+	// Chunks that the file was split into until now; all of them from the stage EMBEDDING on.
+	ChunksRead    int64 `protobuf:"varint,7,opt,name=chunks_read,json=chunksRead,proto3" json:"chunks_read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VectorStoreFileProgress) Reset() {
+	*x = VectorStoreFileProgress{}
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VectorStoreFileProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VectorStoreFileProgress) ProtoMessage() {}
+
+func (x *VectorStoreFileProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VectorStoreFileProgress.ProtoReflect.Descriptor instead.
+func (*VectorStoreFileProgress) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *VectorStoreFileProgress) GetStage() VectorStoreFileStage {
+	if x != nil {
+		return x.Stage
+	}
+	return VectorStoreFileStage_VECTOR_STORE_FILE_STAGE_UNSPECIFIED
+}
+
+func (x *VectorStoreFileProgress) GetBytesRead() int64 {
+	if x != nil {
+		return x.BytesRead
+	}
+	return 0
+}
+
+func (x *VectorStoreFileProgress) GetBytesTotal() int64 {
+	if x != nil && x.BytesTotal != nil {
+		return *x.BytesTotal
+	}
+	return 0
+}
+
+func (x *VectorStoreFileProgress) GetPagesRead() int32 {
+	if x != nil {
+		return x.PagesRead
+	}
+	return 0
+}
+
+func (x *VectorStoreFileProgress) GetPagesTotal() int32 {
+	if x != nil && x.PagesTotal != nil {
+		return *x.PagesTotal
+	}
+	return 0
+}
+
+func (x *VectorStoreFileProgress) GetChunksEmbedded() int64 {
+	if x != nil {
+		return x.ChunksEmbedded
+	}
+	return 0
+}
+
+func (x *VectorStoreFileProgress) GetChunksRead() int64 {
+	if x != nil {
+		return x.ChunksRead
+	}
+	return 0
+}
+
 // How a file's text is split into chunks.
 type ChunkingStrategy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -386,7 +556,7 @@ type ChunkingStrategy struct {
 
 func (x *ChunkingStrategy) Reset() {
 	*x = ChunkingStrategy{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +568,7 @@ func (x *ChunkingStrategy) String() string {
 func (*ChunkingStrategy) ProtoMessage() {}
 
 func (x *ChunkingStrategy) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +581,7 @@ func (x *ChunkingStrategy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkingStrategy.ProtoReflect.Descriptor instead.
 func (*ChunkingStrategy) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ChunkingStrategy) GetType() ChunkingStrategyType {
@@ -448,7 +618,7 @@ type StaticChunking struct {
 
 func (x *StaticChunking) Reset() {
 	*x = StaticChunking{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +630,7 @@ func (x *StaticChunking) String() string {
 func (*StaticChunking) ProtoMessage() {}
 
 func (x *StaticChunking) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +643,7 @@ func (x *StaticChunking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaticChunking.ProtoReflect.Descriptor instead.
 func (*StaticChunking) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{2}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StaticChunking) GetMaxChunkSizeTokens() int32 {
@@ -503,7 +673,7 @@ type CharacterChunking struct {
 
 func (x *CharacterChunking) Reset() {
 	*x = CharacterChunking{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +685,7 @@ func (x *CharacterChunking) String() string {
 func (*CharacterChunking) ProtoMessage() {}
 
 func (x *CharacterChunking) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +698,7 @@ func (x *CharacterChunking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CharacterChunking.ProtoReflect.Descriptor instead.
 func (*CharacterChunking) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CharacterChunking) GetMaxChunkSizeCharacters() int32 {
@@ -558,7 +728,7 @@ type AppliedChunkingStrategy struct {
 
 func (x *AppliedChunkingStrategy) Reset() {
 	*x = AppliedChunkingStrategy{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +740,7 @@ func (x *AppliedChunkingStrategy) String() string {
 func (*AppliedChunkingStrategy) ProtoMessage() {}
 
 func (x *AppliedChunkingStrategy) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +753,7 @@ func (x *AppliedChunkingStrategy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedChunkingStrategy.ProtoReflect.Descriptor instead.
 func (*AppliedChunkingStrategy) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AppliedChunkingStrategy) GetType() AppliedChunkingStrategyType {
@@ -613,7 +783,7 @@ type VectorStoreFileError struct {
 
 func (x *VectorStoreFileError) Reset() {
 	*x = VectorStoreFileError{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +795,7 @@ func (x *VectorStoreFileError) String() string {
 func (*VectorStoreFileError) ProtoMessage() {}
 
 func (x *VectorStoreFileError) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +808,7 @@ func (x *VectorStoreFileError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorStoreFileError.ProtoReflect.Descriptor instead.
 func (*VectorStoreFileError) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{5}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *VectorStoreFileError) GetCode() VectorStoreFileErrorCode {
@@ -673,7 +843,7 @@ type CreateVectorStoreFileRequest struct {
 
 func (x *CreateVectorStoreFileRequest) Reset() {
 	*x = CreateVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +855,7 @@ func (x *CreateVectorStoreFileRequest) String() string {
 func (*CreateVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *CreateVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +868,7 @@ func (x *CreateVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*CreateVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{6}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateVectorStoreFileRequest) GetVectorStoreId() string {
@@ -742,7 +912,7 @@ type GetVectorStoreFileRequest struct {
 
 func (x *GetVectorStoreFileRequest) Reset() {
 	*x = GetVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +924,7 @@ func (x *GetVectorStoreFileRequest) String() string {
 func (*GetVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +937,7 @@ func (x *GetVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{7}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetVectorStoreFileRequest) GetVectorStoreId() string {
@@ -778,6 +948,61 @@ func (x *GetVectorStoreFileRequest) GetVectorStoreId() string {
 }
 
 func (x *GetVectorStoreFileRequest) GetFileId() string {
+	if x != nil {
+		return x.FileId
+	}
+	return ""
+}
+
+// Request of WatchVectorStoreFile.
+type WatchVectorStoreFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	// The file. Required.
+	FileId        string `protobuf:"bytes,2,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchVectorStoreFileRequest) Reset() {
+	*x = WatchVectorStoreFileRequest{}
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchVectorStoreFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchVectorStoreFileRequest) ProtoMessage() {}
+
+func (x *WatchVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchVectorStoreFileRequest.ProtoReflect.Descriptor instead.
+func (*WatchVectorStoreFileRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WatchVectorStoreFileRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+func (x *WatchVectorStoreFileRequest) GetFileId() string {
 	if x != nil {
 		return x.FileId
 	}
@@ -806,7 +1031,7 @@ type ListVectorStoreFilesRequest struct {
 
 func (x *ListVectorStoreFilesRequest) Reset() {
 	*x = ListVectorStoreFilesRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +1043,7 @@ func (x *ListVectorStoreFilesRequest) String() string {
 func (*ListVectorStoreFilesRequest) ProtoMessage() {}
 
 func (x *ListVectorStoreFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +1056,7 @@ func (x *ListVectorStoreFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoreFilesRequest.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreFilesRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListVectorStoreFilesRequest) GetVectorStoreId() string {
@@ -895,7 +1120,7 @@ type ListVectorStoreFilesResponse struct {
 
 func (x *ListVectorStoreFilesResponse) Reset() {
 	*x = ListVectorStoreFilesResponse{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1132,7 @@ func (x *ListVectorStoreFilesResponse) String() string {
 func (*ListVectorStoreFilesResponse) ProtoMessage() {}
 
 func (x *ListVectorStoreFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1145,7 @@ func (x *ListVectorStoreFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoreFilesResponse.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreFilesResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{9}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListVectorStoreFilesResponse) GetObject() string {
@@ -977,7 +1202,7 @@ type UpdateVectorStoreFileRequest struct {
 
 func (x *UpdateVectorStoreFileRequest) Reset() {
 	*x = UpdateVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1214,7 @@ func (x *UpdateVectorStoreFileRequest) String() string {
 func (*UpdateVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *UpdateVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1227,7 @@ func (x *UpdateVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*UpdateVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateVectorStoreFileRequest) GetVectorStoreId() string {
@@ -1046,7 +1271,7 @@ type DeleteVectorStoreFileRequest struct {
 
 func (x *DeleteVectorStoreFileRequest) Reset() {
 	*x = DeleteVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1283,7 @@ func (x *DeleteVectorStoreFileRequest) String() string {
 func (*DeleteVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *DeleteVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1296,7 @@ func (x *DeleteVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteVectorStoreFileRequest) GetVectorStoreId() string {
@@ -1103,7 +1328,7 @@ type DeleteVectorStoreFileResponse struct {
 
 func (x *DeleteVectorStoreFileResponse) Reset() {
 	*x = DeleteVectorStoreFileResponse{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1340,7 @@ func (x *DeleteVectorStoreFileResponse) String() string {
 func (*DeleteVectorStoreFileResponse) ProtoMessage() {}
 
 func (x *DeleteVectorStoreFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1353,7 @@ func (x *DeleteVectorStoreFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreFileResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreFileResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteVectorStoreFileResponse) GetId() string {
@@ -1165,7 +1390,7 @@ type GetVectorStoreFileContentRequest struct {
 
 func (x *GetVectorStoreFileContentRequest) Reset() {
 	*x = GetVectorStoreFileContentRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1402,7 @@ func (x *GetVectorStoreFileContentRequest) String() string {
 func (*GetVectorStoreFileContentRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreFileContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1415,7 @@ func (x *GetVectorStoreFileContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreFileContentRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileContentRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetVectorStoreFileContentRequest) GetVectorStoreId() string {
@@ -1224,7 +1449,7 @@ type GetVectorStoreFileContentResponse struct {
 
 func (x *GetVectorStoreFileContentResponse) Reset() {
 	*x = GetVectorStoreFileContentResponse{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1461,7 @@ func (x *GetVectorStoreFileContentResponse) String() string {
 func (*GetVectorStoreFileContentResponse) ProtoMessage() {}
 
 func (x *GetVectorStoreFileContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1474,7 @@ func (x *GetVectorStoreFileContentResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetVectorStoreFileContentResponse.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileContentResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{14}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetVectorStoreFileContentResponse) GetObject() string {
@@ -1295,14 +1520,19 @@ type VectorStoreFileBatch struct {
 	// cancellation of the batch has stopped files, permanently.
 	Status VectorStoreFileStatus `protobuf:"varint,5,opt,name=status,proto3,enum=pgquiver.v1.VectorStoreFileStatus" json:"status,omitempty"`
 	// Number of the batch's files, by state. Files that were removed from the store since are not counted.
-	FileCounts    *FileCounts `protobuf:"bytes,6,opt,name=file_counts,json=fileCounts,proto3" json:"file_counts,omitempty"`
+	FileCounts *FileCounts `protobuf:"bytes,6,opt,name=file_counts,json=fileCounts,proto3" json:"file_counts,omitempty"`
+	// Files that ended, a second, over the last ten seconds. Only WatchVectorStoreFileBatch measures a pace; unset in its
+	// first state. An extension of OpenAI's API.
+	FilesPerSecond *float64 `protobuf:"fixed64,7,opt,name=files_per_second,json=filesPerSecond,proto3,oneof" json:"files_per_second,omitempty"`
+	// Seconds until no file is in progress at this pace; unset when the pace is not known or 0.
+	SecondsLeft   *float64 `protobuf:"fixed64,8,opt,name=seconds_left,json=secondsLeft,proto3,oneof" json:"seconds_left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VectorStoreFileBatch) Reset() {
 	*x = VectorStoreFileBatch{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1544,7 @@ func (x *VectorStoreFileBatch) String() string {
 func (*VectorStoreFileBatch) ProtoMessage() {}
 
 func (x *VectorStoreFileBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1557,7 @@ func (x *VectorStoreFileBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorStoreFileBatch.ProtoReflect.Descriptor instead.
 func (*VectorStoreFileBatch) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{15}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VectorStoreFileBatch) GetId() string {
@@ -1372,6 +1602,20 @@ func (x *VectorStoreFileBatch) GetFileCounts() *FileCounts {
 	return nil
 }
 
+func (x *VectorStoreFileBatch) GetFilesPerSecond() float64 {
+	if x != nil && x.FilesPerSecond != nil {
+		return *x.FilesPerSecond
+	}
+	return 0
+}
+
+func (x *VectorStoreFileBatch) GetSecondsLeft() float64 {
+	if x != nil && x.SecondsLeft != nil {
+		return *x.SecondsLeft
+	}
+	return 0
+}
+
 // Numbers of files by state.
 type FileCounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1391,7 +1635,7 @@ type FileCounts struct {
 
 func (x *FileCounts) Reset() {
 	*x = FileCounts{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1647,7 @@ func (x *FileCounts) String() string {
 func (*FileCounts) ProtoMessage() {}
 
 func (x *FileCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1660,7 @@ func (x *FileCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileCounts.ProtoReflect.Descriptor instead.
 func (*FileCounts) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{16}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FileCounts) GetInProgress() int64 {
@@ -1473,7 +1717,7 @@ type CreateVectorStoreFileBatchRequest struct {
 
 func (x *CreateVectorStoreFileBatchRequest) Reset() {
 	*x = CreateVectorStoreFileBatchRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1729,7 @@ func (x *CreateVectorStoreFileBatchRequest) String() string {
 func (*CreateVectorStoreFileBatchRequest) ProtoMessage() {}
 
 func (x *CreateVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1742,7 @@ func (x *CreateVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use CreateVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
 func (*CreateVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{17}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateVectorStoreFileBatchRequest) GetVectorStoreId() string {
@@ -1551,7 +1795,7 @@ type VectorStoreFileBatchItem struct {
 
 func (x *VectorStoreFileBatchItem) Reset() {
 	*x = VectorStoreFileBatchItem{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1807,7 @@ func (x *VectorStoreFileBatchItem) String() string {
 func (*VectorStoreFileBatchItem) ProtoMessage() {}
 
 func (x *VectorStoreFileBatchItem) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1820,7 @@ func (x *VectorStoreFileBatchItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorStoreFileBatchItem.ProtoReflect.Descriptor instead.
 func (*VectorStoreFileBatchItem) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{18}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VectorStoreFileBatchItem) GetFileId() string {
@@ -1613,7 +1857,7 @@ type GetVectorStoreFileBatchRequest struct {
 
 func (x *GetVectorStoreFileBatchRequest) Reset() {
 	*x = GetVectorStoreFileBatchRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1869,7 @@ func (x *GetVectorStoreFileBatchRequest) String() string {
 func (*GetVectorStoreFileBatchRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1882,7 @@ func (x *GetVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{19}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetVectorStoreFileBatchRequest) GetVectorStoreId() string {
@@ -1649,6 +1893,61 @@ func (x *GetVectorStoreFileBatchRequest) GetVectorStoreId() string {
 }
 
 func (x *GetVectorStoreFileBatchRequest) GetBatchId() string {
+	if x != nil {
+		return x.BatchId
+	}
+	return ""
+}
+
+// Request of WatchVectorStoreFileBatch.
+type WatchVectorStoreFileBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	// The batch. Required.
+	BatchId       string `protobuf:"bytes,2,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchVectorStoreFileBatchRequest) Reset() {
+	*x = WatchVectorStoreFileBatchRequest{}
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchVectorStoreFileBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchVectorStoreFileBatchRequest) ProtoMessage() {}
+
+func (x *WatchVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *WatchVectorStoreFileBatchRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+func (x *WatchVectorStoreFileBatchRequest) GetBatchId() string {
 	if x != nil {
 		return x.BatchId
 	}
@@ -1668,7 +1967,7 @@ type CancelVectorStoreFileBatchRequest struct {
 
 func (x *CancelVectorStoreFileBatchRequest) Reset() {
 	*x = CancelVectorStoreFileBatchRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1979,7 @@ func (x *CancelVectorStoreFileBatchRequest) String() string {
 func (*CancelVectorStoreFileBatchRequest) ProtoMessage() {}
 
 func (x *CancelVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1992,7 @@ func (x *CancelVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use CancelVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
 func (*CancelVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{20}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CancelVectorStoreFileBatchRequest) GetVectorStoreId() string {
@@ -1734,7 +2033,7 @@ type ListVectorStoreFileBatchFilesRequest struct {
 
 func (x *ListVectorStoreFileBatchFilesRequest) Reset() {
 	*x = ListVectorStoreFileBatchFilesRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +2045,7 @@ func (x *ListVectorStoreFileBatchFilesRequest) String() string {
 func (*ListVectorStoreFileBatchFilesRequest) ProtoMessage() {}
 
 func (x *ListVectorStoreFileBatchFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +2058,7 @@ func (x *ListVectorStoreFileBatchFilesRequest) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use ListVectorStoreFileBatchFilesRequest.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreFileBatchFilesRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{21}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListVectorStoreFileBatchFilesRequest) GetVectorStoreId() string {
@@ -1815,7 +2114,7 @@ var File_pgquiver_v1_vector_store_files_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\n" +
-	"$pgquiver/v1/vector_store_files.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\xbf\x03\n" +
+	"$pgquiver/v1/vector_store_files.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\x93\x04\n" +
 	"\x0fVectorStoreFile\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x1f\n" +
@@ -1830,8 +2129,26 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\x11chunking_strategy\x18\b \x01(\v2$.pgquiver.v1.AppliedChunkingStrategyR\x10chunkingStrategy\x127\n" +
 	"\n" +
 	"attributes\x18\t \x01(\v2\x17.google.protobuf.StructR\n" +
-	"attributesB\r\n" +
-	"\v_last_error\"\xe2\x01\n" +
+	"attributes\x12E\n" +
+	"\bprogress\x18\n" +
+	" \x01(\v2$.pgquiver.v1.VectorStoreFileProgressH\x01R\bprogress\x88\x01\x01B\r\n" +
+	"\v_last_errorB\v\n" +
+	"\t_progress\"\xc6\x02\n" +
+	"\x17VectorStoreFileProgress\x127\n" +
+	"\x05stage\x18\x01 \x01(\x0e2!.pgquiver.v1.VectorStoreFileStageR\x05stage\x12\x1d\n" +
+	"\n" +
+	"bytes_read\x18\x02 \x01(\x03R\tbytesRead\x12$\n" +
+	"\vbytes_total\x18\x03 \x01(\x03H\x00R\n" +
+	"bytesTotal\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"pages_read\x18\x04 \x01(\x05R\tpagesRead\x12$\n" +
+	"\vpages_total\x18\x05 \x01(\x05H\x01R\n" +
+	"pagesTotal\x88\x01\x01\x12'\n" +
+	"\x0fchunks_embedded\x18\x06 \x01(\x03R\x0echunksEmbedded\x12\x1f\n" +
+	"\vchunks_read\x18\a \x01(\x03R\n" +
+	"chunksReadB\x0e\n" +
+	"\f_bytes_totalB\x0e\n" +
+	"\f_pages_total\"\xe2\x01\n" +
 	"\x10ChunkingStrategy\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.pgquiver.v1.ChunkingStrategyTypeR\x04type\x128\n" +
 	"\x06static\x18\x02 \x01(\v2\x1b.pgquiver.v1.StaticChunkingH\x00R\x06static\x88\x01\x01\x12C\n" +
@@ -1862,6 +2179,9 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\x11chunking_strategy\x18\x04 \x01(\v2\x1d.pgquiver.v1.ChunkingStrategyH\x00R\x10chunkingStrategy\x88\x01\x01B\x14\n" +
 	"\x12_chunking_strategy\"\\\n" +
 	"\x19GetVectorStoreFileRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
+	"\afile_id\x18\x02 \x01(\tR\x06fileId\"^\n" +
+	"\x1bWatchVectorStoreFileRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\tR\x06fileId\"\xbc\x02\n" +
 	"\x1bListVectorStoreFilesRequest\x12&\n" +
@@ -1909,7 +2229,7 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\bhas_more\x18\x03 \x01(\bR\ahasMore\x12 \n" +
 	"\tnext_page\x18\x04 \x01(\tH\x00R\bnextPage\x88\x01\x01B\f\n" +
 	"\n" +
-	"_next_page\"\xfb\x01\n" +
+	"_next_page\"\xf8\x02\n" +
 	"\x14VectorStoreFileBatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x1d\n" +
@@ -1918,7 +2238,11 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\x0fvector_store_id\x18\x04 \x01(\tR\rvectorStoreId\x12:\n" +
 	"\x06status\x18\x05 \x01(\x0e2\".pgquiver.v1.VectorStoreFileStatusR\x06status\x128\n" +
 	"\vfile_counts\x18\x06 \x01(\v2\x17.pgquiver.v1.FileCountsR\n" +
-	"fileCounts\"\x97\x01\n" +
+	"fileCounts\x12-\n" +
+	"\x10files_per_second\x18\a \x01(\x01H\x00R\x0efilesPerSecond\x88\x01\x01\x12&\n" +
+	"\fseconds_left\x18\b \x01(\x01H\x01R\vsecondsLeft\x88\x01\x01B\x13\n" +
+	"\x11_files_per_secondB\x0f\n" +
+	"\r_seconds_left\"\x97\x01\n" +
 	"\n" +
 	"FileCounts\x12\x1f\n" +
 	"\vin_progress\x18\x01 \x01(\x03R\n" +
@@ -1945,6 +2269,9 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\x12_chunking_strategy\"c\n" +
 	"\x1eGetVectorStoreFileBatchRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
+	"\bbatch_id\x18\x02 \x01(\tR\abatchId\"e\n" +
+	" WatchVectorStoreFileBatchRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
 	"\bbatch_id\x18\x02 \x01(\tR\abatchId\"f\n" +
 	"!CancelVectorStoreFileBatchRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
@@ -1961,7 +2288,13 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\x06_afterB\t\n" +
 	"\a_beforeB\b\n" +
 	"\x06_orderB\t\n" +
-	"\a_filter*\xa9\x01\n" +
+	"\a_filter*\xd5\x01\n" +
+	"\x14VectorStoreFileStage\x12'\n" +
+	"#VECTOR_STORE_FILE_STAGE_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fVECTOR_STORE_FILE_STAGE_WAITING\x10\x01\x12#\n" +
+	"\x1fVECTOR_STORE_FILE_STAGE_READING\x10\x02\x12%\n" +
+	"!VECTOR_STORE_FILE_STAGE_EMBEDDING\x10\x03\x12#\n" +
+	"\x1fVECTOR_STORE_FILE_STAGE_STORING\x10\x04*\xa9\x01\n" +
 	"\x14ChunkingStrategyType\x12&\n" +
 	"\"CHUNKING_STRATEGY_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bCHUNKING_STRATEGY_TYPE_AUTO\x10\x01\x12!\n" +
@@ -1981,16 +2314,18 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"(VECTOR_STORE_FILE_ERROR_CODE_UNSPECIFIED\x10\x00\x12-\n" +
 	")VECTOR_STORE_FILE_ERROR_CODE_SERVER_ERROR\x10\x01\x121\n" +
 	"-VECTOR_STORE_FILE_ERROR_CODE_UNSUPPORTED_FILE\x10\x02\x12-\n" +
-	")VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE\x10\x032\xc1\x0e\n" +
+	")VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE\x10\x032\xb8\x11\n" +
 	"\x16VectorStoreFileService\x12\x9a\x01\n" +
 	"\x15CreateVectorStoreFile\x12).pgquiver.v1.CreateVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"8\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02.:\x01*\")/v1/vector_stores/{vector_store_id}/files\x12\x9f\x01\n" +
-	"\x12GetVectorStoreFile\x12&.pgquiver.v1.GetVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"C\xb8\xbb\x18\a\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x025\x123/v1/vector_stores/{vector_store_id}/files/{file_id}\x12\xa6\x01\n" +
+	"\x12GetVectorStoreFile\x12&.pgquiver.v1.GetVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"C\xb8\xbb\x18\a\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x025\x123/v1/vector_stores/{vector_store_id}/files/{file_id}\x12\xaf\x01\n" +
+	"\x14WatchVectorStoreFile\x12(.pgquiver.v1.WatchVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"M\xb8\xbb\x18\a\xc0\xbb\x18\x01\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x02;\x129/v1/vector_stores/{vector_store_id}/files/{file_id}/watch0\x01\x12\xa6\x01\n" +
 	"\x14ListVectorStoreFiles\x12(.pgquiver.v1.ListVectorStoreFilesRequest\x1a).pgquiver.v1.ListVectorStoreFilesResponse\"9\xb8\xbb\x18\a\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x02+\x12)/v1/vector_stores/{vector_store_id}/files\x12\xa4\x01\n" +
 	"\x15UpdateVectorStoreFile\x12).pgquiver.v1.UpdateVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"B\xb8\xbb\x18\b\x82\xd3\xe4\x93\x028:\x01*\"3/v1/vector_stores/{vector_store_id}/files/{file_id}\x12\xcc\x01\n" +
 	"\x15DeleteVectorStoreFile\x12).pgquiver.v1.DeleteVectorStoreFileRequest\x1a*.pgquiver.v1.DeleteVectorStoreFileResponse\"\\\xb8\xbb\x18\b\xf2\xbb\x18\x19vector_store.file.deleted\x82\xd3\xe4\x93\x025*3/v1/vector_stores/{vector_store_id}/files/{file_id}\x12\xc7\x01\n" +
 	"\x19GetVectorStoreFileContent\x12-.pgquiver.v1.GetVectorStoreFileContentRequest\x1a..pgquiver.v1.GetVectorStoreFileContentResponse\"K\xb8\xbb\x18\a\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x02=\x12;/v1/vector_stores/{vector_store_id}/files/{file_id}/content\x12\xb8\x01\n" +
 	"\x1aCreateVectorStoreFileBatch\x12..pgquiver.v1.CreateVectorStoreFileBatchRequest\x1a!.pgquiver.v1.VectorStoreFileBatch\"G\xb0\xbb\x18\x80\x80\x80\x80\x04\xb8\xbb\x18\b\x82\xd3\xe4\x93\x025:\x01*\"0/v1/vector_stores/{vector_store_id}/file_batches\x12\xb2\x01\n" +
-	"\x17GetVectorStoreFileBatch\x12+.pgquiver.v1.GetVectorStoreFileBatchRequest\x1a!.pgquiver.v1.VectorStoreFileBatch\"G\xb8\xbb\x18\a\x82\xd3\xe4\x93\x02=\x12;/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}\x12\xbf\x01\n" +
+	"\x17GetVectorStoreFileBatch\x12+.pgquiver.v1.GetVectorStoreFileBatchRequest\x1a!.pgquiver.v1.VectorStoreFileBatch\"G\xb8\xbb\x18\a\x82\xd3\xe4\x93\x02=\x12;/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}\x12\xc2\x01\n" +
+	"\x19WatchVectorStoreFileBatch\x12-.pgquiver.v1.WatchVectorStoreFileBatchRequest\x1a!.pgquiver.v1.VectorStoreFileBatch\"Q\xb8\xbb\x18\a\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x02C\x12A/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/watch0\x01\x12\xbf\x01\n" +
 	"\x1aCancelVectorStoreFileBatch\x12..pgquiver.v1.CancelVectorStoreFileBatchRequest\x1a!.pgquiver.v1.VectorStoreFileBatch\"N\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02D\"B/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel\x12\xcc\x01\n" +
 	"\x1dListVectorStoreFileBatchFiles\x121.pgquiver.v1.ListVectorStoreFileBatchFilesRequest\x1a).pgquiver.v1.ListVectorStoreFilesResponse\"M\xb8\xbb\x18\a\x82\xd3\xe4\x93\x02C\x12A/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/filesB\\\n" +
 	"\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\vPgquiver.V1b\x06proto3"
@@ -2007,93 +2342,103 @@ func file_pgquiver_v1_vector_store_files_proto_rawDescGZIP() []byte {
 	return file_pgquiver_v1_vector_store_files_proto_rawDescData
 }
 
-var file_pgquiver_v1_vector_store_files_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pgquiver_v1_vector_store_files_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_pgquiver_v1_vector_store_files_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_pgquiver_v1_vector_store_files_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_pgquiver_v1_vector_store_files_proto_goTypes = []any{
-	(ChunkingStrategyType)(0),                    // 0: pgquiver.v1.ChunkingStrategyType
-	(AppliedChunkingStrategyType)(0),             // 1: pgquiver.v1.AppliedChunkingStrategyType
-	(VectorStoreFileStatus)(0),                   // 2: pgquiver.v1.VectorStoreFileStatus
-	(VectorStoreFileErrorCode)(0),                // 3: pgquiver.v1.VectorStoreFileErrorCode
-	(*VectorStoreFile)(nil),                      // 4: pgquiver.v1.VectorStoreFile
-	(*ChunkingStrategy)(nil),                     // 5: pgquiver.v1.ChunkingStrategy
-	(*StaticChunking)(nil),                       // 6: pgquiver.v1.StaticChunking
-	(*CharacterChunking)(nil),                    // 7: pgquiver.v1.CharacterChunking
-	(*AppliedChunkingStrategy)(nil),              // 8: pgquiver.v1.AppliedChunkingStrategy
-	(*VectorStoreFileError)(nil),                 // 9: pgquiver.v1.VectorStoreFileError
-	(*CreateVectorStoreFileRequest)(nil),         // 10: pgquiver.v1.CreateVectorStoreFileRequest
-	(*GetVectorStoreFileRequest)(nil),            // 11: pgquiver.v1.GetVectorStoreFileRequest
-	(*ListVectorStoreFilesRequest)(nil),          // 12: pgquiver.v1.ListVectorStoreFilesRequest
-	(*ListVectorStoreFilesResponse)(nil),         // 13: pgquiver.v1.ListVectorStoreFilesResponse
-	(*UpdateVectorStoreFileRequest)(nil),         // 14: pgquiver.v1.UpdateVectorStoreFileRequest
-	(*DeleteVectorStoreFileRequest)(nil),         // 15: pgquiver.v1.DeleteVectorStoreFileRequest
-	(*DeleteVectorStoreFileResponse)(nil),        // 16: pgquiver.v1.DeleteVectorStoreFileResponse
-	(*GetVectorStoreFileContentRequest)(nil),     // 17: pgquiver.v1.GetVectorStoreFileContentRequest
-	(*GetVectorStoreFileContentResponse)(nil),    // 18: pgquiver.v1.GetVectorStoreFileContentResponse
-	(*VectorStoreFileBatch)(nil),                 // 19: pgquiver.v1.VectorStoreFileBatch
-	(*FileCounts)(nil),                           // 20: pgquiver.v1.FileCounts
-	(*CreateVectorStoreFileBatchRequest)(nil),    // 21: pgquiver.v1.CreateVectorStoreFileBatchRequest
-	(*VectorStoreFileBatchItem)(nil),             // 22: pgquiver.v1.VectorStoreFileBatchItem
-	(*GetVectorStoreFileBatchRequest)(nil),       // 23: pgquiver.v1.GetVectorStoreFileBatchRequest
-	(*CancelVectorStoreFileBatchRequest)(nil),    // 24: pgquiver.v1.CancelVectorStoreFileBatchRequest
-	(*ListVectorStoreFileBatchFilesRequest)(nil), // 25: pgquiver.v1.ListVectorStoreFileBatchFilesRequest
-	(*structpb.Struct)(nil),                      // 26: google.protobuf.Struct
-	(Order)(0),                                   // 27: pgquiver.v1.Order
-	(*fieldmaskpb.FieldMask)(nil),                // 28: google.protobuf.FieldMask
-	(*TextContent)(nil),                          // 29: pgquiver.v1.TextContent
+	(VectorStoreFileStage)(0),                    // 0: pgquiver.v1.VectorStoreFileStage
+	(ChunkingStrategyType)(0),                    // 1: pgquiver.v1.ChunkingStrategyType
+	(AppliedChunkingStrategyType)(0),             // 2: pgquiver.v1.AppliedChunkingStrategyType
+	(VectorStoreFileStatus)(0),                   // 3: pgquiver.v1.VectorStoreFileStatus
+	(VectorStoreFileErrorCode)(0),                // 4: pgquiver.v1.VectorStoreFileErrorCode
+	(*VectorStoreFile)(nil),                      // 5: pgquiver.v1.VectorStoreFile
+	(*VectorStoreFileProgress)(nil),              // 6: pgquiver.v1.VectorStoreFileProgress
+	(*ChunkingStrategy)(nil),                     // 7: pgquiver.v1.ChunkingStrategy
+	(*StaticChunking)(nil),                       // 8: pgquiver.v1.StaticChunking
+	(*CharacterChunking)(nil),                    // 9: pgquiver.v1.CharacterChunking
+	(*AppliedChunkingStrategy)(nil),              // 10: pgquiver.v1.AppliedChunkingStrategy
+	(*VectorStoreFileError)(nil),                 // 11: pgquiver.v1.VectorStoreFileError
+	(*CreateVectorStoreFileRequest)(nil),         // 12: pgquiver.v1.CreateVectorStoreFileRequest
+	(*GetVectorStoreFileRequest)(nil),            // 13: pgquiver.v1.GetVectorStoreFileRequest
+	(*WatchVectorStoreFileRequest)(nil),          // 14: pgquiver.v1.WatchVectorStoreFileRequest
+	(*ListVectorStoreFilesRequest)(nil),          // 15: pgquiver.v1.ListVectorStoreFilesRequest
+	(*ListVectorStoreFilesResponse)(nil),         // 16: pgquiver.v1.ListVectorStoreFilesResponse
+	(*UpdateVectorStoreFileRequest)(nil),         // 17: pgquiver.v1.UpdateVectorStoreFileRequest
+	(*DeleteVectorStoreFileRequest)(nil),         // 18: pgquiver.v1.DeleteVectorStoreFileRequest
+	(*DeleteVectorStoreFileResponse)(nil),        // 19: pgquiver.v1.DeleteVectorStoreFileResponse
+	(*GetVectorStoreFileContentRequest)(nil),     // 20: pgquiver.v1.GetVectorStoreFileContentRequest
+	(*GetVectorStoreFileContentResponse)(nil),    // 21: pgquiver.v1.GetVectorStoreFileContentResponse
+	(*VectorStoreFileBatch)(nil),                 // 22: pgquiver.v1.VectorStoreFileBatch
+	(*FileCounts)(nil),                           // 23: pgquiver.v1.FileCounts
+	(*CreateVectorStoreFileBatchRequest)(nil),    // 24: pgquiver.v1.CreateVectorStoreFileBatchRequest
+	(*VectorStoreFileBatchItem)(nil),             // 25: pgquiver.v1.VectorStoreFileBatchItem
+	(*GetVectorStoreFileBatchRequest)(nil),       // 26: pgquiver.v1.GetVectorStoreFileBatchRequest
+	(*WatchVectorStoreFileBatchRequest)(nil),     // 27: pgquiver.v1.WatchVectorStoreFileBatchRequest
+	(*CancelVectorStoreFileBatchRequest)(nil),    // 28: pgquiver.v1.CancelVectorStoreFileBatchRequest
+	(*ListVectorStoreFileBatchFilesRequest)(nil), // 29: pgquiver.v1.ListVectorStoreFileBatchFilesRequest
+	(*structpb.Struct)(nil),                      // 30: google.protobuf.Struct
+	(Order)(0),                                   // 31: pgquiver.v1.Order
+	(*fieldmaskpb.FieldMask)(nil),                // 32: google.protobuf.FieldMask
+	(*TextContent)(nil),                          // 33: pgquiver.v1.TextContent
 }
 var file_pgquiver_v1_vector_store_files_proto_depIdxs = []int32{
-	2,  // 0: pgquiver.v1.VectorStoreFile.status:type_name -> pgquiver.v1.VectorStoreFileStatus
-	9,  // 1: pgquiver.v1.VectorStoreFile.last_error:type_name -> pgquiver.v1.VectorStoreFileError
-	8,  // 2: pgquiver.v1.VectorStoreFile.chunking_strategy:type_name -> pgquiver.v1.AppliedChunkingStrategy
-	26, // 3: pgquiver.v1.VectorStoreFile.attributes:type_name -> google.protobuf.Struct
-	0,  // 4: pgquiver.v1.ChunkingStrategy.type:type_name -> pgquiver.v1.ChunkingStrategyType
-	6,  // 5: pgquiver.v1.ChunkingStrategy.static:type_name -> pgquiver.v1.StaticChunking
-	7,  // 6: pgquiver.v1.ChunkingStrategy.characters:type_name -> pgquiver.v1.CharacterChunking
-	1,  // 7: pgquiver.v1.AppliedChunkingStrategy.type:type_name -> pgquiver.v1.AppliedChunkingStrategyType
-	6,  // 8: pgquiver.v1.AppliedChunkingStrategy.static:type_name -> pgquiver.v1.StaticChunking
-	3,  // 9: pgquiver.v1.VectorStoreFileError.code:type_name -> pgquiver.v1.VectorStoreFileErrorCode
-	26, // 10: pgquiver.v1.CreateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
-	5,  // 11: pgquiver.v1.CreateVectorStoreFileRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	27, // 12: pgquiver.v1.ListVectorStoreFilesRequest.order:type_name -> pgquiver.v1.Order
-	2,  // 13: pgquiver.v1.ListVectorStoreFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
-	4,  // 14: pgquiver.v1.ListVectorStoreFilesResponse.data:type_name -> pgquiver.v1.VectorStoreFile
-	26, // 15: pgquiver.v1.UpdateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
-	28, // 16: pgquiver.v1.UpdateVectorStoreFileRequest.update_mask:type_name -> google.protobuf.FieldMask
-	29, // 17: pgquiver.v1.GetVectorStoreFileContentResponse.data:type_name -> pgquiver.v1.TextContent
-	2,  // 18: pgquiver.v1.VectorStoreFileBatch.status:type_name -> pgquiver.v1.VectorStoreFileStatus
-	20, // 19: pgquiver.v1.VectorStoreFileBatch.file_counts:type_name -> pgquiver.v1.FileCounts
-	22, // 20: pgquiver.v1.CreateVectorStoreFileBatchRequest.files:type_name -> pgquiver.v1.VectorStoreFileBatchItem
-	26, // 21: pgquiver.v1.CreateVectorStoreFileBatchRequest.attributes:type_name -> google.protobuf.Struct
-	5,  // 22: pgquiver.v1.CreateVectorStoreFileBatchRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	26, // 23: pgquiver.v1.VectorStoreFileBatchItem.attributes:type_name -> google.protobuf.Struct
-	5,  // 24: pgquiver.v1.VectorStoreFileBatchItem.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	27, // 25: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.order:type_name -> pgquiver.v1.Order
-	2,  // 26: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
-	10, // 27: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:input_type -> pgquiver.v1.CreateVectorStoreFileRequest
-	11, // 28: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:input_type -> pgquiver.v1.GetVectorStoreFileRequest
-	12, // 29: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:input_type -> pgquiver.v1.ListVectorStoreFilesRequest
-	14, // 30: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:input_type -> pgquiver.v1.UpdateVectorStoreFileRequest
-	15, // 31: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:input_type -> pgquiver.v1.DeleteVectorStoreFileRequest
-	17, // 32: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:input_type -> pgquiver.v1.GetVectorStoreFileContentRequest
-	21, // 33: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:input_type -> pgquiver.v1.CreateVectorStoreFileBatchRequest
-	23, // 34: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:input_type -> pgquiver.v1.GetVectorStoreFileBatchRequest
-	24, // 35: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:input_type -> pgquiver.v1.CancelVectorStoreFileBatchRequest
-	25, // 36: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:input_type -> pgquiver.v1.ListVectorStoreFileBatchFilesRequest
-	4,  // 37: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	4,  // 38: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	13, // 39: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
-	4,  // 40: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	16, // 41: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:output_type -> pgquiver.v1.DeleteVectorStoreFileResponse
-	18, // 42: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:output_type -> pgquiver.v1.GetVectorStoreFileContentResponse
-	19, // 43: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	19, // 44: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	19, // 45: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	13, // 46: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	3,  // 0: pgquiver.v1.VectorStoreFile.status:type_name -> pgquiver.v1.VectorStoreFileStatus
+	11, // 1: pgquiver.v1.VectorStoreFile.last_error:type_name -> pgquiver.v1.VectorStoreFileError
+	10, // 2: pgquiver.v1.VectorStoreFile.chunking_strategy:type_name -> pgquiver.v1.AppliedChunkingStrategy
+	30, // 3: pgquiver.v1.VectorStoreFile.attributes:type_name -> google.protobuf.Struct
+	6,  // 4: pgquiver.v1.VectorStoreFile.progress:type_name -> pgquiver.v1.VectorStoreFileProgress
+	0,  // 5: pgquiver.v1.VectorStoreFileProgress.stage:type_name -> pgquiver.v1.VectorStoreFileStage
+	1,  // 6: pgquiver.v1.ChunkingStrategy.type:type_name -> pgquiver.v1.ChunkingStrategyType
+	8,  // 7: pgquiver.v1.ChunkingStrategy.static:type_name -> pgquiver.v1.StaticChunking
+	9,  // 8: pgquiver.v1.ChunkingStrategy.characters:type_name -> pgquiver.v1.CharacterChunking
+	2,  // 9: pgquiver.v1.AppliedChunkingStrategy.type:type_name -> pgquiver.v1.AppliedChunkingStrategyType
+	8,  // 10: pgquiver.v1.AppliedChunkingStrategy.static:type_name -> pgquiver.v1.StaticChunking
+	4,  // 11: pgquiver.v1.VectorStoreFileError.code:type_name -> pgquiver.v1.VectorStoreFileErrorCode
+	30, // 12: pgquiver.v1.CreateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
+	7,  // 13: pgquiver.v1.CreateVectorStoreFileRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	31, // 14: pgquiver.v1.ListVectorStoreFilesRequest.order:type_name -> pgquiver.v1.Order
+	3,  // 15: pgquiver.v1.ListVectorStoreFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
+	5,  // 16: pgquiver.v1.ListVectorStoreFilesResponse.data:type_name -> pgquiver.v1.VectorStoreFile
+	30, // 17: pgquiver.v1.UpdateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
+	32, // 18: pgquiver.v1.UpdateVectorStoreFileRequest.update_mask:type_name -> google.protobuf.FieldMask
+	33, // 19: pgquiver.v1.GetVectorStoreFileContentResponse.data:type_name -> pgquiver.v1.TextContent
+	3,  // 20: pgquiver.v1.VectorStoreFileBatch.status:type_name -> pgquiver.v1.VectorStoreFileStatus
+	23, // 21: pgquiver.v1.VectorStoreFileBatch.file_counts:type_name -> pgquiver.v1.FileCounts
+	25, // 22: pgquiver.v1.CreateVectorStoreFileBatchRequest.files:type_name -> pgquiver.v1.VectorStoreFileBatchItem
+	30, // 23: pgquiver.v1.CreateVectorStoreFileBatchRequest.attributes:type_name -> google.protobuf.Struct
+	7,  // 24: pgquiver.v1.CreateVectorStoreFileBatchRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	30, // 25: pgquiver.v1.VectorStoreFileBatchItem.attributes:type_name -> google.protobuf.Struct
+	7,  // 26: pgquiver.v1.VectorStoreFileBatchItem.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	31, // 27: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.order:type_name -> pgquiver.v1.Order
+	3,  // 28: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
+	12, // 29: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:input_type -> pgquiver.v1.CreateVectorStoreFileRequest
+	13, // 30: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:input_type -> pgquiver.v1.GetVectorStoreFileRequest
+	14, // 31: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:input_type -> pgquiver.v1.WatchVectorStoreFileRequest
+	15, // 32: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:input_type -> pgquiver.v1.ListVectorStoreFilesRequest
+	17, // 33: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:input_type -> pgquiver.v1.UpdateVectorStoreFileRequest
+	18, // 34: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:input_type -> pgquiver.v1.DeleteVectorStoreFileRequest
+	20, // 35: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:input_type -> pgquiver.v1.GetVectorStoreFileContentRequest
+	24, // 36: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:input_type -> pgquiver.v1.CreateVectorStoreFileBatchRequest
+	26, // 37: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:input_type -> pgquiver.v1.GetVectorStoreFileBatchRequest
+	27, // 38: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:input_type -> pgquiver.v1.WatchVectorStoreFileBatchRequest
+	28, // 39: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:input_type -> pgquiver.v1.CancelVectorStoreFileBatchRequest
+	29, // 40: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:input_type -> pgquiver.v1.ListVectorStoreFileBatchFilesRequest
+	5,  // 41: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 42: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 43: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	16, // 44: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
+	5,  // 45: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	19, // 46: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:output_type -> pgquiver.v1.DeleteVectorStoreFileResponse
+	21, // 47: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:output_type -> pgquiver.v1.GetVectorStoreFileContentResponse
+	22, // 48: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	22, // 49: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	22, // 50: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	22, // 51: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	16, // 52: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
+	41, // [41:53] is the sub-list for method output_type
+	29, // [29:41] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_vector_store_files_proto_init() }
@@ -2106,21 +2451,23 @@ func file_pgquiver_v1_vector_store_files_proto_init() {
 	file_pgquiver_v1_paging_proto_init()
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[0].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[1].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[4].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[6].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[8].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[9].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[14].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[2].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[5].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[7].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[10].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[11].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[16].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[17].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[18].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[21].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[19].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[20].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_vector_store_files_proto_rawDesc), len(file_pgquiver_v1_vector_store_files_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   22,
+			NumEnums:      5,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,12 +21,14 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	VectorStoreFileService_CreateVectorStoreFile_FullMethodName         = "/pgquiver.v1.VectorStoreFileService/CreateVectorStoreFile"
 	VectorStoreFileService_GetVectorStoreFile_FullMethodName            = "/pgquiver.v1.VectorStoreFileService/GetVectorStoreFile"
+	VectorStoreFileService_WatchVectorStoreFile_FullMethodName          = "/pgquiver.v1.VectorStoreFileService/WatchVectorStoreFile"
 	VectorStoreFileService_ListVectorStoreFiles_FullMethodName          = "/pgquiver.v1.VectorStoreFileService/ListVectorStoreFiles"
 	VectorStoreFileService_UpdateVectorStoreFile_FullMethodName         = "/pgquiver.v1.VectorStoreFileService/UpdateVectorStoreFile"
 	VectorStoreFileService_DeleteVectorStoreFile_FullMethodName         = "/pgquiver.v1.VectorStoreFileService/DeleteVectorStoreFile"
 	VectorStoreFileService_GetVectorStoreFileContent_FullMethodName     = "/pgquiver.v1.VectorStoreFileService/GetVectorStoreFileContent"
 	VectorStoreFileService_CreateVectorStoreFileBatch_FullMethodName    = "/pgquiver.v1.VectorStoreFileService/CreateVectorStoreFileBatch"
 	VectorStoreFileService_GetVectorStoreFileBatch_FullMethodName       = "/pgquiver.v1.VectorStoreFileService/GetVectorStoreFileBatch"
+	VectorStoreFileService_WatchVectorStoreFileBatch_FullMethodName     = "/pgquiver.v1.VectorStoreFileService/WatchVectorStoreFileBatch"
 	VectorStoreFileService_CancelVectorStoreFileBatch_FullMethodName    = "/pgquiver.v1.VectorStoreFileService/CancelVectorStoreFileBatch"
 	VectorStoreFileService_ListVectorStoreFileBatchFiles_FullMethodName = "/pgquiver.v1.VectorStoreFileService/ListVectorStoreFileBatchFiles"
 )
@@ -44,6 +46,11 @@ type VectorStoreFileServiceClient interface {
 	CreateVectorStoreFile(ctx context.Context, in *CreateVectorStoreFileRequest, opts ...grpc.CallOption) (*VectorStoreFile, error)
 	// Returns an attached file; NOT_FOUND when the file is not attached to the store.
 	GetVectorStoreFile(ctx context.Context, in *GetVectorStoreFileRequest, opts ...grpc.CallOption) (*VectorStoreFile, error)
+	// Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`). NOT_FOUND when
+	// the file is removed from the store meanwhile.
+	WatchVectorStoreFile(ctx context.Context, in *WatchVectorStoreFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VectorStoreFile], error)
 	// Lists attached files by time of attachment, page by page.
 	ListVectorStoreFiles(ctx context.Context, in *ListVectorStoreFilesRequest, opts ...grpc.CallOption) (*ListVectorStoreFilesResponse, error)
 	// Replaces a file's attributes. Searches that begin after the reply use the new attributes.
@@ -56,6 +63,11 @@ type VectorStoreFileServiceClient interface {
 	CreateVectorStoreFileBatch(ctx context.Context, in *CreateVectorStoreFileBatchRequest, opts ...grpc.CallOption) (*VectorStoreFileBatch, error)
 	// Returns a batch; NOT_FOUND when the store has no batch with this id.
 	GetVectorStoreFileBatch(ctx context.Context, in *GetVectorStoreFileBatchRequest, opts ...grpc.CallOption) (*VectorStoreFileBatch, error)
+	// Watches a batch until none of its files is in progress. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`). NOT_FOUND when the
+	// store is deleted meanwhile.
+	WatchVectorStoreFileBatch(ctx context.Context, in *WatchVectorStoreFileBatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VectorStoreFileBatch], error)
 	// Cancels the processing of a batch's files. Files that are already completed stay attached and searchable.
 	CancelVectorStoreFileBatch(ctx context.Context, in *CancelVectorStoreFileBatchRequest, opts ...grpc.CallOption) (*VectorStoreFileBatch, error)
 	// Lists the files of a batch, like ListVectorStoreFiles.
@@ -89,6 +101,25 @@ func (c *vectorStoreFileServiceClient) GetVectorStoreFile(ctx context.Context, i
 	}
 	return out, nil
 }
+
+func (c *vectorStoreFileServiceClient) WatchVectorStoreFile(ctx context.Context, in *WatchVectorStoreFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VectorStoreFile], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VectorStoreFileService_ServiceDesc.Streams[0], VectorStoreFileService_WatchVectorStoreFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchVectorStoreFileRequest, VectorStoreFile]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VectorStoreFileService_WatchVectorStoreFileClient = grpc.ServerStreamingClient[VectorStoreFile]
 
 func (c *vectorStoreFileServiceClient) ListVectorStoreFiles(ctx context.Context, in *ListVectorStoreFilesRequest, opts ...grpc.CallOption) (*ListVectorStoreFilesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -150,6 +181,25 @@ func (c *vectorStoreFileServiceClient) GetVectorStoreFileBatch(ctx context.Conte
 	return out, nil
 }
 
+func (c *vectorStoreFileServiceClient) WatchVectorStoreFileBatch(ctx context.Context, in *WatchVectorStoreFileBatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VectorStoreFileBatch], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VectorStoreFileService_ServiceDesc.Streams[1], VectorStoreFileService_WatchVectorStoreFileBatch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchVectorStoreFileBatchRequest, VectorStoreFileBatch]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VectorStoreFileService_WatchVectorStoreFileBatchClient = grpc.ServerStreamingClient[VectorStoreFileBatch]
+
 func (c *vectorStoreFileServiceClient) CancelVectorStoreFileBatch(ctx context.Context, in *CancelVectorStoreFileBatchRequest, opts ...grpc.CallOption) (*VectorStoreFileBatch, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VectorStoreFileBatch)
@@ -183,6 +233,11 @@ type VectorStoreFileServiceServer interface {
 	CreateVectorStoreFile(context.Context, *CreateVectorStoreFileRequest) (*VectorStoreFile, error)
 	// Returns an attached file; NOT_FOUND when the file is not attached to the store.
 	GetVectorStoreFile(context.Context, *GetVectorStoreFileRequest) (*VectorStoreFile, error)
+	// Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`). NOT_FOUND when
+	// the file is removed from the store meanwhile.
+	WatchVectorStoreFile(*WatchVectorStoreFileRequest, grpc.ServerStreamingServer[VectorStoreFile]) error
 	// Lists attached files by time of attachment, page by page.
 	ListVectorStoreFiles(context.Context, *ListVectorStoreFilesRequest) (*ListVectorStoreFilesResponse, error)
 	// Replaces a file's attributes. Searches that begin after the reply use the new attributes.
@@ -195,6 +250,11 @@ type VectorStoreFileServiceServer interface {
 	CreateVectorStoreFileBatch(context.Context, *CreateVectorStoreFileBatchRequest) (*VectorStoreFileBatch, error)
 	// Returns a batch; NOT_FOUND when the store has no batch with this id.
 	GetVectorStoreFileBatch(context.Context, *GetVectorStoreFileBatchRequest) (*VectorStoreFileBatch, error)
+	// Watches a batch until none of its files is in progress. Sends the state at once, then after each change, at most about
+	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+	// events (`text/event-stream`). NOT_FOUND when the
+	// store is deleted meanwhile.
+	WatchVectorStoreFileBatch(*WatchVectorStoreFileBatchRequest, grpc.ServerStreamingServer[VectorStoreFileBatch]) error
 	// Cancels the processing of a batch's files. Files that are already completed stay attached and searchable.
 	CancelVectorStoreFileBatch(context.Context, *CancelVectorStoreFileBatchRequest) (*VectorStoreFileBatch, error)
 	// Lists the files of a batch, like ListVectorStoreFiles.
@@ -215,6 +275,9 @@ func (UnimplementedVectorStoreFileServiceServer) CreateVectorStoreFile(context.C
 func (UnimplementedVectorStoreFileServiceServer) GetVectorStoreFile(context.Context, *GetVectorStoreFileRequest) (*VectorStoreFile, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetVectorStoreFile not implemented")
 }
+func (UnimplementedVectorStoreFileServiceServer) WatchVectorStoreFile(*WatchVectorStoreFileRequest, grpc.ServerStreamingServer[VectorStoreFile]) error {
+	return status.Errorf(codes.Unimplemented, "method WatchVectorStoreFile not implemented")
+}
 func (UnimplementedVectorStoreFileServiceServer) ListVectorStoreFiles(context.Context, *ListVectorStoreFilesRequest) (*ListVectorStoreFilesResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method ListVectorStoreFiles not implemented")
 }
@@ -232,6 +295,9 @@ func (UnimplementedVectorStoreFileServiceServer) CreateVectorStoreFileBatch(cont
 }
 func (UnimplementedVectorStoreFileServiceServer) GetVectorStoreFileBatch(context.Context, *GetVectorStoreFileBatchRequest) (*VectorStoreFileBatch, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetVectorStoreFileBatch not implemented")
+}
+func (UnimplementedVectorStoreFileServiceServer) WatchVectorStoreFileBatch(*WatchVectorStoreFileBatchRequest, grpc.ServerStreamingServer[VectorStoreFileBatch]) error {
+	return status.Errorf(codes.Unimplemented, "method WatchVectorStoreFileBatch not implemented")
 }
 func (UnimplementedVectorStoreFileServiceServer) CancelVectorStoreFileBatch(context.Context, *CancelVectorStoreFileBatchRequest) (*VectorStoreFileBatch, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method CancelVectorStoreFileBatch not implemented")
@@ -296,6 +362,17 @@ func _VectorStoreFileService_GetVectorStoreFile_Handler(srv interface{}, ctx con
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _VectorStoreFileService_WatchVectorStoreFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchVectorStoreFileRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VectorStoreFileServiceServer).WatchVectorStoreFile(m, &grpc.GenericServerStream[WatchVectorStoreFileRequest, VectorStoreFile]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VectorStoreFileService_WatchVectorStoreFileServer = grpc.ServerStreamingServer[VectorStoreFile]
 
 func _VectorStoreFileService_ListVectorStoreFiles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListVectorStoreFilesRequest)
@@ -405,6 +482,17 @@ func _VectorStoreFileService_GetVectorStoreFileBatch_Handler(srv interface{}, ct
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VectorStoreFileService_WatchVectorStoreFileBatch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchVectorStoreFileBatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VectorStoreFileServiceServer).WatchVectorStoreFileBatch(m, &grpc.GenericServerStream[WatchVectorStoreFileBatchRequest, VectorStoreFileBatch]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VectorStoreFileService_WatchVectorStoreFileBatchServer = grpc.ServerStreamingServer[VectorStoreFileBatch]
+
 func _VectorStoreFileService_CancelVectorStoreFileBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelVectorStoreFileBatchRequest)
 	if err := dec(in); err != nil {
@@ -489,6 +577,17 @@ var VectorStoreFileService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _VectorStoreFileService_ListVectorStoreFileBatchFiles_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchVectorStoreFile",
+			Handler:       _VectorStoreFileService_WatchVectorStoreFile_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchVectorStoreFileBatch",
+			Handler:       _VectorStoreFileService_WatchVectorStoreFileBatch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "pgquiver/v1/vector_store_files.proto",
 }

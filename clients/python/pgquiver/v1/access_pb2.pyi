@@ -46,18 +46,68 @@ class Limits(_message.Message):
     def __init__(self, max_requests_per_1_minute: _Optional[int] = ..., max_rows_per_1_second: _Optional[int] = ..., max_concurrent_searches: _Optional[int] = ..., max_concurrent_streams: _Optional[int] = ..., max_ingest_memory_percent: _Optional[int] = ..., max_file_workers: _Optional[int] = ...) -> None: ...
 
 class Quotas(_message.Message):
-    __slots__ = ("max_stores", "max_rows", "max_bytes", "max_files", "max_embedding_tokens_per_month")
+    __slots__ = ("max_stores", "max_rows", "max_bytes", "max_files", "max_embedding_tokens_per_month", "max_file_bytes")
     MAX_STORES_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_FILES_FIELD_NUMBER: _ClassVar[int]
     MAX_EMBEDDING_TOKENS_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    MAX_FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_stores: int
     max_rows: int
     max_bytes: int
     max_files: int
     max_embedding_tokens_per_month: int
-    def __init__(self, max_stores: _Optional[int] = ..., max_rows: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_files: _Optional[int] = ..., max_embedding_tokens_per_month: _Optional[int] = ...) -> None: ...
+    max_file_bytes: int
+    def __init__(self, max_stores: _Optional[int] = ..., max_rows: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_files: _Optional[int] = ..., max_embedding_tokens_per_month: _Optional[int] = ..., max_file_bytes: _Optional[int] = ...) -> None: ...
+
+class GetCallerRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Caller(_message.Message):
+    __slots__ = ("object", "kind", "id", "name", "certificate_subject", "project_id", "project_name", "scopes", "all_stores", "store_ids", "readers", "expires_at", "limits", "project_limits", "quotas")
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_NAME_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    ALL_STORES_FIELD_NUMBER: _ClassVar[int]
+    STORE_IDS_FIELD_NUMBER: _ClassVar[int]
+    READERS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_LIMITS_FIELD_NUMBER: _ClassVar[int]
+    QUOTAS_FIELD_NUMBER: _ClassVar[int]
+    object: str
+    kind: str
+    id: str
+    name: str
+    certificate_subject: str
+    project_id: str
+    project_name: str
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    all_stores: bool
+    store_ids: _containers.RepeatedScalarFieldContainer[str]
+    readers: _containers.RepeatedScalarFieldContainer[str]
+    expires_at: int
+    limits: Limits
+    project_limits: Limits
+    quotas: _containers.RepeatedCompositeFieldContainer[QuotaUse]
+    def __init__(self, object: _Optional[str] = ..., kind: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., certificate_subject: _Optional[str] = ..., project_id: _Optional[str] = ..., project_name: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., all_stores: bool = ..., store_ids: _Optional[_Iterable[str]] = ..., readers: _Optional[_Iterable[str]] = ..., expires_at: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., project_limits: _Optional[_Union[Limits, _Mapping]] = ..., quotas: _Optional[_Iterable[_Union[QuotaUse, _Mapping]]] = ...) -> None: ...
+
+class QuotaUse(_message.Message):
+    __slots__ = ("name", "max", "used")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    max: int
+    used: int
+    def __init__(self, name: _Optional[str] = ..., max: _Optional[int] = ..., used: _Optional[int] = ...) -> None: ...
 
 class CreateProjectRequest(_message.Message):
     __slots__ = ("name", "limits", "quotas")

@@ -16,6 +16,11 @@ class AccessServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.GetCaller = channel.unary_unary(
+                '/pgquiver.v1.AccessService/GetCaller',
+                request_serializer=pgquiver_dot_v1_dot_access__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_access__pb2.Caller.FromString,
+                )
         self.CreateProject = channel.unary_unary(
                 '/pgquiver.v1.AccessService/CreateProject',
                 request_serializer=pgquiver_dot_v1_dot_access__pb2.CreateProjectRequest.SerializeToString,
@@ -72,6 +77,14 @@ class AccessServiceServicer(object):
     """Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
     project only the keys of its own: to it the other projects do not exist.
     """
+
+    def GetCaller(self, request, context):
+        """Tells the caller who it is to the service: its project, its scopes and stores, its limits, and what its project holds
+        of its quotas. Every caller may ask.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def CreateProject(self, request, context):
         """Creates a project. PERMISSION_DENIED for keys of other projects than `default`.
@@ -153,6 +166,11 @@ class AccessServiceServicer(object):
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=pgquiver_dot_v1_dot_access__pb2.GetCallerRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_access__pb2.Caller.SerializeToString,
+            ),
             'CreateProject': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateProject,
                     request_deserializer=pgquiver_dot_v1_dot_access__pb2.CreateProjectRequest.FromString,
@@ -214,6 +232,23 @@ class AccessService(object):
     """Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
     project only the keys of its own: to it the other projects do not exist.
     """
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.AccessService/GetCaller',
+            pgquiver_dot_v1_dot_access__pb2.GetCallerRequest.SerializeToString,
+            pgquiver_dot_v1_dot_access__pb2.Caller.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
     def CreateProject(request,

@@ -23,6 +23,14 @@ class AccessServiceStub:
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    GetCaller: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.access_pb2.GetCallerRequest,
+        pgquiver.v1.access_pb2.Caller,
+    ]
+    """Tells the caller who it is to the service: its project, its scopes and stores, its limits, and what its project holds
+    of its quotas. Every caller may ask.
+    """
+
     CreateProject: grpc.UnaryUnaryMultiCallable[
         pgquiver.v1.access_pb2.CreateProjectRequest,
         pgquiver.v1.access_pb2.Project,
@@ -97,6 +105,14 @@ class AccessServiceStub:
 class AccessServiceAsyncStub:
     """Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
     project only the keys of its own: to it the other projects do not exist.
+    """
+
+    GetCaller: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.access_pb2.GetCallerRequest,
+        pgquiver.v1.access_pb2.Caller,
+    ]
+    """Tells the caller who it is to the service: its project, its scopes and stores, its limits, and what its project holds
+    of its quotas. Every caller may ask.
     """
 
     CreateProject: grpc.aio.UnaryUnaryMultiCallable[
@@ -174,6 +190,16 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
     """Manages projects and their API keys. A key of the project `default` manages all projects, a key of another
     project only the keys of its own: to it the other projects do not exist.
     """
+
+    @abc.abstractmethod
+    def GetCaller(
+        self,
+        request: pgquiver.v1.access_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.access_pb2.Caller, collections.abc.Awaitable[pgquiver.v1.access_pb2.Caller]]:
+        """Tells the caller who it is to the service: its project, its scopes and stores, its limits, and what its project holds
+        of its quotas. Every caller may ask.
+        """
 
     @abc.abstractmethod
     def CreateProject(

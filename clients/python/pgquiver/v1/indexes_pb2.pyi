@@ -9,6 +9,13 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class IndexWorkUnit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INDEX_WORK_UNIT_UNSPECIFIED: _ClassVar[IndexWorkUnit]
+    INDEX_WORK_UNIT_ROWS: _ClassVar[IndexWorkUnit]
+    INDEX_WORK_UNIT_BLOCKS: _ClassVar[IndexWorkUnit]
+    INDEX_WORK_UNIT_TUPLES: _ClassVar[IndexWorkUnit]
+
 class AttributeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ATTRIBUTE_TYPE_UNSPECIFIED: _ClassVar[AttributeType]
@@ -43,6 +50,10 @@ class IndexPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INDEX_POLICY_AUTO: _ClassVar[IndexPolicy]
     INDEX_POLICY_ALWAYS: _ClassVar[IndexPolicy]
     INDEX_POLICY_NEVER: _ClassVar[IndexPolicy]
+INDEX_WORK_UNIT_UNSPECIFIED: IndexWorkUnit
+INDEX_WORK_UNIT_ROWS: IndexWorkUnit
+INDEX_WORK_UNIT_BLOCKS: IndexWorkUnit
+INDEX_WORK_UNIT_TUPLES: IndexWorkUnit
 ATTRIBUTE_TYPE_UNSPECIFIED: AttributeType
 ATTRIBUTE_TYPE_NUMBER: AttributeType
 ATTRIBUTE_TYPE_STRING: AttributeType
@@ -65,7 +76,7 @@ INDEX_POLICY_ALWAYS: IndexPolicy
 INDEX_POLICY_NEVER: IndexPolicy
 
 class Index(_message.Message):
-    __slots__ = ("object", "vector_store_id", "policy", "state", "progress", "rows", "index_bytes", "table_bytes", "table", "method", "precision", "m", "ef_construction", "built_at", "last_error", "requested", "blocked_by", "attribute_indexes", "target_recall", "recall", "filtered_recall", "other_index_bytes", "bytes_per_row", "keyword_index")
+    __slots__ = ("object", "vector_store_id", "policy", "state", "progress", "rows", "index_bytes", "table_bytes", "table", "method", "precision", "m", "ef_construction", "built_at", "last_error", "requested", "blocked_by", "attribute_indexes", "target_recall", "recall", "filtered_recall", "other_index_bytes", "bytes_per_row", "keyword_index", "work")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +101,7 @@ class Index(_message.Message):
     OTHER_INDEX_BYTES_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_ROW_FIELD_NUMBER: _ClassVar[int]
     KEYWORD_INDEX_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     object: str
     vector_store_id: str
     policy: IndexPolicy
@@ -114,7 +126,22 @@ class Index(_message.Message):
     other_index_bytes: int
     bytes_per_row: int
     keyword_index: bool
-    def __init__(self, object: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., policy: _Optional[_Union[IndexPolicy, str]] = ..., state: _Optional[_Union[IndexState, str]] = ..., progress: _Optional[float] = ..., rows: _Optional[int] = ..., index_bytes: _Optional[int] = ..., table_bytes: _Optional[int] = ..., table: _Optional[str] = ..., method: _Optional[_Union[IndexMethod, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., m: _Optional[int] = ..., ef_construction: _Optional[int] = ..., built_at: _Optional[int] = ..., last_error: _Optional[str] = ..., requested: _Optional[_Union[IndexSettings, _Mapping]] = ..., blocked_by: _Optional[_Iterable[_Union[IndexBlocker, _Mapping]]] = ..., attribute_indexes: _Optional[_Iterable[_Union[AttributeIndex, _Mapping]]] = ..., target_recall: _Optional[float] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., filtered_recall: _Optional[_Union[Recall, _Mapping]] = ..., other_index_bytes: _Optional[int] = ..., bytes_per_row: _Optional[int] = ..., keyword_index: bool = ...) -> None: ...
+    work: IndexWork
+    def __init__(self, object: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., policy: _Optional[_Union[IndexPolicy, str]] = ..., state: _Optional[_Union[IndexState, str]] = ..., progress: _Optional[float] = ..., rows: _Optional[int] = ..., index_bytes: _Optional[int] = ..., table_bytes: _Optional[int] = ..., table: _Optional[str] = ..., method: _Optional[_Union[IndexMethod, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., m: _Optional[int] = ..., ef_construction: _Optional[int] = ..., built_at: _Optional[int] = ..., last_error: _Optional[str] = ..., requested: _Optional[_Union[IndexSettings, _Mapping]] = ..., blocked_by: _Optional[_Iterable[_Union[IndexBlocker, _Mapping]]] = ..., attribute_indexes: _Optional[_Iterable[_Union[AttributeIndex, _Mapping]]] = ..., target_recall: _Optional[float] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., filtered_recall: _Optional[_Union[Recall, _Mapping]] = ..., other_index_bytes: _Optional[int] = ..., bytes_per_row: _Optional[int] = ..., keyword_index: bool = ..., work: _Optional[_Union[IndexWork, _Mapping]] = ...) -> None: ...
+
+class IndexWork(_message.Message):
+    __slots__ = ("phase", "unit", "done", "total", "seconds_left")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    unit: IndexWorkUnit
+    done: int
+    total: int
+    seconds_left: float
+    def __init__(self, phase: _Optional[str] = ..., unit: _Optional[_Union[IndexWorkUnit, str]] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., seconds_left: _Optional[float] = ...) -> None: ...
 
 class Recall(_message.Message):
     __slots__ = ("recall", "ef_search", "queries", "measured_at")
@@ -175,6 +202,12 @@ class IndexSettings(_message.Message):
     def __init__(self, precision: _Optional[_Union[Precision, str]] = ..., m: _Optional[int] = ..., ef_construction: _Optional[int] = ...) -> None: ...
 
 class GetIndexRequest(_message.Message):
+    __slots__ = ("vector_store_id",)
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ...) -> None: ...
+
+class WatchIndexRequest(_message.Message):
     __slots__ = ("vector_store_id",)
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     vector_store_id: str

@@ -22,6 +22,11 @@ class IndexServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_indexes__pb2.GetIndexRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_indexes__pb2.Index.FromString,
                 )
+        self.WatchIndex = channel.unary_stream(
+                '/pgquiver.v1.IndexService/WatchIndex',
+                request_serializer=pgquiver_dot_v1_dot_indexes__pb2.WatchIndexRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_indexes__pb2.Index.FromString,
+                )
         self.UpdateIndex = channel.unary_unary(
                 '/pgquiver.v1.IndexService/UpdateIndex',
                 request_serializer=pgquiver_dot_v1_dot_indexes__pb2.UpdateIndexRequest.SerializeToString,
@@ -42,6 +47,16 @@ class IndexServiceServicer(object):
 
     def GetIndex(self, request, context):
         """Returns the state of a store's index; NONE for a store without an index.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchIndex(self, request, context):
+        """Watches a store's index until it is ready, until nothing is left to be done for it, or until its last attempt has
+        failed. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`). NOT_FOUND when the store is deleted meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,6 +86,11 @@ def add_IndexServiceServicer_to_server(servicer, server):
             'GetIndex': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIndex,
                     request_deserializer=pgquiver_dot_v1_dot_indexes__pb2.GetIndexRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_indexes__pb2.Index.SerializeToString,
+            ),
+            'WatchIndex': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchIndex,
+                    request_deserializer=pgquiver_dot_v1_dot_indexes__pb2.WatchIndexRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_indexes__pb2.Index.SerializeToString,
             ),
             'UpdateIndex': grpc.unary_unary_rpc_method_handler(
@@ -109,6 +129,23 @@ class IndexService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.IndexService/GetIndex',
             pgquiver_dot_v1_dot_indexes__pb2.GetIndexRequest.SerializeToString,
+            pgquiver_dot_v1_dot_indexes__pb2.Index.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/pgquiver.v1.IndexService/WatchIndex',
+            pgquiver_dot_v1_dot_indexes__pb2.WatchIndexRequest.SerializeToString,
             pgquiver_dot_v1_dot_indexes__pb2.Index.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

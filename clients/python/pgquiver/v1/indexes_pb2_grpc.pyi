@@ -30,6 +30,16 @@ class IndexServiceStub:
     ]
     """Returns the state of a store's index; NONE for a store without an index."""
 
+    WatchIndex: grpc.UnaryStreamMultiCallable[
+        pgquiver.v1.indexes_pb2.WatchIndexRequest,
+        pgquiver.v1.indexes_pb2.Index,
+    ]
+    """Watches a store's index until it is ready, until nothing is left to be done for it, or until its last attempt has
+    failed. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`). NOT_FOUND when the store is deleted meanwhile.
+    """
+
     UpdateIndex: grpc.UnaryUnaryMultiCallable[
         pgquiver.v1.indexes_pb2.UpdateIndexRequest,
         pgquiver.v1.indexes_pb2.Index,
@@ -59,6 +69,16 @@ class IndexServiceAsyncStub:
         pgquiver.v1.indexes_pb2.Index,
     ]
     """Returns the state of a store's index; NONE for a store without an index."""
+
+    WatchIndex: grpc.aio.UnaryStreamMultiCallable[
+        pgquiver.v1.indexes_pb2.WatchIndexRequest,
+        pgquiver.v1.indexes_pb2.Index,
+    ]
+    """Watches a store's index until it is ready, until nothing is left to be done for it, or until its last attempt has
+    failed. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`). NOT_FOUND when the store is deleted meanwhile.
+    """
 
     UpdateIndex: grpc.aio.UnaryUnaryMultiCallable[
         pgquiver.v1.indexes_pb2.UpdateIndexRequest,
@@ -91,6 +111,18 @@ class IndexServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pgquiver.v1.indexes_pb2.Index, collections.abc.Awaitable[pgquiver.v1.indexes_pb2.Index]]:
         """Returns the state of a store's index; NONE for a store without an index."""
+
+    @abc.abstractmethod
+    def WatchIndex(
+        self,
+        request: pgquiver.v1.indexes_pb2.WatchIndexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[pgquiver.v1.indexes_pb2.Index], collections.abc.AsyncIterator[pgquiver.v1.indexes_pb2.Index]]:
+        """Watches a store's index until it is ready, until nothing is left to be done for it, or until its last attempt has
+        failed. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`). NOT_FOUND when the store is deleted meanwhile.
+        """
 
     @abc.abstractmethod
     def UpdateIndex(

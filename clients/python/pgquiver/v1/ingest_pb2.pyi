@@ -52,7 +52,7 @@ class IngestRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[IngestOpen, _Mapping]] = ..., batch: _Optional[_Union[IngestBatch, _Mapping]] = ..., finish: _Optional[_Union[IngestFinish, _Mapping]] = ...) -> None: ...
 
 class IngestOpen(_message.Message):
-    __slots__ = ("vector_store_id", "ingest_id", "mode", "atomicity", "on_error", "dimensions", "max_row_errors")
+    __slots__ = ("vector_store_id", "ingest_id", "mode", "atomicity", "on_error", "dimensions", "max_row_errors", "total_rows")
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     INGEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class IngestOpen(_message.Message):
     ON_ERROR_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_ROW_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ROWS_FIELD_NUMBER: _ClassVar[int]
     vector_store_id: str
     ingest_id: str
     mode: _embeddings_pb2.WriteMode
@@ -67,7 +68,8 @@ class IngestOpen(_message.Message):
     on_error: OnError
     dimensions: int
     max_row_errors: int
-    def __init__(self, vector_store_id: _Optional[str] = ..., ingest_id: _Optional[str] = ..., mode: _Optional[_Union[_embeddings_pb2.WriteMode, str]] = ..., atomicity: _Optional[_Union[Atomicity, str]] = ..., on_error: _Optional[_Union[OnError, str]] = ..., dimensions: _Optional[int] = ..., max_row_errors: _Optional[int] = ...) -> None: ...
+    total_rows: int
+    def __init__(self, vector_store_id: _Optional[str] = ..., ingest_id: _Optional[str] = ..., mode: _Optional[_Union[_embeddings_pb2.WriteMode, str]] = ..., atomicity: _Optional[_Union[Atomicity, str]] = ..., on_error: _Optional[_Union[OnError, str]] = ..., dimensions: _Optional[int] = ..., max_row_errors: _Optional[int] = ..., total_rows: _Optional[int] = ...) -> None: ...
 
 class IngestBatch(_message.Message):
     __slots__ = ("seq", "rows")
@@ -142,7 +144,7 @@ class RowError(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., index: _Optional[int] = ..., id: _Optional[str] = ..., code: _Optional[str] = ..., field: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class IngestSummary(_message.Message):
-    __slots__ = ("object", "ingest_id", "vector_store_id", "state", "through_seq", "rows_written", "rows_skipped", "rows_rejected", "errors", "created_at")
+    __slots__ = ("object", "ingest_id", "vector_store_id", "state", "through_seq", "rows_written", "rows_skipped", "rows_rejected", "errors", "created_at", "row_bytes", "total_rows", "rows_per_second", "seconds_left")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     INGEST_ID_FIELD_NUMBER: _ClassVar[int]
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +155,10 @@ class IngestSummary(_message.Message):
     ROWS_REJECTED_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    ROW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     object: str
     ingest_id: str
     vector_store_id: str
@@ -163,9 +169,21 @@ class IngestSummary(_message.Message):
     rows_rejected: int
     errors: _containers.RepeatedCompositeFieldContainer[RowError]
     created_at: int
-    def __init__(self, object: _Optional[str] = ..., ingest_id: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., state: _Optional[_Union[IngestState, str]] = ..., through_seq: _Optional[int] = ..., rows_written: _Optional[int] = ..., rows_skipped: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ..., created_at: _Optional[int] = ...) -> None: ...
+    row_bytes: int
+    total_rows: int
+    rows_per_second: float
+    seconds_left: float
+    def __init__(self, object: _Optional[str] = ..., ingest_id: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., state: _Optional[_Union[IngestState, str]] = ..., through_seq: _Optional[int] = ..., rows_written: _Optional[int] = ..., rows_skipped: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ..., created_at: _Optional[int] = ..., row_bytes: _Optional[int] = ..., total_rows: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., seconds_left: _Optional[float] = ...) -> None: ...
 
 class GetIngestRequest(_message.Message):
+    __slots__ = ("vector_store_id", "ingest_id")
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    INGEST_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    ingest_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ..., ingest_id: _Optional[str] = ...) -> None: ...
+
+class WatchIngestRequest(_message.Message):
     __slots__ = ("vector_store_id", "ingest_id")
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     INGEST_ID_FIELD_NUMBER: _ClassVar[int]

@@ -35,6 +35,11 @@ class IngestServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_ingest__pb2.GetIngestRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.FromString,
                 )
+        self.WatchIngest = channel.unary_stream(
+                '/pgquiver.v1.IngestService/WatchIngest',
+                request_serializer=pgquiver_dot_v1_dot_ingest__pb2.WatchIngestRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.FromString,
+                )
         self.AbortIngest = channel.unary_unary(
                 '/pgquiver.v1.IngestService/AbortIngest',
                 request_serializer=pgquiver_dot_v1_dot_ingest__pb2.AbortIngestRequest.SerializeToString,
@@ -84,6 +89,16 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchIngest(self, request, context):
+        """Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`).
+        NOT_FOUND when the store is deleted meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AbortIngest(self, request, context):
         """Ends an ingest permanently: a stream of the ingest that is open fails at its next commit, and the ingest
         cannot be opened again. Committed rows stay.
@@ -116,6 +131,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
             'GetIngest': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIngest,
                     request_deserializer=pgquiver_dot_v1_dot_ingest__pb2.GetIngestRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.SerializeToString,
+            ),
+            'WatchIngest': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchIngest,
+                    request_deserializer=pgquiver_dot_v1_dot_ingest__pb2.WatchIngestRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.SerializeToString,
             ),
             'AbortIngest': grpc.unary_unary_rpc_method_handler(
@@ -191,6 +211,23 @@ class IngestService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.IngestService/GetIngest',
             pgquiver_dot_v1_dot_ingest__pb2.GetIngestRequest.SerializeToString,
+            pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchIngest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/pgquiver.v1.IngestService/WatchIngest',
+            pgquiver_dot_v1_dot_ingest__pb2.WatchIngestRequest.SerializeToString,
             pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

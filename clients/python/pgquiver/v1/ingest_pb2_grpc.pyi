@@ -54,6 +54,16 @@ class IngestServiceStub:
     ]
     """Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id."""
 
+    WatchIngest: grpc.UnaryStreamMultiCallable[
+        pgquiver.v1.ingest_pb2.WatchIngestRequest,
+        pgquiver.v1.ingest_pb2.IngestSummary,
+    ]
+    """Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`).
+    NOT_FOUND when the store is deleted meanwhile.
+    """
+
     AbortIngest: grpc.UnaryUnaryMultiCallable[
         pgquiver.v1.ingest_pb2.AbortIngestRequest,
         pgquiver.v1.ingest_pb2.IngestSummary,
@@ -105,6 +115,16 @@ class IngestServiceAsyncStub:
         pgquiver.v1.ingest_pb2.IngestSummary,
     ]
     """Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id."""
+
+    WatchIngest: grpc.aio.UnaryStreamMultiCallable[
+        pgquiver.v1.ingest_pb2.WatchIngestRequest,
+        pgquiver.v1.ingest_pb2.IngestSummary,
+    ]
+    """Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`).
+    NOT_FOUND when the store is deleted meanwhile.
+    """
 
     AbortIngest: grpc.aio.UnaryUnaryMultiCallable[
         pgquiver.v1.ingest_pb2.AbortIngestRequest,
@@ -163,6 +183,18 @@ class IngestServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pgquiver.v1.ingest_pb2.IngestSummary, collections.abc.Awaitable[pgquiver.v1.ingest_pb2.IngestSummary]]:
         """Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id."""
+
+    @abc.abstractmethod
+    def WatchIngest(
+        self,
+        request: pgquiver.v1.ingest_pb2.WatchIngestRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[pgquiver.v1.ingest_pb2.IngestSummary], collections.abc.AsyncIterator[pgquiver.v1.ingest_pb2.IngestSummary]]:
+        """Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`).
+        NOT_FOUND when the store is deleted meanwhile.
+        """
 
     @abc.abstractmethod
     def AbortIngest(

@@ -19,6 +19,7 @@ class Scope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCOPE_INDEXES_ADMIN: _ClassVar[Scope]
     SCOPE_PROJECTS_ADMIN: _ClassVar[Scope]
     SCOPE_OPERATOR: _ClassVar[Scope]
+    SCOPE_ANY: _ClassVar[Scope]
 SCOPE_UNSPECIFIED: Scope
 SCOPE_STORES_READ: Scope
 SCOPE_STORES_WRITE: Scope
@@ -31,6 +32,7 @@ SCOPE_FILES_WRITE: Scope
 SCOPE_INDEXES_ADMIN: Scope
 SCOPE_PROJECTS_ADMIN: Scope
 SCOPE_OPERATOR: Scope
+SCOPE_ANY: Scope
 MAX_ITEMS_FIELD_NUMBER: _ClassVar[int]
 max_items: _descriptor.FieldDescriptor
 AUDITED_FIELD_NUMBER: _ClassVar[int]
@@ -41,5 +43,7 @@ SCOPE_FIELD_NUMBER: _ClassVar[int]
 scope: _descriptor.FieldDescriptor
 SHOWS_READERS_OWN_FIELD_NUMBER: _ClassVar[int]
 shows_readers_own: _descriptor.FieldDescriptor
+WATCHES_FIELD_NUMBER: _ClassVar[int]
+watches: _descriptor.FieldDescriptor
 AUDIT_FIELD_NUMBER: _ClassVar[int]
 audit: _descriptor.FieldDescriptor

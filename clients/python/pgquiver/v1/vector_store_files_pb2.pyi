@@ -12,6 +12,14 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class VectorStoreFileStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VECTOR_STORE_FILE_STAGE_UNSPECIFIED: _ClassVar[VectorStoreFileStage]
+    VECTOR_STORE_FILE_STAGE_WAITING: _ClassVar[VectorStoreFileStage]
+    VECTOR_STORE_FILE_STAGE_READING: _ClassVar[VectorStoreFileStage]
+    VECTOR_STORE_FILE_STAGE_EMBEDDING: _ClassVar[VectorStoreFileStage]
+    VECTOR_STORE_FILE_STAGE_STORING: _ClassVar[VectorStoreFileStage]
+
 class ChunkingStrategyType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CHUNKING_STRATEGY_TYPE_UNSPECIFIED: _ClassVar[ChunkingStrategyType]
@@ -39,6 +47,11 @@ class VectorStoreFileErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper
     VECTOR_STORE_FILE_ERROR_CODE_SERVER_ERROR: _ClassVar[VectorStoreFileErrorCode]
     VECTOR_STORE_FILE_ERROR_CODE_UNSUPPORTED_FILE: _ClassVar[VectorStoreFileErrorCode]
     VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE: _ClassVar[VectorStoreFileErrorCode]
+VECTOR_STORE_FILE_STAGE_UNSPECIFIED: VectorStoreFileStage
+VECTOR_STORE_FILE_STAGE_WAITING: VectorStoreFileStage
+VECTOR_STORE_FILE_STAGE_READING: VectorStoreFileStage
+VECTOR_STORE_FILE_STAGE_EMBEDDING: VectorStoreFileStage
+VECTOR_STORE_FILE_STAGE_STORING: VectorStoreFileStage
 CHUNKING_STRATEGY_TYPE_UNSPECIFIED: ChunkingStrategyType
 CHUNKING_STRATEGY_TYPE_AUTO: ChunkingStrategyType
 CHUNKING_STRATEGY_TYPE_STATIC: ChunkingStrategyType
@@ -57,7 +70,7 @@ VECTOR_STORE_FILE_ERROR_CODE_UNSUPPORTED_FILE: VectorStoreFileErrorCode
 VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE: VectorStoreFileErrorCode
 
 class VectorStoreFile(_message.Message):
-    __slots__ = ("id", "object", "usage_bytes", "created_at", "vector_store_id", "status", "last_error", "chunking_strategy", "attributes")
+    __slots__ = ("id", "object", "usage_bytes", "created_at", "vector_store_id", "status", "last_error", "chunking_strategy", "attributes", "progress")
     ID_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     USAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +80,7 @@ class VectorStoreFile(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
     CHUNKING_STRATEGY_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     id: str
     object: str
     usage_bytes: int
@@ -76,7 +90,26 @@ class VectorStoreFile(_message.Message):
     last_error: VectorStoreFileError
     chunking_strategy: AppliedChunkingStrategy
     attributes: _struct_pb2.Struct
-    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., usage_bytes: _Optional[int] = ..., created_at: _Optional[int] = ..., vector_store_id: _Optional[str] = ..., status: _Optional[_Union[VectorStoreFileStatus, str]] = ..., last_error: _Optional[_Union[VectorStoreFileError, _Mapping]] = ..., chunking_strategy: _Optional[_Union[AppliedChunkingStrategy, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    progress: VectorStoreFileProgress
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., usage_bytes: _Optional[int] = ..., created_at: _Optional[int] = ..., vector_store_id: _Optional[str] = ..., status: _Optional[_Union[VectorStoreFileStatus, str]] = ..., last_error: _Optional[_Union[VectorStoreFileError, _Mapping]] = ..., chunking_strategy: _Optional[_Union[AppliedChunkingStrategy, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., progress: _Optional[_Union[VectorStoreFileProgress, _Mapping]] = ...) -> None: ...
+
+class VectorStoreFileProgress(_message.Message):
+    __slots__ = ("stage", "bytes_read", "bytes_total", "pages_read", "pages_total", "chunks_embedded", "chunks_read")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_READ_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    PAGES_READ_FIELD_NUMBER: _ClassVar[int]
+    PAGES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_EMBEDDED_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_READ_FIELD_NUMBER: _ClassVar[int]
+    stage: VectorStoreFileStage
+    bytes_read: int
+    bytes_total: int
+    pages_read: int
+    pages_total: int
+    chunks_embedded: int
+    chunks_read: int
+    def __init__(self, stage: _Optional[_Union[VectorStoreFileStage, str]] = ..., bytes_read: _Optional[int] = ..., bytes_total: _Optional[int] = ..., pages_read: _Optional[int] = ..., pages_total: _Optional[int] = ..., chunks_embedded: _Optional[int] = ..., chunks_read: _Optional[int] = ...) -> None: ...
 
 class ChunkingStrategy(_message.Message):
     __slots__ = ("type", "static", "characters")
@@ -133,6 +166,14 @@ class CreateVectorStoreFileRequest(_message.Message):
     def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., chunking_strategy: _Optional[_Union[ChunkingStrategy, _Mapping]] = ...) -> None: ...
 
 class GetVectorStoreFileRequest(_message.Message):
+    __slots__ = ("vector_store_id", "file_id")
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    file_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ...) -> None: ...
+
+class WatchVectorStoreFileRequest(_message.Message):
     __slots__ = ("vector_store_id", "file_id")
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     FILE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -221,20 +262,24 @@ class GetVectorStoreFileContentResponse(_message.Message):
     def __init__(self, object: _Optional[str] = ..., data: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., has_more: bool = ..., next_page: _Optional[str] = ...) -> None: ...
 
 class VectorStoreFileBatch(_message.Message):
-    __slots__ = ("id", "object", "created_at", "vector_store_id", "status", "file_counts")
+    __slots__ = ("id", "object", "created_at", "vector_store_id", "status", "file_counts", "files_per_second", "seconds_left")
     ID_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     FILE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    FILES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     id: str
     object: str
     created_at: int
     vector_store_id: str
     status: VectorStoreFileStatus
     file_counts: FileCounts
-    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., created_at: _Optional[int] = ..., vector_store_id: _Optional[str] = ..., status: _Optional[_Union[VectorStoreFileStatus, str]] = ..., file_counts: _Optional[_Union[FileCounts, _Mapping]] = ...) -> None: ...
+    files_per_second: float
+    seconds_left: float
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., created_at: _Optional[int] = ..., vector_store_id: _Optional[str] = ..., status: _Optional[_Union[VectorStoreFileStatus, str]] = ..., file_counts: _Optional[_Union[FileCounts, _Mapping]] = ..., files_per_second: _Optional[float] = ..., seconds_left: _Optional[float] = ...) -> None: ...
 
 class FileCounts(_message.Message):
     __slots__ = ("in_progress", "completed", "failed", "cancelled", "total")
@@ -275,6 +320,14 @@ class VectorStoreFileBatchItem(_message.Message):
     def __init__(self, file_id: _Optional[str] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., chunking_strategy: _Optional[_Union[ChunkingStrategy, _Mapping]] = ...) -> None: ...
 
 class GetVectorStoreFileBatchRequest(_message.Message):
+    __slots__ = ("vector_store_id", "batch_id")
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    batch_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ..., batch_id: _Optional[str] = ...) -> None: ...
+
+class WatchVectorStoreFileBatchRequest(_message.Message):
     __slots__ = ("vector_store_id", "batch_id")
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]

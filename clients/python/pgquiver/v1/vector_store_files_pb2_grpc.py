@@ -27,6 +27,11 @@ class VectorStoreFileServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
                 )
+        self.WatchVectorStoreFile = channel.unary_stream(
+                '/pgquiver.v1.VectorStoreFileService/WatchVectorStoreFile',
+                request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.WatchVectorStoreFileRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
+                )
         self.ListVectorStoreFiles = channel.unary_unary(
                 '/pgquiver.v1.VectorStoreFileService/ListVectorStoreFiles',
                 request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.ListVectorStoreFilesRequest.SerializeToString,
@@ -57,6 +62,11 @@ class VectorStoreFileServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileBatchRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFileBatch.FromString,
                 )
+        self.WatchVectorStoreFileBatch = channel.unary_stream(
+                '/pgquiver.v1.VectorStoreFileService/WatchVectorStoreFileBatch',
+                request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.WatchVectorStoreFileBatchRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFileBatch.FromString,
+                )
         self.CancelVectorStoreFileBatch = channel.unary_unary(
                 '/pgquiver.v1.VectorStoreFileService/CancelVectorStoreFileBatch',
                 request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.CancelVectorStoreFileBatchRequest.SerializeToString,
@@ -85,6 +95,16 @@ class VectorStoreFileServiceServicer(object):
 
     def GetVectorStoreFile(self, request, context):
         """Returns an attached file; NOT_FOUND when the file is not attached to the store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchVectorStoreFile(self, request, context):
+        """Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`). NOT_FOUND when
+        the file is removed from the store meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +152,16 @@ class VectorStoreFileServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchVectorStoreFileBatch(self, request, context):
+        """Watches a batch until none of its files is in progress. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`). NOT_FOUND when the
+        store is deleted meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelVectorStoreFileBatch(self, request, context):
         """Cancels the processing of a batch's files. Files that are already completed stay attached and searchable.
         """
@@ -157,6 +187,11 @@ def add_VectorStoreFileServiceServicer_to_server(servicer, server):
             'GetVectorStoreFile': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVectorStoreFile,
                     request_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.SerializeToString,
+            ),
+            'WatchVectorStoreFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchVectorStoreFile,
+                    request_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.WatchVectorStoreFileRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.SerializeToString,
             ),
             'ListVectorStoreFiles': grpc.unary_unary_rpc_method_handler(
@@ -187,6 +222,11 @@ def add_VectorStoreFileServiceServicer_to_server(servicer, server):
             'GetVectorStoreFileBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVectorStoreFileBatch,
                     request_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileBatchRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFileBatch.SerializeToString,
+            ),
+            'WatchVectorStoreFileBatch': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchVectorStoreFileBatch,
+                    request_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.WatchVectorStoreFileBatchRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFileBatch.SerializeToString,
             ),
             'CancelVectorStoreFileBatch': grpc.unary_unary_rpc_method_handler(
@@ -242,6 +282,23 @@ class VectorStoreFileService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreFileService/GetVectorStoreFile',
             pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileRequest.SerializeToString,
+            pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchVectorStoreFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/pgquiver.v1.VectorStoreFileService/WatchVectorStoreFile',
+            pgquiver_dot_v1_dot_vector__store__files__pb2.WatchVectorStoreFileRequest.SerializeToString,
             pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
@@ -344,6 +401,23 @@ class VectorStoreFileService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreFileService/GetVectorStoreFileBatch',
             pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileBatchRequest.SerializeToString,
+            pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFileBatch.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchVectorStoreFileBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/pgquiver.v1.VectorStoreFileService/WatchVectorStoreFileBatch',
+            pgquiver_dot_v1_dot_vector__store__files__pb2.WatchVectorStoreFileBatchRequest.SerializeToString,
             pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFileBatch.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -38,6 +38,16 @@ class VectorStoreFileServiceStub:
     ]
     """Returns an attached file; NOT_FOUND when the file is not attached to the store."""
 
+    WatchVectorStoreFile: grpc.UnaryStreamMultiCallable[
+        pgquiver.v1.vector_store_files_pb2.WatchVectorStoreFileRequest,
+        pgquiver.v1.vector_store_files_pb2.VectorStoreFile,
+    ]
+    """Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`). NOT_FOUND when
+    the file is removed from the store meanwhile.
+    """
+
     ListVectorStoreFiles: grpc.UnaryUnaryMultiCallable[
         pgquiver.v1.vector_store_files_pb2.ListVectorStoreFilesRequest,
         pgquiver.v1.vector_store_files_pb2.ListVectorStoreFilesResponse,
@@ -74,6 +84,16 @@ class VectorStoreFileServiceStub:
     ]
     """Returns a batch; NOT_FOUND when the store has no batch with this id."""
 
+    WatchVectorStoreFileBatch: grpc.UnaryStreamMultiCallable[
+        pgquiver.v1.vector_store_files_pb2.WatchVectorStoreFileBatchRequest,
+        pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch,
+    ]
+    """Watches a batch until none of its files is in progress. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`). NOT_FOUND when the
+    store is deleted meanwhile.
+    """
+
     CancelVectorStoreFileBatch: grpc.UnaryUnaryMultiCallable[
         pgquiver.v1.vector_store_files_pb2.CancelVectorStoreFileBatchRequest,
         pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch,
@@ -105,6 +125,16 @@ class VectorStoreFileServiceAsyncStub:
         pgquiver.v1.vector_store_files_pb2.VectorStoreFile,
     ]
     """Returns an attached file; NOT_FOUND when the file is not attached to the store."""
+
+    WatchVectorStoreFile: grpc.aio.UnaryStreamMultiCallable[
+        pgquiver.v1.vector_store_files_pb2.WatchVectorStoreFileRequest,
+        pgquiver.v1.vector_store_files_pb2.VectorStoreFile,
+    ]
+    """Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`). NOT_FOUND when
+    the file is removed from the store meanwhile.
+    """
 
     ListVectorStoreFiles: grpc.aio.UnaryUnaryMultiCallable[
         pgquiver.v1.vector_store_files_pb2.ListVectorStoreFilesRequest,
@@ -142,6 +172,16 @@ class VectorStoreFileServiceAsyncStub:
     ]
     """Returns a batch; NOT_FOUND when the store has no batch with this id."""
 
+    WatchVectorStoreFileBatch: grpc.aio.UnaryStreamMultiCallable[
+        pgquiver.v1.vector_store_files_pb2.WatchVectorStoreFileBatchRequest,
+        pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch,
+    ]
+    """Watches a batch until none of its files is in progress. Sends the state at once, then after each change, at most about
+    one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+    events (`text/event-stream`). NOT_FOUND when the
+    store is deleted meanwhile.
+    """
+
     CancelVectorStoreFileBatch: grpc.aio.UnaryUnaryMultiCallable[
         pgquiver.v1.vector_store_files_pb2.CancelVectorStoreFileBatchRequest,
         pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch,
@@ -177,6 +217,18 @@ class VectorStoreFileServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pgquiver.v1.vector_store_files_pb2.VectorStoreFile, collections.abc.Awaitable[pgquiver.v1.vector_store_files_pb2.VectorStoreFile]]:
         """Returns an attached file; NOT_FOUND when the file is not attached to the store."""
+
+    @abc.abstractmethod
+    def WatchVectorStoreFile(
+        self,
+        request: pgquiver.v1.vector_store_files_pb2.WatchVectorStoreFileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[pgquiver.v1.vector_store_files_pb2.VectorStoreFile], collections.abc.AsyncIterator[pgquiver.v1.vector_store_files_pb2.VectorStoreFile]]:
+        """Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`). NOT_FOUND when
+        the file is removed from the store meanwhile.
+        """
 
     @abc.abstractmethod
     def ListVectorStoreFiles(
@@ -225,6 +277,18 @@ class VectorStoreFileServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch, collections.abc.Awaitable[pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch]]:
         """Returns a batch; NOT_FOUND when the store has no batch with this id."""
+
+    @abc.abstractmethod
+    def WatchVectorStoreFileBatch(
+        self,
+        request: pgquiver.v1.vector_store_files_pb2.WatchVectorStoreFileBatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch], collections.abc.AsyncIterator[pgquiver.v1.vector_store_files_pb2.VectorStoreFileBatch]]:
+        """Watches a batch until none of its files is in progress. Sends the state at once, then after each change, at most about
+        one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
+        events (`text/event-stream`). NOT_FOUND when the
+        store is deleted meanwhile.
+        """
 
     @abc.abstractmethod
     def CancelVectorStoreFileBatch(
