@@ -34,3 +34,32 @@ export function watch<T>(
   void run();
   return () => stop.abort();
 }
+
+/**
+ * Tells every state that a Watch call of the service sends, until it ends by itself; calls again after failures. Returns a
+ * function that ends it.
+ */
+export function follow<T>(
+  call: (signal: AbortSignal) => AsyncIterable<T>,
+  onState: (state: T) => void,
+): () => void {
+  const stop = new AbortController();
+  const { signal } = stop;
+  const run = async () => {
+    let pause = INTERVAL_MS;
+    while (!signal.aborted) {
+      try {
+        for await (const state of call(signal)) {
+          onState(state);
+          pause = INTERVAL_MS;
+        }
+        return;
+      } catch {
+        await new Promise((resolve) => void setTimeout(resolve, pause));
+        pause = Math.min(pause * 2, INTERVAL_MAX_MS);
+      }
+    }
+  };
+  void run();
+  return () => stop.abort();
+}

@@ -34,3 +34,10 @@ export function nameOf(values: Record<string, number>, value: number): string {
   const [name = "unknown"] = Object.entries(values).find(([, number]) => number === value) ?? [];
   return name.toLowerCase().replaceAll("_", " ");
 }
+
+/** A duration, such as "42 s", "3 min" or "1.5 h". */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  if (seconds < 5_400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3_600).toFixed(1)} h`;
+}

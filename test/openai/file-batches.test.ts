@@ -40,6 +40,8 @@ test("a batch of many small files is uploaded five at a time, polled and counted
     vector_store_id: storeId,
     status: "completed",
     file_counts: { in_progress: 0, completed: count, failed: 0, cancelled: 0, total: count },
+    files_per_second: null,
+    seconds_left: null,
   });
   expect(await client.vectorStores.retrieve(storeId)).toMatchObject({
     status: "completed",

@@ -25,9 +25,7 @@ beforeAll(async () => {
   await client.vectorStores.files.uploadAndPoll(await newStore(), await toFile(Buffer.from("x"), "x.txt"));
 });
 
-afterAll(async () => {
-  await server[Symbol.asyncDispose]();
-});
+afterAll(() => server[Symbol.asyncDispose]());
 
 async function newStore(body: OpenAI.VectorStoreCreateParams = {}): Promise<string> {
   return (await client.vectorStores.create(body)).id;
@@ -62,6 +60,7 @@ describe("one file", () => {
       last_error: null,
       chunking_strategy: AUTO,
       attributes: null,
+      progress: null,
     });
     const [hit, ...others] = await search(storeId, "where does the quokka live");
     expect(others).toEqual([]);

@@ -1,12 +1,14 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import {
+  VectorStoreFileStage as Stage,
   VectorStoreFileStatus as Status,
   type VectorStoreFile,
+  type VectorStoreFileProgress,
 } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { files, messageOf, storeFiles } from "../../api/clients.ts";
 import { uploadFile } from "../../api/upload.ts";
 import { watch } from "../../api/watch.ts";
-import { formatBytes, formatTime, nameOf } from "../../ui/format.ts";
+import { formatBytes, formatCount, formatTime, nameOf } from "../../ui/format.ts";
 import { useLoad } from "../../ui/load.ts";
 import { Attributes, Badge, Confirm, Empty, Failure } from "../../ui/parts.tsx";
 import type { TabProps } from "./tab.ts";
@@ -63,6 +65,7 @@ export function Files({ store, onChange }: TabProps) {
               {file.usageBytes > 0n && <Badge>{formatBytes(file.usageBytes)}</Badge>}
               <Badge>{formatTime(file.createdAt)}</Badge>
             </p>
+            {file.progress && <Progress id={file.id} progress={file.progress} />}
             <Failure error={file.lastError?.message} />
             <Attributes value={file.attributes} />
           </li>
@@ -82,6 +85,22 @@ export function Files({ store, onChange }: TabProps) {
           The file’s text leaves this store. The uploaded file is kept.
         </Confirm>
       )}
+    </>
+  );
+}
+
+/** How far a file is: its stage, what was read of it, and its chunks. */
+function Progress({ id, progress }: { id: string; progress: VectorStoreFileProgress }) {
+  const { stage, bytesRead, bytesTotal, pagesRead, pagesTotal, chunksEmbedded, chunksRead } = progress;
+  const read =
+    pagesTotal === undefined
+      ? bytesTotal !== undefined && `${formatBytes(bytesRead)} of ${formatBytes(bytesTotal)}`
+      : `${formatCount(pagesRead)} of ${formatCount(pagesTotal)} pages`;
+  const chunks = chunksRead > 0n && `${formatCount(chunksEmbedded)} of ${formatCount(chunksRead)} chunks`;
+  return (
+    <>
+      <progress max={Number(bytesTotal ?? 1n)} value={Number(bytesRead)} aria-label={`Progress of ${id}`} />
+      <p class="quiet">{[nameOf(Stage, stage), read, chunks].filter(Boolean).join(" · ")}</p>
     </>
   );
 }

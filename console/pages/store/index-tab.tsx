@@ -1,8 +1,15 @@
 import { useEffect, useState } from "preact/hooks";
-import { IndexPolicy, IndexState, Precision, type Index } from "../../../gen/pgquiver/v1/indexes_pb.ts";
+import {
+  IndexPolicy,
+  IndexState,
+  IndexWorkUnit,
+  Precision,
+  type Index,
+  type IndexWork,
+} from "../../../gen/pgquiver/v1/indexes_pb.ts";
 import { indexes } from "../../api/clients.ts";
-import { watch } from "../../api/watch.ts";
-import { formatBytes, formatCount, formatTime, nameOf } from "../../ui/format.ts";
+import { follow } from "../../api/watch.ts";
+import { formatBytes, formatCount, formatSeconds, formatTime, nameOf } from "../../ui/format.ts";
 import { useLoad } from "../../ui/load.ts";
 import { Badge, Choice, Failure, Field, Form } from "../../ui/parts.tsx";
 import { Fact, toneOf } from "../stores.tsx";
@@ -17,7 +24,10 @@ export function IndexTab({ store, onChange }: TabProps) {
   const read = (signal: AbortSignal) => indexes.getIndex({ vectorStoreId }, { signal });
   const { value, error, set } = useLoad(read, [vectorStoreId]);
   const moves = value !== undefined && isMoving(value);
-  useEffect(() => (moves ? watch(read, { onState: set, isMoving }) : undefined), [vectorStoreId, moves]);
+  useEffect(
+    () => (moves ? follow((signal) => indexes.watchIndex({ vectorStoreId }, { signal }), set) : undefined),
+    [vectorStoreId, moves],
+  );
   const changed = (index: Index) => {
     set(index);
     onChange();
@@ -44,6 +54,7 @@ function State({ index, onRebuilt }: { index: Index; onRebuilt: (index: Index) =
         {index.builtAt !== undefined && <Badge>built {formatTime(index.builtAt)}</Badge>}
       </p>
       {isMoving(index) && <progress max={1} value={index.progress} aria-label="Progress of the build" />}
+      {index.work && <p class="quiet">{describe(index.work)}</p>}
       <Failure error={index.lastError} />
       {index.blockedBy.map(({ name, pid, state }) => (
         <p key={pid}>
@@ -66,6 +77,13 @@ function State({ index, onRebuilt }: { index: Index; onRebuilt: (index: Index) =
       )}
     </section>
   );
+}
+
+/** What an index is being worked on, how far that is, and the time left. */
+function describe({ phase, done, total, unit, secondsLeft }: IndexWork): string {
+  const counted = total > 0n ? `${formatCount(done)} of ${formatCount(total)}` : formatCount(done);
+  const left = secondsLeft === undefined ? "" : `, ${formatSeconds(secondsLeft)} left`;
+  return `${phase}: ${counted} ${nameOf(IndexWorkUnit, unit)}${left}`;
 }
 
 const optionsOf = (values: Record<string, number>) =>

@@ -1,35 +1,31 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { IngestState, type IngestSummary } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import { ingests, messageOf } from "../../api/clients.ts";
-import { watch } from "../../api/watch.ts";
-import { formatCount, formatTime, nameOf } from "../../ui/format.ts";
+import { follow } from "../../api/watch.ts";
+import { formatCount, formatSeconds, formatTime, nameOf } from "../../ui/format.ts";
 import { Badge, Failure, Field, Form } from "../../ui/parts.tsx";
 import { Fact } from "../stores.tsx";
 import type { TabProps } from "./tab.ts";
 
 const isMoving = ({ state }: IngestSummary) => state === IngestState.OPEN;
 
-/** The ingest that is watched, and how fast its rows come. */
+/** The ingest that is watched. */
 function useIngest(vectorStoreId: string, onEnd: () => void) {
   const [summary, setSummary] = useState<IngestSummary>();
-  const [rate, setRate] = useState(0);
-  const last = useRef<{ id: string; rows: number; at: number }>(undefined);
   const show = (state: IngestSummary) => {
-    const now = { id: state.ingestId, rows: Number(state.rowsWritten), at: performance.now() };
-    const before = last.current?.id === now.id ? last.current : now;
-    setRate(Math.max(0, ((now.rows - before.rows) * 1000) / Math.max(1, now.at - before.at)));
-    last.current = now;
     setSummary(state);
     if (!isMoving(state)) onEnd();
   };
   const ingestId = summary?.ingestId;
   const moves = summary !== undefined && isMoving(summary);
-  useEffect(() => {
-    if (ingestId === undefined || !moves) return undefined;
-    const read = (signal: AbortSignal) => ingests.getIngest({ vectorStoreId, ingestId }, { signal });
-    return watch(read, { onState: show, isMoving });
-  }, [vectorStoreId, ingestId, moves]);
-  return { summary, rate, moves, show };
+  useEffect(
+    () =>
+      moves
+        ? follow((signal) => ingests.watchIngest({ vectorStoreId, ingestId }, { signal }), show)
+        : undefined,
+    [vectorStoreId, ingestId, moves],
+  );
+  return { summary, moves, show };
 }
 
 /** Watches an ingest of a store by its id. */
@@ -37,7 +33,7 @@ export function Ingests({ store, onChange }: TabProps) {
   const vectorStoreId = store.id;
   const [ingestId, setIngestId] = useState("");
   const [error, setError] = useState<string>();
-  const { summary, rate, moves, show } = useIngest(vectorStoreId, onChange);
+  const { summary, moves, show } = useIngest(vectorStoreId, onChange);
   const abort = () =>
     ingests
       .abortIngest({ vectorStoreId, ingestId: summary?.ingestId })
@@ -60,8 +56,18 @@ export function Ingests({ store, onChange }: TabProps) {
           <p class="badges">
             <Badge tone={moves ? "busy" : "good"}>{nameOf(IngestState, summary.state)}</Badge>
             <Badge>since {formatTime(summary.createdAt)}</Badge>
-            {moves && <Badge>{formatCount(Math.round(rate))} rows/s</Badge>}
+            {summary.rowsPerSecond !== undefined && (
+              <Badge>{formatCount(Math.round(summary.rowsPerSecond))} rows/s</Badge>
+            )}
+            {summary.secondsLeft !== undefined && <Badge>{formatSeconds(summary.secondsLeft)} left</Badge>}
           </p>
+          {moves && summary.totalRows !== undefined && (
+            <progress
+              max={Number(summary.totalRows)}
+              value={Number(summary.rowsWritten)}
+              aria-label="Progress of the ingest"
+            />
+          )}
           <dl class="facts">
             <Fact name="Written" value={formatCount(summary.rowsWritten)} />
             <Fact name="Skipped" value={formatCount(summary.rowsSkipped)} />

@@ -64,6 +64,7 @@ describe.each(protocols)("over $name", (protocol) => {
       other_index_bytes: 0,
       bytes_per_row: null,
       keyword_index: true,
+      work: null,
     });
   });
 
