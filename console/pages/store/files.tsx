@@ -97,9 +97,12 @@ function Progress({ id, progress }: { id: string; progress: VectorStoreFileProgr
       ? bytesTotal !== undefined && `${formatBytes(bytesRead)} of ${formatBytes(bytesTotal)}`
       : `${formatCount(pagesRead)} of ${formatCount(pagesTotal)} pages`;
   const chunks = chunksRead > 0n && `${formatCount(chunksEmbedded)} of ${formatCount(chunksRead)} chunks`;
+  // While a file is read its chunks are embedded as well, so that the bytes tell how far it is, and after that the chunks.
+  const isReading = stage === Stage.READING || chunksRead === 0n;
+  const [done, total] = isReading ? [bytesRead, bytesTotal ?? 1n] : [chunksEmbedded, chunksRead];
   return (
     <>
-      <progress max={Number(bytesTotal ?? 1n)} value={Number(bytesRead)} aria-label={`Progress of ${id}`} />
+      <progress max={Number(total)} value={Number(done)} aria-label={`Progress of ${id}`} />
       <p class="quiet">{[nameOf(Stage, stage), read, chunks].filter(Boolean).join(" · ")}</p>
     </>
   );
