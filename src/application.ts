@@ -24,7 +24,7 @@ import { auditService } from "./audit/service.ts";
 import { ByteBudget } from "./api/byte-budget.ts";
 import { Slots } from "./api/concurrency/slots.ts";
 import { boundCalls } from "./api/rates/calls.ts";
-import { Watches } from "./api/watches.ts";
+import { Watches } from "./api/watching/watches.ts";
 import type { Limits } from "./api/rates/limits.ts";
 import { Limiter } from "./api/rates/limiter.ts";
 import { admitArriving, admitBodies } from "./admission.ts";

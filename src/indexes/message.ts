@@ -8,7 +8,7 @@ import {
   type IndexedAttribute,
 } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { checkLength, checkText } from "../api/checks.ts";
-import { secondsLeft, type Pace } from "../api/pace.ts";
+import { secondsLeft, type Pace } from "../api/watching/pace.ts";
 import { toSeconds } from "../api/time.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { attributeIndexName, type Attribute } from "../filters/attribute-index.ts";

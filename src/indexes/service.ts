@@ -19,8 +19,8 @@ import type { Database } from "../postgres/database.ts";
 import { findBlockersOf } from "../postgres/horizon.ts";
 import { asService } from "../postgres/row-security/call.ts";
 import { transaction } from "../postgres/transaction.ts";
-import { Pace } from "../api/pace.ts";
-import type { Watches } from "../api/watches.ts";
+import { Pace } from "../api/watching/pace.ts";
+import type { Watches } from "../api/watching/watches.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { checkPrecision, INDEX_STATES, PRECISIONS, readPrecision } from "./enums.ts";
 import {

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { IngestState, IngestSummarySchema, type IngestSummary } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import { secondsLeft, type Pace } from "../api/pace.ts";
+import { secondsLeft, type Pace } from "../api/watching/pace.ts";
 import { toSeconds } from "../api/time.ts";
 import type { GroupOutcome } from "./flight.ts";
 import type { IngestRow } from "./ingests.ts";

@@ -9,8 +9,8 @@ import {
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { checkLength } from "../api/checks.ts";
 import { makeIdentifier } from "../api/identifier.ts";
-import { Pace, secondsLeft } from "../api/pace.ts";
-import type { Watches } from "../api/watches.ts";
+import { Pace, secondsLeft } from "../api/watching/pace.ts";
+import type { Watches } from "../api/watching/watches.ts";
 import { toSeconds } from "../api/time.ts";
 import { invalidArgument, missingParameter, notFound, vectorStoreNotFound } from "../errors.ts";
 import { limits } from "../limits.ts";

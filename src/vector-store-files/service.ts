@@ -7,7 +7,7 @@ import {
   type VectorStoreFile,
   type VectorStoreFileService,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
-import type { Watches } from "../api/watches.ts";
+import type { Watches } from "../api/watching/watches.ts";
 import { principal } from "../api/principal.ts";
 import { conflict, missingParameter, tooLarge, vectorStoreNotFound } from "../errors.ts";
 import type { Readers } from "../filters/readers.ts";

@@ -4,7 +4,7 @@ import { createContextValues } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { IngestService, IngestSummarySchema } from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { NOBODY, principal } from "../../src/api/principal.ts";
-import { Watches } from "../../src/api/watches.ts";
+import { Watches } from "../../src/api/watching/watches.ts";
 import { limitOf, notFound, reasonOf } from "../../src/errors.ts";
 import { limits } from "../../src/limits.ts";
 

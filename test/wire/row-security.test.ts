@@ -20,7 +20,7 @@ import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { CachedProjectLimits } from "../../src/access/project-limits.ts";
-import { Watches } from "../../src/api/watches.ts";
+import { Watches } from "../../src/api/watching/watches.ts";
 import { Limiter } from "../../src/api/rates/limiter.ts";
 import { ByteBudget } from "../../src/api/byte-budget.ts";
 import { FairQueue } from "../../src/api/concurrency/fair-queue.ts";

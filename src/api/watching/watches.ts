@@ -1,10 +1,10 @@
 import { clone, equals, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { setTimeout as delay } from "node:timers/promises";
-import { deadlineExceeded, limitReached, unavailable } from "../errors.ts";
-import { limits } from "../limits.ts";
-import { Slots } from "./concurrency/slots.ts";
-import { principal } from "./principal.ts";
+import { deadlineExceeded, limitReached, unavailable } from "../../errors.ts";
+import { limits } from "../../limits.ts";
+import { Slots } from "../concurrency/slots.ts";
+import { principal } from "../principal.ts";
 
 /** Intervals of reading a watched thing: short at first, because most things end soon. */
 const POLL_MS = [250, 500, 1_000];
