@@ -105,8 +105,11 @@ test("calls of one key that wait for the database leave places to those of other
     return status;
   });
   await expect.poll(() => answered).toBe(10);
+  // The service's own work, such as the writing of usage, may wait for a connection too.
+  await expect.poll(() => pool.waitingCount).toBeGreaterThanOrEqual(25 * pool.options.max);
+  const waiting = pool.waitingCount;
   const innocent = statusOf(get("Bearer innocent"));
-  await expect.poll(() => pool.waitingCount).toBe(25 * pool.options.max + 1);
+  await expect.poll(() => pool.waitingCount).toBeGreaterThan(waiting);
   for (const client of held) client.release();
   expect(await innocent).toBe(200);
   const all = await Promise.all(statuses);
