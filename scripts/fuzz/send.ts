@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { connect as connectHttp2, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { connect as connectSocket } from "node:net";
+import type { Readable } from "node:stream";
 import type { Random } from "../crash/random.ts";
 import { mutateBytes } from "./mutate.ts";
 import type { HttpRequest } from "./request.ts";
@@ -28,6 +29,8 @@ interface Progress {
 /** Longer than any of these small requests takes on a busy machine. */
 const HANG_MS = 20_000;
 /** Node's client does not send headers of more than 64 KiB over HTTP/2. */
+/** A watch goes on for as long as what it watches is not over: its caller leaves. */
+const WATCH_MS = 1_000;
 const HTTP2_PATH_CHARS_MAX = 60_000;
 const TEXT_CHARS_MAX = 2_000;
 const NOTHING: Outcome = { status: 0, code: undefined, text: "" };
@@ -62,7 +65,7 @@ export class Sender implements Disposable {
   }
 
   async #sendHttp1(
-    { verb, path, headers, body }: HttpRequest,
+    { rpc, verb, path, headers, body }: HttpRequest,
     hangsUp: boolean,
     progress: Progress,
   ): Promise<Outcome> {
@@ -86,13 +89,13 @@ export class Sender implements Disposable {
     sent.once("finish", () => (progress.stage += ", has sent"));
     const [reply] = (await once(sent, "response")) as [IncomingMessage];
     progress.stage += `, answered ${reply.statusCode}`;
-    const text = await readText(reply);
+    const text = await readText(reply, isWatch(rpc));
     const code = reply.trailers["grpc-status"] ?? reply.headers["grpc-status"];
     return { status: reply.statusCode ?? 0, code: codeOf(code, text), text };
   }
 
   async #sendHttp2(
-    { verb, path, headers, body }: HttpRequest,
+    { rpc, verb, path, headers, body }: HttpRequest,
     hangsUp: boolean,
     progress: Progress,
   ): Promise<Outcome> {
@@ -117,7 +120,7 @@ export class Sender implements Disposable {
     stream.once("finish", () => (progress.stage += ", has sent"));
     stream.once("response", (reply) => (progress.stage += `, answered ${reply[":status"]}`));
     stream.end(body);
-    return readHttp2(stream);
+    return readHttp2(stream, isWatch(rpc));
   }
 
   /** Writes the request as HTTP/1.1 with some of its bytes changed, and reads until the service closes. */
@@ -174,7 +177,7 @@ async function withDeadline<T>(result: Promise<T>, progress: Progress): Promise<
   }
 }
 
-async function readHttp2(stream: ClientHttp2Stream): Promise<Outcome> {
+async function readHttp2(stream: ClientHttp2Stream, isWatched: boolean): Promise<Outcome> {
   let code: string | undefined;
   stream.on("trailers", (trailers) => (code = trailers["grpc-status"] as string | undefined));
   const closed = once(stream, "close").then(() => {
@@ -182,14 +185,31 @@ async function readHttp2(stream: ClientHttp2Stream): Promise<Outcome> {
   });
   const [reply] = (await Promise.race([once(stream, "response"), closed])) as [Record<string, string>];
   closed.catch(() => {});
-  const text = await readText(stream);
+  const text = await readText(stream, isWatched);
   return { status: Number(reply[":status"]), code: codeOf(code ?? reply["grpc-status"], text), text };
 }
 
-/** The whole reply is read, and its beginning kept. */
-async function readText(stream: AsyncIterable<Buffer>): Promise<string> {
+function isWatch(rpc: string): boolean {
+  return rpc.includes("/Watch");
+}
+
+/** The whole reply is read, but of a watch what comes within WATCH_MS; its beginning is kept. */
+async function readText(stream: Readable, isWatched = false): Promise<string> {
   let text = "";
-  for await (const chunk of stream) if (text.length < TEXT_CHARS_MAX) text += chunk.toString("latin1");
+  let hasLeft = false;
+  const leave = () => {
+    hasLeft = true;
+    stream.destroy();
+  };
+  const timer = isWatched ? setTimeout(leave, WATCH_MS) : undefined;
+  try {
+    for await (const chunk of stream)
+      if (text.length < TEXT_CHARS_MAX) text += (chunk as Buffer).toString("latin1");
+  } catch (error) {
+    if (!hasLeft) throw error;
+  } finally {
+    clearTimeout(timer);
+  }
   return text.slice(0, TEXT_CHARS_MAX);
 }
 
