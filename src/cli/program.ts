@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { addExport } from "./commands/export.ts";
 import { addFiles } from "./commands/files.ts";
+import { addImport } from "./commands/import.ts";
 import { addIndex } from "./commands/index-status.ts";
 import { addLoad } from "./commands/load.ts";
 import { addSearch } from "./commands/search.ts";
@@ -38,6 +39,7 @@ export function createProgram(): Command {
   addStores(program);
   addSearch(program);
   addLoad(program);
+  addImport(program);
   addExport(program);
   addFiles(program);
   addIndex(program);

@@ -30,6 +30,8 @@ export interface LoadOptions {
   mode?: keyof typeof MODES;
   /** A load goes on where it was interrupted when it is run again with the same id and the same rows. Default: a new one. */
   ingestId?: string;
+  /** Number of rows that there are, for those who watch the load. */
+  totalRows?: number;
   /** Is called whenever a batch of rows was read, and at the end. */
   onProgress?: (progress: LoadProgress) => void;
   /** Is called before a wait for the next attempt. */
@@ -54,8 +56,15 @@ export async function load(
   client: Client,
   vectorStoreId: string,
   rows: Iterable<RowInput> | AsyncIterable<RowInput>,
-  { mode = "insert", ingestId = `load-${crypto.randomUUID()}`, onProgress, onRetry }: LoadOptions = {},
+  options: LoadOptions = {},
 ): Promise<LoadResult> {
+  const {
+    mode = "insert",
+    ingestId = `load-${crypto.randomUUID()}`,
+    totalRows,
+    onProgress,
+    onRetry,
+  } = options;
   const refused: RefusedRow[] = [];
   const batches = splitBatches(place(rows), () => {
     // The counts are those before this batch: the batch is complete, and not yet sent.
@@ -64,7 +73,12 @@ export async function load(
   });
   const running = new Load(
     batches,
-    { vectorStoreId, ingestId, mode: MODES[mode] },
+    {
+      vectorStoreId,
+      ingestId,
+      mode: MODES[mode],
+      totalRows: totalRows === undefined ? undefined : BigInt(totalRows),
+    },
     {
       refused: ({ id, field, code, message }, index) => refused.push({ index, id, field, code, message }),
       retrying: (error, waitMs) => onRetry?.(error, waitMs),

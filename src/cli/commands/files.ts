@@ -2,24 +2,18 @@ import { createReadStream } from "node:fs";
 import { glob, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { ConnectError, type Client } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { FileService, type UploadFileRequestSchema } from "../../../gen/pgquiver/v1/files_pb.ts";
-import {
-  VectorStoreFileService,
-  VectorStoreFileStatus,
-} from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { mapConcurrently } from "../../api/concurrency/semaphore.ts";
+import { attach, BATCH_FILES_MAX } from "../attachment.ts";
 import { Connection, type GlobalOptions } from "../connection.ts";
 import { describeFailure, EXIT, Failed } from "../exit.ts";
 import { Progress } from "../output.ts";
-import { watchToEnd } from "../watch.ts";
 
 /** Uploads at the same time. */
 const UPLOADS_MAX = 4;
-
-/** Files of a batch: the API's limit. */
-const BATCH_FILES_MAX = 2_000;
 
 /** Adds the command that uploads files, attaches them to a store, and waits until they can be found. */
 export function addFiles(program: Command): void {
@@ -88,43 +82,13 @@ async function add(
   for (let start = 0; start < ids.length; start += BATCH_FILES_MAX) {
     const fileIds = ids.slice(start, start + BATCH_FILES_MAX);
     const before = { ...counts };
-    const attached = await attach(connection.client(VectorStoreFileService), store, fileIds, (done) => {
+    const items = fileIds.map((fileId) => ({ fileId }));
+    const attached = await attach(connection.client(VectorStoreFileService), store, items, (done) => {
       counts.completed = before.completed + done.completed;
       counts.failed = before.failed + done.failed;
     });
     failures.push(...attached.map(({ id, error }) => ({ file: names.get(id) ?? id, error })));
   }
-  return failures;
-}
-
-/** Attaches files as a batch and waits until the last is processed. Returns those that failed, and why. */
-async function attach(
-  client: Client<typeof VectorStoreFileService>,
-  vectorStoreId: string,
-  fileIds: string[],
-  onProgress: (done: { completed: number; failed: number }) => void,
-): Promise<{ id: string; error: string }[]> {
-  const { id: batchId } = await client.createVectorStoreFileBatch({ vectorStoreId, fileIds });
-  const open = () => client.watchVectorStoreFileBatch({ vectorStoreId, batchId }, { timeoutMs: 0 });
-  for await (const { fileCounts } of watchToEnd(open)) {
-    const { completed = 0n, failed = 0n, cancelled = 0n } = fileCounts ?? {};
-    onProgress({ completed: Number(completed), failed: Number(failed + cancelled) });
-  }
-  const failures: { id: string; error: string }[] = [];
-  let after: string | undefined;
-  do {
-    const page = await client.listVectorStoreFileBatchFiles({
-      vectorStoreId,
-      batchId,
-      filter: VectorStoreFileStatus.FAILED,
-      limit: 100,
-      ...(after !== undefined && { after }),
-    });
-    failures.push(
-      ...page.data.map(({ id, lastError }) => ({ id, error: lastError?.message ?? "It failed." })),
-    );
-    after = page.hasMore ? page.lastId : undefined;
-  } while (after !== undefined);
   return failures;
 }
 

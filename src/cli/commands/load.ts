@@ -4,20 +4,12 @@ import { resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { Option, type Command } from "commander";
-import { WriteMode } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
-import {
-  IngestService,
-  IngestSummarySchema,
-  type IngestSummary,
-} from "../../../gen/pgquiver/v1/ingest_pb.ts";
+import type { IngestSummary } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import { Connection, type GlobalOptions } from "../connection.ts";
 import { EXIT, Failed } from "../exit.ts";
 import { splitBatches } from "../load/batches.ts";
-import { Load } from "../load/load.ts";
-import { formatOf, FORMATS, readRows, type Format } from "../load/rows.ts";
-import { formatBytes, formatDuration, printJson, Progress } from "../output.ts";
-
-const MODES = { insert: WriteMode.INSERT, upsert: WriteMode.UPSERT, skip_existing: WriteMode.SKIP_EXISTING };
+import { countParquetRows, formatOf, FORMATS, readRows, type Format } from "../load/rows.ts";
+import { MODES, printSummary, runLoad } from "../load/run.ts";
 
 interface LoadOptions {
   mode: keyof typeof MODES;
@@ -52,14 +44,7 @@ the service embeds the text. Other columns become metadata. NDJSON and CSV may b
     )
     .action(async (store: string, file: string, options: LoadOptions) => {
       const { json, ...global } = program.opts<GlobalOptions>();
-      const summary = await run(new Connection(global), store, file, options);
-      if (json === true) printJson(IngestSummarySchema, summary);
-      else
-        process.stdout.write(
-          `${summary.rowsWritten} rows written, ${summary.rowsSkipped} skipped, ${summary.rowsRejected} refused\n`,
-        );
-      if (summary.rowsRejected > 0n)
-        throw new Failed(`${summary.rowsRejected} rows were refused.`, EXIT.incomplete);
+      printSummary(await run(new Connection(global), store, file, options), json === true);
     });
 }
 
@@ -81,39 +66,17 @@ async function run(
     vectorStoreId: store,
     ingestId: options.ingestId ?? input.makeId(store, options),
     mode: MODES[options.mode],
+    totalRows: format === "parquet" && file !== "-" ? await countParquetRows(file) : undefined,
   };
-  const startedAt = performance.now();
-  const load = new Load(splitBatches(rows, input.bytesRead), target, {
-    refused: ({ seq, index, id, field, message }, place) =>
-      progress.say(`Refused row ${place ?? `${index} of batch ${seq}`} (id '${id}'): ${field}: ${message}`),
-    retrying: ({ message }, waitMs) =>
-      progress.say(`${message} Trying again in ${(waitMs / 1000).toFixed(1)} s.`),
-  });
-  const progress = new Progress(() => describe(load, (performance.now() - startedAt) / 1000, input.bytes));
+  const batches = splitBatches(rows, input.bytesRead);
   try {
-    return await load.run(connection.client(IngestService));
-  } catch (error) {
-    progress.say(
-      `To go on, run the same command again${file === "-" ? ` with --ingest-id ${target.ingestId} and the same input` : ""}.`,
-    );
-    throw error;
+    return await runLoad(connection, batches, target, {
+      bytes: input.bytes,
+      again: file === "-" ? ` with --ingest-id ${target.ingestId} and the same input` : "",
+    });
   } finally {
-    progress.end();
     input.stream.destroy();
   }
-}
-
-/** Rows, rate, bytes, and the time left where the size is known. */
-function describe(
-  { rowsCommitted, rowsBefore, bytesCommitted }: Load,
-  seconds: number,
-  bytes: number | undefined,
-): string {
-  const rate = (rowsCommitted - rowsBefore) / Math.max(seconds, 0.001);
-  const line = `${rowsCommitted} rows, ${Math.round(rate)} rows/s`;
-  if (bytes === undefined || bytesCommitted === 0) return line;
-  const left = (seconds * (bytes - bytesCommitted)) / bytesCommitted;
-  return `${line}, ${formatBytes(bytesCommitted)} of ${formatBytes(bytes)}, ${formatDuration(left)} left`;
 }
 
 interface Input {

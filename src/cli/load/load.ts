@@ -37,6 +37,8 @@ export interface LoadTarget {
   vectorStoreId: string;
   ingestId: string;
   mode: WriteMode;
+  /** Rows that there will be, for those who watch it; undefined: unknown. */
+  totalRows: bigint | undefined;
 }
 
 /** What a load tells while it runs. */
@@ -126,7 +128,12 @@ export class Load {
     opened: Promise<void>,
     signal: AbortSignal,
   ): AsyncGenerator<MessageInitShape<typeof IngestRequestSchema>> {
-    const open = create(IngestOpenSchema, { ...this.#target, onError: OnError.SKIP_ROW });
+    const { totalRows, ...target } = this.#target;
+    const open = create(IngestOpenSchema, {
+      ...target,
+      onError: OnError.SKIP_ROW,
+      ...(totalRows !== undefined && { totalRows }),
+    });
     yield { message: { case: "open", value: open } };
     await opened;
     try {

@@ -20,9 +20,9 @@ export interface PlacedRow {
 const PARQUET_ROWS = 1_000;
 
 /** The names that columns have in other tools. */
-const CONTENT = ["content", "text", "document", "chunk"];
-const EMBEDDING = ["embedding", "vector", "values"];
-const KNOWN = new Set([...CONTENT, ...EMBEDDING, "id", "metadata", "created_at"]);
+const CONTENT = ["content", "text", "document", "chunk", "page_content"];
+export const VECTOR_COLUMNS: readonly string[] = ["embedding", "vector", "values"];
+const KNOWN = new Set([...CONTENT, ...VECTOR_COLUMNS, "id", "metadata", "created_at"]);
 
 /** The format of a file by its name; undefined: it says nothing. */
 export function formatOf(file: string): Format | undefined {
@@ -75,10 +75,16 @@ function parseJson(text: string, place: number): unknown {
 function fromCsv(cells: Record<string, string>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(cells).map(([name, text]) => {
-      if ([...EMBEDDING, "metadata"].includes(name)) return [name, text === "" ? null : JSON.parse(text)];
+      if ([...VECTOR_COLUMNS, "metadata"].includes(name))
+        return [name, text === "" ? null : JSON.parse(text)];
       return [name, name === "created_at" && text !== "" ? Number(text) : text];
     }),
   );
+}
+
+/** Number of rows of a Parquet file, which its footer says. */
+export async function countParquetRows(path: string): Promise<bigint> {
+  return (await parquetMetadataAsync(await asyncBufferFromFile(path))).num_rows;
 }
 
 async function* readParquet(path: string): AsyncGenerator<unknown> {
@@ -135,8 +141,11 @@ async function* splitArray(input: Readable): AsyncGenerator<string> {
   throw new Error("the file ends within its array");
 }
 
-/** Makes a row of an object: columns that are not the row's own are metadata. */
-function toRow(value: unknown, place: number): Row {
+/**
+ * Makes a row of an object: columns that are not the row's own are metadata. `place`: for the message of the error that is
+ * thrown when it cannot be one.
+ */
+export function toRow(value: unknown, place: number): Row {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new Error(`row ${place} is no object`);
   const cells = value as Record<string, unknown>;
@@ -149,7 +158,7 @@ function toRow(value: unknown, place: number): Row {
   const others = Object.entries(cells).filter(([name, cell]) => !KNOWN.has(name) && cell !== undefined);
   return {
     content,
-    embedding: toVector(pick(EMBEDDING), place),
+    embedding: toVector(pick(VECTOR_COLUMNS), place),
     metadata: {
       ...toMetadata(cells["metadata"], place),
       ...(toJson(Object.fromEntries(others)) as JsonObject),
