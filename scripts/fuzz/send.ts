@@ -91,7 +91,8 @@ export class Sender implements Disposable {
     progress.stage += `, answered ${reply.statusCode}`;
     const text = await readText(reply, isWatch(rpc));
     const code = reply.trailers["grpc-status"] ?? reply.headers["grpc-status"];
-    return { status: reply.statusCode ?? 0, code: codeOf(code, text), text };
+    const outcome = { status: reply.statusCode ?? 0, code: codeOf(code, text), text };
+    return isWatch(rpc) ? outcome : checkStatus(outcome, reply.headers["content-type"]);
   }
 
   async #sendHttp2(
@@ -186,7 +187,12 @@ async function readHttp2(stream: ClientHttp2Stream, isWatched: boolean): Promise
   const [reply] = (await Promise.race([once(stream, "response"), closed])) as [Record<string, string>];
   closed.catch(() => {});
   const text = await readText(stream, isWatched);
-  return { status: Number(reply[":status"]), code: codeOf(code ?? reply["grpc-status"], text), text };
+  const outcome = {
+    status: Number(reply[":status"]),
+    code: codeOf(code ?? reply["grpc-status"], text),
+    text,
+  };
+  return isWatched ? outcome : checkStatus(outcome, reply["content-type"]);
 }
 
 function isWatch(rpc: string): boolean {
@@ -211,6 +217,13 @@ async function readText(stream: Readable, isWatched = false): Promise<string> {
     clearTimeout(timer);
   }
   return text.slice(0, TEXT_CHARS_MAX);
+}
+
+/** Every reply of gRPC and gRPC-Web ends with a status; of a long one the end was not kept. */
+function checkStatus(outcome: Outcome, type = ""): Outcome {
+  const isWhole = outcome.text.length < TEXT_CHARS_MAX;
+  if (!type.startsWith("application/grpc") || outcome.code !== undefined || !isWhole) return outcome;
+  return { ...outcome, problem: "a reply of gRPC without a status" };
 }
 
 function codeOf(status: string | string[] | undefined, text: string): string | undefined {

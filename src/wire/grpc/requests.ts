@@ -14,6 +14,7 @@ import { dropBody } from "../body-rate.ts";
 import { BodyMemory } from "../body-memory.ts";
 import { expandedBytesMax, gunzipMessage } from "../inflate.ts";
 import { messageTooLarge, requestLimits, type RequestLimits } from "../limits/request-limits.ts";
+import { refuseHalfPairs } from "../limits/surrogates.ts";
 import { setReplyHeaders } from "../caller/rates.ts";
 import { endUploadAfterAnswer } from "../rest/rest.ts";
 import type { Admit, AdmitFor, Service } from "../service.ts";
@@ -176,6 +177,7 @@ function receive(
     if (isPacked && !isGzip)
       throw unreadable("The message is compressed, but no header names the compression.");
     const plain = isPacked ? await gunzipMessage(message, bytesMax) : message;
+    if (form === "json") refuseHalfPairs(plain);
     check(plain, form);
     return { flags: flags & ~COMPRESSED, message: plain };
   };

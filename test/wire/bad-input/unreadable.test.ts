@@ -122,3 +122,23 @@ test.each(["FileService/UploadFile", "IngestService/Ingest"])(
     expect(await grpc(0)(hex("0a040a02c328"), `/pgquiver.v1.${rpc}`)).toEqual(GRPC);
   },
 );
+
+const halves = String.raw`{"\ud800":1} {"query":["\udc00x"]} {"query":["\ud800\\udc00"]} {"query":["\uD800 \uDC00"]} {"query":["\udc00\ud800"]}`;
+
+test.each(halves.split(/(?<=\}) /))("so is JSON with half of a surrogate pair: %s", async (json) => {
+  const message = Buffer.from(json);
+  const web = { "content-type": "application/grpc-web+json" };
+  const { text } = await send(server.url + SEARCH, "POST", frame(message), web);
+  expect(text).toMatch(/grpc-status: 3\r\n/);
+  const connected = await send(server.url + SEARCH, "POST", message, { "content-type": "application/json" });
+  expect(connected.status).toBe(400);
+  expect(JSON.parse(connected.text)).toMatchObject({ code: "invalid_argument" });
+});
+
+test("JSON with whole pairs, and with backslashes that are none of an escape, is read", async () => {
+  const query = ["🎈 \\ud800 \\\\"];
+  const json = JSON.stringify({ vectorStoreId: "none", query }).replaceAll("🎈", "\\ud83c\\uDF88");
+  const headers = { "content-type": "application/json" };
+  const { text } = await send(server.url + SEARCH, "POST", Buffer.from(json), headers);
+  expect(JSON.parse(text)).toMatchObject({ code: "not_found" });
+});
