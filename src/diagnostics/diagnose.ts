@@ -74,18 +74,24 @@ export const CHECK_NAMES: readonly string[] = ["connection", ...Object.keys(CHEC
 const STATEMENT_TIMEOUT_MS = 5_000;
 const LOCK_TIMEOUT_MS = 1_000;
 
+/** Time for all checks together, in milliseconds: of a caller of the service, who waits, and of the doctor. */
+export const DIAGNOSE_MS = 15_000;
+const DOCTOR_MS = 120_000;
+
 const ORDER: readonly Severity[] = ["error", "warning", "notice", "ok"];
 
 /**
  * Runs every check in read-only transactions, whatever state the database is in. Returns at least one finding
- * per check, the most severe first. A check that throws becomes a warning, an unreachable database an error.
- * Throws only when `signal` aborts.
+ * per check, the most severe first. A check that throws, or that does not end within `budgetMs` from the beginning,
+ * becomes a warning, an unreachable database an error. Throws only when `signal` aborts.
  */
 export async function diagnose(
   database: Database,
   settings: DiagnosticSettings,
   signal: AbortSignal,
+  budgetMs = DOCTOR_MS,
 ): Promise<Diagnosis[]> {
+  const budget = AbortSignal.timeout(budgetMs);
   const connection = await checkConnection(database, signal);
   if (connection.severity === "error") return [connection];
   const found = [connection];
@@ -103,12 +109,15 @@ export async function diagnose(
           await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
           return run({ client, database, settings });
         },
-        signal,
+        AbortSignal.any([signal, budget]),
       );
       found.push(...findings.map((finding) => ({ check, ...finding })));
     } catch (error) {
       signal.throwIfAborted();
-      found.push({ check, severity: "warning", message: `The check failed: ${messageOf(error)}.` });
+      const reason = budget.aborted
+        ? `all checks together took longer than ${budgetMs / 1000} seconds`
+        : messageOf(error);
+      found.push({ check, severity: "warning", message: `The check failed: ${reason}.` });
     }
   }
   return found.toSorted((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));

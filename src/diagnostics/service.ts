@@ -7,7 +7,7 @@ import {
 } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
 import { SharedRun } from "../api/concurrency/shared-run.ts";
 import type { Database } from "../postgres/database.ts";
-import { diagnose } from "./diagnose.ts";
+import { DIAGNOSE_MS, diagnose } from "./diagnose.ts";
 import type { DiagnosticSettings } from "./finding.ts";
 
 const SEVERITIES = {
@@ -23,7 +23,7 @@ export function diagnosticsService(
   settings: DiagnosticSettings,
 ): ServiceImpl<typeof DiagnosticsService> {
   // The checks read every catalogue: whoever asks meanwhile gets the same findings.
-  const findings = new SharedRun((signal) => diagnose(database, settings, signal));
+  const findings = new SharedRun((signal) => diagnose(database, settings, signal, DIAGNOSE_MS));
   return {
     async diagnose(_request, context) {
       const found = await findings.join(context.signal);

@@ -133,11 +133,6 @@ test("a check that fails is a finding, and the others go on", async () => {
   expect(found.at(-1)).toMatchObject({ check: "files", severity: "ok" });
 });
 
-test("a caller who gives up is not kept waiting", async () => {
-  const reason = new Error("gave up");
-  await expect(diagnose(database, SETTINGS, AbortSignal.abort(reason))).rejects.toBe(reason);
-});
-
 describe("stores", () => {
   test("whose count is wrong are named, and the remedy mends it", async () => {
     const id = await makeStore({ embedding_count: 5, name: "O'Brien" });
