@@ -64,3 +64,35 @@ test.runIf(hasBrowser)(
     expect(faults).toEqual([]);
   },
 );
+
+test("the reference of the gRPC side has every RPC and type, compressed where the client takes that", async () => {
+  const reply = await fetch(`${server.url}/docs/grpc`);
+  expect(reply.headers.get("content-encoding")).toBe("gzip");
+  expect(reply.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/);
+  const html = await reply.text();
+  const plain = await fetch(`${server.url}/docs/grpc`, { headers: { "accept-encoding": "identity" } });
+  expect(await plain.text()).toBe(html);
+  for (const { methods, typeName } of [...services, FileService, IngestService, ProjectDataService])
+    for (const { name, input, output } of methods) {
+      expect(html).toContain(`<article id="${typeName}.${name}">`);
+      for (const type of [input, output]) expect(html).toContain(`<article id="${type.typeName}">`);
+    }
+  const targets = [...html.matchAll(/href="#([^"]+)"/g)].map(([, id]) => id as string);
+  for (const id of targets) expect(html, id).toContain(` id="${id}"`);
+});
+
+test.runIf(hasBrowser)(
+  "a browser shows the reference of the gRPC side without a complaint (runs where chromium is installed)",
+  async () => {
+    await using browser = await openPage(new URL(server.url).origin);
+    const { page, faults } = browser;
+    await page.goto(`${server.url}/docs/grpc`);
+    await page.getByRole("link", { name: "SearchService" }).click();
+    await page.getByRole("heading", { name: "SearchService" }).waitFor();
+    if (process.env["GRPC_PICTURE"] !== undefined)
+      await page.screenshot({ path: process.env["GRPC_PICTURE"] });
+    // The style is the one that the policy allows.
+    expect(await page.evaluate("getComputedStyle(document.querySelector('nav')).position")).toBe("sticky");
+    expect(faults).toEqual([]);
+  },
+);

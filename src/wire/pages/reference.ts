@@ -11,8 +11,8 @@ const MAX_AGE = 300;
 const INLINE_SCRIPT = /<script type="text\/javascript">([\s\S]*?)<\/script>/;
 
 /**
- * Serves the API's description (OpenAPI 3.1) as `/openapi.json`, and pages to read it as `/docs`. Both are the same for
- * everybody and are served without a key. The pages load nothing from elsewhere, which their Content-Security-Policy
+ * Serves the API's description (OpenAPI 3.1) as `/openapi.json`, pages to read it as `/docs`, and the reference of the
+ * gRPC side as `/docs/grpc`. All are the same for everybody and are served without a key. The pages load nothing from elsewhere, which their Content-Security-Policy
  * enforces.
  */
 export async function referenceRoutes(app: FastifyInstance): Promise<void> {
@@ -25,6 +25,19 @@ export async function referenceRoutes(app: FastifyInstance): Promise<void> {
     void reply.type("application/json; charset=utf-8");
     if (!/\bgzip\b/.test(String(request.headers["accept-encoding"]))) return reply.send(description);
     return reply.header("content-encoding", "gzip").send(compressed);
+  });
+  const grpc = readFileSync(new URL("../../../gen/grpc.html", import.meta.url));
+  const compressedGrpc = gzipSync(grpc);
+  const [, style = ""] = /<style>([^]*?)<\/style>/.exec(grpc.toString()) ?? [];
+  app.get("/docs/grpc", (request, reply) => {
+    void reply.headers({
+      "cache-control": `public, max-age=${MAX_AGE}`,
+      vary: "accept-encoding",
+      "content-security-policy": `default-src 'none'; style-src 'sha256-${hash(style)}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    });
+    void reply.type("text/html; charset=utf-8");
+    if (!/\bgzip\b/.test(String(request.headers["accept-encoding"]))) return reply.send(grpc);
+    return reply.header("content-encoding", "gzip").send(compressedGrpc);
   });
   app.addHook("onSend", async (_request, reply, body) => {
     const [, script] = (typeof body === "string" && INLINE_SCRIPT.exec(body)) || [];
