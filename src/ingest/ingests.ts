@@ -1,4 +1,5 @@
 import type { Queryable } from "../postgres/database.ts";
+import { composePage, type KeysetPage, type Position } from "../postgres/keyset.ts";
 import type { Tables } from "../postgres/tables.ts";
 
 /** A row of the table of ingests. */
@@ -48,7 +49,9 @@ export interface IngestKey {
 /** Days after its last update after which an ingest is deleted. */
 const RETENTION_DAYS = 30;
 
-const COLUMNS = `vector_store_id, ingest_id, state, through_seq, rows_written, rows_skipped, rows_rejected, row_bytes, rows_announced, errors, created_at`;
+const SUMMARY_COLUMNS =
+  "vector_store_id, ingest_id, state, through_seq, rows_written, rows_skipped, rows_rejected, row_bytes, rows_announced, created_at";
+const COLUMNS = `${SUMMARY_COLUMNS}, errors`;
 
 /**
  * Creates an ingest, or reads the existing one with this id; `is_same` says whether its settings equal
@@ -92,6 +95,38 @@ export async function findIngest(
 ): Promise<IngestRow | undefined> {
   const result = await client.query<IngestRow>(
     `select ${COLUMNS} from ${tables.ingests} where vector_store_id = $1 and ingest_id = $2`,
+    [storeId, ingestId],
+  );
+  return result.rows[0];
+}
+
+/** Reads a page of a store's ingests, without the faults of their rows; `state`: only those in that state. */
+export async function listIngests(
+  client: Queryable,
+  tables: Tables,
+  storeId: string,
+  page: KeysetPage & { state: IngestRow["state"] | undefined },
+): Promise<IngestRow[]> {
+  const params: unknown[] = [storeId];
+  const { conditions, ending } = composePage(page, "ingest_id", params);
+  if (page.state !== undefined) conditions.push(`state = $${params.push(page.state)}`);
+  const result = await client.query<IngestRow>(
+    `select ${SUMMARY_COLUMNS}, '[]'::jsonb as errors from ${tables.ingests}
+     where ${["vector_store_id = $1", ...conditions].join(" and ")} ${ending}`,
+    params,
+  );
+  return result.rows;
+}
+
+/** Where an ingest stands in the list of its store; undefined when there is no such ingest. */
+export async function findIngestPosition(
+  client: Queryable,
+  tables: Tables,
+  { storeId, ingestId }: IngestKey,
+): Promise<Position | undefined> {
+  const result = await client.query<Position>(
+    `select created_at::text as created_at, ingest_id as id from ${tables.ingests}
+     where vector_store_id = $1 and ingest_id = $2`,
     [storeId, ingestId],
   );
   return result.rows[0];

@@ -1,7 +1,17 @@
-import { create } from "@bufbuild/protobuf";
-import { IngestState, IngestSummarySchema, type IngestSummary } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import {
+  ExportedEmbeddingSchema,
+  IngestState,
+  IngestSummarySchema,
+  ListIngestsResponseSchema,
+  type ExportedEmbedding,
+  type IngestSummary,
+  type ListIngestsResponse,
+} from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { secondsLeft, type Pace } from "../api/watching/pace.ts";
 import { toSeconds } from "../api/time.ts";
+import { decodeVector } from "../postgres/copy.ts";
+import type { EmbeddingRow } from "../storage/embeddings.ts";
 import type { GroupOutcome } from "./flight.ts";
 import type { IngestRow } from "./ingests.ts";
 
@@ -41,6 +51,30 @@ export function toSummary(row: IngestRow): IngestSummary {
     createdAt: toSeconds(row.created_at),
     rowBytes: BigInt(row.row_bytes),
     ...(row.rows_announced !== null && { totalRows: BigInt(row.rows_announced) }),
+  });
+}
+
+/** Converts a page of ingests; of `rows`, those beyond `limit` only show that more follow. */
+export function toList(limit: number, rows: readonly IngestRow[]): ListIngestsResponse {
+  const data = rows.slice(0, limit).map(toSummary);
+  const [first, last] = [data[0], data.at(-1)];
+  return create(ListIngestsResponseSchema, {
+    object: "list",
+    data,
+    ...(first !== undefined && { firstId: first.ingestId }),
+    ...(last !== undefined && { lastId: last.ingestId }),
+    hasMore: rows.length > limit,
+  });
+}
+
+/** Converts a row of a store to the API's message. */
+export function toExported(row: EmbeddingRow): ExportedEmbedding {
+  return create(ExportedEmbeddingSchema, {
+    id: row.id,
+    content: row.content,
+    embedding: row.embedding === null ? new Uint8Array() : new Uint8Array(decodeVector(row.embedding).buffer),
+    metadata: (row.metadata ?? {}) as JsonObject,
+    createdAt: toSeconds(row.created_at),
   });
 }
 

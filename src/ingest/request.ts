@@ -1,10 +1,16 @@
-import { Atomicity, OnError as OnErrorMessage, type IngestOpen } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import {
+  Atomicity,
+  IngestState,
+  OnError as OnErrorMessage,
+  type IngestOpen,
+} from "../../gen/pgquiver/v1/ingest_pb.ts";
 import { checkRange } from "../api/checks.ts";
 import { checkIdentifier } from "../api/identifier.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { readWriteMode } from "../embeddings/request.ts";
 import type { WriteMode } from "../embeddings/upsert.ts";
+import type { IngestRow } from "./ingests.ts";
 import type { OnError } from "./settle.ts";
 
 /** The validated settings of a stream; stored with the ingest, to be compared when the ingest is resumed. */
@@ -71,4 +77,17 @@ function readSettings(open: IngestOpen): IngestSettings {
   const rowErrorsMax = open.maxRowErrors ?? limits.row_errors_default;
   checkRange("open.max_row_errors", rowErrorsMax, 0, limits.row_errors_max);
   return { mode, atomicity, onError, dimensions: open.dimensions ?? null, rowErrorsMax };
+}
+
+const STATES = new Map<IngestState, IngestRow["state"] | undefined>([
+  [IngestState.UNSPECIFIED, undefined],
+  [IngestState.OPEN, "open"],
+  [IngestState.COMPLETED, "completed"],
+  [IngestState.ABORTED, "aborted"],
+]);
+
+/** The state that a list is restricted to; undefined: all. Throws INVALID_ARGUMENT. */
+export function readState(state: IngestState = IngestState.UNSPECIFIED): IngestRow["state"] | undefined {
+  if (!STATES.has(state)) throw invalidArgument("state", `Invalid 'state': ${state} is unknown.`);
+  return STATES.get(state);
 }

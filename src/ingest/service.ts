@@ -1,8 +1,7 @@
-import { create, type JsonObject } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   Atomicity,
-  ExportedEmbeddingSchema,
   IngestEventSchema,
   IngestSummarySchema,
   type IngestEvent,
@@ -14,10 +13,10 @@ import type { ByteBudget } from "../api/byte-budget.ts";
 import { checkRange } from "../api/checks.ts";
 import { Messages } from "../api/message-reader.ts";
 import type { ReceivedIngest } from "../api/received-ingest.ts";
+import { readPage, readPosition } from "../api/page.ts";
 import { principal } from "../api/principal.ts";
 import type { Limiter } from "../api/rates/limiter.ts";
 import { Slots } from "../api/concurrency/slots.ts";
-import { toSeconds } from "../api/time.ts";
 import {
   failedPrecondition,
   internal,
@@ -27,24 +26,28 @@ import {
   rateLimited,
   unavailable,
 } from "../errors.ts";
-import { visibleTo } from "../filters/readers.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { decodeVector } from "../postgres/copy.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { isStorable } from "../postgres/text.ts";
-import { listEmbeddings } from "../storage/embeddings.ts";
-import { readPlaced } from "../storage/placement.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireStore } from "../storage/require.ts";
+import { exportRows } from "./export.ts";
 import { GroupReader, type Group } from "./group-reader.ts";
 import { refusal, type Flight } from "./flight.ts";
 import { GroupWriter } from "./group-writer.ts";
-import { endIngest, findIngest, type IngestKey, type IngestRow } from "./ingests.ts";
+import {
+  endIngest,
+  findIngest,
+  findIngestPosition,
+  listIngests,
+  type IngestKey,
+  type IngestRow,
+} from "./ingests.ts";
 import { Pace } from "../api/watching/pace.ts";
 import type { Watches } from "../api/watching/watches.ts";
 import { paceRows } from "./pace.ts";
-import { measureIngest, toCommitted, toSummary } from "./reply.ts";
-import { readOpen } from "./request.ts";
+import { measureIngest, toCommitted, toExported, toList, toSummary } from "./reply.ts";
+import { readOpen, readState } from "./request.ts";
 import { explainLoss, ingestConflict, openIngestSession, type IngestSession } from "./session.ts";
 import type { Batch } from "./settle.ts";
 import { localId } from "../store-id.ts";
@@ -86,15 +89,6 @@ const ATOMIC_FULL = "Too many all-or-nothing streams are open: try again later."
  */
 const GROUP_BYTES = { postgres: 16 * 1024 * 1024, embedded: 4 * 1024 * 1024 };
 
-/** Rows and bytes per page of an export, which waits in memory until the client has read it. */
-const EXPORT_PAGE = {
-  rowsMax: 100,
-  bytesMax: 512 * 1024,
-  descending: false,
-  backward: false,
-  includeEmbedding: true,
-};
-
 /** Implements IngestService: bulk loading of embeddings, and their export. */
 export function ingestService(
   database: Database,
@@ -119,6 +113,19 @@ export function ingestService(
       return toSummary(await requireIngest(pool, database, { storeId, ingestId }));
     },
 
+    async listIngests(request) {
+      const { id: storeId } = await requireStore(pool, tables, request.vectorStoreId);
+      const page = readPage(request);
+      const find = async (ingestId: string) => findIngestPosition(pool, tables, { storeId, ingestId });
+      const after = await readPosition(request.after, "after", find, "ingest");
+      const rows = await listIngests(pool, tables, storeId, {
+        ...page,
+        after,
+        state: readState(request.state),
+      });
+      return toList(page.limit, rows);
+    },
+
     watchIngest: watchIngest(database, options.watches),
 
     async abortIngest({ vectorStoreId: storeId, ingestId }) {
@@ -139,26 +146,8 @@ export function ingestService(
     },
 
     async *exportEmbeddings({ vectorStoreId, after }, { values }) {
-      const store = await requireStore(pool, tables, vectorStoreId);
-      const condition = visibleTo(values.get(principal).readers);
-      for (let last = after; ;) {
-        const rows = await readPlaced(pool, tables, store, (client, placed) =>
-          listEmbeddings(client, placed, store.id, { ...EXPORT_PAGE, condition, after: last }),
-        );
-        for (const row of rows) {
-          yield create(ExportedEmbeddingSchema, {
-            id: row.id,
-            content: row.content,
-            embedding:
-              row.embedding === null ? new Uint8Array() : new Uint8Array(decodeVector(row.embedding).buffer),
-            metadata: (row.metadata ?? {}) as JsonObject,
-            createdAt: toSeconds(row.created_at),
-          });
-        }
-        // A page may be shorter than its maximum for its bytes.
-        if (rows.length === 0) return;
-        last = rows.at(-1)?.id;
-      }
+      const { readers } = values.get(principal);
+      for await (const row of exportRows(database, vectorStoreId, after, readers)) yield toExported(row);
     },
   };
 }

@@ -209,9 +209,8 @@ describe.runIf(hasBrowser)("in a browser (where chromium is installed)", () => {
     await page.getByRole("region", { name: "Results" }).getByText("index", { exact: true }).waitFor();
     expect(await findBarriers(page)).toEqual([]);
     await page.getByRole("link", { name: "ingests" }).click();
-    await page.getByLabel("Id of an ingest").fill("import-1");
-    await page.getByRole("button", { name: "Watch" }).click();
-    await page.getByRole("region", { name: "Ingest" }).getByText("completed").waitFor();
+    await page.getByRole("button", { name: "Show import-1" }).click();
+    await page.getByRole("region", { name: "Ingest", exact: true }).getByText("completed").waitFor();
     expect(faults).toEqual([]);
   });
 
@@ -225,7 +224,7 @@ describe.runIf(hasBrowser)("in a browser (where chromium is installed)", () => {
       [`stores/${id}/embeddings`]: () => page.getByText("Note 119"),
       [`stores/${id}/files`]: () => page.getByText("No files"),
       [`stores/${id}/index`]: () => page.getByText("Target recall"),
-      [`stores/${id}/ingests`]: () => page.getByText("Id of an ingest"),
+      [`stores/${id}/ingests`]: () => page.getByText("No ingests"),
       [`stores/${id}/map`]: () => page.getByText("120 of 120 vectors"),
       diagnostics: () => page.locator(".results .badge").first(),
       metrics: () => page.getByRole("region", { name: "Requests" }).getByText("/s"),

@@ -9,13 +9,15 @@ import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 import type { EmbeddingInput, WriteMode } from "./embeddings_pb.ts";
 import { file_pgquiver_v1_embeddings } from "./embeddings_pb.ts";
 import { file_pgquiver_v1_options } from "./options_pb.ts";
+import type { Order } from "./paging_pb.ts";
+import { file_pgquiver_v1_paging } from "./paging_pb.ts";
 import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pgquiver/v1/ingest.proto.
  */
 export const file_pgquiver_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UisQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQESFwoKdG90YWxfcm93cxgIIAEoA0gCiAEBQg0KC19kaW1lbnNpb25zQhEKD19tYXhfcm93X2Vycm9yc0INCgtfdG90YWxfcm93cyJMCgtJbmdlc3RCYXRjaBILCgNzZXEYASABKAMSMAoEcm93cxgCIAMoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0QgWouxiQTiIqCgxJbmdlc3RGaW5pc2gSEQoEcm93cxgBIAEoA0gAiAEBQgcKBV9yb3dzItYBCgtJbmdlc3RFdmVudBIrCgZvcGVuZWQYASABKAsyGS5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuZWRIABIxCgljb21taXR0ZWQYAiABKAsyHC5wZ3F1aXZlci52MS5Jbmdlc3RDb21taXR0ZWRIABIvCghkcmFpbmluZxgDIAEoCzIbLnBncXVpdmVyLnYxLkluZ2VzdERyYWluaW5nSAASLQoHc3VtbWFyeRgEIAEoCzIaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnlIAEIHCgVldmVudCJWCgxJbmdlc3RPcGVuZWQSEQoJaW5nZXN0X2lkGAEgASgJEhgKEHJlc3VtZV9hZnRlcl9zZXEYAiABKAMSGQoRbWVzc2FnZV9ieXRlc19tYXgYAyABKAMikAEKD0luZ2VzdENvbW1pdHRlZBITCgt0aHJvdWdoX3NlcRgBIAEoAxIUCgxyb3dzX3dyaXR0ZW4YAiABKAMSFAoMcm93c19za2lwcGVkGAMgASgDEhUKDXJvd3NfcmVqZWN0ZWQYBCABKAMSJQoGZXJyb3JzGAUgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3IiJQoOSW5nZXN0RHJhaW5pbmcSEwoLdGhyb3VnaF9zZXEYASABKAMiYAoIUm93RXJyb3ISCwoDc2VxGAEgASgDEg0KBWluZGV4GAIgASgFEgoKAmlkGAMgASgJEgwKBGNvZGUYBCABKAkSDQoFZmllbGQYBSABKAkSDwoHbWVzc2FnZRgGIAEoCSKgAwoNSW5nZXN0U3VtbWFyeRIOCgZvYmplY3QYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRInCgVzdGF0ZRgEIAEoDjIYLnBncXVpdmVyLnYxLkluZ2VzdFN0YXRlEhMKC3Rocm91Z2hfc2VxGAUgASgDEhQKDHJvd3Nfd3JpdHRlbhgGIAEoAxIUCgxyb3dzX3NraXBwZWQYByABKAMSFQoNcm93c19yZWplY3RlZBgIIAEoAxIlCgZlcnJvcnMYCSADKAsyFS5wZ3F1aXZlci52MS5Sb3dFcnJvchISCgpjcmVhdGVkX2F0GAogASgDEhEKCXJvd19ieXRlcxgLIAEoAxIXCgp0b3RhbF9yb3dzGAwgASgDSACIAQESHAoPcm93c19wZXJfc2Vjb25kGA0gASgBSAGIAQESGQoMc2Vjb25kc19sZWZ0GA4gASgBSAKIAQFCDQoLX3RvdGFsX3Jvd3NCEgoQX3Jvd3NfcGVyX3NlY29uZEIPCg1fc2Vjb25kc19sZWZ0Ij4KEEdldEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJXYXRjaEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJBYm9ydEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJQChdFeHBvcnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFYWZ0ZXIYAiABKAlIAIgBAUIICgZfYWZ0ZXIiggEKEUV4cG9ydGVkRW1iZWRkaW5nEgoKAmlkGAEgASgJEg8KB2NvbnRlbnQYAiABKAkSEQoJZW1iZWRkaW5nGAMgASgMEikKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgpjcmVhdGVkX2F0GAUgASgDKlEKCUF0b21pY2l0eRIZChVBVE9NSUNJVFlfVU5TUEVDSUZJRUQQABITCg9BVE9NSUNJVFlfQkFUQ0gQARIUChBBVE9NSUNJVFlfU1RSRUFNEAIqaAoHT25FcnJvchIYChRPTl9FUlJPUl9VTlNQRUNJRklFRBAAEhgKFE9OX0VSUk9SX0FCT1JUX0JBVENIEAESFQoRT05fRVJST1JfU0tJUF9ST1cQAhISCg5PTl9FUlJPUl9BQk9SVBADKngKC0luZ2VzdFN0YXRlEhwKGElOR0VTVF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOR0VTVF9TVEFURV9PUEVOEAESGgoWSU5HRVNUX1NUQVRFX0NPTVBMRVRFRBACEhgKFElOR0VTVF9TVEFURV9BQk9SVEVEEAMykAcKDUluZ2VzdFNlcnZpY2USxQEKBkluZ2VzdBIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5IoABuLsYBYLT5JMCdjoBKlo6OgEqGjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2luZ2VzdCI1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9pbmdlc3QoARJPCg1Jbmdlc3RTZXNzaW9uEhoucGdxdWl2ZXIudjEuSW5nZXN0UmVxdWVzdBoYLnBncXVpdmVyLnYxLkluZ2VzdEV2ZW50IgS4uxgFKAEwARKLAQoJR2V0SW5nZXN0Eh0ucGdxdWl2ZXIudjEuR2V0SW5nZXN0UmVxdWVzdBoaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnkiQ7i7GAWC0+STAjkSNy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0SmwEKC1dhdGNoSW5nZXN0Eh8ucGdxdWl2ZXIudjEuV2F0Y2hJbmdlc3RSZXF1ZXN0GhoucGdxdWl2ZXIudjEuSW5nZXN0U3VtbWFyeSJNuLsYBcC8GAGC0+STAj8SPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0vd2F0Y2gwARKVAQoLQWJvcnRJbmdlc3QSHy5wZ3F1aXZlci52MS5BYm9ydEluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5Ikm4uxgFgtPkkwI/Ij0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmdlc3RzL3tpbmdlc3RfaWR9L2Fib3J0EqEBChBFeHBvcnRFbWJlZGRpbmdzEiQucGdxdWl2ZXIudjEuRXhwb3J0RW1iZWRkaW5nc1JlcXVlc3QaHi5wZ3F1aXZlci52MS5FeHBvcnRlZEVtYmVkZGluZyJFuLsYA8C7GAGC0+STAjcSNS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvZXhwb3J0MAFCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_options]);
+  fileDesc("ChhwZ3F1aXZlci92MS9pbmdlc3QucHJvdG8SC3BncXVpdmVyLnYxIpsBCg1Jbmdlc3RSZXF1ZXN0EicKBG9wZW4YASABKAsyFy5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuSAASKQoFYmF0Y2gYAiABKAsyGC5wZ3F1aXZlci52MS5Jbmdlc3RCYXRjaEgAEisKBmZpbmlzaBgDIAEoCzIZLnBncXVpdmVyLnYxLkluZ2VzdEZpbmlzaEgAQgkKB21lc3NhZ2UisQIKCkluZ2VzdE9wZW4SFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCRIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlEikKCWF0b21pY2l0eRgEIAEoDjIWLnBncXVpdmVyLnYxLkF0b21pY2l0eRImCghvbl9lcnJvchgFIAEoDjIULnBncXVpdmVyLnYxLk9uRXJyb3ISFwoKZGltZW5zaW9ucxgGIAEoBUgAiAEBEhsKDm1heF9yb3dfZXJyb3JzGAcgASgFSAGIAQESFwoKdG90YWxfcm93cxgIIAEoA0gCiAEBQg0KC19kaW1lbnNpb25zQhEKD19tYXhfcm93X2Vycm9yc0INCgtfdG90YWxfcm93cyJMCgtJbmdlc3RCYXRjaBILCgNzZXEYASABKAMSMAoEcm93cxgCIAMoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0QgWouxiQTiIqCgxJbmdlc3RGaW5pc2gSEQoEcm93cxgBIAEoA0gAiAEBQgcKBV9yb3dzItYBCgtJbmdlc3RFdmVudBIrCgZvcGVuZWQYASABKAsyGS5wZ3F1aXZlci52MS5Jbmdlc3RPcGVuZWRIABIxCgljb21taXR0ZWQYAiABKAsyHC5wZ3F1aXZlci52MS5Jbmdlc3RDb21taXR0ZWRIABIvCghkcmFpbmluZxgDIAEoCzIbLnBncXVpdmVyLnYxLkluZ2VzdERyYWluaW5nSAASLQoHc3VtbWFyeRgEIAEoCzIaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnlIAEIHCgVldmVudCJWCgxJbmdlc3RPcGVuZWQSEQoJaW5nZXN0X2lkGAEgASgJEhgKEHJlc3VtZV9hZnRlcl9zZXEYAiABKAMSGQoRbWVzc2FnZV9ieXRlc19tYXgYAyABKAMikAEKD0luZ2VzdENvbW1pdHRlZBITCgt0aHJvdWdoX3NlcRgBIAEoAxIUCgxyb3dzX3dyaXR0ZW4YAiABKAMSFAoMcm93c19za2lwcGVkGAMgASgDEhUKDXJvd3NfcmVqZWN0ZWQYBCABKAMSJQoGZXJyb3JzGAUgAygLMhUucGdxdWl2ZXIudjEuUm93RXJyb3IiJQoOSW5nZXN0RHJhaW5pbmcSEwoLdGhyb3VnaF9zZXEYASABKAMiYAoIUm93RXJyb3ISCwoDc2VxGAEgASgDEg0KBWluZGV4GAIgASgFEgoKAmlkGAMgASgJEgwKBGNvZGUYBCABKAkSDQoFZmllbGQYBSABKAkSDwoHbWVzc2FnZRgGIAEoCSKgAwoNSW5nZXN0U3VtbWFyeRIOCgZvYmplY3QYASABKAkSEQoJaW5nZXN0X2lkGAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRInCgVzdGF0ZRgEIAEoDjIYLnBncXVpdmVyLnYxLkluZ2VzdFN0YXRlEhMKC3Rocm91Z2hfc2VxGAUgASgDEhQKDHJvd3Nfd3JpdHRlbhgGIAEoAxIUCgxyb3dzX3NraXBwZWQYByABKAMSFQoNcm93c19yZWplY3RlZBgIIAEoAxIlCgZlcnJvcnMYCSADKAsyFS5wZ3F1aXZlci52MS5Sb3dFcnJvchISCgpjcmVhdGVkX2F0GAogASgDEhEKCXJvd19ieXRlcxgLIAEoAxIXCgp0b3RhbF9yb3dzGAwgASgDSACIAQESHAoPcm93c19wZXJfc2Vjb25kGA0gASgBSAGIAQESGQoMc2Vjb25kc19sZWZ0GA4gASgBSAKIAQFCDQoLX3RvdGFsX3Jvd3NCEgoQX3Jvd3NfcGVyX3NlY29uZEIPCg1fc2Vjb25kc19sZWZ0Ij4KEEdldEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSLTAQoSTGlzdEluZ2VzdHNSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRISCgVsaW1pdBgCIAEoBUgAiAEBEhIKBWFmdGVyGAMgASgJSAGIAQESJgoFb3JkZXIYBCABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgCiAEBEiwKBXN0YXRlGAUgASgOMhgucGdxdWl2ZXIudjEuSW5nZXN0U3RhdGVIA4gBAUIICgZfbGltaXRCCAoGX2FmdGVyQggKBl9vcmRlckIICgZfc3RhdGUipwEKE0xpc3RJbmdlc3RzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEigKBGRhdGEYAiADKAsyGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5EhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCJAChJXYXRjaEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJAChJBYm9ydEluZ2VzdFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhEKCWluZ2VzdF9pZBgCIAEoCSJQChdFeHBvcnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSEgoFYWZ0ZXIYAiABKAlIAIgBAUIICgZfYWZ0ZXIiggEKEUV4cG9ydGVkRW1iZWRkaW5nEgoKAmlkGAEgASgJEg8KB2NvbnRlbnQYAiABKAkSEQoJZW1iZWRkaW5nGAMgASgMEikKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgpjcmVhdGVkX2F0GAUgASgDKlEKCUF0b21pY2l0eRIZChVBVE9NSUNJVFlfVU5TUEVDSUZJRUQQABITCg9BVE9NSUNJVFlfQkFUQ0gQARIUChBBVE9NSUNJVFlfU1RSRUFNEAIqaAoHT25FcnJvchIYChRPTl9FUlJPUl9VTlNQRUNJRklFRBAAEhgKFE9OX0VSUk9SX0FCT1JUX0JBVENIEAESFQoRT05fRVJST1JfU0tJUF9ST1cQAhISCg5PTl9FUlJPUl9BQk9SVBADKngKC0luZ2VzdFN0YXRlEhwKGElOR0VTVF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOR0VTVF9TVEFURV9PUEVOEAESGgoWSU5HRVNUX1NUQVRFX0NPTVBMRVRFRBACEhgKFElOR0VTVF9TVEFURV9BQk9SVEVEEAMynAgKDUluZ2VzdFNlcnZpY2USxQEKBkluZ2VzdBIaLnBncXVpdmVyLnYxLkluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5IoABuLsYBYLT5JMCdjoBKlo6OgEqGjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2luZ2VzdCI1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9pbmdlc3QoARJPCg1Jbmdlc3RTZXNzaW9uEhoucGdxdWl2ZXIudjEuSW5nZXN0UmVxdWVzdBoYLnBncXVpdmVyLnYxLkluZ2VzdEV2ZW50IgS4uxgFKAEwARKLAQoJR2V0SW5nZXN0Eh0ucGdxdWl2ZXIudjEuR2V0SW5nZXN0UmVxdWVzdBoaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnkiQ7i7GAWC0+STAjkSNy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0SiQEKC0xpc3RJbmdlc3RzEh8ucGdxdWl2ZXIudjEuTGlzdEluZ2VzdHNSZXF1ZXN0GiAucGdxdWl2ZXIudjEuTGlzdEluZ2VzdHNSZXNwb25zZSI3uLsYBYLT5JMCLRIrL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5nZXN0cxKbAQoLV2F0Y2hJbmdlc3QSHy5wZ3F1aXZlci52MS5XYXRjaEluZ2VzdFJlcXVlc3QaGi5wZ3F1aXZlci52MS5Jbmdlc3RTdW1tYXJ5Ik24uxgFwLwYAYLT5JMCPxI9L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vaW5nZXN0cy97aW5nZXN0X2lkfS93YXRjaDABEpUBCgtBYm9ydEluZ2VzdBIfLnBncXVpdmVyLnYxLkFib3J0SW5nZXN0UmVxdWVzdBoaLnBncXVpdmVyLnYxLkluZ2VzdFN1bW1hcnkiSbi7GAWC0+STAj8iPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZ2VzdHMve2luZ2VzdF9pZH0vYWJvcnQSoQEKEEV4cG9ydEVtYmVkZGluZ3MSJC5wZ3F1aXZlci52MS5FeHBvcnRFbWJlZGRpbmdzUmVxdWVzdBoeLnBncXVpdmVyLnYxLkV4cG9ydGVkRW1iZWRkaW5nIkW4uxgDwLsYAYLT5JMCNxI1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9leHBvcnQwAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * One message of an ingest stream. Order: one `open`, any number of `batch`, one `finish`.
@@ -544,6 +546,104 @@ export const GetIngestRequestSchema: GenMessage<GetIngestRequest> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_ingest, 10);
 
 /**
+ * Request of ListIngests.
+ *
+ * @generated from message pgquiver.v1.ListIngestsRequest
+ */
+export type ListIngestsRequest = Message<"pgquiver.v1.ListIngestsRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+
+  /**
+   * Maximum number of ingests in the page, 1 to 100; default 20.
+   *
+   * @generated from field: optional int32 limit = 2;
+   */
+  limit?: number | undefined;
+
+  /**
+   * Return ingests that come after the ingest with this id in the order requested.
+   *
+   * @generated from field: optional string after = 3;
+   */
+  after?: string | undefined;
+
+  /**
+   * Order by time of opening; default descending.
+   *
+   * @generated from field: optional pgquiver.v1.Order order = 4;
+   */
+  order?: Order | undefined;
+
+  /**
+   * Only ingests in this state; default all.
+   *
+   * @generated from field: optional pgquiver.v1.IngestState state = 5;
+   */
+  state?: IngestState | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.ListIngestsRequest.
+ * Use `create(ListIngestsRequestSchema)` to create a new message.
+ */
+export const ListIngestsRequestSchema: GenMessage<ListIngestsRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_ingest, 11);
+
+/**
+ * A page of ingests.
+ *
+ * @generated from message pgquiver.v1.ListIngestsResponse
+ */
+export type ListIngestsResponse = Message<"pgquiver.v1.ListIngestsResponse"> & {
+  /**
+   * Always "list".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * The ingests, in the order requested. `errors` is empty: GetIngest has them.
+   *
+   * @generated from field: repeated pgquiver.v1.IngestSummary data = 2;
+   */
+  data: IngestSummary[];
+
+  /**
+   * Id of the first ingest; unset when the page is empty.
+   *
+   * @generated from field: optional string first_id = 3;
+   */
+  firstId?: string | undefined;
+
+  /**
+   * Id of the last ingest, to be sent as `after` for the next page; unset when the page is empty.
+   *
+   * @generated from field: optional string last_id = 4;
+   */
+  lastId?: string | undefined;
+
+  /**
+   * Whether more ingests follow.
+   *
+   * @generated from field: bool has_more = 5;
+   */
+  hasMore: boolean;
+};
+
+/**
+ * Describes the message pgquiver.v1.ListIngestsResponse.
+ * Use `create(ListIngestsResponseSchema)` to create a new message.
+ */
+export const ListIngestsResponseSchema: GenMessage<ListIngestsResponse> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_ingest, 12);
+
+/**
  * Request of WatchIngest.
  *
  * @generated from message pgquiver.v1.WatchIngestRequest
@@ -569,7 +669,7 @@ export type WatchIngestRequest = Message<"pgquiver.v1.WatchIngestRequest"> & {
  * Use `create(WatchIngestRequestSchema)` to create a new message.
  */
 export const WatchIngestRequestSchema: GenMessage<WatchIngestRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 11);
+  messageDesc(file_pgquiver_v1_ingest, 13);
 
 /**
  * Request of AbortIngest.
@@ -597,7 +697,7 @@ export type AbortIngestRequest = Message<"pgquiver.v1.AbortIngestRequest"> & {
  * Use `create(AbortIngestRequestSchema)` to create a new message.
  */
 export const AbortIngestRequestSchema: GenMessage<AbortIngestRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 12);
+  messageDesc(file_pgquiver_v1_ingest, 14);
 
 /**
  * Reads a whole store.
@@ -625,7 +725,7 @@ export type ExportEmbeddingsRequest = Message<"pgquiver.v1.ExportEmbeddingsReque
  * Use `create(ExportEmbeddingsRequestSchema)` to create a new message.
  */
 export const ExportEmbeddingsRequestSchema: GenMessage<ExportEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 13);
+  messageDesc(file_pgquiver_v1_ingest, 15);
 
 /**
  * One embedding of an export.
@@ -674,7 +774,7 @@ export type ExportedEmbedding = Message<"pgquiver.v1.ExportedEmbedding"> & {
  * Use `create(ExportedEmbeddingSchema)` to create a new message.
  */
 export const ExportedEmbeddingSchema: GenMessage<ExportedEmbedding> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_ingest, 14);
+  messageDesc(file_pgquiver_v1_ingest, 16);
 
 /**
  * The unit of atomicity: what is stored entirely or not at all.
@@ -860,6 +960,16 @@ export const IngestService: GenService<{
     methodKind: "unary";
     input: typeof GetIngestRequestSchema;
     output: typeof IngestSummarySchema;
+  },
+  /**
+   * Lists the ingests of a store that were updated in the last 30 days, in the order in which they were opened.
+   *
+   * @generated from rpc pgquiver.v1.IngestService.ListIngests
+   */
+  listIngests: {
+    methodKind: "unary";
+    input: typeof ListIngestsRequestSchema;
+    output: typeof ListIngestsResponseSchema;
   },
   /**
    * Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
