@@ -61,6 +61,11 @@ export function startWorker(
     pollMs,
     quietMs: INDEX_QUIET_MS,
     patienceMs: INDEX_PATIENCE_MS,
+    onStep: (step, vectorStoreId, durationMs) =>
+      log.info(
+        { vectorStoreId, step, durationMs },
+        durationMs === undefined ? "index step begins" : "index step done",
+      ),
   };
   return startIndexWorker(database, options, (error) =>
     log.warn({ err: error }, "The index worker failed and will retry"),

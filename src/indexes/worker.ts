@@ -34,6 +34,8 @@ export interface IndexOptions extends StepOptions, BuildOptions {
    * Polling interval in milliseconds: for due work, and for the worker's lock while another process holds it.
    */
   pollMs: number;
+  /** Called when a step begins, and with its duration in milliseconds when it is done. */
+  onStep?: (step: Step, storeId: string | undefined, durationMs?: number) => void;
 }
 
 /** The background worker that moves stores to their own tables and builds their indexes. */
@@ -185,12 +187,16 @@ async function work(context: WorkContext, number: string, options: IndexOptions)
     if (step === "wait") return postpone(context, number, options, "ingest");
     if (step === undefined) continue;
     const attributes = { "pgquiver.vector_store_id": plan.id ?? "" };
+    const storeId = plan.id ?? undefined;
+    const startedAt = performance.now();
+    options.onStep?.(step, storeId);
     await traced(
       `index ${step}`,
       () => ({ attributes }),
       () => take(step, context, plan, options),
       "root",
     );
+    options.onStep?.(step, storeId, Math.round(performance.now() - startedAt));
   }
 }
 

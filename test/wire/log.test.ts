@@ -2,8 +2,10 @@ import { expect, onTestFinished, test } from "vitest";
 import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { NOBODY } from "../../src/api/principal.ts";
 import { createLogger } from "../../src/log/logger.ts";
+import { startWorker } from "../../src/background.ts";
 import { createScopeLog } from "../../src/wire/caller/scope-refusals.ts";
 import { openTestDatabase } from "../support/database.ts";
+import { TEST_INDEXES } from "../support/index-store.ts";
 import { makeTestKey } from "../support/keys.ts";
 import { startServer } from "../support/server.ts";
 
@@ -20,9 +22,9 @@ function recordLog() {
       },
     },
   );
-  async function find(message: string): Promise<Record<string, unknown>> {
+  async function find(message: string, step?: string): Promise<Record<string, unknown>> {
     for (;;) {
-      const found = lines.find(({ msg }) => msg === message);
+      const found = lines.find((line) => line["msg"] === message && line["step"] === step);
       if (found !== undefined) return found;
       arrived = Promise.withResolvers<void>();
       await arrived.promise;
@@ -98,4 +100,25 @@ test("the refusals between two lines of a key are counted", () => {
     ["another", "search", undefined],
     ["k", "ingest", 4],
   ]);
+});
+
+test("each step of an index has a line when it begins, and one with its duration", async () => {
+  const { log, find, lines } = recordLog();
+  const database = await openTestDatabase();
+  await using server = await startServer({ database, log });
+  const worker = startWorker(database, { ...TEST_INDEXES, isWorking: true }, 20, log);
+  onTestFinished(worker.stop);
+  const send = (path: string, body: object) =>
+    fetch(`${server.url}/v1/vector_stores${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  await send("", { id: "indexed" });
+  await send("/indexed/embeddings", { content: "a", embedding: [1, 2] });
+  await send("/indexed/index", { policy: "always" });
+  const { durationMs } = await find("index step done", "build");
+  expect(durationMs).toBeGreaterThanOrEqual(0);
+  const steps = lines.filter(({ vectorStoreId, step }) => vectorStoreId === "indexed" && step === "build");
+  expect(steps.map(({ msg }) => msg)).toEqual(["index step begins", "index step done"]);
 });
