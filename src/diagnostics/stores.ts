@@ -141,10 +141,11 @@ const FILE_WAIT_MAX_MINUTES = 10;
 
 /** Checks that attached files are claimed by workers soon after they are due. */
 export async function checkFiles({ client, database }: Subject): Promise<Finding[]> {
+  const due = "case when due_at = 'infinity' then replacement_due_at else due_at end";
   const { rows } = await client.query<{ count: number; minutes: number | null }>(
-    `select count(*)::int as count, extract(epoch from now() - min(due_at))::float8 / 60 as minutes
+    `select count(*)::int as count, extract(epoch from now() - min(${due}))::float8 / 60 as minutes
      from ${database.tables.vectorStoreFiles}
-     where status = 'in_progress' and due_at < now() - interval '${FILE_WAIT_MAX_MINUTES} minutes'`,
+     where status = 'in_progress' and ${due} < now() - interval '${FILE_WAIT_MAX_MINUTES} minutes'`,
   );
   const { count = 0, minutes } = rows[0] ?? {};
   if (count === 0) return ok("No file waits for a worker.");

@@ -13,6 +13,7 @@ import {
   findStoresOfFile,
   insertAttachments,
   lockAttachment,
+  type AttachmentRow,
   type NewAttachment,
 } from "./rows.ts";
 import { projectOf } from "../store-id.ts";
@@ -70,7 +71,22 @@ export async function removeAttachment(
   const placed = await openForWriting(client, tables, storeId);
   if (placed === undefined) return false;
   const file = await lockAttachment(client, tables, storeId, fileId);
-  if (file === undefined || !(await lockStore(client, tables, storeId))) return false;
+  if (file === undefined) return false;
+  return removeLocked(client, tables, placed, file);
+}
+
+/**
+ * As `removeAttachment`, of a file whose row is locked. `placed`: the tables of `openForWriting`. Returns false when the
+ * store is gone.
+ */
+export async function removeLocked(
+  client: Client,
+  tables: Tables,
+  placed: Tables,
+  file: Pick<AttachmentRow, "vector_store_id" | "file_id" | "status" | "chunk_count">,
+): Promise<boolean> {
+  const { vector_store_id: storeId, file_id: fileId } = file;
+  if (!(await lockStore(client, tables, storeId))) return false;
   const removed: Removed = { rows: 0, chunks: 0, bytes: 0 };
   for (const slice of sliceChunks(fileId, file.chunk_count)) {
     const { rows, chunks, bytes } = await deleteEmbeddings(

@@ -23,6 +23,8 @@ export interface Claim {
   retries: number;
   /** Seconds between the first such release and this claim; 0 when there was none. */
   waited_seconds: number;
+  /** The file whose place this one takes when it is processed; null: of none. */
+  replaces: string | null;
 }
 
 /** Which file to lease next. */
@@ -38,7 +40,7 @@ export interface Turn {
 }
 
 /** SQL expression: the project of a file's store. As migration 019 has it, whose index finds the next one. */
-const PROJECT = `(case when position('/' in vector_store_id) = 0 then '${DEFAULT_PROJECT}'
+export const PROJECT = `(case when position('/' in vector_store_id) = 0 then '${DEFAULT_PROJECT}'
   else split_part(vector_store_id, '/', 1) end)`;
 
 /**
@@ -73,10 +75,11 @@ export async function claimFile(
           where ${due} and ${PROJECT} = $4 and vector_store_id > $5
           order by vector_store_id, place, due_at limit 1 for no key update skip locked)
         update ${tables.vectorStoreFiles} as file
-        set claim = gen_random_uuid()::text, attempts = attempts + 1, due_at = now() + $3::int * interval '1 ms'
+        set claim = gen_random_uuid()::text, attempts = attempts + 1, ${dueIn("$3")}
         from due where file.vector_store_id = due.vector_store_id and file.file_id = due.file_id
         returning claim, file.vector_store_id, file.file_id, chunking, attempts, retries,
-          coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds`,
+          coalesce(extract(epoch from now() - waiting_since), 0)::int as waited_seconds,
+          case when due_at = 'infinity' then replaces ->> 'fileId' end as replaces`,
       values: [held, bytesMax ?? null, leaseMs, project, after],
     });
     return result.rows[0];
@@ -97,9 +100,19 @@ export async function claimFile(
   return undefined;
 }
 
+/**
+ * SQL assignments that make a file due after a number of milliseconds, a parameter. A file that replaces another one has
+ * the infinite `due_at`, so that versions before migration 022 leave it alone, and is due at `replacement_due_at`.
+ */
+function dueIn(delayMs: string): string {
+  const time = `now() + ${delayMs}::int * interval '1 ms'`;
+  return `due_at = case when due_at = 'infinity' then due_at else ${time} end, replacement_due_at = ${time}`;
+}
+
 /** SQL condition: a file is due, and none of the claims $1, nor larger than $2. */
 function dueCondition(tables: Tables): string {
-  return `status = 'in_progress' and due_at <= now() and coalesce(claim <> all($1::text[]), true)
+  return `status = 'in_progress' and (due_at <= now() or due_at = 'infinity' and replacement_due_at <= now())
+    and coalesce(claim <> all($1::text[]), true)
     and ($2::bigint is null or
       (select bytes from ${tables.files} as content where content.id = file.file_id) <= $2)`;
 }
@@ -121,7 +134,7 @@ export async function renewClaims(
     text: `with free as (
         select claim from ${tables.vectorStoreFiles} where claim = any($1::text[]) for no key update skip locked),
       renewed as (
-        update ${tables.vectorStoreFiles} as file set due_at = now() + $2::int * interval '1 ms',
+        update ${tables.vectorStoreFiles} as file set ${dueIn("$2")},
           progress = coalesce(told.progress, file.progress)
         from free left join unnest($3::text[], $4::jsonb[]) as told (claim, progress) using (claim)
         where file.claim = free.claim)
@@ -140,7 +153,7 @@ export async function releaseClaim(
 ): Promise<void> {
   await client.query(
     `update ${tables.vectorStoreFiles}
-     set claim = null, due_at = now() + $2::int * interval '1 ms', attempts = $3, retries = $4,
+     set claim = null, ${dueIn("$2")}, attempts = $3, retries = $4,
        waiting_since = case when $4 > 0 then coalesce(waiting_since, now()) end
      where claim = $1`,
     [claim, delayMs, attempts, retries],

@@ -242,7 +242,11 @@ export class Pipeline {
         "root",
       );
       const durationMs = Math.round(performance.now() - startedAt);
-      this.#log.info({ ...describe(claim), chunks, durationMs }, "file completed");
+      const replaced = claim.replaces !== null && {
+        replacedFileId: claim.replaces,
+        chunksReused: progress.chunksReused,
+      };
+      this.#log.info({ ...describe(claim), ...replaced, chunks, durationMs }, "file completed");
     } catch (error) {
       if (error instanceof SupersededError || signal.reason instanceof SupersededError) return;
       for (let attempt = 1; attempt <= ENDING_ATTEMPTS_MAX; attempt++) {

@@ -3,7 +3,7 @@ import { countOrRefuse } from "../embeddings/count.ts";
 import { failedPrecondition, unavailable } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
 import { chooseEmbedder } from "../models/same-model.ts";
-import type { Database } from "../postgres/database.ts";
+import type { Client, Database } from "../postgres/database.ts";
 import { isCancelled } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { openForWriting } from "../storage/placement.ts";
@@ -19,7 +19,11 @@ import {
   type Chunked,
 } from "./chunks.ts";
 import type { FileProgress, Stage } from "./progress.ts";
+import { removeLocked } from "./attach.ts";
 import { completeClaim, lockClaim, type Claim } from "./claims.ts";
+import { FormerVectors } from "./former-vectors.ts";
+import { lockSuccession, type Succession } from "./replacements.ts";
+import { findAttachment, updateAttributes } from "./rows.ts";
 import { errorType, startSpan, traced } from "../tracing.ts";
 import { ATTEMPTS_MAX, SlowPublishError } from "./retry-policy.ts";
 import { localId, projectOf } from "../store-id.ts";
@@ -75,10 +79,13 @@ export async function processFile(
   const store = await requireActiveStore(database.pool, database.tables, claim.vector_store_id);
   const embedder = chooseEmbedder(context.embedder, store);
   checkLength(embedder, store, embedder.dimensions);
-  await requireRoom(database.pool, database.tables, store.id, { rows: 1, bytes: 1 });
+  // A new version takes the room of the old one.
+  if (claim.replaces === null)
+    await requireRoom(database.pool, database.tables, store.id, { rows: 1, bytes: 1 });
   const document = await context.findDocument(claim.file_id);
   if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
-  const writer = new ChunkWriter({ ...context, embedder }, claim, store, report, signal);
+  const former = await readFormer(database, embedder, claim, store, signal);
+  const writer = new ChunkWriter({ ...context, embedder, former }, claim, store, report, signal);
   const source = follow(document, report.progress);
   try {
     // Not active: the groups that are embedded while the file is read are no parts of the reading.
@@ -96,12 +103,32 @@ export async function processFile(
   }
 }
 
+/** Reads what the file that a claim's file replaces has embedded by the same model. */
+async function readFormer(
+  database: Database,
+  embedder: Embedder,
+  { replaces }: Claim,
+  store: VectorStoreRow,
+  signal: AbortSignal,
+): Promise<FormerVectors | undefined> {
+  if (replaces === null || store.embedding_model !== embedder.model) return undefined;
+  const replaced = await findAttachment(database.pool, database.tables, store.id, replaces);
+  if (replaced === undefined) return undefined;
+  return FormerVectors.read(database, store, replaces, replaced.chunk_count, signal);
+}
+
+/** What a file's chunks are embedded with. */
+interface WritingContext extends ProcessingContext {
+  /** The vectors of the file that is replaced. */
+  former: FormerVectors | undefined;
+}
+
 /**
  * Embeds the chunks of one file in groups. A file of one group is inserted from memory; the chunks of a
  * larger file go through the staging table, which bounds the memory.
  */
 class ChunkWriter {
-  readonly #context: ProcessingContext;
+  readonly #context: WritingContext;
   readonly #claim: Claim;
   readonly #store: VectorStoreRow;
   readonly #report: ProgressReport;
@@ -119,7 +146,7 @@ class ChunkWriter {
   #dimensions = 0;
 
   constructor(
-    context: ProcessingContext,
+    context: WritingContext,
     claim: Claim,
     store: VectorStoreRow,
     report: ProgressReport,
@@ -179,13 +206,14 @@ class ChunkWriter {
   async #publish(): Promise<void> {
     const { database, embedder } = this.#context;
     const { pool, tables } = database;
-    const { claim, vector_store_id: storeId, file_id: fileId } = this.#claim;
+    const { claim, vector_store_id: storeId, file_id: fileId, replaces } = this.#claim;
     await transaction(
       pool,
       async (client) => {
-        if (this.#staged > 0) await client.query(`set local statement_timeout = ${PUBLISH_TIMEOUT_MS}`);
+        if (this.#staged > 0 || replaces !== null)
+          await client.query(`set local statement_timeout = ${PUBLISH_TIMEOUT_MS}`);
         const placed = await openForWriting(client, tables, storeId);
-        const held = await lockClaim(client, tables, claim);
+        const held = await this.#lock(client);
         if (placed === undefined || held === undefined) throw new SupersededError();
         const file: Chunked = { storeId, fileId, attributes: held.attributes };
         if (this.#staged === 0) await insertChunks(client, placed, file, this.#chunks);
@@ -194,6 +222,9 @@ class ChunkWriter {
         else if ((await publishChunks(client, placed, claim, file).catch(explainSlow)) !== this.#count)
           throw unavailable("DATABASE_UNAVAILABLE", "The database was restarted.", { retryAfterMs: 0 });
         await completeClaim(client, tables, claim, { chunks: this.#count, bytes: this.#bytes });
+        // Before the addition is counted: so the new version has the old one's part of the quota.
+        if (held.replaced !== undefined)
+          await removeLocked(client, tables, placed, held.replaced).catch(explainSlow);
         const addition = {
           rows: this.#count,
           bytes: this.#bytes,
@@ -207,6 +238,19 @@ class ChunkWriter {
     );
   }
 
+  /** Locks the row of the claim, and of the file that it replaces; undefined when the claim is no longer valid. */
+  async #lock(client: Client): Promise<Succession | undefined> {
+    const { tables } = this.#context.database;
+    const { claim, vector_store_id: storeId, file_id: fileId, replaces } = this.#claim;
+    if (replaces === null) {
+      const held = await lockClaim(client, tables, claim);
+      return held && { ...held, replaced: undefined };
+    }
+    const held = await lockSuccession(client, tables, this.#claim, replaces);
+    if (held !== undefined) await updateAttributes(client, tables, storeId, fileId, held.attributes);
+    return held;
+  }
+
   /** Deletes the staged chunks. Errors are ignored: `sweepAttachments` deletes them later. */
   async clear(): Promise<void> {
     const { pool, tables } = this.#context.database;
@@ -216,20 +260,31 @@ class ChunkWriter {
   }
 
   async #embed(texts: readonly string[], bytes: number): Promise<void> {
-    const { embedder } = this.#context;
-    const payer = { project: projectOf(this.#store.id), keyId: "" };
-    const { vectors } = await traced(
-      "embed chunks",
-      () => ({ attributes: { "pgquiver.chunks": texts.length } }),
-      () => embedder.embed(texts, this.#signal, "unbounded", payer),
-    );
+    const { embedder, former } = this.#context;
+    const known = (await former?.find(texts, this.#signal)) ?? [];
+    const unknown = texts.filter((_, index) => known[index] === undefined);
+    const embedded = unknown.length === 0 ? [] : await this.#embedTexts(unknown);
+    let next = 0;
+    const vectors = texts.map((_, index) => known[index] ?? (embedded[next++] as Float32Array));
     this.#dimensions ||= (vectors[0] as Float32Array).length;
     for (const vector of vectors) checkLength(embedder, this.#store, vector.length);
     for (const [index, content] of texts.entries())
       this.#chunks.push({ index: this.#count + index, content, vector: vectors[index] as Float32Array });
     this.#count += texts.length;
-    this.#report.progress.chunksEmbedded = this.#count;
+    const { progress } = this.#report;
+    progress.chunksEmbedded = this.#count;
+    progress.chunksReused = (progress.chunksReused ?? 0) + texts.length - unknown.length;
     this.#bytes += bytes;
+  }
+
+  async #embedTexts(texts: readonly string[]): Promise<readonly Float32Array[]> {
+    const payer = { project: projectOf(this.#store.id), keyId: "" };
+    const { vectors } = await traced(
+      "embed chunks",
+      () => ({ attributes: { "pgquiver.chunks": texts.length } }),
+      () => this.#context.embedder.embed(texts, this.#signal, "unbounded", payer),
+    );
+    return vectors;
   }
 
   async #stage(): Promise<void> {

@@ -11,6 +11,8 @@ export interface FileProgress {
   pages: { read: number; total: number } | null;
   chunksRead: number;
   chunksEmbedded: number;
+  /** Of these, how many have the vector from the file that is replaced. Absent in rows of versions before. */
+  chunksReused?: number;
 }
 
 /** The progress of an attempt that begins. */
@@ -23,5 +25,6 @@ export function beginProgress(claim: string): FileProgress {
     pages: null,
     chunksRead: 0,
     chunksEmbedded: 0,
+    chunksReused: 0,
   };
 }

@@ -5,13 +5,14 @@ import {
   AppliedChunkingStrategyType,
   ListVectorStoreFilesResponseSchema,
   VectorStoreFileErrorCode,
+  VectorStoreFileSchema,
   VectorStoreFileStage,
   VectorStoreFileStatus,
   type ListVectorStoreFilesRequest,
   type ListVectorStoreFilesResponse,
   type AppliedChunkingStrategySchema,
+  type VectorStoreFile,
   type VectorStoreFileProgressSchema,
-  type VectorStoreFileSchema,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { readPage, readPosition, toPage } from "../api/page.ts";
 import { toSeconds } from "../api/time.ts";
@@ -91,6 +92,12 @@ export function suggestPoll(context: HandlerContext, startedAt: Date): void {
   context.responseHeader.set("openai-poll-after-ms", String(delayMs));
 }
 
+/** Answers with a file, and while it is in progress with when to ask again. */
+export function answerFile(row: AttachmentRow, context: HandlerContext): VectorStoreFile {
+  if (row.status === "in_progress") suggestPoll(context, row.created_at);
+  return create(VectorStoreFileSchema, toStoreFile(row));
+}
+
 /** Converts an attachment row to the API's message. */
 export function toStoreFile(
   row: AttachmentRow,
@@ -108,6 +115,7 @@ export function toStoreFile(
     chunkingStrategy: toAppliedChunking(row.chunking),
     ...(row.status === "in_progress" && { progress: toProgress(row.progress) }),
     ...(row.attributes !== null && { attributes: row.attributes as JsonObject }),
+    ...(row.replaced_file_id !== null && { replacesFileId: row.replaced_file_id }),
   };
 }
 
@@ -135,7 +143,7 @@ const STAGES: Record<Stage, VectorStoreFileStage> = {
 /** Converts the progress of a file that is being processed to the API's message; null: no attempt is under way. */
 function toProgress(progress: FileProgress | null): MessageInitShape<typeof VectorStoreFileProgressSchema> {
   if (progress === null) return { stage: VectorStoreFileStage.WAITING };
-  const { stage, bytesRead, bytesTotal, pages, chunksRead, chunksEmbedded } = progress;
+  const { stage, bytesRead, bytesTotal, pages, chunksRead, chunksEmbedded, chunksReused = 0 } = progress;
   return {
     stage: STAGES[stage],
     bytesRead: BigInt(bytesRead),
@@ -143,5 +151,6 @@ function toProgress(progress: FileProgress | null): MessageInitShape<typeof Vect
     ...(pages !== null && { pagesRead: pages.read, pagesTotal: pages.total }),
     chunksRead: BigInt(chunksRead),
     chunksEmbedded: BigInt(chunksEmbedded),
+    chunksReused: BigInt(chunksReused),
   };
 }

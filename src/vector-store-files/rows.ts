@@ -28,6 +28,8 @@ export interface AttachmentRow {
   error_message: string | null;
   /** Of the attempt that is under way; null: none is, or it has just begun. */
   progress: FileProgress | null;
+  /** The file whose place this one takes, or has taken; null: of none. */
+  replaced_file_id: string | null;
 }
 
 /** A file to attach. */
@@ -47,10 +49,10 @@ export interface Attached {
 }
 
 /** The columns of an attachment, for a select. */
-export const COLUMNS = `vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message, case when progress ->> 'claim' = claim then progress end as progress`;
+export const COLUMNS = `vector_store_id, file_id, created_at, status, chunking, attributes, usage_bytes, chunk_count, error_code, error_message, case when progress ->> 'claim' = claim then progress end as progress, replaces ->> 'fileId' as replaced_file_id`;
 
-/** Assignments that reset an existing row to be processed from the beginning. */
-const BEGINNING = `status = 'in_progress', error_code = null, error_message = null, due_at = now(), claim = null, attempts = 0, retries = 0, waiting_since = null`;
+/** Assignments that reset an existing row to be processed from the beginning, but for when it is due and what it replaces. */
+export const BEGINNING = `status = 'in_progress', error_code = null, error_message = null, claim = null, attempts = 0, retries = 0, waiting_since = null`;
 
 /**
  * Inserts attachments, to be processed by the pipeline. A file that is already attached is left unchanged,
@@ -86,7 +88,7 @@ export async function insertAttachments(
        order by file_id for no key update),
      renewed as (
        update ${tables.vectorStoreFiles} as file
-       set ${BEGINNING}, attributes = incoming.attributes, chunking = incoming.chunking, place = number - 1
+       set ${BEGINNING}, due_at = now(), replaces = null, attributes = incoming.attributes, chunking = incoming.chunking, place = number - 1
        from old join ${incoming} using (file_id)
        where file.vector_store_id = $1 and file.file_id = old.file_id
        returning old.status)

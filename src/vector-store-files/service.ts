@@ -1,10 +1,9 @@
 import { create } from "@bufbuild/protobuf";
-import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import {
   DeleteVectorStoreFileResponseSchema,
   GetVectorStoreFileContentResponseSchema,
   VectorStoreFileSchema,
-  type VectorStoreFile,
   type VectorStoreFileService,
 } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import type { Watches } from "../api/watching/watches.ts";
@@ -23,7 +22,8 @@ import { readAttributes } from "./attributes.ts";
 import { fileBatchMethods } from "./batch-service.ts";
 import { readChunking } from "./request.ts";
 import { readChunks, updateChunks } from "./chunks.ts";
-import { attachmentNotFound, listStoreFiles, suggestPoll, toStoreFile } from "./reply.ts";
+import { replacementMethods } from "./replacement-service.ts";
+import { answerFile, attachmentNotFound, listStoreFiles, toStoreFile } from "./reply.ts";
 import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } from "./rows.ts";
 
 type Methods = ServiceImpl<typeof VectorStoreFileService>;
@@ -35,6 +35,7 @@ type Methods = ServiceImpl<typeof VectorStoreFileService>;
 export function vectorStoreFileService(database: Database, wake: () => void, watches: Watches): Methods {
   return {
     ...creation(database, wake),
+    ...replacementMethods(database, wake),
     ...reading(database),
     ...change(database, wake),
     ...watching(database, watches),
@@ -64,7 +65,7 @@ function creation({ pool, tables }: Database, wake: () => void): Pick<Methods, "
       const row = (await attach()) ?? (await attach());
       if (row === undefined) throw conflict();
       wake();
-      return answer(row, context);
+      return answerFile(row, context);
     },
   };
 }
@@ -76,7 +77,7 @@ function reading({
   return {
     async getVectorStoreFile({ vectorStoreId, fileId }, context) {
       const { readers } = context.values.get(principal);
-      return answer(await requireAttachment(pool, tables, vectorStoreId, fileId, readers), context);
+      return answerFile(await requireAttachment(pool, tables, vectorStoreId, fileId, readers), context);
     },
 
     async listVectorStoreFiles(request, { values }) {
@@ -151,7 +152,7 @@ function change(
         },
         context.signal,
       );
-      return answer(row, context);
+      return answerFile(row, context);
     },
 
     async deleteVectorStoreFile({ vectorStoreId, fileId }, { signal }) {
@@ -184,9 +185,4 @@ async function requireAttachment(
   const row = await findAttachment(client, tables, storeId, fileId, readers);
   if (row === undefined) throw attachmentNotFound(storeId, fileId);
   return row;
-}
-
-function answer(row: AttachmentRow, context: HandlerContext): VectorStoreFile {
-  if (row.status === "in_progress") suggestPoll(context, row.created_at);
-  return create(VectorStoreFileSchema, toStoreFile(row));
 }

@@ -145,6 +145,7 @@ function requestOf({ input }: DescMethod, storeId: string): Record<string, unkno
   const values: Record<string, unknown> = {
     vector_store_id: storeId,
     file_id: "file-1",
+    new_file_id: "file-2",
     embedding_id: "e",
     batch_id: "vsfb_1",
     file_ids: ["file-1"],

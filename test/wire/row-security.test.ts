@@ -144,7 +144,9 @@ async function fill(transport: Transport, name: string) {
     const metadata = { filename: "a.txt", purpose: "assistants" };
     yield { part: { case: "metadata" as const, value: metadata } };
   }
-  const file = await createClient(FileService, transport).uploadFile(upload());
+  const files = createClient(FileService, transport);
+  const file = await files.uploadFile(upload());
+  const { id: newFileId } = await files.uploadFile(upload());
   const attached = createClient(VectorStoreFileService, transport);
   const batch = await attached.createVectorStoreFileBatch({ vectorStoreId, fileIds: [file.id] });
   await createClient(IngestService, transport).ingest(load(vectorStoreId));
@@ -153,7 +155,7 @@ async function fill(transport: Transport, name: string) {
     m: 8,
     updateMask: { paths: ["m"] },
   });
-  return { vectorStoreId, fileId: file.id, batchId: batch.id, embeddingId: "e", ingestId: "load" };
+  return { vectorStoreId, fileId: file.id, newFileId, batchId: batch.id, embeddingId: "e", ingestId: "load" };
 }
 
 async function* load(vectorStoreId: string, ingestId = "load") {

@@ -35,6 +35,7 @@ describe.each(protocols)("over $name", (protocol) => {
       attributes,
       last_error: null,
       progress: expect.toSatisfy((value) => value === null || typeof value === "object"),
+      replaces_file_id: null,
       chunking_strategy: {
         type: "static",
         static: { max_chunk_size_tokens: 800, chunk_overlap_tokens: 400 },
@@ -66,6 +67,31 @@ describe.each(protocols)("over $name", (protocol) => {
       code: "not_found",
       param: "file_id",
     });
+    const { kept, counted } = await readCounters(server.database, vector_store_id);
+    expect(kept).toEqual(counted);
+  });
+
+  test("files are replaced by new versions", async () => {
+    const { id: vector_store_id } = await call("VectorStoreService/CreateVectorStore");
+    const file_id = await uploadText(openai, "A text about herons.");
+    const place = { vector_store_id, file_id };
+    await files("CreateVectorStoreFile", { ...place, attributes: { legs: 2 } });
+    await done(place);
+    const new_file_id = await uploadText(openai, "A text about storks.");
+    const replacing = await files("ReplaceVectorStoreFile", { ...place, new_file_id });
+    const expected = { id: new_file_id, attributes: { legs: 2 }, replaces_file_id: file_id };
+    expect(replacing).toMatchObject(expected);
+    const next = { vector_store_id, file_id: new_file_id };
+    expect(await done(next)).toMatchObject({ ...expected, status: "completed" });
+    expect(await files("ListVectorStoreFiles", { vector_store_id })).toMatchObject({
+      data: [{ id: new_file_id }],
+    });
+    expect((await files("GetVectorStoreFileContent", next)).data).toMatchObject([
+      { text: "A text about storks." },
+    ]);
+    expect(await files("ReplaceVectorStoreFile", { ...place, new_file_id })).toMatchObject(expected);
+    const missing = files("ReplaceVectorStoreFile", { ...next, new_file_id: "file-none" });
+    await expect(missing).rejects.toMatchObject({ code: "not_found", param: "new_file_id" });
     const { kept, counted } = await readCounters(server.database, vector_store_id);
     expect(kept).toEqual(counted);
   });

@@ -44,7 +44,7 @@ test("counts and chunks are right after any mix of changes at the same time", as
     const fileId = random.pick(fileIds);
     const place = { vector_store_id: storeId };
     const { files, fileBatches } = client.vectorStores;
-    switch (random.integer(0, 8)) {
+    switch (random.integer(0, 10)) {
       case 0:
       case 1:
         return files.create(storeId, { file_id: fileId, attributes: { n: random.integer(0, 3) } });
@@ -62,6 +62,17 @@ test("counts and chunks are right after any mix of changes at the same time", as
       case 6:
         return files.update(fileId, { ...place, attributes: { n: random.integer(0, 3) } });
       case 7:
+      case 8:
+        return client
+          .post(`/vector_stores/${storeId}/files/${fileId}/replace`, {
+            body: { new_file_id: random.pick(fileIds) },
+          })
+          .catch((error: unknown) => {
+            // Not completed just now, or the other file is attached already.
+            if (!(error instanceof OpenAI.BadRequestError || error instanceof OpenAI.ConflictError))
+              throw error;
+          });
+      case 9:
         return client.post(`/vector_stores/${storeId}/embeddings/purge`, {
           body: { filters: { type: "eq", key: "n", value: random.integer(0, 3) } },
         });
