@@ -120,6 +120,11 @@ export function fileNotFound(id: string, param = "file_id"): ConnectError {
   return notFound(`No such File object: ${id}`, param);
 }
 
+/** NOT_FOUND: the upload does not exist. */
+export function uploadNotFound(id: string): ConnectError {
+  return notFound(`No such Upload object: ${id}`, "upload_id");
+}
+
 /** OUT_OF_RANGE: the requested byte range lies outside of the file. */
 export function outOfRange(message: string, param: string): ConnectError {
   return failure(Code.OutOfRange, "RANGE_NOT_SATISFIABLE", message, { param });

@@ -100,6 +100,15 @@ export const limits = {
   /** Seconds after which a file may expire: OpenAI's range. */
   file_expiry_seconds_min: 3_600,
   file_expiry_seconds_max: 2_592_000,
+  /**
+   * An upload in parts: bytes of a part, parts, and seconds until it expires (OpenAI's limits, but for the parts), characters
+   * of its type; pending uploads of a project.
+   */
+  upload_part_bytes_max: 67_108_864,
+  upload_parts_max: 2_000,
+  upload_seconds_max: 3_600,
+  mime_type_chars_max: 256,
+  uploads_pending_max: 100,
   /** Watches of this process, and of one caller in it; seconds after which a watch ends, and is to be opened again. */
   watches_max: 1_000,
   watches_per_caller_max: 100,

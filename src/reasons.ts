@@ -19,6 +19,7 @@ export const REASONS = {
   VECTOR_STORE_ALIASED: "The store cannot be deleted while an alias names it.",
   EMBEDDING_OF_FILE: "The embedding is a chunk of a file, and is changed with the file only.",
   FILE_NOT_COMPLETED: "The file to be replaced is in progress, failed or cancelled.",
+  UPLOAD_NOT_PENDING: "The upload is completed, cancelled or expired, and takes no parts.",
   INDEX_MISSING: "The store has no vector index.",
   TABLE_EXISTS: "The store has its own table, made with another setting.",
   INGEST_CONFLICT:

@@ -21,7 +21,7 @@ let counter = 0;
  * set back.
  */
 export function makeIdentifier(
-  prefix: "vs" | "emb" | "ing" | "vsfb" | "file" | "proj" | "key" | "audit",
+  prefix: "vs" | "emb" | "ing" | "vsfb" | "file" | "proj" | "key" | "audit" | "upload" | "part",
 ): Identifier {
   const nowMs = Date.now();
   if (nowMs > lastMs) {

@@ -12,7 +12,11 @@ import type { FileDescription } from "./upload.ts";
 const PURPOSES = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"];
 
 /** Checks the metadata of an upload. Throws INVALID_ARGUMENT, with OpenAI's wording. */
-export function readDescription({ filename, purpose, expiresAfter }: UploadFileMetadata): FileDescription {
+export function readDescription({
+  filename,
+  purpose,
+  expiresAfter,
+}: Pick<UploadFileMetadata, "filename" | "purpose" | "expiresAfter">): FileDescription {
   if (filename === "") throw missingParameter("filename");
   if (purpose === "") throw missingParameter("purpose");
   if (!PURPOSES.includes(purpose)) {

@@ -3,11 +3,8 @@ import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
   DeleteFileResponseSchema,
-  FileSchema,
-  FileStatus,
   GetFileContentResponseSchema,
   ListFilesResponseSchema,
-  type File,
   type FileService,
   type UploadFileRequest,
 } from "../../gen/pgquiver/v1/files_pb.ts";
@@ -18,7 +15,6 @@ import { makeIdentifier } from "../api/identifier.ts";
 import { Messages } from "../api/message-reader.ts";
 import { positionOfIdentifier, readPage, readPosition, toPage } from "../api/page.ts";
 import { principal, type Principal } from "../api/principal.ts";
-import { toSeconds } from "../api/time.ts";
 import { fileNotFound, invalidArgument, missingParameter, tooLarge } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
@@ -30,6 +26,7 @@ import { detachFile } from "../vector-store-files/attach.ts";
 import type { Buckets } from "./buckets.ts";
 import { openFile } from "./content.ts";
 import { removeBytes } from "./leftovers.ts";
+import { toFile } from "./reply.ts";
 import { readDescription } from "./request.ts";
 import {
   deleteFile,
@@ -41,6 +38,7 @@ import {
   type FileRow,
 } from "./rows.ts";
 import { storeFile, type FileDescription } from "./upload.ts";
+import { uploadMethods } from "./upload-service.ts";
 
 /** Limits of uploads in this process. */
 export interface FileOptions {
@@ -69,6 +67,9 @@ const UPLOADS_FULL = "Too many uploads at the moment: try again later.";
  */
 const END_DOUBT_MS = 50;
 
+/** Size of a file that is uploaded in parts, as a multiple of one that is uploaded at once: 8 GiB by default, as OpenAI's. */
+const PARTS_BYTES_FACTOR = 16;
+
 /** Bytes of file content per response message. */
 const MESSAGE_BYTES = 64 * 1024;
 
@@ -85,14 +86,18 @@ export function fileService(
 ): ServiceImpl<typeof FileService> {
   const { pool, tables } = database;
   const uploads = new ByteBudget(UPLOADS_BYTES);
+  const reserve = async (id: string, caller: Principal["caller"], signal: AbortSignal) => {
+    const needed = buckets.placeObject(id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
+    return uploads.shareOf(caller).reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
+  };
+  const bytesMax = options.bytesMax * PARTS_BYTES_FACTOR;
   return {
+    ...uploadMethods(database, buckets, { ...options, bytesMax, endDoubtMs: END_DOUBT_MS, reserve }),
     async uploadFile(requests, { signal, values }) {
       const made = makeIdentifier("file");
-      const needed = buckets.placeObject(made.id) === null ? UPLOAD_BYTES : BUCKET_UPLOAD_BYTES;
       const { caller, project } = values.get(principal);
       const checkRoom = await openRoom(pool, tables, project);
-      const share = uploads.shareOf(caller);
-      using _ = await share.reserveWithin(needed, UPLOAD_WAIT_MS, UPLOADS_FULL, signal);
+      using _ = await reserve(made.id, caller, signal);
       const messages = new Messages(requests, { idleMs: options.idleMs, draining: NEVER }, signal);
       const upload = { ...made, project, ...readUpload(messages, options.bytesMax, checkRoom, signal) };
       const file = await storeFile(database, buckets, upload, signal);
@@ -258,18 +263,4 @@ function readUpload(
     return description;
   };
   return { content: content(), describe };
-}
-
-/** Converts a file's row to the API's message. */
-export function toFile(row: FileRow): File {
-  return create(FileSchema, {
-    id: row.id,
-    object: "file",
-    bytes: BigInt(row.bytes),
-    createdAt: toSeconds(row.created_at),
-    ...(row.expires_at !== null && { expiresAt: toSeconds(row.expires_at) }),
-    filename: row.filename,
-    purpose: row.purpose,
-    status: FileStatus.PROCESSED,
-  });
 }

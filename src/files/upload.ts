@@ -1,10 +1,11 @@
 import { deadlineExceeded } from "../errors.ts";
-import type { Database } from "../postgres/database.ts";
+import type { Client, Database } from "../postgres/database.ts";
+import type { Tables } from "../postgres/tables.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { checkFiles } from "../storage/file-quotas.ts";
 import type { Buckets } from "./buckets.ts";
 import { removeBytes } from "./leftovers.ts";
-import { cutParts } from "./parts.ts";
+import { cutParts, PART_BYTES } from "./parts.ts";
 import { FILE_COLUMNS, type FileRow } from "./rows.ts";
 
 /** A file's metadata, given by the caller. */
@@ -23,6 +24,10 @@ export interface Upload {
   content: AsyncIterable<Uint8Array>;
   /** Returns the metadata; called after the content has been read to its end. An error fails the upload. */
   describe: () => FileDescription;
+  /** The upload in parts that this is a part of: a part is never `ready`, and counts in no quota. */
+  partOf?: string;
+  /** Called in the transaction that ends the upload, as its last step but the quota's. An error fails the upload. */
+  settle?: (client: Client) => Promise<void>;
 }
 
 /** Heartbeat interval of an upload to a bucket, whose parts do not update the file's row. */
@@ -105,25 +110,67 @@ async function insertSmall({ pool, tables }: Database, upload: Upload, data: Buf
       `with part as (
        insert into ${tables.fileParts} (file_id, part, data)
        select $1::text, 0, $6::bytea where octet_length($6::bytea) > 0)
-     insert into ${tables.files} (id, state, filename, purpose, bytes, created_at, expires_at, project_id)
-     values ($1::text, 'ready', $2, $3, octet_length($6::bytea), $4::timestamptz, $4::timestamptz + $5::int * interval '1 second', $7)
+     insert into ${tables.files} (id, state, filename, purpose, bytes, created_at, expires_at, project_id, upload_id)
+     values ($1::text, $8, $2, $3, octet_length($6::bytea), $4::timestamptz, $4::timestamptz + $5::int * interval '1 second', $7, $9)
      returning ${FILE_COLUMNS}`,
-      [upload.id, filename, purpose, upload.createdAt, expiresAfterSeconds, data, upload.project],
+      [
+        upload.id,
+        filename,
+        purpose,
+        upload.createdAt,
+        expiresAfterSeconds,
+        data,
+        upload.project,
+        stateOf(upload),
+        upload.partOf ?? null,
+      ],
     );
-    await checkFiles(client, tables, upload.project, data.length);
+    await settle(client, tables, upload, data.length);
+    return result.rows[0] as FileRow;
+  });
+}
+
+/**
+ * Stores a file whose bytes are those of parts in the database, one after the other, without copying them: the rows of the
+ * bytes get the file's id and a number. Every part but the last must have a multiple of PART_BYTES bytes.
+ */
+export async function adoptParts(
+  { pool, tables }: Database,
+  upload: Omit<Upload, "content">,
+  parts: readonly { id: string; bytes: string }[],
+): Promise<FileRow> {
+  const { filename, purpose, expiresAfterSeconds } = upload.describe();
+  const counts = parts.map((part) => Math.ceil(Number(part.bytes) / PART_BYTES));
+  let next = 0;
+  const numbers = counts.map((count) => (next += count) - count);
+  const bytes = parts.reduce((sum, part) => sum + Number(part.bytes), 0);
+  return transaction(pool, async (client) => {
+    const result = await client.query<FileRow>(
+      `insert into ${tables.files} (id, state, filename, purpose, bytes, created_at, expires_at, project_id)
+       values ($1::text, 'ready', $2, $3, $4, $5::timestamptz, $5::timestamptz + $6::int * interval '1 second', $7)
+       returning ${FILE_COLUMNS}`,
+      [upload.id, filename, purpose, bytes, upload.createdAt, expiresAfterSeconds, upload.project],
+    );
+    const moved = await client.query(
+      `update ${tables.fileParts} as piece set file_id = $1, part = piece.part + adopted.number
+       from unnest($2::text[], $3::int[]) as adopted (id, number) where piece.file_id = adopted.id`,
+      [upload.id, parts.map(({ id }) => id), numbers],
+    );
+    if (moved.rowCount !== next) throw givenUp();
+    await settle(client, tables, upload, bytes);
     return result.rows[0] as FileRow;
   });
 }
 
 async function beginUpload(
   { pool, tables }: Database,
-  { id, createdAt, project }: Upload,
+  { id, createdAt, project, partOf }: Upload,
   objectUrl: string | null,
 ): Promise<void> {
   await transaction(pool, (client) =>
     client.query(
-      `insert into ${tables.files} (id, state, created_at, object_url, project_id) values ($1, 'uploading', $2, $3, $4)`,
-      [id, createdAt, objectUrl, project],
+      `insert into ${tables.files} (id, state, created_at, object_url, project_id, upload_id) values ($1, 'uploading', $2, $3, $4, $5)`,
+      [id, createdAt, objectUrl, project, partOf ?? null],
     ),
   );
 }
@@ -145,16 +192,30 @@ async function completeUpload({ pool, tables }: Database, upload: Upload, bytes:
   const { filename, purpose, expiresAfterSeconds } = upload.describe();
   return transaction(pool, async (client) => {
     const result = await client.query<FileRow>(
-      `update ${tables.files} set state = 'ready', filename = $2, purpose = $3, bytes = $4, updated_at = now(),
+      `update ${tables.files} set state = $6, filename = $2, purpose = $3, bytes = $4, updated_at = now(),
        expires_at = created_at + $5::int * interval '1 second'
      where id = $1 and state = 'uploading' returning ${FILE_COLUMNS}`,
-      [upload.id, filename, purpose, bytes, expiresAfterSeconds],
+      [upload.id, filename, purpose, bytes, expiresAfterSeconds, stateOf(upload)],
     );
     const [file] = result.rows;
     if (file === undefined) throw givenUp();
-    await checkFiles(client, tables, upload.project, bytes);
+    await settle(client, tables, upload, bytes);
     return file;
   });
+}
+
+function stateOf({ partOf }: Upload): "ready" | "uploading" {
+  return partOf === undefined ? "ready" : "uploading";
+}
+
+async function settle(
+  client: Client,
+  tables: Tables,
+  upload: Omit<Upload, "content">,
+  bytes: number,
+): Promise<void> {
+  await upload.settle?.(client);
+  if (upload.partOf === undefined) await checkFiles(client, tables, upload.project, bytes);
 }
 
 /** Passes the content on, counts its bytes, and updates `updated_at` of the file's row as a heartbeat. */

@@ -15,6 +15,8 @@ export interface Tables {
   /** Uploaded files, and their bytes in parts. */
   files: string;
   fileParts: string;
+  /** Uploads of files in parts. */
+  uploads: string;
   /** Files attached to stores, and the batches they were attached in. */
   vectorStoreFiles: string;
   fileBatches: string;
@@ -83,6 +85,7 @@ export function quoteTables(names: TableNames): Tables {
     indexes: quote("indexes", ownName("pgquiver_indexes", vectorStores)),
     files: quote("files", ownName("pgquiver_files", vectorStores)),
     fileParts: quote("fileParts", ownName("pgquiver_file_parts", vectorStores)),
+    uploads: quote("uploads", ownName("pgquiver_uploads", vectorStores)),
     vectorStoreFiles: quote("vectorStoreFiles", ownName("pgquiver_vector_store_files", vectorStores)),
     fileBatches: quote("fileBatches", ownName("pgquiver_file_batches", vectorStores)),
     removedFiles: quote("removedFiles", ownName("pgquiver_removed_files", vectorStores)),

@@ -6,7 +6,7 @@ import {
   type ProjectErasure,
 } from "../../gen/pgquiver/v1/project_data_pb.ts";
 import { toSeconds } from "../api/time.ts";
-import { toFile } from "../files/service.ts";
+import { toFile } from "../files/reply.ts";
 import { decodeVector } from "../postgres/copy.ts";
 import { localId } from "../store-id.ts";
 import { toStoreFile } from "../vector-store-files/reply.ts";

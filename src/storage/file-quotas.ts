@@ -34,6 +34,30 @@ export async function openRoom(client: Queryable, tables: Tables, project: strin
 }
 
 /**
+ * Throws INSUFFICIENT_QUOTA when another file of so many bytes would be beyond a project's quotas, with the announced bytes
+ * of its pending uploads counted as files. Call it in the transaction that begins an upload, before it is inserted: the
+ * quota stays locked until the commit.
+ */
+export async function checkAnnounced(
+  client: Client,
+  tables: Tables,
+  project: string,
+  bytes: number,
+): Promise<void> {
+  const quotas = await findQuotas(client, tables, project, "for update");
+  if (quotas === undefined) return;
+  const held = await countFiles(client, tables, project);
+  const result = await client.query<Row>(
+    `select count(*)::float8 as max_files, coalesce(sum(bytes), 0)::float8 as max_file_bytes from ${tables.uploads}
+     where project_id = $1 and status = 'pending' and expires_at > now()`,
+    [project],
+  );
+  const [announced] = result.rows;
+  const before = COUNTED.map(({ quota }) => [quota, Number(held[quota]) + Number(announced?.[quota])]);
+  requireFit(project, quotas, Object.fromEntries(before) as Row, bytes);
+}
+
+/**
  * Throws INSUFFICIENT_QUOTA when a project's files are beyond its quotas. Call it in the transaction that completes an upload
  * of so many bytes, as its last statement.
  */

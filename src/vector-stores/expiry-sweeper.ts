@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { deleteOldEntries } from "../audit/rows.ts";
 import type { Buckets } from "../files/buckets.ts";
 import { removeLeftovers } from "../files/leftovers.ts";
+import { deleteOldUploads } from "../files/uploads.ts";
 import { deleteExpiredFiles } from "../files/service.ts";
 import { deleteOldIngests } from "../ingest/ingests.ts";
 import { placementLock, tryLock } from "../postgres/advisory.ts";
@@ -82,6 +83,7 @@ export async function sweepExpired(
     stores: () => emptyStores(database, graceSeconds, log, signal),
     ingests: () => inTurn(database, (client) => deleteOldIngests(client, tables, BATCH_ROWS), signal),
     files: () => deleteExpiredFiles(database, buckets, FILES_MAX, signal),
+    uploads: () => inTurn(database, (client) => deleteOldUploads(client, tables, BATCH_ROWS), signal),
     "audit log": () => deleteAuditLog(database, auditDays, signal),
     leftovers: () => repeat((filesMax) => removeLeftovers(database, buckets, filesMax, signal), signal),
   };

@@ -47,7 +47,6 @@ import { canonicalUrl } from "./rest/legacy.ts";
 import { limitCallers, setReplyHeaders, type RequestLimiter } from "./caller/rates.ts";
 import { BY_CALL, readBodies } from "./rest/body.ts";
 import { bidirectionalRoutes, streamingRoutes } from "./rest/bindings.ts";
-import { fileRoutes } from "./rest/not-implemented.ts";
 import type { ToCall } from "./rest/context.ts";
 import { endUploadAfterAnswer, registerRest, type RestRoute } from "./rest/rest.ts";
 import { createScopeLog } from "./caller/scope-refusals.ts";
@@ -140,7 +139,6 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     routes = registerRest(rest, services, requestBytesMax, toCall);
     const calls = openCalls(services, { trail: options.trail, toCall, onMissingScope });
     for (const open of options.doors ?? []) open(rest, { calls, requestBytesMax });
-    await rest.register(fileRoutes);
   });
   if (tls !== undefined) renewCertificates(app, tls, log);
   return app;

@@ -132,3 +132,22 @@ test("a bucket that refuses is an error of the upload", async () => {
   });
   expect((await pool.query(states)).rows).toEqual([]);
 });
+
+test("parts of an upload are objects until it is completed or cancelled", async () => {
+  const { client } = await serve(url);
+  const bytes = noise(700_000);
+  const request = { filename: "a.bin", mime_type: "text/plain", purpose: "assistants" as const };
+  const { id } = await client.uploads.create({ ...request, bytes: bytes.length });
+  const add = async (to: string, data: Uint8Array) =>
+    (await client.uploads.parts.create(to, { data: await toFile(data, "part") })).id;
+  const part_ids = [await add(id, bytes.subarray(0, 262_144)), await add(id, bytes.subarray(262_144))];
+  expect(await listKeys()).toEqual(part_ids.toSorted().map((part) => `some/files/${part}`));
+  const { file } = await client.uploads.complete(id, { part_ids });
+  expect(await listKeys()).toEqual([`some/files/${file?.id}`]);
+  const content = await client.files.content(file?.id ?? "");
+  expect(Buffer.from(await content.arrayBuffer()).equals(bytes)).toBe(true);
+  const other = await client.uploads.create({ ...request, bytes: 1 });
+  await add(other.id, bytes);
+  await client.uploads.cancel(other.id);
+  expect(await listKeys()).toEqual([`some/files/${file?.id}`]);
+});

@@ -71,7 +71,7 @@ describe("the wire", () => {
     ["a key that changes prototypes", "POST", "/v1/vector_stores", '{"metadata":{"__proto__":"x"}}', {}, 400],
     ["another content type", "POST", "/v1/vector_stores", "name=x", { "content-type": "text/plain" }, 415],
     ["a body that is too large", "POST", "/v1/vector_stores", { name: "x".repeat(33 << 20) }, {}, 413],
-    ["what is not offered", "GET", "/v1/uploads", undefined, {}, 501],
+    ["an unknown upload", "POST", "/v1/uploads/upload_none/cancel", undefined, {}, 404],
   ])("%s is refused in OpenAI's envelope", async (_case, method, path, body, headers, status) => {
     const reply = await send(method, path, body, headers);
     expect(reply.status).toBe(status);

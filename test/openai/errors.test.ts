@@ -226,24 +226,8 @@ describe("a database that fails", () => {
   );
 });
 
-describe("what this version does not offer", () => {
-  test.each<[string, () => PromiseLike<unknown>]>([
-    [
-      "uploads.create",
-      () =>
-        client.uploads.create({ bytes: 1, filename: "a", mime_type: "text/plain", purpose: "assistants" }),
-    ],
-    ["uploads.cancel", () => client.uploads.cancel("upload_1")],
-  ])("%s is 501 in the envelope, and tried once", async (_name, call) => {
-    const error = await failureOf(call());
-    expect(error).toMatchObject({ status: 501, type: "server_error", code: "unimplemented" });
-    expect(error.message).toMatch(/not available in this version of pgquiver/);
-    expect(error.headers?.get("x-should-retry")).toBe("false");
-  });
-
-  test("asks for the key all the same", async () => {
-    expect(await failureOf(clientWith("wrong").uploads.cancel("upload_1"))).toBeInstanceOf(
-      OpenAI.AuthenticationError,
-    );
-  });
+test("an upload asks for the key", async () => {
+  expect(await failureOf(clientWith("wrong").uploads.cancel("upload_1"))).toBeInstanceOf(
+    OpenAI.AuthenticationError,
+  );
 });

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/files.proto.
  */
 export const file_pgquiver_v1_files: GenFile = /*@__PURE__*/
-  fileDesc("ChdwZ3F1aXZlci92MS9maWxlcy5wcm90bxILcGdxdWl2ZXIudjEi6QEKBEZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg0KBWJ5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoKZXhwaXJlc19hdBgFIAEoA0gAiAEBEhAKCGZpbGVuYW1lGAYgASgJEg8KB3B1cnBvc2UYByABKAkSJwoGc3RhdHVzGAggASgOMhcucGdxdWl2ZXIudjEuRmlsZVN0YXR1cxIbCg5zdGF0dXNfZGV0YWlscxgJIAEoCUgBiAEBQg0KC19leHBpcmVzX2F0QhEKD19zdGF0dXNfZGV0YWlscyJjChBGaWxlRXhwaXJlc0FmdGVyEi0KBmFuY2hvchgBIAEoDjIdLnBncXVpdmVyLnYxLkZpbGVFeHBpcnlBbmNob3ISFAoHc2Vjb25kcxgCIAEoA0gAiAEBQgoKCF9zZWNvbmRzIqIBChJVcGxvYWRGaWxlTWV0YWRhdGESEAoIZmlsZW5hbWUYASABKAkSDwoHcHVycG9zZRgCIAEoCRI5Cg1leHBpcmVzX2FmdGVyGAMgASgLMh0ucGdxdWl2ZXIudjEuRmlsZUV4cGlyZXNBZnRlckgAiAEBEhIKBWJ5dGVzGAQgASgDSAGIAQFCEAoOX2V4cGlyZXNfYWZ0ZXJCCAoGX2J5dGVzImAKEVVwbG9hZEZpbGVSZXF1ZXN0EjMKCG1ldGFkYXRhGAEgASgLMh8ucGdxdWl2ZXIudjEuVXBsb2FkRmlsZU1ldGFkYXRhSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiIQoOR2V0RmlsZVJlcXVlc3QSDwoHZmlsZV9pZBgBIAEoCSKiAQoQTGlzdEZpbGVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESJgoFb3JkZXIYAyABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgCiAEBEhQKB3B1cnBvc2UYBCABKAlIA4gBAUIICgZfbGltaXRCCAoGX2FmdGVyQggKBl9vcmRlckIKCghfcHVycG9zZSKcAQoRTGlzdEZpbGVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEh8KBGRhdGEYAiADKAsyES5wZ3F1aXZlci52MS5GaWxlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCIkChFEZWxldGVGaWxlUmVxdWVzdBIPCgdmaWxlX2lkGAEgASgJIkEKEkRlbGV0ZUZpbGVSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCCJoChVHZXRGaWxlQ29udGVudFJlcXVlc3QSDwoHZmlsZV9pZBgBIAEoCRITCgZvZmZzZXQYAiABKANIAIgBARITCgZsZW5ndGgYAyABKANIAYgBAUIJCgdfb2Zmc2V0QgkKB19sZW5ndGgiVQoWR2V0RmlsZUNvbnRlbnRSZXNwb25zZRIMCgRkYXRhGAEgASgMEiQKBGZpbGUYAiABKAsyES5wZ3F1aXZlci52MS5GaWxlSACIAQFCBwoFX2ZpbGUqRAoKRmlsZVN0YXR1cxIbChdGSUxFX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUZJTEVfU1RBVFVTX1BST0NFU1NFRBABKlkKEEZpbGVFeHBpcnlBbmNob3ISIgoeRklMRV9FWFBJUllfQU5DSE9SX1VOU1BFQ0lGSUVEEAASIQodRklMRV9FWFBJUllfQU5DSE9SX0NSRUFURURfQVQQATKwBAoLRmlsZVNlcnZpY2USWwoKVXBsb2FkRmlsZRIeLnBncXVpdmVyLnYxLlVwbG9hZEZpbGVSZXF1ZXN0GhEucGdxdWl2ZXIudjEuRmlsZSIYuLsYCILT5JMCDjoBKiIJL3YxL2ZpbGVzKAESWgoHR2V0RmlsZRIbLnBncXVpdmVyLnYxLkdldEZpbGVSZXF1ZXN0GhEucGdxdWl2ZXIudjEuRmlsZSIfuLsYB4LT5JMCFRITL3YxL2ZpbGVzL3tmaWxlX2lkfRJhCglMaXN0RmlsZXMSHS5wZ3F1aXZlci52MS5MaXN0RmlsZXNSZXF1ZXN0Gh4ucGdxdWl2ZXIudjEuTGlzdEZpbGVzUmVzcG9uc2UiFbi7GAeC0+STAgsSCS92MS9maWxlcxJ+CgpEZWxldGVGaWxlEh4ucGdxdWl2ZXIudjEuRGVsZXRlRmlsZVJlcXVlc3QaHy5wZ3F1aXZlci52MS5EZWxldGVGaWxlUmVzcG9uc2UiL7i7GAjyuxgMZmlsZS5kZWxldGVkgtPkkwIVKhMvdjEvZmlsZXMve2ZpbGVfaWR9EoQBCg5HZXRGaWxlQ29udGVudBIiLnBncXVpdmVyLnYxLkdldEZpbGVDb250ZW50UmVxdWVzdBojLnBncXVpdmVyLnYxLkdldEZpbGVDb250ZW50UmVzcG9uc2UiJ7i7GAeC0+STAh0SGy92MS9maWxlcy97ZmlsZV9pZH0vY29udGVudDABQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("ChdwZ3F1aXZlci92MS9maWxlcy5wcm90bxILcGdxdWl2ZXIudjEi6QEKBEZpbGUSCgoCaWQYASABKAkSDgoGb2JqZWN0GAIgASgJEg0KBWJ5dGVzGAMgASgDEhIKCmNyZWF0ZWRfYXQYBCABKAMSFwoKZXhwaXJlc19hdBgFIAEoA0gAiAEBEhAKCGZpbGVuYW1lGAYgASgJEg8KB3B1cnBvc2UYByABKAkSJwoGc3RhdHVzGAggASgOMhcucGdxdWl2ZXIudjEuRmlsZVN0YXR1cxIbCg5zdGF0dXNfZGV0YWlscxgJIAEoCUgBiAEBQg0KC19leHBpcmVzX2F0QhEKD19zdGF0dXNfZGV0YWlscyJjChBGaWxlRXhwaXJlc0FmdGVyEi0KBmFuY2hvchgBIAEoDjIdLnBncXVpdmVyLnYxLkZpbGVFeHBpcnlBbmNob3ISFAoHc2Vjb25kcxgCIAEoA0gAiAEBQgoKCF9zZWNvbmRzIqIBChJVcGxvYWRGaWxlTWV0YWRhdGESEAoIZmlsZW5hbWUYASABKAkSDwoHcHVycG9zZRgCIAEoCRI5Cg1leHBpcmVzX2FmdGVyGAMgASgLMh0ucGdxdWl2ZXIudjEuRmlsZUV4cGlyZXNBZnRlckgAiAEBEhIKBWJ5dGVzGAQgASgDSAGIAQFCEAoOX2V4cGlyZXNfYWZ0ZXJCCAoGX2J5dGVzImAKEVVwbG9hZEZpbGVSZXF1ZXN0EjMKCG1ldGFkYXRhGAEgASgLMh8ucGdxdWl2ZXIudjEuVXBsb2FkRmlsZU1ldGFkYXRhSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQi2AEKBlVwbG9hZBIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDQoFYnl0ZXMYAyABKAMSEgoKY3JlYXRlZF9hdBgEIAEoAxISCgpleHBpcmVzX2F0GAUgASgDEhAKCGZpbGVuYW1lGAYgASgJEg8KB3B1cnBvc2UYByABKAkSKQoGc3RhdHVzGAggASgOMhkucGdxdWl2ZXIudjEuVXBsb2FkU3RhdHVzEiQKBGZpbGUYCSABKAsyES5wZ3F1aXZlci52MS5GaWxlSACIAQFCBwoFX2ZpbGUiTwoKVXBsb2FkUGFydBIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSEgoKY3JlYXRlZF9hdBgDIAEoAxIRCgl1cGxvYWRfaWQYBCABKAkipwEKE0NyZWF0ZVVwbG9hZFJlcXVlc3QSDQoFYnl0ZXMYASABKAMSEAoIZmlsZW5hbWUYAiABKAkSEQoJbWltZV90eXBlGAMgASgJEg8KB3B1cnBvc2UYBCABKAkSOQoNZXhwaXJlc19hZnRlchgFIAEoCzIdLnBncXVpdmVyLnYxLkZpbGVFeHBpcmVzQWZ0ZXJIAIgBAUIQCg5fZXhwaXJlc19hZnRlciJIChVBZGRVcGxvYWRQYXJ0TWV0YWRhdGESEQoJdXBsb2FkX2lkGAEgASgJEhIKBWJ5dGVzGAIgASgDSACIAQFCCAoGX2J5dGVzImYKFEFkZFVwbG9hZFBhcnRSZXF1ZXN0EjYKCG1ldGFkYXRhGAEgASgLMiIucGdxdWl2ZXIudjEuQWRkVXBsb2FkUGFydE1ldGFkYXRhSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiXQoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRIXCghwYXJ0X2lkcxgCIAMoCUIFqLsY0A8SEAoDbWQ1GAMgASgJSACIAQFCBgoEX21kNSIoChNDYW5jZWxVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCSIhCg5HZXRGaWxlUmVxdWVzdBIPCgdmaWxlX2lkGAEgASgJIqIBChBMaXN0RmlsZXNSZXF1ZXN0EhIKBWxpbWl0GAEgASgFSACIAQESEgoFYWZ0ZXIYAiABKAlIAYgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAKIAQESFAoHcHVycG9zZRgEIAEoCUgDiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCAoGX29yZGVyQgoKCF9wdXJwb3NlIpwBChFMaXN0RmlsZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSHwoEZGF0YRgCIAMoCzIRLnBncXVpdmVyLnYxLkZpbGUSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIiQKEURlbGV0ZUZpbGVSZXF1ZXN0Eg8KB2ZpbGVfaWQYASABKAkiQQoSRGVsZXRlRmlsZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIImgKFUdldEZpbGVDb250ZW50UmVxdWVzdBIPCgdmaWxlX2lkGAEgASgJEhMKBm9mZnNldBgCIAEoA0gAiAEBEhMKBmxlbmd0aBgDIAEoA0gBiAEBQgkKB19vZmZzZXRCCQoHX2xlbmd0aCJVChZHZXRGaWxlQ29udGVudFJlc3BvbnNlEgwKBGRhdGEYASABKAwSJAoEZmlsZRgCIAEoCzIRLnBncXVpdmVyLnYxLkZpbGVIAIgBAUIHCgVfZmlsZSpECgpGaWxlU3RhdHVzEhsKF0ZJTEVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGQoVRklMRV9TVEFUVVNfUFJPQ0VTU0VEEAEqWQoQRmlsZUV4cGlyeUFuY2hvchIiCh5GSUxFX0VYUElSWV9BTkNIT1JfVU5TUEVDSUZJRUQQABIhCh1GSUxFX0VYUElSWV9BTkNIT1JfQ1JFQVRFRF9BVBABKp0BCgxVcGxvYWRTdGF0dXMSHQoZVVBMT0FEX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFVVQTE9BRF9TVEFUVVNfUEVORElORxABEhsKF1VQTE9BRF9TVEFUVVNfQ09NUExFVEVEEAISGwoXVVBMT0FEX1NUQVRVU19DQU5DRUxMRUQQAxIZChVVUExPQURfU1RBVFVTX0VYUElSRUQQBDL/BwoLRmlsZVNlcnZpY2USWwoKVXBsb2FkRmlsZRIeLnBncXVpdmVyLnYxLlVwbG9hZEZpbGVSZXF1ZXN0GhEucGdxdWl2ZXIudjEuRmlsZSIYuLsYCILT5JMCDjoBKiIJL3YxL2ZpbGVzKAESYQoMQ3JlYXRlVXBsb2FkEiAucGdxdWl2ZXIudjEuQ3JlYXRlVXBsb2FkUmVxdWVzdBoTLnBncXVpdmVyLnYxLlVwbG9hZCIauLsYCILT5JMCEDoBKiILL3YxL3VwbG9hZHMSewoNQWRkVXBsb2FkUGFydBIhLnBncXVpdmVyLnYxLkFkZFVwbG9hZFBhcnRSZXF1ZXN0GhcucGdxdWl2ZXIudjEuVXBsb2FkUGFydCIsuLsYCILT5JMCIjoBKiIdL3YxL3VwbG9hZHMve3VwbG9hZF9pZH0vcGFydHMoARJ6Cg5Db21wbGV0ZVVwbG9hZBIiLnBncXVpdmVyLnYxLkNvbXBsZXRlVXBsb2FkUmVxdWVzdBoTLnBncXVpdmVyLnYxLlVwbG9hZCIvuLsYCILT5JMCJToBKiIgL3YxL3VwbG9hZHMve3VwbG9hZF9pZH0vY29tcGxldGUScQoMQ2FuY2VsVXBsb2FkEiAucGdxdWl2ZXIudjEuQ2FuY2VsVXBsb2FkUmVxdWVzdBoTLnBncXVpdmVyLnYxLlVwbG9hZCIquLsYCILT5JMCICIeL3YxL3VwbG9hZHMve3VwbG9hZF9pZH0vY2FuY2VsEloKB0dldEZpbGUSGy5wZ3F1aXZlci52MS5HZXRGaWxlUmVxdWVzdBoRLnBncXVpdmVyLnYxLkZpbGUiH7i7GAeC0+STAhUSEy92MS9maWxlcy97ZmlsZV9pZH0SYQoJTGlzdEZpbGVzEh0ucGdxdWl2ZXIudjEuTGlzdEZpbGVzUmVxdWVzdBoeLnBncXVpdmVyLnYxLkxpc3RGaWxlc1Jlc3BvbnNlIhW4uxgHgtPkkwILEgkvdjEvZmlsZXMSfgoKRGVsZXRlRmlsZRIeLnBncXVpdmVyLnYxLkRlbGV0ZUZpbGVSZXF1ZXN0Gh8ucGdxdWl2ZXIudjEuRGVsZXRlRmlsZVJlc3BvbnNlIi+4uxgI8rsYDGZpbGUuZGVsZXRlZILT5JMCFSoTL3YxL2ZpbGVzL3tmaWxlX2lkfRKEAQoOR2V0RmlsZUNvbnRlbnQSIi5wZ3F1aXZlci52MS5HZXRGaWxlQ29udGVudFJlcXVlc3QaIy5wZ3F1aXZlci52MS5HZXRGaWxlQ29udGVudFJlc3BvbnNlIie4uxgHgtPkkwIdEhsvdjEvZmlsZXMve2ZpbGVfaWR9L2NvbnRlbnQwAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * An uploaded file.
@@ -207,6 +207,296 @@ export const UploadFileRequestSchema: GenMessage<UploadFileRequest> = /*@__PURE_
   messageDesc(file_pgquiver_v1_files, 3);
 
 /**
+ * An upload in parts.
+ *
+ * @generated from message pgquiver.v1.Upload
+ */
+export type Upload = Message<"pgquiver.v1.Upload"> & {
+  /**
+   * Id of the upload: `upload_` and 32 hexadecimal digits.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Always "upload".
+   *
+   * @generated from field: string object = 2;
+   */
+  object: string;
+
+  /**
+   * Announced length of the file, in bytes.
+   *
+   * @generated from field: int64 bytes = 3;
+   */
+  bytes: bigint;
+
+  /**
+   * Time of creation, in seconds since 1970 (UTC).
+   *
+   * @generated from field: int64 created_at = 4;
+   */
+  createdAt: bigint;
+
+  /**
+   * Time at which the upload expires unless it is completed, in seconds since 1970 (UTC).
+   *
+   * @generated from field: int64 expires_at = 5;
+   */
+  expiresAt: bigint;
+
+  /**
+   * Name of the file.
+   *
+   * @generated from field: string filename = 6;
+   */
+  filename: string;
+
+  /**
+   * Purpose of the file.
+   *
+   * @generated from field: string purpose = 7;
+   */
+  purpose: string;
+
+  /**
+   * State of the upload.
+   *
+   * @generated from field: pgquiver.v1.UploadStatus status = 8;
+   */
+  status: UploadStatus;
+
+  /**
+   * The file, once the upload is completed; unset before, and after the file is deleted.
+   *
+   * @generated from field: optional pgquiver.v1.File file = 9;
+   */
+  file?: File | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.Upload.
+ * Use `create(UploadSchema)` to create a new message.
+ */
+export const UploadSchema: GenMessage<Upload> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_files, 4);
+
+/**
+ * A part of an upload.
+ *
+ * @generated from message pgquiver.v1.UploadPart
+ */
+export type UploadPart = Message<"pgquiver.v1.UploadPart"> & {
+  /**
+   * Id of the part: `part_` and 32 hexadecimal digits.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Always "upload.part".
+   *
+   * @generated from field: string object = 2;
+   */
+  object: string;
+
+  /**
+   * Time of creation, in seconds since 1970 (UTC).
+   *
+   * @generated from field: int64 created_at = 3;
+   */
+  createdAt: bigint;
+
+  /**
+   * The upload.
+   *
+   * @generated from field: string upload_id = 4;
+   */
+  uploadId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.UploadPart.
+ * Use `create(UploadPartSchema)` to create a new message.
+ */
+export const UploadPartSchema: GenMessage<UploadPart> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_files, 5);
+
+/**
+ * Begins an upload in parts.
+ *
+ * @generated from message pgquiver.v1.CreateUploadRequest
+ */
+export type CreateUploadRequest = Message<"pgquiver.v1.CreateUploadRequest"> & {
+  /**
+   * Length of the file in bytes, 1 to 16 times the limit of a file that is uploaded at once (FILE_BYTES_MAX), so 8 GiB by
+   * default. Required.
+   *
+   * @generated from field: int64 bytes = 1;
+   */
+  bytes: bigint;
+
+  /**
+   * Name of the file, as in UploadFileMetadata. Required.
+   *
+   * @generated from field: string filename = 2;
+   */
+  filename: string;
+
+  /**
+   * MIME type of the file, up to 256 characters; without effect. Required.
+   *
+   * @generated from field: string mime_type = 3;
+   */
+  mimeType: string;
+
+  /**
+   * Purpose, as in UploadFileMetadata. Required.
+   *
+   * @generated from field: string purpose = 4;
+   */
+  purpose: string;
+
+  /**
+   * When the file expires and is deleted; default never.
+   *
+   * @generated from field: optional pgquiver.v1.FileExpiresAfter expires_after = 5;
+   */
+  expiresAfter?: FileExpiresAfter | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.CreateUploadRequest.
+ * Use `create(CreateUploadRequestSchema)` to create a new message.
+ */
+export const CreateUploadRequestSchema: GenMessage<CreateUploadRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_files, 6);
+
+/**
+ * The metadata of a part.
+ *
+ * @generated from message pgquiver.v1.AddUploadPartMetadata
+ */
+export type AddUploadPartMetadata = Message<"pgquiver.v1.AddUploadPartMetadata"> & {
+  /**
+   * The upload. Required.
+   *
+   * @generated from field: string upload_id = 1;
+   */
+  uploadId: string;
+
+  /**
+   * Length of the part in bytes: a part of another length is refused. Recommended, as in UploadFileMetadata.
+   *
+   * @generated from field: optional int64 bytes = 2;
+   */
+  bytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.AddUploadPartMetadata.
+ * Use `create(AddUploadPartMetadataSchema)` to create a new message.
+ */
+export const AddUploadPartMetadataSchema: GenMessage<AddUploadPartMetadata> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_files, 7);
+
+/**
+ * One message of the stream of a part.
+ *
+ * @generated from message pgquiver.v1.AddUploadPartRequest
+ */
+export type AddUploadPartRequest = Message<"pgquiver.v1.AddUploadPartRequest"> & {
+  /**
+   * The first message has `metadata`; each other message has `data`.
+   *
+   * @generated from oneof pgquiver.v1.AddUploadPartRequest.part
+   */
+  part: {
+    /**
+     * Metadata of the part.
+     *
+     * @generated from field: pgquiver.v1.AddUploadPartMetadata metadata = 1;
+     */
+    value: AddUploadPartMetadata;
+    case: "metadata";
+  } | {
+    /**
+     * The next bytes of the part; 1 byte to 64 MiB in all messages together.
+     *
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message pgquiver.v1.AddUploadPartRequest.
+ * Use `create(AddUploadPartRequestSchema)` to create a new message.
+ */
+export const AddUploadPartRequestSchema: GenMessage<AddUploadPartRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_files, 8);
+
+/**
+ * Request of CompleteUpload.
+ *
+ * @generated from message pgquiver.v1.CompleteUploadRequest
+ */
+export type CompleteUploadRequest = Message<"pgquiver.v1.CompleteUploadRequest"> & {
+  /**
+   * The upload. Required.
+   *
+   * @generated from field: string upload_id = 1;
+   */
+  uploadId: string;
+
+  /**
+   * Ids of the parts, in the order of the file, 1 to 2,000; parts that are not named are removed. Required.
+   *
+   * @generated from field: repeated string part_ids = 2;
+   */
+  partIds: string[];
+
+  /**
+   * MD5 of the file, as 32 hexadecimal digits; default: not compared.
+   *
+   * @generated from field: optional string md5 = 3;
+   */
+  md5?: string | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.CompleteUploadRequest.
+ * Use `create(CompleteUploadRequestSchema)` to create a new message.
+ */
+export const CompleteUploadRequestSchema: GenMessage<CompleteUploadRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_files, 9);
+
+/**
+ * Request of CancelUpload.
+ *
+ * @generated from message pgquiver.v1.CancelUploadRequest
+ */
+export type CancelUploadRequest = Message<"pgquiver.v1.CancelUploadRequest"> & {
+  /**
+   * The upload. Required.
+   *
+   * @generated from field: string upload_id = 1;
+   */
+  uploadId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.CancelUploadRequest.
+ * Use `create(CancelUploadRequestSchema)` to create a new message.
+ */
+export const CancelUploadRequestSchema: GenMessage<CancelUploadRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_files, 10);
+
+/**
  * Request of GetFile.
  *
  * @generated from message pgquiver.v1.GetFileRequest
@@ -225,7 +515,7 @@ export type GetFileRequest = Message<"pgquiver.v1.GetFileRequest"> & {
  * Use `create(GetFileRequestSchema)` to create a new message.
  */
 export const GetFileRequestSchema: GenMessage<GetFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_files, 4);
+  messageDesc(file_pgquiver_v1_files, 11);
 
 /**
  * Request of ListFiles.
@@ -267,7 +557,7 @@ export type ListFilesRequest = Message<"pgquiver.v1.ListFilesRequest"> & {
  * Use `create(ListFilesRequestSchema)` to create a new message.
  */
 export const ListFilesRequestSchema: GenMessage<ListFilesRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_files, 5);
+  messageDesc(file_pgquiver_v1_files, 12);
 
 /**
  * A page of files.
@@ -316,7 +606,7 @@ export type ListFilesResponse = Message<"pgquiver.v1.ListFilesResponse"> & {
  * Use `create(ListFilesResponseSchema)` to create a new message.
  */
 export const ListFilesResponseSchema: GenMessage<ListFilesResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_files, 6);
+  messageDesc(file_pgquiver_v1_files, 13);
 
 /**
  * Deletes a file.
@@ -337,7 +627,7 @@ export type DeleteFileRequest = Message<"pgquiver.v1.DeleteFileRequest"> & {
  * Use `create(DeleteFileRequestSchema)` to create a new message.
  */
 export const DeleteFileRequestSchema: GenMessage<DeleteFileRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_files, 7);
+  messageDesc(file_pgquiver_v1_files, 14);
 
 /**
  * Confirms the deletion of a file.
@@ -372,7 +662,7 @@ export type DeleteFileResponse = Message<"pgquiver.v1.DeleteFileResponse"> & {
  * Use `create(DeleteFileResponseSchema)` to create a new message.
  */
 export const DeleteFileResponseSchema: GenMessage<DeleteFileResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_files, 8);
+  messageDesc(file_pgquiver_v1_files, 15);
 
 /**
  * Request of GetFileContent.
@@ -408,7 +698,7 @@ export type GetFileContentRequest = Message<"pgquiver.v1.GetFileContentRequest">
  * Use `create(GetFileContentRequestSchema)` to create a new message.
  */
 export const GetFileContentRequestSchema: GenMessage<GetFileContentRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_files, 9);
+  messageDesc(file_pgquiver_v1_files, 16);
 
 /**
  * The next bytes of a file.
@@ -436,7 +726,7 @@ export type GetFileContentResponse = Message<"pgquiver.v1.GetFileContentResponse
  * Use `create(GetFileContentResponseSchema)` to create a new message.
  */
 export const GetFileContentResponseSchema: GenMessage<GetFileContentResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_files, 10);
+  messageDesc(file_pgquiver_v1_files, 17);
 
 /**
  * Whether a file is ready for use.
@@ -508,6 +798,61 @@ export const FileExpiryAnchorSchema: GenEnum<FileExpiryAnchor> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_files, 1);
 
 /**
+ * State of an upload in parts.
+ *
+ * @generated from enum pgquiver.v1.UploadStatus
+ */
+export const UploadStatus = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: UPLOAD_STATUS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Takes parts.
+   *
+   * @generated from enum value: UPLOAD_STATUS_PENDING = 1;
+   */
+  PENDING: 1,
+
+  /**
+   * The file is stored.
+   *
+   * @generated from enum value: UPLOAD_STATUS_COMPLETED = 2;
+   */
+  COMPLETED: 2,
+
+  /**
+   * Cancelled on request.
+   *
+   * @generated from enum value: UPLOAD_STATUS_CANCELLED = 3;
+   */
+  CANCELLED: 3,
+
+  /**
+   * Not completed in time.
+   *
+   * @generated from enum value: UPLOAD_STATUS_EXPIRED = 4;
+   */
+  EXPIRED: 4,
+} as const;
+
+/**
+ * State of an upload in parts.
+ *
+ * @generated from enum pgquiver.v1.UploadStatus
+ */
+export type UploadStatus = (typeof UploadStatus)[keyof typeof UploadStatus] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.UploadStatus.
+ */
+export const UploadStatusSchema: GenEnum<UploadStatus> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_files, 2);
+
+/**
  * Stores uploaded files, byte for byte.
  *
  * @generated from service pgquiver.v1.FileService
@@ -525,6 +870,50 @@ export const FileService: GenService<{
     methodKind: "client_streaming";
     input: typeof UploadFileRequestSchema;
     output: typeof FileSchema;
+  },
+  /**
+   * Begins an upload in parts, which expires an hour later. RESOURCE_EXHAUSTED when the announced bytes, with those of the
+   * project's files and other pending uploads, are more than its quota, or when the project has 100 pending uploads.
+   *
+   * @generated from rpc pgquiver.v1.FileService.CreateUpload
+   */
+  createUpload: {
+    methodKind: "unary";
+    input: typeof CreateUploadRequestSchema;
+    output: typeof UploadSchema;
+  },
+  /**
+   * Adds a part to an upload. Parts may come in any order and at the same time. Over gRPC: a first message with
+   * `metadata`, then the bytes in any number of messages. Over REST: a multipart form with the part `data`. The reply is
+   * sent when all bytes are committed; a part that is interrupted is not stored.
+   *
+   * @generated from rpc pgquiver.v1.FileService.AddUploadPart
+   */
+  addUploadPart: {
+    methodKind: "client_streaming";
+    input: typeof AddUploadPartRequestSchema;
+    output: typeof UploadPartSchema;
+  },
+  /**
+   * Makes a file of the parts, in the order of `part_ids`. INVALID_ARGUMENT when they have another length than announced, or
+   * another MD5 than given: the upload then stays pending. Idempotent: a completed upload is answered as it is.
+   *
+   * @generated from rpc pgquiver.v1.FileService.CompleteUpload
+   */
+  completeUpload: {
+    methodKind: "unary";
+    input: typeof CompleteUploadRequestSchema;
+    output: typeof UploadSchema;
+  },
+  /**
+   * Cancels an upload and removes its parts.
+   *
+   * @generated from rpc pgquiver.v1.FileService.CancelUpload
+   */
+  cancelUpload: {
+    methodKind: "unary";
+    input: typeof CancelUploadRequestSchema;
+    output: typeof UploadSchema;
   },
   /**
    * Returns a file's metadata; NOT_FOUND when no file has this id.

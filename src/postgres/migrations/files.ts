@@ -56,6 +56,7 @@ function interpolate(sql: string, tables: Tables): string {
     indexes: tables.indexes,
     files: tables.files,
     file_parts: tables.fileParts,
+    uploads: tables.uploads,
     vector_store_files: tables.vectorStoreFiles,
     file_batches: tables.fileBatches,
     removed_files: tables.removedFiles,

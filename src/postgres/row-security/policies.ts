@@ -48,6 +48,7 @@ export function accessTo({ files }: Tables): Record<Table, Access> {
     // A store that was deleted leaves a row without an id until its table is dropped.
     indexes: same(`vector_store_id is null or ${ofStore("vector_store_id")}`),
     files: same(OF_PROJECT),
+    uploads: same(OF_PROJECT),
     // A part is written in the statement that makes the file, so before the file can be seen.
     fileParts: {
       privileges: "all",

@@ -5,7 +5,7 @@ import { FileService } from "../../../gen/pgquiver/v1/files_pb.ts";
 import { IngestService } from "../../../gen/pgquiver/v1/ingest_pb.ts";
 import type { Service } from "../service.ts";
 import { applyRange, sendContent } from "./download.ts";
-import { readForm } from "./multipart.ts";
+import { readForm, readPartForm } from "./multipart.ts";
 import { NDJSON_TYPES, readIngest } from "./ndjson.ts";
 import { parsePath } from "./path.ts";
 
@@ -43,6 +43,10 @@ export const bindings: ReadonlyMap<DescMethod, UploadBinding | DownloadBinding> 
   [
     FileService.method.uploadFile,
     { kind: "client_streaming", types: ["multipart/form-data"], read: readForm },
+  ],
+  [
+    FileService.method.addUploadPart,
+    { kind: "client_streaming", types: ["multipart/form-data"], read: readPartForm },
   ],
   [FileService.method.getFileContent, { kind: "server_streaming", prepare: applyRange, send: sendContent }],
 ]);

@@ -3,9 +3,11 @@ import { create } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import type { FastifyRequest } from "fastify";
 import {
+  AddUploadPartRequestSchema,
   FileExpiresAfterSchema,
   UploadFileMetadataSchema,
   UploadFileRequestSchema,
+  type AddUploadPartRequest,
   type UploadFileMetadata,
   type UploadFileRequest,
 } from "../../../gen/pgquiver/v1/files_pb.ts";
@@ -57,10 +59,8 @@ export async function* readFormAs(
   isField: (name: string) => boolean,
   toMetadata: (filename: string, texts: ReadonlyMap<string, string>) => UploadFileMetadata,
 ): AsyncGenerator<UploadFileRequest> {
-  const form = openForm(request, isField);
-  try {
-    const file = await form.file;
-    if (file === undefined) throw missingParameter("file");
+  const form = openForm(request, "file", isField);
+  yield* readFile(form, "file", async function* (file) {
     let bytes = 0;
     for await (const value of file.bytes) {
       bytes += value.length;
@@ -69,6 +69,39 @@ export async function* readFormAs(
     const metadata = toMetadata(file.name, await form.fields);
     metadata.bytes = BigInt(bytes);
     yield create(UploadFileRequestSchema, { part: { case: "metadata", value: metadata } });
+  });
+}
+
+/**
+ * Reads OpenAI's form of a part of an upload as messages: which upload, the bytes of the form's part `data`, and at the
+ * end of the form how many there were.
+ */
+export async function* readPartForm(request: FastifyRequest): AsyncGenerator<AddUploadPartRequest> {
+  const { upload_id: uploadId } = request.params as { upload_id: string };
+  const form = openForm(request, "data", () => false);
+  yield* readFile(form, "data", async function* (file) {
+    yield create(AddUploadPartRequestSchema, { part: { case: "metadata", value: { uploadId } } });
+    let count = 0;
+    for await (const value of file.bytes) {
+      count += value.length;
+      yield create(AddUploadPartRequestSchema, { part: { case: "data", value } });
+    }
+    await form.fields;
+    const bytes = BigInt(count);
+    yield create(AddUploadPartRequestSchema, { part: { case: "metadata", value: { uploadId, bytes } } });
+  });
+}
+
+/** Reads the part of a form that is the file, and stops reading the form at the end. */
+async function* readFile<T>(
+  form: Form,
+  name: string,
+  read: (file: FormFile) => AsyncGenerator<T>,
+): AsyncGenerator<T> {
+  try {
+    const file = await form.file;
+    if (file === undefined) throw missingParameter(name);
+    yield* read(file);
   } catch (error) {
     // When the body ends within the file, the parser's error arrives first on the file's stream, not as a
     // ConnectError.
@@ -78,7 +111,11 @@ export async function* readFormAs(
   }
 }
 
-function openForm({ raw, headers }: FastifyRequest, isField: (name: string) => boolean): Form {
+function openForm(
+  { raw, headers }: FastifyRequest,
+  fileName: string,
+  isField: (name: string) => boolean,
+): Form {
   const parser = createParser(headers as BusboyHeaders);
   const file = Promise.withResolvers<FormFile | undefined>();
   const fields = Promise.withResolvers<ReadonlyMap<string, string>>();
@@ -98,14 +135,14 @@ function openForm({ raw, headers }: FastifyRequest, isField: (name: string) => b
   };
   parser.on("file", (name, bytes, filename) => {
     bytes.on("error", () => {});
-    claim(name, name === "file");
+    claim(name, name === fileName);
     open = bytes;
     file.resolve({ name: decodeQuotes(filename ?? ""), bytes });
   });
   parser.on("field", (name, text, _, isTruncated) => {
-    if (name === "file") {
-      const message = "Invalid type for 'file': expected a file, but got a text. With curl: -F file=@name.";
-      return fail(invalidArgument("file", message, "INVALID_TYPE"));
+    if (name === fileName) {
+      const message = `Invalid type for '${name}': expected a file, but got a text. With curl: -F ${name}=@name.`;
+      return fail(invalidArgument(name, message, "INVALID_TYPE"));
     }
     claim(name, isField(name));
     if (isTruncated)
@@ -118,7 +155,7 @@ function openForm({ raw, headers }: FastifyRequest, isField: (name: string) => b
   parser.on("error", (error) => fail(malformed((error as Error).message)));
   parser.on("finish", () => {
     file.resolve(undefined);
-    texts.delete("file");
+    texts.delete(fileName);
     fields.resolve(texts);
   });
   raw.once("close", () => {
