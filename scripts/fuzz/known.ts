@@ -41,12 +41,14 @@ export class Known {
     form.set("purpose", "assistants");
     form.set("file", new Blob(["A fox and a hen."]), "tale.txt");
     const file = await this.#post("/v1/files", form);
+    const next = await this.#post("/v1/files", form);
     const batch = await this.#post(`${path}/file_batches`, { file_ids: [file] });
     this.#stores.push(
       new Map([
         ["vector_store_id", store],
         ["embedding_id", "row-1"],
         ["file_id", file],
+        ["new_file_id", next],
         ["batch_id", batch],
       ]),
     );
