@@ -40,10 +40,10 @@ export const limits = {
   search_limit_max: 1_000,
   /** Bytes of text and metadata that a search reads which has no pages: as many as 50 results may have. */
   search_bytes_max: 52_428_800,
-  /** Candidates for a reranking model: this many times the results, between a minimum and a maximum. */
-  rerank_candidates_factor: 4,
-  rerank_candidates_min: 20,
-  rerank_candidates_max: 200,
+  /** Candidates of a search whose results a model ranks, or diversity chooses: this many times the results, within bounds. */
+  search_candidates_factor: 4,
+  search_candidates_min: 20,
+  search_candidates_max: 200,
   /** Characters of a candidate that a reranking model gets: such models read 512 tokens, or some thousand. */
   rerank_text_chars_max: 8_000,
   /** Texts in one search. */

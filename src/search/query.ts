@@ -12,6 +12,8 @@ export interface SearchQuery {
   after?: SearchPosition | undefined;
   /** Bytes of text and metadata that the results end before, with one result at least; undefined: no limit. */
   bytesMax?: number | undefined;
+  /** Whether the results come with their vectors; default false. */
+  hasVectors?: boolean | undefined;
   filter: Filter | undefined;
   /** Whether to compare every vector (exact search) even if the store has an index. */
   isExact: boolean;
@@ -45,4 +47,6 @@ export interface SearchHit {
   score: number;
   /** What ranks the row: its distance, or the fused score. */
   value: number;
+  /** Its vector in pgvector's binary format; undefined: the query did not ask for vectors. */
+  vector?: Buffer | undefined;
 }

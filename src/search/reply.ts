@@ -79,7 +79,7 @@ export function toStoresResponse(
 
 function toStatistics(
   found: readonly Findings[],
-  { ranker, hasFailed, reranking }: Ranked,
+  { ranker, hasFailed, reranking, diversifying }: Ranked,
   { embedding, searching }: Pick<Spent, "embedding" | "searching">,
 ): MessageInitShape<typeof SearchStatisticsSchema> {
   const method = found.find((findings) => findings.method === "index")?.method ?? found[0]?.method ?? "exact";
@@ -88,7 +88,12 @@ function toStatistics(
     complete: found.every(({ isComplete }) => isComplete),
     ...(ranker !== undefined && { ranker }),
     rerankFailed: hasFailed,
-    stages: toStages({ embed: embedding, search: searching, rerank: reranking }),
+    stages: toStages({
+      embed: embedding,
+      search: searching,
+      rerank: reranking,
+      ...(diversifying !== undefined && { diversify: diversifying }),
+    }),
   };
 }
 

@@ -25,7 +25,9 @@ export interface Search {
   bytesMax: number | undefined;
   /** The model that ranks the results anew; undefined: none. */
   ranker: string | undefined;
-  /** Results of the first ranking: as many as are asked for, or more where they are ranked anew. */
+  /** Weight of how much results differ from each other, 0 to 1; 0: they are the best. */
+  diversity: number;
+  /** Results of the first ranking: as many as are asked for, or more where they are ranked anew or chosen from. */
   candidatesMax: number;
   scoreMin: number;
   efSearch: number | undefined;
@@ -71,12 +73,8 @@ export function readSearch(request: SearchRequest, path: string, { storeId, rank
     const param = `${path}ranking_options.score_threshold`;
     throw invalidArgument(param, `Invalid '${param}': expected a number from 0 to 1.`);
   }
-  if (ranker !== undefined && resultsMax > limits.rerank_candidates_max) {
-    throw invalidArgument(
-      `${path}limit`,
-      `Invalid '${path}limit': '${ranker}' ranks at most ${limits.rerank_candidates_max} results anew. Ask for fewer, or set '${path}ranking_options.ranker' to 'none'.`,
-    );
-  }
+  const diversity = readDiversity(request, path);
+  checkCandidates(path, resultsMax, ranker, diversity);
   const search = {
     path,
     texts: request.query,
@@ -86,19 +84,41 @@ export function readSearch(request: SearchRequest, path: string, { storeId, rank
     resultsMax,
     ranker,
     scoreMin,
+    diversity,
     efSearch,
     isExact: request.exact ?? false,
     readers: readReaders(request.readers, `${path}readers.any_of`),
   };
   const paging = readPaging(request, search, storeId);
-  return {
-    ...search,
-    // One more than the page has shows whether another follows.
-    candidatesMax:
-      ranker === undefined ? resultsMax + (paging === undefined ? 0 : 1) : countCandidates(resultsMax),
-    paging,
-    bytesMax: toBytesMax(resultsMax, paging),
-  };
+  const isChosen = ranker !== undefined || diversity > 0;
+  // One more than the page has shows whether another follows.
+  const candidatesMax = isChosen ? countCandidates(resultsMax) : resultsMax + (paging === undefined ? 0 : 1);
+  return { ...search, candidatesMax, paging, bytesMax: toBytesMax(resultsMax, candidatesMax, paging) };
+}
+
+function readDiversity({ diversity = 0 }: SearchRequest, path: string): number {
+  if (diversity >= 0 && diversity <= 1) return diversity;
+  throw invalidArgument(`${path}diversity`, `Invalid '${path}diversity': expected a number from 0 to 1.`);
+}
+
+/** Refuses more results than there are candidates. */
+function checkCandidates(
+  path: string,
+  resultsMax: number,
+  ranker: string | undefined,
+  diversity: number,
+): void {
+  const { search_candidates_max: max } = limits;
+  if (resultsMax <= max) return;
+  const param = `${path}limit`;
+  if (ranker !== undefined) {
+    throw invalidArgument(
+      param,
+      `Invalid '${param}': '${ranker}' ranks at most ${max} results anew. Ask for fewer, or set '${path}ranking_options.ranker' to 'none'.`,
+    );
+  }
+  if (diversity > 0)
+    throw invalidArgument(param, `Invalid '${param}': '${path}diversity' chooses at most ${max} results.`);
 }
 
 function readResultsMax({ limit, maxNumResults }: SearchRequest, path: string): number {
@@ -127,12 +147,13 @@ function readPaging(
     limit === undefined ||
     texts.length > 1 ||
     weights !== undefined ||
-    ranker !== undefined
+    ranker !== undefined ||
+    search.diversity > 0
   ) {
     if (page === undefined) return undefined;
     throw invalidArgument(
       param,
-      `Invalid '${param}': only a search by one text or vector has pages, without 'hybrid_search', and without a reranking model ('ranker': 'none').`,
+      `Invalid '${param}': only a search by one text or vector has pages, without 'hybrid_search', without 'diversity', and without a reranking model ('ranker': 'none').`,
     );
   }
   const hash = hashRequest([
@@ -148,9 +169,14 @@ function readPaging(
   return { hash, after: page === undefined ? undefined : readSearchPage(page, hash, param) };
 }
 
-/** 50 results may be as large as they are: that bounds their bytes. */
-function toBytesMax(resultsMax: number, paging: Paging | undefined): number | undefined {
-  if (resultsMax <= limits.search_results_max) return undefined;
+/** 50 rows may be as large as they are: that bounds their bytes. */
+function toBytesMax(
+  resultsMax: number,
+  candidatesMax: number,
+  paging: Paging | undefined,
+): number | undefined {
+  const rowsMax = paging === undefined ? candidatesMax : resultsMax;
+  if (rowsMax <= limits.search_results_max) return undefined;
   return paging === undefined ? limits.search_bytes_max : limits.page_bytes_max;
 }
 
@@ -207,9 +233,9 @@ function readRanker(
 }
 
 function countCandidates(resultsMax: number): number {
-  const { rerank_candidates_factor, rerank_candidates_min, rerank_candidates_max } = limits;
-  const candidates = Math.max(rerank_candidates_min, rerank_candidates_factor * resultsMax);
-  return Math.min(rerank_candidates_max, candidates);
+  const { search_candidates_factor, search_candidates_min, search_candidates_max } = limits;
+  const candidates = Math.max(search_candidates_min, search_candidates_factor * resultsMax);
+  return Math.min(search_candidates_max, candidates);
 }
 
 function readWeights(hybrid: HybridSearch | undefined, path: string): Weights | undefined {

@@ -4,7 +4,7 @@ import type { SearchHit } from "./query.ts";
 import type { Search } from "./request.ts";
 import type { Stage } from "./searcher.ts";
 
-/** The results of a search after their last ranking. */
+/** The results of a search, or the candidates for them, after their last ranking. */
 export interface Ranked<Hit extends SearchHit = SearchHit> {
   hits: readonly Hit[];
   /** The model that ranked them; undefined: none. */
@@ -13,17 +13,19 @@ export interface Ranked<Hit extends SearchHit = SearchHit> {
   hasFailed: boolean;
   /** Candidates that the model was asked about. */
   reranking: Stage;
+  /** Candidates that `diversity` chose from. */
+  diversifying?: Stage;
 }
 
-/** Ranks the candidates of a search, best first, anew where the search has a ranker; else, and where that fails, cuts them. */
+/** Ranks the candidates of a search, best first, anew where the search has a ranker; else, and where that fails, keeps their order. */
 export async function rankAnew<Hit extends SearchHit>(
   reranker: Reranker | undefined,
-  { ranker, texts, resultsMax }: Search,
+  { ranker, texts }: Pick<Search, "ranker" | "texts">,
   candidates: readonly Hit[],
   signal: AbortSignal,
 ): Promise<Ranked<Hit>> {
   const first = {
-    hits: candidates.slice(0, resultsMax),
+    hits: candidates,
     hasFailed: false,
     reranking: { count: 0, durationMs: 0 },
   };
@@ -37,8 +39,7 @@ export async function rankAnew<Hit extends SearchHit>(
     const scores = await reranker.score(ranker, texts.join("\n"), documents, signal);
     const hits = candidates
       .map((hit, index) => ({ ...hit, score: scores[index] as number }))
-      .toSorted((a, b) => b.score - a.score)
-      .slice(0, resultsMax);
+      .toSorted((a, b) => b.score - a.score);
     return { hits, ranker, hasFailed: false, reranking: measure() };
   } catch {
     // The reranker has logged the error. Results in the first order are better than none.

@@ -189,9 +189,13 @@ async function runStatement(
   }
 }
 
-function toHit({ value, id, content, metadata, file_id, filename }: FoundRow, query: SearchQuery): SearchHit {
+function toHit(
+  { value, id, content, metadata, file_id, filename, vector }: FoundRow,
+  query: SearchQuery,
+): SearchHit {
   const score = query.fusion === undefined ? toScore(value) : Math.min(1, value);
-  return { id: id as string, content, metadata, file_id, filename, score, value };
+  const hit = { id: id as string, content, metadata, file_id, filename, score, value };
+  return vector === undefined || vector === null ? hit : { ...hit, vector };
 }
 
 /**

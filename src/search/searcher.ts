@@ -66,7 +66,7 @@ export interface SearchCall {
 /** What the searches of several stores in one call share: their turns, the vectors of their texts, and a limit. */
 export interface SharedWork {
   embeddings: Map<Embedder, Promise<Embeddings>>;
-  /** Characters of text and metadata that were found so far. */
+  /** Characters of text and metadata that were found so far, and bytes of vectors. */
   chars: number;
 }
 
@@ -223,11 +223,15 @@ export class Searcher {
         if (typeof outcome !== "string") {
           if (outcome.method === "index") this.#observe(store.id, query);
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
-          for (const { content, metadata } of outcome.hits)
-            spent.chars += content.length + 2 * estimateJsonLength(metadata);
+          for (const { content, metadata, vector } of outcome.hits)
+            spent.chars += content.length + 2 * estimateJsonLength(metadata) + (vector?.length ?? 0);
+          if (
+            outcome.isCut === true &&
+            search.paging === undefined &&
+            outcome.hits.length < search.resultsMax
+          )
+            throw tooMuch(limits.search_bytes_max, "bytes");
         }
-        if (typeof outcome !== "string" && outcome.isCut === true && search.paging === undefined)
-          throw tooMuch(limits.search_bytes_max, "bytes");
         if (spent.chars > limits.search_chars_max) throw tooMuch(limits.search_chars_max, "characters");
         return { search, outcome };
       },
@@ -246,6 +250,7 @@ export class Searcher {
     const language = store.language ?? this.#options.textSearchLanguage;
     return searches.flatMap((search) => {
       const { texts, weights, candidatesMax, bytesMax, paging, isExact, efSearch, path } = search;
+      const hasVectors = search.diversity > 0;
       // A store that has come to restrict its readers since it was read makes the statement's result stale.
       const filter = restrictTo(search.filter, [
         search.readers,
@@ -267,6 +272,7 @@ export class Searcher {
           fusion,
           resultsMax: candidatesMax,
           ...(bytesMax !== undefined && { bytesMax }),
+          ...(hasVectors && { hasVectors }),
           ...(paging?.after !== undefined && { after: paging.after }),
           filter,
           isExact: isExact || paging?.after !== undefined,
@@ -308,7 +314,9 @@ function textsOf(searches: readonly Search[]): string[] {
 }
 
 function tooMuch(max: number, unit: string): Error {
-  return tooLarge(`The results have more than ${max} ${unit} of text and metadata: ask for fewer at once.`);
+  return tooLarge(
+    `The results have more than ${max} ${unit} of text, metadata and vectors: ask for fewer at once.`,
+  );
 }
 
 function tooSlow(timeoutMs: number): Error {

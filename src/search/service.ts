@@ -19,6 +19,7 @@ import { mergeBest } from "./merge.ts";
 import { toSearchResponse, toStoresResponse, type Spent } from "./reply.ts";
 import { readSearch, type Search, type SearchBounds } from "./request.ts";
 import { rankAnew } from "./rerank.ts";
+import { chooseResults } from "./results/choice.ts";
 import type { Findings } from "./run.ts";
 import { searchStores } from "./several-stores.ts";
 import { Searcher, type ObserveQuery, type SearchOptions } from "./searcher.ts";
@@ -47,7 +48,8 @@ export function searchService(
   const boundsOf = (storeId: string | undefined) => ({ storeId, rankers: reranker?.models ?? [] });
   const reply = async (search: Search, found: readonly Findings[], spent: Spent, signal: AbortSignal) => {
     const candidates = mergeBest(found, search.candidatesMax);
-    return toSearchResponse(search, found, await rankAnew(reranker, search, candidates, signal), spent);
+    const ranked = await rankAnew(reranker, search, candidates, signal);
+    return toSearchResponse(search, found, await chooseResults(search, ranked, signal), spent);
   };
   return {
     async search(request, context) {
@@ -57,11 +59,13 @@ export function searchService(
     },
 
     async searchVectorStores(request, context) {
+      const { signal } = context;
       const { vectorStoreIds, $typeName: _, ...given } = request;
       checkStores(vectorStoreIds);
       const search = readSearch(create(SearchRequestSchema, given), "", boundsOf(undefined));
       const found = await searchStores(searcher, vectorStoreIds, search, toCall(context));
-      return toStoresResponse(search, found, await rankAnew(reranker, search, found.hits, context.signal));
+      const ranked = await rankAnew(reranker, search, found.hits, signal);
+      return toStoresResponse(search, found, await chooseResults(search, ranked, signal));
     },
 
     async batchSearch({ vectorStoreId, searches: requests }, context) {

@@ -1,5 +1,6 @@
 import { ConnectError } from "@connectrpc/connect";
 import { mapConcurrently } from "../api/concurrency/semaphore.ts";
+import { invalidArgument } from "../errors.ts";
 import { toServiceError } from "../postgres/errors.ts";
 import { mergeBest, mergeStores, type StoreHit } from "./merge.ts";
 import type { Search } from "./request.ts";
@@ -56,6 +57,7 @@ export async function searchStores(
   );
   const spaces = new Set(searched.map(({ results }) => results.space).filter((space) => space !== undefined));
   const isByScore = spaces.size <= 1;
+  if (search.diversity > 0 && !isByScore) throw incomparable();
   // Thresholds are for scores that a store gives, or a reranking model, and not for ranks.
   const isGood = ({ score }: { score: number }) => search.ranker !== undefined || score >= search.scoreMin;
   const lists = searched.map(({ storeId, results }) => ({
@@ -91,4 +93,11 @@ async function addUp({ embeddings }: SharedWork, results: readonly SearchResults
       durationMs: longest(results.map(({ searching }) => searching)),
     },
   };
+}
+
+function incomparable(): Error {
+  return invalidArgument(
+    "diversity",
+    "Invalid 'diversity': the stores have vectors of different models or dimensions, which cannot be compared.",
+  );
 }

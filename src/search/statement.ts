@@ -30,6 +30,8 @@ export interface FoundRow {
   filename: string | null;
   /** Cosine distance, 0 to 2 or NaN; for a hybrid search, the fused score. */
   value: number;
+  /** The vector in pgvector's binary format; absent where the query does not ask for vectors. */
+  vector?: Buffer | null;
   /** Number of hits, those beyond `bytesMax` included; absent where there is no such limit. */
   found?: string | null;
   /** For a hybrid search: whether its vector part found fewer rows than its number of candidates. */
@@ -105,9 +107,16 @@ export function composeSearch(
         is not distinct from (${assumed.join(", ")}) as is_current,
       coalesce(expires_at <= now(), false) as has_expired, hits.*,
       case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
+      ${query.hasVectors === true ? `, ${selectVector(tables)} as vector` : ""}
     from ${tables.vectorStores} as stores left join (${bounded}) hits on true
     where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
   return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
+}
+
+/** SELECT of a hit's vector by the primary key: to sort all rows with their vectors would copy the vectors. */
+function selectVector(tables: Tables): string {
+  return `(select vector_send(vectors.${tables.embedding}) from only ${tables.embeddings} as vectors
+    where vectors.${tables.vectorStoreId} = stores.id and vectors.${tables.id} = hits.id)`;
 }
 
 /**

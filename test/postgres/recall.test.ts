@@ -36,6 +36,7 @@ const SEARCH = {
   paging: undefined,
   bytesMax: undefined,
   scoreMin: 0,
+  diversity: 0,
   isExact: false,
 };
 const never = new AbortController().signal;
