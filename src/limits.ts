@@ -44,6 +44,9 @@ export const limits = {
   search_candidates_factor: 4,
   search_candidates_min: 20,
   search_candidates_max: 200,
+  /** Best chunks of a hybrid search, and of an index, that are grouped by file: for each result, and at least. */
+  grouped_chunks_factor: 4,
+  grouped_chunks_min: 100,
   /** Characters of a candidate that a reranking model gets: such models read 512 tokens, or some thousand. */
   rerank_text_chars_max: 8_000,
   /** Texts in one search. */

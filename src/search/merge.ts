@@ -1,10 +1,7 @@
 import type { SearchHit } from "./query.ts";
 
 /** Merges the hits of several searches of a store: each row once, with its best score, best first, ties by id. */
-export function mergeBest(
-  found: readonly { hits: readonly SearchHit[] }[],
-  resultsMax: number,
-): readonly SearchHit[] {
+export function mergeBest(found: readonly { hits: readonly SearchHit[] }[]): readonly SearchHit[] {
   const [only] = found;
   if (found.length === 1 && only !== undefined) return only.hits;
   const best = new Map<string, SearchHit>();
@@ -13,7 +10,7 @@ export function mergeBest(
     if (known === undefined || hit.score > known.score) best.set(hit.id, hit);
   }
   const byScore = (a: SearchHit, b: SearchHit) => b.score - a.score || (a.id < b.id ? -1 : 1);
-  return [...best.values()].toSorted(byScore).slice(0, resultsMax);
+  return [...best.values()].toSorted(byScore);
 }
 
 /** A result, and the stored id of its store. */

@@ -8,6 +8,8 @@ export interface SearchQuery {
   /** Undefined: results are ranked by distance, without rank fusion. */
   fusion: Fusion | undefined;
   resultsMax: number;
+  /** Groups by file: `resultsMax` counts files. Undefined, and with a fusion: it counts rows. */
+  files?: FileGroups | undefined;
   /** Results before this place are left out; undefined: none are. The search must be exact, and has no fusion. */
   after?: SearchPosition | undefined;
   /** Bytes of text and metadata that the results end before, with one result at least; undefined: no limit. */
@@ -19,6 +21,11 @@ export interface SearchQuery {
   isExact: boolean;
   /** `hnsw.ef_search`, 1 to 1,000; undefined: the store's. */
   efSearch: number | undefined;
+}
+
+/** Results by file: the most rows of each. */
+export interface FileGroups {
+  size: number;
 }
 
 /**

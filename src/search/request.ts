@@ -1,4 +1,9 @@
-import type { HybridSearch, SearchReaders, SearchRequest } from "../../gen/pgquiver/v1/search_pb.ts";
+import {
+  GroupBy,
+  type HybridSearch,
+  type SearchReaders,
+  type SearchRequest,
+} from "../../gen/pgquiver/v1/search_pb.ts";
 import { checkRange, checkText, checkLength } from "../api/checks.ts";
 import { hashRequest } from "../api/page-token.ts";
 import { checkVector } from "../embeddings/vector.ts";
@@ -6,6 +11,8 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
 import type { Filter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
+import type { FileGroups } from "./query.ts";
+import { chunksOf } from "./results/files.ts";
 import { readSearchPage, type SearchPosition } from "./page.ts";
 
 /** A validated search request. Checks that need the store, such as dimensions, come later. */
@@ -27,6 +34,8 @@ export interface Search {
   ranker: string | undefined;
   /** Weight of how much results differ from each other, 0 to 1; 0: they are the best. */
   diversity: number;
+  /** Groups by file: `resultsMax` and `candidatesMax` count files. Undefined: they count embeddings. */
+  groups: FileGroups | undefined;
   /** Results of the first ranking: as many as are asked for, or more where they are ranked anew or chosen from. */
   candidatesMax: number;
   scoreMin: number;
@@ -74,7 +83,8 @@ export function readSearch(request: SearchRequest, path: string, { storeId, rank
     throw invalidArgument(param, `Invalid '${param}': expected a number from 0 to 1.`);
   }
   const diversity = readDiversity(request, path);
-  checkCandidates(path, resultsMax, ranker, diversity);
+  const groups = readGroups(request, resultsMax, path);
+  checkCandidates(path, resultsMax * (groups?.size ?? 1), ranker, diversity);
   const search = {
     path,
     texts: request.query,
@@ -85,6 +95,7 @@ export function readSearch(request: SearchRequest, path: string, { storeId, rank
     ranker,
     scoreMin,
     diversity,
+    groups,
     efSearch,
     isExact: request.exact ?? false,
     readers: readReaders(request.readers, `${path}readers.any_of`),
@@ -92,8 +103,30 @@ export function readSearch(request: SearchRequest, path: string, { storeId, rank
   const paging = readPaging(request, search, storeId);
   const isChosen = ranker !== undefined || diversity > 0;
   // One more than the page has shows whether another follows.
-  const candidatesMax = isChosen ? countCandidates(resultsMax) : resultsMax + (paging === undefined ? 0 : 1);
-  return { ...search, candidatesMax, paging, bytesMax: toBytesMax(resultsMax, candidatesMax, paging) };
+  const candidatesMax = isChosen
+    ? countCandidates(resultsMax, groups)
+    : resultsMax + (paging === undefined ? 0 : 1);
+  return { ...search, candidatesMax, paging, bytesMax: toBytesMax(search, candidatesMax, paging) };
+}
+
+function readGroups(
+  { groupBy, groupSize = 1 }: SearchRequest,
+  resultsMax: number,
+  path: string,
+): FileGroups | undefined {
+  const param = `${path}group_size`;
+  if (groupBy === undefined) {
+    if (groupSize === 1) return undefined;
+    throw missingParameter(`${path}group_by`);
+  }
+  if (groupBy !== GroupBy.FILE)
+    throw invalidArgument(`${path}group_by`, `Invalid value: '${groupBy}'. Supported values are: 'file'.`);
+  checkRange(param, groupSize, 1, limits.search_limit_max);
+  if (resultsMax * groupSize <= limits.search_limit_max) return { size: groupSize };
+  throw invalidArgument(
+    param,
+    `Invalid '${param}': ${groupSize} results of each of ${resultsMax} files are more than ${limits.search_limit_max}.`,
+  );
 }
 
 function readDiversity({ diversity = 0 }: SearchRequest, path: string): number {
@@ -148,12 +181,13 @@ function readPaging(
     texts.length > 1 ||
     weights !== undefined ||
     ranker !== undefined ||
-    search.diversity > 0
+    search.diversity > 0 ||
+    search.groups !== undefined
   ) {
     if (page === undefined) return undefined;
     throw invalidArgument(
       param,
-      `Invalid '${param}': only a search by one text or vector has pages, without 'hybrid_search', without 'diversity', and without a reranking model ('ranker': 'none').`,
+      `Invalid '${param}': only a search by one text or vector has pages, without 'hybrid_search', 'diversity' and 'group_by', and without a reranking model ('ranker': 'none').`,
     );
   }
   const hash = hashRequest([
@@ -171,11 +205,11 @@ function readPaging(
 
 /** 50 rows may be as large as they are: that bounds their bytes. */
 function toBytesMax(
-  resultsMax: number,
+  { resultsMax, groups, weights }: Pick<Search, "resultsMax" | "groups" | "weights">,
   candidatesMax: number,
   paging: Paging | undefined,
 ): number | undefined {
-  const rowsMax = paging === undefined ? candidatesMax : resultsMax;
+  const rowsMax = paging === undefined ? countRows(candidatesMax, groups, weights) : resultsMax;
   if (rowsMax <= limits.search_results_max) return undefined;
   return paging === undefined ? limits.search_bytes_max : limits.page_bytes_max;
 }
@@ -232,10 +266,20 @@ function readRanker(
   throw invalidArgument(param, `Invalid '${param}': '${name}' ranks by a text, and the search has none.`);
 }
 
-function countCandidates(resultsMax: number): number {
+function countCandidates(resultsMax: number, groups: FileGroups | undefined): number {
   const { search_candidates_factor, search_candidates_min, search_candidates_max } = limits;
   const candidates = Math.max(search_candidates_min, search_candidates_factor * resultsMax);
-  return Math.min(search_candidates_max, candidates);
+  return Math.min(Math.floor(search_candidates_max / (groups?.size ?? 1)), candidates);
+}
+
+/** The most rows that a query for candidates gives. */
+function countRows(
+  candidatesMax: number,
+  groups: FileGroups | undefined,
+  weights: Weights | undefined,
+): number {
+  if (groups === undefined) return candidatesMax;
+  return weights === undefined ? candidatesMax * groups.size : chunksOf(candidatesMax, groups);
 }
 
 function readWeights(hybrid: HybridSearch | undefined, path: string): Weights | undefined {

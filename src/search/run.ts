@@ -83,7 +83,9 @@ export async function searchStore(
   const hits = rows.map((row) => toHit(row, query));
   // In a hybrid search the keyword part may fill the results while the vector part found too few rows.
   const isShort =
-    query.fusion === undefined ? countFound(rows) < query.resultsMax : (rows[0]?.is_short ?? true);
+    query.fusion === undefined && query.files === undefined
+      ? countFound(rows) < query.resultsMax
+      : (rows[0]?.is_short ?? true);
   if (!isShort) return { hits, method: "index", isComplete: true, ...cutOf(rows) };
   try {
     if (timeout !== undefined) throw timeout;

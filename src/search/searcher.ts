@@ -18,6 +18,7 @@ import { LastActiveUpdater } from "./last-active.ts";
 import { MetadataSamples } from "./metadata-samples.ts";
 import type { SearchQuery } from "./query.ts";
 import { needsEmbedding, type Search } from "./request.ts";
+import { chunksOf, toFiles } from "./results/files.ts";
 import { searchStore, type Findings, type SearchOutcome } from "./run.ts";
 import { StoreCache } from "./store-cache.ts";
 
@@ -221,6 +222,7 @@ export class Searcher {
           (signal) => searchStore(searching, this.#database.tables, store, query, signal),
         );
         if (typeof outcome !== "string") {
+          if (lacksFiles(search, query, outcome)) outcome.isComplete = false;
           if (outcome.method === "index") this.#observe(store.id, query);
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
           for (const { content, metadata, vector } of outcome.hits)
@@ -228,7 +230,7 @@ export class Searcher {
           if (
             outcome.isCut === true &&
             search.paging === undefined &&
-            outcome.hits.length < search.resultsMax
+            outcome.hits.length < countResults(search)
           )
             throw tooMuch(limits.search_bytes_max, "bytes");
         }
@@ -249,7 +251,7 @@ export class Searcher {
     let embedded = 0;
     const language = store.language ?? this.#options.textSearchLanguage;
     return searches.flatMap((search) => {
-      const { texts, weights, candidatesMax, bytesMax, paging, isExact, efSearch, path } = search;
+      const { texts, weights, candidatesMax, groups, bytesMax, paging, isExact, efSearch, path } = search;
       const hasVectors = search.diversity > 0;
       // A store that has come to restrict its readers since it was read makes the statement's result stale.
       const filter = restrictTo(search.filter, [
@@ -270,7 +272,9 @@ export class Searcher {
         const query = {
           vector: isByVector ? encodeVector(vector) : undefined,
           fusion,
-          resultsMax: candidatesMax,
+          resultsMax:
+            groups === undefined || fusion === undefined ? candidatesMax : chunksOf(candidatesMax, groups),
+          ...(groups !== undefined && fusion === undefined && { files: groups }),
           ...(bytesMax !== undefined && { bytesMax }),
           ...(hasVectors && { hasVectors }),
           ...(paging?.after !== undefined && { after: paging.after }),
@@ -311,6 +315,17 @@ export class Searcher {
 /** The texts of searches that are embedded. */
 function textsOf(searches: readonly Search[]): string[] {
   return searches.filter(needsEmbedding).flatMap(({ texts }) => texts);
+}
+
+/** The most results of a search. */
+function countResults({ resultsMax, groups }: Search): number {
+  return resultsMax * (groups?.size ?? 1);
+}
+
+/** Whether the best chunks of a hybrid search, of which there are more, are of fewer files than the search asks for. */
+function lacksFiles({ groups, resultsMax }: Search, query: SearchQuery, { hits, isCut }: Findings): boolean {
+  if (groups === undefined || query.fusion === undefined) return false;
+  return (isCut === true || hits.length === query.resultsMax) && toFiles(hits).length < resultsMax;
 }
 
 function tooMuch(max: number, unit: string): Error {

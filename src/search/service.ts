@@ -19,7 +19,7 @@ import { mergeBest } from "./merge.ts";
 import { toSearchResponse, toStoresResponse, type Spent } from "./reply.ts";
 import { readSearch, type Search, type SearchBounds } from "./request.ts";
 import { rankAnew } from "./rerank.ts";
-import { chooseResults } from "./results/choice.ts";
+import { chooseResults, cutCandidates } from "./results/choice.ts";
 import type { Findings } from "./run.ts";
 import { searchStores } from "./several-stores.ts";
 import { Searcher, type ObserveQuery, type SearchOptions } from "./searcher.ts";
@@ -47,7 +47,7 @@ export function searchService(
   });
   const boundsOf = (storeId: string | undefined) => ({ storeId, rankers: reranker?.models ?? [] });
   const reply = async (search: Search, found: readonly Findings[], spent: Spent, signal: AbortSignal) => {
-    const candidates = mergeBest(found, search.candidatesMax);
+    const candidates = cutCandidates(search, mergeBest(found));
     const ranked = await rankAnew(reranker, search, candidates, signal);
     return toSearchResponse(search, found, await chooseResults(search, ranked, signal), spent);
   };

@@ -4,6 +4,7 @@ import { invalidArgument } from "../errors.ts";
 import { toServiceError } from "../postgres/errors.ts";
 import { mergeBest, mergeStores, type StoreHit } from "./merge.ts";
 import type { Search } from "./request.ts";
+import { cutCandidates } from "./results/choice.ts";
 import type { Findings } from "./run.ts";
 import type { Searcher, SearchCall, SearchResults, SharedWork, Stage } from "./searcher.ts";
 
@@ -62,10 +63,10 @@ export async function searchStores(
   const isGood = ({ score }: { score: number }) => search.ranker !== undefined || score >= search.scoreMin;
   const lists = searched.map(({ storeId, results }) => ({
     storeId,
-    hits: mergeBest(results.found[0] as Findings[], search.candidatesMax).filter(isGood),
+    hits: cutCandidates(search, mergeBest(results.found[0] as Findings[])).filter(isGood),
   }));
   return {
-    hits: mergeStores(lists, isByScore).slice(0, search.candidatesMax),
+    hits: cutCandidates(search, mergeStores(lists, isByScore)),
     found: searched.flatMap(({ results }) => results.found[0] as Findings[]),
     isByScore,
     failures,

@@ -6,7 +6,8 @@ import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import { RANK_OFFSET } from "./merge.ts";
 import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts";
-import type { Fusion, SearchQuery } from "./query.ts";
+import type { FileGroups, Fusion, SearchQuery } from "./query.ts";
+import { chunksOf } from "./results/files.ts";
 import { limits } from "../limits.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 
@@ -34,7 +35,10 @@ export interface FoundRow {
   vector?: Buffer | null;
   /** Number of hits, those beyond `bytesMax` included; absent where there is no such limit. */
   found?: string | null;
-  /** For a hybrid search: whether its vector part found fewer rows than its number of candidates. */
+  /**
+   * For a hybrid search: whether its vector part found fewer rows than its number of candidates; for one by file:
+   * whether there are fewer files than asked for.
+   */
   is_short?: boolean | null;
 }
 
@@ -69,6 +73,7 @@ export function composeSearch(
     fusion === undefined &&
     !isMixed &&
     query.after === undefined &&
+    query.files === undefined &&
     query.bytesMax === undefined;
   // The planner does not look into the subquery. Knowing the store, it would expect fewer rows of a small one than
   // the generic plan does, take that plan for dear, and plan each search, which takes 0.2 ms.
@@ -89,7 +94,9 @@ export function composeSearch(
   };
   const hits =
     fusion === undefined
-      ? selectByDistance(tables, query, rows, values)
+      ? query.files === undefined
+        ? selectByDistance(tables, query, rows, values)
+        : selectByFile(tables, store, query, query.files, rows, values)
       : selectByRank(tables, store, query, fusion, rows, values);
   const bounded = query.bytesMax === undefined ? hits : boundBytes(hits, query, query.bytesMax, values);
   const assumed = [
@@ -125,7 +132,7 @@ function selectVector(tables: Tables): string {
  */
 export function efSearchOf(
   { ef_search, filtered_ef_search }: SearchedStore,
-  query: Pick<SearchQuery, "efSearch" | "filter" | "fusion" | "resultsMax">,
+  query: Pick<SearchQuery, "efSearch" | "filter" | "fusion" | "resultsMax" | "files">,
 ): number | undefined {
   if (query.efSearch !== undefined) return query.efSearch;
   const tuned = query.filter === undefined ? ef_search : filtered_ef_search;
@@ -170,14 +177,48 @@ function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values
       from (${selectNearest(tables, columns, vector, { ...rows, condition: rows.nearestCondition, rowsMax: query.resultsMax, after: query.after }, values)}) nearest`;
 }
 
+/** The nearest rows of each of the nearest files, both of all rows or, through an index, of its candidates. */
+function selectByFile(
+  tables: Tables,
+  store: SearchedStore,
+  query: SearchQuery,
+  { size }: FileGroups,
+  rows: Rows,
+  values: unknown[],
+): string {
+  const vector = bind(values, query.vector, "vector");
+  const columns = [tables.id, "file_id"];
+  const nearest = { ...rows, condition: rows.nearestCondition, rowsMax: nearestMax(query) };
+  const compared =
+    rows.index === undefined
+      ? `select ${columns.join(", ")}, ${tables.embedding} <=> ${vector} as distance
+        from only ${tables.embeddings} where ${rows.nearestCondition}`
+      : selectNearest(tables, columns, vector, nearest, values);
+  const filesMax = bind(values, query.resultsMax, "int");
+  const file = `coalesce(file_id, ${tables.id}), file_id is null`;
+  return `with compared as materialized (${compared}),
+      files as materialized (
+        select coalesce(file_id, ${tables.id}) as file, file_id is null as is_embedding, min(distance) as nearest
+        from compared group by file, is_embedding order by nearest, file limit ${filesMax}),
+      best as (
+        select ${tables.id}, distance, row_number() over (partition by ${file} order by distance, ${tables.id}) as position
+        from compared where (${file}) in (select file, is_embedding from files))
+    select ${hitColumns(tables)}, distance as value, (select count(*) from files) < ${filesMax} as is_short
+    from best join only ${tables.embeddings} using (${tables.id})
+    where position <= ${bind(values, size, "int")} and ${tables.vectorStoreId} = ${bind(values, store.id, "text")}`;
+}
+
 /** Number of nearest rows that the vector part of a search needs. */
 export function nearestMax({
   resultsMax,
   fusion,
+  files,
 }: {
   resultsMax: number;
   fusion: object | undefined;
+  files?: FileGroups | undefined;
 }): number {
+  if (files !== undefined) return chunksOf(resultsMax, files);
   if (fusion === undefined) return resultsMax;
   return Math.max(resultsMax, Math.min(CANDIDATES_MAX, Math.max(CANDIDATES_MIN, 2 * resultsMax)));
 }

@@ -37,6 +37,7 @@ const SEARCH = {
   bytesMax: undefined,
   scoreMin: 0,
   diversity: 0,
+  groups: undefined,
   isExact: false,
 };
 const never = new AbortController().signal;

@@ -74,6 +74,16 @@ describe("a search by text", () => {
     expect(provider.requests.map(({ body }) => body.documents.length)).toEqual([40, 100]);
   });
 
+  test("with groups by file ranks 200 candidates at most, and groups them by the new scores", async () => {
+    const grouped = { ...search, group_by: "file", group_size: 3, max_num_results: 50 };
+    const { body } = await call("/s/search", grouped);
+    expect(body.data[0]).toMatchObject({ id: "row15", score: 1 });
+    expect(body.data).toHaveLength(50);
+    expect(provider.requests[0]?.body.documents).toHaveLength(66);
+    const refused = await call("/s/search", { ...grouped, group_size: 5 });
+    expect(refused).toMatchObject({ status: 400, body: { error: { param: "limit" } } });
+  });
+
   test.each([
     ["auto", "first"],
     ["default-2024-11-15", "first"],

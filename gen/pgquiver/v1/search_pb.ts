@@ -17,7 +17,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/search.proto.
  */
 export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIo4ECg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESEQoEcGFnZRgMIAEoCUgHiAEBEhYKCWRpdmVyc2l0eRgNIAEoAUgIiAEBQhIKEF9tYXhfbnVtX3Jlc3VsdHNCEgoQX3Jhbmtpbmdfb3B0aW9uc0IQCg5fcmV3cml0ZV9xdWVyeUIMCgpfZWZfc2VhcmNoQggKBl9leGFjdEIKCghfcmVhZGVyc0IICgZfbGltaXRCBwoFX3BhZ2VCDAoKX2RpdmVyc2l0eSImCg1TZWFyY2hSZWFkZXJzEhUKBmFueV9vZhgBIAMoCUIFqLsY6AciYQoSQmF0Y2hTZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIyCghzZWFyY2hlcxgCIAMoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3RCBKi7GGQieQoTQmF0Y2hTZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSKQoEZGF0YRgCIAMoCzIbLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlEicKBXVzYWdlGAMgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2UiqwEKDlJhbmtpbmdPcHRpb25zEhMKBnJhbmtlchgBIAEoCUgAiAEBEhwKD3Njb3JlX3RocmVzaG9sZBgCIAEoAUgBiAEBEjUKDWh5YnJpZF9zZWFyY2gYAyABKAsyGS5wZ3F1aXZlci52MS5IeWJyaWRTZWFyY2hIAogBAUIJCgdfcmFua2VyQhIKEF9zY29yZV90aHJlc2hvbGRCEAoOX2h5YnJpZF9zZWFyY2gibAoMSHlicmlkU2VhcmNoEh0KEGVtYmVkZGluZ193ZWlnaHQYASABKAFIAIgBARIYCgt0ZXh0X3dlaWdodBgCIAEoAUgBiAEBQhMKEV9lbWJlZGRpbmdfd2VpZ2h0Qg4KDF90ZXh0X3dlaWdodCLzAQoOU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRInCgRkYXRhGAMgAygLMhkucGdxdWl2ZXIudjEuU2VhcmNoUmVzdWx0EhAKCGhhc19tb3JlGAQgASgIEhYKCW5leHRfcGFnZRgFIAEoCUgAiAEBEicKBXVzYWdlGAYgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2USMQoKc3RhdGlzdGljcxgHIAEoCzIdLnBncXVpdmVyLnYxLlNlYXJjaFN0YXRpc3RpY3NCDAoKX25leHRfcGFnZSKwAQoQU2VhcmNoU3RhdGlzdGljcxIpCgZtZXRob2QYASABKA4yGS5wZ3F1aXZlci52MS5TZWFyY2hNZXRob2QSEAoIY29tcGxldGUYAiABKAgSEwoGcmFua2VyGAMgASgJSACIAQESFQoNcmVyYW5rX2ZhaWxlZBgEIAEoCBIoCgZzdGFnZXMYBSADKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hTdGFnZUIJCgdfcmFua2VyIj8KC1NlYXJjaFN0YWdlEgwKBG5hbWUYASABKAkSEwoLZHVyYXRpb25fbXMYAiABKAESDQoFY291bnQYAyABKAMipAEKDFNlYXJjaFJlc3VsdBIPCgdmaWxlX2lkGAEgASgJEhAKCGZpbGVuYW1lGAIgASgJEg0KBXNjb3JlGAMgASgBEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EikKB2NvbnRlbnQYBSADKAsyGC5wZ3F1aXZlci52MS5UZXh0Q29udGVudBIKCgJpZBgGIAEoCSIjCgtTZWFyY2hVc2FnZRIUCgx0b3RhbF90b2tlbnMYASABKAMihQQKGVNlYXJjaFZlY3RvclN0b3Jlc1JlcXVlc3QSHgoQdmVjdG9yX3N0b3JlX2lkcxgBIAMoCUIEqLsYEBITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESFgoJZGl2ZXJzaXR5GAwgASgBSAeIAQFCEgoQX21heF9udW1fcmVzdWx0c0ISChBfcmFua2luZ19vcHRpb25zQhAKDl9yZXdyaXRlX3F1ZXJ5QgwKCl9lZl9zZWFyY2hCCAoGX2V4YWN0QgoKCF9yZWFkZXJzQggKBl9saW1pdEIMCgpfZGl2ZXJzaXR5IqUCChpTZWFyY2hWZWN0b3JTdG9yZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEiwKBGRhdGEYAyADKAsyHi5wZ3F1aXZlci52MS5TdG9yZVNlYXJjaFJlc3VsdBIoCgltZXJnZWRfYnkYBCABKA4yFS5wZ3F1aXZlci52MS5NZXJnZWRCeRItCgZlcnJvcnMYBSADKAsyHS5wZ3F1aXZlci52MS5TdG9yZVNlYXJjaEVycm9yEicKBXVzYWdlGAYgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2USMQoKc3RhdGlzdGljcxgHIAEoCzIdLnBncXVpdmVyLnYxLlNlYXJjaFN0YXRpc3RpY3MiwgEKEVN0b3JlU2VhcmNoUmVzdWx0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIPCgdmaWxlX2lkGAIgASgJEhAKCGZpbGVuYW1lGAMgASgJEg0KBXNjb3JlGAQgASgBEisKCmF0dHJpYnV0ZXMYBSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EikKB2NvbnRlbnQYBiADKAsyGC5wZ3F1aXZlci52MS5UZXh0Q29udGVudBIKCgJpZBgHIAEoCSJKChBTdG9yZVNlYXJjaEVycm9yEhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkqegoMU2VhcmNoTWV0aG9kEh0KGVNFQVJDSF9NRVRIT0RfVU5TUEVDSUZJRUQQABIXChNTRUFSQ0hfTUVUSE9EX0VYQUNUEAESFwoTU0VBUkNIX01FVEhPRF9JTkRFWBACEhkKFVNFQVJDSF9NRVRIT0RfS0VZV09SRBADKk4KCE1lcmdlZEJ5EhkKFU1FUkdFRF9CWV9VTlNQRUNJRklFRBAAEhMKD01FUkdFRF9CWV9TQ09SRRABEhIKDk1FUkdFRF9CWV9SQU5LEAIyxwMKDVNlYXJjaFNlcnZpY2UShwEKBlNlYXJjaBIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3QaGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZSJEsLsYgICABLi7GAbAuxgBgtPkkwIvOgEqIiovdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2gSnQEKC0JhdGNoU2VhcmNoEh8ucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXF1ZXN0GiAucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXNwb25zZSJLsLsYgICAgAS4uxgGwLsYAYLT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoL2JhdGNoEosBChJTZWFyY2hWZWN0b3JTdG9yZXMSJi5wZ3F1aXZlci52MS5TZWFyY2hWZWN0b3JTdG9yZXNSZXF1ZXN0GicucGdxdWl2ZXIudjEuU2VhcmNoVmVjdG9yU3RvcmVzUmVzcG9uc2UiJLC7GICAgAS4uxgGwLsYAYLT5JMCDzoBKiIKL3YxL3NlYXJjaEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
+  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIvAECg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESEQoEcGFnZRgMIAEoCUgHiAEBEhYKCWRpdmVyc2l0eRgNIAEoAUgIiAEBEisKCGdyb3VwX2J5GA4gASgOMhQucGdxdWl2ZXIudjEuR3JvdXBCeUgJiAEBEhcKCmdyb3VwX3NpemUYDyABKAVICogBAUISChBfbWF4X251bV9yZXN1bHRzQhIKEF9yYW5raW5nX29wdGlvbnNCEAoOX3Jld3JpdGVfcXVlcnlCDAoKX2VmX3NlYXJjaEIICgZfZXhhY3RCCgoIX3JlYWRlcnNCCAoGX2xpbWl0QgcKBV9wYWdlQgwKCl9kaXZlcnNpdHlCCwoJX2dyb3VwX2J5Qg0KC19ncm91cF9zaXplIiYKDVNlYXJjaFJlYWRlcnMSFQoGYW55X29mGAEgAygJQgWouxjoByJhChJCYXRjaFNlYXJjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEjIKCHNlYXJjaGVzGAIgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdEIEqLsYZCJ5ChNCYXRjaFNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2USJwoFdXNhZ2UYAyABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZSKrAQoOUmFua2luZ09wdGlvbnMSEwoGcmFua2VyGAEgASgJSACIAQESHAoPc2NvcmVfdGhyZXNob2xkGAIgASgBSAGIAQESNQoNaHlicmlkX3NlYXJjaBgDIAEoCzIZLnBncXVpdmVyLnYxLkh5YnJpZFNlYXJjaEgCiAEBQgkKB19yYW5rZXJCEgoQX3Njb3JlX3RocmVzaG9sZEIQCg5faHlicmlkX3NlYXJjaCJsCgxIeWJyaWRTZWFyY2gSHQoQZW1iZWRkaW5nX3dlaWdodBgBIAEoAUgAiAEBEhgKC3RleHRfd2VpZ2h0GAIgASgBSAGIAQFCEwoRX2VtYmVkZGluZ193ZWlnaHRCDgoMX3RleHRfd2VpZ2h0IvMBCg5TZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEicKBGRhdGEYAyADKAsyGS5wZ3F1aXZlci52MS5TZWFyY2hSZXN1bHQSEAoIaGFzX21vcmUYBCABKAgSFgoJbmV4dF9wYWdlGAUgASgJSACIAQESJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljc0IMCgpfbmV4dF9wYWdlIrABChBTZWFyY2hTdGF0aXN0aWNzEikKBm1ldGhvZBgBIAEoDjIZLnBncXVpdmVyLnYxLlNlYXJjaE1ldGhvZBIQCghjb21wbGV0ZRgCIAEoCBITCgZyYW5rZXIYAyABKAlIAIgBARIVCg1yZXJhbmtfZmFpbGVkGAQgASgIEigKBnN0YWdlcxgFIAMoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFN0YWdlQgkKB19yYW5rZXIiPwoLU2VhcmNoU3RhZ2USDAoEbmFtZRgBIAEoCRITCgtkdXJhdGlvbl9tcxgCIAEoARINCgVjb3VudBgDIAEoAyKkAQoMU2VhcmNoUmVzdWx0Eg8KB2ZpbGVfaWQYASABKAkSEAoIZmlsZW5hbWUYAiABKAkSDQoFc2NvcmUYAyABKAESKwoKYXR0cmlidXRlcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKQoHY29udGVudBgFIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EgoKAmlkGAYgASgJIiMKC1NlYXJjaFVzYWdlEhQKDHRvdGFsX3Rva2VucxgBIAEoAyLnBAoZU2VhcmNoVmVjdG9yU3RvcmVzUmVxdWVzdBIeChB2ZWN0b3Jfc3RvcmVfaWRzGAEgAygJQgSouxgQEhMKBXF1ZXJ5GAIgAygJQgSouxgQEhgKCWVtYmVkZGluZxgDIAMoAkIFqLsYgH0SHAoPbWF4X251bV9yZXN1bHRzGAQgASgFSACIAQESJAoHZmlsdGVycxgFIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchI5Cg9yYW5raW5nX29wdGlvbnMYBiABKAsyGy5wZ3F1aXZlci52MS5SYW5raW5nT3B0aW9uc0gBiAEBEhoKDXJld3JpdGVfcXVlcnkYByABKAhIAogBARIWCgllZl9zZWFyY2gYCCABKAVIA4gBARISCgVleGFjdBgJIAEoCEgEiAEBEjAKB3JlYWRlcnMYCiABKAsyGi5wZ3F1aXZlci52MS5TZWFyY2hSZWFkZXJzSAWIAQESEgoFbGltaXQYCyABKAVIBogBARIWCglkaXZlcnNpdHkYDCABKAFIB4gBARIrCghncm91cF9ieRgNIAEoDjIULnBncXVpdmVyLnYxLkdyb3VwQnlICIgBARIXCgpncm91cF9zaXplGA4gASgFSAmIAQFCEgoQX21heF9udW1fcmVzdWx0c0ISChBfcmFua2luZ19vcHRpb25zQhAKDl9yZXdyaXRlX3F1ZXJ5QgwKCl9lZl9zZWFyY2hCCAoGX2V4YWN0QgoKCF9yZWFkZXJzQggKBl9saW1pdEIMCgpfZGl2ZXJzaXR5QgsKCV9ncm91cF9ieUINCgtfZ3JvdXBfc2l6ZSKlAgoaU2VhcmNoVmVjdG9yU3RvcmVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRIsCgRkYXRhGAMgAygLMh4ucGdxdWl2ZXIudjEuU3RvcmVTZWFyY2hSZXN1bHQSKAoJbWVyZ2VkX2J5GAQgASgOMhUucGdxdWl2ZXIudjEuTWVyZ2VkQnkSLQoGZXJyb3JzGAUgAygLMh0ucGdxdWl2ZXIudjEuU3RvcmVTZWFyY2hFcnJvchInCgV1c2FnZRgGIAEoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFVzYWdlEjEKCnN0YXRpc3RpY3MYByABKAsyHS5wZ3F1aXZlci52MS5TZWFyY2hTdGF0aXN0aWNzIsIBChFTdG9yZVNlYXJjaFJlc3VsdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSDwoHZmlsZV9pZBgCIAEoCRIQCghmaWxlbmFtZRgDIAEoCRINCgVzY29yZRgEIAEoARIrCgphdHRyaWJ1dGVzGAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIpCgdjb250ZW50GAYgAygLMhgucGdxdWl2ZXIudjEuVGV4dENvbnRlbnQSCgoCaWQYByABKAkiSgoQU3RvcmVTZWFyY2hFcnJvchIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJKjYKB0dyb3VwQnkSGAoUR1JPVVBfQllfVU5TUEVDSUZJRUQQABIRCg1HUk9VUF9CWV9GSUxFEAEqegoMU2VhcmNoTWV0aG9kEh0KGVNFQVJDSF9NRVRIT0RfVU5TUEVDSUZJRUQQABIXChNTRUFSQ0hfTUVUSE9EX0VYQUNUEAESFwoTU0VBUkNIX01FVEhPRF9JTkRFWBACEhkKFVNFQVJDSF9NRVRIT0RfS0VZV09SRBADKk4KCE1lcmdlZEJ5EhkKFU1FUkdFRF9CWV9VTlNQRUNJRklFRBAAEhMKD01FUkdFRF9CWV9TQ09SRRABEhIKDk1FUkdFRF9CWV9SQU5LEAIyxwMKDVNlYXJjaFNlcnZpY2UShwEKBlNlYXJjaBIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3QaGy5wZ3F1aXZlci52MS5TZWFyY2hSZXNwb25zZSJEsLsYgICABLi7GAbAuxgBgtPkkwIvOgEqIiovdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2gSnQEKC0JhdGNoU2VhcmNoEh8ucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXF1ZXN0GiAucGdxdWl2ZXIudjEuQmF0Y2hTZWFyY2hSZXNwb25zZSJLsLsYgICAgAS4uxgGwLsYAYLT5JMCNToBKiIwL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoL2JhdGNoEosBChJTZWFyY2hWZWN0b3JTdG9yZXMSJi5wZ3F1aXZlci52MS5TZWFyY2hWZWN0b3JTdG9yZXNSZXF1ZXN0GicucGdxdWl2ZXIudjEuU2VhcmNoVmVjdG9yU3RvcmVzUmVzcG9uc2UiJLC7GICAgAS4uxgGwLsYAYLT5JMCDzoBKiIKL3YxL3NlYXJjaEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
 
 /**
  * A search of one store. Either `query` or `embedding` is required. Both are allowed in a hybrid search only:
@@ -116,7 +116,7 @@ export type SearchRequest = Message<"pgquiver.v1.SearchRequest"> & {
    * distance, then of id, and a page begins behind the last row of the one before: so no row is on two pages, and none is
    * missed, while others are added and deleted. The first page may be found through the store's index, which is
    * approximate unless `exact` is set; the following ones are exact. Only searches by one text or vector have pages,
-   * without `hybrid_search`, without `diversity` and without a reranking model ("ranker": "none").
+   * without `hybrid_search`, `diversity` and `group_by`, and without a reranking model ("ranker": "none").
    *
    * @generated from field: optional string page = 12;
    */
@@ -134,6 +134,25 @@ export type SearchRequest = Message<"pgquiver.v1.SearchRequest"> & {
    * @generated from field: optional double diversity = 13;
    */
   diversity?: number | undefined;
+
+  /**
+   * What results are grouped by; default: nothing. By file: the results are the best `group_size` chunks of each of the
+   * best files, best first, and `max_num_results` or `limit` counts files. An embedding that was added directly counts as a
+   * file of its own. There are as many files as requested, or all that have matching chunks if these are fewer; a hybrid
+   * search finds those among its best chunks, four for each that is requested, at least 100 and at most 1,000. Through an
+   * index the chunks of a file are chosen among as many. With `diversity` the best chunks of the files are compared, and
+   * the results are in order of the files. The results have one page.
+   *
+   * @generated from field: optional pgquiver.v1.GroupBy group_by = 14;
+   */
+  groupBy?: GroupBy | undefined;
+
+  /**
+   * Most results of a group, default 1. At most 1,000 results in all; 200 with `diversity` or a reranking model.
+   *
+   * @generated from field: optional int32 group_size = 15;
+   */
+  groupSize?: number | undefined;
 };
 
 /**
@@ -385,9 +404,10 @@ export type SearchStatistics = Message<"pgquiver.v1.SearchStatistics"> & {
 
   /**
    * Whether there are as many results as requested or, if these are fewer, all matching embeddings; results
-   * removed by `score_threshold` do not count as missing. False only in one case: an index returned too few
-   * results, and the exact search that followed exceeded SEARCH_EXACT_TIMEOUT_SECONDS. If the index returned
-   * no result at all, that case is DEADLINE_EXCEEDED.
+   * removed by `score_threshold` do not count as missing. False only in two cases: an index returned too few
+   * results, and the exact search that followed exceeded SEARCH_EXACT_TIMEOUT_SECONDS; or the best chunks of a
+   * hybrid search grouped by file are of too few files. If the index returned no result at all, the first case is
+   * DEADLINE_EXCEEDED.
    *
    * @generated from field: bool complete = 2;
    */
@@ -629,6 +649,20 @@ export type SearchVectorStoresRequest = Message<"pgquiver.v1.SearchVectorStoresR
    * @generated from field: optional double diversity = 12;
    */
   diversity?: number | undefined;
+
+  /**
+   * What results are grouped by. A file in several stores is one file.
+   *
+   * @generated from field: optional pgquiver.v1.GroupBy group_by = 13;
+   */
+  groupBy?: GroupBy | undefined;
+
+  /**
+   * Most results of a group, default 1.
+   *
+   * @generated from field: optional int32 group_size = 14;
+   */
+  groupSize?: number | undefined;
 };
 
 /**
@@ -800,6 +834,40 @@ export const StoreSearchErrorSchema: GenMessage<StoreSearchError> = /*@__PURE__*
   messageDesc(file_pgquiver_v1_search, 14);
 
 /**
+ * What results are grouped by.
+ *
+ * @generated from enum pgquiver.v1.GroupBy
+ */
+export const GroupBy = {
+  /**
+   * Not given.
+   *
+   * @generated from enum value: GROUP_BY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The file that the embedding is a chunk of.
+   *
+   * @generated from enum value: GROUP_BY_FILE = 1;
+   */
+  FILE: 1,
+} as const;
+
+/**
+ * What results are grouped by.
+ *
+ * @generated from enum pgquiver.v1.GroupBy
+ */
+export type GroupBy = (typeof GroupBy)[keyof typeof GroupBy] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.GroupBy.
+ */
+export const GroupBySchema: GenEnum<GroupBy> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_search, 0);
+
+/**
  * The search method.
  *
  * @generated from enum pgquiver.v1.SearchMethod
@@ -846,7 +914,7 @@ export type SearchMethod = (typeof SearchMethod)[keyof typeof SearchMethod] | Un
  * Describes the enum pgquiver.v1.SearchMethod.
  */
 export const SearchMethodSchema: GenEnum<SearchMethod> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_search, 0);
+  enumDesc(file_pgquiver_v1_search, 1);
 
 /**
  * What results of several stores are merged by.
@@ -888,7 +956,7 @@ export type MergedBy = (typeof MergedBy)[keyof typeof MergedBy] | UnknownEnum;
  * Describes the enum pgquiver.v1.MergedBy.
  */
 export const MergedBySchema: GenEnum<MergedBy> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_search, 1);
+  enumDesc(file_pgquiver_v1_search, 2);
 
 /**
  * Finds the embeddings of a store nearest to a text or a vector.
