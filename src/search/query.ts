@@ -14,6 +14,8 @@ export interface SearchQuery {
   after?: SearchPosition | undefined;
   /** Bytes of text and metadata that the results end before, with one result at least; undefined: no limit. */
   bytesMax?: number | undefined;
+  /** Whether the results come with their texts, else the texts are empty; default true. */
+  hasTexts?: boolean | undefined;
   /** Whether the results come with their vectors; default false. */
   hasVectors?: boolean | undefined;
   filter: Filter | undefined;

@@ -10,7 +10,9 @@ import {
   type SearchResultSchema,
   type SearchStageSchema,
 } from "../../gen/pgquiver/v1/search_pb.ts";
+import type { QueryFields } from "../embeddings/query/rows.ts";
 import { describeError } from "../errors.ts";
+import { decodeVector } from "../postgres/copy.ts";
 import { localId } from "../store-id.ts";
 import { writeSearchPage } from "./page.ts";
 import type { SearchHit } from "./query.ts";
@@ -31,7 +33,7 @@ const METHODS = { exact: SearchMethod.EXACT, index: SearchMethod.INDEX, keyword:
  * `tokens` are the tokens used by the embedding model; undefined: not reported.
  */
 export function toSearchResponse(
-  { texts, scoreMin, paging }: Search,
+  { texts, scoreMin, paging, fields }: Search,
   found: readonly Findings[],
   ranked: Ranked,
   { tokens, embedding, searching }: Spent,
@@ -45,7 +47,7 @@ export function toSearchResponse(
   return create(SearchResponseSchema, {
     object: "vector_store.search_results.page",
     searchQuery: texts,
-    data: ranked.hits.filter(({ score }) => score >= scoreMin).map(toSearchResult),
+    data: ranked.hits.filter(({ score }) => score >= scoreMin).map((hit) => toSearchResult(hit, fields)),
     hasMore,
     ...(hasMore && { nextPage: writeSearchPage(paging.hash, { distance: last.value, id: last.id }) }),
     statistics: toStatistics(found, ranked, { embedding, searching }),
@@ -55,7 +57,7 @@ export function toSearchResponse(
 
 /** Builds the reply to a search of several stores. */
 export function toStoresResponse(
-  { texts, scoreMin }: Search,
+  { texts, scoreMin, fields }: Search,
   { found, isByScore, failures, tokens, embedding, searching }: StoresFound,
   ranked: Ranked<StoreHit>,
 ): SearchVectorStoresResponse {
@@ -65,7 +67,7 @@ export function toStoresResponse(
     searchQuery: texts,
     data: ranked.hits
       .filter(isAbove)
-      .map((hit) => ({ vectorStoreId: localId(hit.storeId), ...toSearchResult(hit) })),
+      .map((hit) => ({ vectorStoreId: localId(hit.storeId), ...toSearchResult(hit, fields) })),
     mergedBy: isByScore ? MergedBy.SCORE : MergedBy.RANK,
     errors: failures.map(({ storeId, error }) => ({
       vectorStoreId: localId(storeId),
@@ -107,15 +109,16 @@ function toStages(stages: Record<string, Stage>): MessageInitShape<typeof Search
     }));
 }
 
-function toSearchResult(hit: SearchHit) {
+function toSearchResult(hit: SearchHit, fields: QueryFields) {
   const metadata = (hit.metadata ?? {}) as JsonObject;
   const given = metadata["filename"];
   return {
     fileId: hit.file_id ?? hit.id,
     filename: hit.filename ?? (typeof given === "string" ? given : "document.txt"),
     score: hit.score,
-    attributes: metadata,
-    content: [{ type: "text", text: hit.content }],
+    ...(fields.metadata && { attributes: metadata }),
+    content: fields.content ? [{ type: "text", text: hit.content }] : [],
     id: hit.id,
+    ...(fields.embedding && hit.vector && { embedding: Array.from(decodeVector(hit.vector)) }),
   } satisfies MessageInitShape<typeof SearchResultSchema>;
 }

@@ -6,6 +6,8 @@ import {
 } from "../../gen/pgquiver/v1/search_pb.ts";
 import { checkRange, checkText, checkLength } from "../api/checks.ts";
 import { hashRequest } from "../api/page-token.ts";
+import { readFields } from "../embeddings/query/request.ts";
+import type { QueryFields } from "../embeddings/query/rows.ts";
 import { checkVector } from "../embeddings/vector.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
@@ -34,6 +36,8 @@ export interface Search {
   ranker: string | undefined;
   /** Weight of how much results differ from each other, 0 to 1; 0: they are the best. */
   diversity: number;
+  /** The fields to return. */
+  fields: QueryFields;
   /** Groups by file: `resultsMax` and `candidatesMax` count files. Undefined: they count embeddings. */
   groups: FileGroups | undefined;
   /** Results of the first ranking: as many as are asked for, or more where they are ranked anew or chosen from. */
@@ -96,6 +100,7 @@ export function readSearch(request: SearchRequest, path: string, { storeId, rank
     scoreMin,
     diversity,
     groups,
+    fields: readFields(request.include, `${path}include`),
     efSearch,
     isExact: request.exact ?? false,
     readers: readReaders(request.readers, `${path}readers.any_of`),

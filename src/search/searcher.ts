@@ -252,7 +252,9 @@ export class Searcher {
     const language = store.language ?? this.#options.textSearchLanguage;
     return searches.flatMap((search) => {
       const { texts, weights, candidatesMax, groups, bytesMax, paging, isExact, efSearch, path } = search;
-      const hasVectors = search.diversity > 0;
+      const hasVectors = search.fields.embedding || search.diversity > 0;
+      // A reranking model reads the texts.
+      const hasTexts = search.fields.content || search.ranker !== undefined;
       // A store that has come to restrict its readers since it was read makes the statement's result stale.
       const filter = restrictTo(search.filter, [
         search.readers,
@@ -277,6 +279,7 @@ export class Searcher {
           ...(groups !== undefined && fusion === undefined && { files: groups }),
           ...(bytesMax !== undefined && { bytesMax }),
           ...(hasVectors && { hasVectors }),
+          ...(!hasTexts && { hasTexts }),
           ...(paging?.after !== undefined && { after: paging.after }),
           filter,
           isExact: isExact || paging?.after !== undefined,

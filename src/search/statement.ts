@@ -98,7 +98,8 @@ export function composeSearch(
         ? selectByDistance(tables, query, rows, values)
         : selectByFile(tables, store, query, query.files, rows, values)
       : selectByRank(tables, store, query, fusion, rows, values);
-  const bounded = query.bytesMax === undefined ? hits : boundBytes(hits, query, query.bytesMax, values);
+  const bounded =
+    query.bytesMax === undefined ? hits : boundBytes(hits, query, store.dimensions, query.bytesMax, values);
   const assumed = [
     bind(values, store.dimensions, "int"),
     bind(values, store.embedding_model, "text"),
@@ -142,11 +143,18 @@ export function efSearchOf(
   return tuned;
 }
 
-/** The first of the hits that have at most `bytesMax` of text and metadata together, and the number of all hits. */
-function boundBytes(hits: string, { fusion }: SearchQuery, bytesMax: number, values: unknown[]): string {
+/** The first of the hits that have at most `bytesMax` of text, metadata and vectors together, and the number of all hits. */
+function boundBytes(
+  hits: string,
+  { fusion, hasVectors = false }: SearchQuery,
+  dimensions: number | null,
+  bytesMax: number,
+  values: unknown[],
+): string {
+  const vectorBytes = hasVectors ? Float32Array.BYTES_PER_ELEMENT * (dimensions ?? 0) : 0;
   const order = `order by value ${fusion === undefined ? "" : "desc"}, id`;
   return `select * from (
-      select *, count(*) over () as found, sum(octet_length(content) + coalesce(octet_length(metadata::text), 0))
+      select *, count(*) over () as found, sum(octet_length(content) + coalesce(octet_length(metadata::text), 0) + ${vectorBytes})
         over (${order} rows between unbounded preceding and 1 preceding) as preceding_bytes
       from (${hits}) hits) hits
     where preceding_bytes is null or preceding_bytes <= ${bind(values, bytesMax, "bigint")}`;
@@ -171,9 +179,10 @@ function joinConditions(conditions: readonly string[]): string {
 }
 
 function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values: unknown[]): string {
-  const columns = [tables.id, tables.content, tables.metadata, "file_id"];
+  const texts = query.hasTexts === false ? [] : [tables.content];
+  const columns = [tables.id, ...texts, tables.metadata, "file_id"];
   const vector = bind(values, query.vector, "vector");
-  return `select ${hitColumns(tables)}, distance as value
+  return `select ${hitColumns(tables, query)}, distance as value
       from (${selectNearest(tables, columns, vector, { ...rows, condition: rows.nearestCondition, rowsMax: query.resultsMax, after: query.after }, values)}) nearest`;
 }
 
@@ -203,7 +212,7 @@ function selectByFile(
       best as (
         select ${tables.id}, distance, row_number() over (partition by ${file} order by distance, ${tables.id}) as position
         from compared where (${file}) in (select file, is_embedding from files))
-    select ${hitColumns(tables)}, distance as value, (select count(*) from files) < ${filesMax} as is_short
+    select ${hitColumns(tables, query)}, distance as value, (select count(*) from files) < ${filesMax} as is_short
     from best join only ${tables.embeddings} using (${tables.id})
     where position <= ${bind(values, size, "int")} and ${tables.vectorStoreId} = ${bind(values, store.id, "text")}`;
 }
@@ -227,12 +236,13 @@ export function nearestMax({
 function selectByRank(
   tables: Tables,
   store: SearchedStore,
-  { vector, resultsMax }: SearchQuery,
+  query: SearchQuery,
   { keywords, language, vectorWeight, keywordsWeight }: Fusion,
   rows: Rows,
   values: unknown[],
 ): string {
-  const rowsMax = nearestMax({ resultsMax, fusion: {} });
+  const { vector, resultsMax } = query;
+  const rowsMax = nearestMax(query);
   const searches: string[] = [];
   const ranked: string[] = [];
   const share = (weight: number) => bind(values, weight / (vectorWeight + keywordsWeight), "float8");
@@ -267,10 +277,10 @@ function selectByRank(
         select ${tables.id}, sum(share * ${RANK_OFFSET + 1} / (${RANK_OFFSET} + position)) as value
         from (${ranked.join(" union all ")}) ranked
         group by ${tables.id} order by value desc, ${tables.id} limit ${bind(values, resultsMax, "int")})
-    select ${hitColumns(tables)}, value, ${isShort} as is_short from best join only ${tables.embeddings} using (${tables.id})
+    select ${hitColumns(tables, query)}, value, ${isShort} as is_short from best join only ${tables.embeddings} using (${tables.id})
     where ${tables.vectorStoreId} = ${bind(values, store.id, "text")}`;
 }
 
-function hitColumns(tables: Tables): string {
-  return `${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata, file_id`;
+function hitColumns(tables: Tables, { hasTexts = true }: SearchQuery): string {
+  return `${tables.id} as id, ${hasTexts ? tables.content : "''"} as content, ${tables.metadata} as metadata, file_id`;
 }

@@ -328,6 +328,7 @@ describe("search", () => {
       attributes: {},
       content,
       id,
+      embedding: null,
       metadata: {},
     };
     expect(json).toEqual({

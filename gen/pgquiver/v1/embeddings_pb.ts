@@ -1038,7 +1038,7 @@ export const WriteModeSchema: GenEnum<WriteMode> = /*@__PURE__*/
   enumDesc(file_pgquiver_v1_embeddings, 0);
 
 /**
- * A field of an embedding that a query may return.
+ * A field of an embedding that a query or a search may return.
  *
  * @generated from enum pgquiver.v1.EmbeddingField
  */
@@ -1073,7 +1073,7 @@ export const EmbeddingField = {
 } as const;
 
 /**
- * A field of an embedding that a query may return.
+ * A field of an embedding that a query or a search may return.
  *
  * @generated from enum pgquiver.v1.EmbeddingField
  */

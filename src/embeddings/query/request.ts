@@ -37,7 +37,7 @@ export function readQuery(request: QueryEmbeddingsRequest): Query {
     { max: limits.query_limit_max, fallback: limits.page_limit_default },
   );
   const hash = hashRequest([vectorStoreId, filter, order]);
-  const fields = readFields(request.include);
+  const fields = readFields(request.include, "include");
   return {
     filter,
     order,
@@ -90,12 +90,13 @@ function readOrder(orderBy: EmbeddingsOrder | undefined): QueryOrder {
   );
 }
 
-function readFields(include: readonly EmbeddingField[]): QueryFields {
+/** Reads the fields to return; default: content and metadata. Throws INVALID_ARGUMENT. */
+export function readFields(include: readonly EmbeddingField[], param: string): QueryFields {
   const known: EmbeddingField[] = [EmbeddingField.CONTENT, EmbeddingField.METADATA, EmbeddingField.EMBEDDING];
   for (const [index, field] of include.entries()) {
     if (known.includes(field)) continue;
     throw invalidArgument(
-      `include[${index}]`,
+      `${param}[${index}]`,
       `Invalid value: '${field}'. Supported values are: 'content', 'metadata', 'embedding'.`,
     );
   }

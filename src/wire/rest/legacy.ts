@@ -207,5 +207,6 @@ function flatten(reply: Json): Json {
  * is false for the page and for the items.
  */
 function withoutExtensions({ usage: _usage, statistics: _statistics, data, ...page }: Json): Json {
-  return { ...page, data: (data as Json[]).map(({ id: _id, metadata: _metadata, ...item }) => item) };
+  const toItem = ({ id: _id, metadata: _metadata, embedding: _embedding, ...item }: Json) => item;
+  return { ...page, data: (data as Json[]).map(toItem) };
 }

@@ -88,6 +88,7 @@ describe.each(protocols)("over $name", (protocol) => {
       attributes: { of: "one two three" },
       content: [{ type: "text", text: "one two three" }],
       id: "a",
+      embedding: null,
     });
     expect(reply.data).toHaveLength(4);
     const alone = await Promise.all(

@@ -91,6 +91,7 @@ describe.each(protocols)("over $name", (protocol) => {
       attributes: animals[2]?.metadata,
       content: [{ type: "text", text: "Owls hunt mice at night." }],
       id: "owl",
+      embedding: null,
       ...(protocol.name.startsWith("REST") && { metadata: animals[2]?.metadata }),
     });
     const scores = reply.data.map(({ score }: { score: number }) => score);
