@@ -49,6 +49,9 @@ export const limits = {
   grouped_chunks_min: 100,
   /** Characters of a candidate that a reranking model gets: such models read 512 tokens, or some thousand. */
   rerank_text_chars_max: 8_000,
+  /** Chunks before and after a result's chunk that are read with it, and chunks that are read with all results. */
+  neighbors_max: 10,
+  passage_chunks_max: 1_050,
   /** Texts in one search. */
   search_queries_max: 16,
   /** Stores in one search of several. */

@@ -34,6 +34,11 @@ export function visibleTo(readers: Readers): ((tables: Tables, params: unknown[]
   return (tables, params) => compileReaders(tables, "$1", readers, tables.metadata, params);
 }
 
+/** The condition that a row names one of the readers, for statements of `storage/embeddings.ts` and the like. */
+export function namesReader(readers: ReadonlySet<string>): (tables: Tables, params: unknown[]) => string {
+  return (tables, params) => compileFilter(readersFilter(readers), tables.metadata, params);
+}
+
 /** A filter, and that the readers may read: undefined when there is neither. */
 export function restrictTo(filter: Filter | undefined, all: readonly Readers[]): Filter | undefined {
   const filters = [

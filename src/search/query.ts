@@ -43,6 +43,14 @@ export interface Fusion {
   keywordsWeight: number;
 }
 
+/** A chunk of a file and the chunks around it. */
+export interface Passage {
+  /** Their texts, joined in order. */
+  text: string;
+  firstChunk: number;
+  lastChunk: number;
+}
+
 /** A search result: a row and its score. */
 export interface SearchHit {
   id: string;
@@ -58,4 +66,6 @@ export interface SearchHit {
   value: number;
   /** Its vector in pgvector's binary format; undefined: the query did not ask for vectors. */
   vector?: Buffer | undefined;
+  /** Undefined: the search did not ask for passages, or the row is no chunk of a file. */
+  passage?: Passage | undefined;
 }

@@ -81,7 +81,7 @@ export function toStoresResponse(
 
 function toStatistics(
   found: readonly Findings[],
-  { ranker, hasFailed, reranking, diversifying }: Ranked,
+  { ranker, hasFailed, reranking, diversifying, surrounding }: Ranked,
   { embedding, searching }: Pick<Spent, "embedding" | "searching">,
 ): MessageInitShape<typeof SearchStatisticsSchema> {
   const method = found.find((findings) => findings.method === "index")?.method ?? found[0]?.method ?? "exact";
@@ -95,6 +95,7 @@ function toStatistics(
       search: searching,
       rerank: reranking,
       ...(diversifying !== undefined && { diversify: diversifying }),
+      ...(surrounding !== undefined && { passages: surrounding }),
     }),
   };
 }
@@ -119,6 +120,7 @@ function toSearchResult(hit: SearchHit, fields: QueryFields) {
     ...(fields.metadata && { attributes: metadata }),
     content: fields.content ? [{ type: "text", text: hit.content }] : [],
     id: hit.id,
+    ...(hit.passage !== undefined && { passage: hit.passage }),
     ...(fields.embedding && hit.vector && { embedding: Array.from(decodeVector(hit.vector)) }),
   } satisfies MessageInitShape<typeof SearchResultSchema>;
 }

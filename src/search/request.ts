@@ -38,6 +38,8 @@ export interface Search {
   diversity: number;
   /** The fields to return. */
   fields: QueryFields;
+  /** Chunks of its file before and after each result to return with it. */
+  neighbors: number;
   /** Groups by file: `resultsMax` and `candidatesMax` count files. Undefined: they count embeddings. */
   groups: FileGroups | undefined;
   /** Results of the first ranking: as many as are asked for, or more where they are ranked anew or chosen from. */
@@ -100,6 +102,7 @@ export function readSearch(request: SearchRequest, path: string, { storeId, rank
     scoreMin,
     diversity,
     groups,
+    neighbors: readNeighbors(request, resultsMax * (groups?.size ?? 1), path),
     fields: readFields(request.include, `${path}include`),
     efSearch,
     isExact: request.exact ?? false,
@@ -131,6 +134,17 @@ function readGroups(
   throw invalidArgument(
     param,
     `Invalid '${param}': ${groupSize} results of each of ${resultsMax} files are more than ${limits.search_limit_max}.`,
+  );
+}
+
+function readNeighbors({ neighbors = 0 }: SearchRequest, resultsMax: number, path: string): number {
+  const param = `${path}neighbors`;
+  checkRange(param, neighbors, 0, limits.neighbors_max);
+  const { passage_chunks_max: max } = limits;
+  if (neighbors === 0 || resultsMax * (2 * neighbors + 1) <= max) return neighbors;
+  throw invalidArgument(
+    param,
+    `Invalid '${param}': ${resultsMax} results with ${neighbors} chunks before and after each are more than ${max} chunks.`,
   );
 }
 

@@ -15,6 +15,8 @@ export interface Ranked<Hit extends SearchHit = SearchHit> {
   reranking: Stage;
   /** Candidates that `diversity` chose from. */
   diversifying?: Stage;
+  /** Results that passages were read for. */
+  surrounding?: Stage;
 }
 
 /** Ranks the candidates of a search, best first, anew where the search has a ranker; else, and where that fails, keeps their order. */

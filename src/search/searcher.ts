@@ -4,21 +4,23 @@ import { estimateJsonLength } from "../api/json-length.ts";
 import { withinDeadline } from "../api/within-deadline.ts";
 import { checkDimensions } from "../embeddings/vector.ts";
 import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
-import { restrictTo, type Readers } from "../filters/readers.ts";
+import { namesReader, restrictTo, visibleTo, type Readers } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
 import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
 import { chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
+import { readPlaced } from "../storage/placement.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { SearchedStore, VectorStoreRow } from "../storage/stores.ts";
 import { AttributeDemand } from "./attribute-demand.ts";
 import { readFresh } from "./fresh-replica.ts";
 import { LastActiveUpdater } from "./last-active.ts";
 import { MetadataSamples } from "./metadata-samples.ts";
-import type { SearchQuery } from "./query.ts";
+import type { SearchHit, SearchQuery } from "./query.ts";
 import { needsEmbedding, type Search } from "./request.ts";
 import { chunksOf, toFiles } from "./results/files.ts";
+import { readChunksAround, type ChunkAround } from "./results/passages.ts";
 import { searchStore, type Findings, type SearchOutcome } from "./run.ts";
 import { StoreCache } from "./store-cache.ts";
 
@@ -144,6 +146,30 @@ export class Searcher {
       known = undefined;
     }
     throw conflict();
+  }
+
+  /** Reads the chunks around hits of a store, by one statement that waits for its turn among those of the call. */
+  async readAround(
+    storeId: string,
+    { neighbors, readers: asked }: Search,
+    hits: readonly SearchHit[],
+    { caller, readers, signal }: SearchCall,
+    ofCall: object,
+  ): Promise<ChunkAround[]> {
+    const { pool, tables } = this.#database;
+    const { timeoutMs } = this.#options;
+    const store = this.#stores.get(storeId) ?? (await this.#readStore(storeId));
+    const conditions = [visibleTo(readers), asked && namesReader(asked)].filter((one) => one !== undefined);
+    using _ = await this.#queue.acquire(caller, ofCall, signal);
+    const read = (until: AbortSignal) =>
+      readPlaced(
+        pool,
+        tables,
+        store,
+        (client, placed) => readChunksAround(client, placed, { storeId, neighbors, conditions }, hits),
+        until,
+      );
+    return await withinDeadline(timeoutMs, () => tooSlow(timeoutMs), signal, read);
   }
 
   /** One attempt with a possibly cached store row; "stale" when the row proves to be out of date. */

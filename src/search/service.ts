@@ -21,6 +21,7 @@ import { readSearch, type Search, type SearchBounds } from "./request.ts";
 import { rankAnew } from "./rerank.ts";
 import { chooseResults, cutCandidates } from "./results/choice.ts";
 import type { Findings } from "./run.ts";
+import { addPassages, type Surrounding } from "./results/surroundings.ts";
 import { searchStores } from "./several-stores.ts";
 import { Searcher, type ObserveQuery, type SearchOptions } from "./searcher.ts";
 
@@ -46,44 +47,64 @@ export function searchService(
     signal,
   });
   const boundsOf = (storeId: string | undefined) => ({ storeId, rankers: reranker?.models ?? [] });
-  const reply = async (search: Search, found: readonly Findings[], spent: Spent, signal: AbortSignal) => {
+  const reply = async (search: Search, found: readonly Findings[], spent: Spent, of: Answering) => {
     const candidates = cutCandidates(search, mergeBest(found));
+    const { signal } = of.call;
     const ranked = await rankAnew(reranker, search, candidates, signal);
-    return toSearchResponse(search, found, await chooseResults(search, ranked, signal), spent);
+    const chosen = await chooseResults(search, ranked, signal);
+    return toSearchResponse(search, found, await addPassages(of, search, chosen, () => of.storeId), spent);
   };
   return {
     async search(request, context) {
-      const search = readSearch(request, "", boundsOf(request.vectorStoreId));
-      const { found, ...spent } = await searcher.run(request.vectorStoreId, [search], toCall(context));
-      return reply(search, found[0] as Findings[], spent, context.signal);
+      const storeId = request.vectorStoreId;
+      const search = readSearch(request, "", boundsOf(storeId));
+      const call = toCall(context);
+      const { found, ...spent } = await searcher.run(storeId, [search], call);
+      const answering = { searcher, storeId, call, spent: { chars: 0 } };
+      return reply(search, found[0] as Findings[], spent, answering);
     },
 
     async searchVectorStores(request, context) {
-      const { signal } = context;
+      const call = toCall(context);
       const { vectorStoreIds, $typeName: _, ...given } = request;
       checkStores(vectorStoreIds);
       const search = readSearch(create(SearchRequestSchema, given), "", boundsOf(undefined));
-      const found = await searchStores(searcher, vectorStoreIds, search, toCall(context));
-      const ranked = await rankAnew(reranker, search, found.hits, signal);
-      return toStoresResponse(search, found, await chooseResults(search, ranked, signal));
+      const found = await searchStores(searcher, vectorStoreIds, search, call);
+      const ranked = await rankAnew(reranker, search, found.hits, call.signal);
+      const chosen = await chooseResults(search, ranked, call.signal);
+      const answering = { searcher, call, spent: { chars: 0 } };
+      return toStoresResponse(
+        search,
+        found,
+        await addPassages(answering, search, chosen, (hit) => hit.storeId),
+      );
     },
 
-    async batchSearch({ vectorStoreId, searches: requests }, context) {
-      const searches = readBatch(requests, boundsOf(vectorStoreId));
-      const { found, tokens, ...spent } = await searcher.run(vectorStoreId, searches, toCall(context));
+    async batchSearch({ vectorStoreId: storeId, searches: requests }, context) {
+      const searches = readBatch(requests, boundsOf(storeId));
+      const call = toCall(context);
+      const { found, tokens, ...spent } = await searcher.run(storeId, searches, call);
+      const chars = { chars: 0 };
       return create(BatchSearchResponseSchema, {
         object: "list",
         data: await mapConcurrently(
           [...searches.entries()],
           RERANKS_MAX,
-          ([index, search], signal) =>
-            reply(search, found[index] as Findings[], { ...spent, tokens: undefined }, signal),
-          context.signal,
+          ([index, search], signal) => {
+            const answering = { searcher, storeId, call: { ...call, signal }, spent: chars };
+            return reply(search, found[index] as Findings[], { ...spent, tokens: undefined }, answering);
+          },
+          call.signal,
         ),
         usage: { totalTokens: BigInt(tokens) },
       });
     },
   };
+}
+
+/** How a search of one store is answered. */
+interface Answering extends Surrounding {
+  storeId: string;
 }
 
 function checkStores(ids: readonly string[]): void {

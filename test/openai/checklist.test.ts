@@ -329,6 +329,7 @@ describe("search", () => {
       content,
       id,
       embedding: null,
+      passage: null,
       metadata: {},
     };
     expect(json).toEqual({

@@ -38,6 +38,7 @@ const SEARCH = {
   scoreMin: 0,
   diversity: 0,
   groups: undefined,
+  neighbors: 0,
   fields: { content: true, metadata: true, embedding: false },
   isExact: false,
 };

@@ -17,7 +17,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/search.proto.
  */
 export const file_pgquiver_v1_search: GenFile = /*@__PURE__*/
-  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIqQFCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESEQoEcGFnZRgMIAEoCUgHiAEBEhYKCWRpdmVyc2l0eRgNIAEoAUgIiAEBEisKCGdyb3VwX2J5GA4gASgOMhQucGdxdWl2ZXIudjEuR3JvdXBCeUgJiAEBEhcKCmdyb3VwX3NpemUYDyABKAVICogBARIyCgdpbmNsdWRlGBAgAygOMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmllbGRCBKi7GANCEgoQX21heF9udW1fcmVzdWx0c0ISChBfcmFua2luZ19vcHRpb25zQhAKDl9yZXdyaXRlX3F1ZXJ5QgwKCl9lZl9zZWFyY2hCCAoGX2V4YWN0QgoKCF9yZWFkZXJzQggKBl9saW1pdEIHCgVfcGFnZUIMCgpfZGl2ZXJzaXR5QgsKCV9ncm91cF9ieUINCgtfZ3JvdXBfc2l6ZSImCg1TZWFyY2hSZWFkZXJzEhUKBmFueV9vZhgBIAMoCUIFqLsY6AciYQoSQmF0Y2hTZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIyCghzZWFyY2hlcxgCIAMoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlcXVlc3RCBKi7GGQieQoTQmF0Y2hTZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSKQoEZGF0YRgCIAMoCzIbLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlEicKBXVzYWdlGAMgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2UiqwEKDlJhbmtpbmdPcHRpb25zEhMKBnJhbmtlchgBIAEoCUgAiAEBEhwKD3Njb3JlX3RocmVzaG9sZBgCIAEoAUgBiAEBEjUKDWh5YnJpZF9zZWFyY2gYAyABKAsyGS5wZ3F1aXZlci52MS5IeWJyaWRTZWFyY2hIAogBAUIJCgdfcmFua2VyQhIKEF9zY29yZV90aHJlc2hvbGRCEAoOX2h5YnJpZF9zZWFyY2gibAoMSHlicmlkU2VhcmNoEh0KEGVtYmVkZGluZ193ZWlnaHQYASABKAFIAIgBARIYCgt0ZXh0X3dlaWdodBgCIAEoAUgBiAEBQhMKEV9lbWJlZGRpbmdfd2VpZ2h0Qg4KDF90ZXh0X3dlaWdodCLzAQoOU2VhcmNoUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRInCgRkYXRhGAMgAygLMhkucGdxdWl2ZXIudjEuU2VhcmNoUmVzdWx0EhAKCGhhc19tb3JlGAQgASgIEhYKCW5leHRfcGFnZRgFIAEoCUgAiAEBEicKBXVzYWdlGAYgASgLMhgucGdxdWl2ZXIudjEuU2VhcmNoVXNhZ2USMQoKc3RhdGlzdGljcxgHIAEoCzIdLnBncXVpdmVyLnYxLlNlYXJjaFN0YXRpc3RpY3NCDAoKX25leHRfcGFnZSKwAQoQU2VhcmNoU3RhdGlzdGljcxIpCgZtZXRob2QYASABKA4yGS5wZ3F1aXZlci52MS5TZWFyY2hNZXRob2QSEAoIY29tcGxldGUYAiABKAgSEwoGcmFua2VyGAMgASgJSACIAQESFQoNcmVyYW5rX2ZhaWxlZBgEIAEoCBIoCgZzdGFnZXMYBSADKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hTdGFnZUIJCgdfcmFua2VyIj8KC1NlYXJjaFN0YWdlEgwKBG5hbWUYASABKAkSEwoLZHVyYXRpb25fbXMYAiABKAESDQoFY291bnQYAyABKAMitwEKDFNlYXJjaFJlc3VsdBIPCgdmaWxlX2lkGAEgASgJEhAKCGZpbGVuYW1lGAIgASgJEg0KBXNjb3JlGAMgASgBEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EikKB2NvbnRlbnQYBSADKAsyGC5wZ3F1aXZlci52MS5UZXh0Q29udGVudBIKCgJpZBgGIAEoCRIRCgllbWJlZGRpbmcYByADKAIiIwoLU2VhcmNoVXNhZ2USFAoMdG90YWxfdG9rZW5zGAEgASgDIpsFChlTZWFyY2hWZWN0b3JTdG9yZXNSZXF1ZXN0Eh4KEHZlY3Rvcl9zdG9yZV9pZHMYASADKAlCBKi7GBASEwoFcXVlcnkYAiADKAlCBKi7GBASGAoJZW1iZWRkaW5nGAMgAygCQgWouxiAfRIcCg9tYXhfbnVtX3Jlc3VsdHMYBCABKAVIAIgBARIkCgdmaWx0ZXJzGAUgASgLMhMucGdxdWl2ZXIudjEuRmlsdGVyEjkKD3Jhbmtpbmdfb3B0aW9ucxgGIAEoCzIbLnBncXVpdmVyLnYxLlJhbmtpbmdPcHRpb25zSAGIAQESGgoNcmV3cml0ZV9xdWVyeRgHIAEoCEgCiAEBEhYKCWVmX3NlYXJjaBgIIAEoBUgDiAEBEhIKBWV4YWN0GAkgASgISASIAQESMAoHcmVhZGVycxgKIAEoCzIaLnBncXVpdmVyLnYxLlNlYXJjaFJlYWRlcnNIBYgBARISCgVsaW1pdBgLIAEoBUgGiAEBEhYKCWRpdmVyc2l0eRgMIAEoAUgHiAEBEisKCGdyb3VwX2J5GA0gASgOMhQucGdxdWl2ZXIudjEuR3JvdXBCeUgIiAEBEhcKCmdyb3VwX3NpemUYDiABKAVICYgBARIyCgdpbmNsdWRlGA8gAygOMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmllbGRCBKi7GANCEgoQX21heF9udW1fcmVzdWx0c0ISChBfcmFua2luZ19vcHRpb25zQhAKDl9yZXdyaXRlX3F1ZXJ5QgwKCl9lZl9zZWFyY2hCCAoGX2V4YWN0QgoKCF9yZWFkZXJzQggKBl9saW1pdEIMCgpfZGl2ZXJzaXR5QgsKCV9ncm91cF9ieUINCgtfZ3JvdXBfc2l6ZSKlAgoaU2VhcmNoVmVjdG9yU3RvcmVzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhQKDHNlYXJjaF9xdWVyeRgCIAMoCRIsCgRkYXRhGAMgAygLMh4ucGdxdWl2ZXIudjEuU3RvcmVTZWFyY2hSZXN1bHQSKAoJbWVyZ2VkX2J5GAQgASgOMhUucGdxdWl2ZXIudjEuTWVyZ2VkQnkSLQoGZXJyb3JzGAUgAygLMh0ucGdxdWl2ZXIudjEuU3RvcmVTZWFyY2hFcnJvchInCgV1c2FnZRgGIAEoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFVzYWdlEjEKCnN0YXRpc3RpY3MYByABKAsyHS5wZ3F1aXZlci52MS5TZWFyY2hTdGF0aXN0aWNzItUBChFTdG9yZVNlYXJjaFJlc3VsdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSDwoHZmlsZV9pZBgCIAEoCRIQCghmaWxlbmFtZRgDIAEoCRINCgVzY29yZRgEIAEoARIrCgphdHRyaWJ1dGVzGAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIpCgdjb250ZW50GAYgAygLMhgucGdxdWl2ZXIudjEuVGV4dENvbnRlbnQSCgoCaWQYByABKAkSEQoJZW1iZWRkaW5nGAggAygCIkoKEFN0b3JlU2VhcmNoRXJyb3ISFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSo2CgdHcm91cEJ5EhgKFEdST1VQX0JZX1VOU1BFQ0lGSUVEEAASEQoNR1JPVVBfQllfRklMRRABKnoKDFNlYXJjaE1ldGhvZBIdChlTRUFSQ0hfTUVUSE9EX1VOU1BFQ0lGSUVEEAASFwoTU0VBUkNIX01FVEhPRF9FWEFDVBABEhcKE1NFQVJDSF9NRVRIT0RfSU5ERVgQAhIZChVTRUFSQ0hfTUVUSE9EX0tFWVdPUkQQAypOCghNZXJnZWRCeRIZChVNRVJHRURfQllfVU5TUEVDSUZJRUQQABITCg9NRVJHRURfQllfU0NPUkUQARISCg5NRVJHRURfQllfUkFOSxACMscDCg1TZWFyY2hTZXJ2aWNlEocBCgZTZWFyY2gSGi5wZ3F1aXZlci52MS5TZWFyY2hSZXF1ZXN0GhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2UiRLC7GICAgAS4uxgGwLsYAYLT5JMCLzoBKiIqL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vc2VhcmNoEp0BCgtCYXRjaFNlYXJjaBIfLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVxdWVzdBogLnBncXVpdmVyLnYxLkJhdGNoU2VhcmNoUmVzcG9uc2UiS7C7GICAgIAEuLsYBsC7GAGC0+STAjU6ASoiMC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaC9iYXRjaBKLAQoSU2VhcmNoVmVjdG9yU3RvcmVzEiYucGdxdWl2ZXIudjEuU2VhcmNoVmVjdG9yU3RvcmVzUmVxdWVzdBonLnBncXVpdmVyLnYxLlNlYXJjaFZlY3RvclN0b3Jlc1Jlc3BvbnNlIiSwuxiAgIAEuLsYBsC7GAGC0+STAg86ASoiCi92MS9zZWFyY2hCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
+  fileDesc("ChhwZ3F1aXZlci92MS9zZWFyY2gucHJvdG8SC3BncXVpdmVyLnYxIsoFCg1TZWFyY2hSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESEQoEcGFnZRgMIAEoCUgHiAEBEhYKCWRpdmVyc2l0eRgNIAEoAUgIiAEBEisKCGdyb3VwX2J5GA4gASgOMhQucGdxdWl2ZXIudjEuR3JvdXBCeUgJiAEBEhcKCmdyb3VwX3NpemUYDyABKAVICogBARIyCgdpbmNsdWRlGBAgAygOMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmllbGRCBKi7GAMSFgoJbmVpZ2hib3JzGBEgASgFSAuIAQFCEgoQX21heF9udW1fcmVzdWx0c0ISChBfcmFua2luZ19vcHRpb25zQhAKDl9yZXdyaXRlX3F1ZXJ5QgwKCl9lZl9zZWFyY2hCCAoGX2V4YWN0QgoKCF9yZWFkZXJzQggKBl9saW1pdEIHCgVfcGFnZUIMCgpfZGl2ZXJzaXR5QgsKCV9ncm91cF9ieUINCgtfZ3JvdXBfc2l6ZUIMCgpfbmVpZ2hib3JzIiYKDVNlYXJjaFJlYWRlcnMSFQoGYW55X29mGAEgAygJQgWouxjoByJhChJCYXRjaFNlYXJjaFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEjIKCHNlYXJjaGVzGAIgAygLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdEIEqLsYZCJ5ChNCYXRjaFNlYXJjaFJlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuU2VhcmNoUmVzcG9uc2USJwoFdXNhZ2UYAyABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZSKrAQoOUmFua2luZ09wdGlvbnMSEwoGcmFua2VyGAEgASgJSACIAQESHAoPc2NvcmVfdGhyZXNob2xkGAIgASgBSAGIAQESNQoNaHlicmlkX3NlYXJjaBgDIAEoCzIZLnBncXVpdmVyLnYxLkh5YnJpZFNlYXJjaEgCiAEBQgkKB19yYW5rZXJCEgoQX3Njb3JlX3RocmVzaG9sZEIQCg5faHlicmlkX3NlYXJjaCJsCgxIeWJyaWRTZWFyY2gSHQoQZW1iZWRkaW5nX3dlaWdodBgBIAEoAUgAiAEBEhgKC3RleHRfd2VpZ2h0GAIgASgBSAGIAQFCEwoRX2VtYmVkZGluZ193ZWlnaHRCDgoMX3RleHRfd2VpZ2h0IvMBCg5TZWFyY2hSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFAoMc2VhcmNoX3F1ZXJ5GAIgAygJEicKBGRhdGEYAyADKAsyGS5wZ3F1aXZlci52MS5TZWFyY2hSZXN1bHQSEAoIaGFzX21vcmUYBCABKAgSFgoJbmV4dF9wYWdlGAUgASgJSACIAQESJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljc0IMCgpfbmV4dF9wYWdlIrABChBTZWFyY2hTdGF0aXN0aWNzEikKBm1ldGhvZBgBIAEoDjIZLnBncXVpdmVyLnYxLlNlYXJjaE1ldGhvZBIQCghjb21wbGV0ZRgCIAEoCBITCgZyYW5rZXIYAyABKAlIAIgBARIVCg1yZXJhbmtfZmFpbGVkGAQgASgIEigKBnN0YWdlcxgFIAMoCzIYLnBncXVpdmVyLnYxLlNlYXJjaFN0YWdlQgkKB19yYW5rZXIiPwoLU2VhcmNoU3RhZ2USDAoEbmFtZRgBIAEoCRITCgtkdXJhdGlvbl9tcxgCIAEoARINCgVjb3VudBgDIAEoAyLeAQoMU2VhcmNoUmVzdWx0Eg8KB2ZpbGVfaWQYASABKAkSEAoIZmlsZW5hbWUYAiABKAkSDQoFc2NvcmUYAyABKAESKwoKYXR0cmlidXRlcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKQoHY29udGVudBgFIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EgoKAmlkGAYgASgJEhEKCWVtYmVkZGluZxgHIAMoAhIlCgdwYXNzYWdlGAggASgLMhQucGdxdWl2ZXIudjEuUGFzc2FnZSJACgdQYXNzYWdlEgwKBHRleHQYASABKAkSEwoLZmlyc3RfY2h1bmsYAiABKAUSEgoKbGFzdF9jaHVuaxgDIAEoBSIjCgtTZWFyY2hVc2FnZRIUCgx0b3RhbF90b2tlbnMYASABKAMiwQUKGVNlYXJjaFZlY3RvclN0b3Jlc1JlcXVlc3QSHgoQdmVjdG9yX3N0b3JlX2lkcxgBIAMoCUIEqLsYEBITCgVxdWVyeRgCIAMoCUIEqLsYEBIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EhwKD21heF9udW1fcmVzdWx0cxgEIAEoBUgAiAEBEiQKB2ZpbHRlcnMYBSABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISOQoPcmFua2luZ19vcHRpb25zGAYgASgLMhsucGdxdWl2ZXIudjEuUmFua2luZ09wdGlvbnNIAYgBARIaCg1yZXdyaXRlX3F1ZXJ5GAcgASgISAKIAQESFgoJZWZfc2VhcmNoGAggASgFSAOIAQESEgoFZXhhY3QYCSABKAhIBIgBARIwCgdyZWFkZXJzGAogASgLMhoucGdxdWl2ZXIudjEuU2VhcmNoUmVhZGVyc0gFiAEBEhIKBWxpbWl0GAsgASgFSAaIAQESFgoJZGl2ZXJzaXR5GAwgASgBSAeIAQESKwoIZ3JvdXBfYnkYDSABKA4yFC5wZ3F1aXZlci52MS5Hcm91cEJ5SAiIAQESFwoKZ3JvdXBfc2l6ZRgOIAEoBUgJiAEBEjIKB2luY2x1ZGUYDyADKA4yGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGaWVsZEIEqLsYAxIWCgluZWlnaGJvcnMYECABKAVICogBAUISChBfbWF4X251bV9yZXN1bHRzQhIKEF9yYW5raW5nX29wdGlvbnNCEAoOX3Jld3JpdGVfcXVlcnlCDAoKX2VmX3NlYXJjaEIICgZfZXhhY3RCCgoIX3JlYWRlcnNCCAoGX2xpbWl0QgwKCl9kaXZlcnNpdHlCCwoJX2dyb3VwX2J5Qg0KC19ncm91cF9zaXplQgwKCl9uZWlnaGJvcnMipQIKGlNlYXJjaFZlY3RvclN0b3Jlc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIUCgxzZWFyY2hfcXVlcnkYAiADKAkSLAoEZGF0YRgDIAMoCzIeLnBncXVpdmVyLnYxLlN0b3JlU2VhcmNoUmVzdWx0EigKCW1lcmdlZF9ieRgEIAEoDjIVLnBncXVpdmVyLnYxLk1lcmdlZEJ5Ei0KBmVycm9ycxgFIAMoCzIdLnBncXVpdmVyLnYxLlN0b3JlU2VhcmNoRXJyb3ISJwoFdXNhZ2UYBiABKAsyGC5wZ3F1aXZlci52MS5TZWFyY2hVc2FnZRIxCgpzdGF0aXN0aWNzGAcgASgLMh0ucGdxdWl2ZXIudjEuU2VhcmNoU3RhdGlzdGljcyL8AQoRU3RvcmVTZWFyY2hSZXN1bHQSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEg8KB2ZpbGVfaWQYAiABKAkSEAoIZmlsZW5hbWUYAyABKAkSDQoFc2NvcmUYBCABKAESKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKQoHY29udGVudBgGIAMoCzIYLnBncXVpdmVyLnYxLlRleHRDb250ZW50EgoKAmlkGAcgASgJEhEKCWVtYmVkZGluZxgIIAMoAhIlCgdwYXNzYWdlGAkgASgLMhQucGdxdWl2ZXIudjEuUGFzc2FnZSJKChBTdG9yZVNlYXJjaEVycm9yEhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkqNgoHR3JvdXBCeRIYChRHUk9VUF9CWV9VTlNQRUNJRklFRBAAEhEKDUdST1VQX0JZX0ZJTEUQASp6CgxTZWFyY2hNZXRob2QSHQoZU0VBUkNIX01FVEhPRF9VTlNQRUNJRklFRBAAEhcKE1NFQVJDSF9NRVRIT0RfRVhBQ1QQARIXChNTRUFSQ0hfTUVUSE9EX0lOREVYEAISGQoVU0VBUkNIX01FVEhPRF9LRVlXT1JEEAMqTgoITWVyZ2VkQnkSGQoVTUVSR0VEX0JZX1VOU1BFQ0lGSUVEEAASEwoPTUVSR0VEX0JZX1NDT1JFEAESEgoOTUVSR0VEX0JZX1JBTksQAjLHAwoNU2VhcmNoU2VydmljZRKHAQoGU2VhcmNoEhoucGdxdWl2ZXIudjEuU2VhcmNoUmVxdWVzdBobLnBncXVpdmVyLnYxLlNlYXJjaFJlc3BvbnNlIkSwuxiAgIAEuLsYBsC7GAGC0+STAi86ASoiKi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3NlYXJjaBKdAQoLQmF0Y2hTZWFyY2gSHy5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlcXVlc3QaIC5wZ3F1aXZlci52MS5CYXRjaFNlYXJjaFJlc3BvbnNlIkuwuxiAgICABLi7GAbAuxgBgtPkkwI1OgEqIjAvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9zZWFyY2gvYmF0Y2gSiwEKElNlYXJjaFZlY3RvclN0b3JlcxImLnBncXVpdmVyLnYxLlNlYXJjaFZlY3RvclN0b3Jlc1JlcXVlc3QaJy5wZ3F1aXZlci52MS5TZWFyY2hWZWN0b3JTdG9yZXNSZXNwb25zZSIksLsYgICABLi7GAbAuxgBgtPkkwIPOgEqIgovdjEvc2VhcmNoQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct, file_pgquiver_v1_embeddings, file_pgquiver_v1_filters, file_pgquiver_v1_options]);
 
 /**
  * A search of one store. Either `query` or `embedding` is required. Both are allowed in a hybrid search only:
@@ -161,6 +161,15 @@ export type SearchRequest = Message<"pgquiver.v1.SearchRequest"> & {
    * @generated from field: repeated pgquiver.v1.EmbeddingField include = 16;
    */
   include: EmbeddingField[];
+
+  /**
+   * How many chunks of the file before and after a result's chunk its `passage` has, 0 to 10; default 0: there is no
+   * passage. At most 1,050 chunks in all: results times (2 * neighbors + 1). Passages count among the bytes that end a page;
+   * in a reply without pages more than 50 MiB of them are REQUEST_TOO_LARGE.
+   *
+   * @generated from field: optional int32 neighbors = 17;
+   */
+  neighbors?: number | undefined;
 };
 
 /**
@@ -458,7 +467,7 @@ export const SearchStatisticsSchema: GenMessage<SearchStatistics> = /*@__PURE__*
 export type SearchStage = Message<"pgquiver.v1.SearchStage"> & {
   /**
    * "embed": texts become vectors; "search": the database is asked; "rerank": a model ranks the results anew; "diversify":
-   * results are chosen by `diversity`.
+   * results are chosen by `diversity`; "passages": the neighbors of results are read.
    *
    * @generated from field: string name = 1;
    */
@@ -472,7 +481,7 @@ export type SearchStage = Message<"pgquiver.v1.SearchStage"> & {
   durationMs: number;
 
   /**
-   * What was worked on: texts that were embedded, queries of the database, or candidates that were ranked or compared.
+   * What was worked on: texts that were embedded, queries of the database, candidates that were ranked or compared, or results.
    *
    * @generated from field: int64 count = 3;
    */
@@ -543,6 +552,13 @@ export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
    * @generated from field: repeated float embedding = 7;
    */
   embedding: number[];
+
+  /**
+   * The chunk and its neighbors; unset where the request has no `neighbors`, and for an embedding that was added directly.
+   *
+   * @generated from field: pgquiver.v1.Passage passage = 8;
+   */
+  passage?: Passage | undefined;
 };
 
 /**
@@ -551,6 +567,43 @@ export type SearchResult = Message<"pgquiver.v1.SearchResult"> & {
  */
 export const SearchResultSchema: GenMessage<SearchResult> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_search, 9);
+
+/**
+ * A chunk of a file and the chunks around it. They are read after the search, whatever its filters, if the caller may read
+ * them.
+ *
+ * @generated from message pgquiver.v1.Passage
+ */
+export type Passage = Message<"pgquiver.v1.Passage"> & {
+  /**
+   * The texts of the chunks, joined in order. What the end of a chunk and the start of the next have in common, 16
+   * characters at least, stands once; else a line break is between them.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * Number of the first chunk in the file, from 0.
+   *
+   * @generated from field: int32 first_chunk = 2;
+   */
+  firstChunk: number;
+
+  /**
+   * Number of the last chunk.
+   *
+   * @generated from field: int32 last_chunk = 3;
+   */
+  lastChunk: number;
+};
+
+/**
+ * Describes the message pgquiver.v1.Passage.
+ * Use `create(PassageSchema)` to create a new message.
+ */
+export const PassageSchema: GenMessage<Passage> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_search, 10);
 
 /**
  * Tokens used to embed texts.
@@ -571,7 +624,7 @@ export type SearchUsage = Message<"pgquiver.v1.SearchUsage"> & {
  * Use `create(SearchUsageSchema)` to create a new message.
  */
 export const SearchUsageSchema: GenMessage<SearchUsage> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 10);
+  messageDesc(file_pgquiver_v1_search, 11);
 
 /**
  * A search of several stores. The fields are those of SearchRequest.
@@ -685,6 +738,13 @@ export type SearchVectorStoresRequest = Message<"pgquiver.v1.SearchVectorStoresR
    * @generated from field: repeated pgquiver.v1.EmbeddingField include = 15;
    */
   include: EmbeddingField[];
+
+  /**
+   * How many chunks before and after a result's chunk its `passage` has, 0 to 10; default 0.
+   *
+   * @generated from field: optional int32 neighbors = 16;
+   */
+  neighbors?: number | undefined;
 };
 
 /**
@@ -692,7 +752,7 @@ export type SearchVectorStoresRequest = Message<"pgquiver.v1.SearchVectorStoresR
  * Use `create(SearchVectorStoresRequestSchema)` to create a new message.
  */
 export const SearchVectorStoresRequestSchema: GenMessage<SearchVectorStoresRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 11);
+  messageDesc(file_pgquiver_v1_search, 12);
 
 /**
  * The results of a search of several stores.
@@ -755,7 +815,7 @@ export type SearchVectorStoresResponse = Message<"pgquiver.v1.SearchVectorStores
  * Use `create(SearchVectorStoresResponseSchema)` to create a new message.
  */
 export const SearchVectorStoresResponseSchema: GenMessage<SearchVectorStoresResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 12);
+  messageDesc(file_pgquiver_v1_search, 13);
 
 /**
  * A result of one of several stores.
@@ -818,6 +878,13 @@ export type StoreSearchResult = Message<"pgquiver.v1.StoreSearchResult"> & {
    * @generated from field: repeated float embedding = 8;
    */
   embedding: number[];
+
+  /**
+   * The chunk and its neighbors, as in SearchResult.
+   *
+   * @generated from field: pgquiver.v1.Passage passage = 9;
+   */
+  passage?: Passage | undefined;
 };
 
 /**
@@ -825,7 +892,7 @@ export type StoreSearchResult = Message<"pgquiver.v1.StoreSearchResult"> & {
  * Use `create(StoreSearchResultSchema)` to create a new message.
  */
 export const StoreSearchResultSchema: GenMessage<StoreSearchResult> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 13);
+  messageDesc(file_pgquiver_v1_search, 14);
 
 /**
  * The failure of one of several stores.
@@ -860,7 +927,7 @@ export type StoreSearchError = Message<"pgquiver.v1.StoreSearchError"> & {
  * Use `create(StoreSearchErrorSchema)` to create a new message.
  */
 export const StoreSearchErrorSchema: GenMessage<StoreSearchError> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_search, 14);
+  messageDesc(file_pgquiver_v1_search, 15);
 
 /**
  * What results are grouped by.

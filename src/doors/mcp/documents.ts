@@ -4,7 +4,7 @@ import type { StoreSearchResult } from "../../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { invalidArgument } from "../../errors.ts";
 import type { Calls } from "../../wire/doors/calls.ts";
-import { joinChunks } from "../file-text.ts";
+import { joinChunks } from "../../api/texts/joined-chunks.ts";
 
 type Json = Record<string, unknown>;
 

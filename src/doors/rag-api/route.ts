@@ -6,7 +6,7 @@ import type { HttpError } from "../../wire/error.ts";
 import { freeJsonLimits } from "../../wire/limits/free-json.ts";
 import { BY_CALL } from "../../wire/rest/body.ts";
 import { endUploadAfterAnswer } from "../../wire/rest/rest.ts";
-import { joinChunks } from "../file-text.ts";
+import { joinChunks } from "../../api/texts/joined-chunks.ts";
 import { readCount, readObject, readText, type Json } from "../json.ts";
 import { deleteFiles, listIds, readDocuments, searchFiles, toPair } from "./documents.ts";
 import { embed, extractText } from "./uploads.ts";

@@ -207,6 +207,12 @@ function flatten(reply: Json): Json {
  * is false for the page and for the items.
  */
 function withoutExtensions({ usage: _usage, statistics: _statistics, data, ...page }: Json): Json {
-  const toItem = ({ id: _id, metadata: _metadata, embedding: _embedding, ...item }: Json) => item;
+  const toItem = ({
+    id: _id,
+    metadata: _metadata,
+    embedding: _embedding,
+    passage: _passage,
+    ...item
+  }: Json) => item;
   return { ...page, data: (data as Json[]).map(toItem) };
 }

@@ -89,6 +89,7 @@ describe.each(protocols)("over $name", (protocol) => {
       content: [{ type: "text", text: "one two three" }],
       id: "a",
       embedding: null,
+      passage: null,
     });
     expect(reply.data).toHaveLength(4);
     const alone = await Promise.all(

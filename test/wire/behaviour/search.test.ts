@@ -92,6 +92,7 @@ describe.each(protocols)("over $name", (protocol) => {
       content: [{ type: "text", text: "Owls hunt mice at night." }],
       id: "owl",
       embedding: null,
+      passage: null,
       ...(protocol.name.startsWith("REST") && { metadata: animals[2]?.metadata }),
     });
     const scores = reply.data.map(({ score }: { score: number }) => score);

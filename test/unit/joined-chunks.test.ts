@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { joinChunks } from "../../src/doors/file-text.ts";
+import { joinChunks } from "../../src/api/texts/joined-chunks.ts";
 
 test("what two chunks have in common stands once in the text", () => {
   const [a, b, c] = ["The first sentence, then ", "what both chunks have in common. ", "And the rest."];
