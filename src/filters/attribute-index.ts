@@ -42,6 +42,7 @@ export function attributeOf(comparison: Comparison): Attribute | undefined {
     case "gte":
     case "lt":
     case "lte":
+      if (comparison.as === "date") return undefined;
       return { key: comparison.key, type: typeof comparison.value === "number" ? "number" : "string" };
     case "prefix":
       return { key: comparison.key, type: "string" };

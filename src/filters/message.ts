@@ -1,8 +1,13 @@
 import type { Value } from "@bufbuild/protobuf/wkt";
-import { FilterType, type Filter as FilterMessage } from "../../gen/pgquiver/v1/filters_pb.ts";
+import {
+  FilterType,
+  FilterValueType,
+  type Filter as FilterMessage,
+} from "../../gen/pgquiver/v1/filters_pb.ts";
 import { checkText, checkLength } from "../api/checks.ts";
 import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { isDate } from "./date.ts";
 import type { Filter, FilterValue } from "./sql.ts";
 
 const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "overlaps">>([
@@ -45,6 +50,7 @@ export function readFilter(message: FilterMessage, param = "filters"): Filter {
     const type = node.type === FilterType.AND ? "and" : "or";
     refuse(node.key !== undefined, `${path}.key`, type);
     refuse(node.value !== undefined, `${path}.value`, type);
+    refuse(node.valueType !== undefined, `${path}.value_type`, type);
     if (node.filters.length === 0) throw missingParameter(`${path}.filters`);
     return {
       type,
@@ -62,6 +68,7 @@ function readComparison(node: FilterMessage, path: string): Filter {
   if (key === undefined || key === "") throw missingParameter(`${path}.key`);
   checkText(key, `${path}.key`, limits.filter_key_chars_max);
   const { value } = node;
+  if (node.valueType !== undefined) return readDates(node, type, key, path);
   if (type === "exists")
     return { type, key, isPresent: value === undefined || readBoolean(value, `${path}.value`) };
   if (value === undefined) throw missingParameter(`${path}.value`);
@@ -88,6 +95,25 @@ function readComparison(node: FilterMessage, path: string): Filter {
     case "contains":
       return { type, key, value: readScalar(value, valuePath) };
   }
+}
+
+/** Reads a comparison of dates. */
+function readDates(
+  { value, valueType }: FilterMessage,
+  type: Filter["type"],
+  key: string,
+  path: string,
+): Filter {
+  refuse(type !== "gt" && type !== "gte" && type !== "lt" && type !== "lte", `${path}.value_type`, type);
+  if (valueType !== FilterValueType.DATE) {
+    const param = `${path}.value_type`;
+    throw invalidArgument(param, `Invalid value: '${valueType}'. Supported values are: 'date'.`);
+  }
+  if (value === undefined) throw missingParameter(`${path}.value`);
+  const date = readScalar(value, `${path}.value`);
+  if (typeof date !== "string" || !isDate(date))
+    throw wrongValue(`${path}.value`, "a date of RFC 3339, such as '2024-05-01' or '2024-05-01T12:00:00Z'");
+  return { type: type as "gt", key, value: date, as: "date" };
 }
 
 function readList({ kind }: Value, path: string): FilterValue[] {

@@ -1,3 +1,4 @@
+import { toTime } from "./date.ts";
 import type { Comparison, Filter, FilterValue } from "./sql.ts";
 
 /** A sampled value of a key; null: the row lacks the key. An object, which is there and equals nothing, is an empty list. */
@@ -79,6 +80,13 @@ function compileMatcher(filter: Filter, columns: SampledColumns): Matcher {
     return (row) => {
       const list = valueOf(row);
       return Array.isArray(list) && list.includes(text);
+    };
+  }
+  if ("as" in filter && filter.as === "date") {
+    const [compareTimes, time] = [COMPARE[filter.type], toTime(filter.value)];
+    return (row) => {
+      const text = valueOf(row);
+      return typeof text === "string" && compareTimes(toTime(text), time);
     };
   }
   if (filter.type === "eq") return (row) => valueOf(row) === value;

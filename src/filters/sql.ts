@@ -1,4 +1,5 @@
 import { invalidArgument } from "../errors.ts";
+import { DATE_PATTERN, ZONED_PATTERN } from "./date.ts";
 import { isStorable } from "../postgres/text.ts";
 
 /** A value to compare with: a JSON scalar other than null. */
@@ -9,7 +10,9 @@ export type Filter =
   | { type: "eq" | "ne" | "contains"; key: string; value: FilterValue }
   | { type: "exists"; key: string; isPresent: boolean }
   | { type: "prefix"; key: string; value: string }
-  | { type: Ordering; key: string; value: string | number }
+  | { type: Ordering; key: string; value: string | number; as?: undefined }
+  /** Texts that are dates are compared as moments. */
+  | { type: Ordering; key: string; value: string; as: "date" }
   | { type: "in" | "nin"; key: string; values: FilterValue[] }
   /** The key's value is a list that has one of the texts. Not in the API: see `readers.ts`. */
   | { type: "overlaps"; key: string; values: string[] }
@@ -71,7 +74,9 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
     case "gte":
     case "lt":
     case "lte":
-      return compileOrdering(filter.type, filter.key, filter.value, column, params);
+      return filter.as === "date"
+        ? compileDateOrdering(filter, column, params)
+        : compileOrdering(filter.type, filter.key, filter.value, column, params);
     case "and":
     case "or":
       if (filter.filters.length === 0) return filter.type === "and" ? "true" : "false";
@@ -141,6 +146,23 @@ function compileOrdering(
   const beginning = bind(params, beginningOf(value), "text");
   const full = bind(params, value, "text");
   return `(${orderedExpression(column, name, "string")} ${operator[0]}= ${beginning} and (${column} ->> ${name}) collate "C" ${operator} ${full})`;
+}
+
+/** Compiles a comparison of moments. A cast to timestamptz is not immutable, so no index can serve it. */
+function compileDateOrdering(
+  { type, key, value }: { type: Ordering; key: string; value: string },
+  column: string,
+  params: unknown[],
+): string {
+  const text = `(${column} ->> ${bind(params, toText(key), "text")})`;
+  const pattern = bind(params, DATE_PATTERN, "text");
+  const zoned = bind(params, ZONED_PATTERN, "text");
+  const toMoment = (date: string) =>
+    `(${date} || case when ${date} ~ ${zoned} then '' when length(${date}) = 10 then ' 00:00:00Z' else 'Z' end)::timestamptz`;
+  // Only CASE keeps the cast from texts that are no dates: AND may evaluate its operands in any order. A number or an
+  // object is not written as a date.
+  const moment = `case when ${text} ~ ${pattern} then ${toMoment(text)} end`;
+  return `(${moment} ${orderingOperators[type]} ${toMoment(bind(params, value, "text"))})`;
 }
 
 /** As much of a text as an index has. */

@@ -39,11 +39,42 @@ const texts = [
   "\uffff",
   "😀",
 ];
+/** Texts that look like dates, and the microseconds since 1970 of those that are: the others match no comparison of dates. */
+const moments = new Map<string, number>([
+  ["0001-01-01", -62_135_596_800e6],
+  ["1970-01-01", 0],
+  ["1970-01-01T02:00:00+02:00", 0],
+  ["1970-01-01 00:00:00", 0],
+  ["1970-01-01t00:00:00z", 0],
+  ["1970-01-01T00:00:00.000001Z", 1],
+  ["1969-12-31T23:59:59.5-00:00", -500_000],
+  ["1969-12-31T08:30:00-15:30", 0],
+  ["2000-02-29", 951_782_400e6],
+  ["2024-02-29T12:00:00", 1_709_208_000e6],
+  ["9999-12-31T23:59:59Z", 253_402_300_799e6],
+]);
+const undated = [
+  "0000-01-01",
+  "1900-02-29",
+  "2023-02-29",
+  "2024-04-31",
+  "2024-13-01",
+  "2024-1-1",
+  "2024-01-01T24:00:00Z",
+  "2024-01-01T12:00Z",
+  "2024-01-01T00:00:00+16:00",
+  "2024-01-01 ",
+  "infinity",
+  "now",
+];
 const numbers = [0, -0, 1, -1, 1.5, 0.1, 1e21, 1e22, 5e-324, -5e-324, 2 ** 53, 1.7976931348623157e308];
 
 const key = fc.constantFrom(...keys);
+const date = fc.constantFrom(...moments.keys());
 const text = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(...texts) },
+  { weight: 3, arbitrary: date },
+  { weight: 1, arbitrary: fc.constantFrom(...undated) },
   { weight: 1, arbitrary: fc.string({ unit: "binary" }).filter((string) => !string.includes("\0")) },
 );
 const number = fc.oneof(
@@ -73,6 +104,12 @@ export const metadata: fc.Arbitrary<Json | undefined> = fc.oneof(
 const comparison: fc.Arbitrary<Filter> = fc.oneof(
   fc.record({ type: fc.constantFrom("eq", "ne"), key, value: scalar }),
   fc.record({ type: fc.constantFrom("gt", "gte", "lt", "lte"), key, value: fc.oneof(text, number) }),
+  fc.record({
+    type: fc.constantFrom("gt", "gte", "lt", "lte"),
+    key,
+    value: date,
+    as: fc.constant("date" as const),
+  }),
   fc.record({ type: fc.constantFrom("in", "nin"), key, values: fc.array(scalar, { maxLength: 12 }) }),
   fc.record({
     type: fc.constant("overlaps" as const),
@@ -125,7 +162,8 @@ export function matches(filter: Filter, row: Json | undefined): boolean {
     case "gte":
     case "lt":
     case "lte": {
-      const order = compare(lookUp(row, filter.key), filter.value);
+      const value = lookUp(row, filter.key);
+      const order = filter.as === "date" ? compareMoments(value, filter.value) : compare(value, filter.value);
       if (order === undefined) return false;
       return { gt: order > 0, gte: order >= 0, lt: order < 0, lte: order <= 0 }[filter.type];
     }
@@ -135,6 +173,12 @@ export function matches(filter: Filter, row: Json | undefined): boolean {
 function lookUp(row: Json | undefined, key: string): Json | undefined {
   if (typeof row !== "object" || row === null || Array.isArray(row)) return undefined;
   return Object.hasOwn(row, key) ? row[key] : undefined;
+}
+
+/** As `compare`, of texts that are dates. */
+function compareMoments(a: Json | undefined, b: string): number | undefined {
+  const [left, right] = [typeof a === "string" ? moments.get(a) : undefined, moments.get(b)];
+  return left === undefined || right === undefined ? undefined : left - right;
 }
 
 /** Below, at or above zero as a is to b; undefined where the two have no order. */

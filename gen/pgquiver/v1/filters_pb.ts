@@ -13,13 +13,13 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/filters.proto.
  */
 export const file_pgquiver_v1_filters: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSKkAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAkIGCgRfa2V5Kr8CCgpGaWx0ZXJUeXBlEhsKF0ZJTFRFUl9UWVBFX1VOU1BFQ0lGSUVEEAASEgoORklMVEVSX1RZUEVfRVEQARISCg5GSUxURVJfVFlQRV9ORRACEhIKDkZJTFRFUl9UWVBFX0dUEAMSEwoPRklMVEVSX1RZUEVfR1RFEAQSEgoORklMVEVSX1RZUEVfTFQQBRITCg9GSUxURVJfVFlQRV9MVEUQBhISCg5GSUxURVJfVFlQRV9JThAHEhMKD0ZJTFRFUl9UWVBFX05JThAIEhMKD0ZJTFRFUl9UWVBFX0FORBAJEhIKDkZJTFRFUl9UWVBFX09SEAoSFgoSRklMVEVSX1RZUEVfRVhJU1RTEAsSGAoURklMVEVSX1RZUEVfQ09OVEFJTlMQDBIWChJGSUxURVJfVFlQRV9QUkVGSVgQDUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_struct, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSLqAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAhI1Cgp2YWx1ZV90eXBlGAUgASgOMhwucGdxdWl2ZXIudjEuRmlsdGVyVmFsdWVUeXBlSAGIAQFCBgoEX2tleUINCgtfdmFsdWVfdHlwZSpQCg9GaWx0ZXJWYWx1ZVR5cGUSIQodRklMVEVSX1ZBTFVFX1RZUEVfVU5TUEVDSUZJRUQQABIaChZGSUxURVJfVkFMVUVfVFlQRV9EQVRFEAEqvwIKCkZpbHRlclR5cGUSGwoXRklMVEVSX1RZUEVfVU5TUEVDSUZJRUQQABISCg5GSUxURVJfVFlQRV9FURABEhIKDkZJTFRFUl9UWVBFX05FEAISEgoORklMVEVSX1RZUEVfR1QQAxITCg9GSUxURVJfVFlQRV9HVEUQBBISCg5GSUxURVJfVFlQRV9MVBAFEhMKD0ZJTFRFUl9UWVBFX0xURRAGEhIKDkZJTFRFUl9UWVBFX0lOEAcSEwoPRklMVEVSX1RZUEVfTklOEAgSEwoPRklMVEVSX1RZUEVfQU5EEAkSEgoORklMVEVSX1RZUEVfT1IQChIWChJGSUxURVJfVFlQRV9FWElTVFMQCxIYChRGSUxURVJfVFlQRV9DT05UQUlOUxAMEhYKEkZJTFRFUl9UWVBFX1BSRUZJWBANQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_protobuf_struct, file_pgquiver_v1_options]);
 
 /**
  * A condition on the metadata of an embedding: either a comparison of one key with a value, or several
  * conditions joined by `and` or `or`. The JSON form is OpenAI's comparison filter or compound filter:
  * `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Three operators are beside
- * OpenAI's: `exists`, `contains` and `prefix`, in the same shape.
+ * OpenAI's: `exists`, `contains` and `prefix`, in the same shape; and so is `value_type`.
  *
  * Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are ordered by
  * Unicode code point. A missing key matches only `ne`, `nin` and `exists` with false. More than 16 levels of nesting or more than
@@ -44,7 +44,7 @@ export type Filter = Message<"pgquiver.v1.Filter"> & {
 
   /**
    * The value to compare with: a string, a number or a boolean; for `in` and `nin` a list of
-   * at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number; for `prefix` a string; for `exists` a
+   * at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number, with `value_type` a date; for `prefix` a string; for `exists` a
    * boolean, default true.
    *
    * @generated from field: google.protobuf.Value value = 3;
@@ -57,6 +57,13 @@ export type Filter = Message<"pgquiver.v1.Filter"> & {
    * @generated from field: repeated pgquiver.v1.Filter filters = 4;
    */
   filters: Filter[];
+
+  /**
+   * Not of OpenAI: what the values are compared as, for `gt`, `gte`, `lt` and `lte`; default: as their JSON type.
+   *
+   * @generated from field: optional pgquiver.v1.FilterValueType value_type = 5;
+   */
+  valueType?: FilterValueType | undefined;
 };
 
 /**
@@ -65,6 +72,41 @@ export type Filter = Message<"pgquiver.v1.Filter"> & {
  */
 export const FilterSchema: GenMessage<Filter> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_filters, 0);
+
+/**
+ * What values are compared as.
+ *
+ * @generated from enum pgquiver.v1.FilterValueType
+ */
+export const FilterValueType = {
+  /**
+   * Not given.
+   *
+   * @generated from enum value: FILTER_VALUE_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Dates, as moments: strings of RFC 3339, such as "2024-05-01" or "2024-05-01T12:00:00+02:00", of the years 1 to 9999, to
+   * the microsecond. A date is its midnight; where there is no time zone, UTC is meant. Other values do not match.
+   *
+   * @generated from enum value: FILTER_VALUE_TYPE_DATE = 1;
+   */
+  DATE: 1,
+} as const;
+
+/**
+ * What values are compared as.
+ *
+ * @generated from enum pgquiver.v1.FilterValueType
+ */
+export type FilterValueType = (typeof FilterValueType)[keyof typeof FilterValueType] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.FilterValueType.
+ */
+export const FilterValueTypeSchema: GenEnum<FilterValueType> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_filters, 0);
 
 /**
  * Operator of a filter.
@@ -182,5 +224,5 @@ export type FilterType = (typeof FilterType)[keyof typeof FilterType] | UnknownE
  * Describes the enum pgquiver.v1.FilterType.
  */
 export const FilterTypeSchema: GenEnum<FilterType> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_filters, 0);
+  enumDesc(file_pgquiver_v1_filters, 1);
 
