@@ -283,7 +283,8 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const admit = admitArriving(config.ingest);
   const define = createDefiner(parts);
   const queue = createSearchQueue(database, metrics, config.search.waitingMax);
-  const queries = { queue, timeoutMs: config.search.timeoutMs };
+  const { timeoutMs, textSearchLanguage } = config.search;
+  const queries = { queue, timeoutMs, textSearchLanguage };
   return [
     define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language, parts.aliases)),
     define(VectorStoreFileService, vectorStoreFileService(calls, wake, watches)),

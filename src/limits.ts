@@ -210,4 +210,6 @@ export const limits = {
   filter_conditions_max: 256,
   filter_list_items_max: 1_000,
   filter_key_chars_max: 256,
+  /** Characters of the words that a filter asks for. */
+  filter_text_chars_max: 1_024,
 } as const;

@@ -21,6 +21,7 @@ import { toSeconds } from "../api/time.ts";
 import { embeddingNotFound, missingParameter } from "../errors.ts";
 import { readFilter } from "../filters/message.ts";
 import { visibleTo } from "../filters/readers.ts";
+import { wordsOf } from "../filters/words.ts";
 import { compileFilter } from "../filters/sql.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
@@ -70,7 +71,7 @@ export function embeddingService(
     ...reading(database),
     ...querying(database, queries),
     ...updating(database, embedder, limiter),
-    ...removal(database),
+    ...removal(database, queries),
   };
 }
 
@@ -211,6 +212,7 @@ function updating(
 
 function removal(
   database: Database,
+  { textSearchLanguage }: Pick<QueryOptions, "textSearchLanguage">,
 ): Pick<Methods, "deleteEmbedding" | "batchDeleteEmbeddings" | "purgeEmbeddings"> {
   const { pool, tables } = database;
   const deletions = new GroupDeletion(database);
@@ -247,11 +249,13 @@ function removal(
     async purgeEmbeddings({ vectorStoreId, filters }) {
       if (filters === undefined) throw missingParameter("filters");
       const filter = readFilter(filters);
-      const params: unknown[] = [vectorStoreId];
-      const condition = compileFilter(filter, tables.metadata, params);
-      const removed = await remove(database, vectorStoreId, (client, placed) =>
-        deleteEmbeddings(client, placed, vectorStoreId, condition, params.slice(1)),
-      );
+      const store = await requireStore(pool, tables, vectorStoreId);
+      const removed = await remove(database, vectorStoreId, (client, placed) => {
+        const params: unknown[] = [vectorStoreId];
+        const words = wordsOf(placed, store, store.language ?? textSearchLanguage);
+        const condition = compileFilter(filter, placed.metadata, params, words);
+        return deleteEmbeddings(client, placed, vectorStoreId, condition, params.slice(1));
+      });
       return create(PurgeEmbeddingsResponseSchema, {
         object: "embedding.purged",
         deletedCount: BigInt(removed.rows),

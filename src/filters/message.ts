@@ -10,7 +10,7 @@ import { limits } from "../limits.ts";
 import { isDate } from "./date.ts";
 import type { Filter, FilterValue } from "./sql.ts";
 
-const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "overlaps">>([
+const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "overlaps" | "text">>([
   [FilterType.EQ, "eq"],
   [FilterType.NE, "ne"],
   [FilterType.GT, "gt"],
@@ -46,6 +46,7 @@ export function readFilter(message: FilterMessage, param = "filters"): Filter {
       );
     }
     if (node.type === FilterType.UNSPECIFIED) throw missingParameter(`${path}.type`);
+    if (node.type === FilterType.TEXT) return readText(node, path);
     if (node.type !== FilterType.AND && node.type !== FilterType.OR) return readComparison(node, path);
     const type = node.type === FilterType.AND ? "and" : "or";
     refuse(node.key !== undefined, `${path}.key`, type);
@@ -57,6 +58,18 @@ export function readFilter(message: FilterMessage, param = "filters"): Filter {
       filters: node.filters.map((child, index) => read(child, `${path}.filters[${index}]`, depth + 1)),
     };
   }
+}
+
+/** Reads a condition on the text. */
+function readText({ key, value, filters, valueType }: FilterMessage, path: string): Filter {
+  refuse(key !== undefined, `${path}.key`, "text");
+  refuse(filters.length > 0, `${path}.filters`, "text");
+  refuse(valueType !== undefined, `${path}.value_type`, "text");
+  if (value === undefined) throw missingParameter(`${path}.value`);
+  const text = readScalar(value, `${path}.value`);
+  if (typeof text !== "string") throw wrongValue(`${path}.value`, "a string");
+  checkText(text, `${path}.value`, limits.filter_text_chars_max);
+  return { type: "text", value: text };
 }
 
 function readComparison(node: FilterMessage, path: string): Filter {

@@ -1,3 +1,4 @@
+import pg from "pg";
 import { invalidArgument } from "../errors.ts";
 import { DATE_PATTERN, ZONED_PATTERN } from "./date.ts";
 import { isStorable } from "../postgres/text.ts";
@@ -16,7 +17,17 @@ export type Filter =
   | { type: "in" | "nin"; key: string; values: FilterValue[] }
   /** The key's value is a list that has one of the texts. Not in the API: see `readers.ts`. */
   | { type: "overlaps"; key: string; values: string[] }
+  /** The row's text, not its metadata, has the words. */
+  | { type: "text"; value: string }
   | { type: "and" | "or"; filters: Filter[] };
+
+/** The words of a store's texts, for filters by words. */
+export interface Words {
+  /** SQL expression of a row's tsvector. */
+  vector: string;
+  /** Postgres text search configuration, such as "english". */
+  language: string;
+}
 
 type Ordering = "gt" | "gte" | "lt" | "lte";
 
@@ -47,9 +58,9 @@ function isShort(values: readonly FilterValue[]): boolean {
  * and referenced as `$n::type`, so `params` may already hold earlier parameters of the statement.
  *
  * An empty `and` is true, an empty `or` is false. Throws INVALID_ARGUMENT for values that jsonb cannot hold:
- * NUL, a lone surrogate, NaN, an infinity. The caller must limit depth and size.
+ * NUL, a lone surrogate, NaN, an infinity. The caller must limit depth and size. A filter by words needs `words`.
  */
-export function compileFilter(filter: Filter, column: string, params: unknown[]): string {
+export function compileFilter(filter: Filter, column: string, params: unknown[], words?: Words): string {
   switch (filter.type) {
     case "eq":
       return compileEquality(filter.key, filter.value, column, params);
@@ -80,7 +91,11 @@ export function compileFilter(filter: Filter, column: string, params: unknown[])
     case "and":
     case "or":
       if (filter.filters.length === 0) return filter.type === "and" ? "true" : "false";
-      return `(${filter.filters.map((part) => compileFilter(part, column, params)).join(` ${filter.type} `)})`;
+      return `(${filter.filters.map((part) => compileFilter(part, column, params, words)).join(` ${filter.type} `)})`;
+    case "text":
+      if (words === undefined)
+        throw new Error("A filter by words was compiled without the words of its store.");
+      return compileText(toText(filter.value), words, params);
   }
 }
 
@@ -163,6 +178,12 @@ function compileDateOrdering(
   // object is not written as a date.
   const moment = `case when ${text} ~ ${pattern} then ${toMoment(text)} end`;
   return `(${moment} ${orderingOperators[type]} ${toMoment(bind(params, value, "text"))})`;
+}
+
+/** Compiles the condition that a text has the words, in the syntax of search engines: a GIN index on the words serves it. */
+function compileText(text: string, { vector, language }: Words, params: unknown[]): string {
+  const configuration = pg.escapeLiteral(pg.escapeIdentifier(language));
+  return `(${vector} @@ websearch_to_tsquery(${configuration}::regconfig, ${bind(params, text, "text")}))`;
 }
 
 /** As much of a text as an index has. */

@@ -19,6 +19,8 @@ export interface SearchQuery {
   /** Whether the results come with their vectors; default false. */
   hasVectors?: boolean | undefined;
   filter: Filter | undefined;
+  /** Postgres text search configuration of the store, which a filter by words needs. */
+  language?: string | undefined;
   /** Whether to compare every vector (exact search) even if the store has an index. */
   isExact: boolean;
   /** `hnsw.ef_search`, 1 to 1,000; undefined: the store's. */

@@ -4,6 +4,7 @@ import { estimateJsonLength } from "../api/json-length.ts";
 import { withinDeadline } from "../api/within-deadline.ts";
 import { checkDimensions } from "../embeddings/vector.ts";
 import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
+import { asksForWords } from "../filters/words.ts";
 import { namesReader, restrictTo, visibleTo, type Readers } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
 import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
@@ -249,7 +250,9 @@ export class Searcher {
         );
         if (typeof outcome !== "string") {
           if (lacksFiles(search, query, outcome)) outcome.isComplete = false;
-          if (outcome.method === "index") this.#observe(store.id, query);
+          // The recall tuner compares rows without their texts.
+          if (outcome.method === "index" && !(query.filter && asksForWords(query.filter)))
+            this.#observe(store.id, query);
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
           for (const { content, metadata, vector } of outcome.hits)
             spent.chars += content.length + 2 * estimateJsonLength(metadata) + (vector?.length ?? 0);
@@ -308,6 +311,7 @@ export class Searcher {
           ...(!hasTexts && { hasTexts }),
           ...(paging?.after !== undefined && { after: paging.after }),
           filter,
+          language,
           isExact: isExact || paging?.after !== undefined,
           efSearch,
         };

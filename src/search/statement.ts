@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import type { Tables } from "../postgres/tables.ts";
-import { bind, compileFilter } from "../filters/sql.ts";
+import { bind, compileFilter, type Filter } from "../filters/sql.ts";
+import { wordsOf } from "../filters/words.ts";
 import { selectMatching } from "./keywords.ts";
 import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
@@ -79,7 +80,7 @@ export function composeSearch(
   // the generic plan does, take that plan for dear, and plan each search, which takes 0.2 ms.
   const same = isPrepared ? `(select ${id})` : id;
   const conditions = store.own_table === null ? [`${tables.vectorStoreId} = ${same}`] : [];
-  if (filter !== undefined) conditions.push(compileFilter(filter, tables.metadata, values));
+  if (filter !== undefined) conditions.push(compileCondition(tables, store, query, filter, values));
   const comparable = isMixed
     ? [...conditions, `vector_dims(${tables.embedding}) = ${bind(values, store.dimensions, "int")}`]
     : conditions;
@@ -119,6 +120,17 @@ export function composeSearch(
     from ${tables.vectorStores} as stores left join (${bounded}) hits on true
     where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
   return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
+}
+
+function compileCondition(
+  tables: Tables,
+  store: SearchedStore,
+  { language }: SearchQuery,
+  filter: Filter,
+  values: unknown[],
+): string {
+  const words = language === undefined ? undefined : wordsOf(tables, store, language);
+  return compileFilter(filter, tables.metadata, values, words);
 }
 
 /** SELECT of a hit's vector by the primary key: to sort all rows with their vectors would copy the vectors. */

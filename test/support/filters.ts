@@ -136,6 +136,8 @@ export function matches(filter: Filter, row: Json | undefined): boolean {
       return filter.filters.every((part) => matches(part, row));
     case "or":
       return filter.filters.some((part) => matches(part, row));
+    case "text":
+      throw new Error("Metadata has no text.");
     case "eq":
       return lookUp(row, filter.key) === filter.value;
     case "ne":

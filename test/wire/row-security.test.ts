@@ -88,7 +88,14 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
       vectorStoreService(calls, () => {}, "english", new AliasDirectory(database)) as never,
     ],
     [VectorStoreFileService, vectorStoreFileService(calls, () => {}, watches) as never],
-    [EmbeddingService, embeddingService(calls, embedder, limiter, { queue, timeoutMs: 10_000 }) as never],
+    [
+      EmbeddingService,
+      embeddingService(calls, embedder, limiter, {
+        queue,
+        timeoutMs: 10_000,
+        textSearchLanguage: "english",
+      }) as never,
+    ],
     [IngestService, ingestService(calls, embedder, ingest) as never],
     [IndexService, indexService(calls, () => {}, watches) as never],
     [

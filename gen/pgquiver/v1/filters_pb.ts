@@ -13,13 +13,14 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/filters.proto.
  */
 export const file_pgquiver_v1_filters: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSLqAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAhI1Cgp2YWx1ZV90eXBlGAUgASgOMhwucGdxdWl2ZXIudjEuRmlsdGVyVmFsdWVUeXBlSAGIAQFCBgoEX2tleUINCgtfdmFsdWVfdHlwZSpQCg9GaWx0ZXJWYWx1ZVR5cGUSIQodRklMVEVSX1ZBTFVFX1RZUEVfVU5TUEVDSUZJRUQQABIaChZGSUxURVJfVkFMVUVfVFlQRV9EQVRFEAEqvwIKCkZpbHRlclR5cGUSGwoXRklMVEVSX1RZUEVfVU5TUEVDSUZJRUQQABISCg5GSUxURVJfVFlQRV9FURABEhIKDkZJTFRFUl9UWVBFX05FEAISEgoORklMVEVSX1RZUEVfR1QQAxITCg9GSUxURVJfVFlQRV9HVEUQBBISCg5GSUxURVJfVFlQRV9MVBAFEhMKD0ZJTFRFUl9UWVBFX0xURRAGEhIKDkZJTFRFUl9UWVBFX0lOEAcSEwoPRklMVEVSX1RZUEVfTklOEAgSEwoPRklMVEVSX1RZUEVfQU5EEAkSEgoORklMVEVSX1RZUEVfT1IQChIWChJGSUxURVJfVFlQRV9FWElTVFMQCxIYChRGSUxURVJfVFlQRV9DT05UQUlOUxAMEhYKEkZJTFRFUl9UWVBFX1BSRUZJWBANQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_protobuf_struct, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSLqAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAhI1Cgp2YWx1ZV90eXBlGAUgASgOMhwucGdxdWl2ZXIudjEuRmlsdGVyVmFsdWVUeXBlSAGIAQFCBgoEX2tleUINCgtfdmFsdWVfdHlwZSpQCg9GaWx0ZXJWYWx1ZVR5cGUSIQodRklMVEVSX1ZBTFVFX1RZUEVfVU5TUEVDSUZJRUQQABIaChZGSUxURVJfVkFMVUVfVFlQRV9EQVRFEAEq1QIKCkZpbHRlclR5cGUSGwoXRklMVEVSX1RZUEVfVU5TUEVDSUZJRUQQABISCg5GSUxURVJfVFlQRV9FURABEhIKDkZJTFRFUl9UWVBFX05FEAISEgoORklMVEVSX1RZUEVfR1QQAxITCg9GSUxURVJfVFlQRV9HVEUQBBISCg5GSUxURVJfVFlQRV9MVBAFEhMKD0ZJTFRFUl9UWVBFX0xURRAGEhIKDkZJTFRFUl9UWVBFX0lOEAcSEwoPRklMVEVSX1RZUEVfTklOEAgSEwoPRklMVEVSX1RZUEVfQU5EEAkSEgoORklMVEVSX1RZUEVfT1IQChIWChJGSUxURVJfVFlQRV9FWElTVFMQCxIYChRGSUxURVJfVFlQRV9DT05UQUlOUxAMEhYKEkZJTFRFUl9UWVBFX1BSRUZJWBANEhQKEEZJTFRFUl9UWVBFX1RFWFQQDkJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_struct, file_pgquiver_v1_options]);
 
 /**
  * A condition on the metadata of an embedding: either a comparison of one key with a value, or several
  * conditions joined by `and` or `or`. The JSON form is OpenAI's comparison filter or compound filter:
  * `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Three operators are beside
- * OpenAI's: `exists`, `contains` and `prefix`, in the same shape; and so is `value_type`.
+ * OpenAI's: `exists`, `contains` and `prefix`, in the same shape; so are `text`, a condition on
+ * the text of the embedding and not on its metadata, and `value_type`.
  *
  * Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are ordered by
  * Unicode code point. A missing key matches only `ne`, `nin` and `exists` with false. More than 16 levels of nesting or more than
@@ -45,7 +46,7 @@ export type Filter = Message<"pgquiver.v1.Filter"> & {
   /**
    * The value to compare with: a string, a number or a boolean; for `in` and `nin` a list of
    * at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number, with `value_type` a date; for `prefix` a string; for `exists` a
-   * boolean, default true.
+   * boolean, default true; for `text` a string.
    *
    * @generated from field: google.protobuf.Value value = 3;
    */
@@ -211,6 +212,15 @@ export const FilterType = {
    * @generated from enum value: FILTER_TYPE_PREFIX = 13;
    */
   PREFIX: 13,
+
+  /**
+   * Not of OpenAI, and without a key: the embedding's text has the words of the value, a string of up to 1,024 characters, by
+   * the rules of the store's language: all of them, in any order. "Words in quotes" must stand side by side, `or` between
+   * words asks for one of them, and `-` before a word for its absence. Without any words but stop words nothing matches.
+   *
+   * @generated from enum value: FILTER_TYPE_TEXT = 14;
+   */
+  TEXT: 14,
 } as const;
 
 /**

@@ -16,6 +16,7 @@ import { deadlineExceeded } from "../../errors.ts";
 import { readFilter } from "../../filters/message.ts";
 import { visibleTo } from "../../filters/readers.ts";
 import { compileFilter, type Filter } from "../../filters/sql.ts";
+import { wordsOf } from "../../filters/words.ts";
 import type { Client, Database } from "../../postgres/database.ts";
 import { isDataException } from "../../postgres/errors.ts";
 import type { Tables } from "../../postgres/tables.ts";
@@ -33,6 +34,8 @@ export interface QueryOptions {
   queue: FairQueue;
   /** Timeout of one query in the database in ms, from its turn on. */
   timeoutMs: number;
+  /** Postgres text search configuration of stores that name none. */
+  textSearchLanguage: string;
 }
 
 /** Implements the RPCs that find and count embeddings by a filter alone. */
@@ -109,17 +112,19 @@ type Read = <T>(
 ) => Promise<T>;
 
 /** Makes the function that runs queries on the rows that a caller may read, each in its turn and within the time limit. */
-function createReader({ pool, tables }: Database, { queue, timeoutMs }: QueryOptions): Read {
+function createReader(
+  { pool, tables }: Database,
+  { queue, timeoutMs, textSearchLanguage }: QueryOptions,
+): Read {
   return async (storeId, filter, { values, signal }, run) => {
     const { caller, readers } = values.get(principal);
     const visible = visibleTo(readers);
-    const conditions = [
-      ...(filter === undefined
-        ? []
-        : [(placed: Tables, params: unknown[]) => compileFilter(filter, placed.metadata, params)]),
-      ...(visible === undefined ? [] : [visible]),
-    ];
     const store = await requireStore(pool, tables, storeId);
+    const meets = (placed: Tables, params: unknown[]) => {
+      const words = wordsOf(placed, store, store.language ?? textSearchLanguage);
+      return filter === undefined ? "true" : compileFilter(filter, placed.metadata, params, words);
+    };
+    const conditions = visible === undefined ? [meets] : [meets, visible];
     using _ = await queue.acquire(caller, conditions, signal);
     const tooSlow = () =>
       deadlineExceeded(`The query took longer than ${timeoutMs / 1000} seconds (SEARCH_TIMEOUT_SECONDS).`);

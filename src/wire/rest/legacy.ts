@@ -148,7 +148,19 @@ function isIncomplete(filters: object): boolean {
   return "value" in filters && (OPERATORS.has(filters.type) || Object.keys(filters).length === 2);
 }
 
-const OPERATORS = new Set<unknown>(["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "contains", "prefix"]);
+const OPERATORS = new Set<unknown>([
+  "eq",
+  "ne",
+  "gt",
+  "gte",
+  "lt",
+  "lte",
+  "in",
+  "nin",
+  "contains",
+  "prefix",
+  "text",
+]);
 
 function fromFlatFilter(filters: Json): Json | null {
   const equals = Object.entries(filters).map(([key, value]) => {
