@@ -263,9 +263,12 @@ describe.runIf(hasBrowser)("in a browser (where chromium is installed)", () => {
     await page.goto(`${server.url}/#/stores/${id}/search`);
     await page.getByLabel("Text or vector").fill("pruning roses in winter");
     await page.getByLabel(/Keywords/).fill("30");
+    await page.getByLabel(/Diversity/).fill("0.3");
+    await page.getByLabel("Of each file").selectOption("the best chunk");
     await page.getByLabel("Text or vector").press("Tab");
     await page.getByRole("button", { name: "Search" }).press("Enter");
     await page.locator("mark").first().waitFor();
+    await page.getByText(/^diversify /).waitFor();
     await page.evaluate("document.activeElement.blur()");
     await picture(page, "console-search");
     await page.getByRole("button", { name: "Dark colours" }).click();

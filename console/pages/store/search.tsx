@@ -1,12 +1,26 @@
 import { useState } from "preact/hooks";
-import { SearchMethod, type SearchResponse, type SearchResult } from "../../../gen/pgquiver/v1/search_pb.ts";
+import {
+  GroupBy,
+  SearchMethod,
+  type SearchResponse,
+  type SearchResult,
+} from "../../../gen/pgquiver/v1/search_pb.ts";
 import { messageOf, searches } from "../../api/clients.ts";
 import { formatDuration, nameOf } from "../../ui/format.ts";
 import { Attributes, Badge, Choice, Empty, Failure, Field } from "../../ui/parts.tsx";
 import { Filters, toFilter, type Condition, type Join } from "./filters.tsx";
 import type { TabProps } from "./tab.ts";
 
-const START = { query: "", limit: "10", threshold: "0", keywords: "0", ranker: "auto", exact: "auto" };
+const START = {
+  query: "",
+  limit: "10",
+  threshold: "0",
+  keywords: "0",
+  diversity: "0",
+  groups: "chunks",
+  ranker: "auto",
+  exact: "auto",
+};
 type Settings = typeof START;
 
 /** Searches as somebody tries them. */
@@ -85,6 +99,16 @@ function Tuning({
         value={settings.threshold}
         onValue={set("threshold")}
       />
+      <Field
+        label={`Diversity: ${settings.diversity}`}
+        type="range"
+        min={0}
+        max={1}
+        step={0.05}
+        hint="0: the best results; more: results that differ from each other."
+        value={settings.diversity}
+        onValue={set("diversity")}
+      />
       <div class="row">
         <Field
           label="Results"
@@ -93,6 +117,15 @@ function Tuning({
           max={1000}
           value={settings.limit}
           onValue={set("limit")}
+        />
+        <Choice
+          label="Of each file"
+          value={settings.groups}
+          onValue={set("groups")}
+          options={[
+            ["chunks", "all chunks"],
+            ["file", "the best chunk"],
+          ]}
         />
         <Field label="Ranker" value={settings.ranker} onValue={set("ranker")} />
         <Choice
@@ -119,6 +152,8 @@ function toRequest(vectorStoreId: string, settings: Settings, filters: ReturnTyp
     filters,
     limit: Number(settings.limit),
     exact: settings.exact === "exact",
+    diversity: Number(settings.diversity),
+    ...(settings.groups === "file" && { groupBy: GroupBy.FILE }),
     rankingOptions: {
       ranker: settings.ranker,
       scoreThreshold: Number(settings.threshold),
