@@ -138,7 +138,13 @@ describe.each(["shared", "indexed"])("in a %s store", (store) => {
         };
         check(await search({}), may);
         check(await search({ exact: true }), may);
+        check(await search({ diversity: 0.5 }), may);
+        check(await search({ group_by: "file" }), may);
         check(await search({ filters }), may3);
+        check(
+          await search({ filters: { type: "and", filters: [filters, { type: "text", value: "text" }] } }),
+          may3,
+        );
         check(await search({ filters: { type: "or", filters: [filters, filters] } }), may3);
         check(await search({ query: "word1 word2", ranking_options: hybrid }), may);
         const byWords = await search({
@@ -279,6 +285,28 @@ test("a store that comes to restrict its readers, or no longer does, is searched
 describe.each(protocols)("over $name", (protocol) => {
   const { call, ...client } = protocol.connect(server);
   afterAll(() => client[Symbol.asyncDispose]());
+
+  test("a passage has the chunks around that the user may read", async () => {
+    const made = await call("VectorStoreService/CreateVectorStore", { restrict_readers: true }, { key });
+    const of = { vector_store_id: made.id };
+    const readable = [true, false, true, true, true, true, true, false, true];
+    const embeddings = readable.map((isMine, place) => ({
+      id: `file_${place}`,
+      content: `chunk ${place}`,
+      embedding: [1, place],
+      metadata: { readers: [isMine ? "user:1" : "user:2"] },
+    }));
+    await call("EmbeddingService/BatchCreateEmbeddings", { ...of, embeddings }, { key });
+    await pool.query(
+      `update ${tables.embeddings} set file_id = 'file', chunk_index = substr(id, 6)::int where vector_store_id = $1`,
+      [made.id],
+    );
+    const request = { ...of, embedding: [1, 4], max_num_results: 1, neighbors: 10, exact: true };
+    const { data } = await call("SearchService/Search", request, { key: await tokenOf(["user:1"]) });
+    expect(data[0]).toMatchObject({ id: "file_4", passage: { first_chunk: 2, last_chunk: 6 } });
+    const all = await call("SearchService/Search", request, { key });
+    expect(all.data[0].passage).toMatchObject({ first_chunk: 0, last_chunk: 8 });
+  });
 
   test("a store is made to restrict its readers, and its searches and lists do", async () => {
     const made = await call("VectorStoreService/CreateVectorStore", { restrict_readers: true }, { key });

@@ -18,8 +18,9 @@ export interface Diversity {
  * Similarities are on the scale of scores, 1 - cosine distance / 2; that to a zero vector, or to one of another length, is
  * the middle of the scale.
  *
- * Bulk work in steps, which shares the event loop with calls. 200 results of 200 candidates of 1,536 dimensions, the
- * most of them, take 25 ms; ten of 40, the default, 0.6 ms.
+ * Bulk work in steps, which shares the event loop with calls. Of vectors of 1,536 dimensions ten of 40 candidates, the
+ * default, take 2 to 4 ms of CPU, 200 of 200 45 to 55; of 16,000 dimensions these take 400 to 560, measured on two cores
+ * with other work.
  */
 export async function diversify<Hit extends Pick<SearchHit, "score" | "vector">>(
   candidates: readonly Hit[],
