@@ -310,7 +310,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
     define(DiagnosticsService, diagnosticsService(database, config.indexes)),
     define(ModelService, modelService(embedder)),
     // All projects, for callers of the default one.
-    define(UsageService, usageService(database, parts.recorder)),
+    define(UsageService, usageService(restrictToCalls(database, { role: undefined }), parts.recorder)),
     define(AccessService, accessService(calls, parts.directory, parts.projectLimits)),
     define(AuditService, auditService(calls)),
     define(ProjectDataService, projectDataService(calls, buckets, config.indexes.language, parts.erasures)),

@@ -69,6 +69,12 @@ export const limits = {
   searches_waiting_max: 1_024,
   search_wait_ms_max: 10_000,
   /**
+   * How long a call waits for a connection while its project or key holds its share of the pool (`max_connection_percent`),
+   * in ms; and how many waits there may be for each connection of the share, half as many per caller.
+   */
+  connection_share_wait_ms_max: 5_000,
+  connection_share_waiting_max: 50,
+  /**
    * Characters of text and metadata in the results of one call; bounds the memory of batch searches. One
    * search never reaches it: it has 50 results of at most 1 MiB of text and 64 KiB of metadata each, or `search_bytes_max`.
    */

@@ -3,6 +3,7 @@ import type { FastifyBaseLogger } from "fastify";
 import type { SearchService } from "../gen/pgquiver/v1/search_pb.ts";
 import { FairQueue } from "./api/concurrency/fair-queue.ts";
 import type { Config } from "./config.ts";
+import { rateLimited } from "./errors.ts";
 import { limits } from "./limits.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { cacheQueries } from "./models/query-cache.ts";
@@ -56,7 +57,7 @@ export function createSearchQueue(
     permits: connections * servers,
     waitingMax,
     waitMsMax: limits.search_wait_ms_max,
-    noun: "searches",
+    refuse: () => rateLimited("The service is busy with other searches: try again later.", 1_000),
   });
   monitorSearches(metrics, queue);
   return queue;

@@ -1,8 +1,9 @@
 import { ConnectError } from "@connectrpc/connect";
+import { limitOf } from "../errors.ts";
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStatementFault } from "../postgres/errors.ts";
-import { sharedKey } from "../postgres/row-security/call.ts";
+import { sharedKey, withoutCaller } from "../postgres/row-security/call.ts";
 import type { OpenedStore } from "../storage/placement.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import { projectOf } from "../store-id.ts";
@@ -118,7 +119,7 @@ export class GroupCommit {
   /** Starts another transaction for the insertions that wait, unless one will take them or there are enough. */
   #addLane(store: Store): void {
     if (store.isOpening || store.waiting.size === 0 || store.lanes >= store.lanesMax) return;
-    void withoutWaitBudget(() => this.#runLane(store));
+    void withoutCaller(() => withoutWaitBudget(() => this.#runLane(store)));
   }
 
   async #runLane(store: Store): Promise<void> {
@@ -184,7 +185,7 @@ export class GroupCommit {
     const mayBeOneMembers =
       error instanceof PartlyTaken ||
       error instanceof StoreChanged ||
-      error instanceof ConnectError ||
+      (error instanceof ConnectError && limitOf(error) !== "max_connection_percent") ||
       isStatementFault(error);
     for (const { insertion, signal, outcome } of members) {
       // A caller that has left awaits no outcome.

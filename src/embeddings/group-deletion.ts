@@ -1,7 +1,7 @@
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { takeRider, type Rider } from "../postgres/protocol/rider.ts";
-import { sharedKey } from "../postgres/row-security/call.ts";
+import { sharedKey, withoutCaller } from "../postgres/row-security/call.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
 import { deleteEmbeddingsById } from "../storage/embeddings.ts";
 import { writeStoreFramed } from "../storage/placement.ts";
@@ -57,7 +57,7 @@ export class GroupDeletion {
       return;
     }
     this.#waiting.set(key, new Set([deletion]));
-    void withoutWaitBudget(() => this.#run(storeId, key));
+    void withoutCaller(() => withoutWaitBudget(() => this.#run(storeId, key)));
   }
 
   async #run(storeId: string, key: string): Promise<void> {

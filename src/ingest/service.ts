@@ -28,6 +28,7 @@ import {
 } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
+import { hasSparePlace } from "../postgres/row-security/call.ts";
 import { isStorable } from "../postgres/text.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { requireStore } from "../storage/require.ts";
@@ -194,7 +195,10 @@ function createIngest(database: Database, embedder: Embedder, options: IngestOpt
     const pace = paceRows(options.limiter, caller, signal, draining);
     const rules = { budget, bytesMax: GROUP_BYTES[database.kind], pace };
     const reader = new GroupReader(messages, session, rules, signal);
-    const openSecond = () => (database.pool.waitingCount > 0 ? undefined : secondConnections.tryTake(holder));
+    const openSecond = () =>
+      database.pool.waitingCount > 0 || !hasSparePlace(database.pool.options)
+        ? undefined
+        : secondConnections.tryTake(holder);
     const writer = new GroupWriter(database, embedder, session, openSecond, signal);
     const stream = { session, messages, reader, writer, onCommitted, signal };
     const startedAt = performance.now();

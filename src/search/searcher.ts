@@ -11,6 +11,7 @@ import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
 import { chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
 import type { Database } from "../postgres/database.ts";
+import { inPlace } from "../postgres/row-security/call.ts";
 import { readPlaced } from "../storage/placement.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { SearchedStore, VectorStoreRow } from "../storage/stores.ts";
@@ -241,13 +242,15 @@ export class Searcher {
       queries,
       this.concurrencyMax,
       async ({ search, query }, fit) => {
-        using _ = await this.#queue.acquire(caller, shared ?? queries, fit);
-        const outcome = await withinDeadline(
-          timeoutMs,
-          () => tooSlow(timeoutMs),
-          fit,
-          (signal) => searchStore(searching, this.#database.tables, store, query, signal),
-        );
+        const outcome = await inPlace(pool.options, fit, async () => {
+          using _ = await this.#queue.acquire(caller, shared ?? queries, fit);
+          return await withinDeadline(
+            timeoutMs,
+            () => tooSlow(timeoutMs),
+            fit,
+            (signal) => searchStore(searching, this.#database.tables, store, query, signal),
+          );
+        });
         if (typeof outcome !== "string") {
           if (lacksFiles(search, query, outcome)) outcome.isComplete = false;
           // The recall tuner compares rows without their texts.

@@ -7,7 +7,8 @@ type LimitSettings = Record<
   | "LIMIT_CONCURRENT_SEARCHES"
   | "LIMIT_CONCURRENT_STREAMS"
   | "LIMIT_INGEST_MEMORY_PERCENT"
-  | "LIMIT_FILE_WORKERS",
+  | "LIMIT_FILE_WORKERS"
+  | "LIMIT_CONNECTION_PERCENT",
   number
 >;
 
@@ -20,6 +21,7 @@ export function readProjectLimits(settings: LimitSettings): Limits {
     max_concurrent_streams: settings.LIMIT_CONCURRENT_STREAMS,
     max_ingest_memory_percent: settings.LIMIT_INGEST_MEMORY_PERCENT,
     max_file_workers: settings.LIMIT_FILE_WORKERS,
+    max_connection_percent: settings.LIMIT_CONNECTION_PERCENT,
   } satisfies Record<LimitName, number>;
   return Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit > 0));
 }

@@ -78,6 +78,7 @@ export const variables = z.object({
   LIMIT_CONCURRENT_STREAMS: integer(0, 0, 1_000_000),
   LIMIT_INGEST_MEMORY_PERCENT: integer(0, 0, 100),
   LIMIT_FILE_WORKERS: integer(0, 0, 64),
+  LIMIT_CONNECTION_PERCENT: integer(0, 0, 100),
   HOST: optional,
   PORT: integer(8000, 0, 65_535),
   TLS_CERT_FILE: optional,

@@ -261,7 +261,12 @@ test("a tuned value is used at once by processes that have searched the store be
   const { unseen } = await makeStore("shared", { rows: 3_000, dimensions: 32 }, FEW_LINKS);
   const store = await read("shared");
   const observe = vi.fn<(storeId: string, query: SearchQuery) => void>();
-  const queue = new FairQueue({ permits: 4, waitingMax: 100, waitMsMax: 10_000, noun: "searches" });
+  const queue = new FairQueue({
+    permits: 4,
+    waitingMax: 100,
+    waitMsMax: 10_000,
+    refuse: () => new Error("full"),
+  });
   const options = { exactTimeoutMs: 10_000, timeoutMs: 10_000, textSearchLanguage: "english" };
   const searcher = new Searcher(database, createLexicalEmbedder(), options, queue, observe);
   const search = async (efSearch?: number) => {

@@ -65,7 +65,12 @@ interface Caller {
 function connect(database: Database, role: string | undefined): (caller: Caller) => Transport {
   const calls = restrictToCalls(database, { role });
   const embedder = createLexicalEmbedder();
-  const queue = new FairQueue({ permits: 8, waitingMax: 8, waitMsMax: 1_000, noun: "searches" });
+  const queue = new FairQueue({
+    permits: 8,
+    waitingMax: 8,
+    waitMsMax: 1_000,
+    refuse: () => new Error("full"),
+  });
   const limiter = new Limiter(new CachedProjectLimits(database, {}), () => {});
   const watches = new Watches(new AbortController().signal);
   const ingest = {

@@ -149,8 +149,11 @@ type Limits struct {
 	MaxIngestMemoryPercent *int32 `protobuf:"varint,5,opt,name=max_ingest_memory_percent,json=maxIngestMemoryPercent,proto3,oneof" json:"max_ingest_memory_percent,omitempty"`
 	// Attached files that are processed at the same time. Of projects only. 1 or more.
 	MaxFileWorkers *int32 `protobuf:"varint,6,opt,name=max_file_workers,json=maxFileWorkers,proto3,oneof" json:"max_file_workers,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Part of the pool of connections to Postgres that calls may hold at the same time, 1 to 100; at least one connection.
+	// A call beyond it waits for up to 5 seconds, then is refused.
+	MaxConnectionPercent *int32 `protobuf:"varint,7,opt,name=max_connection_percent,json=maxConnectionPercent,proto3,oneof" json:"max_connection_percent,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -221,6 +224,13 @@ func (x *Limits) GetMaxIngestMemoryPercent() int32 {
 func (x *Limits) GetMaxFileWorkers() int32 {
 	if x != nil && x.MaxFileWorkers != nil {
 		return *x.MaxFileWorkers
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxConnectionPercent() int32 {
+	if x != nil && x.MaxConnectionPercent != nil {
+		return *x.MaxConnectionPercent
 	}
 	return 0
 }
@@ -1837,20 +1847,22 @@ const file_pgquiver_v1_access_proto_rawDesc = "" +
 	"\x06quotas\x18\b \x01(\v2\x13.pgquiver.v1.QuotasH\x02R\x06quotas\x88\x01\x01B\x0e\n" +
 	"\f_archived_atB\t\n" +
 	"\a_limitsB\t\n" +
-	"\a_quotas\"\x87\x04\n" +
+	"\a_quotas\"\xdd\x04\n" +
 	"\x06Limits\x12=\n" +
 	"\x19max_requests_per_1_minute\x18\x01 \x01(\x03H\x00R\x15maxRequestsPer1Minute\x88\x01\x01\x125\n" +
 	"\x15max_rows_per_1_second\x18\x02 \x01(\x03H\x01R\x11maxRowsPer1Second\x88\x01\x01\x12;\n" +
 	"\x17max_concurrent_searches\x18\x03 \x01(\x05H\x02R\x15maxConcurrentSearches\x88\x01\x01\x129\n" +
 	"\x16max_concurrent_streams\x18\x04 \x01(\x05H\x03R\x14maxConcurrentStreams\x88\x01\x01\x12>\n" +
 	"\x19max_ingest_memory_percent\x18\x05 \x01(\x05H\x04R\x16maxIngestMemoryPercent\x88\x01\x01\x12-\n" +
-	"\x10max_file_workers\x18\x06 \x01(\x05H\x05R\x0emaxFileWorkers\x88\x01\x01B\x1c\n" +
+	"\x10max_file_workers\x18\x06 \x01(\x05H\x05R\x0emaxFileWorkers\x88\x01\x01\x129\n" +
+	"\x16max_connection_percent\x18\a \x01(\x05H\x06R\x14maxConnectionPercent\x88\x01\x01B\x1c\n" +
 	"\x1a_max_requests_per_1_minuteB\x18\n" +
 	"\x16_max_rows_per_1_secondB\x1a\n" +
 	"\x18_max_concurrent_searchesB\x19\n" +
 	"\x17_max_concurrent_streamsB\x1c\n" +
 	"\x1a_max_ingest_memory_percentB\x13\n" +
-	"\x11_max_file_workers\"\xf2\x02\n" +
+	"\x11_max_file_workersB\x19\n" +
+	"\x17_max_connection_percent\"\xf2\x02\n" +
 	"\x06Quotas\x12\"\n" +
 	"\n" +
 	"max_stores\x18\x01 \x01(\x03H\x00R\tmaxStores\x88\x01\x01\x12\x1e\n" +

@@ -121,6 +121,67 @@ func (FileExpiryAnchor) EnumDescriptor() ([]byte, []int) {
 	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{1}
 }
 
+// State of an upload in parts.
+type UploadStatus int32
+
+const (
+	// Never sent.
+	UploadStatus_UPLOAD_STATUS_UNSPECIFIED UploadStatus = 0
+	// Takes parts.
+	UploadStatus_UPLOAD_STATUS_PENDING UploadStatus = 1
+	// The file is stored.
+	UploadStatus_UPLOAD_STATUS_COMPLETED UploadStatus = 2
+	// Cancelled on request.
+	UploadStatus_UPLOAD_STATUS_CANCELLED UploadStatus = 3
+	// Not completed in time.
+	UploadStatus_UPLOAD_STATUS_EXPIRED UploadStatus = 4
+)
+
+// Enum value maps for UploadStatus.
+var (
+	UploadStatus_name = map[int32]string{
+		0: "UPLOAD_STATUS_UNSPECIFIED",
+		1: "UPLOAD_STATUS_PENDING",
+		2: "UPLOAD_STATUS_COMPLETED",
+		3: "UPLOAD_STATUS_CANCELLED",
+		4: "UPLOAD_STATUS_EXPIRED",
+	}
+	UploadStatus_value = map[string]int32{
+		"UPLOAD_STATUS_UNSPECIFIED": 0,
+		"UPLOAD_STATUS_PENDING":     1,
+		"UPLOAD_STATUS_COMPLETED":   2,
+		"UPLOAD_STATUS_CANCELLED":   3,
+		"UPLOAD_STATUS_EXPIRED":     4,
+	}
+)
+
+func (x UploadStatus) Enum() *UploadStatus {
+	p := new(UploadStatus)
+	*p = x
+	return p
+}
+
+func (x UploadStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UploadStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgquiver_v1_files_proto_enumTypes[2].Descriptor()
+}
+
+func (UploadStatus) Type() protoreflect.EnumType {
+	return &file_pgquiver_v1_files_proto_enumTypes[2]
+}
+
+func (x UploadStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UploadStatus.Descriptor instead.
+func (UploadStatus) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{2}
+}
+
 // An uploaded file.
 type File struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -460,6 +521,532 @@ func (*UploadFileRequest_Metadata) isUploadFileRequest_Part() {}
 
 func (*UploadFileRequest_Data) isUploadFileRequest_Part() {}
 
+// An upload in parts.
+type Upload struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the upload: `upload_` and 32 hexadecimal digits.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Always "upload".
+	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	// Announced length of the file, in bytes.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Time of creation, in seconds since 1970 (UTC).
+	CreatedAt int64 `protobuf:"varint,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Time at which the upload expires unless it is completed, in seconds since 1970 (UTC).
+	ExpiresAt int64 `protobuf:"varint,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Name of the file.
+	Filename string `protobuf:"bytes,6,opt,name=filename,proto3" json:"filename,omitempty"`
+	// Purpose of the file.
+	Purpose string `protobuf:"bytes,7,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// State of the upload.
+	Status UploadStatus `protobuf:"varint,8,opt,name=status,proto3,enum=pgquiver.v1.UploadStatus" json:"status,omitempty"`
+	// The file, once the upload is completed; unset before, and after the file is deleted.
+	File          *File `protobuf:"bytes,9,opt,name=file,proto3,oneof" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Upload) Reset() {
+	*x = Upload{}
+	mi := &file_pgquiver_v1_files_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Upload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Upload) ProtoMessage() {}
+
+func (x *Upload) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_files_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Upload.ProtoReflect.Descriptor instead.
+func (*Upload) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Upload) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Upload) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Upload) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Upload) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *Upload) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *Upload) GetFilename() string {
+	if x != nil {
+		return x.Filename
+	}
+	return ""
+}
+
+func (x *Upload) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+func (x *Upload) GetStatus() UploadStatus {
+	if x != nil {
+		return x.Status
+	}
+	return UploadStatus_UPLOAD_STATUS_UNSPECIFIED
+}
+
+func (x *Upload) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+// A part of an upload.
+type UploadPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the part: `part_` and 32 hexadecimal digits.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Always "upload.part".
+	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	// Time of creation, in seconds since 1970 (UTC).
+	CreatedAt int64 `protobuf:"varint,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The upload.
+	UploadId      string `protobuf:"bytes,4,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadPart) Reset() {
+	*x = UploadPart{}
+	mi := &file_pgquiver_v1_files_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadPart) ProtoMessage() {}
+
+func (x *UploadPart) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_files_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadPart.ProtoReflect.Descriptor instead.
+func (*UploadPart) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UploadPart) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UploadPart) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *UploadPart) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *UploadPart) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
+// Begins an upload in parts.
+type CreateUploadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Length of the file in bytes, 1 to 16 times the limit of a file that is uploaded at once (FILE_BYTES_MAX), so 8 GiB by
+	// default. Required.
+	Bytes int64 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Name of the file, as in UploadFileMetadata. Required.
+	Filename string `protobuf:"bytes,2,opt,name=filename,proto3" json:"filename,omitempty"`
+	// MIME type of the file, up to 256 characters; without effect. Required.
+	MimeType string `protobuf:"bytes,3,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
+	// Purpose, as in UploadFileMetadata. Required.
+	Purpose string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// When the file expires and is deleted; default never.
+	ExpiresAfter  *FileExpiresAfter `protobuf:"bytes,5,opt,name=expires_after,json=expiresAfter,proto3,oneof" json:"expires_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateUploadRequest) Reset() {
+	*x = CreateUploadRequest{}
+	mi := &file_pgquiver_v1_files_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateUploadRequest) ProtoMessage() {}
+
+func (x *CreateUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_files_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateUploadRequest.ProtoReflect.Descriptor instead.
+func (*CreateUploadRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CreateUploadRequest) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CreateUploadRequest) GetFilename() string {
+	if x != nil {
+		return x.Filename
+	}
+	return ""
+}
+
+func (x *CreateUploadRequest) GetMimeType() string {
+	if x != nil {
+		return x.MimeType
+	}
+	return ""
+}
+
+func (x *CreateUploadRequest) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+func (x *CreateUploadRequest) GetExpiresAfter() *FileExpiresAfter {
+	if x != nil {
+		return x.ExpiresAfter
+	}
+	return nil
+}
+
+// The metadata of a part.
+type AddUploadPartMetadata struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The upload. Required.
+	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	// Length of the part in bytes: a part of another length is refused. Recommended, as in UploadFileMetadata.
+	Bytes         *int64 `protobuf:"varint,2,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddUploadPartMetadata) Reset() {
+	*x = AddUploadPartMetadata{}
+	mi := &file_pgquiver_v1_files_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddUploadPartMetadata) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddUploadPartMetadata) ProtoMessage() {}
+
+func (x *AddUploadPartMetadata) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_files_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddUploadPartMetadata.ProtoReflect.Descriptor instead.
+func (*AddUploadPartMetadata) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AddUploadPartMetadata) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
+func (x *AddUploadPartMetadata) GetBytes() int64 {
+	if x != nil && x.Bytes != nil {
+		return *x.Bytes
+	}
+	return 0
+}
+
+// One message of the stream of a part.
+type AddUploadPartRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first message has `metadata`; each other message has `data`.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*AddUploadPartRequest_Metadata
+	//	*AddUploadPartRequest_Data
+	Part          isAddUploadPartRequest_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddUploadPartRequest) Reset() {
+	*x = AddUploadPartRequest{}
+	mi := &file_pgquiver_v1_files_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddUploadPartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddUploadPartRequest) ProtoMessage() {}
+
+func (x *AddUploadPartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_files_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddUploadPartRequest.ProtoReflect.Descriptor instead.
+func (*AddUploadPartRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AddUploadPartRequest) GetPart() isAddUploadPartRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *AddUploadPartRequest) GetMetadata() *AddUploadPartMetadata {
+	if x != nil {
+		if x, ok := x.Part.(*AddUploadPartRequest_Metadata); ok {
+			return x.Metadata
+		}
+	}
+	return nil
+}
+
+func (x *AddUploadPartRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*AddUploadPartRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isAddUploadPartRequest_Part interface {
+	isAddUploadPartRequest_Part()
+}
+
+type AddUploadPartRequest_Metadata struct {
+	// Metadata of the part.
+	Metadata *AddUploadPartMetadata `protobuf:"bytes,1,opt,name=metadata,proto3,oneof"`
+}
+
+type AddUploadPartRequest_Data struct {
+	// The next bytes of the part; 1 byte to 64 MiB in all messages together.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*AddUploadPartRequest_Metadata) isAddUploadPartRequest_Part() {}
+
+func (*AddUploadPartRequest_Data) isAddUploadPartRequest_Part() {}
+
+// Request of CompleteUpload.
+type CompleteUploadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The upload. Required.
+	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	// Ids of the parts, in the order of the file, 1 to 2,000; parts that are not named are removed. Required.
+	PartIds []string `protobuf:"bytes,2,rep,name=part_ids,json=partIds,proto3" json:"part_ids,omitempty"`
+	// MD5 of the file, as 32 hexadecimal digits; default: not compared.
+	Md5           *string `protobuf:"bytes,3,opt,name=md5,proto3,oneof" json:"md5,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteUploadRequest) Reset() {
+	*x = CompleteUploadRequest{}
+	mi := &file_pgquiver_v1_files_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteUploadRequest) ProtoMessage() {}
+
+func (x *CompleteUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_files_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteUploadRequest.ProtoReflect.Descriptor instead.
+func (*CompleteUploadRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CompleteUploadRequest) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
+func (x *CompleteUploadRequest) GetPartIds() []string {
+	if x != nil {
+		return x.PartIds
+	}
+	return nil
+}
+
+func (x *CompleteUploadRequest) GetMd5() string {
+	if x != nil && x.Md5 != nil {
+		return *x.Md5
+	}
+	return ""
+}
+
+// Request of CancelUpload.
+type CancelUploadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The upload. Required.
+	UploadId      string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelUploadRequest) Reset() {
+	*x = CancelUploadRequest{}
+	mi := &file_pgquiver_v1_files_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelUploadRequest) ProtoMessage() {}
+
+func (x *CancelUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_files_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelUploadRequest.ProtoReflect.Descriptor instead.
+func (*CancelUploadRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CancelUploadRequest) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
 // Request of GetFile.
 type GetFileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -471,7 +1058,7 @@ type GetFileRequest struct {
 
 func (x *GetFileRequest) Reset() {
 	*x = GetFileRequest{}
-	mi := &file_pgquiver_v1_files_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +1070,7 @@ func (x *GetFileRequest) String() string {
 func (*GetFileRequest) ProtoMessage() {}
 
 func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_files_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +1083,7 @@ func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileRequest.ProtoReflect.Descriptor instead.
 func (*GetFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetFileRequest) GetFileId() string {
@@ -523,7 +1110,7 @@ type ListFilesRequest struct {
 
 func (x *ListFilesRequest) Reset() {
 	*x = ListFilesRequest{}
-	mi := &file_pgquiver_v1_files_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +1122,7 @@ func (x *ListFilesRequest) String() string {
 func (*ListFilesRequest) ProtoMessage() {}
 
 func (x *ListFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_files_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +1135,7 @@ func (x *ListFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFilesRequest.ProtoReflect.Descriptor instead.
 func (*ListFilesRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{5}
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListFilesRequest) GetLimit() int32 {
@@ -598,7 +1185,7 @@ type ListFilesResponse struct {
 
 func (x *ListFilesResponse) Reset() {
 	*x = ListFilesResponse{}
-	mi := &file_pgquiver_v1_files_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +1197,7 @@ func (x *ListFilesResponse) String() string {
 func (*ListFilesResponse) ProtoMessage() {}
 
 func (x *ListFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_files_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +1210,7 @@ func (x *ListFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFilesResponse.ProtoReflect.Descriptor instead.
 func (*ListFilesResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{6}
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListFilesResponse) GetObject() string {
@@ -672,7 +1259,7 @@ type DeleteFileRequest struct {
 
 func (x *DeleteFileRequest) Reset() {
 	*x = DeleteFileRequest{}
-	mi := &file_pgquiver_v1_files_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +1271,7 @@ func (x *DeleteFileRequest) String() string {
 func (*DeleteFileRequest) ProtoMessage() {}
 
 func (x *DeleteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_files_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +1284,7 @@ func (x *DeleteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteFileRequest.ProtoReflect.Descriptor instead.
 func (*DeleteFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{7}
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteFileRequest) GetFileId() string {
@@ -722,7 +1309,7 @@ type DeleteFileResponse struct {
 
 func (x *DeleteFileResponse) Reset() {
 	*x = DeleteFileResponse{}
-	mi := &file_pgquiver_v1_files_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +1321,7 @@ func (x *DeleteFileResponse) String() string {
 func (*DeleteFileResponse) ProtoMessage() {}
 
 func (x *DeleteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_files_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +1334,7 @@ func (x *DeleteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteFileResponse.ProtoReflect.Descriptor instead.
 func (*DeleteFileResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteFileResponse) GetId() string {
@@ -787,7 +1374,7 @@ type GetFileContentRequest struct {
 
 func (x *GetFileContentRequest) Reset() {
 	*x = GetFileContentRequest{}
-	mi := &file_pgquiver_v1_files_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1386,7 @@ func (x *GetFileContentRequest) String() string {
 func (*GetFileContentRequest) ProtoMessage() {}
 
 func (x *GetFileContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_files_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1399,7 @@ func (x *GetFileContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileContentRequest.ProtoReflect.Descriptor instead.
 func (*GetFileContentRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{9}
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetFileContentRequest) GetFileId() string {
@@ -849,7 +1436,7 @@ type GetFileContentResponse struct {
 
 func (x *GetFileContentResponse) Reset() {
 	*x = GetFileContentResponse{}
-	mi := &file_pgquiver_v1_files_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1448,7 @@ func (x *GetFileContentResponse) String() string {
 func (*GetFileContentResponse) ProtoMessage() {}
 
 func (x *GetFileContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_files_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_files_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1461,7 @@ func (x *GetFileContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileContentResponse.ProtoReflect.Descriptor instead.
 func (*GetFileContentResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_files_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetFileContentResponse) GetData() []byte {
@@ -925,7 +1512,49 @@ const file_pgquiver_v1_files_proto_rawDesc = "" +
 	"\x11UploadFileRequest\x12=\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.pgquiver.v1.UploadFileMetadataH\x00R\bmetadata\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\x06\n" +
-	"\x04part\")\n" +
+	"\x04part\"\xa2\x02\n" +
+	"\x06Upload\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\x03R\tcreatedAt\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\x03R\texpiresAt\x12\x1a\n" +
+	"\bfilename\x18\x06 \x01(\tR\bfilename\x12\x18\n" +
+	"\apurpose\x18\a \x01(\tR\apurpose\x121\n" +
+	"\x06status\x18\b \x01(\x0e2\x19.pgquiver.v1.UploadStatusR\x06status\x12*\n" +
+	"\x04file\x18\t \x01(\v2\x11.pgquiver.v1.FileH\x00R\x04file\x88\x01\x01B\a\n" +
+	"\x05_file\"p\n" +
+	"\n" +
+	"UploadPart\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x03 \x01(\x03R\tcreatedAt\x12\x1b\n" +
+	"\tupload_id\x18\x04 \x01(\tR\buploadId\"\xd9\x01\n" +
+	"\x13CreateUploadRequest\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12\x1a\n" +
+	"\bfilename\x18\x02 \x01(\tR\bfilename\x12\x1b\n" +
+	"\tmime_type\x18\x03 \x01(\tR\bmimeType\x12\x18\n" +
+	"\apurpose\x18\x04 \x01(\tR\apurpose\x12G\n" +
+	"\rexpires_after\x18\x05 \x01(\v2\x1d.pgquiver.v1.FileExpiresAfterH\x00R\fexpiresAfter\x88\x01\x01B\x10\n" +
+	"\x0e_expires_after\"Y\n" +
+	"\x15AddUploadPartMetadata\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x19\n" +
+	"\x05bytes\x18\x02 \x01(\x03H\x00R\x05bytes\x88\x01\x01B\b\n" +
+	"\x06_bytes\"v\n" +
+	"\x14AddUploadPartRequest\x12@\n" +
+	"\bmetadata\x18\x01 \x01(\v2\".pgquiver.v1.AddUploadPartMetadataH\x00R\bmetadata\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\x06\n" +
+	"\x04part\"u\n" +
+	"\x15CompleteUploadRequest\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12 \n" +
+	"\bpart_ids\x18\x02 \x03(\tB\x05\xa8\xbb\x18\xd0\x0fR\apartIds\x12\x15\n" +
+	"\x03md5\x18\x03 \x01(\tH\x00R\x03md5\x88\x01\x01B\x06\n" +
+	"\x04_md5\"2\n" +
+	"\x13CancelUploadRequest\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\")\n" +
 	"\x0eGetFileRequest\x12\x17\n" +
 	"\afile_id\x18\x01 \x01(\tR\x06fileId\"\xc0\x01\n" +
 	"\x10ListFilesRequest\x12\x19\n" +
@@ -969,10 +1598,20 @@ const file_pgquiver_v1_files_proto_rawDesc = "" +
 	"\x15FILE_STATUS_PROCESSED\x10\x01*Y\n" +
 	"\x10FileExpiryAnchor\x12\"\n" +
 	"\x1eFILE_EXPIRY_ANCHOR_UNSPECIFIED\x10\x00\x12!\n" +
-	"\x1dFILE_EXPIRY_ANCHOR_CREATED_AT\x10\x012\xb0\x04\n" +
+	"\x1dFILE_EXPIRY_ANCHOR_CREATED_AT\x10\x01*\x9d\x01\n" +
+	"\fUploadStatus\x12\x1d\n" +
+	"\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15UPLOAD_STATUS_PENDING\x10\x01\x12\x1b\n" +
+	"\x17UPLOAD_STATUS_COMPLETED\x10\x02\x12\x1b\n" +
+	"\x17UPLOAD_STATUS_CANCELLED\x10\x03\x12\x19\n" +
+	"\x15UPLOAD_STATUS_EXPIRED\x10\x042\xff\a\n" +
 	"\vFileService\x12[\n" +
 	"\n" +
-	"UploadFile\x12\x1e.pgquiver.v1.UploadFileRequest\x1a\x11.pgquiver.v1.File\"\x18\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/files(\x01\x12Z\n" +
+	"UploadFile\x12\x1e.pgquiver.v1.UploadFileRequest\x1a\x11.pgquiver.v1.File\"\x18\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/files(\x01\x12a\n" +
+	"\fCreateUpload\x12 .pgquiver.v1.CreateUploadRequest\x1a\x13.pgquiver.v1.Upload\"\x1a\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/uploads\x12{\n" +
+	"\rAddUploadPart\x12!.pgquiver.v1.AddUploadPartRequest\x1a\x17.pgquiver.v1.UploadPart\",\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/uploads/{upload_id}/parts(\x01\x12z\n" +
+	"\x0eCompleteUpload\x12\".pgquiver.v1.CompleteUploadRequest\x1a\x13.pgquiver.v1.Upload\"/\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02%:\x01*\" /v1/uploads/{upload_id}/complete\x12q\n" +
+	"\fCancelUpload\x12 .pgquiver.v1.CancelUploadRequest\x1a\x13.pgquiver.v1.Upload\"*\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02 \"\x1e/v1/uploads/{upload_id}/cancel\x12Z\n" +
 	"\aGetFile\x12\x1b.pgquiver.v1.GetFileRequest\x1a\x11.pgquiver.v1.File\"\x1f\xb8\xbb\x18\a\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/files/{file_id}\x12a\n" +
 	"\tListFiles\x12\x1d.pgquiver.v1.ListFilesRequest\x1a\x1e.pgquiver.v1.ListFilesResponse\"\x15\xb8\xbb\x18\a\x82\xd3\xe4\x93\x02\v\x12\t/v1/files\x12~\n" +
 	"\n" +
@@ -992,47 +1631,67 @@ func file_pgquiver_v1_files_proto_rawDescGZIP() []byte {
 	return file_pgquiver_v1_files_proto_rawDescData
 }
 
-var file_pgquiver_v1_files_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pgquiver_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_pgquiver_v1_files_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_pgquiver_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_pgquiver_v1_files_proto_goTypes = []any{
 	(FileStatus)(0),                // 0: pgquiver.v1.FileStatus
 	(FileExpiryAnchor)(0),          // 1: pgquiver.v1.FileExpiryAnchor
-	(*File)(nil),                   // 2: pgquiver.v1.File
-	(*FileExpiresAfter)(nil),       // 3: pgquiver.v1.FileExpiresAfter
-	(*UploadFileMetadata)(nil),     // 4: pgquiver.v1.UploadFileMetadata
-	(*UploadFileRequest)(nil),      // 5: pgquiver.v1.UploadFileRequest
-	(*GetFileRequest)(nil),         // 6: pgquiver.v1.GetFileRequest
-	(*ListFilesRequest)(nil),       // 7: pgquiver.v1.ListFilesRequest
-	(*ListFilesResponse)(nil),      // 8: pgquiver.v1.ListFilesResponse
-	(*DeleteFileRequest)(nil),      // 9: pgquiver.v1.DeleteFileRequest
-	(*DeleteFileResponse)(nil),     // 10: pgquiver.v1.DeleteFileResponse
-	(*GetFileContentRequest)(nil),  // 11: pgquiver.v1.GetFileContentRequest
-	(*GetFileContentResponse)(nil), // 12: pgquiver.v1.GetFileContentResponse
-	(Order)(0),                     // 13: pgquiver.v1.Order
+	(UploadStatus)(0),              // 2: pgquiver.v1.UploadStatus
+	(*File)(nil),                   // 3: pgquiver.v1.File
+	(*FileExpiresAfter)(nil),       // 4: pgquiver.v1.FileExpiresAfter
+	(*UploadFileMetadata)(nil),     // 5: pgquiver.v1.UploadFileMetadata
+	(*UploadFileRequest)(nil),      // 6: pgquiver.v1.UploadFileRequest
+	(*Upload)(nil),                 // 7: pgquiver.v1.Upload
+	(*UploadPart)(nil),             // 8: pgquiver.v1.UploadPart
+	(*CreateUploadRequest)(nil),    // 9: pgquiver.v1.CreateUploadRequest
+	(*AddUploadPartMetadata)(nil),  // 10: pgquiver.v1.AddUploadPartMetadata
+	(*AddUploadPartRequest)(nil),   // 11: pgquiver.v1.AddUploadPartRequest
+	(*CompleteUploadRequest)(nil),  // 12: pgquiver.v1.CompleteUploadRequest
+	(*CancelUploadRequest)(nil),    // 13: pgquiver.v1.CancelUploadRequest
+	(*GetFileRequest)(nil),         // 14: pgquiver.v1.GetFileRequest
+	(*ListFilesRequest)(nil),       // 15: pgquiver.v1.ListFilesRequest
+	(*ListFilesResponse)(nil),      // 16: pgquiver.v1.ListFilesResponse
+	(*DeleteFileRequest)(nil),      // 17: pgquiver.v1.DeleteFileRequest
+	(*DeleteFileResponse)(nil),     // 18: pgquiver.v1.DeleteFileResponse
+	(*GetFileContentRequest)(nil),  // 19: pgquiver.v1.GetFileContentRequest
+	(*GetFileContentResponse)(nil), // 20: pgquiver.v1.GetFileContentResponse
+	(Order)(0),                     // 21: pgquiver.v1.Order
 }
 var file_pgquiver_v1_files_proto_depIdxs = []int32{
 	0,  // 0: pgquiver.v1.File.status:type_name -> pgquiver.v1.FileStatus
 	1,  // 1: pgquiver.v1.FileExpiresAfter.anchor:type_name -> pgquiver.v1.FileExpiryAnchor
-	3,  // 2: pgquiver.v1.UploadFileMetadata.expires_after:type_name -> pgquiver.v1.FileExpiresAfter
-	4,  // 3: pgquiver.v1.UploadFileRequest.metadata:type_name -> pgquiver.v1.UploadFileMetadata
-	13, // 4: pgquiver.v1.ListFilesRequest.order:type_name -> pgquiver.v1.Order
-	2,  // 5: pgquiver.v1.ListFilesResponse.data:type_name -> pgquiver.v1.File
-	2,  // 6: pgquiver.v1.GetFileContentResponse.file:type_name -> pgquiver.v1.File
-	5,  // 7: pgquiver.v1.FileService.UploadFile:input_type -> pgquiver.v1.UploadFileRequest
-	6,  // 8: pgquiver.v1.FileService.GetFile:input_type -> pgquiver.v1.GetFileRequest
-	7,  // 9: pgquiver.v1.FileService.ListFiles:input_type -> pgquiver.v1.ListFilesRequest
-	9,  // 10: pgquiver.v1.FileService.DeleteFile:input_type -> pgquiver.v1.DeleteFileRequest
-	11, // 11: pgquiver.v1.FileService.GetFileContent:input_type -> pgquiver.v1.GetFileContentRequest
-	2,  // 12: pgquiver.v1.FileService.UploadFile:output_type -> pgquiver.v1.File
-	2,  // 13: pgquiver.v1.FileService.GetFile:output_type -> pgquiver.v1.File
-	8,  // 14: pgquiver.v1.FileService.ListFiles:output_type -> pgquiver.v1.ListFilesResponse
-	10, // 15: pgquiver.v1.FileService.DeleteFile:output_type -> pgquiver.v1.DeleteFileResponse
-	12, // 16: pgquiver.v1.FileService.GetFileContent:output_type -> pgquiver.v1.GetFileContentResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	4,  // 2: pgquiver.v1.UploadFileMetadata.expires_after:type_name -> pgquiver.v1.FileExpiresAfter
+	5,  // 3: pgquiver.v1.UploadFileRequest.metadata:type_name -> pgquiver.v1.UploadFileMetadata
+	2,  // 4: pgquiver.v1.Upload.status:type_name -> pgquiver.v1.UploadStatus
+	3,  // 5: pgquiver.v1.Upload.file:type_name -> pgquiver.v1.File
+	4,  // 6: pgquiver.v1.CreateUploadRequest.expires_after:type_name -> pgquiver.v1.FileExpiresAfter
+	10, // 7: pgquiver.v1.AddUploadPartRequest.metadata:type_name -> pgquiver.v1.AddUploadPartMetadata
+	21, // 8: pgquiver.v1.ListFilesRequest.order:type_name -> pgquiver.v1.Order
+	3,  // 9: pgquiver.v1.ListFilesResponse.data:type_name -> pgquiver.v1.File
+	3,  // 10: pgquiver.v1.GetFileContentResponse.file:type_name -> pgquiver.v1.File
+	6,  // 11: pgquiver.v1.FileService.UploadFile:input_type -> pgquiver.v1.UploadFileRequest
+	9,  // 12: pgquiver.v1.FileService.CreateUpload:input_type -> pgquiver.v1.CreateUploadRequest
+	11, // 13: pgquiver.v1.FileService.AddUploadPart:input_type -> pgquiver.v1.AddUploadPartRequest
+	12, // 14: pgquiver.v1.FileService.CompleteUpload:input_type -> pgquiver.v1.CompleteUploadRequest
+	13, // 15: pgquiver.v1.FileService.CancelUpload:input_type -> pgquiver.v1.CancelUploadRequest
+	14, // 16: pgquiver.v1.FileService.GetFile:input_type -> pgquiver.v1.GetFileRequest
+	15, // 17: pgquiver.v1.FileService.ListFiles:input_type -> pgquiver.v1.ListFilesRequest
+	17, // 18: pgquiver.v1.FileService.DeleteFile:input_type -> pgquiver.v1.DeleteFileRequest
+	19, // 19: pgquiver.v1.FileService.GetFileContent:input_type -> pgquiver.v1.GetFileContentRequest
+	3,  // 20: pgquiver.v1.FileService.UploadFile:output_type -> pgquiver.v1.File
+	7,  // 21: pgquiver.v1.FileService.CreateUpload:output_type -> pgquiver.v1.Upload
+	8,  // 22: pgquiver.v1.FileService.AddUploadPart:output_type -> pgquiver.v1.UploadPart
+	7,  // 23: pgquiver.v1.FileService.CompleteUpload:output_type -> pgquiver.v1.Upload
+	7,  // 24: pgquiver.v1.FileService.CancelUpload:output_type -> pgquiver.v1.Upload
+	3,  // 25: pgquiver.v1.FileService.GetFile:output_type -> pgquiver.v1.File
+	16, // 26: pgquiver.v1.FileService.ListFiles:output_type -> pgquiver.v1.ListFilesResponse
+	18, // 27: pgquiver.v1.FileService.DeleteFile:output_type -> pgquiver.v1.DeleteFileResponse
+	20, // 28: pgquiver.v1.FileService.GetFileContent:output_type -> pgquiver.v1.GetFileContentResponse
+	20, // [20:29] is the sub-list for method output_type
+	11, // [11:20] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_files_proto_init() }
@@ -1049,17 +1708,25 @@ func file_pgquiver_v1_files_proto_init() {
 		(*UploadFileRequest_Metadata)(nil),
 		(*UploadFileRequest_Data)(nil),
 	}
-	file_pgquiver_v1_files_proto_msgTypes[5].OneofWrappers = []any{}
+	file_pgquiver_v1_files_proto_msgTypes[4].OneofWrappers = []any{}
 	file_pgquiver_v1_files_proto_msgTypes[6].OneofWrappers = []any{}
+	file_pgquiver_v1_files_proto_msgTypes[7].OneofWrappers = []any{}
+	file_pgquiver_v1_files_proto_msgTypes[8].OneofWrappers = []any{
+		(*AddUploadPartRequest_Metadata)(nil),
+		(*AddUploadPartRequest_Data)(nil),
+	}
 	file_pgquiver_v1_files_proto_msgTypes[9].OneofWrappers = []any{}
-	file_pgquiver_v1_files_proto_msgTypes[10].OneofWrappers = []any{}
+	file_pgquiver_v1_files_proto_msgTypes[12].OneofWrappers = []any{}
+	file_pgquiver_v1_files_proto_msgTypes[13].OneofWrappers = []any{}
+	file_pgquiver_v1_files_proto_msgTypes[16].OneofWrappers = []any{}
+	file_pgquiver_v1_files_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_files_proto_rawDesc), len(file_pgquiver_v1_files_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   11,
+			NumEnums:      3,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

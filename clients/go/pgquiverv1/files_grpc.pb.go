@@ -20,6 +20,10 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	FileService_UploadFile_FullMethodName     = "/pgquiver.v1.FileService/UploadFile"
+	FileService_CreateUpload_FullMethodName   = "/pgquiver.v1.FileService/CreateUpload"
+	FileService_AddUploadPart_FullMethodName  = "/pgquiver.v1.FileService/AddUploadPart"
+	FileService_CompleteUpload_FullMethodName = "/pgquiver.v1.FileService/CompleteUpload"
+	FileService_CancelUpload_FullMethodName   = "/pgquiver.v1.FileService/CancelUpload"
 	FileService_GetFile_FullMethodName        = "/pgquiver.v1.FileService/GetFile"
 	FileService_ListFiles_FullMethodName      = "/pgquiver.v1.FileService/ListFiles"
 	FileService_DeleteFile_FullMethodName     = "/pgquiver.v1.FileService/DeleteFile"
@@ -37,6 +41,18 @@ type FileServiceClient interface {
 	// `expires_after[seconds]`, in any order. The reply is sent when all bytes are committed; an upload that is
 	// interrupted stores nothing.
 	UploadFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadFileRequest, File], error)
+	// Begins an upload in parts, which expires an hour later. RESOURCE_EXHAUSTED when the announced bytes, with those of the
+	// project's files and other pending uploads, are more than its quota, or when the project has 100 pending uploads.
+	CreateUpload(ctx context.Context, in *CreateUploadRequest, opts ...grpc.CallOption) (*Upload, error)
+	// Adds a part to an upload. Parts may come in any order and at the same time. Over gRPC: a first message with
+	// `metadata`, then the bytes in any number of messages. Over REST: a multipart form with the part `data`. The reply is
+	// sent when all bytes are committed; a part that is interrupted is not stored.
+	AddUploadPart(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[AddUploadPartRequest, UploadPart], error)
+	// Makes a file of the parts, in the order of `part_ids`. INVALID_ARGUMENT when they have another length than announced, or
+	// another MD5 than given: the upload then stays pending. Idempotent: a completed upload is answered as it is.
+	CompleteUpload(ctx context.Context, in *CompleteUploadRequest, opts ...grpc.CallOption) (*Upload, error)
+	// Cancels an upload and removes its parts.
+	CancelUpload(ctx context.Context, in *CancelUploadRequest, opts ...grpc.CallOption) (*Upload, error)
 	// Returns a file's metadata; NOT_FOUND when no file has this id.
 	GetFile(ctx context.Context, in *GetFileRequest, opts ...grpc.CallOption) (*File, error)
 	// Lists files by time of creation, page by page.
@@ -70,6 +86,49 @@ func (c *fileServiceClient) UploadFile(ctx context.Context, opts ...grpc.CallOpt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FileService_UploadFileClient = grpc.ClientStreamingClient[UploadFileRequest, File]
 
+func (c *fileServiceClient) CreateUpload(ctx context.Context, in *CreateUploadRequest, opts ...grpc.CallOption) (*Upload, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Upload)
+	err := c.cc.Invoke(ctx, FileService_CreateUpload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fileServiceClient) AddUploadPart(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[AddUploadPartRequest, UploadPart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[1], FileService_AddUploadPart_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AddUploadPartRequest, UploadPart]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_AddUploadPartClient = grpc.ClientStreamingClient[AddUploadPartRequest, UploadPart]
+
+func (c *fileServiceClient) CompleteUpload(ctx context.Context, in *CompleteUploadRequest, opts ...grpc.CallOption) (*Upload, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Upload)
+	err := c.cc.Invoke(ctx, FileService_CompleteUpload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fileServiceClient) CancelUpload(ctx context.Context, in *CancelUploadRequest, opts ...grpc.CallOption) (*Upload, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Upload)
+	err := c.cc.Invoke(ctx, FileService_CancelUpload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *fileServiceClient) GetFile(ctx context.Context, in *GetFileRequest, opts ...grpc.CallOption) (*File, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(File)
@@ -102,7 +161,7 @@ func (c *fileServiceClient) DeleteFile(ctx context.Context, in *DeleteFileReques
 
 func (c *fileServiceClient) GetFileContent(ctx context.Context, in *GetFileContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFileContentResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[1], FileService_GetFileContent_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[2], FileService_GetFileContent_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +189,18 @@ type FileServiceServer interface {
 	// `expires_after[seconds]`, in any order. The reply is sent when all bytes are committed; an upload that is
 	// interrupted stores nothing.
 	UploadFile(grpc.ClientStreamingServer[UploadFileRequest, File]) error
+	// Begins an upload in parts, which expires an hour later. RESOURCE_EXHAUSTED when the announced bytes, with those of the
+	// project's files and other pending uploads, are more than its quota, or when the project has 100 pending uploads.
+	CreateUpload(context.Context, *CreateUploadRequest) (*Upload, error)
+	// Adds a part to an upload. Parts may come in any order and at the same time. Over gRPC: a first message with
+	// `metadata`, then the bytes in any number of messages. Over REST: a multipart form with the part `data`. The reply is
+	// sent when all bytes are committed; a part that is interrupted is not stored.
+	AddUploadPart(grpc.ClientStreamingServer[AddUploadPartRequest, UploadPart]) error
+	// Makes a file of the parts, in the order of `part_ids`. INVALID_ARGUMENT when they have another length than announced, or
+	// another MD5 than given: the upload then stays pending. Idempotent: a completed upload is answered as it is.
+	CompleteUpload(context.Context, *CompleteUploadRequest) (*Upload, error)
+	// Cancels an upload and removes its parts.
+	CancelUpload(context.Context, *CancelUploadRequest) (*Upload, error)
 	// Returns a file's metadata; NOT_FOUND when no file has this id.
 	GetFile(context.Context, *GetFileRequest) (*File, error)
 	// Lists files by time of creation, page by page.
@@ -152,6 +223,18 @@ type UnimplementedFileServiceServer struct{}
 
 func (UnimplementedFileServiceServer) UploadFile(grpc.ClientStreamingServer[UploadFileRequest, File]) error {
 	return status.Errorf(codes.Unimplemented, "method UploadFile not implemented")
+}
+func (UnimplementedFileServiceServer) CreateUpload(context.Context, *CreateUploadRequest) (*Upload, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method CreateUpload not implemented")
+}
+func (UnimplementedFileServiceServer) AddUploadPart(grpc.ClientStreamingServer[AddUploadPartRequest, UploadPart]) error {
+	return status.Errorf(codes.Unimplemented, "method AddUploadPart not implemented")
+}
+func (UnimplementedFileServiceServer) CompleteUpload(context.Context, *CompleteUploadRequest) (*Upload, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method CompleteUpload not implemented")
+}
+func (UnimplementedFileServiceServer) CancelUpload(context.Context, *CancelUploadRequest) (*Upload, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method CancelUpload not implemented")
 }
 func (UnimplementedFileServiceServer) GetFile(context.Context, *GetFileRequest) (*File, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetFile not implemented")
@@ -192,6 +275,67 @@ func _FileService_UploadFile_Handler(srv interface{}, stream grpc.ServerStream) 
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FileService_UploadFileServer = grpc.ClientStreamingServer[UploadFileRequest, File]
+
+func _FileService_CreateUpload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateUploadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FileServiceServer).CreateUpload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FileService_CreateUpload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FileServiceServer).CreateUpload(ctx, req.(*CreateUploadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FileService_AddUploadPart_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(FileServiceServer).AddUploadPart(&grpc.GenericServerStream[AddUploadPartRequest, UploadPart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_AddUploadPartServer = grpc.ClientStreamingServer[AddUploadPartRequest, UploadPart]
+
+func _FileService_CompleteUpload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompleteUploadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FileServiceServer).CompleteUpload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FileService_CompleteUpload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FileServiceServer).CompleteUpload(ctx, req.(*CompleteUploadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FileService_CancelUpload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelUploadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FileServiceServer).CancelUpload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FileService_CancelUpload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FileServiceServer).CancelUpload(ctx, req.(*CancelUploadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _FileService_GetFile_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetFileRequest)
@@ -266,6 +410,18 @@ var FileService_ServiceDesc = grpc.ServiceDesc{
 	HandlerType: (*FileServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
+			MethodName: "CreateUpload",
+			Handler:    _FileService_CreateUpload_Handler,
+		},
+		{
+			MethodName: "CompleteUpload",
+			Handler:    _FileService_CompleteUpload_Handler,
+		},
+		{
+			MethodName: "CancelUpload",
+			Handler:    _FileService_CancelUpload_Handler,
+		},
+		{
 			MethodName: "GetFile",
 			Handler:    _FileService_GetFile_Handler,
 		},
@@ -282,6 +438,11 @@ var FileService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "UploadFile",
 			Handler:       _FileService_UploadFile_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "AddUploadPart",
+			Handler:       _FileService_AddUploadPart_Handler,
 			ClientStreams: true,
 		},
 		{

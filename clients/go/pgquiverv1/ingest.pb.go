@@ -1134,6 +1134,170 @@ func (x *GetIngestRequest) GetIngestId() string {
 	return ""
 }
 
+// Request of ListIngests.
+type ListIngestsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	// Maximum number of ingests in the page, 1 to 100; default 20.
+	Limit *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Return ingests that come after the ingest with this id in the order requested.
+	After *string `protobuf:"bytes,3,opt,name=after,proto3,oneof" json:"after,omitempty"`
+	// Order by time of opening; default descending.
+	Order *Order `protobuf:"varint,4,opt,name=order,proto3,enum=pgquiver.v1.Order,oneof" json:"order,omitempty"`
+	// Only ingests in this state; default all.
+	State         *IngestState `protobuf:"varint,5,opt,name=state,proto3,enum=pgquiver.v1.IngestState,oneof" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIngestsRequest) Reset() {
+	*x = ListIngestsRequest{}
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIngestsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIngestsRequest) ProtoMessage() {}
+
+func (x *ListIngestsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIngestsRequest.ProtoReflect.Descriptor instead.
+func (*ListIngestsRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListIngestsRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+func (x *ListIngestsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListIngestsRequest) GetAfter() string {
+	if x != nil && x.After != nil {
+		return *x.After
+	}
+	return ""
+}
+
+func (x *ListIngestsRequest) GetOrder() Order {
+	if x != nil && x.Order != nil {
+		return *x.Order
+	}
+	return Order_ORDER_UNSPECIFIED
+}
+
+func (x *ListIngestsRequest) GetState() IngestState {
+	if x != nil && x.State != nil {
+		return *x.State
+	}
+	return IngestState_INGEST_STATE_UNSPECIFIED
+}
+
+// A page of ingests.
+type ListIngestsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always "list".
+	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// The ingests, in the order requested. `errors` is empty: GetIngest has them.
+	Data []*IngestSummary `protobuf:"bytes,2,rep,name=data,proto3" json:"data,omitempty"`
+	// Id of the first ingest; unset when the page is empty.
+	FirstId *string `protobuf:"bytes,3,opt,name=first_id,json=firstId,proto3,oneof" json:"first_id,omitempty"`
+	// Id of the last ingest, to be sent as `after` for the next page; unset when the page is empty.
+	LastId *string `protobuf:"bytes,4,opt,name=last_id,json=lastId,proto3,oneof" json:"last_id,omitempty"`
+	// Whether more ingests follow.
+	HasMore       bool `protobuf:"varint,5,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIngestsResponse) Reset() {
+	*x = ListIngestsResponse{}
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIngestsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIngestsResponse) ProtoMessage() {}
+
+func (x *ListIngestsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIngestsResponse.ProtoReflect.Descriptor instead.
+func (*ListIngestsResponse) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListIngestsResponse) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *ListIngestsResponse) GetData() []*IngestSummary {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ListIngestsResponse) GetFirstId() string {
+	if x != nil && x.FirstId != nil {
+		return *x.FirstId
+	}
+	return ""
+}
+
+func (x *ListIngestsResponse) GetLastId() string {
+	if x != nil && x.LastId != nil {
+		return *x.LastId
+	}
+	return ""
+}
+
+func (x *ListIngestsResponse) GetHasMore() bool {
+	if x != nil {
+		return x.HasMore
+	}
+	return false
+}
+
 // Request of WatchIngest.
 type WatchIngestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1147,7 +1311,7 @@ type WatchIngestRequest struct {
 
 func (x *WatchIngestRequest) Reset() {
 	*x = WatchIngestRequest{}
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1323,7 @@ func (x *WatchIngestRequest) String() string {
 func (*WatchIngestRequest) ProtoMessage() {}
 
 func (x *WatchIngestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1336,7 @@ func (x *WatchIngestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchIngestRequest.ProtoReflect.Descriptor instead.
 func (*WatchIngestRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchIngestRequest) GetVectorStoreId() string {
@@ -1202,7 +1366,7 @@ type AbortIngestRequest struct {
 
 func (x *AbortIngestRequest) Reset() {
 	*x = AbortIngestRequest{}
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1378,7 @@ func (x *AbortIngestRequest) String() string {
 func (*AbortIngestRequest) ProtoMessage() {}
 
 func (x *AbortIngestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1391,7 @@ func (x *AbortIngestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortIngestRequest.ProtoReflect.Descriptor instead.
 func (*AbortIngestRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AbortIngestRequest) GetVectorStoreId() string {
@@ -1257,7 +1421,7 @@ type ExportEmbeddingsRequest struct {
 
 func (x *ExportEmbeddingsRequest) Reset() {
 	*x = ExportEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1433,7 @@ func (x *ExportEmbeddingsRequest) String() string {
 func (*ExportEmbeddingsRequest) ProtoMessage() {}
 
 func (x *ExportEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1446,7 @@ func (x *ExportEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*ExportEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExportEmbeddingsRequest) GetVectorStoreId() string {
@@ -1318,7 +1482,7 @@ type ExportedEmbedding struct {
 
 func (x *ExportedEmbedding) Reset() {
 	*x = ExportedEmbedding{}
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1494,7 @@ func (x *ExportedEmbedding) String() string {
 func (*ExportedEmbedding) ProtoMessage() {}
 
 func (x *ExportedEmbedding) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_ingest_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_ingest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1507,7 @@ func (x *ExportedEmbedding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedEmbedding.ProtoReflect.Descriptor instead.
 func (*ExportedEmbedding) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{14}
+	return file_pgquiver_v1_ingest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExportedEmbedding) GetId() string {
@@ -1385,7 +1549,7 @@ var File_pgquiver_v1_ingest_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\n" +
-	"\x18pgquiver/v1/ingest.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\"\xb0\x01\n" +
+	"\x18pgquiver/v1/ingest.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\xb0\x01\n" +
 	"\rIngestRequest\x12-\n" +
 	"\x04open\x18\x01 \x01(\v2\x17.pgquiver.v1.IngestOpenH\x00R\x04open\x120\n" +
 	"\x05batch\x18\x02 \x01(\v2\x18.pgquiver.v1.IngestBatchH\x00R\x05batch\x123\n" +
@@ -1464,7 +1628,26 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\r_seconds_left\"W\n" +
 	"\x10GetIngestRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1b\n" +
-	"\tingest_id\x18\x02 \x01(\tR\bingestId\"Y\n" +
+	"\tingest_id\x18\x02 \x01(\tR\bingestId\"\xfe\x01\n" +
+	"\x12ListIngestsRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x19\n" +
+	"\x05after\x18\x03 \x01(\tH\x01R\x05after\x88\x01\x01\x12-\n" +
+	"\x05order\x18\x04 \x01(\x0e2\x12.pgquiver.v1.OrderH\x02R\x05order\x88\x01\x01\x123\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x18.pgquiver.v1.IngestStateH\x03R\x05state\x88\x01\x01B\b\n" +
+	"\x06_limitB\b\n" +
+	"\x06_afterB\b\n" +
+	"\x06_orderB\b\n" +
+	"\x06_state\"\xcf\x01\n" +
+	"\x13ListIngestsResponse\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x12.\n" +
+	"\x04data\x18\x02 \x03(\v2\x1a.pgquiver.v1.IngestSummaryR\x04data\x12\x1e\n" +
+	"\bfirst_id\x18\x03 \x01(\tH\x00R\afirstId\x88\x01\x01\x12\x1c\n" +
+	"\alast_id\x18\x04 \x01(\tH\x01R\x06lastId\x88\x01\x01\x12\x19\n" +
+	"\bhas_more\x18\x05 \x01(\bR\ahasMoreB\v\n" +
+	"\t_first_idB\n" +
+	"\n" +
+	"\b_last_id\"Y\n" +
 	"\x12WatchIngestRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1b\n" +
 	"\tingest_id\x18\x02 \x01(\tR\bingestId\"Y\n" +
@@ -1495,11 +1678,12 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11INGEST_STATE_OPEN\x10\x01\x12\x1a\n" +
 	"\x16INGEST_STATE_COMPLETED\x10\x02\x12\x18\n" +
-	"\x14INGEST_STATE_ABORTED\x10\x032\x90\a\n" +
+	"\x14INGEST_STATE_ABORTED\x10\x032\x9c\b\n" +
 	"\rIngestService\x12\xc5\x01\n" +
 	"\x06Ingest\x12\x1a.pgquiver.v1.IngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"\x80\x01\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02v:\x01*Z::\x01*\x1a5/v1/vector_stores/{vector_store_id}/embeddings/ingest\"5/v1/vector_stores/{vector_store_id}/embeddings/ingest(\x01\x12O\n" +
 	"\rIngestSession\x12\x1a.pgquiver.v1.IngestRequest\x1a\x18.pgquiver.v1.IngestEvent\"\x04\xb8\xbb\x18\x05(\x010\x01\x12\x8b\x01\n" +
-	"\tGetIngest\x12\x1d.pgquiver.v1.GetIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"C\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x029\x127/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}\x12\x9b\x01\n" +
+	"\tGetIngest\x12\x1d.pgquiver.v1.GetIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"C\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x029\x127/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}\x12\x89\x01\n" +
+	"\vListIngests\x12\x1f.pgquiver.v1.ListIngestsRequest\x1a .pgquiver.v1.ListIngestsResponse\"7\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02-\x12+/v1/vector_stores/{vector_store_id}/ingests\x12\x9b\x01\n" +
 	"\vWatchIngest\x12\x1f.pgquiver.v1.WatchIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"M\xb8\xbb\x18\x05\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x02?\x12=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/watch0\x01\x12\x95\x01\n" +
 	"\vAbortIngest\x12\x1f.pgquiver.v1.AbortIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"I\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02?\"=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/abort\x12\xa1\x01\n" +
 	"\x10ExportEmbeddings\x12$.pgquiver.v1.ExportEmbeddingsRequest\x1a\x1e.pgquiver.v1.ExportedEmbedding\"E\xb8\xbb\x18\x03\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x027\x125/v1/vector_stores/{vector_store_id}/embeddings/export0\x01B\\\n" +
@@ -1518,7 +1702,7 @@ func file_pgquiver_v1_ingest_proto_rawDescGZIP() []byte {
 }
 
 var file_pgquiver_v1_ingest_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pgquiver_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_pgquiver_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_pgquiver_v1_ingest_proto_goTypes = []any{
 	(Atomicity)(0),                  // 0: pgquiver.v1.Atomicity
 	(OnError)(0),                    // 1: pgquiver.v1.OnError
@@ -1534,22 +1718,25 @@ var file_pgquiver_v1_ingest_proto_goTypes = []any{
 	(*RowError)(nil),                // 11: pgquiver.v1.RowError
 	(*IngestSummary)(nil),           // 12: pgquiver.v1.IngestSummary
 	(*GetIngestRequest)(nil),        // 13: pgquiver.v1.GetIngestRequest
-	(*WatchIngestRequest)(nil),      // 14: pgquiver.v1.WatchIngestRequest
-	(*AbortIngestRequest)(nil),      // 15: pgquiver.v1.AbortIngestRequest
-	(*ExportEmbeddingsRequest)(nil), // 16: pgquiver.v1.ExportEmbeddingsRequest
-	(*ExportedEmbedding)(nil),       // 17: pgquiver.v1.ExportedEmbedding
-	(WriteMode)(0),                  // 18: pgquiver.v1.WriteMode
-	(*EmbeddingInput)(nil),          // 19: pgquiver.v1.EmbeddingInput
-	(*structpb.Struct)(nil),         // 20: google.protobuf.Struct
+	(*ListIngestsRequest)(nil),      // 14: pgquiver.v1.ListIngestsRequest
+	(*ListIngestsResponse)(nil),     // 15: pgquiver.v1.ListIngestsResponse
+	(*WatchIngestRequest)(nil),      // 16: pgquiver.v1.WatchIngestRequest
+	(*AbortIngestRequest)(nil),      // 17: pgquiver.v1.AbortIngestRequest
+	(*ExportEmbeddingsRequest)(nil), // 18: pgquiver.v1.ExportEmbeddingsRequest
+	(*ExportedEmbedding)(nil),       // 19: pgquiver.v1.ExportedEmbedding
+	(WriteMode)(0),                  // 20: pgquiver.v1.WriteMode
+	(*EmbeddingInput)(nil),          // 21: pgquiver.v1.EmbeddingInput
+	(Order)(0),                      // 22: pgquiver.v1.Order
+	(*structpb.Struct)(nil),         // 23: google.protobuf.Struct
 }
 var file_pgquiver_v1_ingest_proto_depIdxs = []int32{
 	4,  // 0: pgquiver.v1.IngestRequest.open:type_name -> pgquiver.v1.IngestOpen
 	5,  // 1: pgquiver.v1.IngestRequest.batch:type_name -> pgquiver.v1.IngestBatch
 	6,  // 2: pgquiver.v1.IngestRequest.finish:type_name -> pgquiver.v1.IngestFinish
-	18, // 3: pgquiver.v1.IngestOpen.mode:type_name -> pgquiver.v1.WriteMode
+	20, // 3: pgquiver.v1.IngestOpen.mode:type_name -> pgquiver.v1.WriteMode
 	0,  // 4: pgquiver.v1.IngestOpen.atomicity:type_name -> pgquiver.v1.Atomicity
 	1,  // 5: pgquiver.v1.IngestOpen.on_error:type_name -> pgquiver.v1.OnError
-	19, // 6: pgquiver.v1.IngestBatch.rows:type_name -> pgquiver.v1.EmbeddingInput
+	21, // 6: pgquiver.v1.IngestBatch.rows:type_name -> pgquiver.v1.EmbeddingInput
 	8,  // 7: pgquiver.v1.IngestEvent.opened:type_name -> pgquiver.v1.IngestOpened
 	9,  // 8: pgquiver.v1.IngestEvent.committed:type_name -> pgquiver.v1.IngestCommitted
 	10, // 9: pgquiver.v1.IngestEvent.draining:type_name -> pgquiver.v1.IngestDraining
@@ -1557,24 +1744,29 @@ var file_pgquiver_v1_ingest_proto_depIdxs = []int32{
 	11, // 11: pgquiver.v1.IngestCommitted.errors:type_name -> pgquiver.v1.RowError
 	2,  // 12: pgquiver.v1.IngestSummary.state:type_name -> pgquiver.v1.IngestState
 	11, // 13: pgquiver.v1.IngestSummary.errors:type_name -> pgquiver.v1.RowError
-	20, // 14: pgquiver.v1.ExportedEmbedding.metadata:type_name -> google.protobuf.Struct
-	3,  // 15: pgquiver.v1.IngestService.Ingest:input_type -> pgquiver.v1.IngestRequest
-	3,  // 16: pgquiver.v1.IngestService.IngestSession:input_type -> pgquiver.v1.IngestRequest
-	13, // 17: pgquiver.v1.IngestService.GetIngest:input_type -> pgquiver.v1.GetIngestRequest
-	14, // 18: pgquiver.v1.IngestService.WatchIngest:input_type -> pgquiver.v1.WatchIngestRequest
-	15, // 19: pgquiver.v1.IngestService.AbortIngest:input_type -> pgquiver.v1.AbortIngestRequest
-	16, // 20: pgquiver.v1.IngestService.ExportEmbeddings:input_type -> pgquiver.v1.ExportEmbeddingsRequest
-	12, // 21: pgquiver.v1.IngestService.Ingest:output_type -> pgquiver.v1.IngestSummary
-	7,  // 22: pgquiver.v1.IngestService.IngestSession:output_type -> pgquiver.v1.IngestEvent
-	12, // 23: pgquiver.v1.IngestService.GetIngest:output_type -> pgquiver.v1.IngestSummary
-	12, // 24: pgquiver.v1.IngestService.WatchIngest:output_type -> pgquiver.v1.IngestSummary
-	12, // 25: pgquiver.v1.IngestService.AbortIngest:output_type -> pgquiver.v1.IngestSummary
-	17, // 26: pgquiver.v1.IngestService.ExportEmbeddings:output_type -> pgquiver.v1.ExportedEmbedding
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	22, // 14: pgquiver.v1.ListIngestsRequest.order:type_name -> pgquiver.v1.Order
+	2,  // 15: pgquiver.v1.ListIngestsRequest.state:type_name -> pgquiver.v1.IngestState
+	12, // 16: pgquiver.v1.ListIngestsResponse.data:type_name -> pgquiver.v1.IngestSummary
+	23, // 17: pgquiver.v1.ExportedEmbedding.metadata:type_name -> google.protobuf.Struct
+	3,  // 18: pgquiver.v1.IngestService.Ingest:input_type -> pgquiver.v1.IngestRequest
+	3,  // 19: pgquiver.v1.IngestService.IngestSession:input_type -> pgquiver.v1.IngestRequest
+	13, // 20: pgquiver.v1.IngestService.GetIngest:input_type -> pgquiver.v1.GetIngestRequest
+	14, // 21: pgquiver.v1.IngestService.ListIngests:input_type -> pgquiver.v1.ListIngestsRequest
+	16, // 22: pgquiver.v1.IngestService.WatchIngest:input_type -> pgquiver.v1.WatchIngestRequest
+	17, // 23: pgquiver.v1.IngestService.AbortIngest:input_type -> pgquiver.v1.AbortIngestRequest
+	18, // 24: pgquiver.v1.IngestService.ExportEmbeddings:input_type -> pgquiver.v1.ExportEmbeddingsRequest
+	12, // 25: pgquiver.v1.IngestService.Ingest:output_type -> pgquiver.v1.IngestSummary
+	7,  // 26: pgquiver.v1.IngestService.IngestSession:output_type -> pgquiver.v1.IngestEvent
+	12, // 27: pgquiver.v1.IngestService.GetIngest:output_type -> pgquiver.v1.IngestSummary
+	15, // 28: pgquiver.v1.IngestService.ListIngests:output_type -> pgquiver.v1.ListIngestsResponse
+	12, // 29: pgquiver.v1.IngestService.WatchIngest:output_type -> pgquiver.v1.IngestSummary
+	12, // 30: pgquiver.v1.IngestService.AbortIngest:output_type -> pgquiver.v1.IngestSummary
+	19, // 31: pgquiver.v1.IngestService.ExportEmbeddings:output_type -> pgquiver.v1.ExportedEmbedding
+	25, // [25:32] is the sub-list for method output_type
+	18, // [18:25] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_ingest_proto_init() }
@@ -1584,6 +1776,7 @@ func file_pgquiver_v1_ingest_proto_init() {
 	}
 	file_pgquiver_v1_embeddings_proto_init()
 	file_pgquiver_v1_options_proto_init()
+	file_pgquiver_v1_paging_proto_init()
 	file_pgquiver_v1_ingest_proto_msgTypes[0].OneofWrappers = []any{
 		(*IngestRequest_Open)(nil),
 		(*IngestRequest_Batch)(nil),
@@ -1598,14 +1791,16 @@ func file_pgquiver_v1_ingest_proto_init() {
 		(*IngestEvent_Summary)(nil),
 	}
 	file_pgquiver_v1_ingest_proto_msgTypes[9].OneofWrappers = []any{}
-	file_pgquiver_v1_ingest_proto_msgTypes[13].OneofWrappers = []any{}
+	file_pgquiver_v1_ingest_proto_msgTypes[11].OneofWrappers = []any{}
+	file_pgquiver_v1_ingest_proto_msgTypes[12].OneofWrappers = []any{}
+	file_pgquiver_v1_ingest_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_ingest_proto_rawDesc), len(file_pgquiver_v1_ingest_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

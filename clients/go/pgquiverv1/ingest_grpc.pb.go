@@ -22,6 +22,7 @@ const (
 	IngestService_Ingest_FullMethodName           = "/pgquiver.v1.IngestService/Ingest"
 	IngestService_IngestSession_FullMethodName    = "/pgquiver.v1.IngestService/IngestSession"
 	IngestService_GetIngest_FullMethodName        = "/pgquiver.v1.IngestService/GetIngest"
+	IngestService_ListIngests_FullMethodName      = "/pgquiver.v1.IngestService/ListIngests"
 	IngestService_WatchIngest_FullMethodName      = "/pgquiver.v1.IngestService/WatchIngest"
 	IngestService_AbortIngest_FullMethodName      = "/pgquiver.v1.IngestService/AbortIngest"
 	IngestService_ExportEmbeddings_FullMethodName = "/pgquiver.v1.IngestService/ExportEmbeddings"
@@ -51,6 +52,8 @@ type IngestServiceClient interface {
 	IngestSession(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IngestRequest, IngestEvent], error)
 	// Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id.
 	GetIngest(ctx context.Context, in *GetIngestRequest, opts ...grpc.CallOption) (*IngestSummary, error)
+	// Lists the ingests of a store that were updated in the last 30 days, in the order in which they were opened.
+	ListIngests(ctx context.Context, in *ListIngestsRequest, opts ...grpc.CallOption) (*ListIngestsResponse, error)
 	// Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
 	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
 	// events (`text/event-stream`).
@@ -102,6 +105,16 @@ func (c *ingestServiceClient) GetIngest(ctx context.Context, in *GetIngestReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IngestSummary)
 	err := c.cc.Invoke(ctx, IngestService_GetIngest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ingestServiceClient) ListIngests(ctx context.Context, in *ListIngestsRequest, opts ...grpc.CallOption) (*ListIngestsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListIngestsResponse)
+	err := c.cc.Invoke(ctx, IngestService_ListIngests_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +193,8 @@ type IngestServiceServer interface {
 	IngestSession(grpc.BidiStreamingServer[IngestRequest, IngestEvent]) error
 	// Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id.
 	GetIngest(context.Context, *GetIngestRequest) (*IngestSummary, error)
+	// Lists the ingests of a store that were updated in the last 30 days, in the order in which they were opened.
+	ListIngests(context.Context, *ListIngestsRequest) (*ListIngestsResponse, error)
 	// Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
 	// one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
 	// events (`text/event-stream`).
@@ -209,6 +224,9 @@ func (UnimplementedIngestServiceServer) IngestSession(grpc.BidiStreamingServer[I
 }
 func (UnimplementedIngestServiceServer) GetIngest(context.Context, *GetIngestRequest) (*IngestSummary, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetIngest not implemented")
+}
+func (UnimplementedIngestServiceServer) ListIngests(context.Context, *ListIngestsRequest) (*ListIngestsResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method ListIngests not implemented")
 }
 func (UnimplementedIngestServiceServer) WatchIngest(*WatchIngestRequest, grpc.ServerStreamingServer[IngestSummary]) error {
 	return status.Errorf(codes.Unimplemented, "method WatchIngest not implemented")
@@ -272,6 +290,24 @@ func _IngestService_GetIngest_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IngestService_ListIngests_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListIngestsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IngestServiceServer).ListIngests(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IngestService_ListIngests_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IngestServiceServer).ListIngests(ctx, req.(*ListIngestsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IngestService_WatchIngest_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchIngestRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -322,6 +358,10 @@ var IngestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetIngest",
 			Handler:    _IngestService_GetIngest_Handler,
+		},
+		{
+			MethodName: "ListIngests",
+			Handler:    _IngestService_ListIngests_Handler,
 		},
 		{
 			MethodName: "AbortIngest",

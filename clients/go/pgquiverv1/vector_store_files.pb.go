@@ -336,9 +336,12 @@ type VectorStoreFile struct {
 	// well.
 	Attributes *structpb.Struct `protobuf:"bytes,9,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	// How far the file is; unset unless the status is IN_PROGRESS. An extension of OpenAI's API.
-	Progress      *VectorStoreFileProgress `protobuf:"bytes,10,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Progress *VectorStoreFileProgress `protobuf:"bytes,10,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
+	// The file whose place this one takes when it is completed, or has taken; unset when it replaces none. An extension of
+	// OpenAI's API.
+	ReplacesFileId *string `protobuf:"bytes,11,opt,name=replaces_file_id,json=replacesFileId,proto3,oneof" json:"replaces_file_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VectorStoreFile) Reset() {
@@ -441,6 +444,13 @@ func (x *VectorStoreFile) GetProgress() *VectorStoreFileProgress {
 	return nil
 }
 
+func (x *VectorStoreFile) GetReplacesFileId() string {
+	if x != nil && x.ReplacesFileId != nil {
+		return *x.ReplacesFileId
+	}
+	return ""
+}
+
 // How far the processing of a file is, at most a second ago.
 type VectorStoreFileProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -457,7 +467,9 @@ type VectorStoreFileProgress struct {
 	// Chunks that have a vector.
 	ChunksEmbedded int64 `protobuf:"varint,6,opt,name=chunks_embedded,json=chunksEmbedded,proto3" json:"chunks_embedded,omitempty"`
 	// Chunks that the file was split into until now; all of them from the stage EMBEDDING on.
-	ChunksRead    int64 `protobuf:"varint,7,opt,name=chunks_read,json=chunksRead,proto3" json:"chunks_read,omitempty"`
+	ChunksRead int64 `protobuf:"varint,7,opt,name=chunks_read,json=chunksRead,proto3" json:"chunks_read,omitempty"`
+	// Of the chunks that have a vector, those that have it from the file that this one replaces.
+	ChunksReused  int64 `protobuf:"varint,8,opt,name=chunks_reused,json=chunksReused,proto3" json:"chunks_reused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -537,6 +549,13 @@ func (x *VectorStoreFileProgress) GetChunksEmbedded() int64 {
 func (x *VectorStoreFileProgress) GetChunksRead() int64 {
 	if x != nil {
 		return x.ChunksRead
+	}
+	return 0
+}
+
+func (x *VectorStoreFileProgress) GetChunksReused() int64 {
+	if x != nil {
+		return x.ChunksReused
 	}
 	return 0
 }
@@ -899,6 +918,89 @@ func (x *CreateVectorStoreFileRequest) GetChunkingStrategy() *ChunkingStrategy {
 	return nil
 }
 
+// Replaces an attached file by a new version.
+type ReplaceVectorStoreFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	// The file to be replaced, which is completed. Required.
+	FileId string `protobuf:"bytes,2,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
+	// The uploaded file that takes its place. Required.
+	NewFileId string `protobuf:"bytes,3,opt,name=new_file_id,json=newFileId,proto3" json:"new_file_id,omitempty"`
+	// Attributes of the new file; limits as in CreateVectorStoreFileRequest. Default: those that the old file has when it is
+	// replaced.
+	Attributes *structpb.Struct `protobuf:"bytes,4,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// How the text is split into chunks; default: like the old file, so that the texts of chunks stay the same.
+	ChunkingStrategy *ChunkingStrategy `protobuf:"bytes,5,opt,name=chunking_strategy,json=chunkingStrategy,proto3,oneof" json:"chunking_strategy,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ReplaceVectorStoreFileRequest) Reset() {
+	*x = ReplaceVectorStoreFileRequest{}
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceVectorStoreFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceVectorStoreFileRequest) ProtoMessage() {}
+
+func (x *ReplaceVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceVectorStoreFileRequest.ProtoReflect.Descriptor instead.
+func (*ReplaceVectorStoreFileRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReplaceVectorStoreFileRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+func (x *ReplaceVectorStoreFileRequest) GetFileId() string {
+	if x != nil {
+		return x.FileId
+	}
+	return ""
+}
+
+func (x *ReplaceVectorStoreFileRequest) GetNewFileId() string {
+	if x != nil {
+		return x.NewFileId
+	}
+	return ""
+}
+
+func (x *ReplaceVectorStoreFileRequest) GetAttributes() *structpb.Struct {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *ReplaceVectorStoreFileRequest) GetChunkingStrategy() *ChunkingStrategy {
+	if x != nil {
+		return x.ChunkingStrategy
+	}
+	return nil
+}
+
 // Request of GetVectorStoreFile.
 type GetVectorStoreFileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -912,7 +1014,7 @@ type GetVectorStoreFileRequest struct {
 
 func (x *GetVectorStoreFileRequest) Reset() {
 	*x = GetVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1026,7 @@ func (x *GetVectorStoreFileRequest) String() string {
 func (*GetVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1039,7 @@ func (x *GetVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetVectorStoreFileRequest) GetVectorStoreId() string {
@@ -967,7 +1069,7 @@ type WatchVectorStoreFileRequest struct {
 
 func (x *WatchVectorStoreFileRequest) Reset() {
 	*x = WatchVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1081,7 @@ func (x *WatchVectorStoreFileRequest) String() string {
 func (*WatchVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *WatchVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1094,7 @@ func (x *WatchVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*WatchVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{9}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchVectorStoreFileRequest) GetVectorStoreId() string {
@@ -1031,7 +1133,7 @@ type ListVectorStoreFilesRequest struct {
 
 func (x *ListVectorStoreFilesRequest) Reset() {
 	*x = ListVectorStoreFilesRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1145,7 @@ func (x *ListVectorStoreFilesRequest) String() string {
 func (*ListVectorStoreFilesRequest) ProtoMessage() {}
 
 func (x *ListVectorStoreFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1158,7 @@ func (x *ListVectorStoreFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoreFilesRequest.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreFilesRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListVectorStoreFilesRequest) GetVectorStoreId() string {
@@ -1120,7 +1222,7 @@ type ListVectorStoreFilesResponse struct {
 
 func (x *ListVectorStoreFilesResponse) Reset() {
 	*x = ListVectorStoreFilesResponse{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1234,7 @@ func (x *ListVectorStoreFilesResponse) String() string {
 func (*ListVectorStoreFilesResponse) ProtoMessage() {}
 
 func (x *ListVectorStoreFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1247,7 @@ func (x *ListVectorStoreFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoreFilesResponse.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreFilesResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListVectorStoreFilesResponse) GetObject() string {
@@ -1202,7 +1304,7 @@ type UpdateVectorStoreFileRequest struct {
 
 func (x *UpdateVectorStoreFileRequest) Reset() {
 	*x = UpdateVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1316,7 @@ func (x *UpdateVectorStoreFileRequest) String() string {
 func (*UpdateVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *UpdateVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1329,7 @@ func (x *UpdateVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*UpdateVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateVectorStoreFileRequest) GetVectorStoreId() string {
@@ -1271,7 +1373,7 @@ type DeleteVectorStoreFileRequest struct {
 
 func (x *DeleteVectorStoreFileRequest) Reset() {
 	*x = DeleteVectorStoreFileRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1385,7 @@ func (x *DeleteVectorStoreFileRequest) String() string {
 func (*DeleteVectorStoreFileRequest) ProtoMessage() {}
 
 func (x *DeleteVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1398,7 @@ func (x *DeleteVectorStoreFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreFileRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreFileRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteVectorStoreFileRequest) GetVectorStoreId() string {
@@ -1328,7 +1430,7 @@ type DeleteVectorStoreFileResponse struct {
 
 func (x *DeleteVectorStoreFileResponse) Reset() {
 	*x = DeleteVectorStoreFileResponse{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1442,7 @@ func (x *DeleteVectorStoreFileResponse) String() string {
 func (*DeleteVectorStoreFileResponse) ProtoMessage() {}
 
 func (x *DeleteVectorStoreFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1455,7 @@ func (x *DeleteVectorStoreFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreFileResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreFileResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{14}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteVectorStoreFileResponse) GetId() string {
@@ -1390,7 +1492,7 @@ type GetVectorStoreFileContentRequest struct {
 
 func (x *GetVectorStoreFileContentRequest) Reset() {
 	*x = GetVectorStoreFileContentRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1504,7 @@ func (x *GetVectorStoreFileContentRequest) String() string {
 func (*GetVectorStoreFileContentRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreFileContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1517,7 @@ func (x *GetVectorStoreFileContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreFileContentRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileContentRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{15}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetVectorStoreFileContentRequest) GetVectorStoreId() string {
@@ -1449,7 +1551,7 @@ type GetVectorStoreFileContentResponse struct {
 
 func (x *GetVectorStoreFileContentResponse) Reset() {
 	*x = GetVectorStoreFileContentResponse{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1563,7 @@ func (x *GetVectorStoreFileContentResponse) String() string {
 func (*GetVectorStoreFileContentResponse) ProtoMessage() {}
 
 func (x *GetVectorStoreFileContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1576,7 @@ func (x *GetVectorStoreFileContentResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetVectorStoreFileContentResponse.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileContentResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{16}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetVectorStoreFileContentResponse) GetObject() string {
@@ -1532,7 +1634,7 @@ type VectorStoreFileBatch struct {
 
 func (x *VectorStoreFileBatch) Reset() {
 	*x = VectorStoreFileBatch{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1646,7 @@ func (x *VectorStoreFileBatch) String() string {
 func (*VectorStoreFileBatch) ProtoMessage() {}
 
 func (x *VectorStoreFileBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1659,7 @@ func (x *VectorStoreFileBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorStoreFileBatch.ProtoReflect.Descriptor instead.
 func (*VectorStoreFileBatch) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{17}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VectorStoreFileBatch) GetId() string {
@@ -1635,7 +1737,7 @@ type FileCounts struct {
 
 func (x *FileCounts) Reset() {
 	*x = FileCounts{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1749,7 @@ func (x *FileCounts) String() string {
 func (*FileCounts) ProtoMessage() {}
 
 func (x *FileCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1762,7 @@ func (x *FileCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileCounts.ProtoReflect.Descriptor instead.
 func (*FileCounts) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{18}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FileCounts) GetInProgress() int64 {
@@ -1717,7 +1819,7 @@ type CreateVectorStoreFileBatchRequest struct {
 
 func (x *CreateVectorStoreFileBatchRequest) Reset() {
 	*x = CreateVectorStoreFileBatchRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1831,7 @@ func (x *CreateVectorStoreFileBatchRequest) String() string {
 func (*CreateVectorStoreFileBatchRequest) ProtoMessage() {}
 
 func (x *CreateVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[19]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1844,7 @@ func (x *CreateVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use CreateVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
 func (*CreateVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{19}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateVectorStoreFileBatchRequest) GetVectorStoreId() string {
@@ -1795,7 +1897,7 @@ type VectorStoreFileBatchItem struct {
 
 func (x *VectorStoreFileBatchItem) Reset() {
 	*x = VectorStoreFileBatchItem{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1909,7 @@ func (x *VectorStoreFileBatchItem) String() string {
 func (*VectorStoreFileBatchItem) ProtoMessage() {}
 
 func (x *VectorStoreFileBatchItem) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[20]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1922,7 @@ func (x *VectorStoreFileBatchItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorStoreFileBatchItem.ProtoReflect.Descriptor instead.
 func (*VectorStoreFileBatchItem) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{20}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *VectorStoreFileBatchItem) GetFileId() string {
@@ -1857,7 +1959,7 @@ type GetVectorStoreFileBatchRequest struct {
 
 func (x *GetVectorStoreFileBatchRequest) Reset() {
 	*x = GetVectorStoreFileBatchRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1971,7 @@ func (x *GetVectorStoreFileBatchRequest) String() string {
 func (*GetVectorStoreFileBatchRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[21]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +1984,7 @@ func (x *GetVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{21}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetVectorStoreFileBatchRequest) GetVectorStoreId() string {
@@ -1912,7 +2014,7 @@ type WatchVectorStoreFileBatchRequest struct {
 
 func (x *WatchVectorStoreFileBatchRequest) Reset() {
 	*x = WatchVectorStoreFileBatchRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[22]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2026,7 @@ func (x *WatchVectorStoreFileBatchRequest) String() string {
 func (*WatchVectorStoreFileBatchRequest) ProtoMessage() {}
 
 func (x *WatchVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[22]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2039,7 @@ func (x *WatchVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{22}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchVectorStoreFileBatchRequest) GetVectorStoreId() string {
@@ -1967,7 +2069,7 @@ type CancelVectorStoreFileBatchRequest struct {
 
 func (x *CancelVectorStoreFileBatchRequest) Reset() {
 	*x = CancelVectorStoreFileBatchRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[23]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2081,7 @@ func (x *CancelVectorStoreFileBatchRequest) String() string {
 func (*CancelVectorStoreFileBatchRequest) ProtoMessage() {}
 
 func (x *CancelVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[23]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2094,7 @@ func (x *CancelVectorStoreFileBatchRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use CancelVectorStoreFileBatchRequest.ProtoReflect.Descriptor instead.
 func (*CancelVectorStoreFileBatchRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{23}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CancelVectorStoreFileBatchRequest) GetVectorStoreId() string {
@@ -2033,7 +2135,7 @@ type ListVectorStoreFileBatchFilesRequest struct {
 
 func (x *ListVectorStoreFileBatchFilesRequest) Reset() {
 	*x = ListVectorStoreFileBatchFilesRequest{}
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[24]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2147,7 @@ func (x *ListVectorStoreFileBatchFilesRequest) String() string {
 func (*ListVectorStoreFileBatchFilesRequest) ProtoMessage() {}
 
 func (x *ListVectorStoreFileBatchFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[24]
+	mi := &file_pgquiver_v1_vector_store_files_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2160,7 @@ func (x *ListVectorStoreFileBatchFilesRequest) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use ListVectorStoreFileBatchFilesRequest.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreFileBatchFilesRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{24}
+	return file_pgquiver_v1_vector_store_files_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListVectorStoreFileBatchFilesRequest) GetVectorStoreId() string {
@@ -2114,7 +2216,7 @@ var File_pgquiver_v1_vector_store_files_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\n" +
-	"$pgquiver/v1/vector_store_files.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\x93\x04\n" +
+	"$pgquiver/v1/vector_store_files.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\xd7\x04\n" +
 	"\x0fVectorStoreFile\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x1f\n" +
@@ -2131,9 +2233,11 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"attributes\x18\t \x01(\v2\x17.google.protobuf.StructR\n" +
 	"attributes\x12E\n" +
 	"\bprogress\x18\n" +
-	" \x01(\v2$.pgquiver.v1.VectorStoreFileProgressH\x01R\bprogress\x88\x01\x01B\r\n" +
+	" \x01(\v2$.pgquiver.v1.VectorStoreFileProgressH\x01R\bprogress\x88\x01\x01\x12-\n" +
+	"\x10replaces_file_id\x18\v \x01(\tH\x02R\x0ereplacesFileId\x88\x01\x01B\r\n" +
 	"\v_last_errorB\v\n" +
-	"\t_progress\"\xc6\x02\n" +
+	"\t_progressB\x13\n" +
+	"\x11_replaces_file_id\"\xeb\x02\n" +
 	"\x17VectorStoreFileProgress\x127\n" +
 	"\x05stage\x18\x01 \x01(\x0e2!.pgquiver.v1.VectorStoreFileStageR\x05stage\x12\x1d\n" +
 	"\n" +
@@ -2146,7 +2250,8 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"pagesTotal\x88\x01\x01\x12'\n" +
 	"\x0fchunks_embedded\x18\x06 \x01(\x03R\x0echunksEmbedded\x12\x1f\n" +
 	"\vchunks_read\x18\a \x01(\x03R\n" +
-	"chunksReadB\x0e\n" +
+	"chunksRead\x12#\n" +
+	"\rchunks_reused\x18\b \x01(\x03R\fchunksReusedB\x0e\n" +
 	"\f_bytes_totalB\x0e\n" +
 	"\f_pages_total\"\xe2\x01\n" +
 	"\x10ChunkingStrategy\x125\n" +
@@ -2177,6 +2282,15 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"attributes\x18\x03 \x01(\v2\x17.google.protobuf.StructB\x05\xa8\xbb\x18\x90\x02R\n" +
 	"attributes\x12O\n" +
 	"\x11chunking_strategy\x18\x04 \x01(\v2\x1d.pgquiver.v1.ChunkingStrategyH\x00R\x10chunkingStrategy\x88\x01\x01B\x14\n" +
+	"\x12_chunking_strategy\"\xad\x02\n" +
+	"\x1dReplaceVectorStoreFileRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
+	"\afile_id\x18\x02 \x01(\tR\x06fileId\x12$\n" +
+	"\vnew_file_id\x18\x03 \x01(\tB\x04\xf8\xbb\x18\x01R\tnewFileId\x12>\n" +
+	"\n" +
+	"attributes\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x05\xa8\xbb\x18\x90\x02R\n" +
+	"attributes\x12O\n" +
+	"\x11chunking_strategy\x18\x05 \x01(\v2\x1d.pgquiver.v1.ChunkingStrategyH\x00R\x10chunkingStrategy\x88\x01\x01B\x14\n" +
 	"\x12_chunking_strategy\"\\\n" +
 	"\x19GetVectorStoreFileRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
@@ -2314,9 +2428,10 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"(VECTOR_STORE_FILE_ERROR_CODE_UNSPECIFIED\x10\x00\x12-\n" +
 	")VECTOR_STORE_FILE_ERROR_CODE_SERVER_ERROR\x10\x01\x121\n" +
 	"-VECTOR_STORE_FILE_ERROR_CODE_UNSUPPORTED_FILE\x10\x02\x12-\n" +
-	")VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE\x10\x032\xb8\x11\n" +
+	")VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE\x10\x032\x87\x13\n" +
 	"\x16VectorStoreFileService\x12\x9a\x01\n" +
-	"\x15CreateVectorStoreFile\x12).pgquiver.v1.CreateVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"8\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02.:\x01*\")/v1/vector_stores/{vector_store_id}/files\x12\x9f\x01\n" +
+	"\x15CreateVectorStoreFile\x12).pgquiver.v1.CreateVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"8\xb8\xbb\x18\b\x82\xd3\xe4\x93\x02.:\x01*\")/v1/vector_stores/{vector_store_id}/files\x12\xcc\x01\n" +
+	"\x16ReplaceVectorStoreFile\x12*.pgquiver.v1.ReplaceVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"h\xb8\xbb\x18\b\xf2\xbb\x18\x1avector_store.file.replaced\x82\xd3\xe4\x93\x02@:\x01*\";/v1/vector_stores/{vector_store_id}/files/{file_id}/replace\x12\x9f\x01\n" +
 	"\x12GetVectorStoreFile\x12&.pgquiver.v1.GetVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"C\xb8\xbb\x18\a\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x025\x123/v1/vector_stores/{vector_store_id}/files/{file_id}\x12\xaf\x01\n" +
 	"\x14WatchVectorStoreFile\x12(.pgquiver.v1.WatchVectorStoreFileRequest\x1a\x1c.pgquiver.v1.VectorStoreFile\"M\xb8\xbb\x18\a\xc0\xbb\x18\x01\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x02;\x129/v1/vector_stores/{vector_store_id}/files/{file_id}/watch0\x01\x12\xa6\x01\n" +
 	"\x14ListVectorStoreFiles\x12(.pgquiver.v1.ListVectorStoreFilesRequest\x1a).pgquiver.v1.ListVectorStoreFilesResponse\"9\xb8\xbb\x18\a\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x02+\x12)/v1/vector_stores/{vector_store_id}/files\x12\xa4\x01\n" +
@@ -2343,7 +2458,7 @@ func file_pgquiver_v1_vector_store_files_proto_rawDescGZIP() []byte {
 }
 
 var file_pgquiver_v1_vector_store_files_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pgquiver_v1_vector_store_files_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_pgquiver_v1_vector_store_files_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_pgquiver_v1_vector_store_files_proto_goTypes = []any{
 	(VectorStoreFileStage)(0),                    // 0: pgquiver.v1.VectorStoreFileStage
 	(ChunkingStrategyType)(0),                    // 1: pgquiver.v1.ChunkingStrategyType
@@ -2358,33 +2473,34 @@ var file_pgquiver_v1_vector_store_files_proto_goTypes = []any{
 	(*AppliedChunkingStrategy)(nil),              // 10: pgquiver.v1.AppliedChunkingStrategy
 	(*VectorStoreFileError)(nil),                 // 11: pgquiver.v1.VectorStoreFileError
 	(*CreateVectorStoreFileRequest)(nil),         // 12: pgquiver.v1.CreateVectorStoreFileRequest
-	(*GetVectorStoreFileRequest)(nil),            // 13: pgquiver.v1.GetVectorStoreFileRequest
-	(*WatchVectorStoreFileRequest)(nil),          // 14: pgquiver.v1.WatchVectorStoreFileRequest
-	(*ListVectorStoreFilesRequest)(nil),          // 15: pgquiver.v1.ListVectorStoreFilesRequest
-	(*ListVectorStoreFilesResponse)(nil),         // 16: pgquiver.v1.ListVectorStoreFilesResponse
-	(*UpdateVectorStoreFileRequest)(nil),         // 17: pgquiver.v1.UpdateVectorStoreFileRequest
-	(*DeleteVectorStoreFileRequest)(nil),         // 18: pgquiver.v1.DeleteVectorStoreFileRequest
-	(*DeleteVectorStoreFileResponse)(nil),        // 19: pgquiver.v1.DeleteVectorStoreFileResponse
-	(*GetVectorStoreFileContentRequest)(nil),     // 20: pgquiver.v1.GetVectorStoreFileContentRequest
-	(*GetVectorStoreFileContentResponse)(nil),    // 21: pgquiver.v1.GetVectorStoreFileContentResponse
-	(*VectorStoreFileBatch)(nil),                 // 22: pgquiver.v1.VectorStoreFileBatch
-	(*FileCounts)(nil),                           // 23: pgquiver.v1.FileCounts
-	(*CreateVectorStoreFileBatchRequest)(nil),    // 24: pgquiver.v1.CreateVectorStoreFileBatchRequest
-	(*VectorStoreFileBatchItem)(nil),             // 25: pgquiver.v1.VectorStoreFileBatchItem
-	(*GetVectorStoreFileBatchRequest)(nil),       // 26: pgquiver.v1.GetVectorStoreFileBatchRequest
-	(*WatchVectorStoreFileBatchRequest)(nil),     // 27: pgquiver.v1.WatchVectorStoreFileBatchRequest
-	(*CancelVectorStoreFileBatchRequest)(nil),    // 28: pgquiver.v1.CancelVectorStoreFileBatchRequest
-	(*ListVectorStoreFileBatchFilesRequest)(nil), // 29: pgquiver.v1.ListVectorStoreFileBatchFilesRequest
-	(*structpb.Struct)(nil),                      // 30: google.protobuf.Struct
-	(Order)(0),                                   // 31: pgquiver.v1.Order
-	(*fieldmaskpb.FieldMask)(nil),                // 32: google.protobuf.FieldMask
-	(*TextContent)(nil),                          // 33: pgquiver.v1.TextContent
+	(*ReplaceVectorStoreFileRequest)(nil),        // 13: pgquiver.v1.ReplaceVectorStoreFileRequest
+	(*GetVectorStoreFileRequest)(nil),            // 14: pgquiver.v1.GetVectorStoreFileRequest
+	(*WatchVectorStoreFileRequest)(nil),          // 15: pgquiver.v1.WatchVectorStoreFileRequest
+	(*ListVectorStoreFilesRequest)(nil),          // 16: pgquiver.v1.ListVectorStoreFilesRequest
+	(*ListVectorStoreFilesResponse)(nil),         // 17: pgquiver.v1.ListVectorStoreFilesResponse
+	(*UpdateVectorStoreFileRequest)(nil),         // 18: pgquiver.v1.UpdateVectorStoreFileRequest
+	(*DeleteVectorStoreFileRequest)(nil),         // 19: pgquiver.v1.DeleteVectorStoreFileRequest
+	(*DeleteVectorStoreFileResponse)(nil),        // 20: pgquiver.v1.DeleteVectorStoreFileResponse
+	(*GetVectorStoreFileContentRequest)(nil),     // 21: pgquiver.v1.GetVectorStoreFileContentRequest
+	(*GetVectorStoreFileContentResponse)(nil),    // 22: pgquiver.v1.GetVectorStoreFileContentResponse
+	(*VectorStoreFileBatch)(nil),                 // 23: pgquiver.v1.VectorStoreFileBatch
+	(*FileCounts)(nil),                           // 24: pgquiver.v1.FileCounts
+	(*CreateVectorStoreFileBatchRequest)(nil),    // 25: pgquiver.v1.CreateVectorStoreFileBatchRequest
+	(*VectorStoreFileBatchItem)(nil),             // 26: pgquiver.v1.VectorStoreFileBatchItem
+	(*GetVectorStoreFileBatchRequest)(nil),       // 27: pgquiver.v1.GetVectorStoreFileBatchRequest
+	(*WatchVectorStoreFileBatchRequest)(nil),     // 28: pgquiver.v1.WatchVectorStoreFileBatchRequest
+	(*CancelVectorStoreFileBatchRequest)(nil),    // 29: pgquiver.v1.CancelVectorStoreFileBatchRequest
+	(*ListVectorStoreFileBatchFilesRequest)(nil), // 30: pgquiver.v1.ListVectorStoreFileBatchFilesRequest
+	(*structpb.Struct)(nil),                      // 31: google.protobuf.Struct
+	(Order)(0),                                   // 32: pgquiver.v1.Order
+	(*fieldmaskpb.FieldMask)(nil),                // 33: google.protobuf.FieldMask
+	(*TextContent)(nil),                          // 34: pgquiver.v1.TextContent
 }
 var file_pgquiver_v1_vector_store_files_proto_depIdxs = []int32{
 	3,  // 0: pgquiver.v1.VectorStoreFile.status:type_name -> pgquiver.v1.VectorStoreFileStatus
 	11, // 1: pgquiver.v1.VectorStoreFile.last_error:type_name -> pgquiver.v1.VectorStoreFileError
 	10, // 2: pgquiver.v1.VectorStoreFile.chunking_strategy:type_name -> pgquiver.v1.AppliedChunkingStrategy
-	30, // 3: pgquiver.v1.VectorStoreFile.attributes:type_name -> google.protobuf.Struct
+	31, // 3: pgquiver.v1.VectorStoreFile.attributes:type_name -> google.protobuf.Struct
 	6,  // 4: pgquiver.v1.VectorStoreFile.progress:type_name -> pgquiver.v1.VectorStoreFileProgress
 	0,  // 5: pgquiver.v1.VectorStoreFileProgress.stage:type_name -> pgquiver.v1.VectorStoreFileStage
 	1,  // 6: pgquiver.v1.ChunkingStrategy.type:type_name -> pgquiver.v1.ChunkingStrategyType
@@ -2393,52 +2509,56 @@ var file_pgquiver_v1_vector_store_files_proto_depIdxs = []int32{
 	2,  // 9: pgquiver.v1.AppliedChunkingStrategy.type:type_name -> pgquiver.v1.AppliedChunkingStrategyType
 	8,  // 10: pgquiver.v1.AppliedChunkingStrategy.static:type_name -> pgquiver.v1.StaticChunking
 	4,  // 11: pgquiver.v1.VectorStoreFileError.code:type_name -> pgquiver.v1.VectorStoreFileErrorCode
-	30, // 12: pgquiver.v1.CreateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
+	31, // 12: pgquiver.v1.CreateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
 	7,  // 13: pgquiver.v1.CreateVectorStoreFileRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	31, // 14: pgquiver.v1.ListVectorStoreFilesRequest.order:type_name -> pgquiver.v1.Order
-	3,  // 15: pgquiver.v1.ListVectorStoreFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
-	5,  // 16: pgquiver.v1.ListVectorStoreFilesResponse.data:type_name -> pgquiver.v1.VectorStoreFile
-	30, // 17: pgquiver.v1.UpdateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
-	32, // 18: pgquiver.v1.UpdateVectorStoreFileRequest.update_mask:type_name -> google.protobuf.FieldMask
-	33, // 19: pgquiver.v1.GetVectorStoreFileContentResponse.data:type_name -> pgquiver.v1.TextContent
-	3,  // 20: pgquiver.v1.VectorStoreFileBatch.status:type_name -> pgquiver.v1.VectorStoreFileStatus
-	23, // 21: pgquiver.v1.VectorStoreFileBatch.file_counts:type_name -> pgquiver.v1.FileCounts
-	25, // 22: pgquiver.v1.CreateVectorStoreFileBatchRequest.files:type_name -> pgquiver.v1.VectorStoreFileBatchItem
-	30, // 23: pgquiver.v1.CreateVectorStoreFileBatchRequest.attributes:type_name -> google.protobuf.Struct
-	7,  // 24: pgquiver.v1.CreateVectorStoreFileBatchRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	30, // 25: pgquiver.v1.VectorStoreFileBatchItem.attributes:type_name -> google.protobuf.Struct
-	7,  // 26: pgquiver.v1.VectorStoreFileBatchItem.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	31, // 27: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.order:type_name -> pgquiver.v1.Order
-	3,  // 28: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
-	12, // 29: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:input_type -> pgquiver.v1.CreateVectorStoreFileRequest
-	13, // 30: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:input_type -> pgquiver.v1.GetVectorStoreFileRequest
-	14, // 31: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:input_type -> pgquiver.v1.WatchVectorStoreFileRequest
-	15, // 32: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:input_type -> pgquiver.v1.ListVectorStoreFilesRequest
-	17, // 33: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:input_type -> pgquiver.v1.UpdateVectorStoreFileRequest
-	18, // 34: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:input_type -> pgquiver.v1.DeleteVectorStoreFileRequest
-	20, // 35: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:input_type -> pgquiver.v1.GetVectorStoreFileContentRequest
-	24, // 36: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:input_type -> pgquiver.v1.CreateVectorStoreFileBatchRequest
-	26, // 37: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:input_type -> pgquiver.v1.GetVectorStoreFileBatchRequest
-	27, // 38: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:input_type -> pgquiver.v1.WatchVectorStoreFileBatchRequest
-	28, // 39: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:input_type -> pgquiver.v1.CancelVectorStoreFileBatchRequest
-	29, // 40: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:input_type -> pgquiver.v1.ListVectorStoreFileBatchFilesRequest
-	5,  // 41: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	5,  // 42: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	5,  // 43: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	16, // 44: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
-	5,  // 45: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	19, // 46: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:output_type -> pgquiver.v1.DeleteVectorStoreFileResponse
-	21, // 47: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:output_type -> pgquiver.v1.GetVectorStoreFileContentResponse
-	22, // 48: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	22, // 49: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	22, // 50: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	22, // 51: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	16, // 52: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
-	41, // [41:53] is the sub-list for method output_type
-	29, // [29:41] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	31, // 14: pgquiver.v1.ReplaceVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
+	7,  // 15: pgquiver.v1.ReplaceVectorStoreFileRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	32, // 16: pgquiver.v1.ListVectorStoreFilesRequest.order:type_name -> pgquiver.v1.Order
+	3,  // 17: pgquiver.v1.ListVectorStoreFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
+	5,  // 18: pgquiver.v1.ListVectorStoreFilesResponse.data:type_name -> pgquiver.v1.VectorStoreFile
+	31, // 19: pgquiver.v1.UpdateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
+	33, // 20: pgquiver.v1.UpdateVectorStoreFileRequest.update_mask:type_name -> google.protobuf.FieldMask
+	34, // 21: pgquiver.v1.GetVectorStoreFileContentResponse.data:type_name -> pgquiver.v1.TextContent
+	3,  // 22: pgquiver.v1.VectorStoreFileBatch.status:type_name -> pgquiver.v1.VectorStoreFileStatus
+	24, // 23: pgquiver.v1.VectorStoreFileBatch.file_counts:type_name -> pgquiver.v1.FileCounts
+	26, // 24: pgquiver.v1.CreateVectorStoreFileBatchRequest.files:type_name -> pgquiver.v1.VectorStoreFileBatchItem
+	31, // 25: pgquiver.v1.CreateVectorStoreFileBatchRequest.attributes:type_name -> google.protobuf.Struct
+	7,  // 26: pgquiver.v1.CreateVectorStoreFileBatchRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	31, // 27: pgquiver.v1.VectorStoreFileBatchItem.attributes:type_name -> google.protobuf.Struct
+	7,  // 28: pgquiver.v1.VectorStoreFileBatchItem.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	32, // 29: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.order:type_name -> pgquiver.v1.Order
+	3,  // 30: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
+	12, // 31: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:input_type -> pgquiver.v1.CreateVectorStoreFileRequest
+	13, // 32: pgquiver.v1.VectorStoreFileService.ReplaceVectorStoreFile:input_type -> pgquiver.v1.ReplaceVectorStoreFileRequest
+	14, // 33: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:input_type -> pgquiver.v1.GetVectorStoreFileRequest
+	15, // 34: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:input_type -> pgquiver.v1.WatchVectorStoreFileRequest
+	16, // 35: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:input_type -> pgquiver.v1.ListVectorStoreFilesRequest
+	18, // 36: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:input_type -> pgquiver.v1.UpdateVectorStoreFileRequest
+	19, // 37: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:input_type -> pgquiver.v1.DeleteVectorStoreFileRequest
+	21, // 38: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:input_type -> pgquiver.v1.GetVectorStoreFileContentRequest
+	25, // 39: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:input_type -> pgquiver.v1.CreateVectorStoreFileBatchRequest
+	27, // 40: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:input_type -> pgquiver.v1.GetVectorStoreFileBatchRequest
+	28, // 41: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:input_type -> pgquiver.v1.WatchVectorStoreFileBatchRequest
+	29, // 42: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:input_type -> pgquiver.v1.CancelVectorStoreFileBatchRequest
+	30, // 43: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:input_type -> pgquiver.v1.ListVectorStoreFileBatchFilesRequest
+	5,  // 44: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 45: pgquiver.v1.VectorStoreFileService.ReplaceVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 46: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 47: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	17, // 48: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
+	5,  // 49: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	20, // 50: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:output_type -> pgquiver.v1.DeleteVectorStoreFileResponse
+	22, // 51: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:output_type -> pgquiver.v1.GetVectorStoreFileContentResponse
+	23, // 52: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	23, // 53: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	23, // 54: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	23, // 55: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	17, // 56: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
+	44, // [44:57] is the sub-list for method output_type
+	31, // [31:44] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_vector_store_files_proto_init() }
@@ -2454,20 +2574,21 @@ func file_pgquiver_v1_vector_store_files_proto_init() {
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[2].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[5].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[7].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[10].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[8].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[11].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[16].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[12].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[17].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[19].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[18].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_store_files_proto_msgTypes[20].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_store_files_proto_msgTypes[24].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[21].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_store_files_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_vector_store_files_proto_rawDesc), len(file_pgquiver_v1_vector_store_files_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

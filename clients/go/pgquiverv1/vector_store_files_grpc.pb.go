@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	VectorStoreFileService_CreateVectorStoreFile_FullMethodName         = "/pgquiver.v1.VectorStoreFileService/CreateVectorStoreFile"
+	VectorStoreFileService_ReplaceVectorStoreFile_FullMethodName        = "/pgquiver.v1.VectorStoreFileService/ReplaceVectorStoreFile"
 	VectorStoreFileService_GetVectorStoreFile_FullMethodName            = "/pgquiver.v1.VectorStoreFileService/GetVectorStoreFile"
 	VectorStoreFileService_WatchVectorStoreFile_FullMethodName          = "/pgquiver.v1.VectorStoreFileService/WatchVectorStoreFile"
 	VectorStoreFileService_ListVectorStoreFiles_FullMethodName          = "/pgquiver.v1.VectorStoreFileService/ListVectorStoreFiles"
@@ -44,6 +45,12 @@ type VectorStoreFileServiceClient interface {
 	// Attaches a file. Idempotent: attaching a file again returns the existing attachment; a file that has
 	// failed or was cancelled is processed again.
 	CreateVectorStoreFile(ctx context.Context, in *CreateVectorStoreFileRequest, opts ...grpc.CallOption) (*VectorStoreFile, error)
+	// Replaces a file by a new version of it, another uploaded file. The new one is processed like an attached file, but only
+	// chunks whose text the old one lacks are embedded. When it is completed, it takes the old one's place in one
+	// transaction: searches find the chunks of the old file or those of the new one, never both or none. When it fails or is
+	// removed, the old one stays. Returns the new file. Idempotent, also after the old file is gone; replacing the old file again cancels a new one
+	// in progress. FAILED_PRECONDITION when the old file is not completed; ALREADY_EXISTS when the new one is attached otherwise.
+	ReplaceVectorStoreFile(ctx context.Context, in *ReplaceVectorStoreFileRequest, opts ...grpc.CallOption) (*VectorStoreFile, error)
 	// Returns an attached file; NOT_FOUND when the file is not attached to the store.
 	GetVectorStoreFile(ctx context.Context, in *GetVectorStoreFileRequest, opts ...grpc.CallOption) (*VectorStoreFile, error)
 	// Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
@@ -86,6 +93,16 @@ func (c *vectorStoreFileServiceClient) CreateVectorStoreFile(ctx context.Context
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VectorStoreFile)
 	err := c.cc.Invoke(ctx, VectorStoreFileService_CreateVectorStoreFile_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vectorStoreFileServiceClient) ReplaceVectorStoreFile(ctx context.Context, in *ReplaceVectorStoreFileRequest, opts ...grpc.CallOption) (*VectorStoreFile, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VectorStoreFile)
+	err := c.cc.Invoke(ctx, VectorStoreFileService_ReplaceVectorStoreFile_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -231,6 +248,12 @@ type VectorStoreFileServiceServer interface {
 	// Attaches a file. Idempotent: attaching a file again returns the existing attachment; a file that has
 	// failed or was cancelled is processed again.
 	CreateVectorStoreFile(context.Context, *CreateVectorStoreFileRequest) (*VectorStoreFile, error)
+	// Replaces a file by a new version of it, another uploaded file. The new one is processed like an attached file, but only
+	// chunks whose text the old one lacks are embedded. When it is completed, it takes the old one's place in one
+	// transaction: searches find the chunks of the old file or those of the new one, never both or none. When it fails or is
+	// removed, the old one stays. Returns the new file. Idempotent, also after the old file is gone; replacing the old file again cancels a new one
+	// in progress. FAILED_PRECONDITION when the old file is not completed; ALREADY_EXISTS when the new one is attached otherwise.
+	ReplaceVectorStoreFile(context.Context, *ReplaceVectorStoreFileRequest) (*VectorStoreFile, error)
 	// Returns an attached file; NOT_FOUND when the file is not attached to the store.
 	GetVectorStoreFile(context.Context, *GetVectorStoreFileRequest) (*VectorStoreFile, error)
 	// Watches an attached file until it is completed, failed or cancelled. Sends the state at once, then after each change, at most about
@@ -271,6 +294,9 @@ type UnimplementedVectorStoreFileServiceServer struct{}
 
 func (UnimplementedVectorStoreFileServiceServer) CreateVectorStoreFile(context.Context, *CreateVectorStoreFileRequest) (*VectorStoreFile, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method CreateVectorStoreFile not implemented")
+}
+func (UnimplementedVectorStoreFileServiceServer) ReplaceVectorStoreFile(context.Context, *ReplaceVectorStoreFileRequest) (*VectorStoreFile, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method ReplaceVectorStoreFile not implemented")
 }
 func (UnimplementedVectorStoreFileServiceServer) GetVectorStoreFile(context.Context, *GetVectorStoreFileRequest) (*VectorStoreFile, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetVectorStoreFile not implemented")
@@ -341,6 +367,24 @@ func _VectorStoreFileService_CreateVectorStoreFile_Handler(srv interface{}, ctx 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(VectorStoreFileServiceServer).CreateVectorStoreFile(ctx, req.(*CreateVectorStoreFileRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VectorStoreFileService_ReplaceVectorStoreFile_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplaceVectorStoreFileRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VectorStoreFileServiceServer).ReplaceVectorStoreFile(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VectorStoreFileService_ReplaceVectorStoreFile_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VectorStoreFileServiceServer).ReplaceVectorStoreFile(ctx, req.(*ReplaceVectorStoreFileRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -539,6 +583,10 @@ var VectorStoreFileService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateVectorStoreFile",
 			Handler:    _VectorStoreFileService_CreateVectorStoreFile_Handler,
+		},
+		{
+			MethodName: "ReplaceVectorStoreFile",
+			Handler:    _VectorStoreFileService_ReplaceVectorStoreFile_Handler,
 		},
 		{
 			MethodName: "GetVectorStoreFile",

@@ -1,5 +1,3 @@
-import { rateLimited } from "../../errors.ts";
-
 /** Limits of a FairQueue. */
 export interface FairQueueOptions {
   /** Maximum number of permits held at the same time. */
@@ -8,8 +6,8 @@ export interface FairQueueOptions {
   waitingMax: number;
   /** Timeout of the wait for a permit, in milliseconds. */
   waitMsMax: number;
-  /** Noun for the error message of refused requests, such as "searches". */
-  noun: string;
+  /** Makes the error of a request that is refused. */
+  refuse: () => Error;
 }
 
 interface Waiter {
@@ -36,6 +34,11 @@ export class FairQueue {
     this.#permits = options.permits;
   }
 
+  /** Number of permits that nobody holds. */
+  get free(): number {
+    return this.#permits;
+  }
+
   /** Current number of waiting requests. */
   get waiting(): number {
     return this.#waiting;
@@ -43,26 +46,31 @@ export class FairQueue {
 
   /**
    * Acquires a permit; disposing of the result releases the permit. Throws RESOURCE_EXHAUSTED when the queue
-   * is full or the wait times out, and the signal's reason when the signal aborts.
+   * is full or the wait times out (`waitMs`, at most `waitMsMax`), and the signal's reason when the signal aborts.
    */
-  async acquire(caller: string, call: object, signal: AbortSignal): Promise<Disposable> {
+  async acquire(
+    caller: string,
+    call: object,
+    signal: AbortSignal,
+    waitMs = this.#options.waitMsMax,
+  ): Promise<Disposable> {
     signal.throwIfAborted();
     if (this.#permits > 0) this.#permits--;
-    else await this.#wait(caller, call, signal);
+    else await this.#wait(caller, call, signal, waitMs);
     return { [Symbol.dispose]: () => this.#release() };
   }
 
-  async #wait(caller: string, call: object, signal: AbortSignal): Promise<void> {
-    const { waitingMax, waitMsMax } = this.#options;
+  async #wait(caller: string, call: object, signal: AbortSignal, waitMs: number): Promise<void> {
+    const { waitingMax, waitMsMax, refuse } = this.#options;
     const ofCaller = this.#waitingOf.get(caller) ?? 0;
-    if (this.#waiting >= waitingMax || ofCaller >= Math.ceil(waitingMax / 2)) throw this.#refusal();
+    if (this.#waiting >= waitingMax || ofCaller >= Math.ceil(waitingMax / 2)) throw refuse();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiter: Waiter = { grant: resolve, refuse: reject };
     const leave = (error: unknown) => {
       if (this.#remove(caller, call, waiter)) reject(error);
     };
     const onAbort = () => leave(signal.reason);
-    const timer = setTimeout(() => leave(this.#refusal()), waitMsMax);
+    const timer = setTimeout(() => leave(refuse()), Math.min(waitMs, waitMsMax));
     signal.addEventListener("abort", onAbort);
     this.#add(caller, call, waiter);
     try {
@@ -112,13 +120,5 @@ export class FairQueue {
     if (calls.delete(call) && waiters.size > 0) calls.set(call, waiters);
     if (this.#callers.delete(caller) && calls.size > 0) this.#callers.set(caller, calls);
     waiter.grant();
-  }
-
-  #refusal(): Error {
-    const { noun, waitMsMax } = this.#options;
-    return rateLimited(
-      `The service is busy with other ${noun}: try again later.`,
-      Math.min(waitMsMax, 1_000),
-    );
   }
 }

@@ -28,7 +28,7 @@ export function boundCalls<S extends DescService>(
   for (const method of desc.methods) {
     const implemented = (implementation as Record<string, Run>)[method.localName]?.bind(implementation);
     if (implemented === undefined) continue;
-    const run = ofProject(method, implemented);
+    const run = ofProject(method, implemented, limiter);
     const isSearch = scopeOf(method) === Scope.SEARCH;
     bounded[method.localName] =
       method.methodKind === "unary"
@@ -42,13 +42,15 @@ export function boundCalls<S extends DescService>(
   return bounded as ServiceImpl<S>;
 }
 
-/** Runs each call as one of its caller's project. */
-function ofProject({ methodKind }: DescMethod, run: Run): Run {
+/** Runs each call as one of its caller's project, with the connections that the caller may hold. */
+function ofProject({ methodKind }: DescMethod, run: Run, limiter: Limiter): Run {
   const isReply = methodKind === "unary" || methodKind === "client_streaming";
   return (request, context) => {
-    const { project } = context.values.get(principal);
-    if (isReply) return inProject(project, () => run(request, context));
-    return streamInProject(project, () => run(request, context) as AsyncIterable<unknown>);
+    const caller = context.values.get(principal);
+    const { project } = caller;
+    const bounds = { places: limiter.placesOf(caller), signal: context.signal };
+    if (isReply) return inProject(project, () => run(request, context), bounds);
+    return streamInProject(project, () => run(request, context) as AsyncIterable<unknown>, bounds);
   };
 }
 

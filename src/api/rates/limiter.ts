@@ -1,18 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { TokenBucket } from "limiter";
 import { limitReached } from "../../errors.ts";
+import type { ConnectionPlaces } from "../../postgres/row-security/call.ts";
 import type { ByteBudget } from "../byte-budget.ts";
 import type { Principal } from "../principal.ts";
 import { Buckets, untilFullMs } from "./buckets.ts";
 import { writeDuration } from "./duration.ts";
-import type { LimitName, ProjectLimits } from "./limits.ts";
-
-/** What has a limit: a project, or a key. */
-interface Limited {
-  /** The project or the key, such as `project:default`, by which it is counted and which an error names. */
-  holder: string;
-  limit: number;
-}
+import { ConnectionShares } from "./connection-shares.ts";
+import type { Limited, LimitName, ProjectLimits } from "./limits.ts";
 
 /** A limit to what goes on at the same time. */
 export type ConcurrencyLimit = "max_concurrent_searches" | "max_concurrent_streams";
@@ -22,6 +17,7 @@ const NOUNS: Record<Exclude<LimitName, "max_ingest_memory_percent" | "max_file_w
   max_rows_per_1_second: "rows per second",
   max_concurrent_searches: "searches at the same time",
   max_concurrent_streams: "streams at the same time",
+  max_connection_percent: "percent of the connections to Postgres",
 };
 
 /** How long a call that finds too many others under way is told to wait. */
@@ -39,6 +35,9 @@ export class Limiter {
   readonly #requests = new Buckets(60_000);
   readonly #rows = new Buckets(1_000);
   readonly #underWay = new Map<string, number>();
+  readonly #shares = new ConnectionShares((full) =>
+    this.#refusal("max_connection_percent", full, CONCURRENCY_RETRY_MS),
+  );
 
   /** `onLimited` is called for each call that `admit` refuses. */
   constructor(projects: ProjectLimits, onLimited: (limit: LimitName) => void) {
@@ -118,6 +117,21 @@ export class Limiter {
         if (isHeld) count(-1);
         isHeld = false;
       },
+    };
+  }
+
+  /** The connections that the caller may hold at the same time, by what the limits are whenever a connection is needed. */
+  placesOf(caller: Principal): ConnectionPlaces {
+    // The key's first: a call that waits for its key's place must not hold one of the project's.
+    const holders = () => this.#limitsOf(caller, "max_connection_percent").toReversed();
+    return {
+      owner: caller.limits?.max_connection_percent === undefined ? "" : caller.keyId,
+      take: (pool, call, signal) => {
+        const limited = holders();
+        if (limited.length === 0) return undefined;
+        return this.#shares.take(pool, limited, { caller: caller.caller, call, signal });
+      },
+      hasSpare: (pool) => this.#shares.hasSpare(pool, holders()),
     };
   }
 

@@ -6,12 +6,20 @@ export const LIMIT_NAMES = [
   "max_concurrent_streams",
   "max_ingest_memory_percent",
   "max_file_workers",
+  "max_connection_percent",
 ] as const;
 
 export type LimitName = (typeof LIMIT_NAMES)[number];
 
 /** How much may be done at a time; a limit that is absent does not exist. */
 export type Limits = Readonly<Partial<Record<LimitName, number>>>;
+
+/** What has a limit: a project, or a key. */
+export interface Limited {
+  /** The project or the key, such as `project:default`, by which it is counted and which an error names. */
+  holder: string;
+  limit: number;
+}
 
 /** Where the limits of projects come from. */
 export interface ProjectLimits {

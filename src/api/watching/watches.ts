@@ -3,6 +3,7 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { setTimeout as delay } from "node:timers/promises";
 import { deadlineExceeded, limitReached, unavailable } from "../../errors.ts";
 import { limits } from "../../limits.ts";
+import { sharedKey, withoutCaller } from "../../postgres/row-security/call.ts";
 import { Slots } from "../concurrency/slots.ts";
 import { principal } from "../principal.ts";
 
@@ -16,7 +17,10 @@ const HEARTBEAT_MS = 30_000;
 export interface Watched<Desc extends DescMessage> {
   /** Type of the states. */
   desc: Desc;
-  /** Names the thing, and what the caller may see of it; watches of one project with the same key share their reads. */
+  /**
+   * Names the thing, and what the caller may see of it; watches of one project with the same key share their reads, but
+   * for those of an API key with its own share of the connections.
+   */
   key: string;
   /** Reads the state and says whether it is the last one. Throws when the thing does not exist any more. */
   read: () => Promise<{ state: MessageShape<Desc>; isFinal: boolean }>;
@@ -47,7 +51,7 @@ export class Watches {
     const old = new AbortController();
     const timer = setTimeout(() => old.abort(), limits.watch_seconds_max * 1_000);
     const ended = AbortSignal.any([signal, this.#draining, old.signal]);
-    const { poll, leave } = this.#join(`${project} ${watched.key}`, watched);
+    const { poll, leave } = this.#join(`${project} ${sharedKey(watched.key)}`, watched);
     try {
       for (let seen = 0; ;) {
         await poll.wait(seen, ended);
@@ -82,7 +86,7 @@ export class Watches {
     const name = `${watched.desc.typeName} ${key}`;
     let poll = this.#polls.get(name);
     if (poll === undefined) {
-      const begun = new Poll(watched);
+      const begun = withoutCaller(() => new Poll(watched));
       poll = begun;
       this.#polls.set(name, begun);
       void begun.ended.then(() => {

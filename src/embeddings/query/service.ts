@@ -19,6 +19,7 @@ import { compileFilter, type Filter } from "../../filters/sql.ts";
 import { wordsOf } from "../../filters/words.ts";
 import type { Client, Database } from "../../postgres/database.ts";
 import { isDataException } from "../../postgres/errors.ts";
+import { inPlace } from "../../postgres/row-security/call.ts";
 import type { Tables } from "../../postgres/tables.ts";
 import { readPlaced } from "../../storage/placement.ts";
 import { requireStore } from "../../storage/require.ts";
@@ -125,17 +126,19 @@ function createReader(
       return filter === undefined ? "true" : compileFilter(filter, placed.metadata, params, words);
     };
     const conditions = visible === undefined ? [meets] : [meets, visible];
-    using _ = await queue.acquire(caller, conditions, signal);
     const tooSlow = () =>
       deadlineExceeded(`The query took longer than ${timeoutMs / 1000} seconds (SEARCH_TIMEOUT_SECONDS).`);
-    return await withinDeadline(timeoutMs, tooSlow, signal, (until) =>
-      readPlaced(
-        pool,
-        tables,
-        store,
-        (client, placed) => run(client, placed, { storeId, conditions }),
-        until,
-      ),
-    );
+    return inPlace(pool.options, signal, async () => {
+      using _ = await queue.acquire(caller, conditions, signal);
+      return await withinDeadline(timeoutMs, tooSlow, signal, (until) =>
+        readPlaced(
+          pool,
+          tables,
+          store,
+          (client, placed) => run(client, placed, { storeId, conditions }),
+          until,
+        ),
+      );
+    });
   };
 }

@@ -1,7 +1,7 @@
 import { callbackify } from "node:util";
 import type pg from "pg";
 import type { Database, Replicas } from "../database.ts";
-import { currentProject } from "./call.ts";
+import { currentProject, takePlace } from "./call.ts";
 import { restrictClient } from "./client.ts";
 
 /** The role that calls run under; undefined: row-level security is off, or not on yet. */
@@ -11,7 +11,8 @@ export interface CallRole {
 
 /**
  * Returns the database as calls may use it: each connection that it gives out is restricted to the project of the running
- * call, and to nothing for work that runs `asService`. `probe` and `direct`, which no call uses, stay as they are.
+ * call, and to nothing for work that runs `asService`; a call whose project or key has a share of the pool waits for a
+ * place first. `probe` and `direct`, which no call uses, stay as they are.
  */
 export function restrictToCalls(database: Database, security: CallRole): Database {
   const { replicas } = database;
@@ -24,9 +25,9 @@ export function restrictToCalls(database: Database, security: CallRole): Databas
 
 function restrictPool(pool: pg.Pool, security: CallRole): pg.Pool {
   const connect = async (): Promise<pg.PoolClient> => {
-    const { role } = security;
     const project = currentProject();
-    const client = await pool.connect();
+    const client = await connectInPlace(pool);
+    const { role } = security;
     return role === undefined || project === undefined ? client : restrictClient(client, { role, project });
   };
   const query = async (...parameters: Parameters<pg.PoolClient["query"]>) => {
@@ -48,6 +49,22 @@ function restrictPool(pool: pg.Pool, security: CallRole): pg.Pool {
       return typeof value === "function" ? value.bind(target) : value;
     },
   });
+}
+
+/** Checks a client out of the pool when the call has a place for it, and returns the place when the client is released. */
+async function connectInPlace(pool: pg.Pool): Promise<pg.PoolClient> {
+  const taking = takePlace(pool.options);
+  if (taking === undefined) return pool.connect();
+  using place = new DisposableStack();
+  place.use(await taking);
+  const client = await pool.connect();
+  const held = place.move();
+  const release = client.release.bind(client);
+  client.release = (destroy) => {
+    held.dispose();
+    release(destroy);
+  };
+  return client;
 }
 
 function restrictReplicas(replicas: Replicas, security: CallRole): Replicas {

@@ -30,20 +30,22 @@ class Project(_message.Message):
     def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., name: _Optional[str] = ..., created_at: _Optional[int] = ..., archived_at: _Optional[int] = ..., status: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., quotas: _Optional[_Union[Quotas, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_requests_per_1_minute", "max_rows_per_1_second", "max_concurrent_searches", "max_concurrent_streams", "max_ingest_memory_percent", "max_file_workers")
+    __slots__ = ("max_requests_per_1_minute", "max_rows_per_1_second", "max_concurrent_searches", "max_concurrent_streams", "max_ingest_memory_percent", "max_file_workers", "max_connection_percent")
     MAX_REQUESTS_PER_1_MINUTE_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_PER_1_SECOND_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENT_SEARCHES_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENT_STREAMS_FIELD_NUMBER: _ClassVar[int]
     MAX_INGEST_MEMORY_PERCENT_FIELD_NUMBER: _ClassVar[int]
     MAX_FILE_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONNECTION_PERCENT_FIELD_NUMBER: _ClassVar[int]
     max_requests_per_1_minute: int
     max_rows_per_1_second: int
     max_concurrent_searches: int
     max_concurrent_streams: int
     max_ingest_memory_percent: int
     max_file_workers: int
-    def __init__(self, max_requests_per_1_minute: _Optional[int] = ..., max_rows_per_1_second: _Optional[int] = ..., max_concurrent_searches: _Optional[int] = ..., max_concurrent_streams: _Optional[int] = ..., max_ingest_memory_percent: _Optional[int] = ..., max_file_workers: _Optional[int] = ...) -> None: ...
+    max_connection_percent: int
+    def __init__(self, max_requests_per_1_minute: _Optional[int] = ..., max_rows_per_1_second: _Optional[int] = ..., max_concurrent_searches: _Optional[int] = ..., max_concurrent_streams: _Optional[int] = ..., max_ingest_memory_percent: _Optional[int] = ..., max_file_workers: _Optional[int] = ..., max_connection_percent: _Optional[int] = ...) -> None: ...
 
 class Quotas(_message.Message):
     __slots__ = ("max_stores", "max_rows", "max_bytes", "max_files", "max_embedding_tokens_per_month", "max_file_bytes")

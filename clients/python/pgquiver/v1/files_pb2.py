@@ -17,7 +17,7 @@ from pgquiver.v1 import options_pb2 as pgquiver_dot_v1_dot_options__pb2
 from pgquiver.v1 import paging_pb2 as pgquiver_dot_v1_dot_paging__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgquiver/v1/files.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\xe9\x01\n\x04\x46ile\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\x17\n\nexpires_at\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08\x66ilename\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\'\n\x06status\x18\x08 \x01(\x0e\x32\x17.pgquiver.v1.FileStatus\x12\x1b\n\x0estatus_details\x18\t \x01(\tH\x01\x88\x01\x01\x42\r\n\x0b_expires_atB\x11\n\x0f_status_details\"c\n\x10\x46ileExpiresAfter\x12-\n\x06\x61nchor\x18\x01 \x01(\x0e\x32\x1d.pgquiver.v1.FileExpiryAnchor\x12\x14\n\x07seconds\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_seconds\"\xa2\x01\n\x12UploadFileMetadata\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x39\n\rexpires_after\x18\x03 \x01(\x0b\x32\x1d.pgquiver.v1.FileExpiresAfterH\x00\x88\x01\x01\x12\x12\n\x05\x62ytes\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_expires_afterB\x08\n\x06_bytes\"`\n\x11UploadFileRequest\x12\x33\n\x08metadata\x18\x01 \x01(\x0b\x32\x1f.pgquiver.v1.UploadFileMetadataH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"!\n\x0eGetFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"\xa2\x01\n\x10ListFilesRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\tH\x01\x88\x01\x01\x12&\n\x05order\x18\x03 \x01(\x0e\x32\x12.pgquiver.v1.OrderH\x02\x88\x01\x01\x12\x14\n\x07purpose\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_limitB\x08\n\x06_afterB\x08\n\x06_orderB\n\n\x08_purpose\"\x9c\x01\n\x11ListFilesResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x1f\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x11.pgquiver.v1.File\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x42\x0b\n\t_first_idB\n\n\x08_last_id\"$\n\x11\x44\x65leteFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"A\n\x12\x44\x65leteFileResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\"h\n\x15GetFileContentRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12\x13\n\x06offset\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06length\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_offsetB\t\n\x07_length\"U\n\x16GetFileContentResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12$\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x11.pgquiver.v1.FileH\x00\x88\x01\x01\x42\x07\n\x05_file*D\n\nFileStatus\x12\x1b\n\x17\x46ILE_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46ILE_STATUS_PROCESSED\x10\x01*Y\n\x10\x46ileExpiryAnchor\x12\"\n\x1e\x46ILE_EXPIRY_ANCHOR_UNSPECIFIED\x10\x00\x12!\n\x1d\x46ILE_EXPIRY_ANCHOR_CREATED_AT\x10\x01\x32\xb0\x04\n\x0b\x46ileService\x12[\n\nUploadFile\x12\x1e.pgquiver.v1.UploadFileRequest\x1a\x11.pgquiver.v1.File\"\x18\xb8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x0e\"\t/v1/files:\x01*(\x01\x12Z\n\x07GetFile\x12\x1b.pgquiver.v1.GetFileRequest\x1a\x11.pgquiver.v1.File\"\x1f\xb8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/files/{file_id}\x12\x61\n\tListFiles\x12\x1d.pgquiver.v1.ListFilesRequest\x1a\x1e.pgquiver.v1.ListFilesResponse\"\x15\xb8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/files\x12~\n\nDeleteFile\x12\x1e.pgquiver.v1.DeleteFileRequest\x1a\x1f.pgquiver.v1.DeleteFileResponse\"/\xb8\xbb\x18\x08\xf2\xbb\x18\x0c\x66ile.deleted\x82\xd3\xe4\x93\x02\x15*\x13/v1/files/{file_id}\x12\x84\x01\n\x0eGetFileContent\x12\".pgquiver.v1.GetFileContentRequest\x1a#.pgquiver.v1.GetFileContentResponse\"\'\xb8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/files/{file_id}/content0\x01\x42\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgquiver/v1/files.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\xe9\x01\n\x04\x46ile\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\x17\n\nexpires_at\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08\x66ilename\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\'\n\x06status\x18\x08 \x01(\x0e\x32\x17.pgquiver.v1.FileStatus\x12\x1b\n\x0estatus_details\x18\t \x01(\tH\x01\x88\x01\x01\x42\r\n\x0b_expires_atB\x11\n\x0f_status_details\"c\n\x10\x46ileExpiresAfter\x12-\n\x06\x61nchor\x18\x01 \x01(\x0e\x32\x1d.pgquiver.v1.FileExpiryAnchor\x12\x14\n\x07seconds\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_seconds\"\xa2\x01\n\x12UploadFileMetadata\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x39\n\rexpires_after\x18\x03 \x01(\x0b\x32\x1d.pgquiver.v1.FileExpiresAfterH\x00\x88\x01\x01\x12\x12\n\x05\x62ytes\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_expires_afterB\x08\n\x06_bytes\"`\n\x11UploadFileRequest\x12\x33\n\x08metadata\x18\x01 \x01(\x0b\x32\x1f.pgquiver.v1.UploadFileMetadataH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xd8\x01\n\x06Upload\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\x12\n\nexpires_at\x18\x05 \x01(\x03\x12\x10\n\x08\x66ilename\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12)\n\x06status\x18\x08 \x01(\x0e\x32\x19.pgquiver.v1.UploadStatus\x12$\n\x04\x66ile\x18\t \x01(\x0b\x32\x11.pgquiver.v1.FileH\x00\x88\x01\x01\x42\x07\n\x05_file\"O\n\nUploadPart\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x12\n\ncreated_at\x18\x03 \x01(\x03\x12\x11\n\tupload_id\x18\x04 \x01(\t\"\xa7\x01\n\x13\x43reateUploadRequest\x12\r\n\x05\x62ytes\x18\x01 \x01(\x03\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x39\n\rexpires_after\x18\x05 \x01(\x0b\x32\x1d.pgquiver.v1.FileExpiresAfterH\x00\x88\x01\x01\x42\x10\n\x0e_expires_after\"H\n\x15\x41\x64\x64UploadPartMetadata\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\x05\x62ytes\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_bytes\"f\n\x14\x41\x64\x64UploadPartRequest\x12\x36\n\x08metadata\x18\x01 \x01(\x0b\x32\".pgquiver.v1.AddUploadPartMetadataH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"]\n\x15\x43ompleteUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x17\n\x08part_ids\x18\x02 \x03(\tB\x05\xa8\xbb\x18\xd0\x0f\x12\x10\n\x03md5\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x06\n\x04_md5\"(\n\x13\x43\x61ncelUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"!\n\x0eGetFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"\xa2\x01\n\x10ListFilesRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\tH\x01\x88\x01\x01\x12&\n\x05order\x18\x03 \x01(\x0e\x32\x12.pgquiver.v1.OrderH\x02\x88\x01\x01\x12\x14\n\x07purpose\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_limitB\x08\n\x06_afterB\x08\n\x06_orderB\n\n\x08_purpose\"\x9c\x01\n\x11ListFilesResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x1f\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x11.pgquiver.v1.File\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x42\x0b\n\t_first_idB\n\n\x08_last_id\"$\n\x11\x44\x65leteFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"A\n\x12\x44\x65leteFileResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\"h\n\x15GetFileContentRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12\x13\n\x06offset\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06length\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_offsetB\t\n\x07_length\"U\n\x16GetFileContentResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12$\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x11.pgquiver.v1.FileH\x00\x88\x01\x01\x42\x07\n\x05_file*D\n\nFileStatus\x12\x1b\n\x17\x46ILE_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46ILE_STATUS_PROCESSED\x10\x01*Y\n\x10\x46ileExpiryAnchor\x12\"\n\x1e\x46ILE_EXPIRY_ANCHOR_UNSPECIFIED\x10\x00\x12!\n\x1d\x46ILE_EXPIRY_ANCHOR_CREATED_AT\x10\x01*\x9d\x01\n\x0cUploadStatus\x12\x1d\n\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15UPLOAD_STATUS_PENDING\x10\x01\x12\x1b\n\x17UPLOAD_STATUS_COMPLETED\x10\x02\x12\x1b\n\x17UPLOAD_STATUS_CANCELLED\x10\x03\x12\x19\n\x15UPLOAD_STATUS_EXPIRED\x10\x04\x32\xff\x07\n\x0b\x46ileService\x12[\n\nUploadFile\x12\x1e.pgquiver.v1.UploadFileRequest\x1a\x11.pgquiver.v1.File\"\x18\xb8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x0e\"\t/v1/files:\x01*(\x01\x12\x61\n\x0c\x43reateUpload\x12 .pgquiver.v1.CreateUploadRequest\x1a\x13.pgquiver.v1.Upload\"\x1a\xb8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/uploads:\x01*\x12{\n\rAddUploadPart\x12!.pgquiver.v1.AddUploadPartRequest\x1a\x17.pgquiver.v1.UploadPart\",\xb8\xbb\x18\x08\x82\xd3\xe4\x93\x02\"\"\x1d/v1/uploads/{upload_id}/parts:\x01*(\x01\x12z\n\x0e\x43ompleteUpload\x12\".pgquiver.v1.CompleteUploadRequest\x1a\x13.pgquiver.v1.Upload\"/\xb8\xbb\x18\x08\x82\xd3\xe4\x93\x02%\" /v1/uploads/{upload_id}/complete:\x01*\x12q\n\x0c\x43\x61ncelUpload\x12 .pgquiver.v1.CancelUploadRequest\x1a\x13.pgquiver.v1.Upload\"*\xb8\xbb\x18\x08\x82\xd3\xe4\x93\x02 \"\x1e/v1/uploads/{upload_id}/cancel\x12Z\n\x07GetFile\x12\x1b.pgquiver.v1.GetFileRequest\x1a\x11.pgquiver.v1.File\"\x1f\xb8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/files/{file_id}\x12\x61\n\tListFiles\x12\x1d.pgquiver.v1.ListFilesRequest\x1a\x1e.pgquiver.v1.ListFilesResponse\"\x15\xb8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/files\x12~\n\nDeleteFile\x12\x1e.pgquiver.v1.DeleteFileRequest\x1a\x1f.pgquiver.v1.DeleteFileResponse\"/\xb8\xbb\x18\x08\xf2\xbb\x18\x0c\x66ile.deleted\x82\xd3\xe4\x93\x02\x15*\x13/v1/files/{file_id}\x12\x84\x01\n\x0eGetFileContent\x12\".pgquiver.v1.GetFileContentRequest\x1a#.pgquiver.v1.GetFileContentResponse\"\'\xb8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/files/{file_id}/content0\x01\x42\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,8 +25,18 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pgquiver.v1.files_pb2', _gl
 if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['DESCRIPTOR']._options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.pgquiver.v1P\001Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\252\002\013Pgquiver.V1'
+  _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['part_ids']._options = None
+  _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['part_ids']._serialized_options = b'\250\273\030\320\017'
   _globals['_FILESERVICE'].methods_by_name['UploadFile']._options = None
   _globals['_FILESERVICE'].methods_by_name['UploadFile']._serialized_options = b'\270\273\030\010\202\323\344\223\002\016\"\t/v1/files:\001*'
+  _globals['_FILESERVICE'].methods_by_name['CreateUpload']._options = None
+  _globals['_FILESERVICE'].methods_by_name['CreateUpload']._serialized_options = b'\270\273\030\010\202\323\344\223\002\020\"\013/v1/uploads:\001*'
+  _globals['_FILESERVICE'].methods_by_name['AddUploadPart']._options = None
+  _globals['_FILESERVICE'].methods_by_name['AddUploadPart']._serialized_options = b'\270\273\030\010\202\323\344\223\002\"\"\035/v1/uploads/{upload_id}/parts:\001*'
+  _globals['_FILESERVICE'].methods_by_name['CompleteUpload']._options = None
+  _globals['_FILESERVICE'].methods_by_name['CompleteUpload']._serialized_options = b'\270\273\030\010\202\323\344\223\002%\" /v1/uploads/{upload_id}/complete:\001*'
+  _globals['_FILESERVICE'].methods_by_name['CancelUpload']._options = None
+  _globals['_FILESERVICE'].methods_by_name['CancelUpload']._serialized_options = b'\270\273\030\010\202\323\344\223\002 \"\036/v1/uploads/{upload_id}/cancel'
   _globals['_FILESERVICE'].methods_by_name['GetFile']._options = None
   _globals['_FILESERVICE'].methods_by_name['GetFile']._serialized_options = b'\270\273\030\007\202\323\344\223\002\025\022\023/v1/files/{file_id}'
   _globals['_FILESERVICE'].methods_by_name['ListFiles']._options = None
@@ -35,10 +45,12 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_FILESERVICE'].methods_by_name['DeleteFile']._serialized_options = b'\270\273\030\010\362\273\030\014file.deleted\202\323\344\223\002\025*\023/v1/files/{file_id}'
   _globals['_FILESERVICE'].methods_by_name['GetFileContent']._options = None
   _globals['_FILESERVICE'].methods_by_name['GetFileContent']._serialized_options = b'\270\273\030\007\202\323\344\223\002\035\022\033/v1/files/{file_id}/content'
-  _globals['_FILESTATUS']._serialized_start=1380
-  _globals['_FILESTATUS']._serialized_end=1448
-  _globals['_FILEEXPIRYANCHOR']._serialized_start=1450
-  _globals['_FILEEXPIRYANCHOR']._serialized_end=1539
+  _globals['_FILESTATUS']._serialized_start=2165
+  _globals['_FILESTATUS']._serialized_end=2233
+  _globals['_FILEEXPIRYANCHOR']._serialized_start=2235
+  _globals['_FILEEXPIRYANCHOR']._serialized_end=2324
+  _globals['_UPLOADSTATUS']._serialized_start=2327
+  _globals['_UPLOADSTATUS']._serialized_end=2484
   _globals['_FILE']._serialized_start=124
   _globals['_FILE']._serialized_end=357
   _globals['_FILEEXPIRESAFTER']._serialized_start=359
@@ -47,20 +59,34 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_UPLOADFILEMETADATA']._serialized_end=623
   _globals['_UPLOADFILEREQUEST']._serialized_start=625
   _globals['_UPLOADFILEREQUEST']._serialized_end=721
-  _globals['_GETFILEREQUEST']._serialized_start=723
-  _globals['_GETFILEREQUEST']._serialized_end=756
-  _globals['_LISTFILESREQUEST']._serialized_start=759
-  _globals['_LISTFILESREQUEST']._serialized_end=921
-  _globals['_LISTFILESRESPONSE']._serialized_start=924
-  _globals['_LISTFILESRESPONSE']._serialized_end=1080
-  _globals['_DELETEFILEREQUEST']._serialized_start=1082
-  _globals['_DELETEFILEREQUEST']._serialized_end=1118
-  _globals['_DELETEFILERESPONSE']._serialized_start=1120
-  _globals['_DELETEFILERESPONSE']._serialized_end=1185
-  _globals['_GETFILECONTENTREQUEST']._serialized_start=1187
-  _globals['_GETFILECONTENTREQUEST']._serialized_end=1291
-  _globals['_GETFILECONTENTRESPONSE']._serialized_start=1293
-  _globals['_GETFILECONTENTRESPONSE']._serialized_end=1378
-  _globals['_FILESERVICE']._serialized_start=1542
-  _globals['_FILESERVICE']._serialized_end=2102
+  _globals['_UPLOAD']._serialized_start=724
+  _globals['_UPLOAD']._serialized_end=940
+  _globals['_UPLOADPART']._serialized_start=942
+  _globals['_UPLOADPART']._serialized_end=1021
+  _globals['_CREATEUPLOADREQUEST']._serialized_start=1024
+  _globals['_CREATEUPLOADREQUEST']._serialized_end=1191
+  _globals['_ADDUPLOADPARTMETADATA']._serialized_start=1193
+  _globals['_ADDUPLOADPARTMETADATA']._serialized_end=1265
+  _globals['_ADDUPLOADPARTREQUEST']._serialized_start=1267
+  _globals['_ADDUPLOADPARTREQUEST']._serialized_end=1369
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1371
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1464
+  _globals['_CANCELUPLOADREQUEST']._serialized_start=1466
+  _globals['_CANCELUPLOADREQUEST']._serialized_end=1506
+  _globals['_GETFILEREQUEST']._serialized_start=1508
+  _globals['_GETFILEREQUEST']._serialized_end=1541
+  _globals['_LISTFILESREQUEST']._serialized_start=1544
+  _globals['_LISTFILESREQUEST']._serialized_end=1706
+  _globals['_LISTFILESRESPONSE']._serialized_start=1709
+  _globals['_LISTFILESRESPONSE']._serialized_end=1865
+  _globals['_DELETEFILEREQUEST']._serialized_start=1867
+  _globals['_DELETEFILEREQUEST']._serialized_end=1903
+  _globals['_DELETEFILERESPONSE']._serialized_start=1905
+  _globals['_DELETEFILERESPONSE']._serialized_end=1970
+  _globals['_GETFILECONTENTREQUEST']._serialized_start=1972
+  _globals['_GETFILECONTENTREQUEST']._serialized_end=2076
+  _globals['_GETFILECONTENTRESPONSE']._serialized_start=2078
+  _globals['_GETFILECONTENTRESPONSE']._serialized_end=2163
+  _globals['_FILESERVICE']._serialized_start=2487
+  _globals['_FILESERVICE']._serialized_end=3510
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,26 @@ class FileServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_files__pb2.UploadFileRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_files__pb2.File.FromString,
                 )
+        self.CreateUpload = channel.unary_unary(
+                '/pgquiver.v1.FileService/CreateUpload',
+                request_serializer=pgquiver_dot_v1_dot_files__pb2.CreateUploadRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_files__pb2.Upload.FromString,
+                )
+        self.AddUploadPart = channel.stream_unary(
+                '/pgquiver.v1.FileService/AddUploadPart',
+                request_serializer=pgquiver_dot_v1_dot_files__pb2.AddUploadPartRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_files__pb2.UploadPart.FromString,
+                )
+        self.CompleteUpload = channel.unary_unary(
+                '/pgquiver.v1.FileService/CompleteUpload',
+                request_serializer=pgquiver_dot_v1_dot_files__pb2.CompleteUploadRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_files__pb2.Upload.FromString,
+                )
+        self.CancelUpload = channel.unary_unary(
+                '/pgquiver.v1.FileService/CancelUpload',
+                request_serializer=pgquiver_dot_v1_dot_files__pb2.CancelUploadRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_files__pb2.Upload.FromString,
+                )
         self.GetFile = channel.unary_unary(
                 '/pgquiver.v1.FileService/GetFile',
                 request_serializer=pgquiver_dot_v1_dot_files__pb2.GetFileRequest.SerializeToString,
@@ -51,6 +71,38 @@ class FileServiceServicer(object):
         REST: a multipart form with the parts `file`, `purpose` and, optionally, `expires_after[anchor]` and
         `expires_after[seconds]`, in any order. The reply is sent when all bytes are committed; an upload that is
         interrupted stores nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUpload(self, request, context):
+        """Begins an upload in parts, which expires an hour later. RESOURCE_EXHAUSTED when the announced bytes, with those of the
+        project's files and other pending uploads, are more than its quota, or when the project has 100 pending uploads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddUploadPart(self, request_iterator, context):
+        """Adds a part to an upload. Parts may come in any order and at the same time. Over gRPC: a first message with
+        `metadata`, then the bytes in any number of messages. Over REST: a multipart form with the part `data`. The reply is
+        sent when all bytes are committed; a part that is interrupted is not stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteUpload(self, request, context):
+        """Makes a file of the parts, in the order of `part_ids`. INVALID_ARGUMENT when they have another length than announced, or
+        another MD5 than given: the upload then stays pending. Idempotent: a completed upload is answered as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelUpload(self, request, context):
+        """Cancels an upload and removes its parts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,6 +145,26 @@ def add_FileServiceServicer_to_server(servicer, server):
                     servicer.UploadFile,
                     request_deserializer=pgquiver_dot_v1_dot_files__pb2.UploadFileRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_files__pb2.File.SerializeToString,
+            ),
+            'CreateUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUpload,
+                    request_deserializer=pgquiver_dot_v1_dot_files__pb2.CreateUploadRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_files__pb2.Upload.SerializeToString,
+            ),
+            'AddUploadPart': grpc.stream_unary_rpc_method_handler(
+                    servicer.AddUploadPart,
+                    request_deserializer=pgquiver_dot_v1_dot_files__pb2.AddUploadPartRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_files__pb2.UploadPart.SerializeToString,
+            ),
+            'CompleteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteUpload,
+                    request_deserializer=pgquiver_dot_v1_dot_files__pb2.CompleteUploadRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_files__pb2.Upload.SerializeToString,
+            ),
+            'CancelUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelUpload,
+                    request_deserializer=pgquiver_dot_v1_dot_files__pb2.CancelUploadRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_files__pb2.Upload.SerializeToString,
             ),
             'GetFile': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFile,
@@ -139,6 +211,74 @@ class FileService(object):
         return grpc.experimental.stream_unary(request_iterator, target, '/pgquiver.v1.FileService/UploadFile',
             pgquiver_dot_v1_dot_files__pb2.UploadFileRequest.SerializeToString,
             pgquiver_dot_v1_dot_files__pb2.File.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CreateUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.FileService/CreateUpload',
+            pgquiver_dot_v1_dot_files__pb2.CreateUploadRequest.SerializeToString,
+            pgquiver_dot_v1_dot_files__pb2.Upload.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def AddUploadPart(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(request_iterator, target, '/pgquiver.v1.FileService/AddUploadPart',
+            pgquiver_dot_v1_dot_files__pb2.AddUploadPartRequest.SerializeToString,
+            pgquiver_dot_v1_dot_files__pb2.UploadPart.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CompleteUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.FileService/CompleteUpload',
+            pgquiver_dot_v1_dot_files__pb2.CompleteUploadRequest.SerializeToString,
+            pgquiver_dot_v1_dot_files__pb2.Upload.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.FileService/CancelUpload',
+            pgquiver_dot_v1_dot_files__pb2.CancelUploadRequest.SerializeToString,
+            pgquiver_dot_v1_dot_files__pb2.Upload.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

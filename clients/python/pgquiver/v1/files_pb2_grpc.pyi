@@ -31,6 +31,37 @@ class FileServiceStub:
     interrupted stores nothing.
     """
 
+    CreateUpload: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.files_pb2.CreateUploadRequest,
+        pgquiver.v1.files_pb2.Upload,
+    ]
+    """Begins an upload in parts, which expires an hour later. RESOURCE_EXHAUSTED when the announced bytes, with those of the
+    project's files and other pending uploads, are more than its quota, or when the project has 100 pending uploads.
+    """
+
+    AddUploadPart: grpc.StreamUnaryMultiCallable[
+        pgquiver.v1.files_pb2.AddUploadPartRequest,
+        pgquiver.v1.files_pb2.UploadPart,
+    ]
+    """Adds a part to an upload. Parts may come in any order and at the same time. Over gRPC: a first message with
+    `metadata`, then the bytes in any number of messages. Over REST: a multipart form with the part `data`. The reply is
+    sent when all bytes are committed; a part that is interrupted is not stored.
+    """
+
+    CompleteUpload: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.files_pb2.CompleteUploadRequest,
+        pgquiver.v1.files_pb2.Upload,
+    ]
+    """Makes a file of the parts, in the order of `part_ids`. INVALID_ARGUMENT when they have another length than announced, or
+    another MD5 than given: the upload then stays pending. Idempotent: a completed upload is answered as it is.
+    """
+
+    CancelUpload: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.files_pb2.CancelUploadRequest,
+        pgquiver.v1.files_pb2.Upload,
+    ]
+    """Cancels an upload and removes its parts."""
+
     GetFile: grpc.UnaryUnaryMultiCallable[
         pgquiver.v1.files_pb2.GetFileRequest,
         pgquiver.v1.files_pb2.File,
@@ -70,6 +101,37 @@ class FileServiceAsyncStub:
     `expires_after[seconds]`, in any order. The reply is sent when all bytes are committed; an upload that is
     interrupted stores nothing.
     """
+
+    CreateUpload: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.files_pb2.CreateUploadRequest,
+        pgquiver.v1.files_pb2.Upload,
+    ]
+    """Begins an upload in parts, which expires an hour later. RESOURCE_EXHAUSTED when the announced bytes, with those of the
+    project's files and other pending uploads, are more than its quota, or when the project has 100 pending uploads.
+    """
+
+    AddUploadPart: grpc.aio.StreamUnaryMultiCallable[
+        pgquiver.v1.files_pb2.AddUploadPartRequest,
+        pgquiver.v1.files_pb2.UploadPart,
+    ]
+    """Adds a part to an upload. Parts may come in any order and at the same time. Over gRPC: a first message with
+    `metadata`, then the bytes in any number of messages. Over REST: a multipart form with the part `data`. The reply is
+    sent when all bytes are committed; a part that is interrupted is not stored.
+    """
+
+    CompleteUpload: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.files_pb2.CompleteUploadRequest,
+        pgquiver.v1.files_pb2.Upload,
+    ]
+    """Makes a file of the parts, in the order of `part_ids`. INVALID_ARGUMENT when they have another length than announced, or
+    another MD5 than given: the upload then stays pending. Idempotent: a completed upload is answered as it is.
+    """
+
+    CancelUpload: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.files_pb2.CancelUploadRequest,
+        pgquiver.v1.files_pb2.Upload,
+    ]
+    """Cancels an upload and removes its parts."""
 
     GetFile: grpc.aio.UnaryUnaryMultiCallable[
         pgquiver.v1.files_pb2.GetFileRequest,
@@ -112,6 +174,45 @@ class FileServiceServicer(metaclass=abc.ABCMeta):
         `expires_after[seconds]`, in any order. The reply is sent when all bytes are committed; an upload that is
         interrupted stores nothing.
         """
+
+    @abc.abstractmethod
+    def CreateUpload(
+        self,
+        request: pgquiver.v1.files_pb2.CreateUploadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.files_pb2.Upload, collections.abc.Awaitable[pgquiver.v1.files_pb2.Upload]]:
+        """Begins an upload in parts, which expires an hour later. RESOURCE_EXHAUSTED when the announced bytes, with those of the
+        project's files and other pending uploads, are more than its quota, or when the project has 100 pending uploads.
+        """
+
+    @abc.abstractmethod
+    def AddUploadPart(
+        self,
+        request_iterator: _MaybeAsyncIterator[pgquiver.v1.files_pb2.AddUploadPartRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.files_pb2.UploadPart, collections.abc.Awaitable[pgquiver.v1.files_pb2.UploadPart]]:
+        """Adds a part to an upload. Parts may come in any order and at the same time. Over gRPC: a first message with
+        `metadata`, then the bytes in any number of messages. Over REST: a multipart form with the part `data`. The reply is
+        sent when all bytes are committed; a part that is interrupted is not stored.
+        """
+
+    @abc.abstractmethod
+    def CompleteUpload(
+        self,
+        request: pgquiver.v1.files_pb2.CompleteUploadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.files_pb2.Upload, collections.abc.Awaitable[pgquiver.v1.files_pb2.Upload]]:
+        """Makes a file of the parts, in the order of `part_ids`. INVALID_ARGUMENT when they have another length than announced, or
+        another MD5 than given: the upload then stays pending. Idempotent: a completed upload is answered as it is.
+        """
+
+    @abc.abstractmethod
+    def CancelUpload(
+        self,
+        request: pgquiver.v1.files_pb2.CancelUploadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.files_pb2.Upload, collections.abc.Awaitable[pgquiver.v1.files_pb2.Upload]]:
+        """Cancels an upload and removes its parts."""
 
     @abc.abstractmethod
     def GetFile(

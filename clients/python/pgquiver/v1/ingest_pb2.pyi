@@ -2,6 +2,7 @@ from google.api import annotations_pb2 as _annotations_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from pgquiver.v1 import embeddings_pb2 as _embeddings_pb2
 from pgquiver.v1 import options_pb2 as _options_pb2
+from pgquiver.v1 import paging_pb2 as _paging_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -182,6 +183,34 @@ class GetIngestRequest(_message.Message):
     vector_store_id: str
     ingest_id: str
     def __init__(self, vector_store_id: _Optional[str] = ..., ingest_id: _Optional[str] = ...) -> None: ...
+
+class ListIngestsRequest(_message.Message):
+    __slots__ = ("vector_store_id", "limit", "after", "order", "state")
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    limit: int
+    after: str
+    order: _paging_pb2.Order
+    state: IngestState
+    def __init__(self, vector_store_id: _Optional[str] = ..., limit: _Optional[int] = ..., after: _Optional[str] = ..., order: _Optional[_Union[_paging_pb2.Order, str]] = ..., state: _Optional[_Union[IngestState, str]] = ...) -> None: ...
+
+class ListIngestsResponse(_message.Message):
+    __slots__ = ("object", "data", "first_id", "last_id", "has_more")
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_ID_FIELD_NUMBER: _ClassVar[int]
+    HAS_MORE_FIELD_NUMBER: _ClassVar[int]
+    object: str
+    data: _containers.RepeatedCompositeFieldContainer[IngestSummary]
+    first_id: str
+    last_id: str
+    has_more: bool
+    def __init__(self, object: _Optional[str] = ..., data: _Optional[_Iterable[_Union[IngestSummary, _Mapping]]] = ..., first_id: _Optional[str] = ..., last_id: _Optional[str] = ..., has_more: bool = ...) -> None: ...
 
 class WatchIngestRequest(_message.Message):
     __slots__ = ("vector_store_id", "ingest_id")

@@ -35,6 +35,11 @@ class IngestServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_ingest__pb2.GetIngestRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.FromString,
                 )
+        self.ListIngests = channel.unary_unary(
+                '/pgquiver.v1.IngestService/ListIngests',
+                request_serializer=pgquiver_dot_v1_dot_ingest__pb2.ListIngestsRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_ingest__pb2.ListIngestsResponse.FromString,
+                )
         self.WatchIngest = channel.unary_stream(
                 '/pgquiver.v1.IngestService/WatchIngest',
                 request_serializer=pgquiver_dot_v1_dot_ingest__pb2.WatchIngestRequest.SerializeToString,
@@ -89,6 +94,13 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListIngests(self, request, context):
+        """Lists the ingests of a store that were updated in the last 30 days, in the order in which they were opened.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchIngest(self, request, context):
         """Watches an ingest until it is completed or aborted. Sends the state at once, then after each change, at most about
         one a second, and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent
@@ -132,6 +144,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.GetIngest,
                     request_deserializer=pgquiver_dot_v1_dot_ingest__pb2.GetIngestRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.SerializeToString,
+            ),
+            'ListIngests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIngests,
+                    request_deserializer=pgquiver_dot_v1_dot_ingest__pb2.ListIngestsRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_ingest__pb2.ListIngestsResponse.SerializeToString,
             ),
             'WatchIngest': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchIngest,
@@ -212,6 +229,23 @@ class IngestService(object):
         return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.IngestService/GetIngest',
             pgquiver_dot_v1_dot_ingest__pb2.GetIngestRequest.SerializeToString,
             pgquiver_dot_v1_dot_ingest__pb2.IngestSummary.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListIngests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.IngestService/ListIngests',
+            pgquiver_dot_v1_dot_ingest__pb2.ListIngestsRequest.SerializeToString,
+            pgquiver_dot_v1_dot_ingest__pb2.ListIngestsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -54,6 +54,12 @@ class IngestServiceStub:
     ]
     """Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id."""
 
+    ListIngests: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.ingest_pb2.ListIngestsRequest,
+        pgquiver.v1.ingest_pb2.ListIngestsResponse,
+    ]
+    """Lists the ingests of a store that were updated in the last 30 days, in the order in which they were opened."""
+
     WatchIngest: grpc.UnaryStreamMultiCallable[
         pgquiver.v1.ingest_pb2.WatchIngestRequest,
         pgquiver.v1.ingest_pb2.IngestSummary,
@@ -115,6 +121,12 @@ class IngestServiceAsyncStub:
         pgquiver.v1.ingest_pb2.IngestSummary,
     ]
     """Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id."""
+
+    ListIngests: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.ingest_pb2.ListIngestsRequest,
+        pgquiver.v1.ingest_pb2.ListIngestsResponse,
+    ]
+    """Lists the ingests of a store that were updated in the last 30 days, in the order in which they were opened."""
 
     WatchIngest: grpc.aio.UnaryStreamMultiCallable[
         pgquiver.v1.ingest_pb2.WatchIngestRequest,
@@ -183,6 +195,14 @@ class IngestServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pgquiver.v1.ingest_pb2.IngestSummary, collections.abc.Awaitable[pgquiver.v1.ingest_pb2.IngestSummary]]:
         """Returns the state of an ingest; NOT_FOUND when the store has no ingest with this id."""
+
+    @abc.abstractmethod
+    def ListIngests(
+        self,
+        request: pgquiver.v1.ingest_pb2.ListIngestsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.ingest_pb2.ListIngestsResponse, collections.abc.Awaitable[pgquiver.v1.ingest_pb2.ListIngestsResponse]]:
+        """Lists the ingests of a store that were updated in the last 30 days, in the order in which they were opened."""
 
     @abc.abstractmethod
     def WatchIngest(

@@ -70,7 +70,7 @@ VECTOR_STORE_FILE_ERROR_CODE_UNSUPPORTED_FILE: VectorStoreFileErrorCode
 VECTOR_STORE_FILE_ERROR_CODE_INVALID_FILE: VectorStoreFileErrorCode
 
 class VectorStoreFile(_message.Message):
-    __slots__ = ("id", "object", "usage_bytes", "created_at", "vector_store_id", "status", "last_error", "chunking_strategy", "attributes", "progress")
+    __slots__ = ("id", "object", "usage_bytes", "created_at", "vector_store_id", "status", "last_error", "chunking_strategy", "attributes", "progress", "replaces_file_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     USAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class VectorStoreFile(_message.Message):
     CHUNKING_STRATEGY_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FILE_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     object: str
     usage_bytes: int
@@ -91,10 +92,11 @@ class VectorStoreFile(_message.Message):
     chunking_strategy: AppliedChunkingStrategy
     attributes: _struct_pb2.Struct
     progress: VectorStoreFileProgress
-    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., usage_bytes: _Optional[int] = ..., created_at: _Optional[int] = ..., vector_store_id: _Optional[str] = ..., status: _Optional[_Union[VectorStoreFileStatus, str]] = ..., last_error: _Optional[_Union[VectorStoreFileError, _Mapping]] = ..., chunking_strategy: _Optional[_Union[AppliedChunkingStrategy, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., progress: _Optional[_Union[VectorStoreFileProgress, _Mapping]] = ...) -> None: ...
+    replaces_file_id: str
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., usage_bytes: _Optional[int] = ..., created_at: _Optional[int] = ..., vector_store_id: _Optional[str] = ..., status: _Optional[_Union[VectorStoreFileStatus, str]] = ..., last_error: _Optional[_Union[VectorStoreFileError, _Mapping]] = ..., chunking_strategy: _Optional[_Union[AppliedChunkingStrategy, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., progress: _Optional[_Union[VectorStoreFileProgress, _Mapping]] = ..., replaces_file_id: _Optional[str] = ...) -> None: ...
 
 class VectorStoreFileProgress(_message.Message):
-    __slots__ = ("stage", "bytes_read", "bytes_total", "pages_read", "pages_total", "chunks_embedded", "chunks_read")
+    __slots__ = ("stage", "bytes_read", "bytes_total", "pages_read", "pages_total", "chunks_embedded", "chunks_read", "chunks_reused")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     BYTES_READ_FIELD_NUMBER: _ClassVar[int]
     BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +104,7 @@ class VectorStoreFileProgress(_message.Message):
     PAGES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_EMBEDDED_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_READ_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_REUSED_FIELD_NUMBER: _ClassVar[int]
     stage: VectorStoreFileStage
     bytes_read: int
     bytes_total: int
@@ -109,7 +112,8 @@ class VectorStoreFileProgress(_message.Message):
     pages_total: int
     chunks_embedded: int
     chunks_read: int
-    def __init__(self, stage: _Optional[_Union[VectorStoreFileStage, str]] = ..., bytes_read: _Optional[int] = ..., bytes_total: _Optional[int] = ..., pages_read: _Optional[int] = ..., pages_total: _Optional[int] = ..., chunks_embedded: _Optional[int] = ..., chunks_read: _Optional[int] = ...) -> None: ...
+    chunks_reused: int
+    def __init__(self, stage: _Optional[_Union[VectorStoreFileStage, str]] = ..., bytes_read: _Optional[int] = ..., bytes_total: _Optional[int] = ..., pages_read: _Optional[int] = ..., pages_total: _Optional[int] = ..., chunks_embedded: _Optional[int] = ..., chunks_read: _Optional[int] = ..., chunks_reused: _Optional[int] = ...) -> None: ...
 
 class ChunkingStrategy(_message.Message):
     __slots__ = ("type", "static", "characters")
@@ -164,6 +168,20 @@ class CreateVectorStoreFileRequest(_message.Message):
     attributes: _struct_pb2.Struct
     chunking_strategy: ChunkingStrategy
     def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., chunking_strategy: _Optional[_Union[ChunkingStrategy, _Mapping]] = ...) -> None: ...
+
+class ReplaceVectorStoreFileRequest(_message.Message):
+    __slots__ = ("vector_store_id", "file_id", "new_file_id", "attributes", "chunking_strategy")
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    NEW_FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    CHUNKING_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    file_id: str
+    new_file_id: str
+    attributes: _struct_pb2.Struct
+    chunking_strategy: ChunkingStrategy
+    def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ..., new_file_id: _Optional[str] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., chunking_strategy: _Optional[_Union[ChunkingStrategy, _Mapping]] = ...) -> None: ...
 
 class GetVectorStoreFileRequest(_message.Message):
     __slots__ = ("vector_store_id", "file_id")

@@ -22,6 +22,11 @@ class VectorStoreFileServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.CreateVectorStoreFileRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
                 )
+        self.ReplaceVectorStoreFile = channel.unary_unary(
+                '/pgquiver.v1.VectorStoreFileService/ReplaceVectorStoreFile',
+                request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.ReplaceVectorStoreFileRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
+                )
         self.GetVectorStoreFile = channel.unary_unary(
                 '/pgquiver.v1.VectorStoreFileService/GetVectorStoreFile',
                 request_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileRequest.SerializeToString,
@@ -88,6 +93,17 @@ class VectorStoreFileServiceServicer(object):
     def CreateVectorStoreFile(self, request, context):
         """Attaches a file. Idempotent: attaching a file again returns the existing attachment; a file that has
         failed or was cancelled is processed again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceVectorStoreFile(self, request, context):
+        """Replaces a file by a new version of it, another uploaded file. The new one is processed like an attached file, but only
+        chunks whose text the old one lacks are embedded. When it is completed, it takes the old one's place in one
+        transaction: searches find the chunks of the old file or those of the new one, never both or none. When it fails or is
+        removed, the old one stays. Returns the new file. Idempotent, also after the old file is gone; replacing the old file again cancels a new one
+        in progress. FAILED_PRECONDITION when the old file is not completed; ALREADY_EXISTS when the new one is attached otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,6 +200,11 @@ def add_VectorStoreFileServiceServicer_to_server(servicer, server):
                     request_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.CreateVectorStoreFileRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.SerializeToString,
             ),
+            'ReplaceVectorStoreFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceVectorStoreFile,
+                    request_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.ReplaceVectorStoreFileRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.SerializeToString,
+            ),
             'GetVectorStoreFile': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVectorStoreFile,
                     request_deserializer=pgquiver_dot_v1_dot_vector__store__files__pb2.GetVectorStoreFileRequest.FromString,
@@ -265,6 +286,23 @@ class VectorStoreFileService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreFileService/CreateVectorStoreFile',
             pgquiver_dot_v1_dot_vector__store__files__pb2.CreateVectorStoreFileRequest.SerializeToString,
+            pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReplaceVectorStoreFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreFileService/ReplaceVectorStoreFile',
+            pgquiver_dot_v1_dot_vector__store__files__pb2.ReplaceVectorStoreFileRequest.SerializeToString,
             pgquiver_dot_v1_dot_vector__store__files__pb2.VectorStoreFile.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

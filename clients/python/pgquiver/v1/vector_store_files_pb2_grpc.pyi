@@ -32,6 +32,17 @@ class VectorStoreFileServiceStub:
     failed or was cancelled is processed again.
     """
 
+    ReplaceVectorStoreFile: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_store_files_pb2.ReplaceVectorStoreFileRequest,
+        pgquiver.v1.vector_store_files_pb2.VectorStoreFile,
+    ]
+    """Replaces a file by a new version of it, another uploaded file. The new one is processed like an attached file, but only
+    chunks whose text the old one lacks are embedded. When it is completed, it takes the old one's place in one
+    transaction: searches find the chunks of the old file or those of the new one, never both or none. When it fails or is
+    removed, the old one stays. Returns the new file. Idempotent, also after the old file is gone; replacing the old file again cancels a new one
+    in progress. FAILED_PRECONDITION when the old file is not completed; ALREADY_EXISTS when the new one is attached otherwise.
+    """
+
     GetVectorStoreFile: grpc.UnaryUnaryMultiCallable[
         pgquiver.v1.vector_store_files_pb2.GetVectorStoreFileRequest,
         pgquiver.v1.vector_store_files_pb2.VectorStoreFile,
@@ -118,6 +129,17 @@ class VectorStoreFileServiceAsyncStub:
     ]
     """Attaches a file. Idempotent: attaching a file again returns the existing attachment; a file that has
     failed or was cancelled is processed again.
+    """
+
+    ReplaceVectorStoreFile: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_store_files_pb2.ReplaceVectorStoreFileRequest,
+        pgquiver.v1.vector_store_files_pb2.VectorStoreFile,
+    ]
+    """Replaces a file by a new version of it, another uploaded file. The new one is processed like an attached file, but only
+    chunks whose text the old one lacks are embedded. When it is completed, it takes the old one's place in one
+    transaction: searches find the chunks of the old file or those of the new one, never both or none. When it fails or is
+    removed, the old one stays. Returns the new file. Idempotent, also after the old file is gone; replacing the old file again cancels a new one
+    in progress. FAILED_PRECONDITION when the old file is not completed; ALREADY_EXISTS when the new one is attached otherwise.
     """
 
     GetVectorStoreFile: grpc.aio.UnaryUnaryMultiCallable[
@@ -208,6 +230,19 @@ class VectorStoreFileServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[pgquiver.v1.vector_store_files_pb2.VectorStoreFile, collections.abc.Awaitable[pgquiver.v1.vector_store_files_pb2.VectorStoreFile]]:
         """Attaches a file. Idempotent: attaching a file again returns the existing attachment; a file that has
         failed or was cancelled is processed again.
+        """
+
+    @abc.abstractmethod
+    def ReplaceVectorStoreFile(
+        self,
+        request: pgquiver.v1.vector_store_files_pb2.ReplaceVectorStoreFileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.vector_store_files_pb2.VectorStoreFile, collections.abc.Awaitable[pgquiver.v1.vector_store_files_pb2.VectorStoreFile]]:
+        """Replaces a file by a new version of it, another uploaded file. The new one is processed like an attached file, but only
+        chunks whose text the old one lacks are embedded. When it is completed, it takes the old one's place in one
+        transaction: searches find the chunks of the old file or those of the new one, never both or none. When it fails or is
+        removed, the old one stays. Returns the new file. Idempotent, also after the old file is gone; replacing the old file again cancels a new one
+        in progress. FAILED_PRECONDITION when the old file is not completed; ALREADY_EXISTS when the new one is attached otherwise.
         """
 
     @abc.abstractmethod
