@@ -79,9 +79,7 @@ export async function processFile(
   const store = await requireActiveStore(database.pool, database.tables, claim.vector_store_id);
   const embedder = chooseEmbedder(context.embedder, store);
   checkLength(embedder, store, embedder.dimensions);
-  // A new version takes the room of the old one.
-  if (claim.replaces === null)
-    await requireRoom(database.pool, database.tables, store.id, { rows: 1, bytes: 1 });
+  await requireRoomFor(database, claim, { rows: 1, bytes: 1 });
   const document = await context.findDocument(claim.file_id);
   if (document === undefined) throw new DocumentError("invalid_file", "The file was deleted or has expired.");
   const former = await readFormer(database, embedder, claim, store, signal);
@@ -260,14 +258,17 @@ class ChunkWriter {
   }
 
   async #embed(texts: readonly string[], bytes: number): Promise<void> {
-    const { embedder, former } = this.#context;
+    const { database, former } = this.#context;
+    // Tokens of chunks that do not fit would be paid for nothing.
+    const growth = { rows: this.#count + texts.length, bytes: this.#bytes + bytes };
+    await requireRoomFor(database, this.#claim, growth);
     const known = (await former?.find(texts, this.#signal)) ?? [];
     const unknown = texts.filter((_, index) => known[index] === undefined);
     const embedded = unknown.length === 0 ? [] : await this.#embedTexts(unknown);
     let next = 0;
     const vectors = texts.map((_, index) => known[index] ?? (embedded[next++] as Float32Array));
     this.#dimensions ||= (vectors[0] as Float32Array).length;
-    for (const vector of vectors) checkLength(embedder, this.#store, vector.length);
+    for (const vector of vectors) checkLength(this.#context.embedder, this.#store, vector.length);
     for (const [index, content] of texts.entries())
       this.#chunks.push({ index: this.#count + index, content, vector: vectors[index] as Float32Array });
     this.#count += texts.length;
@@ -313,6 +314,18 @@ function follow(document: DocumentSource, progress: FileProgress): DocumentSourc
     },
     onPages: (pages) => (progress.pages = pages),
   };
+}
+
+/**
+ * Throws INSUFFICIENT_QUOTA when the chunks of a file do not fit. A new version takes the room of the old one, so its chunks
+ * are counted only when they are stored.
+ */
+async function requireRoomFor(
+  { pool, tables }: Database,
+  { vector_store_id: storeId, replaces }: Claim,
+  growth: { rows: number; bytes: number },
+): Promise<void> {
+  if (replaces === null) await requireRoom(pool, tables, storeId, growth);
 }
 
 function explainSlow(error: unknown): never {

@@ -9,8 +9,9 @@ import {
 } from "../../gen/google/rpc/error_details_pb.ts";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { EmbeddingService, WriteMode } from "../../gen/pgquiver/v1/embeddings_pb.ts";
-
 import type { Quotas } from "../../src/access/projects.ts";
+import type { Embedder } from "../../src/models/embedder.ts";
+import { createLexicalEmbedder } from "../../src/models/lexical.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { filePart, form, FORM_TYPE, textPart } from "../support/form.ts";
 import { send } from "../support/http.ts";
@@ -20,9 +21,19 @@ import { startServer } from "../support/server.ts";
 
 const root = "a-key-of-the-environment";
 const database = await openTestDatabase();
+const lexical = createLexicalEmbedder();
+/** The texts that the servers have embedded. */
+const embedded: string[] = [];
+const embedder: Embedder = {
+  ...lexical,
+  embed(texts, ...rest) {
+    embedded.push(...texts);
+    return lexical.embed(texts, ...rest);
+  },
+};
 const servers = [
-  await startServer({ database, apiKeys: [root] }),
-  await startServer({ database, apiKeys: [root] }),
+  await startServer({ database, apiKeys: [root], embedder }),
+  await startServer({ database, apiKeys: [root], embedder }),
 ] as const;
 const [server] = servers;
 afterAll(async () => {
@@ -316,5 +327,7 @@ describe("stores and files", () => {
       },
     });
     expect(await countOf(key, store)).toBe(0);
+    // Nobody pays for chunks that are not stored.
+    expect(embedded.filter((chunk) => chunk.includes("word1 "))).toEqual([]);
   });
 });
