@@ -82,7 +82,7 @@ func (WriteMode) EnumDescriptor() ([]byte, []int) {
 	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{0}
 }
 
-// A field of an embedding that a query may return.
+// A field of an embedding that a query or a search may return.
 type EmbeddingField int32
 
 const (

@@ -22,6 +22,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What values are compared as.
+type FilterValueType int32
+
+const (
+	// Not given.
+	FilterValueType_FILTER_VALUE_TYPE_UNSPECIFIED FilterValueType = 0
+	// Dates, as moments: strings of RFC 3339, such as "2024-05-01" or "2024-05-01T12:00:00+02:00", of the years 1 to 9999, to
+	// the microsecond. A date is its midnight; where there is no time zone, UTC is meant. Other values do not match.
+	FilterValueType_FILTER_VALUE_TYPE_DATE FilterValueType = 1
+)
+
+// Enum value maps for FilterValueType.
+var (
+	FilterValueType_name = map[int32]string{
+		0: "FILTER_VALUE_TYPE_UNSPECIFIED",
+		1: "FILTER_VALUE_TYPE_DATE",
+	}
+	FilterValueType_value = map[string]int32{
+		"FILTER_VALUE_TYPE_UNSPECIFIED": 0,
+		"FILTER_VALUE_TYPE_DATE":        1,
+	}
+)
+
+func (x FilterValueType) Enum() *FilterValueType {
+	p := new(FilterValueType)
+	*p = x
+	return p
+}
+
+func (x FilterValueType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FilterValueType) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgquiver_v1_filters_proto_enumTypes[0].Descriptor()
+}
+
+func (FilterValueType) Type() protoreflect.EnumType {
+	return &file_pgquiver_v1_filters_proto_enumTypes[0]
+}
+
+func (x FilterValueType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FilterValueType.Descriptor instead.
+func (FilterValueType) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_filters_proto_rawDescGZIP(), []int{0}
+}
+
 // Operator of a filter.
 type FilterType int32
 
@@ -54,6 +104,10 @@ const (
 	FilterType_FILTER_TYPE_CONTAINS FilterType = 12
 	// Not of OpenAI: the key's value is a string that begins with the given one. Upper and lower case differ.
 	FilterType_FILTER_TYPE_PREFIX FilterType = 13
+	// Not of OpenAI, and without a key: the embedding's text has the words of the value, a string of up to 1,024 characters, by
+	// the rules of the store's language: all of them, in any order. "Words in quotes" must stand side by side, `or` between
+	// words asks for one of them, and `-` before a word for its absence. Without any words but stop words nothing matches.
+	FilterType_FILTER_TYPE_TEXT FilterType = 14
 )
 
 // Enum value maps for FilterType.
@@ -73,6 +127,7 @@ var (
 		11: "FILTER_TYPE_EXISTS",
 		12: "FILTER_TYPE_CONTAINS",
 		13: "FILTER_TYPE_PREFIX",
+		14: "FILTER_TYPE_TEXT",
 	}
 	FilterType_value = map[string]int32{
 		"FILTER_TYPE_UNSPECIFIED": 0,
@@ -89,6 +144,7 @@ var (
 		"FILTER_TYPE_EXISTS":      11,
 		"FILTER_TYPE_CONTAINS":    12,
 		"FILTER_TYPE_PREFIX":      13,
+		"FILTER_TYPE_TEXT":        14,
 	}
 )
 
@@ -103,11 +159,11 @@ func (x FilterType) String() string {
 }
 
 func (FilterType) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_filters_proto_enumTypes[0].Descriptor()
+	return file_pgquiver_v1_filters_proto_enumTypes[1].Descriptor()
 }
 
 func (FilterType) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_filters_proto_enumTypes[0]
+	return &file_pgquiver_v1_filters_proto_enumTypes[1]
 }
 
 func (x FilterType) Number() protoreflect.EnumNumber {
@@ -116,13 +172,14 @@ func (x FilterType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FilterType.Descriptor instead.
 func (FilterType) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_filters_proto_rawDescGZIP(), []int{0}
+	return file_pgquiver_v1_filters_proto_rawDescGZIP(), []int{1}
 }
 
 // A condition on the metadata of an embedding: either a comparison of one key with a value, or several
 // conditions joined by `and` or `or`. The JSON form is OpenAI's comparison filter or compound filter:
 // `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Three operators are beside
-// OpenAI's: `exists`, `contains` and `prefix`, in the same shape.
+// OpenAI's: `exists`, `contains` and `prefix`, in the same shape; so are `text`, a condition on
+// the text of the embedding and not on its metadata, and `value_type`.
 //
 // Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are ordered by
 // Unicode code point. A missing key matches only `ne`, `nin` and `exists` with false. More than 16 levels of nesting or more than
@@ -134,11 +191,13 @@ type Filter struct {
 	// The metadata key, for comparisons. 1 to 256 characters.
 	Key *string `protobuf:"bytes,2,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// The value to compare with: a string, a number or a boolean; for `in` and `nin` a list of
-	// at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number; for `prefix` a string; for `exists` a
-	// boolean, default true.
+	// at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number, with `value_type` a date; for `prefix` a string; for `exists` a
+	// boolean, default true; for `text` a string.
 	Value *structpb.Value `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	// The joined conditions, for `and` and `or`. At least one.
-	Filters       []*Filter `protobuf:"bytes,4,rep,name=filters,proto3" json:"filters,omitempty"`
+	Filters []*Filter `protobuf:"bytes,4,rep,name=filters,proto3" json:"filters,omitempty"`
+	// Not of OpenAI: what the values are compared as, for `gt`, `gte`, `lt` and `lte`; default: as their JSON type.
+	ValueType     *FilterValueType `protobuf:"varint,5,opt,name=value_type,json=valueType,proto3,enum=pgquiver.v1.FilterValueType,oneof" json:"value_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,17 +260,30 @@ func (x *Filter) GetFilters() []*Filter {
 	return nil
 }
 
+func (x *Filter) GetValueType() FilterValueType {
+	if x != nil && x.ValueType != nil {
+		return *x.ValueType
+	}
+	return FilterValueType_FILTER_VALUE_TYPE_UNSPECIFIED
+}
+
 var File_pgquiver_v1_filters_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_filters_proto_rawDesc = "" +
 	"\n" +
-	"\x19pgquiver/v1/filters.proto\x12\vpgquiver.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\xbf\x01\n" +
+	"\x19pgquiver/v1/filters.proto\x12\vpgquiver.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\x90\x02\n" +
 	"\x06Filter\x12+\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x17.pgquiver.v1.FilterTypeR\x04type\x12\x15\n" +
 	"\x03key\x18\x02 \x01(\tH\x00R\x03key\x88\x01\x01\x123\n" +
 	"\x05value\x18\x03 \x01(\v2\x16.google.protobuf.ValueB\x05\xa8\xbb\x18\xe8\aR\x05value\x124\n" +
-	"\afilters\x18\x04 \x03(\v2\x13.pgquiver.v1.FilterB\x05\xa8\xbb\x18\x80\x02R\afiltersB\x06\n" +
-	"\x04_key*\xbf\x02\n" +
+	"\afilters\x18\x04 \x03(\v2\x13.pgquiver.v1.FilterB\x05\xa8\xbb\x18\x80\x02R\afilters\x12@\n" +
+	"\n" +
+	"value_type\x18\x05 \x01(\x0e2\x1c.pgquiver.v1.FilterValueTypeH\x01R\tvalueType\x88\x01\x01B\x06\n" +
+	"\x04_keyB\r\n" +
+	"\v_value_type*P\n" +
+	"\x0fFilterValueType\x12!\n" +
+	"\x1dFILTER_VALUE_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16FILTER_VALUE_TYPE_DATE\x10\x01*\xd5\x02\n" +
 	"\n" +
 	"FilterType\x12\x1b\n" +
 	"\x17FILTER_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
@@ -228,7 +300,8 @@ const file_pgquiver_v1_filters_proto_rawDesc = "" +
 	"\x12\x16\n" +
 	"\x12FILTER_TYPE_EXISTS\x10\v\x12\x18\n" +
 	"\x14FILTER_TYPE_CONTAINS\x10\f\x12\x16\n" +
-	"\x12FILTER_TYPE_PREFIX\x10\rB\\\n" +
+	"\x12FILTER_TYPE_PREFIX\x10\r\x12\x14\n" +
+	"\x10FILTER_TYPE_TEXT\x10\x0eB\\\n" +
 	"\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\vPgquiver.V1b\x06proto3"
 
 var (
@@ -243,22 +316,24 @@ func file_pgquiver_v1_filters_proto_rawDescGZIP() []byte {
 	return file_pgquiver_v1_filters_proto_rawDescData
 }
 
-var file_pgquiver_v1_filters_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_pgquiver_v1_filters_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_pgquiver_v1_filters_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_pgquiver_v1_filters_proto_goTypes = []any{
-	(FilterType)(0),        // 0: pgquiver.v1.FilterType
-	(*Filter)(nil),         // 1: pgquiver.v1.Filter
-	(*structpb.Value)(nil), // 2: google.protobuf.Value
+	(FilterValueType)(0),   // 0: pgquiver.v1.FilterValueType
+	(FilterType)(0),        // 1: pgquiver.v1.FilterType
+	(*Filter)(nil),         // 2: pgquiver.v1.Filter
+	(*structpb.Value)(nil), // 3: google.protobuf.Value
 }
 var file_pgquiver_v1_filters_proto_depIdxs = []int32{
-	0, // 0: pgquiver.v1.Filter.type:type_name -> pgquiver.v1.FilterType
-	2, // 1: pgquiver.v1.Filter.value:type_name -> google.protobuf.Value
-	1, // 2: pgquiver.v1.Filter.filters:type_name -> pgquiver.v1.Filter
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1, // 0: pgquiver.v1.Filter.type:type_name -> pgquiver.v1.FilterType
+	3, // 1: pgquiver.v1.Filter.value:type_name -> google.protobuf.Value
+	2, // 2: pgquiver.v1.Filter.filters:type_name -> pgquiver.v1.Filter
+	0, // 3: pgquiver.v1.Filter.value_type:type_name -> pgquiver.v1.FilterValueType
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_filters_proto_init() }
@@ -273,7 +348,7 @@ func file_pgquiver_v1_filters_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_filters_proto_rawDesc), len(file_pgquiver_v1_filters_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -23,6 +23,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What results are grouped by.
+type GroupBy int32
+
+const (
+	// Not given.
+	GroupBy_GROUP_BY_UNSPECIFIED GroupBy = 0
+	// The file that the embedding is a chunk of.
+	GroupBy_GROUP_BY_FILE GroupBy = 1
+)
+
+// Enum value maps for GroupBy.
+var (
+	GroupBy_name = map[int32]string{
+		0: "GROUP_BY_UNSPECIFIED",
+		1: "GROUP_BY_FILE",
+	}
+	GroupBy_value = map[string]int32{
+		"GROUP_BY_UNSPECIFIED": 0,
+		"GROUP_BY_FILE":        1,
+	}
+)
+
+func (x GroupBy) Enum() *GroupBy {
+	p := new(GroupBy)
+	*p = x
+	return p
+}
+
+func (x GroupBy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GroupBy) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgquiver_v1_search_proto_enumTypes[0].Descriptor()
+}
+
+func (GroupBy) Type() protoreflect.EnumType {
+	return &file_pgquiver_v1_search_proto_enumTypes[0]
+}
+
+func (x GroupBy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GroupBy.Descriptor instead.
+func (GroupBy) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{0}
+}
+
 // The search method.
 type SearchMethod int32
 
@@ -65,11 +114,11 @@ func (x SearchMethod) String() string {
 }
 
 func (SearchMethod) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_search_proto_enumTypes[0].Descriptor()
+	return file_pgquiver_v1_search_proto_enumTypes[1].Descriptor()
 }
 
 func (SearchMethod) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_search_proto_enumTypes[0]
+	return &file_pgquiver_v1_search_proto_enumTypes[1]
 }
 
 func (x SearchMethod) Number() protoreflect.EnumNumber {
@@ -78,7 +127,7 @@ func (x SearchMethod) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SearchMethod.Descriptor instead.
 func (SearchMethod) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{0}
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{1}
 }
 
 // What results of several stores are merged by.
@@ -119,11 +168,11 @@ func (x MergedBy) String() string {
 }
 
 func (MergedBy) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_search_proto_enumTypes[1].Descriptor()
+	return file_pgquiver_v1_search_proto_enumTypes[2].Descriptor()
 }
 
 func (MergedBy) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_search_proto_enumTypes[1]
+	return &file_pgquiver_v1_search_proto_enumTypes[2]
 }
 
 func (x MergedBy) Number() protoreflect.EnumNumber {
@@ -132,7 +181,7 @@ func (x MergedBy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MergedBy.Descriptor instead.
 func (MergedBy) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{2}
 }
 
 // A search of one store. Either `query` or `embedding` is required. Both are allowed in a hybrid search only:
@@ -173,8 +222,32 @@ type SearchRequest struct {
 	// distance, then of id, and a page begins behind the last row of the one before: so no row is on two pages, and none is
 	// missed, while others are added and deleted. The first page may be found through the store's index, which is
 	// approximate unless `exact` is set; the following ones are exact. Only searches by one text or vector have pages,
-	// without `hybrid_search` and without a reranking model ("ranker": "none").
-	Page          *string `protobuf:"bytes,12,opt,name=page,proto3,oneof" json:"page,omitempty"`
+	// without `hybrid_search`, `diversity` and `group_by`, and without a reranking model ("ranker": "none").
+	Page *string `protobuf:"bytes,12,opt,name=page,proto3,oneof" json:"page,omitempty"`
+	// How much results are to differ from each other, 0 to 1; default 0: they are the best ones, however alike. More than 0:
+	// the results are chosen by maximal marginal relevance (Carbonell and Goldstein 1998, "The use of MMR, diversity-based
+	// reranking for reordering documents and producing summaries"), one after the other, each the candidate with the highest
+	// (1 - diversity) * score - diversity * (its highest similarity to a result chosen before it). The results are in this
+	// order and keep their scores. The similarity of two embeddings is that of scores, 1 - cosine distance / 2. There are
+	// four times as many candidates as results are requested, at least 20 and at most 200; those below `score_threshold` are
+	// left out. At most 200 results.
+	Diversity *float64 `protobuf:"fixed64,13,opt,name=diversity,proto3,oneof" json:"diversity,omitempty"`
+	// What results are grouped by; default: nothing. By file: the results are the best `group_size` chunks of each of the
+	// best files, best first, and `max_num_results` or `limit` counts files. An embedding that was added directly counts as a
+	// file of its own. There are as many files as requested, or all that have matching chunks if these are fewer; a hybrid
+	// search finds those among its best chunks, four for each that is requested, at least 100 and at most 1,000. Through an
+	// index the chunks of a file are chosen among as many. With `diversity` the best chunks of the files are compared, and
+	// the results are in order of the files. The results have one page.
+	GroupBy *GroupBy `protobuf:"varint,14,opt,name=group_by,json=groupBy,proto3,enum=pgquiver.v1.GroupBy,oneof" json:"group_by,omitempty"`
+	// Most results of a group, default 1. At most 1,000 results in all; 200 with `diversity` or a reranking model.
+	GroupSize *int32 `protobuf:"varint,15,opt,name=group_size,json=groupSize,proto3,oneof" json:"group_size,omitempty"`
+	// The fields of the embeddings to return beside id, file and score; default: content and metadata, which is `attributes`.
+	// The bytes of vectors count among those that end a page.
+	Include []EmbeddingField `protobuf:"varint,16,rep,packed,name=include,proto3,enum=pgquiver.v1.EmbeddingField" json:"include,omitempty"`
+	// How many chunks of the file before and after a result's chunk its `passage` has, 0 to 10; default 0: there is no
+	// passage. At most 1,050 chunks in all: results times (2 * neighbors + 1). Passages count among the bytes that end a page;
+	// in a reply without pages more than 50 MiB of them are REQUEST_TOO_LARGE.
+	Neighbors     *int32 `protobuf:"varint,17,opt,name=neighbors,proto3,oneof" json:"neighbors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +364,41 @@ func (x *SearchRequest) GetPage() string {
 		return *x.Page
 	}
 	return ""
+}
+
+func (x *SearchRequest) GetDiversity() float64 {
+	if x != nil && x.Diversity != nil {
+		return *x.Diversity
+	}
+	return 0
+}
+
+func (x *SearchRequest) GetGroupBy() GroupBy {
+	if x != nil && x.GroupBy != nil {
+		return *x.GroupBy
+	}
+	return GroupBy_GROUP_BY_UNSPECIFIED
+}
+
+func (x *SearchRequest) GetGroupSize() int32 {
+	if x != nil && x.GroupSize != nil {
+		return *x.GroupSize
+	}
+	return 0
+}
+
+func (x *SearchRequest) GetInclude() []EmbeddingField {
+	if x != nil {
+		return x.Include
+	}
+	return nil
+}
+
+func (x *SearchRequest) GetNeighbors() int32 {
+	if x != nil && x.Neighbors != nil {
+		return *x.Neighbors
+	}
+	return 0
 }
 
 // For whom a search is made. A message, so that a user without groups, for whom nothing is found, differs from none.
@@ -601,7 +709,7 @@ type SearchResponse struct {
 	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
 	// The texts of the search; empty for a search by a vector alone.
 	SearchQuery []string `protobuf:"bytes,2,rep,name=search_query,json=searchQuery,proto3" json:"search_query,omitempty"`
-	// The results, best first.
+	// The results, best first; with `diversity` in the order in which they were chosen.
 	Data []*SearchResult `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty"`
 	// Whether further results follow on a next page; only with `limit`.
 	HasMore bool `protobuf:"varint,4,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
@@ -700,9 +808,10 @@ type SearchStatistics struct {
 	// The search method.
 	Method SearchMethod `protobuf:"varint,1,opt,name=method,proto3,enum=pgquiver.v1.SearchMethod" json:"method,omitempty"`
 	// Whether there are as many results as requested or, if these are fewer, all matching embeddings; results
-	// removed by `score_threshold` do not count as missing. False only in one case: an index returned too few
-	// results, and the exact search that followed exceeded SEARCH_EXACT_TIMEOUT_SECONDS. If the index returned
-	// no result at all, that case is DEADLINE_EXCEEDED.
+	// removed by `score_threshold` do not count as missing. False only in two cases: an index returned too few
+	// results, and the exact search that followed exceeded SEARCH_EXACT_TIMEOUT_SECONDS; or the best chunks of a
+	// hybrid search grouped by file are of too few files. If the index returned no result at all, the first case is
+	// DEADLINE_EXCEEDED.
 	Complete bool `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
 	// The reranking model that ranked the results; unset: none did.
 	Ranker *string `protobuf:"bytes,3,opt,name=ranker,proto3,oneof" json:"ranker,omitempty"`
@@ -782,11 +891,12 @@ func (x *SearchStatistics) GetStages() []*SearchStage {
 // A stage of a search.
 type SearchStage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "embed": texts become vectors; "search": the database is asked; "rerank": a model ranks the results anew.
+	// "embed": texts become vectors; "search": the database is asked; "rerank": a model ranks the results anew; "diversify":
+	// results are chosen by `diversity`; "passages": the neighbors of results are read.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// How long it took, in milliseconds.
 	DurationMs float64 `protobuf:"fixed64,2,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
-	// What was worked on: texts that were embedded, queries of the database, or candidates that were ranked.
+	// What was worked on: texts that were embedded, queries of the database, candidates that were ranked or compared, or results.
 	Count         int64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -855,12 +965,16 @@ type SearchResult struct {
 	// vector scores 0. For a hybrid search see HybridSearch.
 	Score float64 `protobuf:"fixed64,3,opt,name=score,proto3" json:"score,omitempty"`
 	// The metadata of the embedding. REST repeats the metadata under the key `metadata`, for clients of
-	// litellm-pgvector.
+	// litellm-pgvector. Unset where `include` leaves it out.
 	Attributes *structpb.Struct `protobuf:"bytes,4,opt,name=attributes,proto3" json:"attributes,omitempty"`
-	// The text of the embedding.
+	// The text of the embedding; empty where `include` leaves it out.
 	Content []*TextContent `protobuf:"bytes,5,rep,name=content,proto3" json:"content,omitempty"`
 	// Id of the embedding.
-	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	// The vector as stored (float32); empty, and null in JSON, unless `include` has it.
+	Embedding []float32 `protobuf:"fixed32,7,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
+	// The chunk and its neighbors; unset where the request has no `neighbors`, and for an embedding that was added directly.
+	Passage       *Passage `protobuf:"bytes,8,opt,name=passage,proto3" json:"passage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,6 +1051,86 @@ func (x *SearchResult) GetId() string {
 	return ""
 }
 
+func (x *SearchResult) GetEmbedding() []float32 {
+	if x != nil {
+		return x.Embedding
+	}
+	return nil
+}
+
+func (x *SearchResult) GetPassage() *Passage {
+	if x != nil {
+		return x.Passage
+	}
+	return nil
+}
+
+// A chunk of a file and the chunks around it. They are read after the search, whatever its filters, if the caller may read
+// them.
+type Passage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The texts of the chunks, joined in order. What the end of a chunk and the start of the next have in common, 16
+	// characters at least, stands once; else a line break is between them.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// Number of the first chunk in the file, from 0.
+	FirstChunk int32 `protobuf:"varint,2,opt,name=first_chunk,json=firstChunk,proto3" json:"first_chunk,omitempty"`
+	// Number of the last chunk.
+	LastChunk     int32 `protobuf:"varint,3,opt,name=last_chunk,json=lastChunk,proto3" json:"last_chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Passage) Reset() {
+	*x = Passage{}
+	mi := &file_pgquiver_v1_search_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Passage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Passage) ProtoMessage() {}
+
+func (x *Passage) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_search_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Passage.ProtoReflect.Descriptor instead.
+func (*Passage) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Passage) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Passage) GetFirstChunk() int32 {
+	if x != nil {
+		return x.FirstChunk
+	}
+	return 0
+}
+
+func (x *Passage) GetLastChunk() int32 {
+	if x != nil {
+		return x.LastChunk
+	}
+	return 0
+}
+
 // Tokens used to embed texts.
 type SearchUsage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -948,7 +1142,7 @@ type SearchUsage struct {
 
 func (x *SearchUsage) Reset() {
 	*x = SearchUsage{}
-	mi := &file_pgquiver_v1_search_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1154,7 @@ func (x *SearchUsage) String() string {
 func (*SearchUsage) ProtoMessage() {}
 
 func (x *SearchUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_search_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1167,7 @@ func (x *SearchUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchUsage.ProtoReflect.Descriptor instead.
 func (*SearchUsage) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SearchUsage) GetTotalTokens() int64 {
@@ -1008,14 +1202,25 @@ type SearchVectorStoresRequest struct {
 	// For whom the caller searches.
 	Readers *SearchReaders `protobuf:"bytes,10,opt,name=readers,proto3,oneof" json:"readers,omitempty"`
 	// Maximum number of results, 1 to 1,000, instead of `max_num_results`. The results have one page.
-	Limit         *int32 `protobuf:"varint,11,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Limit *int32 `protobuf:"varint,11,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// How much results are to differ from each other, 0 to 1, those of different stores too; default 0. More than 0 only for
+	// stores with vectors of one embedding model and dimensions; others cannot be compared.
+	Diversity *float64 `protobuf:"fixed64,12,opt,name=diversity,proto3,oneof" json:"diversity,omitempty"`
+	// What results are grouped by. A file in several stores is one file.
+	GroupBy *GroupBy `protobuf:"varint,13,opt,name=group_by,json=groupBy,proto3,enum=pgquiver.v1.GroupBy,oneof" json:"group_by,omitempty"`
+	// Most results of a group, default 1.
+	GroupSize *int32 `protobuf:"varint,14,opt,name=group_size,json=groupSize,proto3,oneof" json:"group_size,omitempty"`
+	// The fields of the embeddings to return; default: content and metadata.
+	Include []EmbeddingField `protobuf:"varint,15,rep,packed,name=include,proto3,enum=pgquiver.v1.EmbeddingField" json:"include,omitempty"`
+	// How many chunks before and after a result's chunk its `passage` has, 0 to 10; default 0.
+	Neighbors     *int32 `protobuf:"varint,16,opt,name=neighbors,proto3,oneof" json:"neighbors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchVectorStoresRequest) Reset() {
 	*x = SearchVectorStoresRequest{}
-	mi := &file_pgquiver_v1_search_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1232,7 @@ func (x *SearchVectorStoresRequest) String() string {
 func (*SearchVectorStoresRequest) ProtoMessage() {}
 
 func (x *SearchVectorStoresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_search_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1245,7 @@ func (x *SearchVectorStoresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchVectorStoresRequest.ProtoReflect.Descriptor instead.
 func (*SearchVectorStoresRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SearchVectorStoresRequest) GetVectorStoreIds() []string {
@@ -1120,6 +1325,41 @@ func (x *SearchVectorStoresRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *SearchVectorStoresRequest) GetDiversity() float64 {
+	if x != nil && x.Diversity != nil {
+		return *x.Diversity
+	}
+	return 0
+}
+
+func (x *SearchVectorStoresRequest) GetGroupBy() GroupBy {
+	if x != nil && x.GroupBy != nil {
+		return *x.GroupBy
+	}
+	return GroupBy_GROUP_BY_UNSPECIFIED
+}
+
+func (x *SearchVectorStoresRequest) GetGroupSize() int32 {
+	if x != nil && x.GroupSize != nil {
+		return *x.GroupSize
+	}
+	return 0
+}
+
+func (x *SearchVectorStoresRequest) GetInclude() []EmbeddingField {
+	if x != nil {
+		return x.Include
+	}
+	return nil
+}
+
+func (x *SearchVectorStoresRequest) GetNeighbors() int32 {
+	if x != nil && x.Neighbors != nil {
+		return *x.Neighbors
+	}
+	return 0
+}
+
 // The results of a search of several stores.
 type SearchVectorStoresResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1127,7 +1367,7 @@ type SearchVectorStoresResponse struct {
 	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
 	// The texts of the search; empty for a search by a vector alone.
 	SearchQuery []string `protobuf:"bytes,2,rep,name=search_query,json=searchQuery,proto3" json:"search_query,omitempty"`
-	// The results, best first.
+	// The results, best first; with `diversity` in the order in which they were chosen.
 	Data []*StoreSearchResult `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty"`
 	// How the results of the stores were merged.
 	MergedBy MergedBy `protobuf:"varint,4,opt,name=merged_by,json=mergedBy,proto3,enum=pgquiver.v1.MergedBy" json:"merged_by,omitempty"`
@@ -1143,7 +1383,7 @@ type SearchVectorStoresResponse struct {
 
 func (x *SearchVectorStoresResponse) Reset() {
 	*x = SearchVectorStoresResponse{}
-	mi := &file_pgquiver_v1_search_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1395,7 @@ func (x *SearchVectorStoresResponse) String() string {
 func (*SearchVectorStoresResponse) ProtoMessage() {}
 
 func (x *SearchVectorStoresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_search_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1408,7 @@ func (x *SearchVectorStoresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchVectorStoresResponse.ProtoReflect.Descriptor instead.
 func (*SearchVectorStoresResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SearchVectorStoresResponse) GetObject() string {
@@ -1231,19 +1471,23 @@ type StoreSearchResult struct {
 	Filename string `protobuf:"bytes,3,opt,name=filename,proto3" json:"filename,omitempty"`
 	// The score: see `merged_by`.
 	Score float64 `protobuf:"fixed64,4,opt,name=score,proto3" json:"score,omitempty"`
-	// The metadata of the embedding.
+	// The metadata of the embedding; unset where `include` leaves it out.
 	Attributes *structpb.Struct `protobuf:"bytes,5,opt,name=attributes,proto3" json:"attributes,omitempty"`
-	// The text of the embedding.
+	// The text of the embedding; empty where `include` leaves it out.
 	Content []*TextContent `protobuf:"bytes,6,rep,name=content,proto3" json:"content,omitempty"`
 	// Id of the embedding.
-	Id            string `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"`
+	// The vector as stored (float32); empty, and null in JSON, unless `include` has it.
+	Embedding []float32 `protobuf:"fixed32,8,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
+	// The chunk and its neighbors, as in SearchResult.
+	Passage       *Passage `protobuf:"bytes,9,opt,name=passage,proto3" json:"passage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoreSearchResult) Reset() {
 	*x = StoreSearchResult{}
-	mi := &file_pgquiver_v1_search_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1499,7 @@ func (x *StoreSearchResult) String() string {
 func (*StoreSearchResult) ProtoMessage() {}
 
 func (x *StoreSearchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_search_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1512,7 @@ func (x *StoreSearchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreSearchResult.ProtoReflect.Descriptor instead.
 func (*StoreSearchResult) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StoreSearchResult) GetVectorStoreId() string {
@@ -1320,6 +1564,20 @@ func (x *StoreSearchResult) GetId() string {
 	return ""
 }
 
+func (x *StoreSearchResult) GetEmbedding() []float32 {
+	if x != nil {
+		return x.Embedding
+	}
+	return nil
+}
+
+func (x *StoreSearchResult) GetPassage() *Passage {
+	if x != nil {
+		return x.Passage
+	}
+	return nil
+}
+
 // The failure of one of several stores.
 type StoreSearchError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1335,7 +1593,7 @@ type StoreSearchError struct {
 
 func (x *StoreSearchError) Reset() {
 	*x = StoreSearchError{}
-	mi := &file_pgquiver_v1_search_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1605,7 @@ func (x *StoreSearchError) String() string {
 func (*StoreSearchError) ProtoMessage() {}
 
 func (x *StoreSearchError) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_search_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_search_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1618,7 @@ func (x *StoreSearchError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreSearchError.ProtoReflect.Descriptor instead.
 func (*StoreSearchError) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{14}
+	return file_pgquiver_v1_search_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StoreSearchError) GetVectorStoreId() string {
@@ -1388,7 +1646,7 @@ var File_pgquiver_v1_search_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\n" +
-	"\x18pgquiver/v1/search.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/filters.proto\x1a\x19pgquiver/v1/options.proto\"\xe6\x04\n" +
+	"\x18pgquiver/v1/search.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/filters.proto\x1a\x19pgquiver/v1/options.proto\"\xfb\x06\n" +
 	"\rSearchRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1a\n" +
 	"\x05query\x18\x02 \x03(\tB\x04\xa8\xbb\x18\x10R\x05query\x12#\n" +
@@ -1402,7 +1660,14 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\areaders\x18\n" +
 	" \x01(\v2\x1a.pgquiver.v1.SearchReadersH\x05R\areaders\x88\x01\x01\x12\x19\n" +
 	"\x05limit\x18\v \x01(\x05H\x06R\x05limit\x88\x01\x01\x12\x17\n" +
-	"\x04page\x18\f \x01(\tH\aR\x04page\x88\x01\x01B\x12\n" +
+	"\x04page\x18\f \x01(\tH\aR\x04page\x88\x01\x01\x12!\n" +
+	"\tdiversity\x18\r \x01(\x01H\bR\tdiversity\x88\x01\x01\x124\n" +
+	"\bgroup_by\x18\x0e \x01(\x0e2\x14.pgquiver.v1.GroupByH\tR\agroupBy\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"group_size\x18\x0f \x01(\x05H\n" +
+	"R\tgroupSize\x88\x01\x01\x12;\n" +
+	"\ainclude\x18\x10 \x03(\x0e2\x1b.pgquiver.v1.EmbeddingFieldB\x04\xa8\xbb\x18\x03R\ainclude\x12!\n" +
+	"\tneighbors\x18\x11 \x01(\x05H\vR\tneighbors\x88\x01\x01B\x12\n" +
 	"\x10_max_num_resultsB\x12\n" +
 	"\x10_ranking_optionsB\x10\n" +
 	"\x0e_rewrite_queryB\f\n" +
@@ -1412,7 +1677,13 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\n" +
 	"\b_readersB\b\n" +
 	"\x06_limitB\a\n" +
-	"\x05_page\"-\n" +
+	"\x05_pageB\f\n" +
+	"\n" +
+	"_diversityB\v\n" +
+	"\t_group_byB\r\n" +
+	"\v_group_sizeB\f\n" +
+	"\n" +
+	"_neighbors\"-\n" +
 	"\rSearchReaders\x12\x1c\n" +
 	"\x06any_of\x18\x01 \x03(\tB\x05\xa8\xbb\x18\xe8\aR\x05anyOf\"z\n" +
 	"\x12BatchSearchRequest\x12&\n" +
@@ -1458,7 +1729,7 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vduration_ms\x18\x02 \x01(\x01R\n" +
 	"durationMs\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x03R\x05count\"\xd6\x01\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05count\"\xa4\x02\n" +
 	"\fSearchResult\x12\x17\n" +
 	"\afile_id\x18\x01 \x01(\tR\x06fileId\x12\x1a\n" +
 	"\bfilename\x18\x02 \x01(\tR\bfilename\x12\x14\n" +
@@ -1467,9 +1738,17 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"attributes\x18\x04 \x01(\v2\x17.google.protobuf.StructR\n" +
 	"attributes\x122\n" +
 	"\acontent\x18\x05 \x03(\v2\x18.pgquiver.v1.TextContentR\acontent\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\tR\x02id\"0\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12\x1c\n" +
+	"\tembedding\x18\a \x03(\x02R\tembedding\x12.\n" +
+	"\apassage\x18\b \x01(\v2\x14.pgquiver.v1.PassageR\apassage\"]\n" +
+	"\aPassage\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1f\n" +
+	"\vfirst_chunk\x18\x02 \x01(\x05R\n" +
+	"firstChunk\x12\x1d\n" +
+	"\n" +
+	"last_chunk\x18\x03 \x01(\x05R\tlastChunk\"0\n" +
 	"\vSearchUsage\x12!\n" +
-	"\ftotal_tokens\x18\x01 \x01(\x03R\vtotalTokens\"\xd8\x04\n" +
+	"\ftotal_tokens\x18\x01 \x01(\x03R\vtotalTokens\"\xed\x06\n" +
 	"\x19SearchVectorStoresRequest\x12.\n" +
 	"\x10vector_store_ids\x18\x01 \x03(\tB\x04\xa8\xbb\x18\x10R\x0evectorStoreIds\x12\x1a\n" +
 	"\x05query\x18\x02 \x03(\tB\x04\xa8\xbb\x18\x10R\x05query\x12#\n" +
@@ -1482,7 +1761,14 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\x05exact\x18\t \x01(\bH\x04R\x05exact\x88\x01\x01\x129\n" +
 	"\areaders\x18\n" +
 	" \x01(\v2\x1a.pgquiver.v1.SearchReadersH\x05R\areaders\x88\x01\x01\x12\x19\n" +
-	"\x05limit\x18\v \x01(\x05H\x06R\x05limit\x88\x01\x01B\x12\n" +
+	"\x05limit\x18\v \x01(\x05H\x06R\x05limit\x88\x01\x01\x12!\n" +
+	"\tdiversity\x18\f \x01(\x01H\aR\tdiversity\x88\x01\x01\x124\n" +
+	"\bgroup_by\x18\r \x01(\x0e2\x14.pgquiver.v1.GroupByH\bR\agroupBy\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"group_size\x18\x0e \x01(\x05H\tR\tgroupSize\x88\x01\x01\x12;\n" +
+	"\ainclude\x18\x0f \x03(\x0e2\x1b.pgquiver.v1.EmbeddingFieldB\x04\xa8\xbb\x18\x03R\ainclude\x12!\n" +
+	"\tneighbors\x18\x10 \x01(\x05H\n" +
+	"R\tneighbors\x88\x01\x01B\x12\n" +
 	"\x10_max_num_resultsB\x12\n" +
 	"\x10_ranking_optionsB\x10\n" +
 	"\x0e_rewrite_queryB\f\n" +
@@ -1491,7 +1777,13 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\x06_exactB\n" +
 	"\n" +
 	"\b_readersB\b\n" +
-	"\x06_limit\"\xe5\x02\n" +
+	"\x06_limitB\f\n" +
+	"\n" +
+	"_diversityB\v\n" +
+	"\t_group_byB\r\n" +
+	"\v_group_sizeB\f\n" +
+	"\n" +
+	"_neighbors\"\xe5\x02\n" +
 	"\x1aSearchVectorStoresResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12!\n" +
 	"\fsearch_query\x18\x02 \x03(\tR\vsearchQuery\x122\n" +
@@ -1501,7 +1793,7 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\x05usage\x18\x06 \x01(\v2\x18.pgquiver.v1.SearchUsageR\x05usage\x12=\n" +
 	"\n" +
 	"statistics\x18\a \x01(\v2\x1d.pgquiver.v1.SearchStatisticsR\n" +
-	"statistics\"\x83\x02\n" +
+	"statistics\"\xd1\x02\n" +
 	"\x11StoreSearchResult\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\tR\x06fileId\x12\x1a\n" +
@@ -1511,11 +1803,16 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"attributes\x18\x05 \x01(\v2\x17.google.protobuf.StructR\n" +
 	"attributes\x122\n" +
 	"\acontent\x18\x06 \x03(\v2\x18.pgquiver.v1.TextContentR\acontent\x12\x0e\n" +
-	"\x02id\x18\a \x01(\tR\x02id\"h\n" +
+	"\x02id\x18\a \x01(\tR\x02id\x12\x1c\n" +
+	"\tembedding\x18\b \x03(\x02R\tembedding\x12.\n" +
+	"\apassage\x18\t \x01(\v2\x14.pgquiver.v1.PassageR\apassage\"h\n" +
 	"\x10StoreSearchError\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage*z\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage*6\n" +
+	"\aGroupBy\x12\x18\n" +
+	"\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rGROUP_BY_FILE\x10\x01*z\n" +
 	"\fSearchMethod\x12\x1d\n" +
 	"\x19SEARCH_METHOD_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SEARCH_METHOD_EXACT\x10\x01\x12\x17\n" +
@@ -1544,66 +1841,75 @@ func file_pgquiver_v1_search_proto_rawDescGZIP() []byte {
 	return file_pgquiver_v1_search_proto_rawDescData
 }
 
-var file_pgquiver_v1_search_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pgquiver_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_pgquiver_v1_search_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_pgquiver_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_pgquiver_v1_search_proto_goTypes = []any{
-	(SearchMethod)(0),                  // 0: pgquiver.v1.SearchMethod
-	(MergedBy)(0),                      // 1: pgquiver.v1.MergedBy
-	(*SearchRequest)(nil),              // 2: pgquiver.v1.SearchRequest
-	(*SearchReaders)(nil),              // 3: pgquiver.v1.SearchReaders
-	(*BatchSearchRequest)(nil),         // 4: pgquiver.v1.BatchSearchRequest
-	(*BatchSearchResponse)(nil),        // 5: pgquiver.v1.BatchSearchResponse
-	(*RankingOptions)(nil),             // 6: pgquiver.v1.RankingOptions
-	(*HybridSearch)(nil),               // 7: pgquiver.v1.HybridSearch
-	(*SearchResponse)(nil),             // 8: pgquiver.v1.SearchResponse
-	(*SearchStatistics)(nil),           // 9: pgquiver.v1.SearchStatistics
-	(*SearchStage)(nil),                // 10: pgquiver.v1.SearchStage
-	(*SearchResult)(nil),               // 11: pgquiver.v1.SearchResult
-	(*SearchUsage)(nil),                // 12: pgquiver.v1.SearchUsage
-	(*SearchVectorStoresRequest)(nil),  // 13: pgquiver.v1.SearchVectorStoresRequest
-	(*SearchVectorStoresResponse)(nil), // 14: pgquiver.v1.SearchVectorStoresResponse
-	(*StoreSearchResult)(nil),          // 15: pgquiver.v1.StoreSearchResult
-	(*StoreSearchError)(nil),           // 16: pgquiver.v1.StoreSearchError
-	(*Filter)(nil),                     // 17: pgquiver.v1.Filter
-	(*structpb.Struct)(nil),            // 18: google.protobuf.Struct
-	(*TextContent)(nil),                // 19: pgquiver.v1.TextContent
+	(GroupBy)(0),                       // 0: pgquiver.v1.GroupBy
+	(SearchMethod)(0),                  // 1: pgquiver.v1.SearchMethod
+	(MergedBy)(0),                      // 2: pgquiver.v1.MergedBy
+	(*SearchRequest)(nil),              // 3: pgquiver.v1.SearchRequest
+	(*SearchReaders)(nil),              // 4: pgquiver.v1.SearchReaders
+	(*BatchSearchRequest)(nil),         // 5: pgquiver.v1.BatchSearchRequest
+	(*BatchSearchResponse)(nil),        // 6: pgquiver.v1.BatchSearchResponse
+	(*RankingOptions)(nil),             // 7: pgquiver.v1.RankingOptions
+	(*HybridSearch)(nil),               // 8: pgquiver.v1.HybridSearch
+	(*SearchResponse)(nil),             // 9: pgquiver.v1.SearchResponse
+	(*SearchStatistics)(nil),           // 10: pgquiver.v1.SearchStatistics
+	(*SearchStage)(nil),                // 11: pgquiver.v1.SearchStage
+	(*SearchResult)(nil),               // 12: pgquiver.v1.SearchResult
+	(*Passage)(nil),                    // 13: pgquiver.v1.Passage
+	(*SearchUsage)(nil),                // 14: pgquiver.v1.SearchUsage
+	(*SearchVectorStoresRequest)(nil),  // 15: pgquiver.v1.SearchVectorStoresRequest
+	(*SearchVectorStoresResponse)(nil), // 16: pgquiver.v1.SearchVectorStoresResponse
+	(*StoreSearchResult)(nil),          // 17: pgquiver.v1.StoreSearchResult
+	(*StoreSearchError)(nil),           // 18: pgquiver.v1.StoreSearchError
+	(*Filter)(nil),                     // 19: pgquiver.v1.Filter
+	(EmbeddingField)(0),                // 20: pgquiver.v1.EmbeddingField
+	(*structpb.Struct)(nil),            // 21: google.protobuf.Struct
+	(*TextContent)(nil),                // 22: pgquiver.v1.TextContent
 }
 var file_pgquiver_v1_search_proto_depIdxs = []int32{
-	17, // 0: pgquiver.v1.SearchRequest.filters:type_name -> pgquiver.v1.Filter
-	6,  // 1: pgquiver.v1.SearchRequest.ranking_options:type_name -> pgquiver.v1.RankingOptions
-	3,  // 2: pgquiver.v1.SearchRequest.readers:type_name -> pgquiver.v1.SearchReaders
-	2,  // 3: pgquiver.v1.BatchSearchRequest.searches:type_name -> pgquiver.v1.SearchRequest
-	8,  // 4: pgquiver.v1.BatchSearchResponse.data:type_name -> pgquiver.v1.SearchResponse
-	12, // 5: pgquiver.v1.BatchSearchResponse.usage:type_name -> pgquiver.v1.SearchUsage
-	7,  // 6: pgquiver.v1.RankingOptions.hybrid_search:type_name -> pgquiver.v1.HybridSearch
-	11, // 7: pgquiver.v1.SearchResponse.data:type_name -> pgquiver.v1.SearchResult
-	12, // 8: pgquiver.v1.SearchResponse.usage:type_name -> pgquiver.v1.SearchUsage
-	9,  // 9: pgquiver.v1.SearchResponse.statistics:type_name -> pgquiver.v1.SearchStatistics
-	0,  // 10: pgquiver.v1.SearchStatistics.method:type_name -> pgquiver.v1.SearchMethod
-	10, // 11: pgquiver.v1.SearchStatistics.stages:type_name -> pgquiver.v1.SearchStage
-	18, // 12: pgquiver.v1.SearchResult.attributes:type_name -> google.protobuf.Struct
-	19, // 13: pgquiver.v1.SearchResult.content:type_name -> pgquiver.v1.TextContent
-	17, // 14: pgquiver.v1.SearchVectorStoresRequest.filters:type_name -> pgquiver.v1.Filter
-	6,  // 15: pgquiver.v1.SearchVectorStoresRequest.ranking_options:type_name -> pgquiver.v1.RankingOptions
-	3,  // 16: pgquiver.v1.SearchVectorStoresRequest.readers:type_name -> pgquiver.v1.SearchReaders
-	15, // 17: pgquiver.v1.SearchVectorStoresResponse.data:type_name -> pgquiver.v1.StoreSearchResult
-	1,  // 18: pgquiver.v1.SearchVectorStoresResponse.merged_by:type_name -> pgquiver.v1.MergedBy
-	16, // 19: pgquiver.v1.SearchVectorStoresResponse.errors:type_name -> pgquiver.v1.StoreSearchError
-	12, // 20: pgquiver.v1.SearchVectorStoresResponse.usage:type_name -> pgquiver.v1.SearchUsage
-	9,  // 21: pgquiver.v1.SearchVectorStoresResponse.statistics:type_name -> pgquiver.v1.SearchStatistics
-	18, // 22: pgquiver.v1.StoreSearchResult.attributes:type_name -> google.protobuf.Struct
-	19, // 23: pgquiver.v1.StoreSearchResult.content:type_name -> pgquiver.v1.TextContent
-	2,  // 24: pgquiver.v1.SearchService.Search:input_type -> pgquiver.v1.SearchRequest
-	4,  // 25: pgquiver.v1.SearchService.BatchSearch:input_type -> pgquiver.v1.BatchSearchRequest
-	13, // 26: pgquiver.v1.SearchService.SearchVectorStores:input_type -> pgquiver.v1.SearchVectorStoresRequest
-	8,  // 27: pgquiver.v1.SearchService.Search:output_type -> pgquiver.v1.SearchResponse
-	5,  // 28: pgquiver.v1.SearchService.BatchSearch:output_type -> pgquiver.v1.BatchSearchResponse
-	14, // 29: pgquiver.v1.SearchService.SearchVectorStores:output_type -> pgquiver.v1.SearchVectorStoresResponse
-	27, // [27:30] is the sub-list for method output_type
-	24, // [24:27] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	19, // 0: pgquiver.v1.SearchRequest.filters:type_name -> pgquiver.v1.Filter
+	7,  // 1: pgquiver.v1.SearchRequest.ranking_options:type_name -> pgquiver.v1.RankingOptions
+	4,  // 2: pgquiver.v1.SearchRequest.readers:type_name -> pgquiver.v1.SearchReaders
+	0,  // 3: pgquiver.v1.SearchRequest.group_by:type_name -> pgquiver.v1.GroupBy
+	20, // 4: pgquiver.v1.SearchRequest.include:type_name -> pgquiver.v1.EmbeddingField
+	3,  // 5: pgquiver.v1.BatchSearchRequest.searches:type_name -> pgquiver.v1.SearchRequest
+	9,  // 6: pgquiver.v1.BatchSearchResponse.data:type_name -> pgquiver.v1.SearchResponse
+	14, // 7: pgquiver.v1.BatchSearchResponse.usage:type_name -> pgquiver.v1.SearchUsage
+	8,  // 8: pgquiver.v1.RankingOptions.hybrid_search:type_name -> pgquiver.v1.HybridSearch
+	12, // 9: pgquiver.v1.SearchResponse.data:type_name -> pgquiver.v1.SearchResult
+	14, // 10: pgquiver.v1.SearchResponse.usage:type_name -> pgquiver.v1.SearchUsage
+	10, // 11: pgquiver.v1.SearchResponse.statistics:type_name -> pgquiver.v1.SearchStatistics
+	1,  // 12: pgquiver.v1.SearchStatistics.method:type_name -> pgquiver.v1.SearchMethod
+	11, // 13: pgquiver.v1.SearchStatistics.stages:type_name -> pgquiver.v1.SearchStage
+	21, // 14: pgquiver.v1.SearchResult.attributes:type_name -> google.protobuf.Struct
+	22, // 15: pgquiver.v1.SearchResult.content:type_name -> pgquiver.v1.TextContent
+	13, // 16: pgquiver.v1.SearchResult.passage:type_name -> pgquiver.v1.Passage
+	19, // 17: pgquiver.v1.SearchVectorStoresRequest.filters:type_name -> pgquiver.v1.Filter
+	7,  // 18: pgquiver.v1.SearchVectorStoresRequest.ranking_options:type_name -> pgquiver.v1.RankingOptions
+	4,  // 19: pgquiver.v1.SearchVectorStoresRequest.readers:type_name -> pgquiver.v1.SearchReaders
+	0,  // 20: pgquiver.v1.SearchVectorStoresRequest.group_by:type_name -> pgquiver.v1.GroupBy
+	20, // 21: pgquiver.v1.SearchVectorStoresRequest.include:type_name -> pgquiver.v1.EmbeddingField
+	17, // 22: pgquiver.v1.SearchVectorStoresResponse.data:type_name -> pgquiver.v1.StoreSearchResult
+	2,  // 23: pgquiver.v1.SearchVectorStoresResponse.merged_by:type_name -> pgquiver.v1.MergedBy
+	18, // 24: pgquiver.v1.SearchVectorStoresResponse.errors:type_name -> pgquiver.v1.StoreSearchError
+	14, // 25: pgquiver.v1.SearchVectorStoresResponse.usage:type_name -> pgquiver.v1.SearchUsage
+	10, // 26: pgquiver.v1.SearchVectorStoresResponse.statistics:type_name -> pgquiver.v1.SearchStatistics
+	21, // 27: pgquiver.v1.StoreSearchResult.attributes:type_name -> google.protobuf.Struct
+	22, // 28: pgquiver.v1.StoreSearchResult.content:type_name -> pgquiver.v1.TextContent
+	13, // 29: pgquiver.v1.StoreSearchResult.passage:type_name -> pgquiver.v1.Passage
+	3,  // 30: pgquiver.v1.SearchService.Search:input_type -> pgquiver.v1.SearchRequest
+	5,  // 31: pgquiver.v1.SearchService.BatchSearch:input_type -> pgquiver.v1.BatchSearchRequest
+	15, // 32: pgquiver.v1.SearchService.SearchVectorStores:input_type -> pgquiver.v1.SearchVectorStoresRequest
+	9,  // 33: pgquiver.v1.SearchService.Search:output_type -> pgquiver.v1.SearchResponse
+	6,  // 34: pgquiver.v1.SearchService.BatchSearch:output_type -> pgquiver.v1.BatchSearchResponse
+	16, // 35: pgquiver.v1.SearchService.SearchVectorStores:output_type -> pgquiver.v1.SearchVectorStoresResponse
+	33, // [33:36] is the sub-list for method output_type
+	30, // [30:33] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_search_proto_init() }
@@ -1619,14 +1925,14 @@ func file_pgquiver_v1_search_proto_init() {
 	file_pgquiver_v1_search_proto_msgTypes[5].OneofWrappers = []any{}
 	file_pgquiver_v1_search_proto_msgTypes[6].OneofWrappers = []any{}
 	file_pgquiver_v1_search_proto_msgTypes[7].OneofWrappers = []any{}
-	file_pgquiver_v1_search_proto_msgTypes[11].OneofWrappers = []any{}
+	file_pgquiver_v1_search_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_search_proto_rawDesc), len(file_pgquiver_v1_search_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   15,
+			NumEnums:      3,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

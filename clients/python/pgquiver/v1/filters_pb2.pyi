@@ -8,6 +8,11 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class FilterValueType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FILTER_VALUE_TYPE_UNSPECIFIED: _ClassVar[FilterValueType]
+    FILTER_VALUE_TYPE_DATE: _ClassVar[FilterValueType]
+
 class FilterType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FILTER_TYPE_UNSPECIFIED: _ClassVar[FilterType]
@@ -24,6 +29,9 @@ class FilterType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FILTER_TYPE_EXISTS: _ClassVar[FilterType]
     FILTER_TYPE_CONTAINS: _ClassVar[FilterType]
     FILTER_TYPE_PREFIX: _ClassVar[FilterType]
+    FILTER_TYPE_TEXT: _ClassVar[FilterType]
+FILTER_VALUE_TYPE_UNSPECIFIED: FilterValueType
+FILTER_VALUE_TYPE_DATE: FilterValueType
 FILTER_TYPE_UNSPECIFIED: FilterType
 FILTER_TYPE_EQ: FilterType
 FILTER_TYPE_NE: FilterType
@@ -38,15 +46,18 @@ FILTER_TYPE_OR: FilterType
 FILTER_TYPE_EXISTS: FilterType
 FILTER_TYPE_CONTAINS: FilterType
 FILTER_TYPE_PREFIX: FilterType
+FILTER_TYPE_TEXT: FilterType
 
 class Filter(_message.Message):
-    __slots__ = ("type", "key", "value", "filters")
+    __slots__ = ("type", "key", "value", "filters", "value_type")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
     type: FilterType
     key: str
     value: _struct_pb2.Value
     filters: _containers.RepeatedCompositeFieldContainer[Filter]
-    def __init__(self, type: _Optional[_Union[FilterType, str]] = ..., key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ...) -> None: ...
+    value_type: FilterValueType
+    def __init__(self, type: _Optional[_Union[FilterType, str]] = ..., key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., value_type: _Optional[_Union[FilterValueType, str]] = ...) -> None: ...

@@ -11,6 +11,11 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class GroupBy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GROUP_BY_UNSPECIFIED: _ClassVar[GroupBy]
+    GROUP_BY_FILE: _ClassVar[GroupBy]
+
 class SearchMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SEARCH_METHOD_UNSPECIFIED: _ClassVar[SearchMethod]
@@ -23,6 +28,8 @@ class MergedBy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MERGED_BY_UNSPECIFIED: _ClassVar[MergedBy]
     MERGED_BY_SCORE: _ClassVar[MergedBy]
     MERGED_BY_RANK: _ClassVar[MergedBy]
+GROUP_BY_UNSPECIFIED: GroupBy
+GROUP_BY_FILE: GroupBy
 SEARCH_METHOD_UNSPECIFIED: SearchMethod
 SEARCH_METHOD_EXACT: SearchMethod
 SEARCH_METHOD_INDEX: SearchMethod
@@ -32,7 +39,7 @@ MERGED_BY_SCORE: MergedBy
 MERGED_BY_RANK: MergedBy
 
 class SearchRequest(_message.Message):
-    __slots__ = ("vector_store_id", "query", "embedding", "max_num_results", "filters", "ranking_options", "rewrite_query", "ef_search", "exact", "readers", "limit", "page")
+    __slots__ = ("vector_store_id", "query", "embedding", "max_num_results", "filters", "ranking_options", "rewrite_query", "ef_search", "exact", "readers", "limit", "page", "diversity", "group_by", "group_size", "include", "neighbors")
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +52,11 @@ class SearchRequest(_message.Message):
     READERS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_FIELD_NUMBER: _ClassVar[int]
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    GROUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBORS_FIELD_NUMBER: _ClassVar[int]
     vector_store_id: str
     query: _containers.RepeatedScalarFieldContainer[str]
     embedding: _containers.RepeatedScalarFieldContainer[float]
@@ -57,7 +69,12 @@ class SearchRequest(_message.Message):
     readers: SearchReaders
     limit: int
     page: str
-    def __init__(self, vector_store_id: _Optional[str] = ..., query: _Optional[_Iterable[str]] = ..., embedding: _Optional[_Iterable[float]] = ..., max_num_results: _Optional[int] = ..., filters: _Optional[_Union[_filters_pb2.Filter, _Mapping]] = ..., ranking_options: _Optional[_Union[RankingOptions, _Mapping]] = ..., rewrite_query: bool = ..., ef_search: _Optional[int] = ..., exact: bool = ..., readers: _Optional[_Union[SearchReaders, _Mapping]] = ..., limit: _Optional[int] = ..., page: _Optional[str] = ...) -> None: ...
+    diversity: float
+    group_by: GroupBy
+    group_size: int
+    include: _containers.RepeatedScalarFieldContainer[_embeddings_pb2.EmbeddingField]
+    neighbors: int
+    def __init__(self, vector_store_id: _Optional[str] = ..., query: _Optional[_Iterable[str]] = ..., embedding: _Optional[_Iterable[float]] = ..., max_num_results: _Optional[int] = ..., filters: _Optional[_Union[_filters_pb2.Filter, _Mapping]] = ..., ranking_options: _Optional[_Union[RankingOptions, _Mapping]] = ..., rewrite_query: bool = ..., ef_search: _Optional[int] = ..., exact: bool = ..., readers: _Optional[_Union[SearchReaders, _Mapping]] = ..., limit: _Optional[int] = ..., page: _Optional[str] = ..., diversity: _Optional[float] = ..., group_by: _Optional[_Union[GroupBy, str]] = ..., group_size: _Optional[int] = ..., include: _Optional[_Iterable[_Union[_embeddings_pb2.EmbeddingField, str]]] = ..., neighbors: _Optional[int] = ...) -> None: ...
 
 class SearchReaders(_message.Message):
     __slots__ = ("any_of",)
@@ -144,20 +161,34 @@ class SearchStage(_message.Message):
     def __init__(self, name: _Optional[str] = ..., duration_ms: _Optional[float] = ..., count: _Optional[int] = ...) -> None: ...
 
 class SearchResult(_message.Message):
-    __slots__ = ("file_id", "filename", "score", "attributes", "content", "id")
+    __slots__ = ("file_id", "filename", "score", "attributes", "content", "id", "embedding", "passage")
     FILE_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    PASSAGE_FIELD_NUMBER: _ClassVar[int]
     file_id: str
     filename: str
     score: float
     attributes: _struct_pb2.Struct
     content: _containers.RepeatedCompositeFieldContainer[_embeddings_pb2.TextContent]
     id: str
-    def __init__(self, file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ...) -> None: ...
+    embedding: _containers.RepeatedScalarFieldContainer[float]
+    passage: Passage
+    def __init__(self, file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ..., embedding: _Optional[_Iterable[float]] = ..., passage: _Optional[_Union[Passage, _Mapping]] = ...) -> None: ...
+
+class Passage(_message.Message):
+    __slots__ = ("text", "first_chunk", "last_chunk")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    LAST_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    first_chunk: int
+    last_chunk: int
+    def __init__(self, text: _Optional[str] = ..., first_chunk: _Optional[int] = ..., last_chunk: _Optional[int] = ...) -> None: ...
 
 class SearchUsage(_message.Message):
     __slots__ = ("total_tokens",)
@@ -166,7 +197,7 @@ class SearchUsage(_message.Message):
     def __init__(self, total_tokens: _Optional[int] = ...) -> None: ...
 
 class SearchVectorStoresRequest(_message.Message):
-    __slots__ = ("vector_store_ids", "query", "embedding", "max_num_results", "filters", "ranking_options", "rewrite_query", "ef_search", "exact", "readers", "limit")
+    __slots__ = ("vector_store_ids", "query", "embedding", "max_num_results", "filters", "ranking_options", "rewrite_query", "ef_search", "exact", "readers", "limit", "diversity", "group_by", "group_size", "include", "neighbors")
     VECTOR_STORE_IDS_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +209,11 @@ class SearchVectorStoresRequest(_message.Message):
     EXACT_FIELD_NUMBER: _ClassVar[int]
     READERS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_FIELD_NUMBER: _ClassVar[int]
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    GROUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBORS_FIELD_NUMBER: _ClassVar[int]
     vector_store_ids: _containers.RepeatedScalarFieldContainer[str]
     query: _containers.RepeatedScalarFieldContainer[str]
     embedding: _containers.RepeatedScalarFieldContainer[float]
@@ -189,7 +225,12 @@ class SearchVectorStoresRequest(_message.Message):
     exact: bool
     readers: SearchReaders
     limit: int
-    def __init__(self, vector_store_ids: _Optional[_Iterable[str]] = ..., query: _Optional[_Iterable[str]] = ..., embedding: _Optional[_Iterable[float]] = ..., max_num_results: _Optional[int] = ..., filters: _Optional[_Union[_filters_pb2.Filter, _Mapping]] = ..., ranking_options: _Optional[_Union[RankingOptions, _Mapping]] = ..., rewrite_query: bool = ..., ef_search: _Optional[int] = ..., exact: bool = ..., readers: _Optional[_Union[SearchReaders, _Mapping]] = ..., limit: _Optional[int] = ...) -> None: ...
+    diversity: float
+    group_by: GroupBy
+    group_size: int
+    include: _containers.RepeatedScalarFieldContainer[_embeddings_pb2.EmbeddingField]
+    neighbors: int
+    def __init__(self, vector_store_ids: _Optional[_Iterable[str]] = ..., query: _Optional[_Iterable[str]] = ..., embedding: _Optional[_Iterable[float]] = ..., max_num_results: _Optional[int] = ..., filters: _Optional[_Union[_filters_pb2.Filter, _Mapping]] = ..., ranking_options: _Optional[_Union[RankingOptions, _Mapping]] = ..., rewrite_query: bool = ..., ef_search: _Optional[int] = ..., exact: bool = ..., readers: _Optional[_Union[SearchReaders, _Mapping]] = ..., limit: _Optional[int] = ..., diversity: _Optional[float] = ..., group_by: _Optional[_Union[GroupBy, str]] = ..., group_size: _Optional[int] = ..., include: _Optional[_Iterable[_Union[_embeddings_pb2.EmbeddingField, str]]] = ..., neighbors: _Optional[int] = ...) -> None: ...
 
 class SearchVectorStoresResponse(_message.Message):
     __slots__ = ("object", "search_query", "data", "merged_by", "errors", "usage", "statistics")
@@ -210,7 +251,7 @@ class SearchVectorStoresResponse(_message.Message):
     def __init__(self, object: _Optional[str] = ..., search_query: _Optional[_Iterable[str]] = ..., data: _Optional[_Iterable[_Union[StoreSearchResult, _Mapping]]] = ..., merged_by: _Optional[_Union[MergedBy, str]] = ..., errors: _Optional[_Iterable[_Union[StoreSearchError, _Mapping]]] = ..., usage: _Optional[_Union[SearchUsage, _Mapping]] = ..., statistics: _Optional[_Union[SearchStatistics, _Mapping]] = ...) -> None: ...
 
 class StoreSearchResult(_message.Message):
-    __slots__ = ("vector_store_id", "file_id", "filename", "score", "attributes", "content", "id")
+    __slots__ = ("vector_store_id", "file_id", "filename", "score", "attributes", "content", "id", "embedding", "passage")
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     FILE_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
@@ -218,6 +259,8 @@ class StoreSearchResult(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    PASSAGE_FIELD_NUMBER: _ClassVar[int]
     vector_store_id: str
     file_id: str
     filename: str
@@ -225,7 +268,9 @@ class StoreSearchResult(_message.Message):
     attributes: _struct_pb2.Struct
     content: _containers.RepeatedCompositeFieldContainer[_embeddings_pb2.TextContent]
     id: str
-    def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ...) -> None: ...
+    embedding: _containers.RepeatedScalarFieldContainer[float]
+    passage: Passage
+    def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ..., embedding: _Optional[_Iterable[float]] = ..., passage: _Optional[_Union[Passage, _Mapping]] = ...) -> None: ...
 
 class StoreSearchError(_message.Message):
     __slots__ = ("vector_store_id", "code", "message")
