@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { exportJWK, generateKeyPair, type JWK } from "jose";
+import { exportJWK, generateKeyPair, importJWK, SignJWT, type JWK } from "jose";
 import { Provider } from "oidc-provider";
 import { SCOPE_WORDS } from "../../src/api/scope.ts";
 import type { Config } from "../../src/config.ts";
@@ -126,4 +126,25 @@ function createProvider(issuer: string, keys: JWK[], wanted: () => TokenRequest)
     },
     extraTokenClaims: () => ({ pgquiver_project: "default", ...wanted().claims }) as never,
   });
+}
+
+/**
+ * Makes what signs tokens of users with groups, which are their readers, as the provider signs its own. Without groups a token
+ * lacks the claim.
+ */
+export async function userTokens(
+  provider: IdentityProvider,
+): Promise<(groups: readonly string[] | undefined) => Promise<string>> {
+  const published = (await (await fetch(provider.jwksUrl)).json()) as { keys: { kid: string }[] };
+  const kid = published.keys[0]?.kid as string;
+  const scope =
+    "search stores.read stores.write embeddings.read embeddings.write ingest files.read files.write indexes.admin";
+  return async (groups) =>
+    new SignJWT({ scope, pgquiver_project: "default", ...(groups && { groups }) })
+      .setIssuer(provider.issuer)
+      .setAudience(provider.settings.audiences[0] as string)
+      .setSubject("user")
+      .setExpirationTime("1h")
+      .setProtectedHeader({ alg: "RS256", kid })
+      .sign(await importJWK(provider.keys[0] as never, "RS256"));
 }

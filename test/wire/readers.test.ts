@@ -1,18 +1,10 @@
-import { create, type DescMethod, type Message } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import fc from "fast-check";
-import { importJWK, SignJWT } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRandom } from "../../bench/support/random.ts";
-import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
-import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
-import { showsReadersOwn } from "../../src/api/scope.ts";
 import { protocols } from "../support/clients.ts";
 import { openTestDatabase } from "../support/database.ts";
-import { services as unaryServices } from "../support/dialect.ts";
 import { send } from "../support/http.ts";
-import { startIdentityProvider } from "../support/identity-provider.ts";
+import { startIdentityProvider, userTokens } from "../support/identity-provider.ts";
 import { makeTestKey } from "../support/keys.ts";
 import { makeSearchStore } from "../support/search-store.ts";
 import { startServer } from "../support/server.ts";
@@ -22,30 +14,14 @@ const provider = await startIdentityProvider();
 const database = await openTestDatabase();
 const server = await startServer({ database, tokens: provider.settings });
 const key = await makeTestKey(database, "default");
-const sessions = new Http2SessionManager(server.url);
 afterAll(async () => {
-  sessions.abort();
   await server[Symbol.asyncDispose]();
   await database.close();
   await provider[Symbol.asyncDispose]();
 });
 
 const { pool, tables } = database;
-const { keys: published } = (await (await fetch(provider.jwksUrl)).json()) as { keys: { kid: string }[] };
-const kid = published[0]?.kid as string;
-
-/** A token of a user with these groups; undefined: without the claim. */
-async function tokenOf(groups: readonly string[] | undefined): Promise<string> {
-  const scope =
-    "search stores.read stores.write embeddings.read embeddings.write ingest files.read files.write indexes.admin";
-  return new SignJWT({ scope, pgquiver_project: "default", ...(groups && { groups }) })
-    .setIssuer(provider.issuer)
-    .setAudience(provider.settings.audiences[0] as string)
-    .setSubject("user")
-    .setExpirationTime("1h")
-    .setProtectedHeader({ alg: "RS256", kid })
-    .sign(await importJWK(provider.keys[0] as never, "RS256"));
-}
+const tokenOf = await userTokens(provider);
 
 async function ask(path: string, token: string, body?: object, verb = body === undefined ? "GET" : "POST") {
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
@@ -369,45 +345,4 @@ test("files have readers, which their chunks get", async () => {
   expect((await change([1])).status).toBe(400);
   expect((await change(Array(257).fill("x"))).status).toBe(400);
   expect((await ask(`/files/files/${theirs}`, key, { attributes: { others: ["x"] } })).status).toBe(400);
-});
-
-test("every other RPC that names the store is refused to callers with readers", async () => {
-  await read("", key, { id: "guarded", restrict_readers: true });
-  const transport = createGrpcTransport({ baseUrl: server.url, sessionManager: sessions });
-  const token = await tokenOf(["a"]);
-  async function* only<T>(message: T) {
-    yield message;
-  }
-  const attempt = async (method: DescMethod, vectorStoreId: string) => {
-    const { open } = method.input.field;
-    const fields =
-      open?.message === undefined
-        ? { vectorStoreId }
-        : { message: { case: "open", value: create(open.message, { vectorStoreId } as never) } };
-    const message = create(method.input, fields as never) as Message;
-    const headers = { authorization: `Bearer ${token}` };
-    try {
-      if (method.methodKind === "unary")
-        await transport.unary(method as never, undefined, 60_000, headers, message);
-      else {
-        const reply = await transport.stream(method as never, undefined, 60_000, headers, only(message));
-        for await (const _ of reply.message) break;
-      }
-      return "ok";
-    } catch (error) {
-      const { code, rawMessage } = ConnectError.from(error);
-      return code === Code.PermissionDenied ? rawMessage : Code[code];
-    }
-  };
-  const methods = [...unaryServices, FileService, IngestService]
-    .flatMap((service) => service.methods)
-    .filter(({ input }) => input.field["vectorStoreId"] ?? input.field["open"]);
-  expect(methods.length).toBeGreaterThan(20);
-  for (const method of methods) {
-    const outcome = await attempt(method, "guarded");
-    const isRefused = outcome?.startsWith("Vector store 'guarded' restricts its readers") ?? false;
-    expect(isRefused, `${method.toString()}: ${outcome}`).toBe(!showsReadersOwn(method));
-    expect(await attempt(method, "none"), method.toString()).not.toContain("restricts");
-  }
-  expect((await ask("/guarded", key)).status).toBe(200);
 });
