@@ -94,6 +94,7 @@ test("writes a value as the JSON it stands for, and messages within messages", (
     type: "or",
     key: null,
     value: null,
-    filters: [{ type: "in", key: "k", value: [1], filters: [] }],
+    value_type: null,
+    filters: [{ type: "in", key: "k", value: [1], value_type: null, filters: [] }],
   });
 });

@@ -13,6 +13,7 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     fileParts: '"pgquiver_file_parts"',
     vectorStoreFiles: '"pgquiver_vector_store_files"',
     fileBatches: '"pgquiver_file_batches"',
+    uploads: '"pgquiver_uploads"',
     removedFiles: '"pgquiver_removed_files"',
     stagedChunks: '"pgquiver_staged_chunks"',
     projects: '"pgquiver_projects"',
