@@ -102,7 +102,7 @@ export async function claimFile(
 
 /**
  * SQL assignments that make a file due after a number of milliseconds, a parameter. A file that replaces another one has
- * the infinite `due_at`, so that versions before migration 022 leave it alone, and is due at `replacement_due_at`.
+ * the infinite `due_at`, so that versions before migration 021 leave it alone, and is due at `replacement_due_at`.
  */
 function dueIn(delayMs: string): string {
   const time = `now() + ${delayMs}::int * interval '1 ms'`;

@@ -43,8 +43,8 @@ test("makes the tables of an empty database, once", async () => {
     { version: 18, name: "018_file_bytes_quota" },
     { version: 19, name: "019_fair_projects" },
     { version: 20, name: "020_progress" },
-    { version: 22, name: "022_file_versions" },
-    { version: 23, name: "023_uploads" },
+    { version: 21, name: "021_file_versions" },
+    { version: 22, name: "022_uploads" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");

@@ -7,4 +7,4 @@
 -- Columns without a default change the catalog only.
 alter table :"vector_store_files" add column replaces jsonb, add column replacement_due_at timestamptz;
 
-insert into :"migrations" (version, name) values (22, '022_file_versions');
+insert into :"migrations" (version, name) values (21, '021_file_versions');

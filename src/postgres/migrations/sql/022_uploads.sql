@@ -24,4 +24,4 @@ create index on :"uploads" (expires_at);
 alter table :"files" add column upload_id text;
 create index on :"files" (upload_id) where upload_id is not null;
 
-insert into :"migrations" (version, name) values (23, '023_uploads');
+insert into :"migrations" (version, name) values (22, '022_uploads');
