@@ -128,6 +128,7 @@ describe.runIf(hasBrowser)("in a browser (where chromium is installed)", () => {
     await page.getByRole("heading", { name: "Handbook" }).waitFor();
 
     await page.getByRole("link", { name: "files" }).click();
+    await page.locator(".drop").waitFor();
     await page.evaluate(`{
       const dataTransfer = new DataTransfer();
       dataTransfer.items.add(new File(["# Roses\\n\\nPrune the roses in late winter."], "roses.md"));
