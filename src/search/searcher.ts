@@ -162,7 +162,6 @@ export class Searcher {
     const { timeoutMs } = this.#options;
     const store = this.#stores.get(storeId) ?? (await this.#readStore(storeId));
     const conditions = [visibleTo(readers), asked && namesReader(asked)].filter((one) => one !== undefined);
-    using _ = await this.#queue.acquire(caller, ofCall, signal);
     const read = (until: AbortSignal) =>
       readPlaced(
         pool,
@@ -171,7 +170,10 @@ export class Searcher {
         (client, placed) => readChunksAround(client, placed, { storeId, neighbors, conditions }, hits),
         until,
       );
-    return await withinDeadline(timeoutMs, () => tooSlow(timeoutMs), signal, read);
+    return inPlace(pool.options, signal, async () => {
+      using _ = await this.#queue.acquire(caller, ofCall, signal);
+      return await withinDeadline(timeoutMs, () => tooSlow(timeoutMs), signal, read);
+    });
   }
 
   /** One attempt with a possibly cached store row; "stale" when the row proves to be out of date. */
