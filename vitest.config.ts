@@ -26,6 +26,8 @@ export default defineConfig({
       project("wire", { database: true }),
       project("openai", { database: true }),
       project("docs", { database: false }),
+      // Needs a Citus cluster, see CONTRIBUTING.md.
+      ...(process.env["TEST_CITUS_URL"] === undefined ? [] : [project("citus", { database: true })]),
       // Needs an S3-compatible server, see docs/files.md.
       ...(process.env["TEST_BUCKET_ENDPOINT"] === undefined ? [] : [project("bucket", { database: true })]),
     ],

@@ -42,6 +42,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     apiKeys,
     tokens,
     requiresKeys,
+    citus: settings.CITUS,
     rowSecurity: settings.ROW_LEVEL_SECURITY,
     corsOrigins: readOrigins(settings.CORS_ORIGINS, requiresKeys),
     requestBytesMax: settings.REQUEST_BYTES_MAX,

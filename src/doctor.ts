@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { styleText } from "node:util";
 import { readConfig, type Config } from "./config.ts";
 import { openConfigured } from "./postgres/connection/open.ts";
+import { findCitus } from "./postgres/citus/cluster.ts";
 import { diagnose, type Diagnosis } from "./diagnostics/diagnose.ts";
 import { askRunning } from "./diagnostics/running.ts";
 import { messageOf } from "./errors.ts";
@@ -35,6 +36,8 @@ async function look({ database, ...config }: Config): Promise<Diagnosis[]> {
   try {
     const opened = await openConfigured(database);
     try {
+      // What fails here, such as the connection, is a finding of a check.
+      opened.citus = await findCitus(opened).catch(() => undefined);
       return await diagnose(opened, config.indexes, signal);
     } finally {
       await opened.close();

@@ -10,6 +10,7 @@ import { createMeaningEmbedder } from "./models/meaning.ts";
 import { createOnnxEmbedder } from "./models/onnx.ts";
 import { createOpenAIEmbedder } from "./models/openai.ts";
 import type { Telemetry } from "./monitoring/otel/start.ts";
+import { prepareCitus } from "./postgres/citus/cluster.ts";
 import { migrate } from "./postgres/migrations/migrate.ts";
 import { openConfigured } from "./postgres/connection/open.ts";
 import { untilReached } from "./postgres/connection/reach.ts";
@@ -43,7 +44,10 @@ export async function buildService(config: Config, log: Logger, link: Link | und
   const report = (message: string) => log.info(message);
   const database = await openConfigured(share.database, report);
   const warn = (message: string) => log.warn(message);
-  const start = () => migrate(database, report);
+  const start = async () => {
+    await migrate(database, report);
+    database.citus = await prepareCitus(database, config.citus, config.indexes);
+  };
   await untilReached(database, config.databaseWaitMs, start, warn).catch((error: unknown) => {
     const remedy = findRemedy(error);
     const message = `Cannot use ${database.description}: ${messageOf(error)}`;

@@ -3,6 +3,7 @@ import type { Database } from "../postgres/database.ts";
 import { findRemedy } from "../postgres/remedy.ts";
 import { readTransaction } from "../postgres/transaction.ts";
 import { checkBlockers } from "./blockers.ts";
+import { checkCitus } from "./citus.ts";
 import { checkConnections, checkSessions } from "./connections.ts";
 import { checkDimensions } from "./dimensions.ts";
 import { checkPgvector } from "./extension.ts";
@@ -61,6 +62,7 @@ const CHECKS: Record<string, Registered> = {
   own_tables: { run: checkOwnTables, onTables: true },
   counts: { run: checkCounts, onTables: true },
   dimensions: { run: checkDimensions, onTables: true },
+  citus: { run: checkCitus, onServer: true, onTables: true },
   row_security: { run: checkRowSecurity, onTables: true },
   files: { run: checkFiles, onTables: true },
 };

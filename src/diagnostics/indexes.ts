@@ -1,11 +1,11 @@
 import { findingsOr, formatBytes, type Finding, type Subject } from "./finding.ts";
 import { tableNames } from "../postgres/tables.ts";
-import { WITH_OURS } from "./relations.ts";
+import { withOurs } from "./relations.ts";
 
 /** Finds invalid indexes, except those being built at this moment. */
 export async function checkInvalidIndexes({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ name: string; table: string }>(
-    `${WITH_OURS} select indexrelid::regclass::text as name, indrelid::regclass::text as table
+    `${withOurs(database)} select indexrelid::regclass::text as name, indrelid::regclass::text as table
      from pg_index join ours on ours.oid = indrelid
      where not indisvalid and not exists (
        select from pg_stat_progress_create_index as progress where progress.index_relid = indexrelid)
@@ -41,7 +41,7 @@ interface HnswIndex {
 /** Checks vector indexes for bloat, and whether all of them together fit into shared_buffers. */
 export async function checkIndexSizes({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<HnswIndex>(
-    `${WITH_OURS} select index.oid::regclass::text as name, pg_relation_size(index.oid)::float8 as bytes,
+    `${withOurs(database)} select index.oid::regclass::text as name, pg_relation_size(index.oid)::float8 as bytes,
        greatest(ours.reltuples, -1)::float8 as rows, atttypmod as dimensions, format_type(atttypid, null) as type,
        coalesce((select option_value::int from pg_options_to_table(index.reloptions) where option_name = 'm'), 16) as m
      from pg_index join ours on ours.oid = indrelid join pg_class as index on index.oid = indexrelid
@@ -91,7 +91,7 @@ const DEAD_SHARE = 0.2;
 /** Checks that vacuum keeps up with dead rows, left by deletes and updates. */
 export async function checkDeadRows({ client, database }: Subject): Promise<Finding[]> {
   const { rows } = await client.query<{ name: string; dead: number; share: number; vacuumed: Date | null }>(
-    `${WITH_OURS} select relid::regclass::text as name, n_dead_tup::float8 as dead,
+    `${withOurs(database)} select relid::regclass::text as name, n_dead_tup::float8 as dead,
        n_dead_tup::float8 / (n_dead_tup + n_live_tup) as share, greatest(last_vacuum, last_autovacuum) as vacuumed
      from pg_stat_all_tables join ours on ours.oid = relid
      where n_dead_tup >= ${DEAD_ROWS_MIN} and n_dead_tup >= ${DEAD_SHARE} * (n_dead_tup + n_live_tup)

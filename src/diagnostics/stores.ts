@@ -1,7 +1,7 @@
 import pg from "pg";
 import { placeTables, tableNames } from "../postgres/tables.ts";
 import { findingsOr, formatBytes, ok, type Finding, type Subject } from "./finding.ts";
-import { WITH_OURS } from "./relations.ts";
+import { withOurs } from "./relations.ts";
 
 /** Maximum number of stores listed per check. */
 const STORES_MAX = 20;
@@ -71,7 +71,7 @@ function explainWaiting(store: Waiting, isWorking: boolean): Finding[] {
 export async function checkOwnTables({ client, database }: Subject): Promise<Finding[]> {
   const { tables } = database;
   const { rows: orphans } = await client.query<{ name: string; bytes: number }>(
-    `${WITH_OURS} select oid::regclass::text as name, pg_total_relation_size(oid)::float8 as bytes from ours
+    `${withOurs(database)} select oid::regclass::text as name, pg_total_relation_size(oid)::float8 as bytes from ours
      where not (relname = any($1))
        and relname not in (select own_table from ${tables.vectorStores} where own_table is not null)
        and relname not in (select own_table from ${tables.indexes} where own_table is not null)

@@ -109,9 +109,9 @@ function mergeStatement(t: Tables, mode: "replace" | "skip"): string {
   const replaced = [t.content, t.embedding, t.metadata, t.createdAt].map(
     (column) => `${column} = excluded.${column}`,
   );
-  return `with incoming as (
+  return `with incoming as materialized (
       select * from ${INCOMING} (${columns})),
-    old as (
+    old as materialized (
       select octet_length(embeddings.${t.content}) as bytes
       from only ${t.embeddings} as embeddings join incoming using (${t.id})
       where embeddings.${t.vectorStoreId} = $1 and ${mode === "replace"}),

@@ -1,11 +1,11 @@
-import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
+import { distributeTable, isDistributed, requireTwoPhase, spreadTable } from "../postgres/citus/cluster.ts";
 import { lockExclusive, placementLock } from "../postgres/advisory.ts";
 import type { Client, Database } from "../postgres/database.ts";
-import { isLockTimeout } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { textVector } from "../postgres/text-index.ts";
-import { cancellable, savepoint, transaction } from "../postgres/transaction.ts";
+import { cancellable, transaction } from "../postgres/transaction.ts";
+import { inherit } from "./inherit.ts";
 import { lockPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
 
 /** The resources of one step. */
@@ -30,14 +30,6 @@ const SWITCH_WAIT_MS = 1_000;
  * cancelled by Postgres after `deadlock_timeout` (1 s), so the timeout must be longer.
  */
 const CLEAN_WAIT_MS = 5_000;
-/**
- * ALTER TABLE … INHERIT needs ACCESS EXCLUSIVE on the own table: while the statement waits, new readers of
- * the store queue behind it. So it waits this long, then pauses to let the queue drain, and gives up after so
- * many tries.
- */
-const BRIEF_WAIT_MS = 200;
-const BRIEF_PAUSE_MS = 300;
-const BRIEF_WAITS_MAX = 20;
 /** Bounds of one transaction of the copy: estimated bytes, and rows. */
 const BATCH_BYTES = 16 * 1024 * 1024;
 const BATCH_ROWS_MAX = 10_000;
@@ -80,6 +72,7 @@ export async function createTable(
          ) with (toast_tuple_target = 8160)`,
       );
       await grantAlike(client, tables, own);
+      if (database.citus?.distributes === true) await distributeTable(client, database, own);
       // The xmin horizon: transactions below it have ended, so the copy, which starts later, sees all they
       // committed. Rows written at or above it may be missing from the copy and are what catch-up looks for.
       const { rows } = await client.query<{ xmin: string; oid: string }>(
@@ -167,6 +160,9 @@ export async function copyStoreRows({ database, pool, signal }: WorkContext, pla
   const { tables } = database;
   const own = placeTables(tables, plan);
   const columns = await cancellable(pool, signal, (client) => findColumns(client, tables.embeddings));
+  // What keeps Citus from moving the empty table, such as a rebalance that runs, must not keep the rows from being copied.
+  if (database.citus?.distributes === true && plan.copied_through === null)
+    await cancellable(pool, signal, (client) => spreadTable(client, plan.own_table ?? "")).catch(() => {});
   const rowsMax = Math.min(BATCH_ROWS_MAX, Math.ceil(BATCH_BYTES / ((plan.dimensions ?? 0) * 4 + ROW_BYTES)));
   for (let isComplete = false; !isComplete;) {
     isComplete = await transaction(
@@ -174,6 +170,7 @@ export async function copyStoreRows({ database, pool, signal }: WorkContext, pla
       async (client) => {
         const locked = await lockPlan(client, tables, plan);
         if (locked === undefined || locked.index_policy === "never") return true;
+        await requireTwoPhase(client, database);
         const { rows } = await client.query<{ rows: number; last: string | null }>(
           `with batch as (
              insert into ${own.embeddings} (${columns})
@@ -227,7 +224,8 @@ export async function switchTable(context: WorkContext, plan: Plan): Promise<voi
       pool,
       async (client) => {
         const locked = await lockPlan(client, tables, plan);
-        return locked === undefined ? 0 : (await catchUp(client, tables, locked, columns)).changes;
+        if (locked === undefined) return 0;
+        return (await catchUp(client, database, locked, columns)).changes;
       },
       signal,
     );
@@ -240,7 +238,7 @@ export async function switchTable(context: WorkContext, plan: Plan): Promise<voi
       const locked = await lockPlan(client, tables, plan);
       if (locked === undefined || locked.index_policy === "never") return false;
       if (!(await areCurrent(client))) return true;
-      const { rows } = await catchUp(client, tables, locked, columns);
+      const { rows } = await catchUp(client, database, locked, columns);
       await checkCount(client, tables, locked, rows);
       await updateStoreIndex(client, tables, plan, {
         own_table: plan.own_table ?? "",
@@ -294,11 +292,13 @@ interface Round {
  * compares `age()`; a row old enough to look young by wraparound is only copied once more. Deleted rows are
  * found by comparing keys. The shared table is scanned once; of the copy only the key is read.
  */
-async function catchUp(client: Client, tables: Tables, plan: Plan, columns: string): Promise<Round> {
+async function catchUp(client: Client, database: Database, plan: Plan, columns: string): Promise<Round> {
+  const { tables } = database;
   const { embeddings: own } = placeTables(tables, plan);
   const { embeddings: shared, id, vectorStoreId } = tables;
   // Read the horizon before the statement below takes its snapshot: whatever that snapshot does not see was
   // written by a transaction with at least this id, and the next round copies it.
+  await requireTwoPhase(client, database);
   const { rows: horizon } = await client.query<{ xmin: string }>(SNAPSHOT_XMIN);
   const { rows } = await client.query<Round>(
     `with current as materialized (
@@ -350,17 +350,9 @@ export async function cleanShared({ database, pool, signal }: WorkContext, plan:
       await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
         plan.id,
       ]);
-      // INHERIT needs ACCESS EXCLUSIVE on the own table: while it waits, every new reader queues behind it.
-      await client.query(`set local lock_timeout = ${BRIEF_WAIT_MS}`);
-      for (let wait = 1; ; wait++) {
-        try {
-          await savepoint(client, () => client.query(`alter table ${own} inherit ${tables.embeddings}`));
-          break;
-        } catch (error) {
-          if (!isLockTimeout(error) || wait === BRIEF_WAITS_MAX) throw error;
-          await delay(BRIEF_PAUSE_MS, undefined, { signal });
-        }
-      }
+      // A distributed table cannot inherit: SQL over the shared table does not see the store's rows any more.
+      if (!(await isDistributed(client, database, plan.own_table)))
+        await inherit(client, own, tables, signal);
       await updatePlan(client, tables, plan, { phase: "settled" });
     },
     signal,

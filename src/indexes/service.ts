@@ -17,6 +17,7 @@ import { failedPrecondition, invalidArgument, vectorStoreNotFound } from "../err
 import { limits } from "../limits.ts";
 import type { Database } from "../postgres/database.ts";
 import { findBlockersOf } from "../postgres/horizon.ts";
+import { isDistributed } from "../postgres/citus/cluster.ts";
 import { asService } from "../postgres/row-security/call.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { Pace } from "../api/watching/pace.ts";
@@ -32,6 +33,7 @@ import {
   toWork,
 } from "./message.ts";
 import { lockRequest, setRequest, type IndexRequest } from "./request.ts";
+import { addShards } from "./shards.ts";
 import { findStatus, type IndexStatus } from "./status.ts";
 import { localId } from "../store-id.ts";
 
@@ -168,13 +170,13 @@ function readPolicy(value: IndexPolicy | undefined): IndexRequest["index_policy"
 }
 
 /** Reads the state of the index of a store that the caller was seen to have. */
-async function readIndex(
-  { pool, tables }: Database,
-  storeId: string,
-): Promise<{ index: Index; isDue: boolean }> {
+async function readIndex(database: Database, storeId: string): Promise<{ index: Index; isDue: boolean }> {
+  const { pool, tables } = database;
   // Postgres shows the progress of a build, and what blocks it, to the role that builds only.
   const { status, blockers } = await asService(async () => {
-    const found = await findStatus(pool, tables, storeId);
+    let found = await findStatus(pool, tables, storeId);
+    if (found !== undefined && (await isDistributed(pool, database, found.own_table)))
+      found = await addShards(pool, found);
     const pid = found?.waiting_pid ?? null;
     return { status: found, blockers: pid === null ? [] : await findBlockersOf(pool, pid) };
   });

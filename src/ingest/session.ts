@@ -2,8 +2,9 @@ import { makeIdentifier } from "../api/identifier.ts";
 import { aborted, failedPrecondition, invalidArgument, readersRestricted } from "../errors.ts";
 import type { Readers } from "../filters/readers.ts";
 import type { Payer } from "../models/embedder.ts";
+import { resolveInDoubt } from "../postgres/citus/in-doubt.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
-import { transaction } from "../postgres/transaction.ts";
+import { transaction, withClient } from "../postgres/transaction.ts";
 import { requireActiveStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import { findIngest, openIngest, type IngestKey, type IngestRow } from "./ingests.ts";
@@ -27,7 +28,7 @@ export interface IngestSession {
  * or INGEST_CONFLICT when the ingest was opened with other settings or aborted.
  */
 export async function openIngestSession(
-  { pool, tables }: Database,
+  { pool, tables, citus }: Database,
   { storeId, ingestId, settings, rowsAnnounced }: OpenRequest,
   caller: Payer & { readers?: Readers },
 ): Promise<IngestSession> {
@@ -57,6 +58,9 @@ export async function openIngestSession(
     );
   }
   if (ingest.state === "aborted") throw ingestAborted(key);
+  // The acknowledgement of rows that an earlier stream has committed: they must be visible.
+  if (citus !== undefined && ingest.through_seq !== "0")
+    await withClient(pool, undefined, (client) => resolveInDoubt(client));
   return { key, settings, store, payer: caller, ingest, vectorOid };
 }
 

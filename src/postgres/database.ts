@@ -8,6 +8,12 @@ export type Client = pg.PoolClient;
 /** Where a statement can run: the pool (any connection) or a client (one particular connection). */
 export type Queryable = pg.Pool | Client;
 
+/** What is known of the Citus cluster that the database is the coordinator of. */
+export interface Citus {
+  /** Whether the index worker distributes the tables that it makes. */
+  distributes: boolean;
+}
+
 /** An open database: the first argument of every capability. */
 export interface Database {
   pool: pg.Pool;
@@ -35,6 +41,8 @@ export interface Database {
    * settings; else none.
    */
   searchSettings?: Record<string, string | number> | undefined;
+  /** The Citus cluster that the database is the coordinator of, as found at start; undefined: there is none. */
+  citus?: Citus | undefined;
   /** Names the database in the log, without the password. */
   description: string;
   /**

@@ -43,6 +43,7 @@ const CONNECTION_LOST = new Set([
  */
 export function toServiceError(error: unknown): unknown {
   if (isAway(error)) return passing("The database cannot be reached.", error);
+  if (isNodeAway(error)) return passing("A node of the database's cluster cannot be reached.", error);
   if (error instanceof FullDiskError) return passing(FULL_DISK, error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
   return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
@@ -119,6 +120,19 @@ export function isAway(error: unknown): boolean {
   return (code !== undefined && NETWORK_CODES.has(code)) || CONNECTION_LOST.has(error.message);
 }
 
+/**
+ * Whether the coordinator of a Citus cluster has lost its connection to a node. A connection that cannot be made is
+ * connection_failure, as elsewhere, but one that breaks is io_error in a COPY, and else an error without a SQLSTATE, which
+ * Citus reports as internal_error from its function ReportResultError.
+ */
+function isNodeAway(error: unknown): boolean {
+  if (!(error instanceof pg.DatabaseError)) return false;
+  const { code, file, routine } = error;
+  return (
+    (code === "58030" && file === "multi_copy.c") || (code === "XX000" && routine === "ReportResultError")
+  );
+}
+
 /** The error for a caller that gets no connection, because too many others wait, or after its wait budget. */
 export function exhausted(): Error {
   return new Error(POOL_EXHAUSTED);
@@ -151,9 +165,13 @@ export function isReadOnly(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === READ_ONLY;
 }
 
-/** Whether a statement violated a unique constraint (23505, unique_violation). */
+/**
+ * Whether a statement violated a unique constraint (23505, unique_violation), or may have: into a distributed table of
+ * Citus, the coordinator reports every error of COPY as XX000, from its function ReportCopyError.
+ */
 export function isUniqueViolation(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === "23505";
+  if (!(error instanceof pg.DatabaseError)) return false;
+  return error.code === "23505" || (error.code === "XX000" && error.routine === "ReportCopyError");
 }
 
 /**

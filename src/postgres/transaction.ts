@@ -1,5 +1,6 @@
 import type pg from "pg";
 import { schemaMoved } from "../errors.ts";
+import { commitWithoutDoubt } from "./citus/in-doubt.ts";
 import { isReadOnly, isUndefinedTable } from "./errors.ts";
 import { queryInOneTrip, type Statement } from "./protocol/one-trip.ts";
 import { takeRider, type Rider } from "./protocol/rider.ts";
@@ -79,7 +80,8 @@ export async function transactionInOneTrip(
     if (statements.length === 0) return;
     const opening = ["begin", ...lock].map((text) => ({ text, values: [] }));
     try {
-      await queryInOneTrip(client, [...opening, ...statements], { text: "commit", values: [] });
+      const run = () => queryInOneTrip(client, [...opening, ...statements], { text: "commit", values: [] });
+      await commitWithoutDoubt(client, run);
     } catch (error) {
       await client.query("rollback").catch(() => {});
       throw error;
@@ -164,7 +166,7 @@ async function between<T>(
     signal?.throwIfAborted();
     rider = findRider?.();
     const ending = [closing, rider?.statement, "commit"].filter((statement) => statement !== undefined);
-    const { command } = await queryAll(client, ending);
+    const { command } = await commitWithoutDoubt(client, () => queryAll(client, ending));
     if (command !== "COMMIT")
       throw new Error("The transaction was rolled back at COMMIT: one of its statements had failed.");
     rider?.settle(true);

@@ -160,7 +160,9 @@ async function drawSample(
   keys: readonly string[],
 ): Promise<MetadataSample> {
   const size = await client.query<{ pages: number; rows: number; indexes: AttributeIndex[]; table: string }>(
-    `select pg_relation_size($1::regclass)::float8 / current_setting('block_size')::float8 as pages, embedding_count::float8 as rows,
+    // Of a distributed table the coordinator has no page.
+    `select coalesce(nullif(pg_relation_size($1::regclass), 0), embedding_count * dimensions * 4)::float8
+         / current_setting('block_size')::float8 as pages, embedding_count::float8 as rows,
        (${selectAttributeIndexes("own_table")}) as indexes, own_table as table
      from ${tables.vectorStores} where id = $2`,
     [tables.embeddings, storeId],

@@ -59,6 +59,7 @@ export const variables = z.object({
   DATABASE_WAIT_SECONDS: integer(60, 0, 3600),
   DATABASE_REPLICA_URLS: postgresUrls,
   DATABASE_REPLICA_LAG_SECONDS: integer(5, 1, 300),
+  CITUS: word(["auto", "off"], "off"),
   ROW_LEVEL_SECURITY: word(["auto", "on", "off"], "auto"),
   DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),
   SERVER_API_KEY: list,

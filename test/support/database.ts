@@ -8,6 +8,7 @@ import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables, type TableNames } from "../../src/postgres/tables.ts";
 import { guardWrites } from "../../src/postgres/transaction.ts";
+import { createCluster, dropCluster, prepareCluster } from "./citus.ts";
 import { administer, databaseUrl, TEST_LIMITS } from "./template.ts";
 
 /** A separate database for a test file, dropped when it is closed or disposed of. */
@@ -50,6 +51,7 @@ async function open(names: TableNames, state: "empty" | "migrated"): Promise<Tes
     return { ...database, url: undefined, [Symbol.asyncDispose]: close };
   }
   const name = `pgquiver_test_${randomUUID().slice(0, 8)}`;
+  if (template.workers !== undefined) return openCluster(template.url, template.workers, name, tables, state);
   await administer(
     template.url,
     `create database ${name}${state === "migrated" ? ` template ${template.migrated}` : ""}`,
@@ -61,6 +63,25 @@ async function open(names: TableNames, state: "empty" | "migrated"): Promise<Tes
     await administer(template.url, `drop database ${name} with (force)`);
   };
   return { ...database, url, close, [Symbol.asyncDispose]: close };
+}
+
+async function openCluster(
+  coordinator: string,
+  workers: readonly string[],
+  name: string,
+  tables: Database["tables"],
+  state: "empty" | "migrated",
+): Promise<TestDatabase> {
+  await createCluster(coordinator, workers, name);
+  const url = databaseUrl(coordinator, name);
+  const opened = await openDatabase({ url, tables, ...TEST_LIMITS });
+  const close = async () => {
+    await opened.close();
+    await dropCluster(coordinator, workers, name);
+  };
+  const database = { ...opened, url, close, [Symbol.asyncDispose]: close };
+  if (state === "migrated") await prepareCluster(database);
+  return database;
 }
 
 /** Returns a signal that aborts at the nth checkout of a client from the pool, counted from the call. */

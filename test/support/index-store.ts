@@ -1,5 +1,6 @@
 import { onTestFinished } from "vitest";
 import { startIndexWorker, type IndexOptions, type IndexWorker } from "../../src/indexes/worker.ts";
+import { isDistributed } from "../../src/postgres/citus/cluster.ts";
 import type { Database } from "../../src/postgres/database.ts";
 
 /** Options of the index worker in tests: no delays, little memory. */
@@ -50,11 +51,18 @@ export async function seedStore({ pool }: Database, id: string, rows: number): P
 }
 
 /** Counts a store's rows by table; a row that is in two tables is counted twice. */
-export async function countByTable({ pool }: Database, storeId: string): Promise<Record<string, number>> {
+export async function countByTable(database: Database, storeId: string): Promise<Record<string, number>> {
+  const { pool } = database;
   const { rows } = await pool.query<{ name: string; count: number }>(
     "select tableoid::regclass::text as name, count(*)::int as count from embeddings where vector_store_id = $1 group by 1",
     [storeId],
   );
+  // A distributed table is no child of the shared one.
+  const { own_table: own } = await findIndex(database, storeId);
+  if (await isDistributed(pool, database, own)) {
+    const counted = await pool.query<{ count: number }>(`select count(*)::int as count from "${own}"`);
+    rows.push({ name: String(own), count: counted.rows[0]?.count ?? 0 });
+  }
   return Object.fromEntries(rows.map(({ name, count }) => [name, count]));
 }
 

@@ -49,7 +49,12 @@ export function start(
   { command = [process.execPath, "src/main.ts"], cwd = ROOT }: { command?: string[]; cwd?: string } = {},
 ): Started {
   const [program, ...options] = command as [string, ...string[]];
-  const child = spawn(program, options, { cwd, env: environment, stdio: ["ignore", "pipe", "pipe"] });
+  const cluster = process.env["TEST_CITUS_URL"] === undefined ? {} : { CITUS: "auto" };
+  const child = spawn(program, options, {
+    cwd,
+    env: { ...cluster, ...environment },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   onTestFinished(() => void child.kill("SIGKILL"));
   const output: string[] = [];
   const messages: string[] = [];

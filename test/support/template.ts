@@ -21,7 +21,8 @@ declare module "vitest" {
  * files.
  */
 export type Template =
-  | { kind: "postgres"; url: string; migrated: string }
+  | { kind: "postgres"; url: string; migrated: string; workers?: undefined }
+  | { kind: "postgres"; url: string; migrated: undefined; workers: string[] }
   | { kind: "embedded"; empty: string; migrated: string };
 
 /** Limits of the databases that tests open, generous enough for a busy machine. */
@@ -29,9 +30,15 @@ export const TEST_LIMITS = { poolMax: 5, connectTimeoutMs: 10_000, statementTime
 
 /**
  * Vitest's global setup: creates the templates once per run, on the server of TEST_DATABASE_URL or, without
- * that variable, for PGlite. Returns the teardown.
+ * that variable, for PGlite. With TEST_CITUS_URL every database is a cluster, which is not made from a template. Returns the
+ * teardown.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const [coordinator, ...workers] = process.env["TEST_CITUS_URL"]?.split(",") ?? [];
+  if (coordinator !== undefined) {
+    project.provide("template", { kind: "postgres", url: coordinator, migrated: undefined, workers });
+    return async () => {};
+  }
   const url = process.env["TEST_DATABASE_URL"];
   return url === undefined ? setUpEmbedded(project) : setUpPostgres(project, url);
 }

@@ -31,7 +31,10 @@ async function prepare(): Promise<Ground> {
     const database = await openTestDatabase();
     onTestFinished(() => database.close());
     return {
-      environment: { DATABASE_URL: String(database.url) },
+      environment: {
+        DATABASE_URL: String(database.url),
+        ...(database.citus !== undefined && { CITUS: "auto", INDEX_THRESHOLD_BYTES: "20000" }),
+      },
       watcher: database.pool,
       open: async () => database.pool,
     };

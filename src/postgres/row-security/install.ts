@@ -45,6 +45,7 @@ interface Surroundings {
  * RowSecurityProblem.
  */
 export async function installRowSecurity(database: Database): Promise<string> {
+  if (database.citus !== undefined) throw citusProblem();
   const found = await readSurroundings(database.pool, database);
   if (found.foreign.length > 0) throw foreignProblem(found);
   await prepareRole(database, found);
@@ -59,6 +60,7 @@ export async function findRowSecurityProblem(
   queryable: Queryable,
   database: Database,
 ): Promise<RowSecurityProblem | undefined> {
+  if (database.citus !== undefined) return citusProblem();
   const found = await readSurroundings(queryable, database);
   if (found.foreign.length > 0) return foreignProblem(found);
   if (!found.roleExists || !(found.isSuperuser || found.maySet)) return roleProblem(found);
@@ -67,6 +69,14 @@ export async function findRowSecurityProblem(
   return new RowSecurityProblem(
     "Privileges or policies are missing",
     "Start the service with the role that owns the tables.",
+  );
+}
+
+/** Citus connects to its workers as the role that a statement runs under, and the role of calls may not log in. */
+function citusProblem(): RowSecurityProblem {
+  return new RowSecurityProblem(
+    "The database is a Citus cluster, whose connections between nodes the role of calls may not open",
+    "Set ROW_LEVEL_SECURITY to off.",
   );
 }
 
@@ -112,7 +122,7 @@ async function readSurroundings(queryable: Queryable, { tables }: Database): Pro
        current_setting('server_version_num')::int as "serverVersion",
        array(
          select format('%s on %s', tgname, tgrelid::regclass) from pg_trigger
-         where tgrelid = any($2::regclass[]) and not tgisinternal
+         where tgrelid = any($2::regclass[]) and not tgisinternal and tgname not like 'pgquiver\\_%'
          union all
          select format('%s on %s', polname, polrelid::regclass) from pg_policy
          where polrelid = any($2::regclass[]) and polname not like 'pgquiver\\_%'

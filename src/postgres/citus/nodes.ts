@@ -1,0 +1,43 @@
+import type { Client } from "../database.ts";
+
+/** What is to be known of a node of a cluster. */
+export interface NodeState {
+  /** Version of pgvector; null: it is not installed. */
+  pgvector: string | null;
+  /** `hnsw.ef_search` of the service's role. */
+  efSearch: string | null;
+  /** `max_prepared_transactions`. */
+  prepared: number;
+  /** Transactions that have been prepared for more than ten seconds. */
+  inDoubt: number;
+  /** `output_plugin_libraries`; null: the server has no such setting. */
+  plugins: string | null;
+  /** `citus.recover_2pc_interval` in milliseconds. */
+  recoveryMs: number;
+}
+
+const STATE = `select json_build_object(
+    'pgvector', (select extversion from pg_extension where extname = 'vector'),
+    'efSearch', current_setting('hnsw.ef_search', true),
+    'prepared', current_setting('max_prepared_transactions')::int,
+    'inDoubt', (select count(*) from pg_prepared_xacts where database = current_database() and prepared < now() - interval '10 s'),
+    'plugins', current_setting('output_plugin_libraries', true),
+    'recoveryMs', (select setting::int from pg_settings where name = 'citus.recover_2pc_interval'))`;
+
+/** The state of the coordinator and of each active worker; of a worker that cannot be asked, the error. */
+export async function readNodes(
+  client: Client,
+): Promise<{ here: NodeState; nodes: { name: string; state?: NodeState; error?: string }[] }> {
+  const own = await client.query<{ state: NodeState }>(`${STATE} as state`);
+  const { rows } = await client.query<{
+    nodename: string;
+    nodeport: number;
+    success: boolean;
+    result: string;
+  }>("select nodename, nodeport, success, result from run_command_on_workers($1)", [STATE]);
+  const nodes = rows.map(({ nodename, nodeport, success, result }) => {
+    const name = `${nodename}:${nodeport}`;
+    return success ? { name, state: JSON.parse(result) as NodeState } : { name, error: result };
+  });
+  return { here: own.rows[0]?.state as NodeState, nodes };
+}

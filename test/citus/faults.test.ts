@@ -1,0 +1,199 @@
+import { afterAll, afterEach, expect, test } from "vitest";
+import { promoteStore } from "../../src/indexes/worker.ts";
+import { openIngest } from "../support/ingest-session.ts";
+import { clusterNodes } from "../support/cluster-nodes.ts";
+import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
+import { restOverHttp1 } from "../support/rest-client.ts";
+import { startServer } from "../support/server.ts";
+
+const server = await startServer();
+afterAll(() => server[Symbol.asyncDispose]());
+const { database } = server;
+const { call } = restOverHttp1.connect(server);
+const { coordinator, workers } = clusterNodes(new URL(String((database as { url?: string }).url)).href);
+
+afterEach(async () => {
+  for (const node of [coordinator, ...workers]) await node.releaseCommits();
+});
+
+let stores = 0;
+
+async function makeStore() {
+  const id = `vs_${++stores}`;
+  await seedStore(database, id, 10);
+  await promoteStore(database, id, TEST_INDEXES);
+  const [shard] = await coordinator.query<{ table: string; port: number }>(
+    `select table_name::text as table, nodeport as port from citus_shards
+     where table_name::text = (select own_table from vector_stores where id = '${id}')`,
+  );
+  const places = await Promise.all(
+    workers.map((node) => node.query<{ port: number }>("select inet_server_port() as port")),
+  );
+  const worker = workers[places.findIndex(([place]) => place?.port === shard?.port)];
+  if (worker === undefined || shard === undefined) throw new Error("The store has no shard.");
+  return { id, table: shard.table, worker };
+}
+
+function rowsFrom(first: number, count: number) {
+  return Array.from({ length: count }, (_, index) => ({
+    id: `x${first + index}`,
+    content: "four",
+    embedding: [first + index, 1, 2],
+  }));
+}
+
+/** The store's counter, and the rows that a reader sees now. */
+async function count({ id, table }: { id: string; table: string }) {
+  const [row] = await coordinator.query<{ counted: number; rows: number }>(
+    `select embedding_count::int as counted, (select count(*)::int from ${table}) as rows from vector_stores where id = '${id}'`,
+  );
+  return row;
+}
+
+async function add(id: string, first: number, rows: number) {
+  return call("EmbeddingService/BatchCreateEmbeddings", {
+    vector_store_id: id,
+    embeddings: rowsFrom(first, rows),
+  });
+}
+
+test("a write that changes counters is prepared on the worker before it is committed, whoever writes", async () => {
+  const store = await makeStore();
+  const written = database.pool.connect();
+  const client = await written;
+  const notices: string[] = [];
+  const listen = ({ message }: { message?: string | undefined }) => notices.push(String(message));
+  client.on("notice", listen);
+  try {
+    await client.query("set citus.log_remote_commands = on");
+    // As a version that knows nothing of Citus does it.
+    await client.query(
+      `begin; insert into ${store.table} (vector_store_id, id, content, embedding) values ('${store.id}', 'y', '', '[1,2,3]');
+       update vector_stores set embedding_count = embedding_count + 1, row_changes = row_changes + 1 where id = '${store.id}'; commit`,
+    );
+  } finally {
+    client.off("notice", listen);
+    client.release(true);
+  }
+  expect(notices.filter((notice) => /issuing (?:PREPARE|COMMIT)/.test(notice))).toEqual([
+    expect.stringContaining("PREPARE TRANSACTION"),
+    expect.stringContaining("COMMIT PREPARED"),
+  ]);
+});
+
+test("a crash of the coordinator after its commit, before COMMIT PREPARED, loses no row of the counter", async () => {
+  const store = await makeStore();
+  await coordinator.holdCommits();
+  const added = add(store.id, 0, 5).then(
+    () => "acknowledged",
+    () => "failed",
+  );
+  await coordinator.untilHeld();
+  const prepared = await store.worker.query(
+    "select gid from pg_prepared_xacts where database = current_database()",
+  );
+  expect(prepared).toHaveLength(1);
+  await coordinator.releaseAfterCrash();
+  expect(await added).toBe("failed");
+  // The coordinator's recovery commits what it had committed itself.
+  await expect.poll(() => count(store), { timeout: 90_000 }).toEqual({ counted: 15, rows: 15 });
+  await expect(add(store.id, 0, 5)).rejects.toMatchObject({ code: "already_exists" });
+});
+
+test("a crash of the coordinator while the worker prepares leaves nothing of the transaction", async () => {
+  const store = await makeStore();
+  await store.worker.holdCommits();
+  const added = add(store.id, 0, 5).then(
+    () => "acknowledged",
+    () => "failed",
+  );
+  await store.worker.untilHeld();
+  await coordinator.crash();
+  await store.worker.releaseCommits();
+  expect(await added).toBe("failed");
+  const prepared = () =>
+    store.worker.query("select gid from pg_prepared_xacts where database = current_database()");
+  await expect.poll(prepared, { timeout: 90_000 }).toEqual([]);
+  expect(await count(store)).toEqual({ counted: 10, rows: 10 });
+  await add(store.id, 0, 5);
+  expect(await count(store)).toEqual({ counted: 15, rows: 15 });
+});
+
+test("an acknowledgement waits for the worker that crashes before COMMIT PREPARED, and then its rows are seen", async () => {
+  const store = await makeStore();
+  await coordinator.holdCommits();
+  const added = add(store.id, 0, 5).then(
+    () => "acknowledged",
+    (error: Error) => error.message,
+  );
+  await coordinator.untilHeld();
+  await store.worker.crash();
+  await coordinator.releaseCommits();
+  expect(await added).toBe("acknowledged");
+  expect(await count(store)).toEqual({ counted: 15, rows: 15 });
+});
+
+test("an ingest that is opened again after a crash goes on, and its rows are there once", async () => {
+  const store = await makeStore();
+  const first = openIngest(server, "", store.id, { ingestId: "ing_1" });
+  await first.opened;
+  await coordinator.holdCommits();
+  first.send(1, rowsFrom(0, 50));
+  first.summary.catch(() => {});
+  await coordinator.untilHeld();
+  await coordinator.releaseAfterCrash();
+  await expect(first.summary).rejects.toThrow();
+  const again = openIngest(server, "", store.id, { ingestId: "ing_1" });
+  await again.opened;
+  expect(await count(store)).toEqual({ counted: 60, rows: 60 });
+  again.send(2, rowsFrom(50, 50));
+  again.finish(100);
+  await again.summary;
+  expect(await count(store)).toEqual({ counted: 110, rows: 110 });
+});
+
+test("an ingest that is opened acknowledges no row of a transaction that is in doubt", async () => {
+  const store = await makeStore();
+  const first = openIngest(server, "", store.id, { ingestId: "ing_2" });
+  first.send(1, rowsFrom(0, 50));
+  await first.opened;
+  await expect.poll(() => count(store)).toEqual({ counted: 60, rows: 60 });
+  // The next batch is committed by a process that ends before it is told of the worker's crash.
+  await coordinator.holdCommits();
+  const committed = coordinator.query(
+    `begin; insert into ${store.table} (vector_store_id, id, content, embedding) values ('${store.id}', 'y', '', '[1,2,3]');
+     update pgquiver_ingests set through_seq = 2 where vector_store_id = '${store.id}';
+     update vector_stores set embedding_count = embedding_count + 1, row_changes = row_changes + 1 where id = '${store.id}'; commit`,
+  );
+  await coordinator.untilHeld();
+  await store.worker.crash();
+  await coordinator.releaseCommits();
+  await committed;
+  const again = openIngest(server, "", store.id, { ingestId: "ing_2" });
+  await again.opened;
+  expect(await count(store)).toEqual({ counted: 61, rows: 61 });
+  again.send(3, rowsFrom(50, 10));
+  again.finish(61);
+  await again.summary.catch(() => {});
+});
+
+test("searches while a worker is down are unavailable, never partial, and go on afterwards", async () => {
+  const store = await makeStore();
+  const search = () =>
+    call("SearchService/Search", { vector_store_id: store.id, embedding: [1, 2, 3], max_num_results: 10 });
+  expect((await search()).data).toHaveLength(10);
+  const crashed = store.worker.crash();
+  const outcomes = new Set<string>();
+  let isOver = false;
+  void crashed.finally(() => (isOver = true));
+  while (!isOver)
+    outcomes.add(
+      await search().then(
+        ({ data }) => `${data.length} rows`,
+        ({ code }: { code: string }) => code,
+      ),
+    );
+  await crashed;
+  expect((await search()).data).toHaveLength(10);
+  expect([...outcomes].filter((outcome) => outcome !== "10 rows" && outcome !== "unavailable")).toEqual([]);
+});
