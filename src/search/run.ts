@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { withinDeadline } from "../api/within-deadline.ts";
 import { keysOf } from "../filters/share.ts";
+import type { Client } from "../postgres/database.ts";
 import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
 import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
@@ -11,7 +12,15 @@ import type { MetadataSamples } from "./metadata-samples.ts";
 import { candidatesOf, type SearchIndex } from "./nearest.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";
 import type { SearchedStore } from "../storage/stores.ts";
-import { composeSearch, efSearchOf, nearestMax, type FoundRow, type Statement } from "./statement.ts";
+import {
+  composeSearch,
+  composeSplitSearch,
+  efSearchOf,
+  nearestMax,
+  type FoundRow,
+  type SplitSearch,
+  type Statement,
+} from "./statement.ts";
 import { planFiltered } from "./walk.ts";
 
 /** The results of one query, and how they were found. */
@@ -45,6 +54,8 @@ export interface Searching {
    * first, as far as the session's `hnsw.max_scan_tuples` lets it.
    */
   samples?: MetadataSamples;
+  /** Whether own tables may be on other nodes of a Citus cluster. */
+  isDistributed?: boolean;
   /** Counts the searches that lack the index of an attribute; undefined: nobody counts them. */
   demand?: AttributeDemand;
 }
@@ -112,7 +123,7 @@ function cutOf(rows: readonly FoundRow[]): Pick<Findings, "isCut"> {
 }
 
 async function runSearch(
-  { pool, settings }: Searching,
+  { pool, settings, isDistributed = false }: Searching,
   tables: Tables,
   store: SearchedStore,
   query: SearchQuery,
@@ -121,12 +132,16 @@ async function runSearch(
   const placed = placeTables(tables, store);
   const { index, signal } = attempt;
   const allSettings = { ...settings, ...attempt.settings };
-  const rows = await runStatement(pool, composeSearch(placed, store, query, index), allSettings, signal);
+  // Hybrid searches, those by file and those with vectors stay one statement: the database joins their parts.
+  const isJoined = query.fusion !== undefined || query.files !== undefined || query.hasVectors === true;
+  const isSplit = isDistributed && store.own_table !== null && !isJoined;
+  const compose = isSplit ? composeSplitSearch : composeSearch;
+  const rows = await runStatement(pool, compose(placed, store, query, index), allSettings, signal);
   if (rows !== "mixed") return rows;
   // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second
   // try asks each row for its length, which reads long vectors twice: an exact search of 3,000 vectors of
   // 3,072 dimensions, stored out of line, takes 27 ms instead of 20; 20,000 of 384, in line, 18 ms as before.
-  const statement = composeSearch(placed, store, query, index, true);
+  const statement = compose(placed, store, query, index, true);
   const again = await runStatement(pool, statement, allSettings, signal);
   return again === "mixed" ? "stale" : again;
 }
@@ -166,18 +181,13 @@ export function indexOf({ own_table, index_precision, dimensions }: SearchedStor
  */
 async function runStatement(
   pool: pg.Pool,
-  statement: Statement,
+  statement: Statement | SplitSearch,
   settings: Settings,
   signal: AbortSignal,
 ): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
-  const isPlain = Object.keys(settings).length === 0;
-  // Settings are sent behind a PgBouncer, where no statement may have a name, or with the rare search that they bound.
-  const { text, values } = statement;
   try {
-    const { rows } = await cancellable(pool, signal, (client) =>
-      isPlain
-        ? client.query<FoundRow>(statement)
-        : queryWithSettings<FoundRow>(client, { text, values }, settings),
+    const rows = await cancellable(pool, signal, (client) =>
+      "hits" in statement ? runSplit(client, statement, settings) : find(client, statement, settings),
     );
     const [first] = rows;
     if (first === undefined) return "gone";
@@ -189,6 +199,35 @@ async function runStatement(
     if (isDataException(error)) return "mixed";
     throw error;
   }
+}
+
+/** Runs one statement of a search under settings. */
+async function find(client: Client, statement: Statement, settings: Settings): Promise<FoundRow[]> {
+  // Settings are sent behind a PgBouncer, where no statement may have a name, or with the rare search that they bound.
+  const { text, values } = statement;
+  const isPlain = Object.keys(settings).length === 0;
+  const { rows } = isPlain
+    ? await client.query<FoundRow>(statement)
+    : await queryWithSettings<FoundRow>(client, { text, values }, settings);
+  return rows;
+}
+
+/** Runs the two statements of a split search, with rows as those of `composeSearch`. */
+async function runSplit(
+  client: Client,
+  { hits, check }: SplitSearch,
+  settings: Settings,
+): Promise<FoundRow[]> {
+  const found = await find(client, hits, settings);
+  const fileIds = found.map((row) => row.file_id).filter((id) => id !== null);
+  const { rows } = await client.query<FoundRow & { filenames: Record<string, string> | null }>(
+    check(fileIds),
+  );
+  const [store] = rows;
+  if (store === undefined) return [];
+  const { filenames, ...checked } = store;
+  if (found.length === 0) return [{ ...checked, id: null }];
+  return found.map((row) => ({ ...row, ...checked, filename: filenames?.[row.file_id ?? ""] ?? null }));
 }
 
 function toHit(

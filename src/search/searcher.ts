@@ -235,6 +235,7 @@ export class Searcher {
     const searching = {
       pool,
       settings: searchSettings,
+      isDistributed: this.#database.citus !== undefined,
       exactTimeoutMs,
       samples: this.#samples,
       demand: this.#demand,

@@ -60,9 +60,85 @@ export function composeSearch(
   isMixed = false,
 ): Statement {
   const values: unknown[] = [];
+  const id = bind(values, store.id, "text");
+  const { bounded, isPrepared } = composeHits(tables, store, query, index, isMixed, id, values);
+  const text = `select ${checkColumns(store, values)}, hits.*,
+      case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
+      ${query.hasVectors === true ? `, ${selectVector(tables)} as vector` : ""}
+    from ${tables.vectorStores} as stores left join (${bounded}) hits on true
+    where stores.id = ${id} order by hits.value ${query.fusion === undefined ? "" : "desc"}, hits.id`;
+  return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
+}
+
+/** The two statements of a search in an own table that is on another node. */
+export interface SplitSearch {
+  /** The hits alone, best first: rows of `FoundRow` without the store's check and the name of the file. */
+  hits: Statement;
+  /** The check of the cached store row, with the names of files by id; no result row means that the store is deleted. */
+  check: (fileIds: readonly string[]) => Statement;
+}
+
+/**
+ * Composes a search by distance in an own table, like `composeSearch`, in two statements. In one, the coordinator of a
+ * cluster would plan and join what the worker has found, for as much CPU time as the worker takes to find it; alone, the
+ * statement is passed on to the worker.
+ *
+ * `check` must run after `hits` and has a snapshot of its own. That is enough: a store's rows only ever move from the
+ * shared table to an own one, whose name is never used again. So if the row names this table afterwards, and the cached row,
+ * read before, did so too, it was the store's table in between.
+ */
+export function composeSplitSearch(
+  tables: Tables,
+  store: SearchedStore,
+  query: SearchQuery,
+  index: SearchIndex | undefined,
+  isMixed = false,
+): SplitSearch {
+  const values: unknown[] = [];
+  const { bounded, isPrepared } = composeHits(tables, store, query, index, isMixed, "", values);
+  const text = `select * from (${bounded}) hits order by value, id`;
+  return {
+    hits: isPrepared ? { name: nameStatement(text), text, values } : { text, values },
+    check: (fileIds) => {
+      const params: unknown[] = [];
+      const columns = checkColumns(store, params);
+      const files = `(select jsonb_object_agg(id, filename) from ${tables.files} where id = any(${bind(params, fileIds, "text[]")}))`;
+      const check = `select ${columns}, ${files} as filenames from ${tables.vectorStores} where id = ${bind(params, store.id, "text")}`;
+      return { name: "check_store", text: check, values: params };
+    },
+  };
+}
+
+/** Columns that tell whether the cached store row is that of the table, and whether the store has expired. */
+function checkColumns(store: SearchedStore, values: unknown[]): string {
+  const assumed = [
+    bind(values, store.dimensions, "int"),
+    bind(values, store.embedding_model, "text"),
+    bind(values, store.language, "text"),
+    bind(values, store.own_table, "text"),
+    bind(values, store.index_precision, "text"),
+    bind(values, store.ef_search, "int"),
+    bind(values, store.filtered_ef_search, "int"),
+    bind(values, store.restricts_readers, "boolean"),
+  ];
+  return `(dimensions, embedding_model, language, own_table, index_precision, ef_search, filtered_ef_search,
+          restricts_readers)
+        is not distinct from (${assumed.join(", ")}) as is_current,
+      coalesce(expires_at <= now(), false) as has_expired`;
+}
+
+/** SELECT of the hits; `id` is the store's id as an SQL expression. */
+function composeHits(
+  tables: Tables,
+  store: SearchedStore,
+  query: SearchQuery,
+  index: SearchIndex | undefined,
+  isMixed: boolean,
+  id: string,
+  values: unknown[],
+): { bounded: string; isPrepared: boolean } {
   const { filter, fusion } = query;
   const efSearch = efSearchOf(store, query);
-  const id = bind(values, store.id, "text");
   // A store's own table holds only its rows. Without a condition on the store id, the planner cannot prefer
   // the primary key over the HNSW index.
   // A search without a filter is prepared, which saves a third of the time that Postgres takes for it: its best
@@ -101,25 +177,7 @@ export function composeSearch(
       : selectByRank(tables, store, query, fusion, rows, values);
   const bounded =
     query.bytesMax === undefined ? hits : boundBytes(hits, query, store.dimensions, query.bytesMax, values);
-  const assumed = [
-    bind(values, store.dimensions, "int"),
-    bind(values, store.embedding_model, "text"),
-    bind(values, store.language, "text"),
-    bind(values, store.own_table, "text"),
-    bind(values, store.index_precision, "text"),
-    bind(values, store.ef_search, "int"),
-    bind(values, store.filtered_ef_search, "int"),
-    bind(values, store.restricts_readers, "boolean"),
-  ];
-  const text = `select (dimensions, embedding_model, language, own_table, index_precision, ef_search, filtered_ef_search,
-          restricts_readers)
-        is not distinct from (${assumed.join(", ")}) as is_current,
-      coalesce(expires_at <= now(), false) as has_expired, hits.*,
-      case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
-      ${query.hasVectors === true ? `, ${selectVector(tables)} as vector` : ""}
-    from ${tables.vectorStores} as stores left join (${bounded}) hits on true
-    where stores.id = ${id} order by hits.value ${fusion === undefined ? "" : "desc"}, hits.id`;
-  return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
+  return { bounded, isPrepared };
 }
 
 function compileCondition(
