@@ -31,19 +31,33 @@ interface StoredRow {
  */
 export async function compare(pool: pg.Pool, { storeId, plans }: Loaded): Promise<Difference> {
   const difference: Difference = { rowsLost: 0, rowsDoubled: 0, problems: [] };
-  const rows = await pool.query<StoredRow>(
-    "select id, content, embedding from embeddings where vector_store_id = $1",
-    [storeId],
-  );
+  const stored = await readStored(pool, storeId);
   const expected: PlannedRow[] = [];
   for (const { plan, summary } of plans) {
     const outcome = expectOutcome(plan);
     expected.push(...outcome.named.values(), ...outcome.unnamed);
     difference.problems.push(...compareTotals(plan, outcome, summary), ...(await compareRow(pool, summary)));
   }
-  compareRows(expected, rows.rows, difference);
+  compareRows(expected, stored, difference);
   difference.problems.push(...(await compareCounters(pool, storeId)));
   return difference;
+}
+
+/** Reads a store's rows. A table on a worker of Citus is no child of the shared one. */
+async function readStored(pool: pg.Pool, storeId: string): Promise<StoredRow[]> {
+  const read = async (table: string) => {
+    const { rows } = await pool.query<StoredRow>(
+      `select id, content, embedding from ${table} where vector_store_id = $1`,
+      [storeId],
+    );
+    return rows;
+  };
+  const { rows: own } = await pool.query<{ name: string }>(
+    `select quote_ident(own_table) as name from vector_stores where id = $1 and own_table is not null
+       and not exists (select from pg_inherits where inhrelid = to_regclass(quote_ident(own_table)))`,
+    [storeId],
+  );
+  return [...(await read("embeddings")), ...(own[0] === undefined ? [] : await read(own[0].name))];
 }
 
 /** Compares rows as a multiset of (id if the client chose one, content, vector). */

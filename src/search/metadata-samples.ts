@@ -179,9 +179,10 @@ async function drawSample(
       when 'number' then ${tables.metadata} -> ${name} when 'boolean' then ${tables.metadata} -> ${name}
       ${list} when 'object' then '[]' end`;
   });
+  // The share is a literal: on its way to a worker of Citus a parameter of TABLESAMPLE loses its type.
   const drawn = await client.query<{ sampled: SampledValue[] }>(
     `select jsonb_build_array(${columns.join(", ")}) as sampled
-     from only ${tables.embeddings} tablesample system (${bind(params, 100 * pageShare, "float4")})
+     from only ${tables.embeddings} tablesample system (${100 * pageShare})
      where random() < ${bind(params, rowShare, "float8")} limit ${2 * SAMPLE_ROWS}`,
     params,
   );

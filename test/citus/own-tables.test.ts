@@ -4,6 +4,7 @@ import { diagnose } from "../../src/diagnostics/diagnose.ts";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { placeTables } from "../../src/postgres/tables.ts";
+import { MetadataSamples } from "../../src/search/metadata-samples.ts";
 import { indexOf } from "../../src/search/run.ts";
 import { composeSplitSearch } from "../../src/search/statement.ts";
 import { findStore, type VectorStoreRow } from "../../src/storage/stores.ts";
@@ -83,6 +84,19 @@ test("the vector part of a search goes to the worker alone, in one task", async 
   expect(plan).toContain("Task Count: 1");
   expect(plan).not.toContain("Distributed Subplan");
   expect(plan).toContain(`Index Scan using ${store.own_table}_hnsw_`);
+});
+
+test("the metadata of a table on a worker can be sampled, which chooses how a filter is searched", async () => {
+  const id = await makeStore(500);
+  const store = (await findStore(pool, database.tables, id)) as VectorStoreRow & { own_table: string };
+  const sample = await new MetadataSamples().find(
+    pool,
+    database.tables,
+    store,
+    ["n"],
+    AbortSignal.timeout(60_000),
+  );
+  expect(sample).toMatchObject({ storeRows: 500, rows: 500 });
 });
 
 test("a search after the table was dropped, with a cached row, tells that the store is gone", async () => {

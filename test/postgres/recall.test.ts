@@ -87,7 +87,12 @@ async function measure(
   query: Partial<SearchQuery> = {},
 ): Promise<number> {
   const store = await read(id);
-  const searching = { pool, settings: {}, exactTimeoutMs: 10_000 };
+  const searching = {
+    pool,
+    isDistributed: database.citus !== undefined,
+    settings: {},
+    exactTimeoutMs: 10_000,
+  };
   let found = 0;
   for (const vector of vectors) {
     const run = async (isExact: boolean) => {

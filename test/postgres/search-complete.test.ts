@@ -26,7 +26,13 @@ async function search(
   query: Partial<SearchQuery>,
   given: Partial<Searching> = {},
 ): Promise<Findings> {
-  const searching = { pool, settings: {}, exactTimeoutMs: 60_000, ...given };
+  const searching = {
+    pool,
+    isDistributed: database.citus !== undefined,
+    settings: {},
+    exactTimeoutMs: 60_000,
+    ...given,
+  };
   const outcome = await searchStore(searching, tables, store, makeQuery(query), never);
   if (typeof outcome === "string") throw new Error(outcome);
   return outcome;

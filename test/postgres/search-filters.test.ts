@@ -31,7 +31,13 @@ beforeAll(async () => {
 });
 
 async function search(query: Partial<SearchQuery>, given: Partial<Searching> = {}): Promise<Findings> {
-  const searching = { pool, settings: {}, exactTimeoutMs: 60_000, ...given };
+  const searching = {
+    pool,
+    isDistributed: database.citus !== undefined,
+    settings: {},
+    exactTimeoutMs: 60_000,
+    ...given,
+  };
   const outcome = await searchStore(searching, tables, store, makeQuery({ vector, ...query }), never);
   if (typeof outcome === "string") throw new Error(outcome);
   return outcome;
@@ -119,7 +125,13 @@ test("the limit of a scan ends the scan, and is gone with its statement", async 
 test("an aborted search does not spoil the sample for others", async () => {
   const samples = new MetadataSamples();
   const gone = new AbortController();
-  const searching = { pool, settings: {}, exactTimeoutMs: 60_000, samples };
+  const searching = {
+    pool,
+    isDistributed: database.citus !== undefined,
+    settings: {},
+    exactTimeoutMs: 60_000,
+    samples,
+  };
   const query = makeQuery({ vector, filter: below(5) });
   const aborted = searchStore(searching, tables, store, query, gone.signal);
   const other = search({ filter: below(5) }, { samples });

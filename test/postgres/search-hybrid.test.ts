@@ -71,7 +71,12 @@ describe.each([
       filter,
       resultsMax,
     });
-    const searching = { pool, settings: {}, exactTimeoutMs: 60_000 };
+    const searching = {
+      pool,
+      isDistributed: database.citus !== undefined,
+      settings: {},
+      exactTimeoutMs: 60_000,
+    };
     const outcome = await searchStore(searching, tables, store, query, new AbortController().signal);
     if (typeof outcome === "string") throw new Error(outcome);
     return outcome;
@@ -165,7 +170,12 @@ test("a store's language says which words are the same", async () => {
       const query = makeQuery({
         fusion: { keywords: "Haus", language: language as string, vectorWeight: 0, keywordsWeight: 1 },
       });
-      const searching = { pool, settings: {}, exactTimeoutMs: 60_000 };
+      const searching = {
+        pool,
+        isDistributed: database.citus !== undefined,
+        settings: {},
+        exactTimeoutMs: 60_000,
+      };
       const found = await searchStore(searching, tables, store, query, new AbortController().signal);
       expect(found).toMatchObject({ hits: id === "german" ? [{ id: "x" }] : [] });
     }

@@ -21,7 +21,7 @@ export async function readTexts({ pool, tables }: Database, id: string): Promise
 export async function writeTexts({ pool, tables }: Database, id: string, texts: Texts): Promise<void> {
   await writeStore(pool, tables, id, async (client, placed) => {
     const { rows } = await client.query(
-      `with old as (
+      `with old as materialized (
          select id from only ${placed.embeddings} where vector_store_id = $1 and id = any($2::text[])),
        written as (
          insert into ${placed.embeddings} (vector_store_id, id, content, embedding)
