@@ -39,7 +39,7 @@ export async function compare(pool: pg.Pool, { storeId, plans }: Loaded): Promis
     difference.problems.push(...compareTotals(plan, outcome, summary), ...(await compareRow(pool, summary)));
   }
   compareRows(expected, stored, difference);
-  difference.problems.push(...(await compareCounters(pool, storeId)));
+  difference.problems.push(...(await compareCounters(pool, storeId, stored)));
   return difference;
 }
 
@@ -112,15 +112,18 @@ async function compareRow(pool: pg.Pool, summary: IngestSummary): Promise<string
 }
 
 /** Compares the store's counters with its rows. */
-async function compareCounters(pool: pg.Pool, storeId: string): Promise<string[]> {
-  const { rows } = await pool.query<{ counters: string; counted: string }>(
-    `select concat_ws(' ', file_counts ->> 'completed', file_counts ->> 'total', usage_bytes) as counters,
-       (select concat_ws(' ', count(*), count(*), coalesce(sum(octet_length(content)), 0))
-        from embeddings where vector_store_id = $1) as counted
+async function compareCounters(
+  pool: pg.Pool,
+  storeId: string,
+  stored: readonly StoredRow[],
+): Promise<string[]> {
+  const { rows } = await pool.query<{ counters: string }>(
+    `select concat_ws(' ', file_counts ->> 'completed', file_counts ->> 'total', usage_bytes) as counters
      from vector_stores where id = $1`,
     [storeId],
   );
-  const [store] = rows;
-  if (store !== undefined && store.counters === store.counted) return [];
-  return [`${storeId}: the counters say "${store?.counters}", the rows "${store?.counted}"`];
+  const bytes = stored.reduce((sum, { content }) => sum + Buffer.byteLength(content), 0);
+  const counted = `${stored.length} ${stored.length} ${bytes}`;
+  if (rows[0]?.counters === counted) return [];
+  return [`${storeId}: the counters say "${rows[0]?.counters}", the rows "${counted}"`];
 }

@@ -123,13 +123,14 @@ export function isAway(error: unknown): boolean {
 /**
  * Whether the coordinator of a Citus cluster has lost its connection to a node. A connection that cannot be made is
  * connection_failure, as elsewhere, but one that breaks is io_error in a COPY, and else an error without a SQLSTATE, which
- * Citus reports as internal_error from its function ReportResultError.
+ * Citus reports as internal_error from its function ReportResultError, or from those that end a transaction.
  */
 function isNodeAway(error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError)) return false;
   const { code, file, routine } = error;
   return (
-    (code === "58030" && file === "multi_copy.c") || (code === "XX000" && routine === "ReportResultError")
+    (code === "58030" && file === "multi_copy.c") ||
+    (code === "XX000" && (routine === "ReportResultError" || file === "remote_transaction.c"))
   );
 }
 

@@ -197,3 +197,47 @@ test("searches while a worker is down are unavailable, never partial, and go on 
   expect((await search()).data).toHaveLength(10);
   expect([...outcomes].filter((outcome) => outcome !== "10 rows" && outcome !== "unavailable")).toEqual([]);
 });
+
+test("loses, doubles and miscounts no row while nodes crash under writers, searches and deletions", async () => {
+  const store = await makeStore();
+  const expected = new Set(Array.from({ length: 10 }, (_, index) => `e${index + 1}`));
+  const codes = new Set<string>();
+  let isOver = false;
+  /** Repeats a call until it is acknowledged. */
+  const persist = async (work: () => Promise<unknown>) => {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        codes.add(String((error as { code: unknown }).code));
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    }
+  };
+  const write = async (writer: number) => {
+    for (let batch = 0; !isOver; batch++) {
+      const rows = rowsFrom(writer * 1_000_000 + batch * 10, 10);
+      const request = { vector_store_id: store.id, mode: "upsert", embeddings: rows };
+      await persist(() => call("EmbeddingService/BatchCreateEmbeddings", request));
+      for (const { id } of rows) expected.add(id);
+      const gone = rows.slice(0, 3).map(({ id }) => id);
+      const deletion = { vector_store_id: store.id, embedding_ids: gone };
+      await persist(() => call("EmbeddingService/BatchDeleteEmbeddings", deletion));
+      for (const id of gone) expected.delete(id);
+      const search = { vector_store_id: store.id, embedding: [1, 2, 3], max_num_results: 10 };
+      await persist(async () => expect((await call("SearchService/Search", search)).data).toHaveLength(10));
+    }
+  };
+  const writers = [1, 2, 3].map(write);
+  for (const node of [store.worker, coordinator, store.worker, coordinator, store.worker]) {
+    const before = expected.size;
+    await expect.poll(() => expected.size, { interval: 20 }).toBeGreaterThan(before + 20);
+    await node.crash();
+  }
+  isOver = true;
+  await Promise.all(writers);
+  const ids = await coordinator.query<{ id: string }>(`select id from ${store.table}`);
+  expect(ids.map(({ id }) => id).toSorted()).toEqual([...expected].toSorted());
+  expect(await count(store)).toEqual({ counted: expected.size, rows: expected.size });
+  expect([...codes].filter((code) => code !== "unavailable" && code !== "aborted")).toEqual([]);
+});

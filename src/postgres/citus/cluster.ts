@@ -1,11 +1,18 @@
+import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import type { Citus, Client, Database, Queryable } from "../database.ts";
+import { isLockTimeout } from "../errors.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 import type { Tables } from "../tables.ts";
 import { transaction } from "../transaction.ts";
 
 /** `auto`: own tables are distributed where the cluster has active workers. `off`: no further ones are. */
 export type CitusMode = "auto" | "off";
+
+/** Lock timeout of one try, since writers queue behind it; the pause between tries, and how many there are. */
+const LOCK_TRY_MS = 300;
+const LOCK_PAUSE_MS = 1_000;
+const LOCK_TRIES = 60;
 
 /** Memory and parallel workers of index builds. */
 interface BuildSettings {
@@ -88,27 +95,37 @@ async function readState(
  * A trigger does it, whichever program or version of the service writes: every transaction that writes rows of a store
  * increments `row_changes` of the store's row.
  */
-async function installTwoPhase({ pool, tables }: Database): Promise<void> {
+async function installTwoPhase(database: Database): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await transaction(database.pool, (client) => createTwoPhase(client, database));
+    } catch (error) {
+      if (!isLockTimeout(error) || attempt === LOCK_TRIES) throw error;
+      await delay(LOCK_PAUSE_MS);
+    }
+  }
+}
+
+async function createTwoPhase(client: Client, { tables }: Database): Promise<void> {
   const name = pg.escapeIdentifier(nameTwoPhase(tables));
-  await transaction(pool, async (client) => {
-    // First: another process that starts at the same time may be making them.
-    await client.query(`lock table ${tables.vectorStores} in share row exclusive mode`);
-    if ((await readState(client, tables)).isReady) return;
-    await client.query(`create table if not exists ${name} (id text primary key, n int)`);
-    await client.query("select citus_add_local_table_to_metadata($1::regclass)", [name]);
-    const { rows } = await client.query<{ schema: string }>("select quote_ident(current_schema()) as schema");
-    const schema = rows[0]?.schema ?? "public";
-    // Of the coordinator alone: with the propagation of DDL, each node would get a function that nothing calls.
-    await client.query("set local citus.enable_ddl_propagation = off");
-    await client.query(
-      `create or replace function ${name}() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp
-       as $$ begin update ${schema}.${name} set n = n where id = ''; return null; end $$`,
-    );
-    await client.query(
-      `create or replace trigger ${name} after update of row_changes on ${tables.vectorStores}
-       for each row when (new.own_table is not null) execute function ${name}()`,
-    );
-  });
+  await client.query(`set local lock_timeout = ${LOCK_TRY_MS}`);
+  // First: another process that starts at the same time may be making them.
+  await client.query(`lock table ${tables.vectorStores} in share row exclusive mode`);
+  if ((await readState(client, tables)).isReady) return;
+  await client.query(`create table if not exists ${name} (id text primary key, n int)`);
+  await client.query("select citus_add_local_table_to_metadata($1::regclass)", [name]);
+  const { rows } = await client.query<{ schema: string }>("select quote_ident(current_schema()) as schema");
+  const schema = rows[0]?.schema ?? "public";
+  // Of the coordinator alone: with the propagation of DDL, each node would get a function that nothing calls.
+  await client.query("set local citus.enable_ddl_propagation = off");
+  await client.query(
+    `create or replace function ${name}() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp
+     as $$ begin update ${schema}.${name} set n = n where id = ''; return null; end $$`,
+  );
+  await client.query(
+    `create or replace trigger ${name} after update of row_changes on ${tables.vectorStores}
+     for each row when (new.own_table is not null) execute function ${name}()`,
+  );
 }
 
 /**
