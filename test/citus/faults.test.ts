@@ -198,16 +198,21 @@ test("searches while a worker is down are unavailable, never partial, and go on 
   expect([...outcomes].filter((outcome) => outcome !== "10 rows" && outcome !== "unavailable")).toEqual([]);
 });
 
-test("loses, doubles and miscounts no row while nodes crash under writers, searches and deletions", async () => {
-  const store = await makeStore();
+/**
+ * Lets three writers add, delete and search rows of a store, each call until it is acknowledged, while `work` runs; it is
+ * given a function that waits for more rows. Returns the ids that there should be, and the codes of calls that failed.
+ */
+async function underWriters(
+  storeId: string,
+  work: (untilMore: () => Promise<void>) => Promise<void>,
+): Promise<{ expected: Set<string>; codes: string[] }> {
   const expected = new Set(Array.from({ length: 10 }, (_, index) => `e${index + 1}`));
   const codes = new Set<string>();
   let isOver = false;
-  /** Repeats a call until it is acknowledged. */
-  const persist = async (work: () => Promise<unknown>) => {
+  const persist = async (send: () => Promise<unknown>) => {
     for (;;) {
       try {
-        return await work();
+        return await send();
       } catch (error) {
         codes.add(String((error as { code: unknown }).code));
         await new Promise((resolve) => setTimeout(resolve, 20));
@@ -217,27 +222,59 @@ test("loses, doubles and miscounts no row while nodes crash under writers, searc
   const write = async (writer: number) => {
     for (let batch = 0; !isOver; batch++) {
       const rows = rowsFrom(writer * 1_000_000 + batch * 10, 10);
-      const request = { vector_store_id: store.id, mode: "upsert", embeddings: rows };
+      const request = { vector_store_id: storeId, mode: "upsert", embeddings: rows };
       await persist(() => call("EmbeddingService/BatchCreateEmbeddings", request));
       for (const { id } of rows) expected.add(id);
       const gone = rows.slice(0, 3).map(({ id }) => id);
-      const deletion = { vector_store_id: store.id, embedding_ids: gone };
+      const deletion = { vector_store_id: storeId, embedding_ids: gone };
       await persist(() => call("EmbeddingService/BatchDeleteEmbeddings", deletion));
       for (const id of gone) expected.delete(id);
-      const search = { vector_store_id: store.id, embedding: [1, 2, 3], max_num_results: 10 };
+      const search = { vector_store_id: storeId, embedding: [1, 2, 3], max_num_results: 10 };
       await persist(async () => expect((await call("SearchService/Search", search)).data).toHaveLength(10));
     }
   };
   const writers = [1, 2, 3].map(write);
-  for (const node of [store.worker, coordinator, store.worker, coordinator, store.worker]) {
-    const before = expected.size;
-    await expect.poll(() => expected.size, { interval: 20 }).toBeGreaterThan(before + 20);
-    await node.crash();
+  try {
+    await work(async () => {
+      const before = expected.size;
+      await expect.poll(() => expected.size, { interval: 20 }).toBeGreaterThan(before + 20);
+    });
+  } finally {
+    isOver = true;
+    await Promise.all(writers);
   }
-  isOver = true;
-  await Promise.all(writers);
+  return { expected, codes: [...codes] };
+}
+
+test("loses, doubles and miscounts no row while nodes crash under writers, searches and deletions", async () => {
+  const store = await makeStore();
+  const { expected, codes } = await underWriters(store.id, async (untilMore) => {
+    for (const node of [store.worker, coordinator, store.worker, coordinator, store.worker]) {
+      await untilMore();
+      await node.crash();
+    }
+  });
   const ids = await coordinator.query<{ id: string }>(`select id from ${store.table}`);
   expect(ids.map(({ id }) => id).toSorted()).toEqual([...expected].toSorted());
   expect(await count(store)).toEqual({ counted: expected.size, rows: expected.size });
-  expect([...codes].filter((code) => code !== "unavailable" && code !== "aborted")).toEqual([]);
+  expect(codes.filter((code) => code !== "unavailable" && code !== "aborted")).toEqual([]);
+});
+
+test("loses, doubles and miscounts no row while a shard is moved under writers, searches and deletions", async () => {
+  const store = await makeStore();
+  const shard = `(select shardid from citus_shards where table_name = '${store.table}'::regclass)`;
+  const { expected, codes } = await underWriters(store.id, async (untilMore) => {
+    await untilMore();
+    await coordinator.query(
+      `select citus_move_shard_placement(${shard}, source.nodeid, target.nodeid, 'force_logical')
+       from citus_shards join pg_dist_node as source using (nodename, nodeport), pg_dist_node as target
+       where table_name = '${store.table}'::regclass and target.groupid > 0 and target.nodeid <> source.nodeid`,
+    );
+    await untilMore();
+  });
+  const ids = await coordinator.query<{ id: string }>(`select id from ${store.table}`);
+  expect(ids.map(({ id }) => id).toSorted()).toEqual([...expected].toSorted());
+  expect(await count(store)).toEqual({ counted: expected.size, rows: expected.size });
+  // Calls that meet the moment at which the other node takes over fail, and are repeated.
+  expect(codes.filter((code) => code !== "unavailable" && code !== "aborted")).toEqual([]);
 });
