@@ -14,7 +14,8 @@ export default defineConfig({
   test: {
     // A process for each file gives the memory of its PGlite back; two of them are enough for two cores.
     pool: "forks",
-    maxWorkers: 2,
+    // Tests of a cluster crash its nodes, under which no other file can run.
+    maxWorkers: process.env["TEST_CITUS_URL"] === undefined ? 2 : 1,
     // No test waits for time to pass, so a limit only ends a test that hangs. At a load average of 30 on two cores a
     // test takes ten times as long as alone; PGlite, which starts in 1 to 2 s, blocks its process while it works.
     testTimeout: 180_000,
