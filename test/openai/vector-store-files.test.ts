@@ -61,6 +61,7 @@ describe("one file", () => {
       chunking_strategy: AUTO,
       attributes: null,
       progress: null,
+      replaces_file_id: null,
     });
     const [hit, ...others] = await search(storeId, "where does the quokka live");
     expect(others).toEqual([]);

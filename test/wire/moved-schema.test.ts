@@ -78,6 +78,7 @@ test("everything that writes holds the lock that a migration waits for", async (
       "pgquiver_removed_files",
       "pgquiver_staged_chunks",
       "pgquiver_token_usage",
+      "pgquiver_uploads",
       "pgquiver_vector_store_files",
       "vector_stores",
     ]);
