@@ -160,20 +160,23 @@ function filling(
       const upload = await requireUpload(pool, tables, request.uploadId, project);
       if (upload.status === "completed") return toUpload(pool, tables, upload, project);
       requireStatus(upload);
-      const parts = await readParts(database, request, upload, project);
-      const made = makeIdentifier("file");
-      using _ = await options.reserve(made.id, caller, signal);
-      const content = joinParts(database, buckets, parts, request.md5, signal);
-      const isRead = request.md5 !== undefined;
-      const file = { ...made, upload, project, parts, content, isRead };
-      const row = await completeFrom(database, buckets, file, signal).catch(async (error: unknown) => {
+      const complete = async () => {
+        const parts = await readParts(database, request, upload, project);
+        const made = makeIdentifier("file");
+        using _ = await options.reserve(made.id, caller, signal);
+        const content = joinParts(database, buckets, parts, request.md5, signal);
+        const isRead = request.md5 !== undefined;
+        const file = { ...made, upload, project, parts, content, isRead };
+        return await completeFrom(database, buckets, file, signal);
+      };
+      const row = await complete().catch(async (error: unknown) => {
         // Another call has ended the upload meanwhile, whose parts are gone then.
         const current = await requireUpload(pool, tables, upload.id, project);
         if (current.status === "completed") return current;
         requireStatus(current);
         throw error;
       });
-      return await toUpload(pool, tables, row, project);
+      return toUpload(pool, tables, row, project);
     },
   };
 }
