@@ -62,7 +62,7 @@ export async function uploadFiles(address: string, random: Random, count: number
       overlap: CHUNKING.chunk_overlap_tokens,
     };
     for await (const batch of reader.read(source, chunking, new AbortController().signal))
-      chunks.push(...batch);
+      chunks.push(...batch.map(({ text }) => text));
     files.push({ id, chunks });
   }
   await reader.close();

@@ -1,3 +1,4 @@
+import { countCodePoints, Places, type ChunkPlace, type Mark } from "./places.ts";
 import { BORDER, characters, tokens, WordSplitter, type Word } from "./words.ts";
 
 /** Maximum size of a chunk, and its overlap with the next one. */
@@ -8,6 +9,12 @@ export interface Chunking {
   sizeMax: number;
   /** Size of the end of a chunk that the next chunk repeats, approximately; 0 to half of `sizeMax`. */
   overlap: number;
+}
+
+/** A part of a file's text, and where it stands. */
+export interface DocumentChunk {
+  text: string;
+  place: ChunkPlace;
 }
 
 /** A chunk's end is the best border within this last part of `sizeMax`. */
@@ -36,6 +43,7 @@ export class Cutter {
   readonly #prefersLines: boolean;
   readonly #splitter: WordSplitter;
   readonly #size: (text: string) => number;
+  readonly #places = new Places();
   /** Words collected for the next chunk. */
   #words: Word[] = [];
   #wordsSize = 0;
@@ -50,18 +58,23 @@ export class Cutter {
     this.#splitter = new WordSplitter(measure, Math.max(1, Math.floor(chunking.sizeMax * WORD_RANGE)));
   }
 
+  /** Adds a mark that stands behind the text so far. */
+  mark(mark: Mark): void {
+    this.#places.add(mark, this.#splitter.length);
+  }
+
   /** Adds text, and yields the chunks that it completes. */
-  *push(text: string): Generator<string> {
+  *push(text: string): Generator<DocumentChunk> {
     for (const word of this.#splitter.push(text)) yield* this.#take(word);
   }
 
   /** Ends the text, and yields the remaining chunks. */
-  *finish(): Generator<string> {
+  *finish(): Generator<DocumentChunk> {
     for (const word of this.#splitter.finish()) yield* this.#take(word);
     yield* this.#give(this.#words.length);
   }
 
-  *#take(word: Word): Generator<string> {
+  *#take(word: Word): Generator<DocumentChunk> {
     this.#add(word);
     while (this.#wordsSize > this.#chunking.sizeMax && this.#words.length > 1) {
       if (this.#words.length === this.#repeated + 1) {
@@ -80,9 +93,13 @@ export class Cutter {
    * Yields the words before `end` as a chunk, unless all words that are new since the last chunk are white
    * space.
    */
-  *#give(end: number): Generator<string> {
+  *#give(end: number): Generator<DocumentChunk> {
     const isNew = this.#words.slice(this.#repeated, end).some(({ text }) => text.trim() !== "");
-    if (isNew) yield textOf(this.#words.slice(0, end));
+    if (!isNew) return;
+    const text = textOf(this.#words.slice(0, end));
+    // The first word has no white space before it: see `#add`.
+    const start = this.#words[0]?.start ?? 0;
+    yield { text, place: this.#places.find(start, start + countCodePoints(text)) };
   }
 
   /** Adds a word; leading white space of a chunk is trimmed, and its size not counted. */
@@ -91,7 +108,8 @@ export class Cutter {
     if (this.#words.length === 0 && /^\s/.test(word.text)) {
       const text = word.text.trimStart();
       if (text === "") return;
-      added = { ...word, text, size: this.#size(text) };
+      const start = word.start + word.text.length - text.length;
+      added = { ...word, text, size: this.#size(text), start };
     }
     this.#words.push(added);
     this.#wordsSize += added.size;

@@ -1,8 +1,10 @@
 import { buffer } from "node:stream/consumers";
-import { Cutter, type Chunking } from "./cutter.ts";
+import { Cutter, type Chunking, type DocumentChunk } from "./cutter.ts";
 import { invalidFile } from "./error.ts";
 import { detectFormat, HEAD_BYTES, type Format } from "./format.ts";
 import { breakJson } from "./json.ts";
+import { markHeadings } from "./markdown.ts";
+import type { Piece } from "./places.ts";
 import { cleanText, decodeText, tidyText } from "./text.ts";
 
 /** A file to be read: its name helps to detect the format. */
@@ -44,14 +46,13 @@ export async function* readDocument(
   input: AsyncIterable<Uint8Array>,
   limits: DocumentLimits,
   onPages: (pages: Pages) => void = () => {},
-): AsyncGenerator<string[]> {
+): AsyncGenerator<DocumentChunk[]> {
   const { head, bytes } = await peek(input);
   if (head.length === 0) throw invalidFile("The file is empty.");
   const format = detectFormat(head, filename);
-  const texts = limitText(
-    cleanText(extractText(format, filename, bytes, limits, onPages)),
-    limits.textBytesMax,
-  );
+  const clean = cleanText(extractText(format, filename, bytes, limits, onPages));
+  const isMarkdown = format.kind === "text" && format.isMarkdown;
+  const texts = limitText(isMarkdown ? markHeadings(clean) : clean, limits.textBytesMax);
   const cutter = new Cutter(chunking, format.kind === "text" && format.prefersLines);
   let chunks = 0;
   for await (const batch of batchChunks(cutText(texts, cutter))) {
@@ -95,7 +96,7 @@ async function* extractText(
   bytes: AsyncIterable<Uint8Array>,
   limits: DocumentLimits,
   onPages: (pages: Pages) => void,
-): AsyncGenerator<string> {
+): AsyncGenerator<Piece> {
   switch (format.kind) {
     case "text": {
       const texts = decodeText(bytes, format.encoding);
@@ -134,26 +135,29 @@ function collect(bytes: AsyncIterable<Uint8Array>, bytesMax: number): Promise<Bu
   return buffer(limitBytes(bytes, bytesMax));
 }
 
-async function* limitText(texts: AsyncIterable<string>, bytesMax: number): AsyncGenerator<string> {
+async function* limitText(pieces: AsyncIterable<Piece>, bytesMax: number): AsyncGenerator<Piece> {
   let length = 0;
-  for await (const text of texts) {
-    length += Buffer.byteLength(text);
+  for await (const piece of pieces) {
+    if (typeof piece === "string") length += Buffer.byteLength(piece);
     if (length > bytesMax) throw invalidFile(`The file holds more than ${bytesMax} bytes of text.`);
-    yield text;
+    yield piece;
   }
 }
 
-async function* cutText(texts: AsyncIterable<string>, cutter: Cutter): AsyncGenerator<string> {
-  for await (const text of texts) yield* cutter.push(text);
+async function* cutText(pieces: AsyncIterable<Piece>, cutter: Cutter): AsyncGenerator<DocumentChunk> {
+  for await (const piece of pieces) {
+    if (typeof piece === "string") yield* cutter.push(piece);
+    else cutter.mark(piece);
+  }
   yield* cutter.finish();
 }
 
-async function* batchChunks(chunks: AsyncIterable<string>): AsyncGenerator<string[]> {
-  let batch: string[] = [];
+async function* batchChunks(chunks: AsyncIterable<DocumentChunk>): AsyncGenerator<DocumentChunk[]> {
+  let batch: DocumentChunk[] = [];
   let chars = 0;
   for await (const chunk of chunks) {
     batch.push(chunk);
-    chars += chunk.length;
+    chars += chunk.text.length;
     if (batch.length < BATCH_CHUNKS && chars < BATCH_CHARS) continue;
     yield batch;
     [batch, chars] = [[], 0];

@@ -4,7 +4,7 @@ import { invalidFile, unsupportedFile } from "./error.ts";
 
 /** A file's format, which decides how its text is extracted. */
 export type Format =
-  | { kind: "text"; encoding: string; prefersLines: boolean; isDenseJson: boolean }
+  | { kind: "text"; encoding: string; prefersLines: boolean; isDenseJson: boolean; isMarkdown: boolean }
   | { kind: "html"; encoding: string }
   | { kind: "pdf" | "office" };
 
@@ -58,6 +58,7 @@ const CODED: [string, string][] = [
 
 const OFFICE = new Set([".docx", ".docm", ".pptx", ".pptm", ".xlsx", ".xlsm"]);
 const HTML = new Set([".html", ".htm", ".xhtml"]);
+const MARKDOWN = new Set([".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"]);
 /**
  * Extensions of line-oriented text (data, code, logs), cut at lines rather than at sentences. Other text is
  * prose.
@@ -110,6 +111,7 @@ export function detectFormat(head: Buffer, filename: string): Format {
     encoding,
     prefersLines: LINES.has(extension),
     isDenseJson: extension === ".json" && !text.trim().includes("\n"),
+    isMarkdown: MARKDOWN.has(extension),
   };
 }
 

@@ -1,3 +1,4 @@
+import type { DocumentChunk } from "./cutter.ts";
 import type { Document, DocumentLimits, Pages } from "./document.ts";
 import type { DocumentErrorCode } from "./error.ts";
 
@@ -17,7 +18,7 @@ export type Answer =
   | { kind: "ready" }
   /** The process needs more bytes of the file. */
   | { kind: "need" }
-  | { kind: "chunks"; chunks: string[]; pages?: Pages | undefined }
+  | { kind: "chunks"; chunks: DocumentChunk[]; pages?: Pages | undefined }
   /** The file was read to its end. `rssBytes`: resident memory of the process. */
   | { kind: "done"; rssBytes: number }
   | { kind: "failed"; code: DocumentErrorCode; message: string; cause: string; rssBytes: number };

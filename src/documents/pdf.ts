@@ -1,12 +1,13 @@
 import { getDocumentProxy } from "unpdf";
 import type { Pages } from "./document.ts";
 import { invalidFile } from "./error.ts";
+import type { Piece } from "./places.ts";
 
 /** A vertical gap of more line heights than this between two lines starts a new paragraph. */
 const PARAGRAPH_GAP = 1.8;
 
-/** Extracts the text of a PDF, page by page. Throws `invalid_file` for a damaged or encrypted PDF. */
-export async function* readPdf(bytes: Buffer, onPages: (pages: Pages) => void): AsyncGenerator<string> {
+/** Extracts the text of a PDF, page by page, each behind its mark. Throws `invalid_file` for a damaged or encrypted PDF. */
+export async function* readPdf(bytes: Buffer, onPages: (pages: Pages) => void): AsyncGenerator<Piece> {
   const pdf = await getDocumentProxy(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length), {
     // Log errors only; load no fonts and fetch nothing from outside of the file.
     verbosity: 0,
@@ -19,6 +20,7 @@ export async function* readPdf(bytes: Buffer, onPages: (pages: Pages) => void): 
     const page = await pdf.getPage(number).catch(refuse);
     const { items } = await page.getTextContent().catch(refuse);
     onPages({ read: number, total: pdf.numPages });
+    yield { page: number };
     yield `${joinItems(items)}\n\n`;
     page.cleanup();
   }

@@ -1,12 +1,12 @@
 import { limits } from "../limits.ts";
-import type { Chunking } from "./cutter.ts";
+import type { Chunking, DocumentChunk } from "./cutter.ts";
 import { DocumentError, readerFailed } from "./error.ts";
 import type { Pages } from "./document.ts";
 import type { Request } from "./messages.ts";
 import { ProcessPool } from "./pool.ts";
 import type { ReadingProcess } from "./process.ts";
 
-export type { Chunking } from "./cutter.ts";
+export type { Chunking, DocumentChunk } from "./cutter.ts";
 export { DocumentError } from "./error.ts";
 
 /** Maximum bytes of one message to a reading process. */
@@ -56,7 +56,7 @@ export interface DocumentReader {
    * two batches are read ahead of the consumer. Throws a DocumentError, the source's error, or the signal's
    * reason; a failure may come after chunks were yielded.
    */
-  read(source: DocumentSource, chunking: Chunking, signal: AbortSignal): AsyncIterable<string[]>;
+  read(source: DocumentSource, chunking: Chunking, signal: AbortSignal): AsyncIterable<DocumentChunk[]>;
   /** Kills the processes. Reads in progress fail with `server_error`. */
   close(): Promise<void>;
 }
@@ -121,7 +121,7 @@ async function* converse(
   request: Request,
   timeoutMs: number,
   signal: AbortSignal,
-): AsyncGenerator<string[]> {
+): AsyncGenerator<DocumentChunk[]> {
   const parts = splitParts(source.open(signal));
   let bytesLeft = source.bytes;
   try {

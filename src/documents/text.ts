@@ -1,4 +1,5 @@
 import { invalidFile } from "./error.ts";
+import type { Piece } from "./places.ts";
 
 /**
  * Decodes bytes as a stream. `encoding` is a label of the WHATWG Encoding standard, such as `utf-8`. Throws
@@ -27,10 +28,16 @@ const UNDECIDED = /[\r\ud800-\udbff]$/;
 const FORBIDDEN = /[\0\p{Surrogate}]/gu;
 
 /** Normalizes line ends to `\n`, and removes NUL and lone surrogates, which Postgres rejects. */
-export async function* cleanText(texts: AsyncIterable<string>): AsyncGenerator<string> {
+export async function* cleanText(pieces: AsyncIterable<Piece>): AsyncGenerator<Piece> {
   let rest = "";
-  for await (const text of texts) {
-    const known = rest + text;
+  for await (const piece of pieces) {
+    if (typeof piece !== "string") {
+      yield clean(rest);
+      rest = "";
+      yield piece;
+      continue;
+    }
+    const known = rest + piece;
     rest = UNDECIDED.exec(known)?.[0] ?? "";
     yield clean(known.slice(0, known.length - rest.length));
   }
@@ -49,10 +56,15 @@ const REST_CHARS_MAX = 64;
  * regular expressions are linear (each character is visited at most twice), so a hostile file cannot cause
  * quadratic time (ReDoS).
  */
-export async function* tidyText(texts: AsyncIterable<string>): AsyncGenerator<string> {
+export async function* tidyText(pieces: AsyncIterable<Piece>): AsyncGenerator<Piece> {
   let rest = "";
-  for await (const text of texts) {
-    const tidy = `${rest}${text}`
+  for await (const piece of pieces) {
+    if (typeof piece !== "string") {
+      // Before the white space that is held back: chunks begin and end with a visible character.
+      yield piece;
+      continue;
+    }
+    const tidy = `${rest}${piece}`
       .replaceAll(
         /([ \t]+)(\n?)/g,
         (_, blanks: string, end: string) => end || (blanks.includes("\t") ? "\t" : blanks),

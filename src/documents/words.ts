@@ -1,4 +1,5 @@
 import { countTokens, setMergeCacheSize } from "gpt-tokenizer/encoding/cl100k_base";
+import { countCodePoints } from "./places.ts";
 
 /** Rank of a border between two words as a place to cut: higher is better. */
 export const BORDER = { inside: 0, word: 1, line: 2, sentence: 3, paragraph: 4 } as const;
@@ -11,6 +12,8 @@ export interface Word {
   size: number;
   /** Rank of the border before the word: a value of BORDER. */
   border: number;
+  /** Index of its first character in the text, in code points. */
+  start: number;
 }
 
 /** Measures text in the unit of the chunks. */
@@ -72,11 +75,18 @@ export class WordSplitter {
   readonly #sizeMax: number;
   /** Buffered text that is not split yet. */
   #rest = "";
+  /** Index of `#rest` in the text, in code points. */
+  #start = 0;
   #end: WordEnd = { newlines: 2, isSpaced: true, sentence: "no" };
 
   constructor(measure: Measure, sizeMax: number) {
     this.#measure = measure;
     this.#sizeMax = sizeMax;
+  }
+
+  /** Code points of all text so far. */
+  get length(): number {
+    return this.#start + countCodePoints(this.#rest);
   }
 
   /** Adds text, and yields the words that later text can no longer change. */
@@ -101,7 +111,8 @@ export class WordSplitter {
       this.#end = endOf(text, this.#end);
       const isWhole = text.length < WORD_CHARS_MAX && !UNSPACED_ENDS.includes(text.charAt(0));
       const cut = isWhole ? 0 : this.#measure.cut;
-      yield* this.#cut({ text, size: this.#measure.size(text) + cut, border });
+      yield* this.#cut({ text, size: this.#measure.size(text) + cut, border, start: this.#start });
+      this.#start += countCodePoints(text);
     }
     this.#rest = this.#rest.slice(start);
   }
@@ -116,8 +127,13 @@ export class WordSplitter {
     const half = characters.length >> 1;
     const [head, tail] = [characters.slice(0, half).join(""), characters.slice(half).join("")];
     const { size, cut } = this.#measure;
-    yield* this.#cut({ text: head, size: size(head), border: word.border });
-    yield* this.#cut({ text: tail, size: size(tail) + cut, border: BORDER.inside });
+    yield* this.#cut({ text: head, size: size(head), border: word.border, start: word.start });
+    yield* this.#cut({
+      text: tail,
+      size: size(tail) + cut,
+      border: BORDER.inside,
+      start: word.start + half,
+    });
   }
 }
 

@@ -109,6 +109,8 @@ function mergeStatement(t: Tables, mode: "replace" | "skip"): string {
   const replaced = [t.content, t.embedding, t.metadata, t.createdAt].map(
     (column) => `${column} = excluded.${column}`,
   );
+  // The new text of a chunk stands nowhere in the file.
+  replaced.push("chunk_place = null");
   return `with incoming as materialized (
       select * from ${INCOMING} (${columns})),
     old as materialized (

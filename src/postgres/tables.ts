@@ -99,7 +99,8 @@ export function quoteTables(names: TableNames): Tables {
     tokenUsage: quote("tokenUsage", ownName("pgquiver_token_usage", vectorStores)),
     storeUsage: quote("storeUsage", ownName("pgquiver_store_usage", vectorStores)),
   };
-  requireDifferent({ ...columns, file_id: '"file_id"', chunk_index: '"chunk_index"' }, "columns");
+  const own = { file_id: '"file_id"', chunk_index: '"chunk_index"', chunk_place: '"chunk_place"' };
+  requireDifferent({ ...columns, ...own }, "columns");
   requireDifferent(tables, "tables");
   return { ...tables, ...columns };
 }

@@ -1,4 +1,5 @@
 import type { Filter } from "../filters/sql.ts";
+import type { StoredPlace } from "../storage/embeddings.ts";
 import type { SearchPosition } from "./page.ts";
 
 /** A search by vector, by keywords, or by both. */
@@ -60,6 +61,8 @@ export interface SearchHit {
   metadata: Record<string, unknown> | null;
   /** Id of the file that the row is a chunk of; null: the caller added the row. */
   file_id: string | null;
+  /** Where it stands in that file. */
+  place: StoredPlace;
   /** Name of that file; null when there is no file, or the file was deleted. */
   filename: string | null;
   /** 0 to 1. */

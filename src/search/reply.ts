@@ -10,6 +10,7 @@ import {
   type SearchResultSchema,
   type SearchStageSchema,
 } from "../../gen/pgquiver/v1/search_pb.ts";
+import { toChunkPlace } from "../embeddings/reply.ts";
 import type { QueryFields } from "../embeddings/query/rows.ts";
 import { describeError } from "../errors.ts";
 import { decodeVector } from "../postgres/copy.ts";
@@ -120,6 +121,7 @@ function toSearchResult(hit: SearchHit, fields: QueryFields) {
     ...(fields.metadata && { attributes: metadata }),
     content: fields.content ? [{ type: "text", text: hit.content }] : [],
     id: hit.id,
+    ...(hit.place !== null && { place: toChunkPlace(hit.place) }),
     ...(hit.passage !== undefined && { passage: hit.passage }),
     ...(fields.embedding && hit.vector && { embedding: Array.from(decodeVector(hit.vector)) }),
   } satisfies MessageInitShape<typeof SearchResultSchema>;

@@ -231,11 +231,11 @@ async function runSplit(
 }
 
 function toHit(
-  { value, id, content, metadata, file_id, filename, vector }: FoundRow,
+  { value, id, content, metadata, file_id, place, filename, vector }: FoundRow,
   query: SearchQuery,
 ): SearchHit {
   const score = query.fusion === undefined ? toScore(value) : Math.min(1, value);
-  const hit = { id: id as string, content, metadata, file_id, filename, score, value };
+  const hit = { id: id as string, content, metadata, file_id, place, filename, score, value };
   return vector === undefined || vector === null ? hit : { ...hit, vector };
 }
 

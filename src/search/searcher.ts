@@ -260,8 +260,12 @@ export class Searcher {
           if (outcome.method === "index" && !(query.filter && asksForWords(query.filter)))
             this.#observe(store.id, query);
           // Factor 2: a reply has the metadata as `metadata` and as `attributes`.
-          for (const { content, metadata, vector } of outcome.hits)
-            spent.chars += content.length + 2 * estimateJsonLength(metadata) + (vector?.length ?? 0);
+          for (const { content, metadata, place, vector } of outcome.hits)
+            spent.chars +=
+              content.length +
+              2 * estimateJsonLength(metadata) +
+              estimateJsonLength(place) +
+              (vector?.length ?? 0);
           if (
             outcome.isCut === true &&
             search.paging === undefined &&

@@ -10,6 +10,7 @@ import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts
 import type { FileGroups, Fusion, SearchQuery } from "./query.ts";
 import { chunksOf } from "./results/files.ts";
 import { limits } from "../limits.ts";
+import type { StoredPlace } from "../storage/embeddings.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 
 /** A query config of node-postgres. */
@@ -29,6 +30,7 @@ export interface FoundRow {
   content: string;
   metadata: Record<string, unknown> | null;
   file_id: string | null;
+  place: StoredPlace;
   filename: string | null;
   /** Cosine distance, 0 to 2 or NaN; for a hybrid search, the fused score. */
   value: number;
@@ -213,7 +215,7 @@ export function efSearchOf(
   return tuned;
 }
 
-/** The first of the hits that have at most `bytesMax` of text, metadata and vectors together, and the number of all hits. */
+/** The first of the hits that have at most `bytesMax` of text, metadata, places and vectors together, and the number of all hits. */
 function boundBytes(
   hits: string,
   { fusion, hasVectors = false }: SearchQuery,
@@ -224,7 +226,7 @@ function boundBytes(
   const vectorBytes = hasVectors ? Float32Array.BYTES_PER_ELEMENT * (dimensions ?? 0) : 0;
   const order = `order by value ${fusion === undefined ? "" : "desc"}, id`;
   return `select * from (
-      select *, count(*) over () as found, sum(octet_length(content) + coalesce(octet_length(metadata::text), 0) + ${vectorBytes})
+      select *, count(*) over () as found, sum(octet_length(content) + coalesce(octet_length(metadata::text), 0) + coalesce(octet_length(place::text), 0) + ${vectorBytes})
         over (${order} rows between unbounded preceding and 1 preceding) as preceding_bytes
       from (${hits}) hits) hits
     where preceding_bytes is null or preceding_bytes <= ${bind(values, bytesMax, "bigint")}`;
@@ -250,7 +252,7 @@ function joinConditions(conditions: readonly string[]): string {
 
 function selectByDistance(tables: Tables, query: SearchQuery, rows: Rows, values: unknown[]): string {
   const texts = query.hasTexts === false ? [] : [tables.content];
-  const columns = [tables.id, ...texts, tables.metadata, "file_id"];
+  const columns = [tables.id, ...texts, tables.metadata, "file_id", "chunk_place"];
   const vector = bind(values, query.vector, "vector");
   return `select ${hitColumns(tables, query)}, distance as value
       from (${selectNearest(tables, columns, vector, { ...rows, condition: rows.nearestCondition, rowsMax: query.resultsMax, after: query.after }, values)}) nearest`;
@@ -352,5 +354,6 @@ function selectByRank(
 }
 
 function hitColumns(tables: Tables, { hasTexts = true }: SearchQuery): string {
-  return `${tables.id} as id, ${hasTexts ? tables.content : "''"} as content, ${tables.metadata} as metadata, file_id`;
+  return `${tables.id} as id, ${hasTexts ? tables.content : "''"} as content, ${tables.metadata} as metadata, file_id,
+    chunk_place as place`;
 }

@@ -14,7 +14,26 @@ export interface EmbeddingRow {
   embedding: Buffer | null;
   /** The file that the text is a chunk of; null: of none. */
   file_id: string | null;
+  place: StoredPlace;
 }
+
+/**
+ * Where a chunk stands in its file; null: the row is no chunk, or a version that did not know places has stored it, or its
+ * text was replaced since.
+ */
+export type StoredPlace = {
+  /** Indexes of its first character in the text of the file, and behind its last, in Unicode code points. */
+  start: number;
+  end: number;
+  /** Numbers of the pages on which it begins and ends, from 1; absent: the format has none. */
+  page?: number;
+  lastPage?: number;
+  /** The headings above its first character, the outermost first. */
+  headings?: string[];
+} | null;
+
+/** Bytes of a row's place in a reply, as a SQL expression. */
+export const PLACE_BYTES = "coalesce(octet_length(chunk_place::text), 0)";
 
 /** The rows that a deletion removed. */
 export interface Removed {
@@ -108,7 +127,7 @@ export async function updateEmbedding(
      update only ${tables.embeddings} as changed set ${changes.join(", ")}
      from old where changed.${tables.vectorStoreId} = $1 and changed.${tables.id} = old_id
      returning ${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
-       ${tables.createdAt} as created_at, file_id, vector_dims(${tables.embedding}) as dimensions,
+       ${tables.createdAt} as created_at, file_id, chunk_place as place, vector_dims(${tables.embedding}) as dimensions,
        octet_length(${tables.content}) - old_bytes as added`,
     params,
   );
@@ -178,9 +197,9 @@ export async function listEmbeddings(
   return result.rows;
 }
 
-/** The bytes of a row in a reply, as a SQL expression. Only metadata must be read for it. */
+/** The bytes of a row in a reply, as a SQL expression. Only metadata and the place must be read for it. */
 function bytesOf(tables: Tables, withVector: boolean): string {
-  return `octet_length(${tables.content}) + coalesce(octet_length(${tables.metadata}::text), 0)
+  return `octet_length(${tables.content}) + coalesce(octet_length(${tables.metadata}::text), 0) + ${PLACE_BYTES}
     ${withVector ? `+ coalesce(pg_column_size(${tables.embedding}), 0)` : ""}`;
 }
 
@@ -228,5 +247,6 @@ export async function deleteEmbeddingsById(
 
 function columns(tables: Tables, withVector: boolean): string {
   return `${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
-    ${tables.createdAt} as created_at, ${withVector ? `vector_send(${tables.embedding})` : "null"} as embedding, file_id`;
+    ${tables.createdAt} as created_at, ${withVector ? `vector_send(${tables.embedding})` : "null"} as embedding, file_id,
+    chunk_place as place`;
 }

@@ -1,14 +1,15 @@
+import type { DocumentChunk } from "../documents/reader.ts";
 import { CopyEncoder, copyRows, recycle } from "../postgres/copy.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import { ofVisibleStore } from "../postgres/row-security/policies.ts";
 import type { Tables } from "../postgres/tables.ts";
+import { PLACE_BYTES, type StoredPlace } from "../storage/embeddings.ts";
 import type { Attributes } from "./rows.ts";
 
 /** A chunk: a piece of a file's text, with its vector. */
-export interface Chunk {
+export interface Chunk extends DocumentChunk {
   /** Number of the chunk within the file, from 0. */
   index: number;
-  content: string;
   vector: Float32Array;
 }
 
@@ -43,13 +44,14 @@ export async function stageChunks(
   claim: string,
   chunks: readonly Chunk[],
 ): Promise<void> {
-  const statement = `copy ${tables.stagedChunks} (claim, chunk_index, content, embedding) from stdin (format binary)`;
+  const statement = `copy ${tables.stagedChunks} (claim, chunk_index, content, embedding, chunk_place) from stdin (format binary)`;
   await copyChunks(client, statement, chunks, (encoder, chunk) => {
-    encoder.startRow(4);
+    encoder.startRow(5);
     encoder.text(claim);
     encoder.int4(chunk.index);
-    encoder.text(chunk.content);
+    encoder.text(chunk.text);
     encoder.vector(chunk.vector);
+    encoder.jsonb(JSON.stringify(chunk.place));
   });
 }
 
@@ -65,7 +67,7 @@ export async function publishChunks(
 ): Promise<number> {
   const result = await client.query(
     `insert into ${tables.embeddings} (${columnsOf(tables).join(", ")})
-     select $2, $3 || '_' || chunk_index, content, embedding, $4::jsonb, now(), $3, chunk_index
+     select $2, $3 || '_' || chunk_index, content, embedding, $4::jsonb, now(), $3, chunk_index, chunk_place
      from ${tables.stagedChunks} where claim = $1 order by chunk_index`,
     [claim, storeId, fileId, JSON.stringify(attributes ?? {})],
   );
@@ -92,36 +94,46 @@ export async function insertChunks(
     encoder.startRow(columns.length);
     encoder.text(storeId);
     encoder.text(`${fileId}_${chunk.index}`);
-    encoder.text(chunk.content);
+    encoder.text(chunk.text);
     encoder.vector(chunk.vector);
     encoder.jsonb(metadata);
     encoder.timestamptz(createdAt);
     encoder.text(fileId);
     encoder.int4(chunk.index);
+    encoder.jsonb(JSON.stringify(chunk.place));
   });
 }
 
-/** Reads the texts of a file's chunks, in order; chunks deleted since are left out. */
+/** A chunk as it is stored. */
+export interface StoredChunk {
+  content: string;
+  place: StoredPlace;
+}
+
+/**
+ * Reads the texts and the places of a file's chunks, in order; chunks deleted since are left out. Places that have more than
+ * `placeBytesMax` together are all left out: those of chunks of one character are a hundred times their text.
+ */
 export async function readChunks(
   client: Queryable,
   tables: Tables,
-  storeId: string,
-  fileId: string,
-  chunkCount: number,
-): Promise<string[]> {
+  { storeId, fileId, chunkCount }: { storeId: string; fileId: string; chunkCount: number },
+  placeBytesMax: number,
+): Promise<StoredChunk[]> {
   // The lateral subquery with `offset 0` forces one primary-key lookup per chunk, even on a table without
   // statistics. One statement instead of slices gives one snapshot, so a concurrent change of the file is
   // seen whole or not at all.
-  const result = await client.query<{ content: string }>(
-    `select chunk.content from generate_series(0, $3::int - 1) as place
+  const result = await client.query<StoredChunk>(
+    `select content, case when sum(${PLACE_BYTES}) over () <= $4::bigint then chunk_place end as place
+     from generate_series(0, $3::int - 1) as wanted (number)
      cross join lateral (
-       select ${tables.content} as content from only ${tables.embeddings}
-       where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = $2::text || '_' || place and file_id = $2::text
+       select ${tables.content} as content, chunk_place from only ${tables.embeddings}
+       where ${tables.vectorStoreId} = ${ofVisibleStore(tables, "$1")} and ${tables.id} = $2::text || '_' || wanted.number and file_id = $2::text
        offset 0) as chunk
-     order by place`,
-    [storeId, fileId, chunkCount],
+     order by wanted.number`,
+    [storeId, fileId, chunkCount, placeBytesMax],
   );
-  return result.rows.map((row) => row.content);
+  return result.rows;
 }
 
 /** Replaces the metadata of all chunks of a file with the file's attributes. */
@@ -162,7 +174,17 @@ export function* sliceChunks(
 
 function columnsOf(tables: Tables): string[] {
   const { vectorStoreId, id, content, embedding, metadata, createdAt } = tables;
-  return [vectorStoreId, id, content, embedding, metadata, createdAt, "file_id", "chunk_index"];
+  return [
+    vectorStoreId,
+    id,
+    content,
+    embedding,
+    metadata,
+    createdAt,
+    "file_id",
+    "chunk_index",
+    "chunk_place",
+  ];
 }
 
 async function copyChunks(

@@ -1,4 +1,9 @@
-import { DocumentError, type DocumentReader, type DocumentSource } from "../documents/reader.ts";
+import {
+  DocumentError,
+  type DocumentChunk,
+  type DocumentReader,
+  type DocumentSource,
+} from "../documents/reader.ts";
 import { countOrRefuse } from "../embeddings/count.ts";
 import { failedPrecondition, unavailable } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
@@ -89,7 +94,7 @@ export async function processFile(
     // Not active: the groups that are embedded while the file is read are no parts of the reading.
     const reading = startSpan("read document", () => ({ kind: "internal", attributes: {} }));
     try {
-      for await (const texts of reader.read(source, claim.chunking, signal)) await writer.add(texts);
+      for await (const chunks of reader.read(source, claim.chunking, signal)) await writer.add(chunks);
       reading?.end();
     } catch (error) {
       reading?.end(errorType(error));
@@ -131,8 +136,8 @@ class ChunkWriter {
   readonly #store: VectorStoreRow;
   readonly #report: ProgressReport;
   readonly #signal: AbortSignal;
-  /** Texts of the next group, not embedded yet. */
-  #texts: string[] = [];
+  /** Chunks of the next group, not embedded yet. */
+  #group: DocumentChunk[] = [];
   #textBytes = 0;
   /** Resolves when the latest full group is embedded and the groups before it are staged. */
   #writing = Promise.resolve();
@@ -157,25 +162,25 @@ class ChunkWriter {
     this.#signal = signal;
   }
 
-  async add(texts: readonly string[]): Promise<void> {
-    this.#report.progress.chunksRead += texts.length;
-    for (const text of texts) {
-      this.#texts.push(text);
-      this.#textBytes += Buffer.byteLength(text);
-      if (this.#texts.length < GROUP_TEXTS_MAX && this.#textBytes < GROUP_BYTES_MAX) continue;
+  async add(chunks: readonly DocumentChunk[]): Promise<void> {
+    this.#report.progress.chunksRead += chunks.length;
+    for (const chunk of chunks) {
+      this.#group.push(chunk);
+      this.#textBytes += Buffer.byteLength(chunk.text);
+      if (this.#group.length < GROUP_TEXTS_MAX && this.#textBytes < GROUP_BYTES_MAX) continue;
       // Pipelining: one group is embedded and staged while the next is parsed. Waiting here gives
       // backpressure.
       await this.#writing;
-      this.#writing = this.#write(this.#texts, this.#textBytes);
+      this.#writing = this.#write(this.#group, this.#textBytes);
       this.#writing.catch(() => {});
-      this.#texts = [];
+      this.#group = [];
       this.#textBytes = 0;
     }
   }
 
-  async #write(texts: readonly string[], bytes: number): Promise<void> {
+  async #write(group: readonly DocumentChunk[], bytes: number): Promise<void> {
     await this.#stage();
-    await this.#embed(texts, bytes);
+    await this.#embed(group, bytes);
   }
 
   /**
@@ -185,9 +190,9 @@ class ChunkWriter {
   async finish(): Promise<number> {
     this.#report.onStage("embedding");
     await this.#writing;
-    if (this.#texts.length > 0) {
+    if (this.#group.length > 0) {
       if (this.#staged > 0) await this.#stage();
-      await this.#embed(this.#texts, this.#textBytes);
+      await this.#embed(this.#group, this.#textBytes);
     }
     if (this.#count === 0) throw new DocumentError("invalid_file", "The file contains no text.");
     this.#report.onStage("storing");
@@ -257,8 +262,9 @@ class ChunkWriter {
     await transaction(pool, (client) => unstageChunks(client, tables, this.#claim.claim)).catch(() => {});
   }
 
-  async #embed(texts: readonly string[], bytes: number): Promise<void> {
+  async #embed(group: readonly DocumentChunk[], bytes: number): Promise<void> {
     const { database, former } = this.#context;
+    const texts = group.map(({ text }) => text);
     // Tokens of chunks that do not fit would be paid for nothing.
     const growth = { rows: this.#count + texts.length, bytes: this.#bytes + bytes };
     await requireRoomFor(database, this.#claim, growth);
@@ -269,8 +275,9 @@ class ChunkWriter {
     const vectors = texts.map((_, index) => known[index] ?? (embedded[next++] as Float32Array));
     this.#dimensions ||= (vectors[0] as Float32Array).length;
     for (const vector of vectors) checkLength(this.#context.embedder, this.#store, vector.length);
-    for (const [index, content] of texts.entries())
-      this.#chunks.push({ index: this.#count + index, content, vector: vectors[index] as Float32Array });
+    // A chunk that has the vector of the former version may stand elsewhere now.
+    for (const [index, chunk] of group.entries())
+      this.#chunks.push({ ...chunk, index: this.#count + index, vector: vectors[index] as Float32Array });
     this.#count += texts.length;
     const { progress } = this.#report;
     progress.chunksEmbedded = this.#count;

@@ -23,6 +23,7 @@ import { fileBatchMethods } from "./batch-service.ts";
 import { readChunking } from "./request.ts";
 import { readChunks, updateChunks } from "./chunks.ts";
 import { replacementMethods } from "./replacement-service.ts";
+import { toChunkPlace } from "../embeddings/reply.ts";
 import { answerFile, attachmentNotFound, listStoreFiles, toStoreFile } from "./reply.ts";
 import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } from "./rows.ts";
 
@@ -95,13 +96,21 @@ function reading({
           `The text of file '${fileId}' has ${file.usage_bytes} bytes, more than the ${limits.file_content_bytes_max} of one reply: download the file, or list the store's embeddings.`,
         );
       }
-      const texts = await readPlaced(pool, tables, store, (client, placed) =>
-        readChunks(client, placed, vectorStoreId, fileId, file.chunk_count),
+      const chunks = await readPlaced(pool, tables, store, (client, placed) =>
+        readChunks(
+          client,
+          placed,
+          { storeId: vectorStoreId, fileId, chunkCount: file.chunk_count },
+          limits.file_content_bytes_max - Number(file.usage_bytes),
+        ),
       );
       return create(GetVectorStoreFileContentResponseSchema, {
         object: "vector_store.file_content.page",
-        data: texts.map((text) => ({ type: "text", text })),
+        data: chunks.map(({ content: text }) => ({ type: "text", text })),
         hasMore: false,
+        places: chunks.some(({ place }) => place !== null)
+          ? chunks.map(({ place }) => (place === null ? {} : toChunkPlace(place)))
+          : [],
       });
     },
   };

@@ -330,6 +330,7 @@ describe("search", () => {
       id,
       embedding: null,
       passage: null,
+      place: null,
       metadata: {},
     };
     expect(json).toEqual({

@@ -157,7 +157,7 @@ describe.each([
       e: "vector_store_id",
       f: "created_at",
     };
-    const added = ["file_id", "chunk_index"];
+    const added = ["file_id", "chunk_index", "chunk_place"];
     expect(rows.toSorted()).toEqual([...Object.values(expected), ...added].toSorted());
   });
 

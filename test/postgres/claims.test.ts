@@ -184,7 +184,9 @@ test("what is staged is swept once nobody holds its claim", async () => {
   const { claim: held } = await claim();
   await transaction(pool, async (client) => {
     for (const name of [held, "gone"])
-      await stageChunks(client, tables, name, [{ index: 0, content: "x", vector: new Float32Array([1, 2]) }]);
+      await stageChunks(client, tables, name, [
+        { index: 0, text: "x", place: { start: 0, end: 1 }, vector: new Float32Array([1, 2]) },
+      ]);
   });
   await pool.query(
     `insert into pgquiver_removed_files values ('vs_1', 'file-x', now(), now() - interval '2 hours'), ('vs_1', 'file-y', now(), now())`,

@@ -45,6 +45,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 20, name: "020_progress" },
     { version: 21, name: "021_file_versions" },
     { version: 22, name: "022_uploads" },
+    { version: 23, name: "023_chunk_places" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");
@@ -102,7 +103,7 @@ test("uses the names it is given", async () => {
     "select string_agg(attname, ' ' order by attnum) as names from pg_attribute where attrelid = $1::regclass and attnum > 0",
     ['"user"'],
   );
-  expect(rows).toEqual([{ names: "store Key select v m at file_id chunk_index" }]);
+  expect(rows).toEqual([{ names: "store Key select v m at file_id chunk_index chunk_place" }]);
   await expect(database.pool.query('select from "Stores"')).resolves.toMatchObject({ rowCount: 0 });
 });
 

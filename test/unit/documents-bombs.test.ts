@@ -22,7 +22,10 @@ async function read(filename: string, data: string | Buffer): Promise<string> {
   const chunking = { unit: "tokens", sizeMax: 800, overlap: 0 } as const;
   const source = { filename, bytes: bytes.length, open };
   const batches = await collect(reader.read(source, chunking, new AbortController().signal));
-  return batches.flat().join(" ");
+  return batches
+    .flat()
+    .map(({ text }) => text)
+    .join(" ");
 }
 
 function relationsOf(...relations: [id: string, type: string, target: string][]): string {

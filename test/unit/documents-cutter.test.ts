@@ -1,13 +1,17 @@
 import fc from "fast-check";
 import { countTokens } from "gpt-tokenizer/encoding/cl100k_base";
 import { describe, expect, test } from "vitest";
-import { Cutter, type Chunking } from "../../src/documents/cutter.ts";
+import { Cutter, type Chunking, type DocumentChunk } from "../../src/documents/cutter.ts";
 
 const RUNS = Number(process.env["PROPERTY_RUNS"] ?? 150);
 
-function cut(pieces: string[], chunking: Chunking, prefersLines = false): string[] {
+function cutPlaced(pieces: string[], chunking: Chunking, prefersLines = false): DocumentChunk[] {
   const cutter = new Cutter(chunking, prefersLines);
   return [...pieces.flatMap((piece) => [...cutter.push(piece)]), ...cutter.finish()];
+}
+
+function cut(pieces: string[], chunking: Chunking, prefersLines = false): string[] {
+  return cutPlaced(pieces, chunking, prefersLines).map(({ text }) => text);
 }
 
 function tokensOf(text: string): number {
@@ -88,7 +92,18 @@ describe("any text", () => {
           pieces.push(text.slice(start, start + length));
           start += length;
         }
-        expect(cut(pieces, chunking)).toEqual(cut([text], chunking));
+        expect(cutPlaced(pieces, chunking)).toEqual(cutPlaced([text], chunking));
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  test("has each chunk at its place, in code points", () => {
+    fc.assert(
+      fc.property(texts, fc.oneof(chunkings, tinyChunkings), (text, chunking) => {
+        const characters = Array.from(text);
+        for (const { text: chunk, place } of cutPlaced([text], chunking))
+          expect(characters.slice(place.start, place.end).join("")).toBe(chunk);
       }),
       { numRuns: RUNS },
     );

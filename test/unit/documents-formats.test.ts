@@ -29,7 +29,7 @@ async function chunksOf(filename: string, data: Buffer | string, changed: Partia
   }
   const chunking = { unit: "tokens", sizeMax: 800, overlap: 0 } as const;
   const read = readDocument({ filename, chunking }, parts(), { ...limits, ...changed });
-  return (await collect(read)).flat();
+  return (await collect(read)).flat().map(({ text }) => text);
 }
 
 async function textOf(filename: string, data: Buffer | string): Promise<string> {

@@ -20,7 +20,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/embeddings.proto.
  */
 export const file_pgquiver_v1_embeddings: GenFile = /*@__PURE__*/
-  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSKjAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAIirgEKDkVtYmVkZGluZ0lucHV0Eg8KAmlkGAEgASgJSACIAQESDwoHY29udGVudBgCIAEoCRIYCgllbWJlZGRpbmcYAyADKAJCBai7GIB9EjEKCG1ldGFkYXRhGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIGqLsYgIACEhcKCmNyZWF0ZWRfYXQYBSABKANIAYgBAUIFCgNfaWRCDQoLX2NyZWF0ZWRfYXQiKQoLVGV4dENvbnRlbnQSDAoEdHlwZRgBIAEoCRIMCgR0ZXh0GAIgASgJIocBChZDcmVhdGVFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIuCgllbWJlZGRpbmcYAiABKAsyGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdJbnB1dBIkCgRtb2RlGAMgASgOMhYucGdxdWl2ZXIudjEuV3JpdGVNb2RlIscBChxCYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRI2CgplbWJlZGRpbmdzGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nSW5wdXRCBai7GJBOEhwKD2luY2x1ZGVfY29udGVudBgDIAEoCEgAiAEBEiQKBG1vZGUYBCABKA4yFi5wZ3F1aXZlci52MS5Xcml0ZU1vZGVCEgoQX2luY2x1ZGVfY29udGVudCJ7Ch1CYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJAoEZGF0YRgCIAMoCzIWLnBncXVpdmVyLnYxLkVtYmVkZGluZxIPCgdjcmVhdGVkGAMgASgDEhMKC3NraXBwZWRfaWRzGAQgAygJIkQKE0dldEVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhQKDGVtYmVkZGluZ19pZBgCIAEoCSL0AQoVTGlzdEVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRISCgVsaW1pdBgCIAEoBUgAiAEBEhIKBWFmdGVyGAMgASgJSAGIAQESEwoGYmVmb3JlGAQgASgJSAKIAQESJgoFb3JkZXIYBSABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBEh4KEWluY2x1ZGVfZW1iZWRkaW5nGAYgASgISASIAQFCCAoGX2xpbWl0QggKBl9hZnRlckIJCgdfYmVmb3JlQggKBl9vcmRlckIUChJfaW5jbHVkZV9lbWJlZGRpbmcipgEKFkxpc3RFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEiQKBGRhdGEYAiADKAsyFi5wZ3F1aXZlci52MS5FbWJlZGRpbmcSFQoIZmlyc3RfaWQYAyABKAlIAIgBARIUCgdsYXN0X2lkGAQgASgJSAGIAQESEAoIaGFzX21vcmUYBSABKAhCCwoJX2ZpcnN0X2lkQgoKCF9sYXN0X2lkIkcKFkRlbGV0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhQKDGVtYmVkZGluZ19pZBgCIAEoCSJGChdEZWxldGVFbWJlZGRpbmdSZXNwb25zZRIKCgJpZBgBIAEoCRIOCgZvYmplY3QYAiABKAkSDwoHZGVsZXRlZBgDIAEoCCJZChxCYXRjaERlbGV0ZUVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIgCg1lbWJlZGRpbmdfaWRzGAIgAygJQgmouxjoB/i7GAEiRAodQmF0Y2hEZWxldGVFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhMKC2RlbGV0ZWRfaWRzGAIgAygJIqYCChZVcGRhdGVFbWJlZGRpbmdSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIUCgxlbWJlZGRpbmdfaWQYAiABKAkSFAoHY29udGVudBgDIAEoCUgAiAEBEhgKCWVtYmVkZGluZxgEIAMoAkIFqLsYgH0SMQoIbWV0YWRhdGEYBSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgaouxiAgAISNwoObWV0YWRhdGFfbWVyZ2UYBiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgaouxiAgAISNQoLdXBkYXRlX21hc2sYByABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggQgoKCF9jb250ZW50IlcKFlB1cmdlRW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXIiQAoXUHVyZ2VFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEhUKDWRlbGV0ZWRfY291bnQYAiABKAMihwIKFlF1ZXJ5RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISMwoIb3JkZXJfYnkYAyABKAsyHC5wZ3F1aXZlci52MS5FbWJlZGRpbmdzT3JkZXJIAIgBARISCgVsaW1pdBgEIAEoBUgBiAEBEhEKBHBhZ2UYBSABKAlIAogBARIyCgdpbmNsdWRlGAYgAygOMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmllbGRCBKi7GANCCwoJX29yZGVyX2J5QggKBl9saW1pdEIHCgVfcGFnZSKhAQoPRW1iZWRkaW5nc09yZGVyEhYKCWF0dHJpYnV0ZRgBIAEoCUgAiAEBEi0KBHR5cGUYAiABKA4yGi5wZ3F1aXZlci52MS5BdHRyaWJ1dGVUeXBlSAGIAQESJgoFb3JkZXIYAyABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgCiAEBQgwKCl9hdHRyaWJ1dGVCBwoFX3R5cGVCCAoGX29yZGVyIocBChdRdWVyeUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJAoEZGF0YRgCIAMoCzIWLnBncXVpdmVyLnYxLkVtYmVkZGluZxIQCghoYXNfbW9yZRgDIAEoCBIWCgluZXh0X3BhZ2UYBCABKAlIAIgBAUIMCgpfbmV4dF9wYWdlIlcKFkNvdW50RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXIiOAoXQ291bnRFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEg0KBWNvdW50GAIgASgDIpkBChZGYWNldEVtYmVkZGluZ3NSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIkCgdmaWx0ZXJzGAIgASgLMhMucGdxdWl2ZXIudjEuRmlsdGVyEhgKCmF0dHJpYnV0ZXMYAyADKAlCBKi7GAoSFwoKdmFsdWVzX21heBgEIAEoBUgAiAEBQg0KC192YWx1ZXNfbWF4IlQKF0ZhY2V0RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIpCgRkYXRhGAIgAygLMhsucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmFjZXQiZwoORW1iZWRkaW5nRmFjZXQSEQoJYXR0cmlidXRlGAEgASgJEjAKBnZhbHVlcxgCIAMoCzIgLnBncXVpdmVyLnYxLkVtYmVkZGluZ0ZhY2V0VmFsdWUSEAoIaGFzX21vcmUYAyABKAgiSwoTRW1iZWRkaW5nRmFjZXRWYWx1ZRIlCgV2YWx1ZRgBIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRINCgVjb3VudBgCIAEoAypzCglXcml0ZU1vZGUSGgoWV1JJVEVfTU9ERV9VTlNQRUNJRklFRBAAEhUKEVdSSVRFX01PREVfSU5TRVJUEAESFQoRV1JJVEVfTU9ERV9VUFNFUlQQAhIcChhXUklURV9NT0RFX1NLSVBfRVhJU1RJTkcQAyqLAQoORW1iZWRkaW5nRmllbGQSHwobRU1CRURESU5HX0ZJRUxEX1VOU1BFQ0lGSUVEEAASGwoXRU1CRURESU5HX0ZJRUxEX0NPTlRFTlQQARIcChhFTUJFRERJTkdfRklFTERfTUVUQURBVEEQAhIdChlFTUJFRERJTkdfRklFTERfRU1CRURESU5HEAMy9Q8KEEVtYmVkZGluZ1NlcnZpY2USnAEKD0NyZWF0ZUVtYmVkZGluZxIjLnBncXVpdmVyLnYxLkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciTLC7GICAgAS4uxgEgtPkkwI7OgllbWJlZGRpbmciLi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MSuwEKFUJhdGNoQ3JlYXRlRW1iZWRkaW5ncxIpLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1JlcXVlc3QaKi5wZ3F1aXZlci52MS5CYXRjaENyZWF0ZUVtYmVkZGluZ3NSZXNwb25zZSJLsLsYgICAgAS4uxgEgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2JhdGNoEpcBCgxHZXRFbWJlZGRpbmcSIC5wZ3F1aXZlci52MS5HZXRFbWJlZGRpbmdSZXF1ZXN0GhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nIk24uxgDwLsYAYLT5JMCPxI9L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy97ZW1iZWRkaW5nX2lkfRKZAQoOTGlzdEVtYmVkZGluZ3MSIi5wZ3F1aXZlci52MS5MaXN0RW1iZWRkaW5nc1JlcXVlc3QaIy5wZ3F1aXZlci52MS5MaXN0RW1iZWRkaW5nc1Jlc3BvbnNlIj64uxgDwLsYAYLT5JMCMBIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxKlAQoPUXVlcnlFbWJlZGRpbmdzEiMucGdxdWl2ZXIudjEuUXVlcnlFbWJlZGRpbmdzUmVxdWVzdBokLnBncXVpdmVyLnYxLlF1ZXJ5RW1iZWRkaW5nc1Jlc3BvbnNlIke4uxgDwLsYAYLT5JMCOToBKiI0L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9xdWVyeRKlAQoPQ291bnRFbWJlZGRpbmdzEiMucGdxdWl2ZXIudjEuQ291bnRFbWJlZGRpbmdzUmVxdWVzdBokLnBncXVpdmVyLnYxLkNvdW50RW1iZWRkaW5nc1Jlc3BvbnNlIke4uxgDwLsYAYLT5JMCOToBKiI0L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9jb3VudBKmAQoPRmFjZXRFbWJlZGRpbmdzEiMucGdxdWl2ZXIudjEuRmFjZXRFbWJlZGRpbmdzUmVxdWVzdBokLnBncXVpdmVyLnYxLkZhY2V0RW1iZWRkaW5nc1Jlc3BvbnNlIki4uxgDwLsYAYLT5JMCOjoBKiI1L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9mYWNldHMSvAEKD0RlbGV0ZUVtYmVkZGluZxIjLnBncXVpdmVyLnYxLkRlbGV0ZUVtYmVkZGluZ1JlcXVlc3QaJC5wZ3F1aXZlci52MS5EZWxldGVFbWJlZGRpbmdSZXNwb25zZSJeuLsYBPK7GBFlbWJlZGRpbmcuZGVsZXRlZILT5JMCPyo9L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy97ZW1iZWRkaW5nX2lkfRL+AQoPVXBkYXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuVXBkYXRlRW1iZWRkaW5nUmVxdWVzdBoWLnBncXVpdmVyLnYxLkVtYmVkZGluZyKtAbC7GICAgAS4uxgE8rsYEWVtYmVkZGluZy51cGRhdGVkgtPkkwKGAToBKlpCOgEqMj0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9Ij0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9EtUBChVCYXRjaERlbGV0ZUVtYmVkZGluZ3MSKS5wZ3F1aXZlci52MS5CYXRjaERlbGV0ZUVtYmVkZGluZ3NSZXF1ZXN0GioucGdxdWl2ZXIudjEuQmF0Y2hEZWxldGVFbWJlZGRpbmdzUmVzcG9uc2UiZbi7GATyuxgXZW1iZWRkaW5nLmJhdGNoX2RlbGV0ZWSC0+STAkA6ASoiOy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2hfZGVsZXRlErwBCg9QdXJnZUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUHVyZ2VFbWJlZGRpbmdzUmVzcG9uc2UiXrC7GICAgAS4uxgE8rsYEGVtYmVkZGluZy5wdXJnZWSC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvcHVyZ2VCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
+  fileDesc("ChxwZ3F1aXZlci92MS9lbWJlZGRpbmdzLnByb3RvEgtwZ3F1aXZlci52MSLLAQoJRW1iZWRkaW5nEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAyABKAkSDwoHY29udGVudBgEIAEoCRIpCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKY3JlYXRlZF9hdBgGIAEoAxIRCgllbWJlZGRpbmcYByADKAISJgoFcGxhY2UYCCABKAsyFy5wZ3F1aXZlci52MS5DaHVua1BsYWNlIogBCgpDaHVua1BsYWNlEhEKBHBhZ2UYASABKAVIAIgBARIWCglsYXN0X3BhZ2UYAiABKAVIAYgBARIQCghoZWFkaW5ncxgDIAMoCRITCgtzdGFydF9pbmRleBgEIAEoAxIRCgllbmRfaW5kZXgYBSABKANCBwoFX3BhZ2VCDAoKX2xhc3RfcGFnZSKuAQoORW1iZWRkaW5nSW5wdXQSDwoCaWQYASABKAlIAIgBARIPCgdjb250ZW50GAIgASgJEhgKCWVtYmVkZGluZxgDIAMoAkIFqLsYgH0SMQoIbWV0YWRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgaouxiAgAISFwoKY3JlYXRlZF9hdBgFIAEoA0gBiAEBQgUKA19pZEINCgtfY3JlYXRlZF9hdCIpCgtUZXh0Q29udGVudBIMCgR0eXBlGAEgASgJEgwKBHRleHQYAiABKAkihwEKFkNyZWF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi4KCWVtYmVkZGluZxgCIAEoCzIbLnBncXVpdmVyLnYxLkVtYmVkZGluZ0lucHV0EiQKBG1vZGUYAyABKA4yFi5wZ3F1aXZlci52MS5Xcml0ZU1vZGUixwEKHEJhdGNoQ3JlYXRlRW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEjYKCmVtYmVkZGluZ3MYAiADKAsyGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdJbnB1dEIFqLsYkE4SHAoPaW5jbHVkZV9jb250ZW50GAMgASgISACIAQESJAoEbW9kZRgEIAEoDjIWLnBncXVpdmVyLnYxLldyaXRlTW9kZUISChBfaW5jbHVkZV9jb250ZW50InsKHUJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEg8KB2NyZWF0ZWQYAyABKAMSEwoLc2tpcHBlZF9pZHMYBCADKAkiRAoTR2V0RW1iZWRkaW5nUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSFAoMZW1iZWRkaW5nX2lkGAIgASgJIvQBChVMaXN0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhIKBWxpbWl0GAIgASgFSACIAQESEgoFYWZ0ZXIYAyABKAlIAYgBARITCgZiZWZvcmUYBCABKAlIAogBARImCgVvcmRlchgFIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAOIAQESHgoRaW5jbHVkZV9lbWJlZGRpbmcYBiABKAhIBIgBAUIICgZfbGltaXRCCAoGX2FmdGVyQgkKB19iZWZvcmVCCAoGX29yZGVyQhQKEl9pbmNsdWRlX2VtYmVkZGluZyKmAQoWTGlzdEVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJAoEZGF0YRgCIAMoCzIWLnBncXVpdmVyLnYxLkVtYmVkZGluZxIVCghmaXJzdF9pZBgDIAEoCUgAiAEBEhQKB2xhc3RfaWQYBCABKAlIAYgBARIQCghoYXNfbW9yZRgFIAEoCEILCglfZmlyc3RfaWRCCgoIX2xhc3RfaWQiRwoWRGVsZXRlRW1iZWRkaW5nUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSFAoMZW1iZWRkaW5nX2lkGAIgASgJIkYKF0RlbGV0ZUVtYmVkZGluZ1Jlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIIlkKHEJhdGNoRGVsZXRlRW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiAKDWVtYmVkZGluZ19pZHMYAiADKAlCCai7GOgH+LsYASJECh1CYXRjaERlbGV0ZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSEwoLZGVsZXRlZF9pZHMYAiADKAkipgIKFlVwZGF0ZUVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEhQKDGVtYmVkZGluZ19pZBgCIAEoCRIUCgdjb250ZW50GAMgASgJSACIAQESGAoJZW1iZWRkaW5nGAQgAygCQgWouxiAfRIxCghtZXRhZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBqi7GICAAhI3Cg5tZXRhZGF0YV9tZXJnZRgGIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBqi7GICAAhI1Cgt1cGRhdGVfbWFzaxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBKi7GCBCCgoIX2NvbnRlbnQiVwoWUHVyZ2VFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciJAChdQdXJnZUVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSFQoNZGVsZXRlZF9jb3VudBgCIAEoAyKHAgoWUXVlcnlFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlchIzCghvcmRlcl9ieRgDIAEoCzIcLnBncXVpdmVyLnYxLkVtYmVkZGluZ3NPcmRlckgAiAEBEhIKBWxpbWl0GAQgASgFSAGIAQESEQoEcGFnZRgFIAEoCUgCiAEBEjIKB2luY2x1ZGUYBiADKA4yGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGaWVsZEIEqLsYA0ILCglfb3JkZXJfYnlCCAoGX2xpbWl0QgcKBV9wYWdlIqEBCg9FbWJlZGRpbmdzT3JkZXISFgoJYXR0cmlidXRlGAEgASgJSACIAQESLQoEdHlwZRgCIAEoDjIaLnBncXVpdmVyLnYxLkF0dHJpYnV0ZVR5cGVIAYgBARImCgVvcmRlchgDIAEoDjISLnBncXVpdmVyLnYxLk9yZGVySAKIAQFCDAoKX2F0dHJpYnV0ZUIHCgVfdHlwZUIICgZfb3JkZXIihwEKF1F1ZXJ5RW1iZWRkaW5nc1Jlc3BvbnNlEg4KBm9iamVjdBgBIAEoCRIkCgRkYXRhGAIgAygLMhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nEhAKCGhhc19tb3JlGAMgASgIEhYKCW5leHRfcGFnZRgEIAEoCUgAiAEBQgwKCl9uZXh0X3BhZ2UiVwoWQ291bnRFbWJlZGRpbmdzUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSJAoHZmlsdGVycxgCIAEoCzITLnBncXVpdmVyLnYxLkZpbHRlciI4ChdDb3VudEVtYmVkZGluZ3NSZXNwb25zZRIOCgZvYmplY3QYASABKAkSDQoFY291bnQYAiABKAMimQEKFkZhY2V0RW1iZWRkaW5nc1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEiQKB2ZpbHRlcnMYAiABKAsyEy5wZ3F1aXZlci52MS5GaWx0ZXISGAoKYXR0cmlidXRlcxgDIAMoCUIEqLsYChIXCgp2YWx1ZXNfbWF4GAQgASgFSACIAQFCDQoLX3ZhbHVlc19tYXgiVAoXRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEikKBGRhdGEYAiADKAsyGy5wZ3F1aXZlci52MS5FbWJlZGRpbmdGYWNldCJnCg5FbWJlZGRpbmdGYWNldBIRCglhdHRyaWJ1dGUYASABKAkSMAoGdmFsdWVzGAIgAygLMiAucGdxdWl2ZXIudjEuRW1iZWRkaW5nRmFjZXRWYWx1ZRIQCghoYXNfbW9yZRgDIAEoCCJLChNFbWJlZGRpbmdGYWNldFZhbHVlEiUKBXZhbHVlGAEgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEg0KBWNvdW50GAIgASgDKnMKCVdyaXRlTW9kZRIaChZXUklURV9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRV1JJVEVfTU9ERV9JTlNFUlQQARIVChFXUklURV9NT0RFX1VQU0VSVBACEhwKGFdSSVRFX01PREVfU0tJUF9FWElTVElORxADKosBCg5FbWJlZGRpbmdGaWVsZBIfChtFTUJFRERJTkdfRklFTERfVU5TUEVDSUZJRUQQABIbChdFTUJFRERJTkdfRklFTERfQ09OVEVOVBABEhwKGEVNQkVERElOR19GSUVMRF9NRVRBREFUQRACEh0KGUVNQkVERElOR19GSUVMRF9FTUJFRERJTkcQAzL1DwoQRW1iZWRkaW5nU2VydmljZRKcAQoPQ3JlYXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuQ3JlYXRlRW1iZWRkaW5nUmVxdWVzdBoWLnBncXVpdmVyLnYxLkVtYmVkZGluZyJMsLsYgICABLi7GASC0+STAjs6CWVtYmVkZGluZyIuL3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncxK7AQoVQmF0Y2hDcmVhdGVFbWJlZGRpbmdzEikucGdxdWl2ZXIudjEuQmF0Y2hDcmVhdGVFbWJlZGRpbmdzUmVxdWVzdBoqLnBncXVpdmVyLnYxLkJhdGNoQ3JlYXRlRW1iZWRkaW5nc1Jlc3BvbnNlIkuwuxiAgICABLi7GASC0+STAjk6ASoiNC92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3MvYmF0Y2gSlwEKDEdldEVtYmVkZGluZxIgLnBncXVpdmVyLnYxLkdldEVtYmVkZGluZ1JlcXVlc3QaFi5wZ3F1aXZlci52MS5FbWJlZGRpbmciTbi7GAPAuxgBgtPkkwI/Ej0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9EpkBCg5MaXN0RW1iZWRkaW5ncxIiLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVxdWVzdBojLnBncXVpdmVyLnYxLkxpc3RFbWJlZGRpbmdzUmVzcG9uc2UiPri7GAPAuxgBgtPkkwIwEi4vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzEqUBCg9RdWVyeUVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5RdWVyeUVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuUXVlcnlFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3F1ZXJ5EqUBCg9Db3VudEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5Db3VudEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuQ291bnRFbWJlZGRpbmdzUmVzcG9uc2UiR7i7GAPAuxgBgtPkkwI5OgEqIjQvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2NvdW50EqYBCg9GYWNldEVtYmVkZGluZ3MSIy5wZ3F1aXZlci52MS5GYWNldEVtYmVkZGluZ3NSZXF1ZXN0GiQucGdxdWl2ZXIudjEuRmFjZXRFbWJlZGRpbmdzUmVzcG9uc2UiSLi7GAPAuxgBgtPkkwI6OgEqIjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL2ZhY2V0cxK8AQoPRGVsZXRlRW1iZWRkaW5nEiMucGdxdWl2ZXIudjEuRGVsZXRlRW1iZWRkaW5nUmVxdWVzdBokLnBncXVpdmVyLnYxLkRlbGV0ZUVtYmVkZGluZ1Jlc3BvbnNlIl64uxgE8rsYEWVtYmVkZGluZy5kZWxldGVkgtPkkwI/Kj0vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9lbWJlZGRpbmdzL3tlbWJlZGRpbmdfaWR9Ev4BCg9VcGRhdGVFbWJlZGRpbmcSIy5wZ3F1aXZlci52MS5VcGRhdGVFbWJlZGRpbmdSZXF1ZXN0GhYucGdxdWl2ZXIudjEuRW1iZWRkaW5nIq0BsLsYgICABLi7GATyuxgRZW1iZWRkaW5nLnVwZGF0ZWSC0+STAoYBOgEqWkI6ASoyPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3Mve2VtYmVkZGluZ19pZH0iPS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2VtYmVkZGluZ3Mve2VtYmVkZGluZ19pZH0S1QEKFUJhdGNoRGVsZXRlRW1iZWRkaW5ncxIpLnBncXVpdmVyLnYxLkJhdGNoRGVsZXRlRW1iZWRkaW5nc1JlcXVlc3QaKi5wZ3F1aXZlci52MS5CYXRjaERlbGV0ZUVtYmVkZGluZ3NSZXNwb25zZSJluLsYBPK7GBdlbWJlZGRpbmcuYmF0Y2hfZGVsZXRlZILT5JMCQDoBKiI7L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9iYXRjaF9kZWxldGUSvAEKD1B1cmdlRW1iZWRkaW5ncxIjLnBncXVpdmVyLnYxLlB1cmdlRW1iZWRkaW5nc1JlcXVlc3QaJC5wZ3F1aXZlci52MS5QdXJnZUVtYmVkZGluZ3NSZXNwb25zZSJesLsYgICABLi7GATyuxgQZW1iZWRkaW5nLnB1cmdlZILT5JMCOToBKiI0L3YxL3ZlY3Rvcl9zdG9yZXMve3ZlY3Rvcl9zdG9yZV9pZH0vZW1iZWRkaW5ncy9wdXJnZUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_google_protobuf_struct, file_pgquiver_v1_filters, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging]);
 
 /**
  * A text with its vector.
@@ -76,6 +76,13 @@ export type Embedding = Message<"pgquiver.v1.Embedding"> & {
    * @generated from field: repeated float embedding = 7;
    */
   embedding: number[];
+
+  /**
+   * Where the text stands in the file that it is a chunk of; unset for other embeddings, see ChunkPlace.
+   *
+   * @generated from field: pgquiver.v1.ChunkPlace place = 8;
+   */
+  place?: ChunkPlace | undefined;
 };
 
 /**
@@ -84,6 +91,61 @@ export type Embedding = Message<"pgquiver.v1.Embedding"> & {
  */
 export const EmbeddingSchema: GenMessage<Embedding> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_embeddings, 0);
+
+/**
+ * Where a chunk stands in its file, so that an answer can cite it. Chunks that a version before this field has stored have
+ * none until their file is attached anew, nor has a chunk whose text was replaced by an upsert.
+ *
+ * @generated from message pgquiver.v1.ChunkPlace
+ */
+export type ChunkPlace = Message<"pgquiver.v1.ChunkPlace"> & {
+  /**
+   * Number of the page on which the chunk begins, from 1: of a PDF the page, in the order of the file, whatever is printed
+   * on it; of a presentation the slide; of a spreadsheet the sheet. Unset for files without pages.
+   *
+   * @generated from field: optional int32 page = 1;
+   */
+  page?: number | undefined;
+
+  /**
+   * Number of the page on which the chunk ends; unset for files without pages.
+   *
+   * @generated from field: optional int32 last_page = 2;
+   */
+  lastPage?: number | undefined;
+
+  /**
+   * The headings above the first character of the chunk, the outermost first; a chunk that begins with a heading is below it.
+   * Of Markdown, HTML and DOCX the headings of levels 1 to 6; of a presentation the slide's title; of a spreadsheet the
+   * sheet's name. At most 200 characters of each.
+   *
+   * @generated from field: repeated string headings = 3;
+   */
+  headings: string[];
+
+  /**
+   * Index of the chunk's first character in the text of the file, from 0. It counts Unicode code points, as Python and
+   * Postgres do; JavaScript counts a code point above U+FFFF twice. The text is what was read from the file: of a text file
+   * its characters without a byte order mark and without NUL, and with "\n" as the end of a line.
+   *
+   * @generated from field: int64 start_index = 4;
+   */
+  startIndex: bigint;
+
+  /**
+   * Index behind the last character. White space at the ends of a chunk is left out.
+   *
+   * @generated from field: int64 end_index = 5;
+   */
+  endIndex: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.ChunkPlace.
+ * Use `create(ChunkPlaceSchema)` to create a new message.
+ */
+export const ChunkPlaceSchema: GenMessage<ChunkPlace> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_embeddings, 1);
 
 /**
  * An embedding to store.
@@ -134,7 +196,7 @@ export type EmbeddingInput = Message<"pgquiver.v1.EmbeddingInput"> & {
  * Use `create(EmbeddingInputSchema)` to create a new message.
  */
 export const EmbeddingInputSchema: GenMessage<EmbeddingInput> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 1);
+  messageDesc(file_pgquiver_v1_embeddings, 2);
 
 /**
  * A piece of text in a reply.
@@ -162,7 +224,7 @@ export type TextContent = Message<"pgquiver.v1.TextContent"> & {
  * Use `create(TextContentSchema)` to create a new message.
  */
 export const TextContentSchema: GenMessage<TextContent> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 2);
+  messageDesc(file_pgquiver_v1_embeddings, 3);
 
 /**
  * Adds one embedding.
@@ -199,7 +261,7 @@ export type CreateEmbeddingRequest = Message<"pgquiver.v1.CreateEmbeddingRequest
  * Use `create(CreateEmbeddingRequestSchema)` to create a new message.
  */
 export const CreateEmbeddingRequestSchema: GenMessage<CreateEmbeddingRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 3);
+  messageDesc(file_pgquiver_v1_embeddings, 4);
 
 /**
  * Adds several embeddings, all or none.
@@ -243,7 +305,7 @@ export type BatchCreateEmbeddingsRequest = Message<"pgquiver.v1.BatchCreateEmbed
  * Use `create(BatchCreateEmbeddingsRequestSchema)` to create a new message.
  */
 export const BatchCreateEmbeddingsRequestSchema: GenMessage<BatchCreateEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 4);
+  messageDesc(file_pgquiver_v1_embeddings, 5);
 
 /**
  * The added embeddings.
@@ -287,7 +349,7 @@ export type BatchCreateEmbeddingsResponse = Message<"pgquiver.v1.BatchCreateEmbe
  * Use `create(BatchCreateEmbeddingsResponseSchema)` to create a new message.
  */
 export const BatchCreateEmbeddingsResponseSchema: GenMessage<BatchCreateEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 5);
+  messageDesc(file_pgquiver_v1_embeddings, 6);
 
 /**
  * Request of GetEmbedding.
@@ -315,7 +377,7 @@ export type GetEmbeddingRequest = Message<"pgquiver.v1.GetEmbeddingRequest"> & {
  * Use `create(GetEmbeddingRequestSchema)` to create a new message.
  */
 export const GetEmbeddingRequestSchema: GenMessage<GetEmbeddingRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 6);
+  messageDesc(file_pgquiver_v1_embeddings, 7);
 
 /**
  * Request of ListEmbeddings.
@@ -372,7 +434,7 @@ export type ListEmbeddingsRequest = Message<"pgquiver.v1.ListEmbeddingsRequest">
  * Use `create(ListEmbeddingsRequestSchema)` to create a new message.
  */
 export const ListEmbeddingsRequestSchema: GenMessage<ListEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 7);
+  messageDesc(file_pgquiver_v1_embeddings, 8);
 
 /**
  * A page of embeddings.
@@ -421,7 +483,7 @@ export type ListEmbeddingsResponse = Message<"pgquiver.v1.ListEmbeddingsResponse
  * Use `create(ListEmbeddingsResponseSchema)` to create a new message.
  */
 export const ListEmbeddingsResponseSchema: GenMessage<ListEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 8);
+  messageDesc(file_pgquiver_v1_embeddings, 9);
 
 /**
  * Deletes one embedding.
@@ -449,7 +511,7 @@ export type DeleteEmbeddingRequest = Message<"pgquiver.v1.DeleteEmbeddingRequest
  * Use `create(DeleteEmbeddingRequestSchema)` to create a new message.
  */
 export const DeleteEmbeddingRequestSchema: GenMessage<DeleteEmbeddingRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 9);
+  messageDesc(file_pgquiver_v1_embeddings, 10);
 
 /**
  * Confirms the deletion of an embedding.
@@ -484,7 +546,7 @@ export type DeleteEmbeddingResponse = Message<"pgquiver.v1.DeleteEmbeddingRespon
  * Use `create(DeleteEmbeddingResponseSchema)` to create a new message.
  */
 export const DeleteEmbeddingResponseSchema: GenMessage<DeleteEmbeddingResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 10);
+  messageDesc(file_pgquiver_v1_embeddings, 11);
 
 /**
  * Deletes embeddings by id.
@@ -512,7 +574,7 @@ export type BatchDeleteEmbeddingsRequest = Message<"pgquiver.v1.BatchDeleteEmbed
  * Use `create(BatchDeleteEmbeddingsRequestSchema)` to create a new message.
  */
 export const BatchDeleteEmbeddingsRequestSchema: GenMessage<BatchDeleteEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 11);
+  messageDesc(file_pgquiver_v1_embeddings, 12);
 
 /**
  * The result of BatchDeleteEmbeddings.
@@ -540,7 +602,7 @@ export type BatchDeleteEmbeddingsResponse = Message<"pgquiver.v1.BatchDeleteEmbe
  * Use `create(BatchDeleteEmbeddingsResponseSchema)` to create a new message.
  */
 export const BatchDeleteEmbeddingsResponseSchema: GenMessage<BatchDeleteEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 12);
+  messageDesc(file_pgquiver_v1_embeddings, 13);
 
 /**
  * Changes an embedding. Over JSON the keys of the body become the `update_mask`.
@@ -605,7 +667,7 @@ export type UpdateEmbeddingRequest = Message<"pgquiver.v1.UpdateEmbeddingRequest
  * Use `create(UpdateEmbeddingRequestSchema)` to create a new message.
  */
 export const UpdateEmbeddingRequestSchema: GenMessage<UpdateEmbeddingRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 13);
+  messageDesc(file_pgquiver_v1_embeddings, 14);
 
 /**
  * Deletes the embeddings that match a filter.
@@ -633,7 +695,7 @@ export type PurgeEmbeddingsRequest = Message<"pgquiver.v1.PurgeEmbeddingsRequest
  * Use `create(PurgeEmbeddingsRequestSchema)` to create a new message.
  */
 export const PurgeEmbeddingsRequestSchema: GenMessage<PurgeEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 14);
+  messageDesc(file_pgquiver_v1_embeddings, 15);
 
 /**
  * The result of PurgeEmbeddings.
@@ -661,7 +723,7 @@ export type PurgeEmbeddingsResponse = Message<"pgquiver.v1.PurgeEmbeddingsRespon
  * Use `create(PurgeEmbeddingsResponseSchema)` to create a new message.
  */
 export const PurgeEmbeddingsResponseSchema: GenMessage<PurgeEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 15);
+  messageDesc(file_pgquiver_v1_embeddings, 16);
 
 /**
  * Finds embeddings by a filter alone.
@@ -718,7 +780,7 @@ export type QueryEmbeddingsRequest = Message<"pgquiver.v1.QueryEmbeddingsRequest
  * Use `create(QueryEmbeddingsRequestSchema)` to create a new message.
  */
 export const QueryEmbeddingsRequestSchema: GenMessage<QueryEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 16);
+  messageDesc(file_pgquiver_v1_embeddings, 17);
 
 /**
  * Order of embeddings by a field.
@@ -755,7 +817,7 @@ export type EmbeddingsOrder = Message<"pgquiver.v1.EmbeddingsOrder"> & {
  * Use `create(EmbeddingsOrderSchema)` to create a new message.
  */
 export const EmbeddingsOrderSchema: GenMessage<EmbeddingsOrder> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 17);
+  messageDesc(file_pgquiver_v1_embeddings, 18);
 
 /**
  * A page of embeddings that match.
@@ -797,7 +859,7 @@ export type QueryEmbeddingsResponse = Message<"pgquiver.v1.QueryEmbeddingsRespon
  * Use `create(QueryEmbeddingsResponseSchema)` to create a new message.
  */
 export const QueryEmbeddingsResponseSchema: GenMessage<QueryEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 18);
+  messageDesc(file_pgquiver_v1_embeddings, 19);
 
 /**
  * Counts embeddings.
@@ -825,7 +887,7 @@ export type CountEmbeddingsRequest = Message<"pgquiver.v1.CountEmbeddingsRequest
  * Use `create(CountEmbeddingsRequestSchema)` to create a new message.
  */
 export const CountEmbeddingsRequestSchema: GenMessage<CountEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 19);
+  messageDesc(file_pgquiver_v1_embeddings, 20);
 
 /**
  * The number of embeddings that match.
@@ -853,7 +915,7 @@ export type CountEmbeddingsResponse = Message<"pgquiver.v1.CountEmbeddingsRespon
  * Use `create(CountEmbeddingsResponseSchema)` to create a new message.
  */
 export const CountEmbeddingsResponseSchema: GenMessage<CountEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 20);
+  messageDesc(file_pgquiver_v1_embeddings, 21);
 
 /**
  * Counts the values of attributes.
@@ -895,7 +957,7 @@ export type FacetEmbeddingsRequest = Message<"pgquiver.v1.FacetEmbeddingsRequest
  * Use `create(FacetEmbeddingsRequestSchema)` to create a new message.
  */
 export const FacetEmbeddingsRequestSchema: GenMessage<FacetEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 21);
+  messageDesc(file_pgquiver_v1_embeddings, 22);
 
 /**
  * The values of attributes among the embeddings that match.
@@ -923,7 +985,7 @@ export type FacetEmbeddingsResponse = Message<"pgquiver.v1.FacetEmbeddingsRespon
  * Use `create(FacetEmbeddingsResponseSchema)` to create a new message.
  */
 export const FacetEmbeddingsResponseSchema: GenMessage<FacetEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 22);
+  messageDesc(file_pgquiver_v1_embeddings, 23);
 
 /**
  * The values of an attribute.
@@ -958,7 +1020,7 @@ export type EmbeddingFacet = Message<"pgquiver.v1.EmbeddingFacet"> & {
  * Use `create(EmbeddingFacetSchema)` to create a new message.
  */
 export const EmbeddingFacetSchema: GenMessage<EmbeddingFacet> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 23);
+  messageDesc(file_pgquiver_v1_embeddings, 24);
 
 /**
  * A value of an attribute.
@@ -986,7 +1048,7 @@ export type EmbeddingFacetValue = Message<"pgquiver.v1.EmbeddingFacetValue"> & {
  * Use `create(EmbeddingFacetValueSchema)` to create a new message.
  */
 export const EmbeddingFacetValueSchema: GenMessage<EmbeddingFacetValue> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_embeddings, 24);
+  messageDesc(file_pgquiver_v1_embeddings, 25);
 
 /**
  * What happens to a row whose id already exists.

@@ -89,7 +89,7 @@ export function visitSheet(context: CellContext): XmlVisitor {
     take() {
       const taken = text;
       text = "";
-      return taken;
+      return [taken];
     },
   };
 }

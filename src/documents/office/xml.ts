@@ -1,13 +1,14 @@
 import { SaxesParser } from "saxes";
 import { invalidFile } from "../error.ts";
+import type { Piece } from "../places.ts";
 
 /** Callbacks of the streaming (SAX) XML parser. Tag names come without their namespace prefix. */
 export interface XmlVisitor {
   open?(name: string, attributes: Record<string, string>): void;
   close?(name: string): void;
   text?(text: string): void;
-  /** Returns the text extracted since the last call. */
-  take?(): string;
+  /** Returns the text extracted since the last call, with its marks. */
+  take?(): Piece[];
 }
 
 /**
@@ -18,7 +19,7 @@ export interface XmlVisitor {
 export async function* visitXml(
   bytes: AsyncIterable<Uint8Array>,
   visitor: XmlVisitor,
-): AsyncGenerator<string> {
+): AsyncGenerator<Piece> {
   const parser = new SaxesParser({ position: false, xmlns: false });
   parser.on("error", (error) => {
     throw invalidFile("The file is damaged: it holds XML that is not well-formed.", error);
@@ -34,18 +35,25 @@ export async function* visitXml(
   for await (const part of bytes) {
     isEmpty = false;
     parser.write(decoder.decode(part, { stream: true }));
-    const text = visitor.take?.() ?? "";
-    if (text !== "") yield text;
+    yield* takePieces(visitor);
   }
   if (isEmpty) return;
   parser.write(decoder.decode()).close();
-  const text = visitor.take?.() ?? "";
-  if (text !== "") yield text;
+  yield* takePieces(visitor);
+}
+
+function takePieces(visitor: XmlVisitor): Piece[] {
+  return visitor.take?.().filter((piece) => piece !== "") ?? [];
 }
 
 /** Parses XML for a visitor that collects data instead of extracting text. */
 export async function readXml(bytes: AsyncIterable<Uint8Array>, visitor: XmlVisitor): Promise<void> {
   for await (const _ of visitXml(bytes, visitor));
+}
+
+/** The value of an attribute, with whatever namespace prefix the file uses. */
+export function attributeOf(attributes: Record<string, string>, name: string): string | undefined {
+  return Object.entries(attributes).find(([key]) => localName(key) === name)?.[1];
 }
 
 function localName(name: string): string {

@@ -8,7 +8,15 @@ import { joinChunks } from "../../api/texts/joined-chunks.ts";
 
 type Json = Record<string, unknown>;
 
-/** What `search` returns of a document. */
+/** Where the text that `search` returns stands in its file, as far as it is known. */
+export interface PassagePlace {
+  /** Number of the page, slide or sheet, from 1. */
+  page?: number;
+  /** The headings above it, the outermost first. */
+  headings?: string[];
+}
+
+/** What `search` and `fetch` return of a document. */
 export interface FoundDocument {
   id: string;
   title: string;
@@ -34,8 +42,11 @@ const ID = /^([^/]+)\/(files|embeddings)\/([^/]+)$/;
  * Describes the documents of results, each once, with the text of its best result. `base` is the service's URL, for
  * documents without a `url` among their attributes.
  */
-export function describeResults(results: readonly StoreSearchResult[], base: string): FoundDocument[] {
-  const found = new Map<string, FoundDocument>();
+export function describeResults(
+  results: readonly StoreSearchResult[],
+  base: string,
+): (FoundDocument & PassagePlace)[] {
+  const found = new Map<string, FoundDocument & PassagePlace>();
   for (const result of results) {
     const isChunk = result.fileId !== result.id;
     const id = `${result.vectorStoreId}/${isChunk ? "files" : "embeddings"}/${result.fileId}`;
@@ -43,9 +54,15 @@ export function describeResults(results: readonly StoreSearchResult[], base: str
     const text = result.content.map((part) => part.text).join("\n");
     const attributes = (result.attributes ?? {}) as Json;
     const name = isChunk ? result.filename : attributes["filename"];
-    found.set(id, { id, title: titleOf(attributes, name, text), url: urlOf(attributes, base, id), text });
+    const title = titleOf(attributes, name, text);
+    found.set(id, { id, title, url: urlOf(attributes, base, id), text, ...placeOf(result) });
   }
   return [...found.values()];
+}
+
+function placeOf({ place }: StoreSearchResult): PassagePlace {
+  const { page, headings = [] } = place ?? {};
+  return { ...(page !== undefined && { page }), ...(headings.length > 0 && { headings }) };
 }
 
 /** Reads the document of an id that `search` returned. */

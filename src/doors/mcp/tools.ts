@@ -63,7 +63,7 @@ export const tools: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   [
     "search",
     {
-      description: `Searches the vector stores for documents about a query, and returns the best ${RESULTS_MAX} with their ids, titles, URLs and the passage that matches. Covers the stores that the server's URL names, else the ${STORES_MAX} most recently used stores that the key may search. Call fetch with an id for the whole document.`,
+      description: `Searches the vector stores for documents about a query, and returns the best ${RESULTS_MAX} with their ids, titles, URLs, the passage that matches and, where it is known, its page and the headings above it. Covers the stores that the server's URL names, else the ${STORES_MAX} most recently used stores that the key may search. Call fetch with an id for the whole document.`,
       properties: { query: text("What to look for, in natural language.") },
       required: ["query"],
       async run(sent, { calls, storeIds, base }) {

@@ -4,7 +4,7 @@ import { limits } from "../../limits.ts";
 import type { Queryable } from "../../postgres/database.ts";
 import { ofVisibleStore } from "../../postgres/row-security/policies.ts";
 import type { Tables } from "../../postgres/tables.ts";
-import type { EmbeddingRow, RowCondition } from "../../storage/embeddings.ts";
+import { PLACE_BYTES, type EmbeddingRow, type RowCondition } from "../../storage/embeddings.ts";
 
 /** Which rows of a store are meant. */
 export interface Selection {
@@ -103,12 +103,12 @@ async function readRows(
   const ordered = (sort: string, id: string) =>
     `order by ${isSorted ? `${sort} ${direction}, ` : ""}${id} ${direction}`;
   const { rows } = await client.query<QueriedRow & { found: string }>(
-    `select id, content, metadata, created_at, embedding, file_id, sort_key::text as key, found from (
+    `select id, content, metadata, created_at, embedding, file_id, chunk_place as place, sort_key::text as key, found from (
        select *, count(*) over () as found,
-         sum(octet_length(content) + coalesce(octet_length(metadata::text), 0) + coalesce(octet_length(embedding), 0))
+         sum(octet_length(content) + coalesce(octet_length(metadata::text), 0) + coalesce(octet_length(embedding), 0) + ${PLACE_BYTES})
            over (${ordered("sort_key", "id")} rows between unbounded preceding and 1 preceding) as preceding_bytes
        from (select ${tables.id} as id, ${columns.content} as content, ${columns.metadata} as metadata,
-           ${tables.createdAt} as created_at, ${columns.embedding} as embedding, file_id, ${key} as sort_key
+           ${tables.createdAt} as created_at, ${columns.embedding} as embedding, file_id, chunk_place, ${key} as sort_key
          from only ${tables.embeddings} where ${conditions.join(" and ")}
          ${ordered(key, tables.id)} limit ${bind(params, rowsMax, "int")}) as page) as page
      where preceding_bytes is null or preceding_bytes <= ${bind(params, limits.page_bytes_max, "bigint")}

@@ -54,9 +54,9 @@ export async function addPassages<Hit extends SearchHit>(
 function cutPage<Hit extends SearchHit>({ paging, bytesMax }: Search, hits: readonly Hit[]): readonly Hit[] {
   if (paging === undefined || bytesMax === undefined) return hits;
   let bytes = 0;
-  const end = hits.findIndex(({ content, metadata, passage, vector }, index) => {
+  const end = hits.findIndex(({ content, metadata, place, passage, vector }, index) => {
     bytes += Buffer.byteLength(content) + estimateJsonLength(metadata) + (vector?.length ?? 0);
-    bytes += Buffer.byteLength(passage?.text ?? "");
+    bytes += Buffer.byteLength(passage?.text ?? "") + estimateJsonLength(place);
     return index > 0 && bytes > bytesMax;
   });
   return end === -1 ? hits : hits.slice(0, end);

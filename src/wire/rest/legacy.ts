@@ -224,6 +224,7 @@ function withoutExtensions({ usage: _usage, statistics: _statistics, data, ...pa
     metadata: _metadata,
     embedding: _embedding,
     passage: _passage,
+    place: _place,
     ...item
   }: Json) => item;
   return { ...page, data: (data as Json[]).map(toItem) };

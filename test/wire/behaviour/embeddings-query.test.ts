@@ -67,6 +67,7 @@ describe.each(protocols)("over $name", (protocol) => {
           metadata: books[0]?.metadata,
           created_at: 50,
           embedding: null,
+          place: null,
         },
       ],
       has_more: true,

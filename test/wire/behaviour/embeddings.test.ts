@@ -54,6 +54,7 @@ describe.each(protocols)("over $name", (protocol) => {
         metadata,
         created_at: expect.any(Number),
         embedding: null,
+        place: null,
       });
       expect(await get(created.id)).toEqual({ ...created, embedding: [0.1, -2, 3e-38].map(Math.fround) });
       expect(await store()).toMatchObject({ dimensions: 3, embedding_model: null });

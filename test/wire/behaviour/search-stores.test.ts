@@ -90,6 +90,7 @@ describe.each(protocols)("over $name", (protocol) => {
       id: "a",
       embedding: null,
       passage: null,
+      place: null,
     });
     expect(reply.data).toHaveLength(4);
     const alone = await Promise.all(

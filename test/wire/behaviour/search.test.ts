@@ -93,6 +93,7 @@ describe.each(protocols)("over $name", (protocol) => {
       id: "owl",
       embedding: null,
       passage: null,
+      place: null,
       ...(protocol.name.startsWith("REST") && { metadata: animals[2]?.metadata }),
     });
     const scores = reply.data.map(({ score }: { score: number }) => score);

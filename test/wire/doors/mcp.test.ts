@@ -1,7 +1,9 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { OpenAI, toFile } from "openai";
 import { afterAll, describe, expect, test } from "vitest";
 import type { Reply } from "../../support/client.ts";
+import { makePdf } from "../../support/documents.ts";
 import { HANDBOOK, startDoorServer } from "../../support/door-server.ts";
 import { send } from "../../support/http.ts";
 import { startServer } from "../../support/server.ts";
@@ -93,6 +95,7 @@ describe("the tools", () => {
       url: `${server.url}/v1/vector_stores/handbook/files/${fileId}/content`,
       text: HANDBOOK,
     });
+    expect(byId.get("faq/embeddings/e1")).not.toHaveProperty("page");
     expect(byId.get("faq/embeddings/e2").url).toBe("https://example.com/de");
     expect(byId.get("private/embeddings/p1").title).toBe("The secret of returns.");
 
@@ -108,6 +111,20 @@ describe("the tools", () => {
       text: expect.stringContaining("How returns work."),
       metadata: { lang: "en", year: 2024 },
     });
+  });
+
+  test("search tells the page and the headings of what it found", async () => {
+    const found = async (name: string, data: Buffer) => {
+      const openai = new OpenAI({ apiKey: key, baseURL: `${server.url}/v1`, maxRetries: 0 });
+      const { id } = await openai.vectorStores.create({});
+      await openai.vectorStores.files.uploadAndPoll(id, await toFile(data, name));
+      const { results } = await use(key, "search", { query: "quaggas" }, { query: `?stores=${id}` });
+      await openai.vectorStores.delete(id);
+      return results[0];
+    };
+    expect(await found("a.pdf", await makePdf(["", "Quaggas are gone."]))).toMatchObject({ page: 2 });
+    const markdown = Buffer.from("# Zoo\n\n## Africa\n\nQuaggas are gone.");
+    expect(await found("a.md", markdown)).toMatchObject({ headings: ["Zoo"], title: "a.md" });
   });
 
   test("search covers the stores of the URL or of the header only", async () => {
