@@ -1,3 +1,5 @@
+import type { ChunkPlace } from "../../gen/pgquiver/v1/embeddings_pb.ts";
+
 const whole = new Intl.NumberFormat("en");
 const dates = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
 const UNITS = ["B", "KB", "MB", "GB", "TB"];
@@ -33,6 +35,15 @@ export function formatDuration(ms: number): string {
 export function nameOf(values: Record<string, number>, value: number): string {
   const [name = "unknown"] = Object.entries(values).find(([, number]) => number === value) ?? [];
   return name.toLowerCase().replaceAll("_", " ");
+}
+
+/** Where a text stands in its file: "page 3 · Returns › Refunds"; "" where nothing is known but the characters. */
+export function formatPlace(place: ChunkPlace | undefined): string {
+  const { page, lastPage, headings = [] } = place ?? {};
+  const pages = page === lastPage ? `page ${page}` : `pages ${page}–${lastPage}`;
+  return [...(page === undefined ? [] : [pages]), headings.join(" › ")]
+    .filter((part) => part !== "")
+    .join(" · ");
 }
 
 /** A duration, such as "42 s", "3 min" or "1.5 h". */

@@ -1,6 +1,8 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
+import type { ChunkPlace } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { messageOf } from "../api/clients.ts";
+import { formatPlace } from "./format.ts";
 
 type Children = { children?: ComponentChildren };
 
@@ -81,6 +83,12 @@ export function Attributes({ value = {} }: { value?: object }) {
       ))}
     </p>
   );
+}
+
+/** Where a text stands in its file; nothing where only its characters are known. */
+export function Place({ place }: { place: ChunkPlace | undefined }) {
+  const text = formatPlace(place);
+  return text === "" ? null : <small class="quiet">{text}</small>;
 }
 
 /** What went wrong; nothing when nothing did. */

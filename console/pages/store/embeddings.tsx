@@ -3,7 +3,17 @@ import type { Embedding } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import { embeddings } from "../../api/clients.ts";
 import { formatTime } from "../../ui/format.ts";
 import { useLoad } from "../../ui/load.ts";
-import { Attributes, Confirm, Dialog, Empty, Failure, Field, Form, readObject } from "../../ui/parts.tsx";
+import {
+  Attributes,
+  Confirm,
+  Dialog,
+  Empty,
+  Failure,
+  Field,
+  Form,
+  Place,
+  readObject,
+} from "../../ui/parts.tsx";
 import type { TabProps } from "./tab.ts";
 
 type Open = { kind: "add" } | { kind: "edit" | "delete"; row: Embedding };
@@ -66,6 +76,7 @@ export function Embeddings({ store, onChange }: TabProps) {
 function Row({ row, onOpen }: { row: Embedding; onOpen: (open: Open) => void }) {
   return (
     <li class="card">
+      <Place place={row.place} />
       <p class="text clamped">{row.content}</p>
       <Attributes value={row.metadata} />
       <div class="row between">

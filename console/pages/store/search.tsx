@@ -7,7 +7,7 @@ import {
 } from "../../../gen/pgquiver/v1/search_pb.ts";
 import { messageOf, searches } from "../../api/clients.ts";
 import { formatDuration, nameOf } from "../../ui/format.ts";
-import { Attributes, Badge, Choice, Empty, Failure, Field } from "../../ui/parts.tsx";
+import { Attributes, Badge, Choice, Empty, Failure, Field, Place } from "../../ui/parts.tsx";
 import { Filters, toFilter, type Condition, type Join } from "./filters.tsx";
 import type { TabProps } from "./tab.ts";
 
@@ -196,6 +196,7 @@ function Result({ result, query }: { result: SearchResult; query: string }) {
         <strong>{result.score.toFixed(4)}</strong>
         <span class="quiet">{result.filename}</span>
       </div>
+      <Place place={result.place} />
       <p class="text">
         <Highlighted text={result.content.map(({ text }) => text).join("\n")} query={query} />
       </p>
