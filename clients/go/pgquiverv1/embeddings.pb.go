@@ -155,7 +155,9 @@ type Embedding struct {
 	// Time of creation, in seconds since 1970 (UTC).
 	CreatedAt int64 `protobuf:"varint,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// The vector as stored (float32); empty, and null in JSON, when the vector was not requested.
-	Embedding     []float32 `protobuf:"fixed32,7,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
+	Embedding []float32 `protobuf:"fixed32,7,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
+	// Where the text stands in the file that it is a chunk of; unset for other embeddings, see ChunkPlace.
+	Place         *ChunkPlace `protobuf:"bytes,8,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +241,101 @@ func (x *Embedding) GetEmbedding() []float32 {
 	return nil
 }
 
+func (x *Embedding) GetPlace() *ChunkPlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+// Where a chunk stands in its file, so that an answer can cite it. Chunks that a version before this field has stored have
+// none until their file is attached anew, nor has a chunk whose text was replaced by an upsert.
+type ChunkPlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the page on which the chunk begins, from 1: of a PDF the page, in the order of the file, whatever is printed
+	// on it; of a presentation the slide; of a spreadsheet the sheet. Unset for files without pages.
+	Page *int32 `protobuf:"varint,1,opt,name=page,proto3,oneof" json:"page,omitempty"`
+	// Number of the page on which the chunk ends; unset for files without pages.
+	LastPage *int32 `protobuf:"varint,2,opt,name=last_page,json=lastPage,proto3,oneof" json:"last_page,omitempty"`
+	// The headings above the first character of the chunk, the outermost first; a chunk that begins with a heading is below it.
+	// Of Markdown, HTML and DOCX the headings of levels 1 to 6; of a presentation the slide's title; of a spreadsheet the
+	// sheet's name. At most 200 characters of each.
+	Headings []string `protobuf:"bytes,3,rep,name=headings,proto3" json:"headings,omitempty"`
+	// Index of the chunk's first character in the text of the file, from 0. It counts Unicode code points, as Python and
+	// Postgres do; JavaScript counts a code point above U+FFFF twice. The text is what was read from the file: of a text file
+	// its characters without a byte order mark and without NUL, and with "\n" as the end of a line.
+	StartIndex int64 `protobuf:"varint,4,opt,name=start_index,json=startIndex,proto3" json:"start_index,omitempty"`
+	// Index behind the last character. White space at the ends of a chunk is left out.
+	EndIndex      int64 `protobuf:"varint,5,opt,name=end_index,json=endIndex,proto3" json:"end_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChunkPlace) Reset() {
+	*x = ChunkPlace{}
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChunkPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChunkPlace) ProtoMessage() {}
+
+func (x *ChunkPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChunkPlace.ProtoReflect.Descriptor instead.
+func (*ChunkPlace) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChunkPlace) GetPage() int32 {
+	if x != nil && x.Page != nil {
+		return *x.Page
+	}
+	return 0
+}
+
+func (x *ChunkPlace) GetLastPage() int32 {
+	if x != nil && x.LastPage != nil {
+		return *x.LastPage
+	}
+	return 0
+}
+
+func (x *ChunkPlace) GetHeadings() []string {
+	if x != nil {
+		return x.Headings
+	}
+	return nil
+}
+
+func (x *ChunkPlace) GetStartIndex() int64 {
+	if x != nil {
+		return x.StartIndex
+	}
+	return 0
+}
+
+func (x *ChunkPlace) GetEndIndex() int64 {
+	if x != nil {
+		return x.EndIndex
+	}
+	return 0
+}
+
 // An embedding to store.
 type EmbeddingInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -260,7 +357,7 @@ type EmbeddingInput struct {
 
 func (x *EmbeddingInput) Reset() {
 	*x = EmbeddingInput{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -272,7 +369,7 @@ func (x *EmbeddingInput) String() string {
 func (*EmbeddingInput) ProtoMessage() {}
 
 func (x *EmbeddingInput) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -285,7 +382,7 @@ func (x *EmbeddingInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbeddingInput.ProtoReflect.Descriptor instead.
 func (*EmbeddingInput) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *EmbeddingInput) GetId() string {
@@ -336,7 +433,7 @@ type TextContent struct {
 
 func (x *TextContent) Reset() {
 	*x = TextContent{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +445,7 @@ func (x *TextContent) String() string {
 func (*TextContent) ProtoMessage() {}
 
 func (x *TextContent) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +458,7 @@ func (x *TextContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextContent.ProtoReflect.Descriptor instead.
 func (*TextContent) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{2}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TextContent) GetType() string {
@@ -395,7 +492,7 @@ type CreateEmbeddingRequest struct {
 
 func (x *CreateEmbeddingRequest) Reset() {
 	*x = CreateEmbeddingRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +504,7 @@ func (x *CreateEmbeddingRequest) String() string {
 func (*CreateEmbeddingRequest) ProtoMessage() {}
 
 func (x *CreateEmbeddingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +517,7 @@ func (x *CreateEmbeddingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateEmbeddingRequest.ProtoReflect.Descriptor instead.
 func (*CreateEmbeddingRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateEmbeddingRequest) GetVectorStoreId() string {
@@ -463,7 +560,7 @@ type BatchCreateEmbeddingsRequest struct {
 
 func (x *BatchCreateEmbeddingsRequest) Reset() {
 	*x = BatchCreateEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +572,7 @@ func (x *BatchCreateEmbeddingsRequest) String() string {
 func (*BatchCreateEmbeddingsRequest) ProtoMessage() {}
 
 func (x *BatchCreateEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +585,7 @@ func (x *BatchCreateEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchCreateEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*BatchCreateEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BatchCreateEmbeddingsRequest) GetVectorStoreId() string {
@@ -538,7 +635,7 @@ type BatchCreateEmbeddingsResponse struct {
 
 func (x *BatchCreateEmbeddingsResponse) Reset() {
 	*x = BatchCreateEmbeddingsResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +647,7 @@ func (x *BatchCreateEmbeddingsResponse) String() string {
 func (*BatchCreateEmbeddingsResponse) ProtoMessage() {}
 
 func (x *BatchCreateEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +660,7 @@ func (x *BatchCreateEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchCreateEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*BatchCreateEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{5}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BatchCreateEmbeddingsResponse) GetObject() string {
@@ -607,7 +704,7 @@ type GetEmbeddingRequest struct {
 
 func (x *GetEmbeddingRequest) Reset() {
 	*x = GetEmbeddingRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +716,7 @@ func (x *GetEmbeddingRequest) String() string {
 func (*GetEmbeddingRequest) ProtoMessage() {}
 
 func (x *GetEmbeddingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +729,7 @@ func (x *GetEmbeddingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEmbeddingRequest.ProtoReflect.Descriptor instead.
 func (*GetEmbeddingRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{6}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetEmbeddingRequest) GetVectorStoreId() string {
@@ -671,7 +768,7 @@ type ListEmbeddingsRequest struct {
 
 func (x *ListEmbeddingsRequest) Reset() {
 	*x = ListEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +780,7 @@ func (x *ListEmbeddingsRequest) String() string {
 func (*ListEmbeddingsRequest) ProtoMessage() {}
 
 func (x *ListEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +793,7 @@ func (x *ListEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*ListEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{7}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListEmbeddingsRequest) GetVectorStoreId() string {
@@ -760,7 +857,7 @@ type ListEmbeddingsResponse struct {
 
 func (x *ListEmbeddingsResponse) Reset() {
 	*x = ListEmbeddingsResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +869,7 @@ func (x *ListEmbeddingsResponse) String() string {
 func (*ListEmbeddingsResponse) ProtoMessage() {}
 
 func (x *ListEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +882,7 @@ func (x *ListEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*ListEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListEmbeddingsResponse) GetObject() string {
@@ -836,7 +933,7 @@ type DeleteEmbeddingRequest struct {
 
 func (x *DeleteEmbeddingRequest) Reset() {
 	*x = DeleteEmbeddingRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +945,7 @@ func (x *DeleteEmbeddingRequest) String() string {
 func (*DeleteEmbeddingRequest) ProtoMessage() {}
 
 func (x *DeleteEmbeddingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +958,7 @@ func (x *DeleteEmbeddingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEmbeddingRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEmbeddingRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{9}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteEmbeddingRequest) GetVectorStoreId() string {
@@ -893,7 +990,7 @@ type DeleteEmbeddingResponse struct {
 
 func (x *DeleteEmbeddingResponse) Reset() {
 	*x = DeleteEmbeddingResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1002,7 @@ func (x *DeleteEmbeddingResponse) String() string {
 func (*DeleteEmbeddingResponse) ProtoMessage() {}
 
 func (x *DeleteEmbeddingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1015,7 @@ func (x *DeleteEmbeddingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEmbeddingResponse.ProtoReflect.Descriptor instead.
 func (*DeleteEmbeddingResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteEmbeddingResponse) GetId() string {
@@ -955,7 +1052,7 @@ type BatchDeleteEmbeddingsRequest struct {
 
 func (x *BatchDeleteEmbeddingsRequest) Reset() {
 	*x = BatchDeleteEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1064,7 @@ func (x *BatchDeleteEmbeddingsRequest) String() string {
 func (*BatchDeleteEmbeddingsRequest) ProtoMessage() {}
 
 func (x *BatchDeleteEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1077,7 @@ func (x *BatchDeleteEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchDeleteEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*BatchDeleteEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BatchDeleteEmbeddingsRequest) GetVectorStoreId() string {
@@ -1010,7 +1107,7 @@ type BatchDeleteEmbeddingsResponse struct {
 
 func (x *BatchDeleteEmbeddingsResponse) Reset() {
 	*x = BatchDeleteEmbeddingsResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1119,7 @@ func (x *BatchDeleteEmbeddingsResponse) String() string {
 func (*BatchDeleteEmbeddingsResponse) ProtoMessage() {}
 
 func (x *BatchDeleteEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1132,7 @@ func (x *BatchDeleteEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchDeleteEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*BatchDeleteEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BatchDeleteEmbeddingsResponse) GetObject() string {
@@ -1077,7 +1174,7 @@ type UpdateEmbeddingRequest struct {
 
 func (x *UpdateEmbeddingRequest) Reset() {
 	*x = UpdateEmbeddingRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1186,7 @@ func (x *UpdateEmbeddingRequest) String() string {
 func (*UpdateEmbeddingRequest) ProtoMessage() {}
 
 func (x *UpdateEmbeddingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1199,7 @@ func (x *UpdateEmbeddingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateEmbeddingRequest.ProtoReflect.Descriptor instead.
 func (*UpdateEmbeddingRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateEmbeddingRequest) GetVectorStoreId() string {
@@ -1167,7 +1264,7 @@ type PurgeEmbeddingsRequest struct {
 
 func (x *PurgeEmbeddingsRequest) Reset() {
 	*x = PurgeEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1276,7 @@ func (x *PurgeEmbeddingsRequest) String() string {
 func (*PurgeEmbeddingsRequest) ProtoMessage() {}
 
 func (x *PurgeEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1289,7 @@ func (x *PurgeEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*PurgeEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{14}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PurgeEmbeddingsRequest) GetVectorStoreId() string {
@@ -1222,7 +1319,7 @@ type PurgeEmbeddingsResponse struct {
 
 func (x *PurgeEmbeddingsResponse) Reset() {
 	*x = PurgeEmbeddingsResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1331,7 @@ func (x *PurgeEmbeddingsResponse) String() string {
 func (*PurgeEmbeddingsResponse) ProtoMessage() {}
 
 func (x *PurgeEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1344,7 @@ func (x *PurgeEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*PurgeEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{15}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PurgeEmbeddingsResponse) GetObject() string {
@@ -1286,7 +1383,7 @@ type QueryEmbeddingsRequest struct {
 
 func (x *QueryEmbeddingsRequest) Reset() {
 	*x = QueryEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1395,7 @@ func (x *QueryEmbeddingsRequest) String() string {
 func (*QueryEmbeddingsRequest) ProtoMessage() {}
 
 func (x *QueryEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1408,7 @@ func (x *QueryEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*QueryEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{16}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *QueryEmbeddingsRequest) GetVectorStoreId() string {
@@ -1373,7 +1470,7 @@ type EmbeddingsOrder struct {
 
 func (x *EmbeddingsOrder) Reset() {
 	*x = EmbeddingsOrder{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1482,7 @@ func (x *EmbeddingsOrder) String() string {
 func (*EmbeddingsOrder) ProtoMessage() {}
 
 func (x *EmbeddingsOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[17]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1495,7 @@ func (x *EmbeddingsOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbeddingsOrder.ProtoReflect.Descriptor instead.
 func (*EmbeddingsOrder) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{17}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EmbeddingsOrder) GetAttribute() string {
@@ -1439,7 +1536,7 @@ type QueryEmbeddingsResponse struct {
 
 func (x *QueryEmbeddingsResponse) Reset() {
 	*x = QueryEmbeddingsResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1548,7 @@ func (x *QueryEmbeddingsResponse) String() string {
 func (*QueryEmbeddingsResponse) ProtoMessage() {}
 
 func (x *QueryEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[18]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1561,7 @@ func (x *QueryEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*QueryEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{18}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *QueryEmbeddingsResponse) GetObject() string {
@@ -1508,7 +1605,7 @@ type CountEmbeddingsRequest struct {
 
 func (x *CountEmbeddingsRequest) Reset() {
 	*x = CountEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[19]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1617,7 @@ func (x *CountEmbeddingsRequest) String() string {
 func (*CountEmbeddingsRequest) ProtoMessage() {}
 
 func (x *CountEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[19]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1630,7 @@ func (x *CountEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*CountEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{19}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CountEmbeddingsRequest) GetVectorStoreId() string {
@@ -1563,7 +1660,7 @@ type CountEmbeddingsResponse struct {
 
 func (x *CountEmbeddingsResponse) Reset() {
 	*x = CountEmbeddingsResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[20]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1672,7 @@ func (x *CountEmbeddingsResponse) String() string {
 func (*CountEmbeddingsResponse) ProtoMessage() {}
 
 func (x *CountEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[20]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1685,7 @@ func (x *CountEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*CountEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{20}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CountEmbeddingsResponse) GetObject() string {
@@ -1622,7 +1719,7 @@ type FacetEmbeddingsRequest struct {
 
 func (x *FacetEmbeddingsRequest) Reset() {
 	*x = FacetEmbeddingsRequest{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[21]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1731,7 @@ func (x *FacetEmbeddingsRequest) String() string {
 func (*FacetEmbeddingsRequest) ProtoMessage() {}
 
 func (x *FacetEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[21]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1744,7 @@ func (x *FacetEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*FacetEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{21}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FacetEmbeddingsRequest) GetVectorStoreId() string {
@@ -1691,7 +1788,7 @@ type FacetEmbeddingsResponse struct {
 
 func (x *FacetEmbeddingsResponse) Reset() {
 	*x = FacetEmbeddingsResponse{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[22]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1800,7 @@ func (x *FacetEmbeddingsResponse) String() string {
 func (*FacetEmbeddingsResponse) ProtoMessage() {}
 
 func (x *FacetEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[22]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1813,7 @@ func (x *FacetEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*FacetEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{22}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FacetEmbeddingsResponse) GetObject() string {
@@ -1748,7 +1845,7 @@ type EmbeddingFacet struct {
 
 func (x *EmbeddingFacet) Reset() {
 	*x = EmbeddingFacet{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[23]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1857,7 @@ func (x *EmbeddingFacet) String() string {
 func (*EmbeddingFacet) ProtoMessage() {}
 
 func (x *EmbeddingFacet) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[23]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1870,7 @@ func (x *EmbeddingFacet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbeddingFacet.ProtoReflect.Descriptor instead.
 func (*EmbeddingFacet) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{23}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EmbeddingFacet) GetAttribute() string {
@@ -1810,7 +1907,7 @@ type EmbeddingFacetValue struct {
 
 func (x *EmbeddingFacetValue) Reset() {
 	*x = EmbeddingFacetValue{}
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[24]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1919,7 @@ func (x *EmbeddingFacetValue) String() string {
 func (*EmbeddingFacetValue) ProtoMessage() {}
 
 func (x *EmbeddingFacetValue) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[24]
+	mi := &file_pgquiver_v1_embeddings_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1932,7 @@ func (x *EmbeddingFacetValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbeddingFacetValue.ProtoReflect.Descriptor instead.
 func (*EmbeddingFacetValue) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{24}
+	return file_pgquiver_v1_embeddings_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EmbeddingFacetValue) GetValue() *structpb.Value {
@@ -1856,7 +1953,7 @@ var File_pgquiver_v1_embeddings_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"\n" +
-	"\x1cpgquiver/v1/embeddings.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/filters.proto\x1a\x19pgquiver/v1/indexes.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\xe7\x01\n" +
+	"\x1cpgquiver/v1/embeddings.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/filters.proto\x1a\x19pgquiver/v1/indexes.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\x96\x02\n" +
 	"\tEmbedding\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12&\n" +
@@ -1865,7 +1962,19 @@ const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"\bmetadata\x18\x05 \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\x06 \x01(\x03R\tcreatedAt\x12\x1c\n" +
-	"\tembedding\x18\a \x03(\x02R\tembedding\"\xdb\x01\n" +
+	"\tembedding\x18\a \x03(\x02R\tembedding\x12-\n" +
+	"\x05place\x18\b \x01(\v2\x17.pgquiver.v1.ChunkPlaceR\x05place\"\xb8\x01\n" +
+	"\n" +
+	"ChunkPlace\x12\x17\n" +
+	"\x04page\x18\x01 \x01(\x05H\x00R\x04page\x88\x01\x01\x12 \n" +
+	"\tlast_page\x18\x02 \x01(\x05H\x01R\blastPage\x88\x01\x01\x12\x1a\n" +
+	"\bheadings\x18\x03 \x03(\tR\bheadings\x12\x1f\n" +
+	"\vstart_index\x18\x04 \x01(\x03R\n" +
+	"startIndex\x12\x1b\n" +
+	"\tend_index\x18\x05 \x01(\x03R\bendIndexB\a\n" +
+	"\x05_pageB\f\n" +
+	"\n" +
+	"_last_page\"\xdb\x01\n" +
 	"\x0eEmbeddingInput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\x12#\n" +
@@ -2039,94 +2148,96 @@ func file_pgquiver_v1_embeddings_proto_rawDescGZIP() []byte {
 }
 
 var file_pgquiver_v1_embeddings_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pgquiver_v1_embeddings_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_pgquiver_v1_embeddings_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_pgquiver_v1_embeddings_proto_goTypes = []any{
 	(WriteMode)(0),                        // 0: pgquiver.v1.WriteMode
 	(EmbeddingField)(0),                   // 1: pgquiver.v1.EmbeddingField
 	(*Embedding)(nil),                     // 2: pgquiver.v1.Embedding
-	(*EmbeddingInput)(nil),                // 3: pgquiver.v1.EmbeddingInput
-	(*TextContent)(nil),                   // 4: pgquiver.v1.TextContent
-	(*CreateEmbeddingRequest)(nil),        // 5: pgquiver.v1.CreateEmbeddingRequest
-	(*BatchCreateEmbeddingsRequest)(nil),  // 6: pgquiver.v1.BatchCreateEmbeddingsRequest
-	(*BatchCreateEmbeddingsResponse)(nil), // 7: pgquiver.v1.BatchCreateEmbeddingsResponse
-	(*GetEmbeddingRequest)(nil),           // 8: pgquiver.v1.GetEmbeddingRequest
-	(*ListEmbeddingsRequest)(nil),         // 9: pgquiver.v1.ListEmbeddingsRequest
-	(*ListEmbeddingsResponse)(nil),        // 10: pgquiver.v1.ListEmbeddingsResponse
-	(*DeleteEmbeddingRequest)(nil),        // 11: pgquiver.v1.DeleteEmbeddingRequest
-	(*DeleteEmbeddingResponse)(nil),       // 12: pgquiver.v1.DeleteEmbeddingResponse
-	(*BatchDeleteEmbeddingsRequest)(nil),  // 13: pgquiver.v1.BatchDeleteEmbeddingsRequest
-	(*BatchDeleteEmbeddingsResponse)(nil), // 14: pgquiver.v1.BatchDeleteEmbeddingsResponse
-	(*UpdateEmbeddingRequest)(nil),        // 15: pgquiver.v1.UpdateEmbeddingRequest
-	(*PurgeEmbeddingsRequest)(nil),        // 16: pgquiver.v1.PurgeEmbeddingsRequest
-	(*PurgeEmbeddingsResponse)(nil),       // 17: pgquiver.v1.PurgeEmbeddingsResponse
-	(*QueryEmbeddingsRequest)(nil),        // 18: pgquiver.v1.QueryEmbeddingsRequest
-	(*EmbeddingsOrder)(nil),               // 19: pgquiver.v1.EmbeddingsOrder
-	(*QueryEmbeddingsResponse)(nil),       // 20: pgquiver.v1.QueryEmbeddingsResponse
-	(*CountEmbeddingsRequest)(nil),        // 21: pgquiver.v1.CountEmbeddingsRequest
-	(*CountEmbeddingsResponse)(nil),       // 22: pgquiver.v1.CountEmbeddingsResponse
-	(*FacetEmbeddingsRequest)(nil),        // 23: pgquiver.v1.FacetEmbeddingsRequest
-	(*FacetEmbeddingsResponse)(nil),       // 24: pgquiver.v1.FacetEmbeddingsResponse
-	(*EmbeddingFacet)(nil),                // 25: pgquiver.v1.EmbeddingFacet
-	(*EmbeddingFacetValue)(nil),           // 26: pgquiver.v1.EmbeddingFacetValue
-	(*structpb.Struct)(nil),               // 27: google.protobuf.Struct
-	(Order)(0),                            // 28: pgquiver.v1.Order
-	(*fieldmaskpb.FieldMask)(nil),         // 29: google.protobuf.FieldMask
-	(*Filter)(nil),                        // 30: pgquiver.v1.Filter
-	(AttributeType)(0),                    // 31: pgquiver.v1.AttributeType
-	(*structpb.Value)(nil),                // 32: google.protobuf.Value
+	(*ChunkPlace)(nil),                    // 3: pgquiver.v1.ChunkPlace
+	(*EmbeddingInput)(nil),                // 4: pgquiver.v1.EmbeddingInput
+	(*TextContent)(nil),                   // 5: pgquiver.v1.TextContent
+	(*CreateEmbeddingRequest)(nil),        // 6: pgquiver.v1.CreateEmbeddingRequest
+	(*BatchCreateEmbeddingsRequest)(nil),  // 7: pgquiver.v1.BatchCreateEmbeddingsRequest
+	(*BatchCreateEmbeddingsResponse)(nil), // 8: pgquiver.v1.BatchCreateEmbeddingsResponse
+	(*GetEmbeddingRequest)(nil),           // 9: pgquiver.v1.GetEmbeddingRequest
+	(*ListEmbeddingsRequest)(nil),         // 10: pgquiver.v1.ListEmbeddingsRequest
+	(*ListEmbeddingsResponse)(nil),        // 11: pgquiver.v1.ListEmbeddingsResponse
+	(*DeleteEmbeddingRequest)(nil),        // 12: pgquiver.v1.DeleteEmbeddingRequest
+	(*DeleteEmbeddingResponse)(nil),       // 13: pgquiver.v1.DeleteEmbeddingResponse
+	(*BatchDeleteEmbeddingsRequest)(nil),  // 14: pgquiver.v1.BatchDeleteEmbeddingsRequest
+	(*BatchDeleteEmbeddingsResponse)(nil), // 15: pgquiver.v1.BatchDeleteEmbeddingsResponse
+	(*UpdateEmbeddingRequest)(nil),        // 16: pgquiver.v1.UpdateEmbeddingRequest
+	(*PurgeEmbeddingsRequest)(nil),        // 17: pgquiver.v1.PurgeEmbeddingsRequest
+	(*PurgeEmbeddingsResponse)(nil),       // 18: pgquiver.v1.PurgeEmbeddingsResponse
+	(*QueryEmbeddingsRequest)(nil),        // 19: pgquiver.v1.QueryEmbeddingsRequest
+	(*EmbeddingsOrder)(nil),               // 20: pgquiver.v1.EmbeddingsOrder
+	(*QueryEmbeddingsResponse)(nil),       // 21: pgquiver.v1.QueryEmbeddingsResponse
+	(*CountEmbeddingsRequest)(nil),        // 22: pgquiver.v1.CountEmbeddingsRequest
+	(*CountEmbeddingsResponse)(nil),       // 23: pgquiver.v1.CountEmbeddingsResponse
+	(*FacetEmbeddingsRequest)(nil),        // 24: pgquiver.v1.FacetEmbeddingsRequest
+	(*FacetEmbeddingsResponse)(nil),       // 25: pgquiver.v1.FacetEmbeddingsResponse
+	(*EmbeddingFacet)(nil),                // 26: pgquiver.v1.EmbeddingFacet
+	(*EmbeddingFacetValue)(nil),           // 27: pgquiver.v1.EmbeddingFacetValue
+	(*structpb.Struct)(nil),               // 28: google.protobuf.Struct
+	(Order)(0),                            // 29: pgquiver.v1.Order
+	(*fieldmaskpb.FieldMask)(nil),         // 30: google.protobuf.FieldMask
+	(*Filter)(nil),                        // 31: pgquiver.v1.Filter
+	(AttributeType)(0),                    // 32: pgquiver.v1.AttributeType
+	(*structpb.Value)(nil),                // 33: google.protobuf.Value
 }
 var file_pgquiver_v1_embeddings_proto_depIdxs = []int32{
-	27, // 0: pgquiver.v1.Embedding.metadata:type_name -> google.protobuf.Struct
-	27, // 1: pgquiver.v1.EmbeddingInput.metadata:type_name -> google.protobuf.Struct
-	3,  // 2: pgquiver.v1.CreateEmbeddingRequest.embedding:type_name -> pgquiver.v1.EmbeddingInput
-	0,  // 3: pgquiver.v1.CreateEmbeddingRequest.mode:type_name -> pgquiver.v1.WriteMode
-	3,  // 4: pgquiver.v1.BatchCreateEmbeddingsRequest.embeddings:type_name -> pgquiver.v1.EmbeddingInput
-	0,  // 5: pgquiver.v1.BatchCreateEmbeddingsRequest.mode:type_name -> pgquiver.v1.WriteMode
-	2,  // 6: pgquiver.v1.BatchCreateEmbeddingsResponse.data:type_name -> pgquiver.v1.Embedding
-	28, // 7: pgquiver.v1.ListEmbeddingsRequest.order:type_name -> pgquiver.v1.Order
-	2,  // 8: pgquiver.v1.ListEmbeddingsResponse.data:type_name -> pgquiver.v1.Embedding
-	27, // 9: pgquiver.v1.UpdateEmbeddingRequest.metadata:type_name -> google.protobuf.Struct
-	27, // 10: pgquiver.v1.UpdateEmbeddingRequest.metadata_merge:type_name -> google.protobuf.Struct
-	29, // 11: pgquiver.v1.UpdateEmbeddingRequest.update_mask:type_name -> google.protobuf.FieldMask
-	30, // 12: pgquiver.v1.PurgeEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
-	30, // 13: pgquiver.v1.QueryEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
-	19, // 14: pgquiver.v1.QueryEmbeddingsRequest.order_by:type_name -> pgquiver.v1.EmbeddingsOrder
-	1,  // 15: pgquiver.v1.QueryEmbeddingsRequest.include:type_name -> pgquiver.v1.EmbeddingField
-	31, // 16: pgquiver.v1.EmbeddingsOrder.type:type_name -> pgquiver.v1.AttributeType
-	28, // 17: pgquiver.v1.EmbeddingsOrder.order:type_name -> pgquiver.v1.Order
-	2,  // 18: pgquiver.v1.QueryEmbeddingsResponse.data:type_name -> pgquiver.v1.Embedding
-	30, // 19: pgquiver.v1.CountEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
-	30, // 20: pgquiver.v1.FacetEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
-	25, // 21: pgquiver.v1.FacetEmbeddingsResponse.data:type_name -> pgquiver.v1.EmbeddingFacet
-	26, // 22: pgquiver.v1.EmbeddingFacet.values:type_name -> pgquiver.v1.EmbeddingFacetValue
-	32, // 23: pgquiver.v1.EmbeddingFacetValue.value:type_name -> google.protobuf.Value
-	5,  // 24: pgquiver.v1.EmbeddingService.CreateEmbedding:input_type -> pgquiver.v1.CreateEmbeddingRequest
-	6,  // 25: pgquiver.v1.EmbeddingService.BatchCreateEmbeddings:input_type -> pgquiver.v1.BatchCreateEmbeddingsRequest
-	8,  // 26: pgquiver.v1.EmbeddingService.GetEmbedding:input_type -> pgquiver.v1.GetEmbeddingRequest
-	9,  // 27: pgquiver.v1.EmbeddingService.ListEmbeddings:input_type -> pgquiver.v1.ListEmbeddingsRequest
-	18, // 28: pgquiver.v1.EmbeddingService.QueryEmbeddings:input_type -> pgquiver.v1.QueryEmbeddingsRequest
-	21, // 29: pgquiver.v1.EmbeddingService.CountEmbeddings:input_type -> pgquiver.v1.CountEmbeddingsRequest
-	23, // 30: pgquiver.v1.EmbeddingService.FacetEmbeddings:input_type -> pgquiver.v1.FacetEmbeddingsRequest
-	11, // 31: pgquiver.v1.EmbeddingService.DeleteEmbedding:input_type -> pgquiver.v1.DeleteEmbeddingRequest
-	15, // 32: pgquiver.v1.EmbeddingService.UpdateEmbedding:input_type -> pgquiver.v1.UpdateEmbeddingRequest
-	13, // 33: pgquiver.v1.EmbeddingService.BatchDeleteEmbeddings:input_type -> pgquiver.v1.BatchDeleteEmbeddingsRequest
-	16, // 34: pgquiver.v1.EmbeddingService.PurgeEmbeddings:input_type -> pgquiver.v1.PurgeEmbeddingsRequest
-	2,  // 35: pgquiver.v1.EmbeddingService.CreateEmbedding:output_type -> pgquiver.v1.Embedding
-	7,  // 36: pgquiver.v1.EmbeddingService.BatchCreateEmbeddings:output_type -> pgquiver.v1.BatchCreateEmbeddingsResponse
-	2,  // 37: pgquiver.v1.EmbeddingService.GetEmbedding:output_type -> pgquiver.v1.Embedding
-	10, // 38: pgquiver.v1.EmbeddingService.ListEmbeddings:output_type -> pgquiver.v1.ListEmbeddingsResponse
-	20, // 39: pgquiver.v1.EmbeddingService.QueryEmbeddings:output_type -> pgquiver.v1.QueryEmbeddingsResponse
-	22, // 40: pgquiver.v1.EmbeddingService.CountEmbeddings:output_type -> pgquiver.v1.CountEmbeddingsResponse
-	24, // 41: pgquiver.v1.EmbeddingService.FacetEmbeddings:output_type -> pgquiver.v1.FacetEmbeddingsResponse
-	12, // 42: pgquiver.v1.EmbeddingService.DeleteEmbedding:output_type -> pgquiver.v1.DeleteEmbeddingResponse
-	2,  // 43: pgquiver.v1.EmbeddingService.UpdateEmbedding:output_type -> pgquiver.v1.Embedding
-	14, // 44: pgquiver.v1.EmbeddingService.BatchDeleteEmbeddings:output_type -> pgquiver.v1.BatchDeleteEmbeddingsResponse
-	17, // 45: pgquiver.v1.EmbeddingService.PurgeEmbeddings:output_type -> pgquiver.v1.PurgeEmbeddingsResponse
-	35, // [35:46] is the sub-list for method output_type
-	24, // [24:35] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	28, // 0: pgquiver.v1.Embedding.metadata:type_name -> google.protobuf.Struct
+	3,  // 1: pgquiver.v1.Embedding.place:type_name -> pgquiver.v1.ChunkPlace
+	28, // 2: pgquiver.v1.EmbeddingInput.metadata:type_name -> google.protobuf.Struct
+	4,  // 3: pgquiver.v1.CreateEmbeddingRequest.embedding:type_name -> pgquiver.v1.EmbeddingInput
+	0,  // 4: pgquiver.v1.CreateEmbeddingRequest.mode:type_name -> pgquiver.v1.WriteMode
+	4,  // 5: pgquiver.v1.BatchCreateEmbeddingsRequest.embeddings:type_name -> pgquiver.v1.EmbeddingInput
+	0,  // 6: pgquiver.v1.BatchCreateEmbeddingsRequest.mode:type_name -> pgquiver.v1.WriteMode
+	2,  // 7: pgquiver.v1.BatchCreateEmbeddingsResponse.data:type_name -> pgquiver.v1.Embedding
+	29, // 8: pgquiver.v1.ListEmbeddingsRequest.order:type_name -> pgquiver.v1.Order
+	2,  // 9: pgquiver.v1.ListEmbeddingsResponse.data:type_name -> pgquiver.v1.Embedding
+	28, // 10: pgquiver.v1.UpdateEmbeddingRequest.metadata:type_name -> google.protobuf.Struct
+	28, // 11: pgquiver.v1.UpdateEmbeddingRequest.metadata_merge:type_name -> google.protobuf.Struct
+	30, // 12: pgquiver.v1.UpdateEmbeddingRequest.update_mask:type_name -> google.protobuf.FieldMask
+	31, // 13: pgquiver.v1.PurgeEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
+	31, // 14: pgquiver.v1.QueryEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
+	20, // 15: pgquiver.v1.QueryEmbeddingsRequest.order_by:type_name -> pgquiver.v1.EmbeddingsOrder
+	1,  // 16: pgquiver.v1.QueryEmbeddingsRequest.include:type_name -> pgquiver.v1.EmbeddingField
+	32, // 17: pgquiver.v1.EmbeddingsOrder.type:type_name -> pgquiver.v1.AttributeType
+	29, // 18: pgquiver.v1.EmbeddingsOrder.order:type_name -> pgquiver.v1.Order
+	2,  // 19: pgquiver.v1.QueryEmbeddingsResponse.data:type_name -> pgquiver.v1.Embedding
+	31, // 20: pgquiver.v1.CountEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
+	31, // 21: pgquiver.v1.FacetEmbeddingsRequest.filters:type_name -> pgquiver.v1.Filter
+	26, // 22: pgquiver.v1.FacetEmbeddingsResponse.data:type_name -> pgquiver.v1.EmbeddingFacet
+	27, // 23: pgquiver.v1.EmbeddingFacet.values:type_name -> pgquiver.v1.EmbeddingFacetValue
+	33, // 24: pgquiver.v1.EmbeddingFacetValue.value:type_name -> google.protobuf.Value
+	6,  // 25: pgquiver.v1.EmbeddingService.CreateEmbedding:input_type -> pgquiver.v1.CreateEmbeddingRequest
+	7,  // 26: pgquiver.v1.EmbeddingService.BatchCreateEmbeddings:input_type -> pgquiver.v1.BatchCreateEmbeddingsRequest
+	9,  // 27: pgquiver.v1.EmbeddingService.GetEmbedding:input_type -> pgquiver.v1.GetEmbeddingRequest
+	10, // 28: pgquiver.v1.EmbeddingService.ListEmbeddings:input_type -> pgquiver.v1.ListEmbeddingsRequest
+	19, // 29: pgquiver.v1.EmbeddingService.QueryEmbeddings:input_type -> pgquiver.v1.QueryEmbeddingsRequest
+	22, // 30: pgquiver.v1.EmbeddingService.CountEmbeddings:input_type -> pgquiver.v1.CountEmbeddingsRequest
+	24, // 31: pgquiver.v1.EmbeddingService.FacetEmbeddings:input_type -> pgquiver.v1.FacetEmbeddingsRequest
+	12, // 32: pgquiver.v1.EmbeddingService.DeleteEmbedding:input_type -> pgquiver.v1.DeleteEmbeddingRequest
+	16, // 33: pgquiver.v1.EmbeddingService.UpdateEmbedding:input_type -> pgquiver.v1.UpdateEmbeddingRequest
+	14, // 34: pgquiver.v1.EmbeddingService.BatchDeleteEmbeddings:input_type -> pgquiver.v1.BatchDeleteEmbeddingsRequest
+	17, // 35: pgquiver.v1.EmbeddingService.PurgeEmbeddings:input_type -> pgquiver.v1.PurgeEmbeddingsRequest
+	2,  // 36: pgquiver.v1.EmbeddingService.CreateEmbedding:output_type -> pgquiver.v1.Embedding
+	8,  // 37: pgquiver.v1.EmbeddingService.BatchCreateEmbeddings:output_type -> pgquiver.v1.BatchCreateEmbeddingsResponse
+	2,  // 38: pgquiver.v1.EmbeddingService.GetEmbedding:output_type -> pgquiver.v1.Embedding
+	11, // 39: pgquiver.v1.EmbeddingService.ListEmbeddings:output_type -> pgquiver.v1.ListEmbeddingsResponse
+	21, // 40: pgquiver.v1.EmbeddingService.QueryEmbeddings:output_type -> pgquiver.v1.QueryEmbeddingsResponse
+	23, // 41: pgquiver.v1.EmbeddingService.CountEmbeddings:output_type -> pgquiver.v1.CountEmbeddingsResponse
+	25, // 42: pgquiver.v1.EmbeddingService.FacetEmbeddings:output_type -> pgquiver.v1.FacetEmbeddingsResponse
+	13, // 43: pgquiver.v1.EmbeddingService.DeleteEmbedding:output_type -> pgquiver.v1.DeleteEmbeddingResponse
+	2,  // 44: pgquiver.v1.EmbeddingService.UpdateEmbedding:output_type -> pgquiver.v1.Embedding
+	15, // 45: pgquiver.v1.EmbeddingService.BatchDeleteEmbeddings:output_type -> pgquiver.v1.BatchDeleteEmbeddingsResponse
+	18, // 46: pgquiver.v1.EmbeddingService.PurgeEmbeddings:output_type -> pgquiver.v1.PurgeEmbeddingsResponse
+	36, // [36:47] is the sub-list for method output_type
+	25, // [25:36] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_embeddings_proto_init() }
@@ -2139,21 +2250,22 @@ func file_pgquiver_v1_embeddings_proto_init() {
 	file_pgquiver_v1_options_proto_init()
 	file_pgquiver_v1_paging_proto_init()
 	file_pgquiver_v1_embeddings_proto_msgTypes[1].OneofWrappers = []any{}
-	file_pgquiver_v1_embeddings_proto_msgTypes[4].OneofWrappers = []any{}
-	file_pgquiver_v1_embeddings_proto_msgTypes[7].OneofWrappers = []any{}
+	file_pgquiver_v1_embeddings_proto_msgTypes[2].OneofWrappers = []any{}
+	file_pgquiver_v1_embeddings_proto_msgTypes[5].OneofWrappers = []any{}
 	file_pgquiver_v1_embeddings_proto_msgTypes[8].OneofWrappers = []any{}
-	file_pgquiver_v1_embeddings_proto_msgTypes[13].OneofWrappers = []any{}
-	file_pgquiver_v1_embeddings_proto_msgTypes[16].OneofWrappers = []any{}
+	file_pgquiver_v1_embeddings_proto_msgTypes[9].OneofWrappers = []any{}
+	file_pgquiver_v1_embeddings_proto_msgTypes[14].OneofWrappers = []any{}
 	file_pgquiver_v1_embeddings_proto_msgTypes[17].OneofWrappers = []any{}
 	file_pgquiver_v1_embeddings_proto_msgTypes[18].OneofWrappers = []any{}
-	file_pgquiver_v1_embeddings_proto_msgTypes[21].OneofWrappers = []any{}
+	file_pgquiver_v1_embeddings_proto_msgTypes[19].OneofWrappers = []any{}
+	file_pgquiver_v1_embeddings_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_embeddings_proto_rawDesc), len(file_pgquiver_v1_embeddings_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

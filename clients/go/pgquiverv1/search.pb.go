@@ -241,7 +241,7 @@ type SearchRequest struct {
 	GroupBy *GroupBy `protobuf:"varint,14,opt,name=group_by,json=groupBy,proto3,enum=pgquiver.v1.GroupBy,oneof" json:"group_by,omitempty"`
 	// Most results of a group, default 1. At most 1,000 results in all; 200 with `diversity` or a reranking model.
 	GroupSize *int32 `protobuf:"varint,15,opt,name=group_size,json=groupSize,proto3,oneof" json:"group_size,omitempty"`
-	// The fields of the embeddings to return beside id, file and score; default: content and metadata, which is `attributes`.
+	// The fields of the embeddings to return beside id, file, place and score; default: content and metadata, which is `attributes`.
 	// The bytes of vectors count among those that end a page.
 	Include []EmbeddingField `protobuf:"varint,16,rep,packed,name=include,proto3,enum=pgquiver.v1.EmbeddingField" json:"include,omitempty"`
 	// How many chunks of the file before and after a result's chunk its `passage` has, 0 to 10; default 0: there is no
@@ -974,7 +974,9 @@ type SearchResult struct {
 	// The vector as stored (float32); empty, and null in JSON, unless `include` has it.
 	Embedding []float32 `protobuf:"fixed32,7,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
 	// The chunk and its neighbors; unset where the request has no `neighbors`, and for an embedding that was added directly.
-	Passage       *Passage `protobuf:"bytes,8,opt,name=passage,proto3" json:"passage,omitempty"`
+	Passage *Passage `protobuf:"bytes,8,opt,name=passage,proto3" json:"passage,omitempty"`
+	// Where the chunk stands in its file; unset for an embedding that was added directly, see ChunkPlace.
+	Place         *ChunkPlace `protobuf:"bytes,9,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1061,6 +1063,13 @@ func (x *SearchResult) GetEmbedding() []float32 {
 func (x *SearchResult) GetPassage() *Passage {
 	if x != nil {
 		return x.Passage
+	}
+	return nil
+}
+
+func (x *SearchResult) GetPlace() *ChunkPlace {
+	if x != nil {
+		return x.Place
 	}
 	return nil
 }
@@ -1480,7 +1489,9 @@ type StoreSearchResult struct {
 	// The vector as stored (float32); empty, and null in JSON, unless `include` has it.
 	Embedding []float32 `protobuf:"fixed32,8,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
 	// The chunk and its neighbors, as in SearchResult.
-	Passage       *Passage `protobuf:"bytes,9,opt,name=passage,proto3" json:"passage,omitempty"`
+	Passage *Passage `protobuf:"bytes,9,opt,name=passage,proto3" json:"passage,omitempty"`
+	// Where the chunk stands in its file, as in SearchResult.
+	Place         *ChunkPlace `protobuf:"bytes,10,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1574,6 +1585,13 @@ func (x *StoreSearchResult) GetEmbedding() []float32 {
 func (x *StoreSearchResult) GetPassage() *Passage {
 	if x != nil {
 		return x.Passage
+	}
+	return nil
+}
+
+func (x *StoreSearchResult) GetPlace() *ChunkPlace {
+	if x != nil {
+		return x.Place
 	}
 	return nil
 }
@@ -1729,7 +1747,7 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vduration_ms\x18\x02 \x01(\x01R\n" +
 	"durationMs\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x03R\x05count\"\xa4\x02\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05count\"\xd3\x02\n" +
 	"\fSearchResult\x12\x17\n" +
 	"\afile_id\x18\x01 \x01(\tR\x06fileId\x12\x1a\n" +
 	"\bfilename\x18\x02 \x01(\tR\bfilename\x12\x14\n" +
@@ -1740,7 +1758,8 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\acontent\x18\x05 \x03(\v2\x18.pgquiver.v1.TextContentR\acontent\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x1c\n" +
 	"\tembedding\x18\a \x03(\x02R\tembedding\x12.\n" +
-	"\apassage\x18\b \x01(\v2\x14.pgquiver.v1.PassageR\apassage\"]\n" +
+	"\apassage\x18\b \x01(\v2\x14.pgquiver.v1.PassageR\apassage\x12-\n" +
+	"\x05place\x18\t \x01(\v2\x17.pgquiver.v1.ChunkPlaceR\x05place\"]\n" +
 	"\aPassage\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1f\n" +
 	"\vfirst_chunk\x18\x02 \x01(\x05R\n" +
@@ -1793,7 +1812,7 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\x05usage\x18\x06 \x01(\v2\x18.pgquiver.v1.SearchUsageR\x05usage\x12=\n" +
 	"\n" +
 	"statistics\x18\a \x01(\v2\x1d.pgquiver.v1.SearchStatisticsR\n" +
-	"statistics\"\xd1\x02\n" +
+	"statistics\"\x80\x03\n" +
 	"\x11StoreSearchResult\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\tR\x06fileId\x12\x1a\n" +
@@ -1805,7 +1824,9 @@ const file_pgquiver_v1_search_proto_rawDesc = "" +
 	"\acontent\x18\x06 \x03(\v2\x18.pgquiver.v1.TextContentR\acontent\x12\x0e\n" +
 	"\x02id\x18\a \x01(\tR\x02id\x12\x1c\n" +
 	"\tembedding\x18\b \x03(\x02R\tembedding\x12.\n" +
-	"\apassage\x18\t \x01(\v2\x14.pgquiver.v1.PassageR\apassage\"h\n" +
+	"\apassage\x18\t \x01(\v2\x14.pgquiver.v1.PassageR\apassage\x12-\n" +
+	"\x05place\x18\n" +
+	" \x01(\v2\x17.pgquiver.v1.ChunkPlaceR\x05place\"h\n" +
 	"\x10StoreSearchError\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
@@ -1867,6 +1888,7 @@ var file_pgquiver_v1_search_proto_goTypes = []any{
 	(EmbeddingField)(0),                // 20: pgquiver.v1.EmbeddingField
 	(*structpb.Struct)(nil),            // 21: google.protobuf.Struct
 	(*TextContent)(nil),                // 22: pgquiver.v1.TextContent
+	(*ChunkPlace)(nil),                 // 23: pgquiver.v1.ChunkPlace
 }
 var file_pgquiver_v1_search_proto_depIdxs = []int32{
 	19, // 0: pgquiver.v1.SearchRequest.filters:type_name -> pgquiver.v1.Filter
@@ -1886,30 +1908,32 @@ var file_pgquiver_v1_search_proto_depIdxs = []int32{
 	21, // 14: pgquiver.v1.SearchResult.attributes:type_name -> google.protobuf.Struct
 	22, // 15: pgquiver.v1.SearchResult.content:type_name -> pgquiver.v1.TextContent
 	13, // 16: pgquiver.v1.SearchResult.passage:type_name -> pgquiver.v1.Passage
-	19, // 17: pgquiver.v1.SearchVectorStoresRequest.filters:type_name -> pgquiver.v1.Filter
-	7,  // 18: pgquiver.v1.SearchVectorStoresRequest.ranking_options:type_name -> pgquiver.v1.RankingOptions
-	4,  // 19: pgquiver.v1.SearchVectorStoresRequest.readers:type_name -> pgquiver.v1.SearchReaders
-	0,  // 20: pgquiver.v1.SearchVectorStoresRequest.group_by:type_name -> pgquiver.v1.GroupBy
-	20, // 21: pgquiver.v1.SearchVectorStoresRequest.include:type_name -> pgquiver.v1.EmbeddingField
-	17, // 22: pgquiver.v1.SearchVectorStoresResponse.data:type_name -> pgquiver.v1.StoreSearchResult
-	2,  // 23: pgquiver.v1.SearchVectorStoresResponse.merged_by:type_name -> pgquiver.v1.MergedBy
-	18, // 24: pgquiver.v1.SearchVectorStoresResponse.errors:type_name -> pgquiver.v1.StoreSearchError
-	14, // 25: pgquiver.v1.SearchVectorStoresResponse.usage:type_name -> pgquiver.v1.SearchUsage
-	10, // 26: pgquiver.v1.SearchVectorStoresResponse.statistics:type_name -> pgquiver.v1.SearchStatistics
-	21, // 27: pgquiver.v1.StoreSearchResult.attributes:type_name -> google.protobuf.Struct
-	22, // 28: pgquiver.v1.StoreSearchResult.content:type_name -> pgquiver.v1.TextContent
-	13, // 29: pgquiver.v1.StoreSearchResult.passage:type_name -> pgquiver.v1.Passage
-	3,  // 30: pgquiver.v1.SearchService.Search:input_type -> pgquiver.v1.SearchRequest
-	5,  // 31: pgquiver.v1.SearchService.BatchSearch:input_type -> pgquiver.v1.BatchSearchRequest
-	15, // 32: pgquiver.v1.SearchService.SearchVectorStores:input_type -> pgquiver.v1.SearchVectorStoresRequest
-	9,  // 33: pgquiver.v1.SearchService.Search:output_type -> pgquiver.v1.SearchResponse
-	6,  // 34: pgquiver.v1.SearchService.BatchSearch:output_type -> pgquiver.v1.BatchSearchResponse
-	16, // 35: pgquiver.v1.SearchService.SearchVectorStores:output_type -> pgquiver.v1.SearchVectorStoresResponse
-	33, // [33:36] is the sub-list for method output_type
-	30, // [30:33] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	23, // 17: pgquiver.v1.SearchResult.place:type_name -> pgquiver.v1.ChunkPlace
+	19, // 18: pgquiver.v1.SearchVectorStoresRequest.filters:type_name -> pgquiver.v1.Filter
+	7,  // 19: pgquiver.v1.SearchVectorStoresRequest.ranking_options:type_name -> pgquiver.v1.RankingOptions
+	4,  // 20: pgquiver.v1.SearchVectorStoresRequest.readers:type_name -> pgquiver.v1.SearchReaders
+	0,  // 21: pgquiver.v1.SearchVectorStoresRequest.group_by:type_name -> pgquiver.v1.GroupBy
+	20, // 22: pgquiver.v1.SearchVectorStoresRequest.include:type_name -> pgquiver.v1.EmbeddingField
+	17, // 23: pgquiver.v1.SearchVectorStoresResponse.data:type_name -> pgquiver.v1.StoreSearchResult
+	2,  // 24: pgquiver.v1.SearchVectorStoresResponse.merged_by:type_name -> pgquiver.v1.MergedBy
+	18, // 25: pgquiver.v1.SearchVectorStoresResponse.errors:type_name -> pgquiver.v1.StoreSearchError
+	14, // 26: pgquiver.v1.SearchVectorStoresResponse.usage:type_name -> pgquiver.v1.SearchUsage
+	10, // 27: pgquiver.v1.SearchVectorStoresResponse.statistics:type_name -> pgquiver.v1.SearchStatistics
+	21, // 28: pgquiver.v1.StoreSearchResult.attributes:type_name -> google.protobuf.Struct
+	22, // 29: pgquiver.v1.StoreSearchResult.content:type_name -> pgquiver.v1.TextContent
+	13, // 30: pgquiver.v1.StoreSearchResult.passage:type_name -> pgquiver.v1.Passage
+	23, // 31: pgquiver.v1.StoreSearchResult.place:type_name -> pgquiver.v1.ChunkPlace
+	3,  // 32: pgquiver.v1.SearchService.Search:input_type -> pgquiver.v1.SearchRequest
+	5,  // 33: pgquiver.v1.SearchService.BatchSearch:input_type -> pgquiver.v1.BatchSearchRequest
+	15, // 34: pgquiver.v1.SearchService.SearchVectorStores:input_type -> pgquiver.v1.SearchVectorStoresRequest
+	9,  // 35: pgquiver.v1.SearchService.Search:output_type -> pgquiver.v1.SearchResponse
+	6,  // 36: pgquiver.v1.SearchService.BatchSearch:output_type -> pgquiver.v1.BatchSearchResponse
+	16, // 37: pgquiver.v1.SearchService.SearchVectorStores:output_type -> pgquiver.v1.SearchVectorStoresResponse
+	35, // [35:38] is the sub-list for method output_type
+	32, // [32:35] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_search_proto_init() }

@@ -1544,7 +1544,10 @@ type GetVectorStoreFileContentResponse struct {
 	// Always false: all chunks are in one page.
 	HasMore bool `protobuf:"varint,3,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
 	// Never set.
-	NextPage      *string `protobuf:"bytes,4,opt,name=next_page,json=nextPage,proto3,oneof" json:"next_page,omitempty"`
+	NextPage *string `protobuf:"bytes,4,opt,name=next_page,json=nextPage,proto3,oneof" json:"next_page,omitempty"`
+	// Where each chunk of `data` stands in the file, in the same order; with `end_index` 0 where that is not known. Empty where
+	// it is known of no chunk, or texts and places have more than 32 MiB together.
+	Places        []*ChunkPlace `protobuf:"bytes,5,rep,name=places,proto3" json:"places,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1605,6 +1608,13 @@ func (x *GetVectorStoreFileContentResponse) GetNextPage() string {
 		return *x.NextPage
 	}
 	return ""
+}
+
+func (x *GetVectorStoreFileContentResponse) GetPlaces() []*ChunkPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
 }
 
 // Files that were attached together.
@@ -2336,12 +2346,13 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\adeleted\x18\x03 \x01(\bR\adeleted\"c\n" +
 	" GetVectorStoreFileContentRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\"\xb4\x01\n" +
+	"\afile_id\x18\x02 \x01(\tR\x06fileId\"\xe5\x01\n" +
 	"!GetVectorStoreFileContentResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12,\n" +
 	"\x04data\x18\x02 \x03(\v2\x18.pgquiver.v1.TextContentR\x04data\x12\x19\n" +
 	"\bhas_more\x18\x03 \x01(\bR\ahasMore\x12 \n" +
-	"\tnext_page\x18\x04 \x01(\tH\x00R\bnextPage\x88\x01\x01B\f\n" +
+	"\tnext_page\x18\x04 \x01(\tH\x00R\bnextPage\x88\x01\x01\x12/\n" +
+	"\x06places\x18\x05 \x03(\v2\x17.pgquiver.v1.ChunkPlaceR\x06placesB\f\n" +
 	"\n" +
 	"_next_page\"\xf8\x02\n" +
 	"\x14VectorStoreFileBatch\x12\x0e\n" +
@@ -2495,6 +2506,7 @@ var file_pgquiver_v1_vector_store_files_proto_goTypes = []any{
 	(Order)(0),                                   // 32: pgquiver.v1.Order
 	(*fieldmaskpb.FieldMask)(nil),                // 33: google.protobuf.FieldMask
 	(*TextContent)(nil),                          // 34: pgquiver.v1.TextContent
+	(*ChunkPlace)(nil),                           // 35: pgquiver.v1.ChunkPlace
 }
 var file_pgquiver_v1_vector_store_files_proto_depIdxs = []int32{
 	3,  // 0: pgquiver.v1.VectorStoreFile.status:type_name -> pgquiver.v1.VectorStoreFileStatus
@@ -2519,46 +2531,47 @@ var file_pgquiver_v1_vector_store_files_proto_depIdxs = []int32{
 	31, // 19: pgquiver.v1.UpdateVectorStoreFileRequest.attributes:type_name -> google.protobuf.Struct
 	33, // 20: pgquiver.v1.UpdateVectorStoreFileRequest.update_mask:type_name -> google.protobuf.FieldMask
 	34, // 21: pgquiver.v1.GetVectorStoreFileContentResponse.data:type_name -> pgquiver.v1.TextContent
-	3,  // 22: pgquiver.v1.VectorStoreFileBatch.status:type_name -> pgquiver.v1.VectorStoreFileStatus
-	24, // 23: pgquiver.v1.VectorStoreFileBatch.file_counts:type_name -> pgquiver.v1.FileCounts
-	26, // 24: pgquiver.v1.CreateVectorStoreFileBatchRequest.files:type_name -> pgquiver.v1.VectorStoreFileBatchItem
-	31, // 25: pgquiver.v1.CreateVectorStoreFileBatchRequest.attributes:type_name -> google.protobuf.Struct
-	7,  // 26: pgquiver.v1.CreateVectorStoreFileBatchRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	31, // 27: pgquiver.v1.VectorStoreFileBatchItem.attributes:type_name -> google.protobuf.Struct
-	7,  // 28: pgquiver.v1.VectorStoreFileBatchItem.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	32, // 29: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.order:type_name -> pgquiver.v1.Order
-	3,  // 30: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
-	12, // 31: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:input_type -> pgquiver.v1.CreateVectorStoreFileRequest
-	13, // 32: pgquiver.v1.VectorStoreFileService.ReplaceVectorStoreFile:input_type -> pgquiver.v1.ReplaceVectorStoreFileRequest
-	14, // 33: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:input_type -> pgquiver.v1.GetVectorStoreFileRequest
-	15, // 34: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:input_type -> pgquiver.v1.WatchVectorStoreFileRequest
-	16, // 35: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:input_type -> pgquiver.v1.ListVectorStoreFilesRequest
-	18, // 36: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:input_type -> pgquiver.v1.UpdateVectorStoreFileRequest
-	19, // 37: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:input_type -> pgquiver.v1.DeleteVectorStoreFileRequest
-	21, // 38: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:input_type -> pgquiver.v1.GetVectorStoreFileContentRequest
-	25, // 39: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:input_type -> pgquiver.v1.CreateVectorStoreFileBatchRequest
-	27, // 40: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:input_type -> pgquiver.v1.GetVectorStoreFileBatchRequest
-	28, // 41: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:input_type -> pgquiver.v1.WatchVectorStoreFileBatchRequest
-	29, // 42: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:input_type -> pgquiver.v1.CancelVectorStoreFileBatchRequest
-	30, // 43: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:input_type -> pgquiver.v1.ListVectorStoreFileBatchFilesRequest
-	5,  // 44: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	5,  // 45: pgquiver.v1.VectorStoreFileService.ReplaceVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	5,  // 46: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	5,  // 47: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	17, // 48: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
-	5,  // 49: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
-	20, // 50: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:output_type -> pgquiver.v1.DeleteVectorStoreFileResponse
-	22, // 51: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:output_type -> pgquiver.v1.GetVectorStoreFileContentResponse
-	23, // 52: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	23, // 53: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	23, // 54: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	23, // 55: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
-	17, // 56: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
-	44, // [44:57] is the sub-list for method output_type
-	31, // [31:44] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	35, // 22: pgquiver.v1.GetVectorStoreFileContentResponse.places:type_name -> pgquiver.v1.ChunkPlace
+	3,  // 23: pgquiver.v1.VectorStoreFileBatch.status:type_name -> pgquiver.v1.VectorStoreFileStatus
+	24, // 24: pgquiver.v1.VectorStoreFileBatch.file_counts:type_name -> pgquiver.v1.FileCounts
+	26, // 25: pgquiver.v1.CreateVectorStoreFileBatchRequest.files:type_name -> pgquiver.v1.VectorStoreFileBatchItem
+	31, // 26: pgquiver.v1.CreateVectorStoreFileBatchRequest.attributes:type_name -> google.protobuf.Struct
+	7,  // 27: pgquiver.v1.CreateVectorStoreFileBatchRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	31, // 28: pgquiver.v1.VectorStoreFileBatchItem.attributes:type_name -> google.protobuf.Struct
+	7,  // 29: pgquiver.v1.VectorStoreFileBatchItem.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	32, // 30: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.order:type_name -> pgquiver.v1.Order
+	3,  // 31: pgquiver.v1.ListVectorStoreFileBatchFilesRequest.filter:type_name -> pgquiver.v1.VectorStoreFileStatus
+	12, // 32: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:input_type -> pgquiver.v1.CreateVectorStoreFileRequest
+	13, // 33: pgquiver.v1.VectorStoreFileService.ReplaceVectorStoreFile:input_type -> pgquiver.v1.ReplaceVectorStoreFileRequest
+	14, // 34: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:input_type -> pgquiver.v1.GetVectorStoreFileRequest
+	15, // 35: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:input_type -> pgquiver.v1.WatchVectorStoreFileRequest
+	16, // 36: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:input_type -> pgquiver.v1.ListVectorStoreFilesRequest
+	18, // 37: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:input_type -> pgquiver.v1.UpdateVectorStoreFileRequest
+	19, // 38: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:input_type -> pgquiver.v1.DeleteVectorStoreFileRequest
+	21, // 39: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:input_type -> pgquiver.v1.GetVectorStoreFileContentRequest
+	25, // 40: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:input_type -> pgquiver.v1.CreateVectorStoreFileBatchRequest
+	27, // 41: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:input_type -> pgquiver.v1.GetVectorStoreFileBatchRequest
+	28, // 42: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:input_type -> pgquiver.v1.WatchVectorStoreFileBatchRequest
+	29, // 43: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:input_type -> pgquiver.v1.CancelVectorStoreFileBatchRequest
+	30, // 44: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:input_type -> pgquiver.v1.ListVectorStoreFileBatchFilesRequest
+	5,  // 45: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 46: pgquiver.v1.VectorStoreFileService.ReplaceVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 47: pgquiver.v1.VectorStoreFileService.GetVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	5,  // 48: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	17, // 49: pgquiver.v1.VectorStoreFileService.ListVectorStoreFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
+	5,  // 50: pgquiver.v1.VectorStoreFileService.UpdateVectorStoreFile:output_type -> pgquiver.v1.VectorStoreFile
+	20, // 51: pgquiver.v1.VectorStoreFileService.DeleteVectorStoreFile:output_type -> pgquiver.v1.DeleteVectorStoreFileResponse
+	22, // 52: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileContent:output_type -> pgquiver.v1.GetVectorStoreFileContentResponse
+	23, // 53: pgquiver.v1.VectorStoreFileService.CreateVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	23, // 54: pgquiver.v1.VectorStoreFileService.GetVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	23, // 55: pgquiver.v1.VectorStoreFileService.WatchVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	23, // 56: pgquiver.v1.VectorStoreFileService.CancelVectorStoreFileBatch:output_type -> pgquiver.v1.VectorStoreFileBatch
+	17, // 57: pgquiver.v1.VectorStoreFileService.ListVectorStoreFileBatchFiles:output_type -> pgquiver.v1.ListVectorStoreFilesResponse
+	45, // [45:58] is the sub-list for method output_type
+	32, // [32:45] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_vector_store_files_proto_init() }

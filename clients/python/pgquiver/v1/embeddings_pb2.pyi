@@ -36,7 +36,7 @@ EMBEDDING_FIELD_METADATA: EmbeddingField
 EMBEDDING_FIELD_EMBEDDING: EmbeddingField
 
 class Embedding(_message.Message):
-    __slots__ = ("id", "object", "vector_store_id", "content", "metadata", "created_at", "embedding")
+    __slots__ = ("id", "object", "vector_store_id", "content", "metadata", "created_at", "embedding", "place")
     ID_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Embedding(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     id: str
     object: str
     vector_store_id: str
@@ -51,7 +52,22 @@ class Embedding(_message.Message):
     metadata: _struct_pb2.Struct
     created_at: int
     embedding: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., content: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., created_at: _Optional[int] = ..., embedding: _Optional[_Iterable[float]] = ...) -> None: ...
+    place: ChunkPlace
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., content: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., created_at: _Optional[int] = ..., embedding: _Optional[_Iterable[float]] = ..., place: _Optional[_Union[ChunkPlace, _Mapping]] = ...) -> None: ...
+
+class ChunkPlace(_message.Message):
+    __slots__ = ("page", "last_page", "headings", "start_index", "end_index")
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    LAST_PAGE_FIELD_NUMBER: _ClassVar[int]
+    HEADINGS_FIELD_NUMBER: _ClassVar[int]
+    START_INDEX_FIELD_NUMBER: _ClassVar[int]
+    END_INDEX_FIELD_NUMBER: _ClassVar[int]
+    page: int
+    last_page: int
+    headings: _containers.RepeatedScalarFieldContainer[str]
+    start_index: int
+    end_index: int
+    def __init__(self, page: _Optional[int] = ..., last_page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., start_index: _Optional[int] = ..., end_index: _Optional[int] = ...) -> None: ...
 
 class EmbeddingInput(_message.Message):
     __slots__ = ("id", "content", "embedding", "metadata", "created_at")

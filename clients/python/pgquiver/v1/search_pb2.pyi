@@ -161,7 +161,7 @@ class SearchStage(_message.Message):
     def __init__(self, name: _Optional[str] = ..., duration_ms: _Optional[float] = ..., count: _Optional[int] = ...) -> None: ...
 
 class SearchResult(_message.Message):
-    __slots__ = ("file_id", "filename", "score", "attributes", "content", "id", "embedding", "passage")
+    __slots__ = ("file_id", "filename", "score", "attributes", "content", "id", "embedding", "passage", "place")
     FILE_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -170,6 +170,7 @@ class SearchResult(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     PASSAGE_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     file_id: str
     filename: str
     score: float
@@ -178,7 +179,8 @@ class SearchResult(_message.Message):
     id: str
     embedding: _containers.RepeatedScalarFieldContainer[float]
     passage: Passage
-    def __init__(self, file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ..., embedding: _Optional[_Iterable[float]] = ..., passage: _Optional[_Union[Passage, _Mapping]] = ...) -> None: ...
+    place: _embeddings_pb2.ChunkPlace
+    def __init__(self, file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ..., embedding: _Optional[_Iterable[float]] = ..., passage: _Optional[_Union[Passage, _Mapping]] = ..., place: _Optional[_Union[_embeddings_pb2.ChunkPlace, _Mapping]] = ...) -> None: ...
 
 class Passage(_message.Message):
     __slots__ = ("text", "first_chunk", "last_chunk")
@@ -251,7 +253,7 @@ class SearchVectorStoresResponse(_message.Message):
     def __init__(self, object: _Optional[str] = ..., search_query: _Optional[_Iterable[str]] = ..., data: _Optional[_Iterable[_Union[StoreSearchResult, _Mapping]]] = ..., merged_by: _Optional[_Union[MergedBy, str]] = ..., errors: _Optional[_Iterable[_Union[StoreSearchError, _Mapping]]] = ..., usage: _Optional[_Union[SearchUsage, _Mapping]] = ..., statistics: _Optional[_Union[SearchStatistics, _Mapping]] = ...) -> None: ...
 
 class StoreSearchResult(_message.Message):
-    __slots__ = ("vector_store_id", "file_id", "filename", "score", "attributes", "content", "id", "embedding", "passage")
+    __slots__ = ("vector_store_id", "file_id", "filename", "score", "attributes", "content", "id", "embedding", "passage", "place")
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     FILE_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
@@ -261,6 +263,7 @@ class StoreSearchResult(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     PASSAGE_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     vector_store_id: str
     file_id: str
     filename: str
@@ -270,7 +273,8 @@ class StoreSearchResult(_message.Message):
     id: str
     embedding: _containers.RepeatedScalarFieldContainer[float]
     passage: Passage
-    def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ..., embedding: _Optional[_Iterable[float]] = ..., passage: _Optional[_Union[Passage, _Mapping]] = ...) -> None: ...
+    place: _embeddings_pb2.ChunkPlace
+    def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ..., filename: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., content: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., id: _Optional[str] = ..., embedding: _Optional[_Iterable[float]] = ..., passage: _Optional[_Union[Passage, _Mapping]] = ..., place: _Optional[_Union[_embeddings_pb2.ChunkPlace, _Mapping]] = ...) -> None: ...
 
 class StoreSearchError(_message.Message):
     __slots__ = ("vector_store_id", "code", "message")

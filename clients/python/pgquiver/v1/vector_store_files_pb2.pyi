@@ -268,16 +268,18 @@ class GetVectorStoreFileContentRequest(_message.Message):
     def __init__(self, vector_store_id: _Optional[str] = ..., file_id: _Optional[str] = ...) -> None: ...
 
 class GetVectorStoreFileContentResponse(_message.Message):
-    __slots__ = ("object", "data", "has_more", "next_page")
+    __slots__ = ("object", "data", "has_more", "next_page", "places")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     HAS_MORE_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
     object: str
     data: _containers.RepeatedCompositeFieldContainer[_embeddings_pb2.TextContent]
     has_more: bool
     next_page: str
-    def __init__(self, object: _Optional[str] = ..., data: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., has_more: bool = ..., next_page: _Optional[str] = ...) -> None: ...
+    places: _containers.RepeatedCompositeFieldContainer[_embeddings_pb2.ChunkPlace]
+    def __init__(self, object: _Optional[str] = ..., data: _Optional[_Iterable[_Union[_embeddings_pb2.TextContent, _Mapping]]] = ..., has_more: bool = ..., next_page: _Optional[str] = ..., places: _Optional[_Iterable[_Union[_embeddings_pb2.ChunkPlace, _Mapping]]] = ...) -> None: ...
 
 class VectorStoreFileBatch(_message.Message):
     __slots__ = ("id", "object", "created_at", "vector_store_id", "status", "file_counts", "files_per_second", "seconds_left")
