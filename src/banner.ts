@@ -25,9 +25,16 @@ export function describeStart({ address, database, embedder, config }: Started):
     address,
     database: database.description,
     embedder: describeEmbedder(config, embedder),
+    ...(config.former !== undefined && { "former embedder": describeFormer(config.former) }),
     // A container image may not include README.md.
     ...(existsSync(docs) ? { docs: fileURLToPath(docs) } : {}),
   };
+}
+
+function describeFormer({ embedding, localModel }: NonNullable<Config["former"]>): string {
+  return embedding === undefined
+    ? localModel
+    : `model ${embedding.model} at ${withoutSecrets(embedding.baseUrl)}`;
 }
 
 function describeEmbedder({ embedding, localModel }: Config, { model }: Embedder): string {

@@ -87,6 +87,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
     rerank: readRerank(settings),
     /** The embedder where there is no provider: "meaning", "lexical", or a directory with a model. */
     localModel: settings.EMBEDDING__MODEL ?? "meaning",
+    former: readFormer(settings),
   };
 }
 
@@ -195,6 +196,26 @@ function readEmbedding(settings: Settings) {
   };
 }
 
+/**
+ * What embeds for stores whose vectors come from the model that was in use before: a provider or, without one, a local
+ * model; undefined: nothing does.
+ */
+function readFormer(settings: Settings) {
+  const { EMBEDDING__FORMER__MODEL: model, EMBEDDING__FORMER__BASE_URL: ownUrl } = settings;
+  if (model === undefined) return undefined;
+  const isOfProvider = ownUrl !== undefined || !isLocal(model);
+  const embedding = readEmbedding({
+    ...settings,
+    EMBEDDING__MODEL: model,
+    EMBEDDING__BASE_URL: isOfProvider ? (ownUrl ?? settings.EMBEDDING__BASE_URL) : undefined,
+    // A key is for its own endpoint, and goes to no other.
+    EMBEDDING__API_KEY:
+      settings.EMBEDDING__FORMER__API_KEY ?? (ownUrl === undefined ? settings.EMBEDDING__API_KEY : undefined),
+    EMBEDDING__DIMENSIONS: settings.EMBEDDING__FORMER__DIMENSIONS,
+  });
+  return { embedding: embedding && { ...embedding, prefix: "EMBEDDING__FORMER__" }, localModel: model };
+}
+
 /** Settings of the reranking provider; undefined: there is none. */
 function readRerank(settings: Settings) {
   const { RERANK__BASE_URL: baseUrl, RERANK__MODEL: models, RERANK__API_KEY: apiKey = "" } = settings;
@@ -208,11 +229,15 @@ const BUILT_IN = ["lexical", "meaning"];
 /** Whether EMBEDDING__MODEL names a directory. */
 const DIRECTORY = /^\.{0,2}\//;
 
+/** Whether a model needs no provider. */
+function isLocal(model: string): boolean {
+  return BUILT_IN.includes(model) || DIRECTORY.test(model);
+}
+
 /** Without its URL a provider is half set. */
 function checkProviders(given: Given, problems: string[]): void {
   const { EMBEDDING__BASE_URL: url, EMBEDDING__API_KEY: key, EMBEDDING__MODEL: model } = given;
-  const isLocal = model === undefined || BUILT_IN.includes(model) || DIRECTORY.test(model);
-  if (url === undefined && (key !== undefined || !isLocal))
+  if (url === undefined && (key !== undefined || (model !== undefined && !isLocal(model))))
     problems.push(
       "EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY, and with an EMBEDDING__MODEL other than meaning, lexical and a directory, such as http://localhost:4000 or https://api.openai.com/v1",
     );
@@ -220,8 +245,29 @@ function checkProviders(given: Given, problems: string[]): void {
     problems.push(
       "EMBEDDING__MODEL: a directory, which EMBEDDING__BASE_URL cannot serve: leave one of them out",
     );
+  checkFormer(given, problems);
   if ((given["RERANK__BASE_URL"] === undefined) !== (given["RERANK__MODEL"] === undefined))
     problems.push("RERANK__BASE_URL and RERANK__MODEL: set both, or none");
+}
+
+function checkFormer(given: Given, problems: string[]): void {
+  const { EMBEDDING__FORMER__MODEL: model, EMBEDDING__FORMER__BASE_URL: ownUrl } = given;
+  const others = ["BASE_URL", "API_KEY", "DIMENSIONS"].map((name) => `EMBEDDING__FORMER__${name}`);
+  const set = others.filter((name) => given[name] !== undefined);
+  if (model === undefined) {
+    if (set.length > 0) problems.push(`EMBEDDING__FORMER__MODEL: needed with ${set.join(", ")}`);
+    return;
+  }
+  if (ownUrl !== undefined && DIRECTORY.test(model))
+    problems.push(
+      "EMBEDDING__FORMER__MODEL: a directory, which EMBEDDING__FORMER__BASE_URL cannot serve: leave one of them out",
+    );
+  if (ownUrl !== undefined || (set.length === 0 && isLocal(model))) return;
+  if (isLocal(model) || given["EMBEDDING__BASE_URL"] === undefined)
+    problems.push(
+      "EMBEDDING__FORMER__BASE_URL: needed for a model of a provider, unless EMBEDDING__BASE_URL serves it too; the other " +
+        "settings of EMBEDDING__FORMER__ are for such models only",
+    );
 }
 
 /** The address to listen on: HOST, by default all with keys or an identity provider in the environment, else loopback. */

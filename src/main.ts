@@ -41,7 +41,11 @@ async function main(): Promise<void> {
   if (link !== undefined) return link.ready(report);
   log.info({ table: report.table }, "Ready");
   for (const advice of report.advice) log.warn(advice);
-  if (config.embedding !== undefined) void checkProvider(config.embedding.baseUrl);
+  const { embedding, former } = config;
+  if (embedding !== undefined) void checkProvider("EMBEDDING__BASE_URL", embedding.baseUrl);
+  const formerUrl = former?.embedding?.baseUrl;
+  if (formerUrl !== undefined && formerUrl !== embedding?.baseUrl)
+    void checkProvider("EMBEDDING__FORMER__BASE_URL", formerUrl);
 }
 
 /** Serves in this process. */
@@ -97,11 +101,11 @@ function announce(why: Why, { shutdown: { delayMs, graceMs } }: Config): void {
  * Logs a warning when the embedding provider does not answer. Runs in the background: the start does not
  * wait.
  */
-async function checkProvider(baseUrl: string): Promise<void> {
+async function checkProvider(variable: string, baseUrl: string): Promise<void> {
   const fault = await findSilence(baseUrl, stopping.signal);
   if (fault === undefined || stopping.signal.aborted) return;
   log.warn(
-    `EMBEDDING__BASE_URL: ${withoutSecrets(baseUrl)} does not answer (${fault}). Texts cannot be embedded until it does.`,
+    `${variable}: ${withoutSecrets(baseUrl)} does not answer (${fault}). Texts cannot be embedded until it does.`,
   );
 }
 

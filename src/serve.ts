@@ -4,7 +4,7 @@ import { createApplication } from "./application.ts";
 import { describeStart } from "./banner.ts";
 import type { Config } from "./config.ts";
 import { messageOf } from "./errors.ts";
-import type { Embedder } from "./models/embedder.ts";
+import { withFormer, type Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createMeaningEmbedder } from "./models/meaning.ts";
 import { createOnnxEmbedder } from "./models/onnx.ts";
@@ -53,7 +53,7 @@ export async function buildService(config: Config, log: Logger, link: Link | und
     const message = `Cannot use ${database.description}: ${messageOf(error)}`;
     throw new Error(remedy === undefined ? message : `${message}. ${remedy}`, { cause: error });
   });
-  const embedder = createEmbedder(share);
+  const embedder = createEmbedders(share);
   const application = await createApplication(database, embedder, share, log, link?.readWhole);
   telemetry?.sendMetrics(application.collectMetrics);
   const close = () => Promise.all([database.close(CLOSE_MS), telemetry?.stop(FLUSH_MS)]);
@@ -90,6 +90,12 @@ async function openTelemetry(
   if (telemetry === undefined) return undefined;
   const { startTelemetry } = await import("./monitoring/otel/start.ts");
   return startTelemetry(telemetry, (message) => log.warn(message), worker);
+}
+
+/** Creates the embedder of the model in use, with that of the model in use before. */
+function createEmbedders(config: Pick<Config, "embedding" | "localModel" | "former">): Embedder {
+  const embedder = createEmbedder(config);
+  return config.former === undefined ? embedder : withFormer(embedder, createEmbedder(config.former));
 }
 
 function createEmbedder({ embedding, localModel }: Pick<Config, "embedding" | "localModel">): Embedder {

@@ -28,7 +28,10 @@ export interface Embedder {
   readonly dimensions: number | undefined;
   /** Drops the vectors of texts that are remembered; absent: none are. */
   readonly forget?: (texts: readonly string[]) => void;
-  /** Embeds for stores of another model, which this one takes the place of; absent: there is none. */
+  /**
+   * Embeds for stores of another model, which this one takes the place of, and may have a `former` one itself; absent: there
+   * is none.
+   */
   readonly former?: Embedder;
   /** Why `embed` would throw INSUFFICIENT_QUOTA for a payer; undefined: it would not. Absent: usage is not counted. */
   readonly refuse?: (payer: Payer) => Promise<Error | undefined>;
@@ -58,6 +61,19 @@ export function wrapEmbedder(
     },
     ...(former !== undefined && { former: wrapEmbedder(former, wrap) }),
     ...wrap(embedder),
+  };
+}
+
+/** Puts one more embedder behind the last `former` one of an embedder. */
+export function withFormer(embedder: Embedder, last: Embedder): Embedder {
+  const { former } = embedder;
+  return {
+    model: embedder.model,
+    get dimensions() {
+      return embedder.dimensions;
+    },
+    former: former === undefined ? last : withFormer(former, last),
+    embed: (texts, signal, patience, payer) => embedder.embed(texts, signal, patience, payer),
   };
 }
 

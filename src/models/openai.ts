@@ -26,6 +26,8 @@ export interface OpenAIEmbedderOptions {
   model: string;
   /** Required dimensions of every vector; undefined: those of the provider's replies. */
   dimensions: number | undefined;
+  /** What the names of the variables with these settings begin with, for error messages; default: `EMBEDDING__`. */
+  prefix?: string;
   /**
    * Whether requests contain `dimensions`. "auto": only for `text-embedding-3` models. For other models
    * LiteLLM answers with an error, and litellm-pgvector's configurations set the dimensions for any model
@@ -70,9 +72,13 @@ const RETRY_AFTER_MAX_MS = 60_000;
 
 /** How long a caller may wait for its turn, in parts of the timeout, so that the rest is enough for the request. */
 const WAIT_SHARE = 1 / 2;
+
+/** What the names of the variables of the model in use begin with. */
+const PREFIX = "EMBEDDING__";
+
 /** Creates an embedder that calls a provider with OpenAI's API, `POST /embeddings`. */
 export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
-  const { dimensions, concurrency, batchTextsMax } = options;
+  const { dimensions, concurrency, batchTextsMax, prefix = PREFIX } = options;
   const model = options.model.replace(/^(?:openai|litellm_proxy)\//, "");
   const sendsDimensions =
     options.sendDimensions === "auto" ? model.includes("text-embedding-3") : options.sendDimensions;
@@ -96,7 +102,7 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
     return await traceRequest(options.baseUrl, model, async () => {
       const reply = await post({ ...settings, input: texts }, signal, timeoutMs);
       const embeddings = readReply(reply, texts.length);
-      checkLengths(embeddings.vectors, dimensions, model);
+      checkLengths(embeddings.vectors, dimensions, model, prefix);
       return embeddings;
     });
   }
@@ -113,7 +119,7 @@ export function createOpenAIEmbedder(options: OpenAIEmbedderOptions): Embedder {
         signal,
       );
       const vectors = replies.flatMap((reply) => reply.vectors);
-      checkLengths(vectors, dimensions, model);
+      checkLengths(vectors, dimensions, model, prefix);
       return { vectors, tokens: replies.reduce((sum, reply) => sum + reply.tokens, 0) };
     },
   };
@@ -143,10 +149,10 @@ function splitTexts(texts: readonly string[], textsMax: number): string[][] {
 /** Creates the function that sends a request, with retries. Failures are thrown as errors of errors.ts. */
 /** Returns what posts a body to a path of a provider, such as "/embeddings", and resolves to the reply's JSON. */
 export function createPost(
-  options: Pick<OpenAIEmbedderOptions, "apiKey" | "baseUrl" | "retriesMax">,
+  options: Pick<OpenAIEmbedderOptions, "apiKey" | "baseUrl" | "retriesMax" | "prefix">,
   path: string,
 ): (body: object, signal: AbortSignal, timeoutMs: number) => Promise<unknown> {
-  const { apiKey, baseUrl } = options;
+  const { apiKey, baseUrl, prefix = PREFIX } = options;
   const client = new OpenAI({
     // Every option that the SDK would read from the environment is set: OPENAI_API_KEY may be the key of this
     // service's own clients, and must not be sent to the provider.
@@ -174,14 +180,14 @@ export function createPost(
       return await client.post<unknown>(tried, request);
     } catch (error) {
       if (alternative === undefined || tried === alternative || !isUnknownUrl(error)) {
-        throw toError(error, timeoutMs);
+        throw toError(error, timeoutMs, prefix);
       }
       try {
         const reply = await client.post<unknown>(alternative, request);
         endpoint = alternative;
         return reply;
       } catch (second) {
-        throw toError(isUnknownUrl(second) ? error : second, timeoutMs);
+        throw toError(isUnknownUrl(second) ? error : second, timeoutMs, prefix);
       }
     }
   };
@@ -223,7 +229,7 @@ async function fetchWhole(
 }
 
 /** Converts an error of the SDK to the caller's error. */
-function toError(error: unknown, timeoutMs: number): Error {
+function toError(error: unknown, timeoutMs: number, prefix: string): Error {
   if (error instanceof APIConnectionTimeoutError) {
     return deadlineExceeded(`The embedding provider did not answer within ${timeoutMs} ms.`, error);
   }
@@ -248,7 +254,7 @@ function toError(error: unknown, timeoutMs: number): Error {
     case 401:
     case 403:
       return providerUnavailable(
-        "The embedding provider refused the service's key (EMBEDDING__API_KEY).",
+        `The embedding provider refused the service's key (${prefix}API_KEY).`,
         error,
       );
     case 429:
@@ -342,7 +348,12 @@ function unusable(why: string): Error {
  * Throws unless every vector has the configured dimensions or, if none are configured, those of the first
  * vector.
  */
-function checkLengths(vectors: readonly Float32Array[], dimensions: number | undefined, model: string): void {
+function checkLengths(
+  vectors: readonly Float32Array[],
+  dimensions: number | undefined,
+  model: string,
+  prefix: string,
+): void {
   const expected = dimensions ?? vectors[0]?.length;
   const other = vectors.find((vector) => vector.length !== expected);
   if (other === undefined) return;
@@ -350,7 +361,7 @@ function checkLengths(vectors: readonly Float32Array[], dimensions: number | und
     throw unusable(`its embeddings have ${expected} and ${other.length} dimensions`);
   throw failedPrecondition(
     "DIMENSION_MISMATCH",
-    `The embedding model '${model}' returned ${other.length} dimensions, but EMBEDDING__DIMENSIONS is ${dimensions}. ` +
-      `Set EMBEDDING__DIMENSIONS to ${other.length}, or configure a model with ${dimensions} dimensions.`,
+    `The embedding model '${model}' returned ${other.length} dimensions, but ${prefix}DIMENSIONS is ${dimensions}. ` +
+      `Set ${prefix}DIMENSIONS to ${other.length}, or configure a model with ${dimensions} dimensions.`,
   );
 }

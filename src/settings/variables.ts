@@ -146,6 +146,10 @@ export const variables = z.object({
   // At most 300 s, because Node's fetch has a timeout of 300 s for the headers of a response.
   EMBEDDING__TIMEOUT_SECONDS: integer(60, 1, 300),
   EMBEDDING__RETRIES: integer(2, 0, 10),
+  EMBEDDING__FORMER__MODEL: optional,
+  EMBEDDING__FORMER__BASE_URL: url(["http", "https"]),
+  EMBEDDING__FORMER__API_KEY: optional,
+  EMBEDDING__FORMER__DIMENSIONS: integer(0, 0, 16_000),
   RERANK__BASE_URL: url(["http", "https"]),
   RERANK__MODEL: list,
   RERANK__API_KEY: optional,

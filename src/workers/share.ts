@@ -12,7 +12,9 @@ export function shareOut(config: Config, number: number): Share {
   const { count } = config.workers;
   if (count === 1) return { ...config, port: {} };
   const part = (whole: number, min = 1) => Math.max(min, Math.floor(whole / count));
-  const { embedding, ingest, files, search } = config;
+  const { embedding, former, ingest, files, search } = config;
+  const share = <P extends { concurrency: number }>(provider: P | undefined): P | undefined =>
+    provider && { ...provider, concurrency: part(provider.concurrency) };
   return {
     ...config,
     requestMemoryBytes: part(config.requestMemoryBytes, config.requestBytesMax),
@@ -31,8 +33,8 @@ export function shareOut(config: Config, number: number): Share {
       recallShare: search.recallShare / count,
     },
     database: { ...config.database, processes: count },
-    embedding:
-      embedding === undefined ? undefined : { ...embedding, concurrency: part(embedding.concurrency) },
+    embedding: share(embedding),
+    former: former && { ...former, embedding: share(former.embedding) },
     port: Object.fromEntries(SHARED_BOUNDS.map((name) => [name, part(portDefaults[name])])),
   };
 }
