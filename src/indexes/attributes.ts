@@ -8,7 +8,7 @@ import {
 import { placeTables } from "../postgres/tables.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import { withSettings } from "./build.ts";
-import type { WorkContext } from "./own-table.ts";
+import type { WorkContext } from "./context.ts";
 import type { Plan } from "./plan.ts";
 
 /** What is to be done so that the own table has exactly the declared attribute indexes. */

@@ -5,7 +5,7 @@ import { isDataException } from "../postgres/errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import { INDEX_DIMENSIONS_MAX, vectorExpression } from "../postgres/vector-index.ts";
-import type { WorkContext } from "./own-table.ts";
+import type { WorkContext } from "./context.ts";
 import {
   designOf,
   isSameDesign,
@@ -61,7 +61,7 @@ export async function designIndex(context: WorkContext, plan: Plan): Promise<voi
 }
 
 /** The prefix of the names of an own table's vector indexes. */
-function namePrefix(plan: Plan): string {
+export function namePrefix(plan: Pick<Plan, "own_table">): string {
   return `${plan.own_table}_hnsw_`;
 }
 
@@ -74,11 +74,7 @@ export async function buildIndex(context: WorkContext, plan: Plan, options: Buil
   const { tables } = database;
   const next = plan.next_index;
   if (next === null) return;
-  const isBuilt = (await findIndexes(context, plan)).some(({ name, valid }) => name === next.name && valid);
-  if (!isBuilt) {
-    await dropIndexes(context, plan, plan.current_index?.name);
-    await createIndex(context, plan, next, options);
-  }
+  await ensureIndex(context, plan, next, options);
   await cancellable(pool, signal, (client) =>
     client.query(`analyze ${placeTables(tables, plan).embeddings}`),
   );
@@ -103,6 +99,18 @@ export async function buildIndex(context: WorkContext, plan: Plan, options: Buil
     },
     signal,
   );
+}
+
+/** Builds an index, unless there is a valid one of its name, and drops others that are neither valid nor in use. */
+export async function ensureIndex(
+  context: WorkContext,
+  plan: Plan,
+  next: VectorIndex,
+  options: BuildOptions,
+): Promise<void> {
+  if ((await findIndexes(context, plan)).some(({ name, valid }) => name === next.name && valid)) return;
+  await dropIndexes(context, plan, plan.current_index?.name);
+  await createIndex(context, plan, next, options);
 }
 
 /**

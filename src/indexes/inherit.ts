@@ -5,7 +5,7 @@ import type { Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
 
 /**
- * ALTER TABLE … INHERIT needs ACCESS EXCLUSIVE on the own table: while the statement waits, new readers of
+ * ALTER TABLE … INHERIT and DROP TABLE need ACCESS EXCLUSIVE on the own table: while the statement waits, new readers of
  * the store queue behind it. So it waits this long, then pauses to let the queue drain, and gives up after so
  * many tries.
  */
@@ -20,13 +20,15 @@ export async function inherit(
   tables: Tables,
   signal: AbortSignal,
 ): Promise<void> {
-  // INHERIT needs ACCESS EXCLUSIVE on the own table: while it waits, every new reader queues behind it.
+  await changeBriefly(client, `alter table ${own} inherit ${tables.embeddings}`, signal);
+}
+
+/** Runs a statement that needs ACCESS EXCLUSIVE on an own table, in the caller's transaction, in short tries. */
+export async function changeBriefly(client: Client, statement: string, signal: AbortSignal): Promise<void> {
   await client.query(`set local lock_timeout = ${BRIEF_WAIT_MS}`);
   for (let wait = 1; ; wait++) {
     try {
-      return void (await savepoint(client, () =>
-        client.query(`alter table ${own} inherit ${tables.embeddings}`),
-      ));
+      return void (await savepoint(client, () => client.query(statement)));
     } catch (error) {
       if (!isLockTimeout(error) || wait === BRIEF_WAITS_MAX) throw error;
       await delay(BRIEF_PAUSE_MS, undefined, { signal });

@@ -28,10 +28,7 @@ export async function dropOwnTable(client: Client, tables: Tables, storeId: stri
   );
   const [found] = rows;
   if (found === undefined) return;
-  if (
-    found.own_table === null ||
-    (await asOwner(client, () => tryDrop(client, tables, found.own_table as string)))
-  ) {
+  if (found.own_table === null || (await dropTable(client, tables, found.own_table))) {
     await client.query(`delete from ${tables.indexes} where vector_store_id = $1`, [storeId]);
     return;
   }
@@ -39,6 +36,11 @@ export async function dropOwnTable(client: Client, tables: Tables, storeId: stri
     `update ${tables.indexes} set vector_store_id = null, due = true, retry_at = null where vector_store_id = $1`,
     [storeId],
   );
+}
+
+/** Drops a table that nobody reads any more; false when another session keeps it locked. */
+export async function dropTable(client: Client, tables: Tables, name: string): Promise<boolean> {
+  return asOwner(client, () => tryDrop(client, tables, name));
 }
 
 async function tryDrop(client: Client, tables: Tables, name: string): Promise<boolean> {

@@ -14,17 +14,11 @@ import {
   replaceIndex,
   type BuildOptions,
 } from "./build.ts";
-import {
-  cleanShared,
-  copyStoreRows,
-  createTable,
-  InsufficientPrivilege,
-  switchTable,
-  withdraw,
-  type WorkContext,
-} from "./own-table.ts";
+import type { WorkContext } from "./context.ts";
+import { cleanShared, copyStoreRows, createTable, switchTable, withdraw } from "./own-table.ts";
 import { findPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
 import { nextStep, type Step, type StepOptions } from "./step.ts";
+import { InsufficientPrivilege } from "./table.ts";
 
 /** Options of the index worker. */
 export interface IndexOptions extends StepOptions, BuildOptions {

@@ -48,7 +48,7 @@ export function runExclusively(
     }
     while (!stopped.signal.aborted) {
       try {
-        await runOnce(database, name, work, stopped.signal);
+        await runIfFree(database, name, work, stopped.signal);
       } catch (error) {
         if (!stopped.signal.aborted) report(error);
       }
@@ -64,7 +64,11 @@ export function runExclusively(
   };
 }
 
-async function runOnce(
+/**
+ * Runs `work` once as `runExclusively` does, and resolves when it has ended; at once when another process does work of this
+ * name. Rejects with its error.
+ */
+export async function runIfFree(
   database: Database,
   name: string,
   work: (pool: pg.Pool, signal: AbortSignal) => Promise<void>,

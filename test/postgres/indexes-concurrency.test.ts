@@ -1,6 +1,6 @@
 import { afterAll, expect, onTestFinished, test, vi } from "vitest";
 import { seededRandom } from "../../scripts/crash/random.ts";
-import { InsufficientPrivilege } from "../../src/indexes/own-table.ts";
+import { InsufficientPrivilege } from "../../src/indexes/table.ts";
 import { dropOwnTable, lockIndex } from "../../src/indexes/removal.ts";
 import { promoteStore, startIndexWorker } from "../../src/indexes/worker.ts";
 import { lockShared, placementLock } from "../../src/postgres/advisory.ts";
