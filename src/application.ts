@@ -28,7 +28,14 @@ import { Watches } from "./api/watching/watches.ts";
 import type { Limits } from "./api/rates/limits.ts";
 import { Limiter } from "./api/rates/limiter.ts";
 import { admitArriving, admitBodies } from "./admission.ts";
-import { startPipeline, startTokens, startTrail, startTuner, startWorker } from "./background.ts";
+import {
+  startPipeline,
+  startReembeddings,
+  startTokens,
+  startTrail,
+  startTuner,
+  startWorker,
+} from "./background.ts";
 import type { Config } from "./config.ts";
 import { doors } from "./doors/doors.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
@@ -62,6 +69,7 @@ import { usageService } from "./usage/service.ts";
 import type { Pipeline } from "./vector-store-files/pipeline.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
 import { AliasDirectory } from "./vector-stores/alias-directory.ts";
+import type { ReembeddingWorker } from "./vector-stores/reembedding/worker.ts";
 import { startExpirySweeper } from "./vector-stores/expiry-sweeper.ts";
 import { vectorStoreService } from "./vector-stores/service.ts";
 import { defineService } from "./wire/call.ts";
@@ -140,7 +148,8 @@ export async function createApplication(
   const erasures = new ErasureWorker(database, buckets, log);
   const security = await RowSecurity.open(database, config.rowSecurity, log);
   const calls = restrictToCalls(database, security);
-  const work = { pipeline, indexWorker, recallTuner, erasures };
+  const reembeddings = startReembeddings(database, embedder, config.indexes, log);
+  const work = { pipeline, indexWorker, recallTuner, erasures, reembeddings };
   const shared = { database, calls, trail, directory, aliases, ...bounds, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = watchHealth(database, services);
@@ -174,6 +183,7 @@ export async function createApplication(
     security,
     indexWorker,
     recallTuner,
+    reembeddings,
   ].filter((work) => work !== undefined);
   const ending = { buckets, trail, recorder: bounds.recorder, draining, cut: shutdown };
   const { stop, retire } = createShutdown({ server, health, background, ...ending });
@@ -229,6 +239,8 @@ interface Parts extends Bounds {
   pipeline: Pipeline;
   /** Undefined when INDEX_WORKER is off. */
   indexWorker: IndexWorker | undefined;
+  /** Undefined when INDEX_WORKER is off. */
+  reembeddings: ReembeddingWorker | undefined;
   /** Undefined when RECALL_SAMPLING_PERCENT is 0. */
   recallTuner: RecallTuner | undefined;
   log: FastifyBaseLogger;
@@ -286,7 +298,14 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const { timeoutMs, textSearchLanguage } = config.search;
   const queries = { queue, timeoutMs, textSearchLanguage };
   return [
-    define(VectorStoreService, vectorStoreService(calls, wake, config.indexes.language, parts.aliases)),
+    define(
+      VectorStoreService,
+      vectorStoreService(calls, wake, config.indexes.language, parts.aliases, {
+        embedder,
+        watches,
+        wake: () => parts.reembeddings?.wake(),
+      }),
+    ),
     define(VectorStoreFileService, vectorStoreFileService(calls, wake, watches)),
     {
       ...define(EmbeddingService, embeddingService(calls, embedder, limiter, queries)),

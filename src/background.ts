@@ -16,6 +16,7 @@ import type { Embedder } from "./models/embedder.ts";
 import { monitorRecall } from "./monitoring/gauges.ts";
 import type { Database } from "./postgres/database.ts";
 import { RECALL_DEFAULTS, RecallTuner } from "./search/recall/tuner.ts";
+import { ReembeddingWorker } from "./vector-stores/reembedding/worker.ts";
 import { Pipeline, SMALL_WORKERS } from "./vector-store-files/pipeline.ts";
 import type { Metrics } from "./wire/metrics.ts";
 
@@ -70,6 +71,18 @@ export function startWorker(
   return startIndexWorker(database, options, (error) =>
     log.warn({ err: error }, "The index worker failed and will retry"),
   );
+}
+
+/** Starts the worker that embeds stores with another model; undefined when INDEX_WORKER is off. */
+export function startReembeddings(
+  database: Database,
+  embedder: Embedder,
+  { isWorking, memoryBytes, workers, language }: Config["indexes"],
+  log: FastifyBaseLogger,
+): ReembeddingWorker | undefined {
+  return isWorking
+    ? new ReembeddingWorker(database, embedder, { memoryBytes, workers, language }, log)
+    : undefined;
 }
 
 /** Starts the measuring and tuning of the recall of vector indexes; undefined when its share of the time is 0. */

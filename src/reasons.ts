@@ -15,6 +15,8 @@ export const REASONS = {
   INVALID_REQUEST: "The request cannot be read: wrong content type, encoding or framing.",
   DIMENSION_MISMATCH: "A vector's length differs from its store's.",
   EMBEDDING_MODEL_MISMATCH: "The store's vectors were made by a different model than the configured one.",
+  MODEL_IN_USE: "The store has vectors of the service's present model already.",
+  REEMBEDDING_IN_PROGRESS: "The store is being embedded with another model.",
   VECTOR_STORE_EXPIRED: "The store has expired after a period without use.",
   VECTOR_STORE_ALIASED: "The store cannot be deleted while an alias names it.",
   EMBEDDING_OF_FILE: "The embedding is a chunk of a file, and is changed with the file only.",

@@ -1,6 +1,6 @@
 import { alreadyExists, vectorStoreExpired } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { checkModel, chooseEmbedder } from "../models/same-model.ts";
+import { checkModel, checkSameModel, chooseEmbedder } from "../models/same-model.ts";
 import type { Database } from "../postgres/database.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
 import { readPlaced } from "../storage/placement.ts";
@@ -62,6 +62,7 @@ export async function addEmbeddings(
     vectorParam: vectorParam(inputs, 0, path),
     check(current) {
       if (current.expired) throw vectorStoreExpired(storeId);
+      if (chosen !== undefined && known !== undefined) checkSameModel(known, current);
       checkAllDimensions(rows, inputs, current, path);
       if (chosen !== undefined) checkModel(chosen.model, current);
     },

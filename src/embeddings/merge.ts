@@ -1,6 +1,6 @@
 import { vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { checkModel, chooseEmbedder } from "../models/same-model.ts";
+import { checkModel, checkSameModel, chooseEmbedder } from "../models/same-model.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import { isConflict } from "../postgres/errors.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -85,6 +85,7 @@ export async function mergeEmbeddings(
     reservingLater(async (reserve) => {
       const write = async (client: Client, placed: Tables, store: OpenedStore) => {
         if (store.expired) throw vectorStoreExpired(storeId);
+        if (chosen !== undefined) checkSameModel(known, store);
         checkAllDimensions(rows, inputsOf(rows), store, pathOf);
         if (chosen !== undefined) checkModel(chosen.model, store);
         const { ids, ...grown } = await writeRows(client, placed, store, rows, mode, taken);

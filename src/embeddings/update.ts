@@ -1,6 +1,6 @@
 import { conflict, embeddingNotFound, embeddingOfFile, vectorStoreExpired } from "../errors.ts";
 import type { Embedder, Payer } from "../models/embedder.ts";
-import { checkModel, chooseEmbedder } from "../models/same-model.ts";
+import { checkModel, checkSameModel, chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
@@ -14,6 +14,7 @@ import {
 } from "../storage/embeddings.ts";
 import { readPlaced, writeStoreFramed, type OpenedStore } from "../storage/placement.ts";
 import { requireActiveStore } from "../storage/require.ts";
+import type { VectorStoreRow } from "../storage/stores.ts";
 import { reservingLater } from "./insertion.ts";
 import type { Change } from "./request.ts";
 import { checkJson, writeMetadata } from "./row.ts";
@@ -55,6 +56,7 @@ export async function changeEmbedding(
   return reservingLater(async (reserve) => {
     const write = async (client: Client, placed: Tables, store: OpenedStore) => {
       if (store.expired) throw vectorStoreExpired(storeId);
+      if (embedded !== undefined) checkSameModel(embedded.store, store);
       if (vector !== undefined)
         checkDimensions(
           vector,
@@ -88,7 +90,7 @@ async function embedContent(
   embedder: Embedder,
   content: string,
   { storeId, embeddingId, payer, signal }: Addressing,
-): Promise<{ vector: Float32Array; model: string }> {
+): Promise<{ vector: Float32Array; model: string; store: VectorStoreRow }> {
   const store = await requireActiveStore(pool, tables, storeId);
   const chosen = chooseEmbedder(embedder, store);
   const refusal = await readPlaced(pool, tables, store, (client, placed) =>
@@ -96,7 +98,7 @@ async function embedContent(
   );
   if (refusal !== undefined) throw refusal;
   const { vectors } = await chosen.embed([content], signal, "bounded", payer);
-  return { vector: vectors[0] as Float32Array, model: chosen.model };
+  return { vector: vectors[0] as Float32Array, model: chosen.model, store };
 }
 
 /** Why an embedding cannot be changed: it does not exist, or is a chunk of a file. Undefined: it can. */

@@ -1,5 +1,5 @@
 import type { Embedder } from "./embedder.ts";
-import { failedPrecondition } from "../errors.ts";
+import { conflict, failedPrecondition } from "../errors.ts";
 import { localId } from "../store-id.ts";
 
 type Store = { id: string; embedding_model: string | null };
@@ -24,6 +24,15 @@ export function chooseEmbedder(embedder: Embedder, store: Store & Vectors): Embe
 /** Throws EMBEDDING_MODEL_MISMATCH when a store has vectors of another model than this. */
 export function checkModel(model: string, store: Store): void {
   if (store.embedding_model !== null && store.embedding_model !== model) throw mismatch(model, store);
+}
+
+/**
+ * Throws a conflict, which the caller may repeat, when a store has come to vectors of another model since its texts were
+ * embedded: see src/vector-stores/reembedding/.
+ */
+export function checkSameModel(before: Vectors, now: Vectors): void {
+  const isSame = before.embedding_model === now.embedding_model && before.dimensions === now.dimensions;
+  if (before.embedding_model !== null && !isSame) throw conflict();
 }
 
 function mismatch(model: string, store: Store): Error {

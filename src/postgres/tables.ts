@@ -33,6 +33,8 @@ export interface Tables {
   erasures: string;
   /** Aliases: other names of stores. */
   aliases: string;
+  /** Jobs that embed the texts of stores with another model. */
+  reembeddings: string;
   /** Quotas of projects that have some, and what projects use per day. */
   quotas: string;
   tokenUsage: string;
@@ -95,6 +97,7 @@ export function quoteTables(names: TableNames): Tables {
     auditLog: quote("auditLog", ownName("pgquiver_audit_log", vectorStores)),
     erasures: quote("erasures", ownName("pgquiver_erasures", vectorStores)),
     aliases: quote("aliases", ownName("pgquiver_aliases", vectorStores)),
+    reembeddings: quote("reembeddings", ownName("pgquiver_reembeddings", vectorStores)),
     quotas: quote("quotas", ownName("pgquiver_quotas", vectorStores)),
     tokenUsage: quote("tokenUsage", ownName("pgquiver_token_usage", vectorStores)),
     storeUsage: quote("storeUsage", ownName("pgquiver_store_usage", vectorStores)),

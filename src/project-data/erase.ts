@@ -92,9 +92,19 @@ async function eraseOfStores(client: Client, tables: Tables, project: string): P
       counted = { vector_stores: 1, rows: Number(row.rows), usage_bytes: Number(row.bytes) };
     return row !== undefined;
   };
+  const second = await findSecondTables(client, tables, id);
   await removeContents(client, tables, id, claim);
-  await requireDropped(client, store.own_table);
+  for (const table of [store.own_table, ...second]) await requireDropped(client, table);
   return counted;
+}
+
+/** The tables of a store with the vectors of another model: see src/vector-stores/reembedding/. */
+async function findSecondTables(client: Client, tables: Tables, id: string): Promise<(string | null)[]> {
+  const { rows } = await client.query<{ own_table: string | null; former_table: string | null }>(
+    `select own_table, former_table from ${tables.reembeddings} where vector_store_id = $1 and status = 'in_progress'`,
+    [id],
+  );
+  return rows.flatMap(({ own_table: second, former_table: former }) => [second, former]);
 }
 
 /** Throws when a store's own table is still there, because somebody has it locked: it would be left to the index worker. */

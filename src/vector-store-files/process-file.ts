@@ -7,13 +7,13 @@ import {
 import { countOrRefuse } from "../embeddings/count.ts";
 import { failedPrecondition, unavailable } from "../errors.ts";
 import type { Embedder } from "../models/embedder.ts";
-import { chooseEmbedder } from "../models/same-model.ts";
+import { checkSameModel, chooseEmbedder } from "../models/same-model.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import { isCancelled } from "../postgres/errors.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { openForWriting } from "../storage/placement.ts";
 import { requireRoom } from "../storage/quotas.ts";
-import { requireActiveStore } from "../storage/require.ts";
+import { requireActiveStore, requireStore } from "../storage/require.ts";
 import type { VectorStoreRow } from "../storage/stores.ts";
 import {
   insertChunks,
@@ -218,6 +218,7 @@ class ChunkWriter {
         const placed = await openForWriting(client, tables, storeId);
         const held = await this.#lock(client);
         if (placed === undefined || held === undefined) throw new SupersededError();
+        checkSameModel(this.#store, await requireStore(client, tables, storeId));
         const file: Chunked = { storeId, fileId, attributes: held.attributes };
         if (this.#staged === 0) await insertChunks(client, placed, file, this.#chunks);
         // The staging table is UNLOGGED: a crash of Postgres truncates it, so some staged chunks may be

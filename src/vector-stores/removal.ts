@@ -7,6 +7,7 @@ import { deleteEmbeddings } from "../storage/embeddings.ts";
 import { openForWriting } from "../storage/placement.ts";
 import { deleteStore } from "../storage/stores.ts";
 import { deleteAttachments } from "../vector-store-files/rows.ts";
+import { removeJob } from "./reembedding/removal.ts";
 
 /**
  * Deletes a store and its contents. This must be the transaction's first call, because of the lock order.
@@ -20,7 +21,7 @@ export async function removeStore(client: Client, tables: Tables, id: string): P
 }
 
 /**
- * Deletes a store's contents: attachments, embeddings, its own table, ingests. `claim` locks or deletes the
+ * Deletes a store's contents: attachments, embeddings, its own tables, ingests. `claim` locks or deletes the
  * store's row; when `claim` resolves to false, the result is false and the transaction must be rolled back.
  *
  * Lock order: attachments, index catalog, the store's row, embeddings. Every transaction that takes more than
@@ -38,6 +39,7 @@ export async function removeContents(
   if (!(await claim())) return false;
   await deleteEmbeddings(client, tables, id);
   await dropOwnTable(client, tables, id);
+  await removeJob(client, tables, id);
   await deleteIngests(client, tables, id);
   return true;
 }

@@ -40,6 +40,7 @@ import { aliasMethods, requireNoAlias } from "./alias-service.ts";
 import { aliasNamesLock, hasAlias } from "./aliases.ts";
 import { attachFiles, type Attachable } from "../vector-store-files/attach.ts";
 import { hasLanguage } from "./language.ts";
+import { reembeddingMethods, type ReembeddingParts } from "./reembedding/service.ts";
 import { removeStore } from "./removal.ts";
 import { toVectorStore } from "./reply.ts";
 import { readChange, readFileIds, readNewStore } from "./request.ts";
@@ -53,15 +54,21 @@ export function vectorStoreService(
   wake: () => void,
   language: string,
   aliases: AliasDirectory,
+  reembedding: ReembeddingParts,
 ): ServiceImpl<typeof VectorStoreService> {
-  return { ...storeMethods(database, wake, language), ...aliasMethods(database, aliases) };
+  return {
+    ...storeMethods(database, wake, language),
+    ...aliasMethods(database, aliases),
+    ...reembeddingMethods(database, reembedding),
+  };
 }
 
-function storeMethods(
-  database: Database,
-  wake: () => void,
-  language: string,
-): Omit<ServiceImpl<typeof VectorStoreService>, keyof ReturnType<typeof aliasMethods>> {
+type StoreMethods = Omit<
+  ServiceImpl<typeof VectorStoreService>,
+  keyof ReturnType<typeof aliasMethods> | keyof ReturnType<typeof reembeddingMethods>
+>;
+
+function storeMethods(database: Database, wake: () => void, language: string): StoreMethods {
   const { pool, tables } = database;
   const toMessage = (row: VectorStoreRow, { readers }: Principal) => toVectorStore(row, language, readers);
   return {

@@ -21,6 +21,7 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     auditLog: '"pgquiver_audit_log"',
     erasures: '"pgquiver_erasures"',
     aliases: '"pgquiver_aliases"',
+    reembeddings: '"pgquiver_reembeddings"',
     quotas: '"pgquiver_quotas"',
     tokenUsage: '"pgquiver_token_usage"',
     storeUsage: '"pgquiver_store_usage"',

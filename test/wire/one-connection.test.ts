@@ -74,6 +74,12 @@ const calls: [rpc: string, requests: (told: Told) => object | object[], keep?: k
   ["ListVectorStoreAliases", () => ({})],
   ["UpdateVectorStoreAlias", () => ({ ...s, name: "live" })],
   ["DeleteVectorStoreAlias", () => ({ name: "live" })],
+  ["CreateVectorStore", () => ({ id: "r" })],
+  ["CreateEmbedding", () => ({ vector_store_id: "r", embedding: { ...row("a"), embedding: [1] } })],
+  ["ReembedVectorStore", () => ({ vector_store_id: "r" })],
+  ["GetVectorStoreReembedding", () => ({ vector_store_id: "r" })],
+  ["WatchVectorStoreReembedding", () => ({ vector_store_id: "r" })],
+  ["CancelVectorStoreReembedding", () => ({ vector_store_id: "r" })],
   ["CreateEmbedding", () => ({ ...s, embedding: row("a") })],
   ["BatchCreateEmbeddings", () => ({ ...s, embeddings: [row("a"), row("b")], mode: "WRITE_MODE_UPSERT" })],
   [

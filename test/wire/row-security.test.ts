@@ -90,7 +90,11 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
   const implementations: [DescService, ServiceImpl<DescService>][] = [
     [
       VectorStoreService,
-      vectorStoreService(calls, () => {}, "english", new AliasDirectory(database)) as never,
+      vectorStoreService(calls, () => {}, "english", new AliasDirectory(database), {
+        embedder: { ...embedder, model: "another model" },
+        watches,
+        wake: () => {},
+      }) as never,
     ],
     [VectorStoreFileService, vectorStoreFileService(calls, () => {}, watches) as never],
     [
@@ -142,7 +146,7 @@ function principalOf(project: string): Principal {
   return { kind: "api_key", project, keyId: "key", caller: "key", scopes, storeIds: undefined };
 }
 
-/** A store of project `a` with a row, a file in it, a batch, an index and a load, and the ids of all of them. */
+/** A store of project `a` with a row, a file in it, a batch, an index, a load and a job that embeds it again, and the ids of all of them. */
 async function fill(transport: Transport, name: string) {
   const vectorStoreId = `${a}/${name}`;
   const stores = createClient(VectorStoreService, transport);
@@ -167,6 +171,7 @@ async function fill(transport: Transport, name: string) {
     m: 8,
     updateMask: { paths: ["m"] },
   });
+  await stores.reembedVectorStore({ vectorStoreId });
   return { vectorStoreId, fileId: file.id, newFileId, batchId: batch.id, embeddingId: "e", ingestId: "load" };
 }
 

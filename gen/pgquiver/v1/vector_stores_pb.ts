@@ -24,7 +24,259 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/vector_stores.proto.
  */
 export const file_pgquiver_v1_vector_stores: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSJxChBWZWN0b3JTdG9yZUFsaWFzEgwKBG5hbWUYASABKAkSDgoGb2JqZWN0GAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRISCgpjcmVhdGVkX2F0GAQgASgDEhIKCnVwZGF0ZWRfYXQYBSABKAMiUgodQ3JlYXRlVmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QSEgoEbmFtZRgBIAEoCUIE+LsYARIdCg92ZWN0b3Jfc3RvcmVfaWQYAiABKAlCBPi7GAEiKgoaR2V0VmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJbCh1MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQFCCAoGX2xpbWl0QggKBl9hZnRlciJvCh5MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEisKBGRhdGEYAiADKAsyHS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUFsaWFzEhAKCGhhc19tb3JlGAMgASgIIkwKHVVwZGF0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0EgwKBG5hbWUYASABKAkSHQoPdmVjdG9yX3N0b3JlX2lkGAIgASgJQgT4uxgBIi0KHURlbGV0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0EgwKBG5hbWUYASABKAkiTwoeRGVsZXRlVmVjdG9yU3RvcmVBbGlhc1Jlc3BvbnNlEgwKBG5hbWUYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgijQYKC1ZlY3RvclN0b3JlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRISCgpjcmVhdGVkX2F0GAMgASgDEhEKBG5hbWUYBCABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgFIAEoCUgBiAEBEhMKC3VzYWdlX2J5dGVzGAYgASgDEiwKC2ZpbGVfY291bnRzGAcgASgLMhcucGdxdWl2ZXIudjEuRmlsZUNvdW50cxIuCgZzdGF0dXMYCCABKA4yHi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZVN0YXR1cxI1Cg1leHBpcmVzX2FmdGVyGAkgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAKIAQESFwoKZXhwaXJlc19hdBgKIAEoA0gDiAEBEhsKDmxhc3RfYWN0aXZlX2F0GAsgASgDSASIAQESOAoIbWV0YWRhdGEYDCADKAsyJi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZS5NZXRhZGF0YUVudHJ5EhcKCmRpbWVuc2lvbnMYDSABKAVIBYgBARIcCg9lbWJlZGRpbmdfbW9kZWwYDiABKAlIBogBARIXCg9lbWJlZGRpbmdfY291bnQYDyABKAMSLgoJcHJlY2lzaW9uGBAgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAeIAQESEAoIbGFuZ3VhZ2UYESABKAkSLAoLaW5kZXhfc3RhdGUYEiABKA4yFy5wZ3F1aXZlci52MS5JbmRleFN0YXRlEhgKEHJlc3RyaWN0X3JlYWRlcnMYEyABKAgaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uIlUKDEV4cGlyZXNBZnRlchIpCgZhbmNob3IYASABKA4yGS5wZ3F1aXZlci52MS5FeHBpcnlBbmNob3ISEQoEZGF5cxgCIAEoBUgAiAEBQgcKBV9kYXlzIvEEChhDcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QSEQoEbmFtZRgBIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAIgASgJSAGIAQESFwoIZmlsZV9pZHMYAyADKAlCBai7GPQDEjUKDWV4cGlyZXNfYWZ0ZXIYBCABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARI9ChFjaHVua2luZ19zdHJhdGVneRgFIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIA4gBARJLCghtZXRhZGF0YRgGIAMoCzIzLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdC5NZXRhZGF0YUVudHJ5QgSouxgQEg8KAmlkGAcgASgJSASIAQESFwoKZGltZW5zaW9ucxgIIAEoBUgFiAEBEi4KCXByZWNpc2lvbhgJIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgGiAEBEhUKCGxhbmd1YWdlGAogASgJSAeIAQESIwoQcmVzdHJpY3RfcmVhZGVycxgLIAEoCEIE+LsYAUgIiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIOCgxfZGVzY3JpcHRpb25CEAoOX2V4cGlyZXNfYWZ0ZXJCFAoSX2NodW5raW5nX3N0cmF0ZWd5QgUKA19pZEINCgtfZGltZW5zaW9uc0IMCgpfcHJlY2lzaW9uQgsKCV9sYW5ndWFnZUITChFfcmVzdHJpY3RfcmVhZGVycyIwChVHZXRWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIqcBChdMaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESEwoGYmVmb3JlGAMgASgJSAKIAQESJgoFb3JkZXIYBCABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXIiqgEKGExpc3RWZWN0b3JTdG9yZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJgoEZGF0YRgCIAMoCzIYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCKHAwoYVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESNQoNZXhwaXJlc19hZnRlchgDIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgBiAEBEksKCG1ldGFkYXRhGAQgAygLMjMucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnlCBKi7GBASNQoLdXBkYXRlX21hc2sYBSABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggEiMKEHJlc3RyaWN0X3JlYWRlcnMYBiABKAhCBPi7GAFIAogBARovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCEAoOX2V4cGlyZXNfYWZ0ZXJCEwoRX3Jlc3RyaWN0X3JlYWRlcnMiMwoYRGVsZXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSJIChlEZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIKqEBChFWZWN0b3JTdG9yZVN0YXR1cxIjCh9WRUNUT1JfU1RPUkVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHwobVkVDVE9SX1NUT1JFX1NUQVRVU19FWFBJUkVEEAESIwofVkVDVE9SX1NUT1JFX1NUQVRVU19JTl9QUk9HUkVTUxACEiEKHVZFQ1RPUl9TVE9SRV9TVEFUVVNfQ09NUExFVEVEEAMqTwoMRXhwaXJ5QW5jaG9yEh0KGUVYUElSWV9BTkNIT1JfVU5TUEVDSUZJRUQQABIgChxFWFBJUllfQU5DSE9SX0xBU1RfQUNUSVZFX0FUEAEywwwKElZlY3RvclN0b3JlU2VydmljZRKOAQoRQ3JlYXRlVmVjdG9yU3RvcmUSJS5wZ3F1aXZlci52MS5DcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSI4uLsYAvK7GBR2ZWN0b3Jfc3RvcmUuY3JlYXRlZILT5JMCFjoBKiIRL3YxL3ZlY3Rvcl9zdG9yZXMSgwEKDkdldFZlY3RvclN0b3JlEiIucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiM7i7GAHAuxgBgtPkkwIlEiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRJ+ChBMaXN0VmVjdG9yU3RvcmVzEiQucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3Jlc1JlcXVlc3QaJS5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVzUmVzcG9uc2UiHbi7GAGC0+STAhMSES92MS92ZWN0b3Jfc3RvcmVzEqABChFVcGRhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIkq4uxgC8rsYFHZlY3Rvcl9zdG9yZS51cGRhdGVkgtPkkwIoOgEqIiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRKrAQoRRGVsZXRlVmVjdG9yU3RvcmUSJS5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZVJlcXVlc3QaJi5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlIke4uxgC8rsYFHZlY3Rvcl9zdG9yZS5kZWxldGVkgtPkkwIlKiMvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfRKqAQoWQ3JlYXRlVmVjdG9yU3RvcmVBbGlhcxIqLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0Gh0ucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVBbGlhcyJFuLsYAvK7GBp2ZWN0b3Jfc3RvcmUuYWxpYXMuY3JlYXRlZILT5JMCHToBKiIYL3YxL3ZlY3Rvcl9zdG9yZV9hbGlhc2VzEooBChNHZXRWZWN0b3JTdG9yZUFsaWFzEicucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QaHS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUFsaWFzIiu4uxgBgtPkkwIhEh8vdjEvdmVjdG9yX3N0b3JlX2FsaWFzZXMve25hbWV9EpcBChZMaXN0VmVjdG9yU3RvcmVBbGlhc2VzEioucGdxdWl2ZXIudjEuTGlzdFZlY3RvclN0b3JlQWxpYXNlc1JlcXVlc3QaKy5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVzcG9uc2UiJLi7GAGC0+STAhoSGC92MS92ZWN0b3Jfc3RvcmVfYWxpYXNlcxKxAQoWVXBkYXRlVmVjdG9yU3RvcmVBbGlhcxIqLnBncXVpdmVyLnYxLlVwZGF0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0Gh0ucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmVBbGlhcyJMuLsYAvK7GBp2ZWN0b3Jfc3RvcmUuYWxpYXMudXBkYXRlZILT5JMCJDoBKiIfL3YxL3ZlY3Rvcl9zdG9yZV9hbGlhc2VzL3tuYW1lfRK8AQoWRGVsZXRlVmVjdG9yU3RvcmVBbGlhcxIqLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0GisucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVBbGlhc1Jlc3BvbnNlIkm4uxgC8rsYGnZlY3Rvcl9zdG9yZS5hbGlhcy5kZWxldGVkgtPkkwIhKh8vdjEvdmVjdG9yX3N0b3JlX2FsaWFzZXMve25hbWV9QlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging, file_pgquiver_v1_vector_store_files]);
+  fileDesc("Ch9wZ3F1aXZlci92MS92ZWN0b3Jfc3RvcmVzLnByb3RvEgtwZ3F1aXZlci52MSI0ChlSZWVtYmVkVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSI7CiBHZXRWZWN0b3JTdG9yZVJlZW1iZWRkaW5nUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkiPQoiV2F0Y2hWZWN0b3JTdG9yZVJlZW1iZWRkaW5nUmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkiPgojQ2FuY2VsVmVjdG9yU3RvcmVSZWVtYmVkZGluZ1JlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIo4FChZWZWN0b3JTdG9yZVJlZW1iZWRkaW5nEg4KBm9iamVjdBgBIAEoCRIXCg92ZWN0b3Jfc3RvcmVfaWQYAiABKAkSLgoGc3RhdHVzGAMgASgOMh4ucGdxdWl2ZXIudjEuUmVlbWJlZGRpbmdTdGF0dXMSMQoFcGhhc2UYBCABKA4yHS5wZ3F1aXZlci52MS5SZWVtYmVkZGluZ1BoYXNlSACIAQESDQoFbW9kZWwYBSABKAkSFwoKZGltZW5zaW9ucxgGIAEoBUgBiAEBEhkKDGZvcm1lcl9tb2RlbBgHIAEoCUgCiAEBEh4KEWZvcm1lcl9kaW1lbnNpb25zGAggASgFSAOIAQESDAoEcm93cxgJIAEoAxIVCg1yb3dzX2VtYmVkZGVkGAogASgDEg4KBnRva2VucxgLIAEoAxI7Cgpjb21wYXJpc29uGAwgASgLMiIucGdxdWl2ZXIudjEuUmVlbWJlZGRpbmdDb21wYXJpc29uSASIAQESEgoKY3JlYXRlZF9hdBgNIAEoAxIZCgxjb21wbGV0ZWRfYXQYDiABKANIBYgBARIXCgpsYXN0X2Vycm9yGA8gASgJSAaIAQESHAoPcm93c19wZXJfc2Vjb25kGBAgASgBSAeIAQESGQoMc2Vjb25kc19sZWZ0GBEgASgBSAiIAQFCCAoGX3BoYXNlQg0KC19kaW1lbnNpb25zQg8KDV9mb3JtZXJfbW9kZWxCFAoSX2Zvcm1lcl9kaW1lbnNpb25zQg0KC19jb21wYXJpc29uQg8KDV9jb21wbGV0ZWRfYXRCDQoLX2xhc3RfZXJyb3JCEgoQX3Jvd3NfcGVyX3NlY29uZEIPCg1fc2Vjb25kc19sZWZ0IkoKFVJlZW1iZWRkaW5nQ29tcGFyaXNvbhIPCgdxdWVyaWVzGAEgASgFEg8KB3Jlc3VsdHMYAiABKAUSDwoHb3ZlcmxhcBgDIAEoASJxChBWZWN0b3JTdG9yZUFsaWFzEgwKBG5hbWUYASABKAkSDgoGb2JqZWN0GAIgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgDIAEoCRISCgpjcmVhdGVkX2F0GAQgASgDEhIKCnVwZGF0ZWRfYXQYBSABKAMiUgodQ3JlYXRlVmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QSEgoEbmFtZRgBIAEoCUIE+LsYARIdCg92ZWN0b3Jfc3RvcmVfaWQYAiABKAlCBPi7GAEiKgoaR2V0VmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJbCh1MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQFCCAoGX2xpbWl0QggKBl9hZnRlciJvCh5MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVzcG9uc2USDgoGb2JqZWN0GAEgASgJEisKBGRhdGEYAiADKAsyHS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUFsaWFzEhAKCGhhc19tb3JlGAMgASgIIkwKHVVwZGF0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0EgwKBG5hbWUYASABKAkSHQoPdmVjdG9yX3N0b3JlX2lkGAIgASgJQgT4uxgBIi0KHURlbGV0ZVZlY3RvclN0b3JlQWxpYXNSZXF1ZXN0EgwKBG5hbWUYASABKAkiTwoeRGVsZXRlVmVjdG9yU3RvcmVBbGlhc1Jlc3BvbnNlEgwKBG5hbWUYASABKAkSDgoGb2JqZWN0GAIgASgJEg8KB2RlbGV0ZWQYAyABKAgijQYKC1ZlY3RvclN0b3JlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRISCgpjcmVhdGVkX2F0GAMgASgDEhEKBG5hbWUYBCABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgFIAEoCUgBiAEBEhMKC3VzYWdlX2J5dGVzGAYgASgDEiwKC2ZpbGVfY291bnRzGAcgASgLMhcucGdxdWl2ZXIudjEuRmlsZUNvdW50cxIuCgZzdGF0dXMYCCABKA4yHi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZVN0YXR1cxI1Cg1leHBpcmVzX2FmdGVyGAkgASgLMhkucGdxdWl2ZXIudjEuRXhwaXJlc0FmdGVySAKIAQESFwoKZXhwaXJlc19hdBgKIAEoA0gDiAEBEhsKDmxhc3RfYWN0aXZlX2F0GAsgASgDSASIAQESOAoIbWV0YWRhdGEYDCADKAsyJi5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZS5NZXRhZGF0YUVudHJ5EhcKCmRpbWVuc2lvbnMYDSABKAVIBYgBARIcCg9lbWJlZGRpbmdfbW9kZWwYDiABKAlIBogBARIXCg9lbWJlZGRpbmdfY291bnQYDyABKAMSLgoJcHJlY2lzaW9uGBAgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAeIAQESEAoIbGFuZ3VhZ2UYESABKAkSLAoLaW5kZXhfc3RhdGUYEiABKA4yFy5wZ3F1aXZlci52MS5JbmRleFN0YXRlEhgKEHJlc3RyaWN0X3JlYWRlcnMYEyABKAgaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV9uYW1lQg4KDF9kZXNjcmlwdGlvbkIQCg5fZXhwaXJlc19hZnRlckINCgtfZXhwaXJlc19hdEIRCg9fbGFzdF9hY3RpdmVfYXRCDQoLX2RpbWVuc2lvbnNCEgoQX2VtYmVkZGluZ19tb2RlbEIMCgpfcHJlY2lzaW9uIlUKDEV4cGlyZXNBZnRlchIpCgZhbmNob3IYASABKA4yGS5wZ3F1aXZlci52MS5FeHBpcnlBbmNob3ISEQoEZGF5cxgCIAEoBUgAiAEBQgcKBV9kYXlzIvEEChhDcmVhdGVWZWN0b3JTdG9yZVJlcXVlc3QSEQoEbmFtZRgBIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAIgASgJSAGIAQESFwoIZmlsZV9pZHMYAyADKAlCBai7GPQDEjUKDWV4cGlyZXNfYWZ0ZXIYBCABKAsyGS5wZ3F1aXZlci52MS5FeHBpcmVzQWZ0ZXJIAogBARI9ChFjaHVua2luZ19zdHJhdGVneRgFIAEoCzIdLnBncXVpdmVyLnYxLkNodW5raW5nU3RyYXRlZ3lIA4gBARJLCghtZXRhZGF0YRgGIAMoCzIzLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdC5NZXRhZGF0YUVudHJ5QgSouxgQEg8KAmlkGAcgASgJSASIAQESFwoKZGltZW5zaW9ucxgIIAEoBUgFiAEBEi4KCXByZWNpc2lvbhgJIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgGiAEBEhUKCGxhbmd1YWdlGAogASgJSAeIAQESIwoQcmVzdHJpY3RfcmVhZGVycxgLIAEoCEIE+LsYAUgIiAEBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfbmFtZUIOCgxfZGVzY3JpcHRpb25CEAoOX2V4cGlyZXNfYWZ0ZXJCFAoSX2NodW5raW5nX3N0cmF0ZWd5QgUKA19pZEINCgtfZGltZW5zaW9uc0IMCgpfcHJlY2lzaW9uQgsKCV9sYW5ndWFnZUITChFfcmVzdHJpY3RfcmVhZGVycyIwChVHZXRWZWN0b3JTdG9yZVJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIqcBChdMaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBISCgVsaW1pdBgBIAEoBUgAiAEBEhIKBWFmdGVyGAIgASgJSAGIAQESEwoGYmVmb3JlGAMgASgJSAKIAQESJgoFb3JkZXIYBCABKA4yEi5wZ3F1aXZlci52MS5PcmRlckgDiAEBQggKBl9saW1pdEIICgZfYWZ0ZXJCCQoHX2JlZm9yZUIICgZfb3JkZXIiqgEKGExpc3RWZWN0b3JTdG9yZXNSZXNwb25zZRIOCgZvYmplY3QYASABKAkSJgoEZGF0YRgCIAMoCzIYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlEhUKCGZpcnN0X2lkGAMgASgJSACIAQESFAoHbGFzdF9pZBgEIAEoCUgBiAEBEhAKCGhhc19tb3JlGAUgASgIQgsKCV9maXJzdF9pZEIKCghfbGFzdF9pZCKHAwoYVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESNQoNZXhwaXJlc19hZnRlchgDIAEoCzIZLnBncXVpdmVyLnYxLkV4cGlyZXNBZnRlckgBiAEBEksKCG1ldGFkYXRhGAQgAygLMjMucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0Lk1ldGFkYXRhRW50cnlCBKi7GBASNQoLdXBkYXRlX21hc2sYBSABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggEiMKEHJlc3RyaWN0X3JlYWRlcnMYBiABKAhCBPi7GAFIAogBARovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBwoFX25hbWVCEAoOX2V4cGlyZXNfYWZ0ZXJCEwoRX3Jlc3RyaWN0X3JlYWRlcnMiMwoYRGVsZXRlVmVjdG9yU3RvcmVSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSJIChlEZWxldGVWZWN0b3JTdG9yZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBm9iamVjdBgCIAEoCRIPCgdkZWxldGVkGAMgASgIKr4BChFSZWVtYmVkZGluZ1N0YXR1cxIiCh5SRUVNQkVERElOR19TVEFUVVNfVU5TUEVDSUZJRUQQABIiCh5SRUVNQkVERElOR19TVEFUVVNfSU5fUFJPR1JFU1MQARIgChxSRUVNQkVERElOR19TVEFUVVNfQ09NUExFVEVEEAISHQoZUkVFTUJFRERJTkdfU1RBVFVTX0ZBSUxFRBADEiAKHFJFRU1CRURESU5HX1NUQVRVU19DQU5DRUxMRUQQBCq1AQoQUmVlbWJlZGRpbmdQaGFzZRIhCh1SRUVNQkVERElOR19QSEFTRV9VTlNQRUNJRklFRBAAEh0KGVJFRU1CRURESU5HX1BIQVNFX0NPUFlJTkcQARIeChpSRUVNQkVERElOR19QSEFTRV9JTkRFWElORxACEh8KG1JFRU1CRURESU5HX1BIQVNFX1NXSVRDSElORxADEh4KGlJFRU1CRURESU5HX1BIQVNFX0NMRUFOSU5HEAQqoQEKEVZlY3RvclN0b3JlU3RhdHVzEiMKH1ZFQ1RPUl9TVE9SRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIfChtWRUNUT1JfU1RPUkVfU1RBVFVTX0VYUElSRUQQARIjCh9WRUNUT1JfU1RPUkVfU1RBVFVTX0lOX1BST0dSRVNTEAISIQodVkVDVE9SX1NUT1JFX1NUQVRVU19DT01QTEVURUQQAypPCgxFeHBpcnlBbmNob3ISHQoZRVhQSVJZX0FOQ0hPUl9VTlNQRUNJRklFRBAAEiAKHEVYUElSWV9BTkNIT1JfTEFTVF9BQ1RJVkVfQVQQATLgEgoSVmVjdG9yU3RvcmVTZXJ2aWNlEo4BChFDcmVhdGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkNyZWF0ZVZlY3RvclN0b3JlUmVxdWVzdBoYLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlIji4uxgC8rsYFHZlY3Rvcl9zdG9yZS5jcmVhdGVkgtPkkwIWOgEqIhEvdjEvdmVjdG9yX3N0b3JlcxKDAQoOR2V0VmVjdG9yU3RvcmUSIi5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZVJlcXVlc3QaGC5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZSIzuLsYAcC7GAGC0+STAiUSIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9En4KEExpc3RWZWN0b3JTdG9yZXMSJC5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVzUmVxdWVzdBolLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZXNSZXNwb25zZSIduLsYAYLT5JMCExIRL3YxL3ZlY3Rvcl9zdG9yZXMSoAEKEVVwZGF0ZVZlY3RvclN0b3JlEiUucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVSZXF1ZXN0GhgucGdxdWl2ZXIudjEuVmVjdG9yU3RvcmUiSri7GALyuxgUdmVjdG9yX3N0b3JlLnVwZGF0ZWSC0+STAig6ASoiIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9EqsBChFEZWxldGVWZWN0b3JTdG9yZRIlLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVxdWVzdBomLnBncXVpdmVyLnYxLkRlbGV0ZVZlY3RvclN0b3JlUmVzcG9uc2UiR7i7GALyuxgUdmVjdG9yX3N0b3JlLmRlbGV0ZWSC0+STAiUqIy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9EqoBChZDcmVhdGVWZWN0b3JTdG9yZUFsaWFzEioucGdxdWl2ZXIudjEuQ3JlYXRlVmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QaHS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUFsaWFzIkW4uxgC8rsYGnZlY3Rvcl9zdG9yZS5hbGlhcy5jcmVhdGVkgtPkkwIdOgEqIhgvdjEvdmVjdG9yX3N0b3JlX2FsaWFzZXMSigEKE0dldFZlY3RvclN0b3JlQWxpYXMSJy5wZ3F1aXZlci52MS5HZXRWZWN0b3JTdG9yZUFsaWFzUmVxdWVzdBodLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlQWxpYXMiK7i7GAGC0+STAiESHy92MS92ZWN0b3Jfc3RvcmVfYWxpYXNlcy97bmFtZX0SlwEKFkxpc3RWZWN0b3JTdG9yZUFsaWFzZXMSKi5wZ3F1aXZlci52MS5MaXN0VmVjdG9yU3RvcmVBbGlhc2VzUmVxdWVzdBorLnBncXVpdmVyLnYxLkxpc3RWZWN0b3JTdG9yZUFsaWFzZXNSZXNwb25zZSIkuLsYAYLT5JMCGhIYL3YxL3ZlY3Rvcl9zdG9yZV9hbGlhc2VzErEBChZVcGRhdGVWZWN0b3JTdG9yZUFsaWFzEioucGdxdWl2ZXIudjEuVXBkYXRlVmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QaHS5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZUFsaWFzIky4uxgC8rsYGnZlY3Rvcl9zdG9yZS5hbGlhcy51cGRhdGVkgtPkkwIkOgEqIh8vdjEvdmVjdG9yX3N0b3JlX2FsaWFzZXMve25hbWV9ErwBChZEZWxldGVWZWN0b3JTdG9yZUFsaWFzEioucGdxdWl2ZXIudjEuRGVsZXRlVmVjdG9yU3RvcmVBbGlhc1JlcXVlc3QaKy5wZ3F1aXZlci52MS5EZWxldGVWZWN0b3JTdG9yZUFsaWFzUmVzcG9uc2UiSbi7GALyuxgadmVjdG9yX3N0b3JlLmFsaWFzLmRlbGV0ZWSC0+STAiEqHy92MS92ZWN0b3Jfc3RvcmVfYWxpYXNlcy97bmFtZX0SxwEKElJlZW1iZWRWZWN0b3JTdG9yZRImLnBncXVpdmVyLnYxLlJlZW1iZWRWZWN0b3JTdG9yZVJlcXVlc3QaIy5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZVJlZW1iZWRkaW5nImS4uxgJ8rsYInZlY3Rvcl9zdG9yZS5yZWVtYmVkZGluZy5yZXF1ZXN0ZWSC0+STAjQ6ASoiLy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3JlZW1iZWRkaW5nEqwBChlHZXRWZWN0b3JTdG9yZVJlZW1iZWRkaW5nEi0ucGdxdWl2ZXIudjEuR2V0VmVjdG9yU3RvcmVSZWVtYmVkZGluZ1JlcXVlc3QaIy5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZVJlZW1iZWRkaW5nIju4uxgBgtPkkwIxEi8vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9yZWVtYmVkZGluZxK8AQobV2F0Y2hWZWN0b3JTdG9yZVJlZW1iZWRkaW5nEi8ucGdxdWl2ZXIudjEuV2F0Y2hWZWN0b3JTdG9yZVJlZW1iZWRkaW5nUmVxdWVzdBojLnBncXVpdmVyLnYxLlZlY3RvclN0b3JlUmVlbWJlZGRpbmciRbi7GAHAvBgBgtPkkwI3EjUvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9yZWVtYmVkZGluZy93YXRjaDABEuIBChxDYW5jZWxWZWN0b3JTdG9yZVJlZW1iZWRkaW5nEjAucGdxdWl2ZXIudjEuQ2FuY2VsVmVjdG9yU3RvcmVSZWVtYmVkZGluZ1JlcXVlc3QaIy5wZ3F1aXZlci52MS5WZWN0b3JTdG9yZVJlZW1iZWRkaW5nImu4uxgJ8rsYInZlY3Rvcl9zdG9yZS5yZWVtYmVkZGluZy5jYW5jZWxsZWSC0+STAjs6ASoiNi92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L3JlZW1iZWRkaW5nL2NhbmNlbEJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_indexes, file_pgquiver_v1_options, file_pgquiver_v1_paging, file_pgquiver_v1_vector_store_files]);
+
+/**
+ * Request of ReembedVectorStore.
+ *
+ * @generated from message pgquiver.v1.ReembedVectorStoreRequest
+ */
+export type ReembedVectorStoreRequest = Message<"pgquiver.v1.ReembedVectorStoreRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.ReembedVectorStoreRequest.
+ * Use `create(ReembedVectorStoreRequestSchema)` to create a new message.
+ */
+export const ReembedVectorStoreRequestSchema: GenMessage<ReembedVectorStoreRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 0);
+
+/**
+ * Request of GetVectorStoreReembedding.
+ *
+ * @generated from message pgquiver.v1.GetVectorStoreReembeddingRequest
+ */
+export type GetVectorStoreReembeddingRequest = Message<"pgquiver.v1.GetVectorStoreReembeddingRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.GetVectorStoreReembeddingRequest.
+ * Use `create(GetVectorStoreReembeddingRequestSchema)` to create a new message.
+ */
+export const GetVectorStoreReembeddingRequestSchema: GenMessage<GetVectorStoreReembeddingRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 1);
+
+/**
+ * Request of WatchVectorStoreReembedding.
+ *
+ * @generated from message pgquiver.v1.WatchVectorStoreReembeddingRequest
+ */
+export type WatchVectorStoreReembeddingRequest = Message<"pgquiver.v1.WatchVectorStoreReembeddingRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.WatchVectorStoreReembeddingRequest.
+ * Use `create(WatchVectorStoreReembeddingRequestSchema)` to create a new message.
+ */
+export const WatchVectorStoreReembeddingRequestSchema: GenMessage<WatchVectorStoreReembeddingRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 2);
+
+/**
+ * Request of CancelVectorStoreReembedding.
+ *
+ * @generated from message pgquiver.v1.CancelVectorStoreReembeddingRequest
+ */
+export type CancelVectorStoreReembeddingRequest = Message<"pgquiver.v1.CancelVectorStoreReembeddingRequest"> & {
+  /**
+   * The store. Required.
+   *
+   * @generated from field: string vector_store_id = 1;
+   */
+  vectorStoreId: string;
+};
+
+/**
+ * Describes the message pgquiver.v1.CancelVectorStoreReembeddingRequest.
+ * Use `create(CancelVectorStoreReembeddingRequestSchema)` to create a new message.
+ */
+export const CancelVectorStoreReembeddingRequestSchema: GenMessage<CancelVectorStoreReembeddingRequest> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 3);
+
+/**
+ * The re-embedding of a store with another model: a job while it is in progress, a report afterwards.
+ *
+ * @generated from message pgquiver.v1.VectorStoreReembedding
+ */
+export type VectorStoreReembedding = Message<"pgquiver.v1.VectorStoreReembedding"> & {
+  /**
+   * Always "vector_store.reembedding".
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * Id of the store.
+   *
+   * @generated from field: string vector_store_id = 2;
+   */
+  vectorStoreId: string;
+
+  /**
+   * How far it is.
+   *
+   * @generated from field: pgquiver.v1.ReembeddingStatus status = 3;
+   */
+  status: ReembeddingStatus;
+
+  /**
+   * What is done at the moment; unset when it has ended.
+   *
+   * @generated from field: optional pgquiver.v1.ReembeddingPhase phase = 4;
+   */
+  phase?: ReembeddingPhase | undefined;
+
+  /**
+   * The new model.
+   *
+   * @generated from field: string model = 5;
+   */
+  model: string;
+
+  /**
+   * Dimensions of the new vectors; unset until the first ones are there.
+   *
+   * @generated from field: optional int32 dimensions = 6;
+   */
+  dimensions?: number | undefined;
+
+  /**
+   * The model before; unset where callers gave all vectors.
+   *
+   * @generated from field: optional string former_model = 7;
+   */
+  formerModel?: string | undefined;
+
+  /**
+   * Dimensions of the old vectors; unset where there were none.
+   *
+   * @generated from field: optional int32 former_dimensions = 8;
+   */
+  formerDimensions?: number | undefined;
+
+  /**
+   * Rows of the store.
+   *
+   * @generated from field: int64 rows = 9;
+   */
+  rows: bigint;
+
+  /**
+   * Rows that were embedded, those aside that were added or changed meanwhile.
+   *
+   * @generated from field: int64 rows_embedded = 10;
+   */
+  rowsEmbedded: bigint;
+
+  /**
+   * Tokens used, as counted by the embedding provider.
+   *
+   * @generated from field: int64 tokens = 11;
+   */
+  tokens: bigint;
+
+  /**
+   * How the results of searches change; unset until it was measured, before the switch.
+   *
+   * @generated from field: optional pgquiver.v1.ReembeddingComparison comparison = 12;
+   */
+  comparison?: ReembeddingComparison | undefined;
+
+  /**
+   * When it was requested, in seconds since 1970 (UTC).
+   *
+   * @generated from field: int64 created_at = 13;
+   */
+  createdAt: bigint;
+
+  /**
+   * When it ended, in seconds since 1970 (UTC); unset: not yet.
+   *
+   * @generated from field: optional int64 completed_at = 14;
+   */
+  completedAt?: bigint | undefined;
+
+  /**
+   * Why it failed, or why it does not go on at the moment, such as a provider that cannot be reached.
+   *
+   * @generated from field: optional string last_error = 15;
+   */
+  lastError?: string | undefined;
+
+  /**
+   * Rows embedded a second, over the last ten seconds. Only WatchVectorStoreReembedding measures a pace.
+   *
+   * @generated from field: optional double rows_per_second = 16;
+   */
+  rowsPerSecond?: number | undefined;
+
+  /**
+   * Seconds until all rows are embedded, at this pace; the index comes after that.
+   *
+   * @generated from field: optional double seconds_left = 17;
+   */
+  secondsLeft?: number | undefined;
+};
+
+/**
+ * Describes the message pgquiver.v1.VectorStoreReembedding.
+ * Use `create(VectorStoreReembeddingSchema)` to create a new message.
+ */
+export const VectorStoreReembeddingSchema: GenMessage<VectorStoreReembedding> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 4);
+
+/**
+ * A comparison of two models: texts of the store, each searched for by its old vector and by its new one, without an index.
+ *
+ * @generated from message pgquiver.v1.ReembeddingComparison
+ */
+export type ReembeddingComparison = Message<"pgquiver.v1.ReembeddingComparison"> & {
+  /**
+   * How many texts, up to 20.
+   *
+   * @generated from field: int32 queries = 1;
+   */
+  queries: number;
+
+  /**
+   * How many results of each are compared; the text itself is none of them.
+   *
+   * @generated from field: int32 results = 2;
+   */
+  results: number;
+
+  /**
+   * Mean share of the old results that are among the new ones, 0 to 1.
+   *
+   * @generated from field: double overlap = 3;
+   */
+  overlap: number;
+};
+
+/**
+ * Describes the message pgquiver.v1.ReembeddingComparison.
+ * Use `create(ReembeddingComparisonSchema)` to create a new message.
+ */
+export const ReembeddingComparisonSchema: GenMessage<ReembeddingComparison> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_vector_stores, 5);
 
 /**
  * Another name of a store.
@@ -73,7 +325,7 @@ export type VectorStoreAlias = Message<"pgquiver.v1.VectorStoreAlias"> & {
  * Use `create(VectorStoreAliasSchema)` to create a new message.
  */
 export const VectorStoreAliasSchema: GenMessage<VectorStoreAlias> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 0);
+  messageDesc(file_pgquiver_v1_vector_stores, 6);
 
 /**
  * Request of CreateVectorStoreAlias.
@@ -101,7 +353,7 @@ export type CreateVectorStoreAliasRequest = Message<"pgquiver.v1.CreateVectorSto
  * Use `create(CreateVectorStoreAliasRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreAliasRequestSchema: GenMessage<CreateVectorStoreAliasRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 1);
+  messageDesc(file_pgquiver_v1_vector_stores, 7);
 
 /**
  * Request of GetVectorStoreAlias.
@@ -122,7 +374,7 @@ export type GetVectorStoreAliasRequest = Message<"pgquiver.v1.GetVectorStoreAlia
  * Use `create(GetVectorStoreAliasRequestSchema)` to create a new message.
  */
 export const GetVectorStoreAliasRequestSchema: GenMessage<GetVectorStoreAliasRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 2);
+  messageDesc(file_pgquiver_v1_vector_stores, 8);
 
 /**
  * Request of ListVectorStoreAliases.
@@ -150,7 +402,7 @@ export type ListVectorStoreAliasesRequest = Message<"pgquiver.v1.ListVectorStore
  * Use `create(ListVectorStoreAliasesRequestSchema)` to create a new message.
  */
 export const ListVectorStoreAliasesRequestSchema: GenMessage<ListVectorStoreAliasesRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 3);
+  messageDesc(file_pgquiver_v1_vector_stores, 9);
 
 /**
  * A page of aliases.
@@ -185,7 +437,7 @@ export type ListVectorStoreAliasesResponse = Message<"pgquiver.v1.ListVectorStor
  * Use `create(ListVectorStoreAliasesResponseSchema)` to create a new message.
  */
 export const ListVectorStoreAliasesResponseSchema: GenMessage<ListVectorStoreAliasesResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 4);
+  messageDesc(file_pgquiver_v1_vector_stores, 10);
 
 /**
  * Request of UpdateVectorStoreAlias.
@@ -213,7 +465,7 @@ export type UpdateVectorStoreAliasRequest = Message<"pgquiver.v1.UpdateVectorSto
  * Use `create(UpdateVectorStoreAliasRequestSchema)` to create a new message.
  */
 export const UpdateVectorStoreAliasRequestSchema: GenMessage<UpdateVectorStoreAliasRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 5);
+  messageDesc(file_pgquiver_v1_vector_stores, 11);
 
 /**
  * Request of DeleteVectorStoreAlias.
@@ -234,7 +486,7 @@ export type DeleteVectorStoreAliasRequest = Message<"pgquiver.v1.DeleteVectorSto
  * Use `create(DeleteVectorStoreAliasRequestSchema)` to create a new message.
  */
 export const DeleteVectorStoreAliasRequestSchema: GenMessage<DeleteVectorStoreAliasRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 6);
+  messageDesc(file_pgquiver_v1_vector_stores, 12);
 
 /**
  * Confirms the deletion of an alias.
@@ -269,7 +521,7 @@ export type DeleteVectorStoreAliasResponse = Message<"pgquiver.v1.DeleteVectorSt
  * Use `create(DeleteVectorStoreAliasResponseSchema)` to create a new message.
  */
 export const DeleteVectorStoreAliasResponseSchema: GenMessage<DeleteVectorStoreAliasResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 7);
+  messageDesc(file_pgquiver_v1_vector_stores, 13);
 
 /**
  * A collection of embeddings that are searched together.
@@ -421,7 +673,7 @@ export type VectorStore = Message<"pgquiver.v1.VectorStore"> & {
  * Use `create(VectorStoreSchema)` to create a new message.
  */
 export const VectorStoreSchema: GenMessage<VectorStore> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 8);
+  messageDesc(file_pgquiver_v1_vector_stores, 14);
 
 /**
  * Expiry after a time of disuse.
@@ -449,7 +701,7 @@ export type ExpiresAfter = Message<"pgquiver.v1.ExpiresAfter"> & {
  * Use `create(ExpiresAfterSchema)` to create a new message.
  */
 export const ExpiresAfterSchema: GenMessage<ExpiresAfter> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 9);
+  messageDesc(file_pgquiver_v1_vector_stores, 15);
 
 /**
  * Request of CreateVectorStore.
@@ -543,7 +795,7 @@ export type CreateVectorStoreRequest = Message<"pgquiver.v1.CreateVectorStoreReq
  * Use `create(CreateVectorStoreRequestSchema)` to create a new message.
  */
 export const CreateVectorStoreRequestSchema: GenMessage<CreateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 10);
+  messageDesc(file_pgquiver_v1_vector_stores, 16);
 
 /**
  * Request of GetVectorStore.
@@ -564,7 +816,7 @@ export type GetVectorStoreRequest = Message<"pgquiver.v1.GetVectorStoreRequest">
  * Use `create(GetVectorStoreRequestSchema)` to create a new message.
  */
 export const GetVectorStoreRequestSchema: GenMessage<GetVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 11);
+  messageDesc(file_pgquiver_v1_vector_stores, 17);
 
 /**
  * Request of ListVectorStores.
@@ -607,7 +859,7 @@ export type ListVectorStoresRequest = Message<"pgquiver.v1.ListVectorStoresReque
  * Use `create(ListVectorStoresRequestSchema)` to create a new message.
  */
 export const ListVectorStoresRequestSchema: GenMessage<ListVectorStoresRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 12);
+  messageDesc(file_pgquiver_v1_vector_stores, 18);
 
 /**
  * A page of stores.
@@ -656,7 +908,7 @@ export type ListVectorStoresResponse = Message<"pgquiver.v1.ListVectorStoresResp
  * Use `create(ListVectorStoresResponseSchema)` to create a new message.
  */
 export const ListVectorStoresResponseSchema: GenMessage<ListVectorStoresResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 13);
+  messageDesc(file_pgquiver_v1_vector_stores, 19);
 
 /**
  * Changes a store. Over JSON the keys of the body become the `update_mask`.
@@ -714,7 +966,7 @@ export type UpdateVectorStoreRequest = Message<"pgquiver.v1.UpdateVectorStoreReq
  * Use `create(UpdateVectorStoreRequestSchema)` to create a new message.
  */
 export const UpdateVectorStoreRequestSchema: GenMessage<UpdateVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 14);
+  messageDesc(file_pgquiver_v1_vector_stores, 20);
 
 /**
  * Deletes a store.
@@ -735,7 +987,7 @@ export type DeleteVectorStoreRequest = Message<"pgquiver.v1.DeleteVectorStoreReq
  * Use `create(DeleteVectorStoreRequestSchema)` to create a new message.
  */
 export const DeleteVectorStoreRequestSchema: GenMessage<DeleteVectorStoreRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 15);
+  messageDesc(file_pgquiver_v1_vector_stores, 21);
 
 /**
  * Confirms the deletion of a store.
@@ -770,7 +1022,117 @@ export type DeleteVectorStoreResponse = Message<"pgquiver.v1.DeleteVectorStoreRe
  * Use `create(DeleteVectorStoreResponseSchema)` to create a new message.
  */
 export const DeleteVectorStoreResponseSchema: GenMessage<DeleteVectorStoreResponse> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_vector_stores, 16);
+  messageDesc(file_pgquiver_v1_vector_stores, 22);
+
+/**
+ * How far a re-embedding is.
+ *
+ * @generated from enum pgquiver.v1.ReembeddingStatus
+ */
+export const ReembeddingStatus = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: REEMBEDDING_STATUS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The store has its old vectors, or has just got the new ones.
+   *
+   * @generated from enum value: REEMBEDDING_STATUS_IN_PROGRESS = 1;
+   */
+  IN_PROGRESS: 1,
+
+  /**
+   * The store has the new vectors.
+   *
+   * @generated from enum value: REEMBEDDING_STATUS_COMPLETED = 2;
+   */
+  COMPLETED: 2,
+
+  /**
+   * The store keeps its old vectors: `last_error` says why.
+   *
+   * @generated from enum value: REEMBEDDING_STATUS_FAILED = 3;
+   */
+  FAILED: 3,
+
+  /**
+   * The store keeps its old vectors, as was asked.
+   *
+   * @generated from enum value: REEMBEDDING_STATUS_CANCELLED = 4;
+   */
+  CANCELLED: 4,
+} as const;
+
+/**
+ * How far a re-embedding is.
+ *
+ * @generated from enum pgquiver.v1.ReembeddingStatus
+ */
+export type ReembeddingStatus = (typeof ReembeddingStatus)[keyof typeof ReembeddingStatus] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.ReembeddingStatus.
+ */
+export const ReembeddingStatusSchema: GenEnum<ReembeddingStatus> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_vector_stores, 0);
+
+/**
+ * What is done for a re-embedding.
+ *
+ * @generated from enum pgquiver.v1.ReembeddingPhase
+ */
+export const ReembeddingPhase = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: REEMBEDDING_PHASE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The rows are embedded into a second table.
+   *
+   * @generated from enum value: REEMBEDDING_PHASE_COPYING = 1;
+   */
+  COPYING: 1,
+
+  /**
+   * The second table gets its indexes.
+   *
+   * @generated from enum value: REEMBEDDING_PHASE_INDEXING = 2;
+   */
+  INDEXING: 2,
+
+  /**
+   * The second table gets the last changes, and becomes the store's.
+   *
+   * @generated from enum value: REEMBEDDING_PHASE_SWITCHING = 3;
+   */
+  SWITCHING: 3,
+
+  /**
+   * The store has the new vectors; the old ones are removed.
+   *
+   * @generated from enum value: REEMBEDDING_PHASE_CLEANING = 4;
+   */
+  CLEANING: 4,
+} as const;
+
+/**
+ * What is done for a re-embedding.
+ *
+ * @generated from enum pgquiver.v1.ReembeddingPhase
+ */
+export type ReembeddingPhase = (typeof ReembeddingPhase)[keyof typeof ReembeddingPhase] | UnknownEnum;
+
+/**
+ * Describes the enum pgquiver.v1.ReembeddingPhase.
+ */
+export const ReembeddingPhaseSchema: GenEnum<ReembeddingPhase> = /*@__PURE__*/
+  enumDesc(file_pgquiver_v1_vector_stores, 1);
 
 /**
  * State of a store.
@@ -818,7 +1180,7 @@ export type VectorStoreStatus = (typeof VectorStoreStatus)[keyof typeof VectorSt
  * Describes the enum pgquiver.v1.VectorStoreStatus.
  */
 export const VectorStoreStatusSchema: GenEnum<VectorStoreStatus> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 0);
+  enumDesc(file_pgquiver_v1_vector_stores, 2);
 
 /**
  * The time from which a store's expiry is counted.
@@ -852,7 +1214,7 @@ export type ExpiryAnchor = (typeof ExpiryAnchor)[keyof typeof ExpiryAnchor] | Un
  * Describes the enum pgquiver.v1.ExpiryAnchor.
  */
 export const ExpiryAnchorSchema: GenEnum<ExpiryAnchor> = /*@__PURE__*/
-  enumDesc(file_pgquiver_v1_vector_stores, 1);
+  enumDesc(file_pgquiver_v1_vector_stores, 3);
 
 /**
  * Manages vector stores: named collections of embeddings that are searched together.
@@ -963,6 +1325,53 @@ export const VectorStoreService: GenService<{
     methodKind: "unary";
     input: typeof DeleteVectorStoreAliasRequestSchema;
     output: typeof DeleteVectorStoreAliasResponseSchema;
+  },
+  /**
+   * Embeds the texts of a store again, with the service's present model, in the background and through crashes. Until all of
+   * them and their index are there, searches are answered by the old vectors; then by the new ones, from one moment to the
+   * next. The store's id, files and counts stay. Vectors that callers gave are replaced too. A repeated call while that is in
+   * progress returns how far it is. FAILED_PRECONDITION when the store has vectors of the present model, or is embedded with
+   * another one at the moment.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.ReembedVectorStore
+   */
+  reembedVectorStore: {
+    methodKind: "unary";
+    input: typeof ReembedVectorStoreRequestSchema;
+    output: typeof VectorStoreReembeddingSchema;
+  },
+  /**
+   * Returns how far the last re-embedding of a store is, or how it ended; NOT_FOUND when there was none.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.GetVectorStoreReembedding
+   */
+  getVectorStoreReembedding: {
+    methodKind: "unary";
+    input: typeof GetVectorStoreReembeddingRequestSchema;
+    output: typeof VectorStoreReembeddingSchema;
+  },
+  /**
+   * Watches a re-embedding until it has ended. Sends the state at once, then after each change, at most about one a second,
+   * and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent events
+   * (`text/event-stream`). NOT_FOUND when there was none.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.WatchVectorStoreReembedding
+   */
+  watchVectorStoreReembedding: {
+    methodKind: "server_streaming";
+    input: typeof WatchVectorStoreReembeddingRequestSchema;
+    output: typeof VectorStoreReembeddingSchema;
+  },
+  /**
+   * Ends a re-embedding: the store keeps its old vectors. One that has switched to the new ones, or has ended, is returned as it
+   * is. NOT_FOUND when there was none.
+   *
+   * @generated from rpc pgquiver.v1.VectorStoreService.CancelVectorStoreReembedding
+   */
+  cancelVectorStoreReembedding: {
+    methodKind: "unary";
+    input: typeof CancelVectorStoreReembeddingRequestSchema;
+    output: typeof VectorStoreReembeddingSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_pgquiver_v1_vector_stores, 0);

@@ -66,6 +66,7 @@ function interpolate(sql: string, tables: Tables): string {
     audit_log: tables.auditLog,
     erasures: tables.erasures,
     aliases: tables.aliases,
+    reembeddings: tables.reembeddings,
     quotas: tables.quotas,
     token_usage: tables.tokenUsage,
     store_usage: tables.storeUsage,

@@ -68,6 +68,7 @@ export function accessTo({ files }: Tables): Record<Table, Access> {
       privileges: "all",
       rows: { seen: OF_PROJECT, written: `${OF_PROJECT} and ${ofStore("vector_store_id")}` },
     },
+    reembeddings: byStore,
     // A call of the default project sets the quotas of others, and is told what all of them use.
     quotas: same(`${PROJECT} in ('default', project_id)`),
     tokenUsage: same(`${PROJECT} in ('default', project_id)`),

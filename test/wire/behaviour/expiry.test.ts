@@ -55,6 +55,7 @@ describe.each(protocols)("over $name", (protocol) => {
     ["VectorStoreFileService/UpdateVectorStoreFile", { file_id: "file-1", attributes: {} }],
     ["IndexService/UpdateIndex", { policy: "never" }],
     ["IndexService/RebuildIndex", {}],
+    ["VectorStoreService/ReembedVectorStore", {}],
   ];
   test.each([...uses, ...changes])("an expired store refuses %s", async (rpc, request) => {
     await age(2);
