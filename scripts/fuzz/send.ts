@@ -28,10 +28,12 @@ interface Progress {
 
 /** Longer than any of these small requests takes on a busy machine. */
 const HANG_MS = 20_000;
-/** Node's client does not send headers of more than 64 KiB over HTTP/2. */
 /** A watch goes on for as long as what it watches is not over: its caller leaves. */
 const WATCH_MS = 1_000;
+/** Node's client does not send headers of more than 64 KiB over HTTP/2. */
 const HTTP2_PATH_CHARS_MAX = 60_000;
+/** With a longer path the headers are larger than the service takes (`headerBytesMax` of a port, 16 KiB). */
+const ACCEPTED_PATH_CHARS_MAX = 15_000;
 const TEXT_CHARS_MAX = 2_000;
 const NOTHING: Outcome = { status: 0, code: undefined, text: "" };
 
@@ -61,6 +63,10 @@ export class Sender implements Disposable {
     // (RFC 9113, 8.7).
     if (outcome.problem?.includes("NGHTTP2_REFUSED_STREAM") === true)
       outcome = await withDeadline(this.#sendHttp2(request, false, progress), progress).catch(toOutcome);
+    // How Node refuses headers that are too large over HTTP/2, where HTTP/1.1 has status 431.
+    const isTooLarge = request.path.length > ACCEPTED_PATH_CHARS_MAX;
+    if (isTooLarge && outcome.problem?.includes("NGHTTP2_ENHANCE_YOUR_CALM") === true)
+      outcome = { ...NOTHING, status: 431 };
     return { ...outcome, hasDeadline: "connect-timeout-ms" in request.headers };
   }
 
