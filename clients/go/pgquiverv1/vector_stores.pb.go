@@ -27,6 +27,128 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How far a re-embedding is.
+type ReembeddingStatus int32
+
+const (
+	// Never sent.
+	ReembeddingStatus_REEMBEDDING_STATUS_UNSPECIFIED ReembeddingStatus = 0
+	// The store has its old vectors, or has just got the new ones.
+	ReembeddingStatus_REEMBEDDING_STATUS_IN_PROGRESS ReembeddingStatus = 1
+	// The store has the new vectors.
+	ReembeddingStatus_REEMBEDDING_STATUS_COMPLETED ReembeddingStatus = 2
+	// The store keeps its old vectors: `last_error` says why.
+	ReembeddingStatus_REEMBEDDING_STATUS_FAILED ReembeddingStatus = 3
+	// The store keeps its old vectors, as was asked.
+	ReembeddingStatus_REEMBEDDING_STATUS_CANCELLED ReembeddingStatus = 4
+)
+
+// Enum value maps for ReembeddingStatus.
+var (
+	ReembeddingStatus_name = map[int32]string{
+		0: "REEMBEDDING_STATUS_UNSPECIFIED",
+		1: "REEMBEDDING_STATUS_IN_PROGRESS",
+		2: "REEMBEDDING_STATUS_COMPLETED",
+		3: "REEMBEDDING_STATUS_FAILED",
+		4: "REEMBEDDING_STATUS_CANCELLED",
+	}
+	ReembeddingStatus_value = map[string]int32{
+		"REEMBEDDING_STATUS_UNSPECIFIED": 0,
+		"REEMBEDDING_STATUS_IN_PROGRESS": 1,
+		"REEMBEDDING_STATUS_COMPLETED":   2,
+		"REEMBEDDING_STATUS_FAILED":      3,
+		"REEMBEDDING_STATUS_CANCELLED":   4,
+	}
+)
+
+func (x ReembeddingStatus) Enum() *ReembeddingStatus {
+	p := new(ReembeddingStatus)
+	*p = x
+	return p
+}
+
+func (x ReembeddingStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReembeddingStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgquiver_v1_vector_stores_proto_enumTypes[0].Descriptor()
+}
+
+func (ReembeddingStatus) Type() protoreflect.EnumType {
+	return &file_pgquiver_v1_vector_stores_proto_enumTypes[0]
+}
+
+func (x ReembeddingStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReembeddingStatus.Descriptor instead.
+func (ReembeddingStatus) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{0}
+}
+
+// What is done for a re-embedding.
+type ReembeddingPhase int32
+
+const (
+	// Never sent.
+	ReembeddingPhase_REEMBEDDING_PHASE_UNSPECIFIED ReembeddingPhase = 0
+	// The rows are embedded into a second table.
+	ReembeddingPhase_REEMBEDDING_PHASE_COPYING ReembeddingPhase = 1
+	// The second table gets its indexes.
+	ReembeddingPhase_REEMBEDDING_PHASE_INDEXING ReembeddingPhase = 2
+	// The second table gets the last changes, and becomes the store's.
+	ReembeddingPhase_REEMBEDDING_PHASE_SWITCHING ReembeddingPhase = 3
+	// The store has the new vectors; the old ones are removed.
+	ReembeddingPhase_REEMBEDDING_PHASE_CLEANING ReembeddingPhase = 4
+)
+
+// Enum value maps for ReembeddingPhase.
+var (
+	ReembeddingPhase_name = map[int32]string{
+		0: "REEMBEDDING_PHASE_UNSPECIFIED",
+		1: "REEMBEDDING_PHASE_COPYING",
+		2: "REEMBEDDING_PHASE_INDEXING",
+		3: "REEMBEDDING_PHASE_SWITCHING",
+		4: "REEMBEDDING_PHASE_CLEANING",
+	}
+	ReembeddingPhase_value = map[string]int32{
+		"REEMBEDDING_PHASE_UNSPECIFIED": 0,
+		"REEMBEDDING_PHASE_COPYING":     1,
+		"REEMBEDDING_PHASE_INDEXING":    2,
+		"REEMBEDDING_PHASE_SWITCHING":   3,
+		"REEMBEDDING_PHASE_CLEANING":    4,
+	}
+)
+
+func (x ReembeddingPhase) Enum() *ReembeddingPhase {
+	p := new(ReembeddingPhase)
+	*p = x
+	return p
+}
+
+func (x ReembeddingPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReembeddingPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_pgquiver_v1_vector_stores_proto_enumTypes[1].Descriptor()
+}
+
+func (ReembeddingPhase) Type() protoreflect.EnumType {
+	return &file_pgquiver_v1_vector_stores_proto_enumTypes[1]
+}
+
+func (x ReembeddingPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReembeddingPhase.Descriptor instead.
+func (ReembeddingPhase) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{1}
+}
+
 // State of a store.
 type VectorStoreStatus int32
 
@@ -68,11 +190,11 @@ func (x VectorStoreStatus) String() string {
 }
 
 func (VectorStoreStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_vector_stores_proto_enumTypes[0].Descriptor()
+	return file_pgquiver_v1_vector_stores_proto_enumTypes[2].Descriptor()
 }
 
 func (VectorStoreStatus) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_vector_stores_proto_enumTypes[0]
+	return &file_pgquiver_v1_vector_stores_proto_enumTypes[2]
 }
 
 func (x VectorStoreStatus) Number() protoreflect.EnumNumber {
@@ -81,7 +203,7 @@ func (x VectorStoreStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use VectorStoreStatus.Descriptor instead.
 func (VectorStoreStatus) EnumDescriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{0}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{2}
 }
 
 // The time from which a store's expiry is counted.
@@ -117,11 +239,11 @@ func (x ExpiryAnchor) String() string {
 }
 
 func (ExpiryAnchor) Descriptor() protoreflect.EnumDescriptor {
-	return file_pgquiver_v1_vector_stores_proto_enumTypes[1].Descriptor()
+	return file_pgquiver_v1_vector_stores_proto_enumTypes[3].Descriptor()
 }
 
 func (ExpiryAnchor) Type() protoreflect.EnumType {
-	return &file_pgquiver_v1_vector_stores_proto_enumTypes[1]
+	return &file_pgquiver_v1_vector_stores_proto_enumTypes[3]
 }
 
 func (x ExpiryAnchor) Number() protoreflect.EnumNumber {
@@ -130,7 +252,445 @@ func (x ExpiryAnchor) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExpiryAnchor.Descriptor instead.
 func (ExpiryAnchor) EnumDescriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{3}
+}
+
+// Request of ReembedVectorStore.
+type ReembedVectorStoreRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReembedVectorStoreRequest) Reset() {
+	*x = ReembedVectorStoreRequest{}
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReembedVectorStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReembedVectorStoreRequest) ProtoMessage() {}
+
+func (x *ReembedVectorStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReembedVectorStoreRequest.ProtoReflect.Descriptor instead.
+func (*ReembedVectorStoreRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ReembedVectorStoreRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+// Request of GetVectorStoreReembedding.
+type GetVectorStoreReembeddingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetVectorStoreReembeddingRequest) Reset() {
+	*x = GetVectorStoreReembeddingRequest{}
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetVectorStoreReembeddingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetVectorStoreReembeddingRequest) ProtoMessage() {}
+
+func (x *GetVectorStoreReembeddingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetVectorStoreReembeddingRequest.ProtoReflect.Descriptor instead.
+func (*GetVectorStoreReembeddingRequest) Descriptor() ([]byte, []int) {
 	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetVectorStoreReembeddingRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+// Request of WatchVectorStoreReembedding.
+type WatchVectorStoreReembeddingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchVectorStoreReembeddingRequest) Reset() {
+	*x = WatchVectorStoreReembeddingRequest{}
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchVectorStoreReembeddingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchVectorStoreReembeddingRequest) ProtoMessage() {}
+
+func (x *WatchVectorStoreReembeddingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchVectorStoreReembeddingRequest.ProtoReflect.Descriptor instead.
+func (*WatchVectorStoreReembeddingRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WatchVectorStoreReembeddingRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+// Request of CancelVectorStoreReembedding.
+type CancelVectorStoreReembeddingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store. Required.
+	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelVectorStoreReembeddingRequest) Reset() {
+	*x = CancelVectorStoreReembeddingRequest{}
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelVectorStoreReembeddingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelVectorStoreReembeddingRequest) ProtoMessage() {}
+
+func (x *CancelVectorStoreReembeddingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelVectorStoreReembeddingRequest.ProtoReflect.Descriptor instead.
+func (*CancelVectorStoreReembeddingRequest) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CancelVectorStoreReembeddingRequest) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+// The re-embedding of a store with another model: a job while it is in progress, a report afterwards.
+type VectorStoreReembedding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always "vector_store.reembedding".
+	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// Id of the store.
+	VectorStoreId string `protobuf:"bytes,2,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
+	// How far it is.
+	Status ReembeddingStatus `protobuf:"varint,3,opt,name=status,proto3,enum=pgquiver.v1.ReembeddingStatus" json:"status,omitempty"`
+	// What is done at the moment; unset when it has ended.
+	Phase *ReembeddingPhase `protobuf:"varint,4,opt,name=phase,proto3,enum=pgquiver.v1.ReembeddingPhase,oneof" json:"phase,omitempty"`
+	// The new model.
+	Model string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
+	// Dimensions of the new vectors; unset until the first ones are there.
+	Dimensions *int32 `protobuf:"varint,6,opt,name=dimensions,proto3,oneof" json:"dimensions,omitempty"`
+	// The model before; unset where callers gave all vectors.
+	FormerModel *string `protobuf:"bytes,7,opt,name=former_model,json=formerModel,proto3,oneof" json:"former_model,omitempty"`
+	// Dimensions of the old vectors; unset where there were none.
+	FormerDimensions *int32 `protobuf:"varint,8,opt,name=former_dimensions,json=formerDimensions,proto3,oneof" json:"former_dimensions,omitempty"`
+	// Rows of the store.
+	Rows int64 `protobuf:"varint,9,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Rows that were embedded, those aside that were added or changed meanwhile.
+	RowsEmbedded int64 `protobuf:"varint,10,opt,name=rows_embedded,json=rowsEmbedded,proto3" json:"rows_embedded,omitempty"`
+	// Tokens used, as counted by the embedding provider.
+	Tokens int64 `protobuf:"varint,11,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// How the results of searches change; unset until it was measured, before the switch.
+	Comparison *ReembeddingComparison `protobuf:"bytes,12,opt,name=comparison,proto3,oneof" json:"comparison,omitempty"`
+	// When it was requested, in seconds since 1970 (UTC).
+	CreatedAt int64 `protobuf:"varint,13,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When it ended, in seconds since 1970 (UTC); unset: not yet.
+	CompletedAt *int64 `protobuf:"varint,14,opt,name=completed_at,json=completedAt,proto3,oneof" json:"completed_at,omitempty"`
+	// Why it failed, or why it does not go on at the moment, such as a provider that cannot be reached.
+	LastError *string `protobuf:"bytes,15,opt,name=last_error,json=lastError,proto3,oneof" json:"last_error,omitempty"`
+	// Rows embedded a second, over the last ten seconds. Only WatchVectorStoreReembedding measures a pace.
+	RowsPerSecond *float64 `protobuf:"fixed64,16,opt,name=rows_per_second,json=rowsPerSecond,proto3,oneof" json:"rows_per_second,omitempty"`
+	// Seconds until all rows are embedded, at this pace; the index comes after that.
+	SecondsLeft   *float64 `protobuf:"fixed64,17,opt,name=seconds_left,json=secondsLeft,proto3,oneof" json:"seconds_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VectorStoreReembedding) Reset() {
+	*x = VectorStoreReembedding{}
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VectorStoreReembedding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VectorStoreReembedding) ProtoMessage() {}
+
+func (x *VectorStoreReembedding) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VectorStoreReembedding.ProtoReflect.Descriptor instead.
+func (*VectorStoreReembedding) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *VectorStoreReembedding) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *VectorStoreReembedding) GetVectorStoreId() string {
+	if x != nil {
+		return x.VectorStoreId
+	}
+	return ""
+}
+
+func (x *VectorStoreReembedding) GetStatus() ReembeddingStatus {
+	if x != nil {
+		return x.Status
+	}
+	return ReembeddingStatus_REEMBEDDING_STATUS_UNSPECIFIED
+}
+
+func (x *VectorStoreReembedding) GetPhase() ReembeddingPhase {
+	if x != nil && x.Phase != nil {
+		return *x.Phase
+	}
+	return ReembeddingPhase_REEMBEDDING_PHASE_UNSPECIFIED
+}
+
+func (x *VectorStoreReembedding) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *VectorStoreReembedding) GetDimensions() int32 {
+	if x != nil && x.Dimensions != nil {
+		return *x.Dimensions
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetFormerModel() string {
+	if x != nil && x.FormerModel != nil {
+		return *x.FormerModel
+	}
+	return ""
+}
+
+func (x *VectorStoreReembedding) GetFormerDimensions() int32 {
+	if x != nil && x.FormerDimensions != nil {
+		return *x.FormerDimensions
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetRowsEmbedded() int64 {
+	if x != nil {
+		return x.RowsEmbedded
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetComparison() *ReembeddingComparison {
+	if x != nil {
+		return x.Comparison
+	}
+	return nil
+}
+
+func (x *VectorStoreReembedding) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetCompletedAt() int64 {
+	if x != nil && x.CompletedAt != nil {
+		return *x.CompletedAt
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetLastError() string {
+	if x != nil && x.LastError != nil {
+		return *x.LastError
+	}
+	return ""
+}
+
+func (x *VectorStoreReembedding) GetRowsPerSecond() float64 {
+	if x != nil && x.RowsPerSecond != nil {
+		return *x.RowsPerSecond
+	}
+	return 0
+}
+
+func (x *VectorStoreReembedding) GetSecondsLeft() float64 {
+	if x != nil && x.SecondsLeft != nil {
+		return *x.SecondsLeft
+	}
+	return 0
+}
+
+// A comparison of two models: texts of the store, each searched for by its old vector and by its new one, without an index.
+type ReembeddingComparison struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many texts, up to 20.
+	Queries int32 `protobuf:"varint,1,opt,name=queries,proto3" json:"queries,omitempty"`
+	// How many results of each are compared; the text itself is none of them.
+	Results int32 `protobuf:"varint,2,opt,name=results,proto3" json:"results,omitempty"`
+	// Mean share of the old results that are among the new ones, 0 to 1.
+	Overlap       float64 `protobuf:"fixed64,3,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReembeddingComparison) Reset() {
+	*x = ReembeddingComparison{}
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReembeddingComparison) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReembeddingComparison) ProtoMessage() {}
+
+func (x *ReembeddingComparison) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReembeddingComparison.ProtoReflect.Descriptor instead.
+func (*ReembeddingComparison) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReembeddingComparison) GetQueries() int32 {
+	if x != nil {
+		return x.Queries
+	}
+	return 0
+}
+
+func (x *ReembeddingComparison) GetResults() int32 {
+	if x != nil {
+		return x.Results
+	}
+	return 0
+}
+
+func (x *ReembeddingComparison) GetOverlap() float64 {
+	if x != nil {
+		return x.Overlap
+	}
+	return 0
 }
 
 // Another name of a store.
@@ -152,7 +712,7 @@ type VectorStoreAlias struct {
 
 func (x *VectorStoreAlias) Reset() {
 	*x = VectorStoreAlias{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[0]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -164,7 +724,7 @@ func (x *VectorStoreAlias) String() string {
 func (*VectorStoreAlias) ProtoMessage() {}
 
 func (x *VectorStoreAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[0]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -177,7 +737,7 @@ func (x *VectorStoreAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorStoreAlias.ProtoReflect.Descriptor instead.
 func (*VectorStoreAlias) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{0}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *VectorStoreAlias) GetName() string {
@@ -228,7 +788,7 @@ type CreateVectorStoreAliasRequest struct {
 
 func (x *CreateVectorStoreAliasRequest) Reset() {
 	*x = CreateVectorStoreAliasRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +800,7 @@ func (x *CreateVectorStoreAliasRequest) String() string {
 func (*CreateVectorStoreAliasRequest) ProtoMessage() {}
 
 func (x *CreateVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +813,7 @@ func (x *CreateVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVectorStoreAliasRequest.ProtoReflect.Descriptor instead.
 func (*CreateVectorStoreAliasRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateVectorStoreAliasRequest) GetName() string {
@@ -281,7 +841,7 @@ type GetVectorStoreAliasRequest struct {
 
 func (x *GetVectorStoreAliasRequest) Reset() {
 	*x = GetVectorStoreAliasRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +853,7 @@ func (x *GetVectorStoreAliasRequest) String() string {
 func (*GetVectorStoreAliasRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +866,7 @@ func (x *GetVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreAliasRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreAliasRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{2}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetVectorStoreAliasRequest) GetName() string {
@@ -329,7 +889,7 @@ type ListVectorStoreAliasesRequest struct {
 
 func (x *ListVectorStoreAliasesRequest) Reset() {
 	*x = ListVectorStoreAliasesRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +901,7 @@ func (x *ListVectorStoreAliasesRequest) String() string {
 func (*ListVectorStoreAliasesRequest) ProtoMessage() {}
 
 func (x *ListVectorStoreAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +914,7 @@ func (x *ListVectorStoreAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoreAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListVectorStoreAliasesRequest) GetLimit() int32 {
@@ -386,7 +946,7 @@ type ListVectorStoreAliasesResponse struct {
 
 func (x *ListVectorStoreAliasesResponse) Reset() {
 	*x = ListVectorStoreAliasesResponse{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +958,7 @@ func (x *ListVectorStoreAliasesResponse) String() string {
 func (*ListVectorStoreAliasesResponse) ProtoMessage() {}
 
 func (x *ListVectorStoreAliasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +971,7 @@ func (x *ListVectorStoreAliasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoreAliasesResponse.ProtoReflect.Descriptor instead.
 func (*ListVectorStoreAliasesResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListVectorStoreAliasesResponse) GetObject() string {
@@ -448,7 +1008,7 @@ type UpdateVectorStoreAliasRequest struct {
 
 func (x *UpdateVectorStoreAliasRequest) Reset() {
 	*x = UpdateVectorStoreAliasRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +1020,7 @@ func (x *UpdateVectorStoreAliasRequest) String() string {
 func (*UpdateVectorStoreAliasRequest) ProtoMessage() {}
 
 func (x *UpdateVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +1033,7 @@ func (x *UpdateVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateVectorStoreAliasRequest.ProtoReflect.Descriptor instead.
 func (*UpdateVectorStoreAliasRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{5}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateVectorStoreAliasRequest) GetName() string {
@@ -501,7 +1061,7 @@ type DeleteVectorStoreAliasRequest struct {
 
 func (x *DeleteVectorStoreAliasRequest) Reset() {
 	*x = DeleteVectorStoreAliasRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +1073,7 @@ func (x *DeleteVectorStoreAliasRequest) String() string {
 func (*DeleteVectorStoreAliasRequest) ProtoMessage() {}
 
 func (x *DeleteVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +1086,7 @@ func (x *DeleteVectorStoreAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreAliasRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreAliasRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{6}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteVectorStoreAliasRequest) GetName() string {
@@ -551,7 +1111,7 @@ type DeleteVectorStoreAliasResponse struct {
 
 func (x *DeleteVectorStoreAliasResponse) Reset() {
 	*x = DeleteVectorStoreAliasResponse{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +1123,7 @@ func (x *DeleteVectorStoreAliasResponse) String() string {
 func (*DeleteVectorStoreAliasResponse) ProtoMessage() {}
 
 func (x *DeleteVectorStoreAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +1136,7 @@ func (x *DeleteVectorStoreAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreAliasResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreAliasResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{7}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteVectorStoreAliasResponse) GetName() string {
@@ -652,7 +1212,7 @@ type VectorStore struct {
 
 func (x *VectorStore) Reset() {
 	*x = VectorStore{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +1224,7 @@ func (x *VectorStore) String() string {
 func (*VectorStore) ProtoMessage() {}
 
 func (x *VectorStore) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +1237,7 @@ func (x *VectorStore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorStore.ProtoReflect.Descriptor instead.
 func (*VectorStore) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VectorStore) GetId() string {
@@ -826,7 +1386,7 @@ type ExpiresAfter struct {
 
 func (x *ExpiresAfter) Reset() {
 	*x = ExpiresAfter{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1398,7 @@ func (x *ExpiresAfter) String() string {
 func (*ExpiresAfter) ProtoMessage() {}
 
 func (x *ExpiresAfter) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1411,7 @@ func (x *ExpiresAfter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpiresAfter.ProtoReflect.Descriptor instead.
 func (*ExpiresAfter) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{9}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExpiresAfter) GetAnchor() ExpiryAnchor {
@@ -902,7 +1462,7 @@ type CreateVectorStoreRequest struct {
 
 func (x *CreateVectorStoreRequest) Reset() {
 	*x = CreateVectorStoreRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1474,7 @@ func (x *CreateVectorStoreRequest) String() string {
 func (*CreateVectorStoreRequest) ProtoMessage() {}
 
 func (x *CreateVectorStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1487,7 @@ func (x *CreateVectorStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVectorStoreRequest.ProtoReflect.Descriptor instead.
 func (*CreateVectorStoreRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateVectorStoreRequest) GetName() string {
@@ -1018,7 +1578,7 @@ type GetVectorStoreRequest struct {
 
 func (x *GetVectorStoreRequest) Reset() {
 	*x = GetVectorStoreRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1590,7 @@ func (x *GetVectorStoreRequest) String() string {
 func (*GetVectorStoreRequest) ProtoMessage() {}
 
 func (x *GetVectorStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[11]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1603,7 @@ func (x *GetVectorStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVectorStoreRequest.ProtoReflect.Descriptor instead.
 func (*GetVectorStoreRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{11}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetVectorStoreRequest) GetVectorStoreId() string {
@@ -1071,7 +1631,7 @@ type ListVectorStoresRequest struct {
 
 func (x *ListVectorStoresRequest) Reset() {
 	*x = ListVectorStoresRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1643,7 @@ func (x *ListVectorStoresRequest) String() string {
 func (*ListVectorStoresRequest) ProtoMessage() {}
 
 func (x *ListVectorStoresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[12]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1656,7 @@ func (x *ListVectorStoresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoresRequest.ProtoReflect.Descriptor instead.
 func (*ListVectorStoresRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{12}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListVectorStoresRequest) GetLimit() int32 {
@@ -1146,7 +1706,7 @@ type ListVectorStoresResponse struct {
 
 func (x *ListVectorStoresResponse) Reset() {
 	*x = ListVectorStoresResponse{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1718,7 @@ func (x *ListVectorStoresResponse) String() string {
 func (*ListVectorStoresResponse) ProtoMessage() {}
 
 func (x *ListVectorStoresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[13]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1731,7 @@ func (x *ListVectorStoresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVectorStoresResponse.ProtoReflect.Descriptor instead.
 func (*ListVectorStoresResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{13}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListVectorStoresResponse) GetObject() string {
@@ -1232,7 +1792,7 @@ type UpdateVectorStoreRequest struct {
 
 func (x *UpdateVectorStoreRequest) Reset() {
 	*x = UpdateVectorStoreRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1804,7 @@ func (x *UpdateVectorStoreRequest) String() string {
 func (*UpdateVectorStoreRequest) ProtoMessage() {}
 
 func (x *UpdateVectorStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[14]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1817,7 @@ func (x *UpdateVectorStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateVectorStoreRequest.ProtoReflect.Descriptor instead.
 func (*UpdateVectorStoreRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{14}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateVectorStoreRequest) GetVectorStoreId() string {
@@ -1313,7 +1873,7 @@ type DeleteVectorStoreRequest struct {
 
 func (x *DeleteVectorStoreRequest) Reset() {
 	*x = DeleteVectorStoreRequest{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1885,7 @@ func (x *DeleteVectorStoreRequest) String() string {
 func (*DeleteVectorStoreRequest) ProtoMessage() {}
 
 func (x *DeleteVectorStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[15]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1898,7 @@ func (x *DeleteVectorStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{15}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteVectorStoreRequest) GetVectorStoreId() string {
@@ -1363,7 +1923,7 @@ type DeleteVectorStoreResponse struct {
 
 func (x *DeleteVectorStoreResponse) Reset() {
 	*x = DeleteVectorStoreResponse{}
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1935,7 @@ func (x *DeleteVectorStoreResponse) String() string {
 func (*DeleteVectorStoreResponse) ProtoMessage() {}
 
 func (x *DeleteVectorStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[16]
+	mi := &file_pgquiver_v1_vector_stores_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1948,7 @@ func (x *DeleteVectorStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVectorStoreResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVectorStoreResponse) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{16}
+	return file_pgquiver_v1_vector_stores_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteVectorStoreResponse) GetId() string {
@@ -1416,7 +1976,53 @@ var File_pgquiver_v1_vector_stores_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_vector_stores_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpgquiver/v1/vector_stores.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x19pgquiver/v1/indexes.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\x1a$pgquiver/v1/vector_store_files.proto\"\xa4\x01\n" +
+	"\x1fpgquiver/v1/vector_stores.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x19pgquiver/v1/indexes.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\x1a$pgquiver/v1/vector_store_files.proto\"C\n" +
+	"\x19ReembedVectorStoreRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\"J\n" +
+	" GetVectorStoreReembeddingRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\"L\n" +
+	"\"WatchVectorStoreReembeddingRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\"M\n" +
+	"#CancelVectorStoreReembeddingRequest\x12&\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\"\xcd\x06\n" +
+	"\x16VectorStoreReembedding\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x12&\n" +
+	"\x0fvector_store_id\x18\x02 \x01(\tR\rvectorStoreId\x126\n" +
+	"\x06status\x18\x03 \x01(\x0e2\x1e.pgquiver.v1.ReembeddingStatusR\x06status\x128\n" +
+	"\x05phase\x18\x04 \x01(\x0e2\x1d.pgquiver.v1.ReembeddingPhaseH\x00R\x05phase\x88\x01\x01\x12\x14\n" +
+	"\x05model\x18\x05 \x01(\tR\x05model\x12#\n" +
+	"\n" +
+	"dimensions\x18\x06 \x01(\x05H\x01R\n" +
+	"dimensions\x88\x01\x01\x12&\n" +
+	"\fformer_model\x18\a \x01(\tH\x02R\vformerModel\x88\x01\x01\x120\n" +
+	"\x11former_dimensions\x18\b \x01(\x05H\x03R\x10formerDimensions\x88\x01\x01\x12\x12\n" +
+	"\x04rows\x18\t \x01(\x03R\x04rows\x12#\n" +
+	"\rrows_embedded\x18\n" +
+	" \x01(\x03R\frowsEmbedded\x12\x16\n" +
+	"\x06tokens\x18\v \x01(\x03R\x06tokens\x12G\n" +
+	"\n" +
+	"comparison\x18\f \x01(\v2\".pgquiver.v1.ReembeddingComparisonH\x04R\n" +
+	"comparison\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\r \x01(\x03R\tcreatedAt\x12&\n" +
+	"\fcompleted_at\x18\x0e \x01(\x03H\x05R\vcompletedAt\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"last_error\x18\x0f \x01(\tH\x06R\tlastError\x88\x01\x01\x12+\n" +
+	"\x0frows_per_second\x18\x10 \x01(\x01H\aR\rrowsPerSecond\x88\x01\x01\x12&\n" +
+	"\fseconds_left\x18\x11 \x01(\x01H\bR\vsecondsLeft\x88\x01\x01B\b\n" +
+	"\x06_phaseB\r\n" +
+	"\v_dimensionsB\x0f\n" +
+	"\r_former_modelB\x14\n" +
+	"\x12_former_dimensionsB\r\n" +
+	"\v_comparisonB\x0f\n" +
+	"\r_completed_atB\r\n" +
+	"\v_last_errorB\x12\n" +
+	"\x10_rows_per_secondB\x0f\n" +
+	"\r_seconds_left\"e\n" +
+	"\x15ReembeddingComparison\x12\x18\n" +
+	"\aqueries\x18\x01 \x01(\x05R\aqueries\x12\x18\n" +
+	"\aresults\x18\x02 \x01(\x05R\aresults\x12\x18\n" +
+	"\aoverlap\x18\x03 \x01(\x01R\aoverlap\"\xa4\x01\n" +
 	"\x10VectorStoreAlias\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12&\n" +
@@ -1559,7 +2165,19 @@ const file_pgquiver_v1_vector_stores_proto_rawDesc = "" +
 	"\x19DeleteVectorStoreResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted*\xa1\x01\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted*\xbe\x01\n" +
+	"\x11ReembeddingStatus\x12\"\n" +
+	"\x1eREEMBEDDING_STATUS_UNSPECIFIED\x10\x00\x12\"\n" +
+	"\x1eREEMBEDDING_STATUS_IN_PROGRESS\x10\x01\x12 \n" +
+	"\x1cREEMBEDDING_STATUS_COMPLETED\x10\x02\x12\x1d\n" +
+	"\x19REEMBEDDING_STATUS_FAILED\x10\x03\x12 \n" +
+	"\x1cREEMBEDDING_STATUS_CANCELLED\x10\x04*\xb5\x01\n" +
+	"\x10ReembeddingPhase\x12!\n" +
+	"\x1dREEMBEDDING_PHASE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19REEMBEDDING_PHASE_COPYING\x10\x01\x12\x1e\n" +
+	"\x1aREEMBEDDING_PHASE_INDEXING\x10\x02\x12\x1f\n" +
+	"\x1bREEMBEDDING_PHASE_SWITCHING\x10\x03\x12\x1e\n" +
+	"\x1aREEMBEDDING_PHASE_CLEANING\x10\x04*\xa1\x01\n" +
 	"\x11VectorStoreStatus\x12#\n" +
 	"\x1fVECTOR_STORE_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bVECTOR_STORE_STATUS_EXPIRED\x10\x01\x12#\n" +
@@ -1567,7 +2185,7 @@ const file_pgquiver_v1_vector_stores_proto_rawDesc = "" +
 	"\x1dVECTOR_STORE_STATUS_COMPLETED\x10\x03*O\n" +
 	"\fExpiryAnchor\x12\x1d\n" +
 	"\x19EXPIRY_ANCHOR_UNSPECIFIED\x10\x00\x12 \n" +
-	"\x1cEXPIRY_ANCHOR_LAST_ACTIVE_AT\x10\x012\xc3\f\n" +
+	"\x1cEXPIRY_ANCHOR_LAST_ACTIVE_AT\x10\x012\xe0\x12\n" +
 	"\x12VectorStoreService\x12\x8e\x01\n" +
 	"\x11CreateVectorStore\x12%.pgquiver.v1.CreateVectorStoreRequest\x1a\x18.pgquiver.v1.VectorStore\"8\xb8\xbb\x18\x02\xf2\xbb\x18\x14vector_store.created\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/vector_stores\x12\x83\x01\n" +
 	"\x0eGetVectorStore\x12\".pgquiver.v1.GetVectorStoreRequest\x1a\x18.pgquiver.v1.VectorStore\"3\xb8\xbb\x18\x01\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x02%\x12#/v1/vector_stores/{vector_store_id}\x12~\n" +
@@ -1578,7 +2196,11 @@ const file_pgquiver_v1_vector_stores_proto_rawDesc = "" +
 	"\x13GetVectorStoreAlias\x12'.pgquiver.v1.GetVectorStoreAliasRequest\x1a\x1d.pgquiver.v1.VectorStoreAlias\"+\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/vector_store_aliases/{name}\x12\x97\x01\n" +
 	"\x16ListVectorStoreAliases\x12*.pgquiver.v1.ListVectorStoreAliasesRequest\x1a+.pgquiver.v1.ListVectorStoreAliasesResponse\"$\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/vector_store_aliases\x12\xb1\x01\n" +
 	"\x16UpdateVectorStoreAlias\x12*.pgquiver.v1.UpdateVectorStoreAliasRequest\x1a\x1d.pgquiver.v1.VectorStoreAlias\"L\xb8\xbb\x18\x02\xf2\xbb\x18\x1avector_store.alias.updated\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/vector_store_aliases/{name}\x12\xbc\x01\n" +
-	"\x16DeleteVectorStoreAlias\x12*.pgquiver.v1.DeleteVectorStoreAliasRequest\x1a+.pgquiver.v1.DeleteVectorStoreAliasResponse\"I\xb8\xbb\x18\x02\xf2\xbb\x18\x1avector_store.alias.deleted\x82\xd3\xe4\x93\x02!*\x1f/v1/vector_store_aliases/{name}B\\\n" +
+	"\x16DeleteVectorStoreAlias\x12*.pgquiver.v1.DeleteVectorStoreAliasRequest\x1a+.pgquiver.v1.DeleteVectorStoreAliasResponse\"I\xb8\xbb\x18\x02\xf2\xbb\x18\x1avector_store.alias.deleted\x82\xd3\xe4\x93\x02!*\x1f/v1/vector_store_aliases/{name}\x12\xc7\x01\n" +
+	"\x12ReembedVectorStore\x12&.pgquiver.v1.ReembedVectorStoreRequest\x1a#.pgquiver.v1.VectorStoreReembedding\"d\xb8\xbb\x18\t\xf2\xbb\x18\"vector_store.reembedding.requested\x82\xd3\xe4\x93\x024:\x01*\"//v1/vector_stores/{vector_store_id}/reembedding\x12\xac\x01\n" +
+	"\x19GetVectorStoreReembedding\x12-.pgquiver.v1.GetVectorStoreReembeddingRequest\x1a#.pgquiver.v1.VectorStoreReembedding\";\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x021\x12//v1/vector_stores/{vector_store_id}/reembedding\x12\xbc\x01\n" +
+	"\x1bWatchVectorStoreReembedding\x12/.pgquiver.v1.WatchVectorStoreReembeddingRequest\x1a#.pgquiver.v1.VectorStoreReembedding\"E\xb8\xbb\x18\x01\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x027\x125/v1/vector_stores/{vector_store_id}/reembedding/watch0\x01\x12\xe2\x01\n" +
+	"\x1cCancelVectorStoreReembedding\x120.pgquiver.v1.CancelVectorStoreReembeddingRequest\x1a#.pgquiver.v1.VectorStoreReembedding\"k\xb8\xbb\x18\t\xf2\xbb\x18\"vector_store.reembedding.cancelled\x82\xd3\xe4\x93\x02;:\x01*\"6/v1/vector_stores/{vector_store_id}/reembedding/cancelB\\\n" +
 	"\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\vPgquiver.V1b\x06proto3"
 
 var (
@@ -1593,81 +2215,100 @@ func file_pgquiver_v1_vector_stores_proto_rawDescGZIP() []byte {
 	return file_pgquiver_v1_vector_stores_proto_rawDescData
 }
 
-var file_pgquiver_v1_vector_stores_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pgquiver_v1_vector_stores_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_pgquiver_v1_vector_stores_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_pgquiver_v1_vector_stores_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_pgquiver_v1_vector_stores_proto_goTypes = []any{
-	(VectorStoreStatus)(0),                 // 0: pgquiver.v1.VectorStoreStatus
-	(ExpiryAnchor)(0),                      // 1: pgquiver.v1.ExpiryAnchor
-	(*VectorStoreAlias)(nil),               // 2: pgquiver.v1.VectorStoreAlias
-	(*CreateVectorStoreAliasRequest)(nil),  // 3: pgquiver.v1.CreateVectorStoreAliasRequest
-	(*GetVectorStoreAliasRequest)(nil),     // 4: pgquiver.v1.GetVectorStoreAliasRequest
-	(*ListVectorStoreAliasesRequest)(nil),  // 5: pgquiver.v1.ListVectorStoreAliasesRequest
-	(*ListVectorStoreAliasesResponse)(nil), // 6: pgquiver.v1.ListVectorStoreAliasesResponse
-	(*UpdateVectorStoreAliasRequest)(nil),  // 7: pgquiver.v1.UpdateVectorStoreAliasRequest
-	(*DeleteVectorStoreAliasRequest)(nil),  // 8: pgquiver.v1.DeleteVectorStoreAliasRequest
-	(*DeleteVectorStoreAliasResponse)(nil), // 9: pgquiver.v1.DeleteVectorStoreAliasResponse
-	(*VectorStore)(nil),                    // 10: pgquiver.v1.VectorStore
-	(*ExpiresAfter)(nil),                   // 11: pgquiver.v1.ExpiresAfter
-	(*CreateVectorStoreRequest)(nil),       // 12: pgquiver.v1.CreateVectorStoreRequest
-	(*GetVectorStoreRequest)(nil),          // 13: pgquiver.v1.GetVectorStoreRequest
-	(*ListVectorStoresRequest)(nil),        // 14: pgquiver.v1.ListVectorStoresRequest
-	(*ListVectorStoresResponse)(nil),       // 15: pgquiver.v1.ListVectorStoresResponse
-	(*UpdateVectorStoreRequest)(nil),       // 16: pgquiver.v1.UpdateVectorStoreRequest
-	(*DeleteVectorStoreRequest)(nil),       // 17: pgquiver.v1.DeleteVectorStoreRequest
-	(*DeleteVectorStoreResponse)(nil),      // 18: pgquiver.v1.DeleteVectorStoreResponse
-	nil,                                    // 19: pgquiver.v1.VectorStore.MetadataEntry
-	nil,                                    // 20: pgquiver.v1.CreateVectorStoreRequest.MetadataEntry
-	nil,                                    // 21: pgquiver.v1.UpdateVectorStoreRequest.MetadataEntry
-	(*FileCounts)(nil),                     // 22: pgquiver.v1.FileCounts
-	(Precision)(0),                         // 23: pgquiver.v1.Precision
-	(IndexState)(0),                        // 24: pgquiver.v1.IndexState
-	(*ChunkingStrategy)(nil),               // 25: pgquiver.v1.ChunkingStrategy
-	(Order)(0),                             // 26: pgquiver.v1.Order
-	(*fieldmaskpb.FieldMask)(nil),          // 27: google.protobuf.FieldMask
+	(ReembeddingStatus)(0),                      // 0: pgquiver.v1.ReembeddingStatus
+	(ReembeddingPhase)(0),                       // 1: pgquiver.v1.ReembeddingPhase
+	(VectorStoreStatus)(0),                      // 2: pgquiver.v1.VectorStoreStatus
+	(ExpiryAnchor)(0),                           // 3: pgquiver.v1.ExpiryAnchor
+	(*ReembedVectorStoreRequest)(nil),           // 4: pgquiver.v1.ReembedVectorStoreRequest
+	(*GetVectorStoreReembeddingRequest)(nil),    // 5: pgquiver.v1.GetVectorStoreReembeddingRequest
+	(*WatchVectorStoreReembeddingRequest)(nil),  // 6: pgquiver.v1.WatchVectorStoreReembeddingRequest
+	(*CancelVectorStoreReembeddingRequest)(nil), // 7: pgquiver.v1.CancelVectorStoreReembeddingRequest
+	(*VectorStoreReembedding)(nil),              // 8: pgquiver.v1.VectorStoreReembedding
+	(*ReembeddingComparison)(nil),               // 9: pgquiver.v1.ReembeddingComparison
+	(*VectorStoreAlias)(nil),                    // 10: pgquiver.v1.VectorStoreAlias
+	(*CreateVectorStoreAliasRequest)(nil),       // 11: pgquiver.v1.CreateVectorStoreAliasRequest
+	(*GetVectorStoreAliasRequest)(nil),          // 12: pgquiver.v1.GetVectorStoreAliasRequest
+	(*ListVectorStoreAliasesRequest)(nil),       // 13: pgquiver.v1.ListVectorStoreAliasesRequest
+	(*ListVectorStoreAliasesResponse)(nil),      // 14: pgquiver.v1.ListVectorStoreAliasesResponse
+	(*UpdateVectorStoreAliasRequest)(nil),       // 15: pgquiver.v1.UpdateVectorStoreAliasRequest
+	(*DeleteVectorStoreAliasRequest)(nil),       // 16: pgquiver.v1.DeleteVectorStoreAliasRequest
+	(*DeleteVectorStoreAliasResponse)(nil),      // 17: pgquiver.v1.DeleteVectorStoreAliasResponse
+	(*VectorStore)(nil),                         // 18: pgquiver.v1.VectorStore
+	(*ExpiresAfter)(nil),                        // 19: pgquiver.v1.ExpiresAfter
+	(*CreateVectorStoreRequest)(nil),            // 20: pgquiver.v1.CreateVectorStoreRequest
+	(*GetVectorStoreRequest)(nil),               // 21: pgquiver.v1.GetVectorStoreRequest
+	(*ListVectorStoresRequest)(nil),             // 22: pgquiver.v1.ListVectorStoresRequest
+	(*ListVectorStoresResponse)(nil),            // 23: pgquiver.v1.ListVectorStoresResponse
+	(*UpdateVectorStoreRequest)(nil),            // 24: pgquiver.v1.UpdateVectorStoreRequest
+	(*DeleteVectorStoreRequest)(nil),            // 25: pgquiver.v1.DeleteVectorStoreRequest
+	(*DeleteVectorStoreResponse)(nil),           // 26: pgquiver.v1.DeleteVectorStoreResponse
+	nil,                                         // 27: pgquiver.v1.VectorStore.MetadataEntry
+	nil,                                         // 28: pgquiver.v1.CreateVectorStoreRequest.MetadataEntry
+	nil,                                         // 29: pgquiver.v1.UpdateVectorStoreRequest.MetadataEntry
+	(*FileCounts)(nil),                          // 30: pgquiver.v1.FileCounts
+	(Precision)(0),                              // 31: pgquiver.v1.Precision
+	(IndexState)(0),                             // 32: pgquiver.v1.IndexState
+	(*ChunkingStrategy)(nil),                    // 33: pgquiver.v1.ChunkingStrategy
+	(Order)(0),                                  // 34: pgquiver.v1.Order
+	(*fieldmaskpb.FieldMask)(nil),               // 35: google.protobuf.FieldMask
 }
 var file_pgquiver_v1_vector_stores_proto_depIdxs = []int32{
-	2,  // 0: pgquiver.v1.ListVectorStoreAliasesResponse.data:type_name -> pgquiver.v1.VectorStoreAlias
-	22, // 1: pgquiver.v1.VectorStore.file_counts:type_name -> pgquiver.v1.FileCounts
-	0,  // 2: pgquiver.v1.VectorStore.status:type_name -> pgquiver.v1.VectorStoreStatus
-	11, // 3: pgquiver.v1.VectorStore.expires_after:type_name -> pgquiver.v1.ExpiresAfter
-	19, // 4: pgquiver.v1.VectorStore.metadata:type_name -> pgquiver.v1.VectorStore.MetadataEntry
-	23, // 5: pgquiver.v1.VectorStore.precision:type_name -> pgquiver.v1.Precision
-	24, // 6: pgquiver.v1.VectorStore.index_state:type_name -> pgquiver.v1.IndexState
-	1,  // 7: pgquiver.v1.ExpiresAfter.anchor:type_name -> pgquiver.v1.ExpiryAnchor
-	11, // 8: pgquiver.v1.CreateVectorStoreRequest.expires_after:type_name -> pgquiver.v1.ExpiresAfter
-	25, // 9: pgquiver.v1.CreateVectorStoreRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
-	20, // 10: pgquiver.v1.CreateVectorStoreRequest.metadata:type_name -> pgquiver.v1.CreateVectorStoreRequest.MetadataEntry
-	23, // 11: pgquiver.v1.CreateVectorStoreRequest.precision:type_name -> pgquiver.v1.Precision
-	26, // 12: pgquiver.v1.ListVectorStoresRequest.order:type_name -> pgquiver.v1.Order
-	10, // 13: pgquiver.v1.ListVectorStoresResponse.data:type_name -> pgquiver.v1.VectorStore
-	11, // 14: pgquiver.v1.UpdateVectorStoreRequest.expires_after:type_name -> pgquiver.v1.ExpiresAfter
-	21, // 15: pgquiver.v1.UpdateVectorStoreRequest.metadata:type_name -> pgquiver.v1.UpdateVectorStoreRequest.MetadataEntry
-	27, // 16: pgquiver.v1.UpdateVectorStoreRequest.update_mask:type_name -> google.protobuf.FieldMask
-	12, // 17: pgquiver.v1.VectorStoreService.CreateVectorStore:input_type -> pgquiver.v1.CreateVectorStoreRequest
-	13, // 18: pgquiver.v1.VectorStoreService.GetVectorStore:input_type -> pgquiver.v1.GetVectorStoreRequest
-	14, // 19: pgquiver.v1.VectorStoreService.ListVectorStores:input_type -> pgquiver.v1.ListVectorStoresRequest
-	16, // 20: pgquiver.v1.VectorStoreService.UpdateVectorStore:input_type -> pgquiver.v1.UpdateVectorStoreRequest
-	17, // 21: pgquiver.v1.VectorStoreService.DeleteVectorStore:input_type -> pgquiver.v1.DeleteVectorStoreRequest
-	3,  // 22: pgquiver.v1.VectorStoreService.CreateVectorStoreAlias:input_type -> pgquiver.v1.CreateVectorStoreAliasRequest
-	4,  // 23: pgquiver.v1.VectorStoreService.GetVectorStoreAlias:input_type -> pgquiver.v1.GetVectorStoreAliasRequest
-	5,  // 24: pgquiver.v1.VectorStoreService.ListVectorStoreAliases:input_type -> pgquiver.v1.ListVectorStoreAliasesRequest
-	7,  // 25: pgquiver.v1.VectorStoreService.UpdateVectorStoreAlias:input_type -> pgquiver.v1.UpdateVectorStoreAliasRequest
-	8,  // 26: pgquiver.v1.VectorStoreService.DeleteVectorStoreAlias:input_type -> pgquiver.v1.DeleteVectorStoreAliasRequest
-	10, // 27: pgquiver.v1.VectorStoreService.CreateVectorStore:output_type -> pgquiver.v1.VectorStore
-	10, // 28: pgquiver.v1.VectorStoreService.GetVectorStore:output_type -> pgquiver.v1.VectorStore
-	15, // 29: pgquiver.v1.VectorStoreService.ListVectorStores:output_type -> pgquiver.v1.ListVectorStoresResponse
-	10, // 30: pgquiver.v1.VectorStoreService.UpdateVectorStore:output_type -> pgquiver.v1.VectorStore
-	18, // 31: pgquiver.v1.VectorStoreService.DeleteVectorStore:output_type -> pgquiver.v1.DeleteVectorStoreResponse
-	2,  // 32: pgquiver.v1.VectorStoreService.CreateVectorStoreAlias:output_type -> pgquiver.v1.VectorStoreAlias
-	2,  // 33: pgquiver.v1.VectorStoreService.GetVectorStoreAlias:output_type -> pgquiver.v1.VectorStoreAlias
-	6,  // 34: pgquiver.v1.VectorStoreService.ListVectorStoreAliases:output_type -> pgquiver.v1.ListVectorStoreAliasesResponse
-	2,  // 35: pgquiver.v1.VectorStoreService.UpdateVectorStoreAlias:output_type -> pgquiver.v1.VectorStoreAlias
-	9,  // 36: pgquiver.v1.VectorStoreService.DeleteVectorStoreAlias:output_type -> pgquiver.v1.DeleteVectorStoreAliasResponse
-	27, // [27:37] is the sub-list for method output_type
-	17, // [17:27] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	0,  // 0: pgquiver.v1.VectorStoreReembedding.status:type_name -> pgquiver.v1.ReembeddingStatus
+	1,  // 1: pgquiver.v1.VectorStoreReembedding.phase:type_name -> pgquiver.v1.ReembeddingPhase
+	9,  // 2: pgquiver.v1.VectorStoreReembedding.comparison:type_name -> pgquiver.v1.ReembeddingComparison
+	10, // 3: pgquiver.v1.ListVectorStoreAliasesResponse.data:type_name -> pgquiver.v1.VectorStoreAlias
+	30, // 4: pgquiver.v1.VectorStore.file_counts:type_name -> pgquiver.v1.FileCounts
+	2,  // 5: pgquiver.v1.VectorStore.status:type_name -> pgquiver.v1.VectorStoreStatus
+	19, // 6: pgquiver.v1.VectorStore.expires_after:type_name -> pgquiver.v1.ExpiresAfter
+	27, // 7: pgquiver.v1.VectorStore.metadata:type_name -> pgquiver.v1.VectorStore.MetadataEntry
+	31, // 8: pgquiver.v1.VectorStore.precision:type_name -> pgquiver.v1.Precision
+	32, // 9: pgquiver.v1.VectorStore.index_state:type_name -> pgquiver.v1.IndexState
+	3,  // 10: pgquiver.v1.ExpiresAfter.anchor:type_name -> pgquiver.v1.ExpiryAnchor
+	19, // 11: pgquiver.v1.CreateVectorStoreRequest.expires_after:type_name -> pgquiver.v1.ExpiresAfter
+	33, // 12: pgquiver.v1.CreateVectorStoreRequest.chunking_strategy:type_name -> pgquiver.v1.ChunkingStrategy
+	28, // 13: pgquiver.v1.CreateVectorStoreRequest.metadata:type_name -> pgquiver.v1.CreateVectorStoreRequest.MetadataEntry
+	31, // 14: pgquiver.v1.CreateVectorStoreRequest.precision:type_name -> pgquiver.v1.Precision
+	34, // 15: pgquiver.v1.ListVectorStoresRequest.order:type_name -> pgquiver.v1.Order
+	18, // 16: pgquiver.v1.ListVectorStoresResponse.data:type_name -> pgquiver.v1.VectorStore
+	19, // 17: pgquiver.v1.UpdateVectorStoreRequest.expires_after:type_name -> pgquiver.v1.ExpiresAfter
+	29, // 18: pgquiver.v1.UpdateVectorStoreRequest.metadata:type_name -> pgquiver.v1.UpdateVectorStoreRequest.MetadataEntry
+	35, // 19: pgquiver.v1.UpdateVectorStoreRequest.update_mask:type_name -> google.protobuf.FieldMask
+	20, // 20: pgquiver.v1.VectorStoreService.CreateVectorStore:input_type -> pgquiver.v1.CreateVectorStoreRequest
+	21, // 21: pgquiver.v1.VectorStoreService.GetVectorStore:input_type -> pgquiver.v1.GetVectorStoreRequest
+	22, // 22: pgquiver.v1.VectorStoreService.ListVectorStores:input_type -> pgquiver.v1.ListVectorStoresRequest
+	24, // 23: pgquiver.v1.VectorStoreService.UpdateVectorStore:input_type -> pgquiver.v1.UpdateVectorStoreRequest
+	25, // 24: pgquiver.v1.VectorStoreService.DeleteVectorStore:input_type -> pgquiver.v1.DeleteVectorStoreRequest
+	11, // 25: pgquiver.v1.VectorStoreService.CreateVectorStoreAlias:input_type -> pgquiver.v1.CreateVectorStoreAliasRequest
+	12, // 26: pgquiver.v1.VectorStoreService.GetVectorStoreAlias:input_type -> pgquiver.v1.GetVectorStoreAliasRequest
+	13, // 27: pgquiver.v1.VectorStoreService.ListVectorStoreAliases:input_type -> pgquiver.v1.ListVectorStoreAliasesRequest
+	15, // 28: pgquiver.v1.VectorStoreService.UpdateVectorStoreAlias:input_type -> pgquiver.v1.UpdateVectorStoreAliasRequest
+	16, // 29: pgquiver.v1.VectorStoreService.DeleteVectorStoreAlias:input_type -> pgquiver.v1.DeleteVectorStoreAliasRequest
+	4,  // 30: pgquiver.v1.VectorStoreService.ReembedVectorStore:input_type -> pgquiver.v1.ReembedVectorStoreRequest
+	5,  // 31: pgquiver.v1.VectorStoreService.GetVectorStoreReembedding:input_type -> pgquiver.v1.GetVectorStoreReembeddingRequest
+	6,  // 32: pgquiver.v1.VectorStoreService.WatchVectorStoreReembedding:input_type -> pgquiver.v1.WatchVectorStoreReembeddingRequest
+	7,  // 33: pgquiver.v1.VectorStoreService.CancelVectorStoreReembedding:input_type -> pgquiver.v1.CancelVectorStoreReembeddingRequest
+	18, // 34: pgquiver.v1.VectorStoreService.CreateVectorStore:output_type -> pgquiver.v1.VectorStore
+	18, // 35: pgquiver.v1.VectorStoreService.GetVectorStore:output_type -> pgquiver.v1.VectorStore
+	23, // 36: pgquiver.v1.VectorStoreService.ListVectorStores:output_type -> pgquiver.v1.ListVectorStoresResponse
+	18, // 37: pgquiver.v1.VectorStoreService.UpdateVectorStore:output_type -> pgquiver.v1.VectorStore
+	26, // 38: pgquiver.v1.VectorStoreService.DeleteVectorStore:output_type -> pgquiver.v1.DeleteVectorStoreResponse
+	10, // 39: pgquiver.v1.VectorStoreService.CreateVectorStoreAlias:output_type -> pgquiver.v1.VectorStoreAlias
+	10, // 40: pgquiver.v1.VectorStoreService.GetVectorStoreAlias:output_type -> pgquiver.v1.VectorStoreAlias
+	14, // 41: pgquiver.v1.VectorStoreService.ListVectorStoreAliases:output_type -> pgquiver.v1.ListVectorStoreAliasesResponse
+	10, // 42: pgquiver.v1.VectorStoreService.UpdateVectorStoreAlias:output_type -> pgquiver.v1.VectorStoreAlias
+	17, // 43: pgquiver.v1.VectorStoreService.DeleteVectorStoreAlias:output_type -> pgquiver.v1.DeleteVectorStoreAliasResponse
+	8,  // 44: pgquiver.v1.VectorStoreService.ReembedVectorStore:output_type -> pgquiver.v1.VectorStoreReembedding
+	8,  // 45: pgquiver.v1.VectorStoreService.GetVectorStoreReembedding:output_type -> pgquiver.v1.VectorStoreReembedding
+	8,  // 46: pgquiver.v1.VectorStoreService.WatchVectorStoreReembedding:output_type -> pgquiver.v1.VectorStoreReembedding
+	8,  // 47: pgquiver.v1.VectorStoreService.CancelVectorStoreReembedding:output_type -> pgquiver.v1.VectorStoreReembedding
+	34, // [34:48] is the sub-list for method output_type
+	20, // [20:34] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_vector_stores_proto_init() }
@@ -1679,20 +2320,21 @@ func file_pgquiver_v1_vector_stores_proto_init() {
 	file_pgquiver_v1_options_proto_init()
 	file_pgquiver_v1_paging_proto_init()
 	file_pgquiver_v1_vector_store_files_proto_init()
-	file_pgquiver_v1_vector_stores_proto_msgTypes[3].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_stores_proto_msgTypes[8].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_stores_proto_msgTypes[4].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_stores_proto_msgTypes[9].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_stores_proto_msgTypes[10].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_stores_proto_msgTypes[12].OneofWrappers = []any{}
-	file_pgquiver_v1_vector_stores_proto_msgTypes[13].OneofWrappers = []any{}
 	file_pgquiver_v1_vector_stores_proto_msgTypes[14].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_stores_proto_msgTypes[15].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_stores_proto_msgTypes[16].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_stores_proto_msgTypes[18].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_stores_proto_msgTypes[19].OneofWrappers = []any{}
+	file_pgquiver_v1_vector_stores_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_vector_stores_proto_rawDesc), len(file_pgquiver_v1_vector_stores_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   20,
+			NumEnums:      4,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,16 +23,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	VectorStoreService_CreateVectorStore_FullMethodName      = "/pgquiver.v1.VectorStoreService/CreateVectorStore"
-	VectorStoreService_GetVectorStore_FullMethodName         = "/pgquiver.v1.VectorStoreService/GetVectorStore"
-	VectorStoreService_ListVectorStores_FullMethodName       = "/pgquiver.v1.VectorStoreService/ListVectorStores"
-	VectorStoreService_UpdateVectorStore_FullMethodName      = "/pgquiver.v1.VectorStoreService/UpdateVectorStore"
-	VectorStoreService_DeleteVectorStore_FullMethodName      = "/pgquiver.v1.VectorStoreService/DeleteVectorStore"
-	VectorStoreService_CreateVectorStoreAlias_FullMethodName = "/pgquiver.v1.VectorStoreService/CreateVectorStoreAlias"
-	VectorStoreService_GetVectorStoreAlias_FullMethodName    = "/pgquiver.v1.VectorStoreService/GetVectorStoreAlias"
-	VectorStoreService_ListVectorStoreAliases_FullMethodName = "/pgquiver.v1.VectorStoreService/ListVectorStoreAliases"
-	VectorStoreService_UpdateVectorStoreAlias_FullMethodName = "/pgquiver.v1.VectorStoreService/UpdateVectorStoreAlias"
-	VectorStoreService_DeleteVectorStoreAlias_FullMethodName = "/pgquiver.v1.VectorStoreService/DeleteVectorStoreAlias"
+	VectorStoreService_CreateVectorStore_FullMethodName            = "/pgquiver.v1.VectorStoreService/CreateVectorStore"
+	VectorStoreService_GetVectorStore_FullMethodName               = "/pgquiver.v1.VectorStoreService/GetVectorStore"
+	VectorStoreService_ListVectorStores_FullMethodName             = "/pgquiver.v1.VectorStoreService/ListVectorStores"
+	VectorStoreService_UpdateVectorStore_FullMethodName            = "/pgquiver.v1.VectorStoreService/UpdateVectorStore"
+	VectorStoreService_DeleteVectorStore_FullMethodName            = "/pgquiver.v1.VectorStoreService/DeleteVectorStore"
+	VectorStoreService_CreateVectorStoreAlias_FullMethodName       = "/pgquiver.v1.VectorStoreService/CreateVectorStoreAlias"
+	VectorStoreService_GetVectorStoreAlias_FullMethodName          = "/pgquiver.v1.VectorStoreService/GetVectorStoreAlias"
+	VectorStoreService_ListVectorStoreAliases_FullMethodName       = "/pgquiver.v1.VectorStoreService/ListVectorStoreAliases"
+	VectorStoreService_UpdateVectorStoreAlias_FullMethodName       = "/pgquiver.v1.VectorStoreService/UpdateVectorStoreAlias"
+	VectorStoreService_DeleteVectorStoreAlias_FullMethodName       = "/pgquiver.v1.VectorStoreService/DeleteVectorStoreAlias"
+	VectorStoreService_ReembedVectorStore_FullMethodName           = "/pgquiver.v1.VectorStoreService/ReembedVectorStore"
+	VectorStoreService_GetVectorStoreReembedding_FullMethodName    = "/pgquiver.v1.VectorStoreService/GetVectorStoreReembedding"
+	VectorStoreService_WatchVectorStoreReembedding_FullMethodName  = "/pgquiver.v1.VectorStoreService/WatchVectorStoreReembedding"
+	VectorStoreService_CancelVectorStoreReembedding_FullMethodName = "/pgquiver.v1.VectorStoreService/CancelVectorStoreReembedding"
 )
 
 // VectorStoreServiceClient is the client API for VectorStoreService service.
@@ -65,6 +69,21 @@ type VectorStoreServiceClient interface {
 	UpdateVectorStoreAlias(ctx context.Context, in *UpdateVectorStoreAliasRequest, opts ...grpc.CallOption) (*VectorStoreAlias, error)
 	// Deletes an alias; its store stays.
 	DeleteVectorStoreAlias(ctx context.Context, in *DeleteVectorStoreAliasRequest, opts ...grpc.CallOption) (*DeleteVectorStoreAliasResponse, error)
+	// Embeds the texts of a store again, with the service's present model, in the background and through crashes. Until all of
+	// them and their index are there, searches are answered by the old vectors; then by the new ones, from one moment to the
+	// next. The store's id, files and counts stay. Vectors that callers gave are replaced too. A repeated call while that is in
+	// progress returns how far it is. FAILED_PRECONDITION when the store has vectors of the present model, or is embedded with
+	// another one at the moment.
+	ReembedVectorStore(ctx context.Context, in *ReembedVectorStoreRequest, opts ...grpc.CallOption) (*VectorStoreReembedding, error)
+	// Returns how far the last re-embedding of a store is, or how it ended; NOT_FOUND when there was none.
+	GetVectorStoreReembedding(ctx context.Context, in *GetVectorStoreReembeddingRequest, opts ...grpc.CallOption) (*VectorStoreReembedding, error)
+	// Watches a re-embedding until it has ended. Sends the state at once, then after each change, at most about one a second,
+	// and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent events
+	// (`text/event-stream`). NOT_FOUND when there was none.
+	WatchVectorStoreReembedding(ctx context.Context, in *WatchVectorStoreReembeddingRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VectorStoreReembedding], error)
+	// Ends a re-embedding: the store keeps its old vectors. One that has switched to the new ones, or has ended, is returned as it
+	// is. NOT_FOUND when there was none.
+	CancelVectorStoreReembedding(ctx context.Context, in *CancelVectorStoreReembeddingRequest, opts ...grpc.CallOption) (*VectorStoreReembedding, error)
 }
 
 type vectorStoreServiceClient struct {
@@ -175,6 +194,55 @@ func (c *vectorStoreServiceClient) DeleteVectorStoreAlias(ctx context.Context, i
 	return out, nil
 }
 
+func (c *vectorStoreServiceClient) ReembedVectorStore(ctx context.Context, in *ReembedVectorStoreRequest, opts ...grpc.CallOption) (*VectorStoreReembedding, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VectorStoreReembedding)
+	err := c.cc.Invoke(ctx, VectorStoreService_ReembedVectorStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vectorStoreServiceClient) GetVectorStoreReembedding(ctx context.Context, in *GetVectorStoreReembeddingRequest, opts ...grpc.CallOption) (*VectorStoreReembedding, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VectorStoreReembedding)
+	err := c.cc.Invoke(ctx, VectorStoreService_GetVectorStoreReembedding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vectorStoreServiceClient) WatchVectorStoreReembedding(ctx context.Context, in *WatchVectorStoreReembeddingRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VectorStoreReembedding], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VectorStoreService_ServiceDesc.Streams[0], VectorStoreService_WatchVectorStoreReembedding_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchVectorStoreReembeddingRequest, VectorStoreReembedding]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VectorStoreService_WatchVectorStoreReembeddingClient = grpc.ServerStreamingClient[VectorStoreReembedding]
+
+func (c *vectorStoreServiceClient) CancelVectorStoreReembedding(ctx context.Context, in *CancelVectorStoreReembeddingRequest, opts ...grpc.CallOption) (*VectorStoreReembedding, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VectorStoreReembedding)
+	err := c.cc.Invoke(ctx, VectorStoreService_CancelVectorStoreReembedding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // VectorStoreServiceServer is the server API for VectorStoreService service.
 // All implementations must embed UnimplementedVectorStoreServiceServer
 // for forward compatibility.
@@ -205,6 +273,21 @@ type VectorStoreServiceServer interface {
 	UpdateVectorStoreAlias(context.Context, *UpdateVectorStoreAliasRequest) (*VectorStoreAlias, error)
 	// Deletes an alias; its store stays.
 	DeleteVectorStoreAlias(context.Context, *DeleteVectorStoreAliasRequest) (*DeleteVectorStoreAliasResponse, error)
+	// Embeds the texts of a store again, with the service's present model, in the background and through crashes. Until all of
+	// them and their index are there, searches are answered by the old vectors; then by the new ones, from one moment to the
+	// next. The store's id, files and counts stay. Vectors that callers gave are replaced too. A repeated call while that is in
+	// progress returns how far it is. FAILED_PRECONDITION when the store has vectors of the present model, or is embedded with
+	// another one at the moment.
+	ReembedVectorStore(context.Context, *ReembedVectorStoreRequest) (*VectorStoreReembedding, error)
+	// Returns how far the last re-embedding of a store is, or how it ended; NOT_FOUND when there was none.
+	GetVectorStoreReembedding(context.Context, *GetVectorStoreReembeddingRequest) (*VectorStoreReembedding, error)
+	// Watches a re-embedding until it has ended. Sends the state at once, then after each change, at most about one a second,
+	// and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent events
+	// (`text/event-stream`). NOT_FOUND when there was none.
+	WatchVectorStoreReembedding(*WatchVectorStoreReembeddingRequest, grpc.ServerStreamingServer[VectorStoreReembedding]) error
+	// Ends a re-embedding: the store keeps its old vectors. One that has switched to the new ones, or has ended, is returned as it
+	// is. NOT_FOUND when there was none.
+	CancelVectorStoreReembedding(context.Context, *CancelVectorStoreReembeddingRequest) (*VectorStoreReembedding, error)
 	mustEmbedUnimplementedVectorStoreServiceServer()
 }
 
@@ -244,6 +327,18 @@ func (UnimplementedVectorStoreServiceServer) UpdateVectorStoreAlias(context.Cont
 }
 func (UnimplementedVectorStoreServiceServer) DeleteVectorStoreAlias(context.Context, *DeleteVectorStoreAliasRequest) (*DeleteVectorStoreAliasResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method DeleteVectorStoreAlias not implemented")
+}
+func (UnimplementedVectorStoreServiceServer) ReembedVectorStore(context.Context, *ReembedVectorStoreRequest) (*VectorStoreReembedding, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method ReembedVectorStore not implemented")
+}
+func (UnimplementedVectorStoreServiceServer) GetVectorStoreReembedding(context.Context, *GetVectorStoreReembeddingRequest) (*VectorStoreReembedding, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method GetVectorStoreReembedding not implemented")
+}
+func (UnimplementedVectorStoreServiceServer) WatchVectorStoreReembedding(*WatchVectorStoreReembeddingRequest, grpc.ServerStreamingServer[VectorStoreReembedding]) error {
+	return status.Errorf(codes.Unimplemented, "method WatchVectorStoreReembedding not implemented")
+}
+func (UnimplementedVectorStoreServiceServer) CancelVectorStoreReembedding(context.Context, *CancelVectorStoreReembeddingRequest) (*VectorStoreReembedding, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method CancelVectorStoreReembedding not implemented")
 }
 func (UnimplementedVectorStoreServiceServer) mustEmbedUnimplementedVectorStoreServiceServer() {}
 func (UnimplementedVectorStoreServiceServer) testEmbeddedByValue()                            {}
@@ -446,6 +541,71 @@ func _VectorStoreService_DeleteVectorStoreAlias_Handler(srv interface{}, ctx con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VectorStoreService_ReembedVectorStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReembedVectorStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VectorStoreServiceServer).ReembedVectorStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VectorStoreService_ReembedVectorStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VectorStoreServiceServer).ReembedVectorStore(ctx, req.(*ReembedVectorStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VectorStoreService_GetVectorStoreReembedding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetVectorStoreReembeddingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VectorStoreServiceServer).GetVectorStoreReembedding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VectorStoreService_GetVectorStoreReembedding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VectorStoreServiceServer).GetVectorStoreReembedding(ctx, req.(*GetVectorStoreReembeddingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VectorStoreService_WatchVectorStoreReembedding_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchVectorStoreReembeddingRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VectorStoreServiceServer).WatchVectorStoreReembedding(m, &grpc.GenericServerStream[WatchVectorStoreReembeddingRequest, VectorStoreReembedding]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VectorStoreService_WatchVectorStoreReembeddingServer = grpc.ServerStreamingServer[VectorStoreReembedding]
+
+func _VectorStoreService_CancelVectorStoreReembedding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelVectorStoreReembeddingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VectorStoreServiceServer).CancelVectorStoreReembedding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VectorStoreService_CancelVectorStoreReembedding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VectorStoreServiceServer).CancelVectorStoreReembedding(ctx, req.(*CancelVectorStoreReembeddingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // VectorStoreService_ServiceDesc is the grpc.ServiceDesc for VectorStoreService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -493,7 +653,25 @@ var VectorStoreService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "DeleteVectorStoreAlias",
 			Handler:    _VectorStoreService_DeleteVectorStoreAlias_Handler,
 		},
+		{
+			MethodName: "ReembedVectorStore",
+			Handler:    _VectorStoreService_ReembedVectorStore_Handler,
+		},
+		{
+			MethodName: "GetVectorStoreReembedding",
+			Handler:    _VectorStoreService_GetVectorStoreReembedding_Handler,
+		},
+		{
+			MethodName: "CancelVectorStoreReembedding",
+			Handler:    _VectorStoreService_CancelVectorStoreReembedding_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchVectorStoreReembedding",
+			Handler:       _VectorStoreService_WatchVectorStoreReembedding_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "pgquiver/v1/vector_stores.proto",
 }

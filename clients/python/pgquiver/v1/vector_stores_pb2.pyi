@@ -12,6 +12,22 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ReembeddingStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REEMBEDDING_STATUS_UNSPECIFIED: _ClassVar[ReembeddingStatus]
+    REEMBEDDING_STATUS_IN_PROGRESS: _ClassVar[ReembeddingStatus]
+    REEMBEDDING_STATUS_COMPLETED: _ClassVar[ReembeddingStatus]
+    REEMBEDDING_STATUS_FAILED: _ClassVar[ReembeddingStatus]
+    REEMBEDDING_STATUS_CANCELLED: _ClassVar[ReembeddingStatus]
+
+class ReembeddingPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REEMBEDDING_PHASE_UNSPECIFIED: _ClassVar[ReembeddingPhase]
+    REEMBEDDING_PHASE_COPYING: _ClassVar[ReembeddingPhase]
+    REEMBEDDING_PHASE_INDEXING: _ClassVar[ReembeddingPhase]
+    REEMBEDDING_PHASE_SWITCHING: _ClassVar[ReembeddingPhase]
+    REEMBEDDING_PHASE_CLEANING: _ClassVar[ReembeddingPhase]
+
 class VectorStoreStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VECTOR_STORE_STATUS_UNSPECIFIED: _ClassVar[VectorStoreStatus]
@@ -23,12 +39,94 @@ class ExpiryAnchor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     EXPIRY_ANCHOR_UNSPECIFIED: _ClassVar[ExpiryAnchor]
     EXPIRY_ANCHOR_LAST_ACTIVE_AT: _ClassVar[ExpiryAnchor]
+REEMBEDDING_STATUS_UNSPECIFIED: ReembeddingStatus
+REEMBEDDING_STATUS_IN_PROGRESS: ReembeddingStatus
+REEMBEDDING_STATUS_COMPLETED: ReembeddingStatus
+REEMBEDDING_STATUS_FAILED: ReembeddingStatus
+REEMBEDDING_STATUS_CANCELLED: ReembeddingStatus
+REEMBEDDING_PHASE_UNSPECIFIED: ReembeddingPhase
+REEMBEDDING_PHASE_COPYING: ReembeddingPhase
+REEMBEDDING_PHASE_INDEXING: ReembeddingPhase
+REEMBEDDING_PHASE_SWITCHING: ReembeddingPhase
+REEMBEDDING_PHASE_CLEANING: ReembeddingPhase
 VECTOR_STORE_STATUS_UNSPECIFIED: VectorStoreStatus
 VECTOR_STORE_STATUS_EXPIRED: VectorStoreStatus
 VECTOR_STORE_STATUS_IN_PROGRESS: VectorStoreStatus
 VECTOR_STORE_STATUS_COMPLETED: VectorStoreStatus
 EXPIRY_ANCHOR_UNSPECIFIED: ExpiryAnchor
 EXPIRY_ANCHOR_LAST_ACTIVE_AT: ExpiryAnchor
+
+class ReembedVectorStoreRequest(_message.Message):
+    __slots__ = ("vector_store_id",)
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ...) -> None: ...
+
+class GetVectorStoreReembeddingRequest(_message.Message):
+    __slots__ = ("vector_store_id",)
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ...) -> None: ...
+
+class WatchVectorStoreReembeddingRequest(_message.Message):
+    __slots__ = ("vector_store_id",)
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ...) -> None: ...
+
+class CancelVectorStoreReembeddingRequest(_message.Message):
+    __slots__ = ("vector_store_id",)
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    vector_store_id: str
+    def __init__(self, vector_store_id: _Optional[str] = ...) -> None: ...
+
+class VectorStoreReembedding(_message.Message):
+    __slots__ = ("object", "vector_store_id", "status", "phase", "model", "dimensions", "former_model", "former_dimensions", "rows", "rows_embedded", "tokens", "comparison", "created_at", "completed_at", "last_error", "rows_per_second", "seconds_left")
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    FORMER_MODEL_FIELD_NUMBER: _ClassVar[int]
+    FORMER_DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_EMBEDDED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPARISON_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    object: str
+    vector_store_id: str
+    status: ReembeddingStatus
+    phase: ReembeddingPhase
+    model: str
+    dimensions: int
+    former_model: str
+    former_dimensions: int
+    rows: int
+    rows_embedded: int
+    tokens: int
+    comparison: ReembeddingComparison
+    created_at: int
+    completed_at: int
+    last_error: str
+    rows_per_second: float
+    seconds_left: float
+    def __init__(self, object: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., status: _Optional[_Union[ReembeddingStatus, str]] = ..., phase: _Optional[_Union[ReembeddingPhase, str]] = ..., model: _Optional[str] = ..., dimensions: _Optional[int] = ..., former_model: _Optional[str] = ..., former_dimensions: _Optional[int] = ..., rows: _Optional[int] = ..., rows_embedded: _Optional[int] = ..., tokens: _Optional[int] = ..., comparison: _Optional[_Union[ReembeddingComparison, _Mapping]] = ..., created_at: _Optional[int] = ..., completed_at: _Optional[int] = ..., last_error: _Optional[str] = ..., rows_per_second: _Optional[float] = ..., seconds_left: _Optional[float] = ...) -> None: ...
+
+class ReembeddingComparison(_message.Message):
+    __slots__ = ("queries", "results", "overlap")
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    queries: int
+    results: int
+    overlap: float
+    def __init__(self, queries: _Optional[int] = ..., results: _Optional[int] = ..., overlap: _Optional[float] = ...) -> None: ...
 
 class VectorStoreAlias(_message.Message):
     __slots__ = ("name", "object", "vector_store_id", "created_at", "updated_at")

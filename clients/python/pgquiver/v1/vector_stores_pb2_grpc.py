@@ -65,6 +65,26 @@ class VectorStoreServiceStub(object):
                 request_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.DeleteVectorStoreAliasRequest.SerializeToString,
                 response_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.DeleteVectorStoreAliasResponse.FromString,
                 )
+        self.ReembedVectorStore = channel.unary_unary(
+                '/pgquiver.v1.VectorStoreService/ReembedVectorStore',
+                request_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.ReembedVectorStoreRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
+                )
+        self.GetVectorStoreReembedding = channel.unary_unary(
+                '/pgquiver.v1.VectorStoreService/GetVectorStoreReembedding',
+                request_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.GetVectorStoreReembeddingRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
+                )
+        self.WatchVectorStoreReembedding = channel.unary_stream(
+                '/pgquiver.v1.VectorStoreService/WatchVectorStoreReembedding',
+                request_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.WatchVectorStoreReembeddingRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
+                )
+        self.CancelVectorStoreReembedding = channel.unary_unary(
+                '/pgquiver.v1.VectorStoreService/CancelVectorStoreReembedding',
+                request_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.CancelVectorStoreReembeddingRequest.SerializeToString,
+                response_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
+                )
 
 
 class VectorStoreServiceServicer(object):
@@ -145,6 +165,41 @@ class VectorStoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReembedVectorStore(self, request, context):
+        """Embeds the texts of a store again, with the service's present model, in the background and through crashes. Until all of
+        them and their index are there, searches are answered by the old vectors; then by the new ones, from one moment to the
+        next. The store's id, files and counts stay. Vectors that callers gave are replaced too. A repeated call while that is in
+        progress returns how far it is. FAILED_PRECONDITION when the store has vectors of the present model, or is embedded with
+        another one at the moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVectorStoreReembedding(self, request, context):
+        """Returns how far the last re-embedding of a store is, or how it ended; NOT_FOUND when there was none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchVectorStoreReembedding(self, request, context):
+        """Watches a re-embedding until it has ended. Sends the state at once, then after each change, at most about one a second,
+        and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent events
+        (`text/event-stream`). NOT_FOUND when there was none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelVectorStoreReembedding(self, request, context):
+        """Ends a re-embedding: the store keeps its old vectors. One that has switched to the new ones, or has ended, is returned as it
+        is. NOT_FOUND when there was none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VectorStoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +252,26 @@ def add_VectorStoreServiceServicer_to_server(servicer, server):
                     servicer.DeleteVectorStoreAlias,
                     request_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.DeleteVectorStoreAliasRequest.FromString,
                     response_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.DeleteVectorStoreAliasResponse.SerializeToString,
+            ),
+            'ReembedVectorStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReembedVectorStore,
+                    request_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.ReembedVectorStoreRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.SerializeToString,
+            ),
+            'GetVectorStoreReembedding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVectorStoreReembedding,
+                    request_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.GetVectorStoreReembeddingRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.SerializeToString,
+            ),
+            'WatchVectorStoreReembedding': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchVectorStoreReembedding,
+                    request_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.WatchVectorStoreReembeddingRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.SerializeToString,
+            ),
+            'CancelVectorStoreReembedding': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelVectorStoreReembedding,
+                    request_deserializer=pgquiver_dot_v1_dot_vector__stores__pb2.CancelVectorStoreReembeddingRequest.FromString,
+                    response_serializer=pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -376,5 +451,73 @@ class VectorStoreService(object):
         return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreService/DeleteVectorStoreAlias',
             pgquiver_dot_v1_dot_vector__stores__pb2.DeleteVectorStoreAliasRequest.SerializeToString,
             pgquiver_dot_v1_dot_vector__stores__pb2.DeleteVectorStoreAliasResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReembedVectorStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreService/ReembedVectorStore',
+            pgquiver_dot_v1_dot_vector__stores__pb2.ReembedVectorStoreRequest.SerializeToString,
+            pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetVectorStoreReembedding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreService/GetVectorStoreReembedding',
+            pgquiver_dot_v1_dot_vector__stores__pb2.GetVectorStoreReembeddingRequest.SerializeToString,
+            pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchVectorStoreReembedding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/pgquiver.v1.VectorStoreService/WatchVectorStoreReembedding',
+            pgquiver_dot_v1_dot_vector__stores__pb2.WatchVectorStoreReembeddingRequest.SerializeToString,
+            pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelVectorStoreReembedding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pgquiver.v1.VectorStoreService/CancelVectorStoreReembedding',
+            pgquiver_dot_v1_dot_vector__stores__pb2.CancelVectorStoreReembeddingRequest.SerializeToString,
+            pgquiver_dot_v1_dot_vector__stores__pb2.VectorStoreReembedding.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -92,6 +92,40 @@ class VectorStoreServiceStub:
     ]
     """Deletes an alias; its store stays."""
 
+    ReembedVectorStore: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_stores_pb2.ReembedVectorStoreRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Embeds the texts of a store again, with the service's present model, in the background and through crashes. Until all of
+    them and their index are there, searches are answered by the old vectors; then by the new ones, from one moment to the
+    next. The store's id, files and counts stay. Vectors that callers gave are replaced too. A repeated call while that is in
+    progress returns how far it is. FAILED_PRECONDITION when the store has vectors of the present model, or is embedded with
+    another one at the moment.
+    """
+
+    GetVectorStoreReembedding: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_stores_pb2.GetVectorStoreReembeddingRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Returns how far the last re-embedding of a store is, or how it ended; NOT_FOUND when there was none."""
+
+    WatchVectorStoreReembedding: grpc.UnaryStreamMultiCallable[
+        pgquiver.v1.vector_stores_pb2.WatchVectorStoreReembeddingRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Watches a re-embedding until it has ended. Sends the state at once, then after each change, at most about one a second,
+    and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent events
+    (`text/event-stream`). NOT_FOUND when there was none.
+    """
+
+    CancelVectorStoreReembedding: grpc.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_stores_pb2.CancelVectorStoreReembeddingRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Ends a re-embedding: the store keeps its old vectors. One that has switched to the new ones, or has ended, is returned as it
+    is. NOT_FOUND when there was none.
+    """
+
 class VectorStoreServiceAsyncStub:
     """Manages vector stores: named collections of embeddings that are searched together."""
 
@@ -162,6 +196,40 @@ class VectorStoreServiceAsyncStub:
         pgquiver.v1.vector_stores_pb2.DeleteVectorStoreAliasResponse,
     ]
     """Deletes an alias; its store stays."""
+
+    ReembedVectorStore: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_stores_pb2.ReembedVectorStoreRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Embeds the texts of a store again, with the service's present model, in the background and through crashes. Until all of
+    them and their index are there, searches are answered by the old vectors; then by the new ones, from one moment to the
+    next. The store's id, files and counts stay. Vectors that callers gave are replaced too. A repeated call while that is in
+    progress returns how far it is. FAILED_PRECONDITION when the store has vectors of the present model, or is embedded with
+    another one at the moment.
+    """
+
+    GetVectorStoreReembedding: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_stores_pb2.GetVectorStoreReembeddingRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Returns how far the last re-embedding of a store is, or how it ended; NOT_FOUND when there was none."""
+
+    WatchVectorStoreReembedding: grpc.aio.UnaryStreamMultiCallable[
+        pgquiver.v1.vector_stores_pb2.WatchVectorStoreReembeddingRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Watches a re-embedding until it has ended. Sends the state at once, then after each change, at most about one a second,
+    and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent events
+    (`text/event-stream`). NOT_FOUND when there was none.
+    """
+
+    CancelVectorStoreReembedding: grpc.aio.UnaryUnaryMultiCallable[
+        pgquiver.v1.vector_stores_pb2.CancelVectorStoreReembeddingRequest,
+        pgquiver.v1.vector_stores_pb2.VectorStoreReembedding,
+    ]
+    """Ends a re-embedding: the store keeps its old vectors. One that has switched to the new ones, or has ended, is returned as it
+    is. NOT_FOUND when there was none.
+    """
 
 class VectorStoreServiceServicer(metaclass=abc.ABCMeta):
     """Manages vector stores: named collections of embeddings that are searched together."""
@@ -253,5 +321,47 @@ class VectorStoreServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pgquiver.v1.vector_stores_pb2.DeleteVectorStoreAliasResponse, collections.abc.Awaitable[pgquiver.v1.vector_stores_pb2.DeleteVectorStoreAliasResponse]]:
         """Deletes an alias; its store stays."""
+
+    @abc.abstractmethod
+    def ReembedVectorStore(
+        self,
+        request: pgquiver.v1.vector_stores_pb2.ReembedVectorStoreRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding, collections.abc.Awaitable[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding]]:
+        """Embeds the texts of a store again, with the service's present model, in the background and through crashes. Until all of
+        them and their index are there, searches are answered by the old vectors; then by the new ones, from one moment to the
+        next. The store's id, files and counts stay. Vectors that callers gave are replaced too. A repeated call while that is in
+        progress returns how far it is. FAILED_PRECONDITION when the store has vectors of the present model, or is embedded with
+        another one at the moment.
+        """
+
+    @abc.abstractmethod
+    def GetVectorStoreReembedding(
+        self,
+        request: pgquiver.v1.vector_stores_pb2.GetVectorStoreReembeddingRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding, collections.abc.Awaitable[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding]]:
+        """Returns how far the last re-embedding of a store is, or how it ended; NOT_FOUND when there was none."""
+
+    @abc.abstractmethod
+    def WatchVectorStoreReembedding(
+        self,
+        request: pgquiver.v1.vector_stores_pb2.WatchVectorStoreReembeddingRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding], collections.abc.AsyncIterator[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding]]:
+        """Watches a re-embedding until it has ended. Sends the state at once, then after each change, at most about one a second,
+        and the same state again at least every 30 seconds. Over HTTP the reply is a stream of server-sent events
+        (`text/event-stream`). NOT_FOUND when there was none.
+        """
+
+    @abc.abstractmethod
+    def CancelVectorStoreReembedding(
+        self,
+        request: pgquiver.v1.vector_stores_pb2.CancelVectorStoreReembeddingRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding, collections.abc.Awaitable[pgquiver.v1.vector_stores_pb2.VectorStoreReembedding]]:
+        """Ends a re-embedding: the store keeps its old vectors. One that has switched to the new ones, or has ended, is returned as it
+        is. NOT_FOUND when there was none.
+        """
 
 def add_VectorStoreServiceServicer_to_server(servicer: VectorStoreServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
