@@ -3,13 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
-import {
-  cleanShared,
-  copyStoreRows,
-  createTable,
-  switchTable,
-  type WorkContext,
-} from "../../src/indexes/own-table.ts";
+import type { WorkContext } from "../../src/indexes/context.ts";
+import { cleanShared, copyStoreRows, createTable, switchTable } from "../../src/indexes/own-table.ts";
 import { findPlan, type Plan } from "../../src/indexes/plan.ts";
 import { openSession } from "../../src/postgres/exclusive.ts";
 import { MIGRATIONS } from "../../src/postgres/migrations/files.ts";
