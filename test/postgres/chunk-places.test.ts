@@ -55,7 +55,7 @@ test("own tables get places of chunks, and copies that are under way are begun a
   await migrateBefore(database);
   for (const [phase, steps] of Object.entries(phases)) await moveStore(database, phase, steps);
   const before = (await findIndex(database, "cleaning")).own_table;
-  expect(await migrate(database)).toEqual({ applied: 1 });
+  await migrate(database);
   // A process of this version writes to the store while it is copied.
   for (const phase of Object.keys(phases)) {
     const own = (await findIndex(database, phase)).own_table;
