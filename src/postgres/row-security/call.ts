@@ -23,7 +23,7 @@ interface Call {
   project: string;
   /** Undefined: as many as there are. */
   places?: ConnectionPlaces | undefined;
-  /** Ends the waits for a place: the caller has left. */
+  /** Ends the waits for a place, and single statements: the caller has left. */
   signal?: AbortSignal | undefined;
   /** The pool in which the call holds a place for whichever connection it needs next. */
   held?: PoolOptions | undefined;
@@ -106,6 +106,12 @@ export async function inPlace<T>(pool: PoolOptions, signal: AbortSignal, work: (
 export function hasSparePlace(pool: PoolOptions): boolean {
   const now = running.getStore();
   return typeof now !== "object" || (now.places?.hasSpare(pool) ?? true);
+}
+
+/** The signal of the running call, which aborts when its caller has left; undefined: nothing may end its statements. */
+export function currentSignal(): AbortSignal | undefined {
+  const now = running.getStore();
+  return typeof now === "object" ? now.signal : undefined;
 }
 
 /**

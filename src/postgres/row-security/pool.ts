@@ -1,7 +1,8 @@
 import { callbackify } from "node:util";
 import type pg from "pg";
 import type { Database, Replicas } from "../database.ts";
-import { currentProject, takePlace } from "./call.ts";
+import { withClient } from "../transaction.ts";
+import { currentProject, currentSignal, takePlace } from "./call.ts";
 import { restrictClient } from "./client.ts";
 
 /** The role that calls run under; undefined: row-level security is off, or not on yet. */
@@ -12,7 +13,7 @@ export interface CallRole {
 /**
  * Returns the database as calls may use it: each connection that it gives out is restricted to the project of the running
  * call, and to nothing for work that runs `asService`; a call whose project or key has a share of the pool waits for a
- * place first. `probe` and `direct`, which no call uses, stay as they are.
+ * place first. A single statement is cancelled when the caller leaves. `probe` and `direct`, which no call uses, stay as they are.
  */
 export function restrictToCalls(database: Database, security: CallRole): Database {
   const { replicas } = database;
@@ -30,14 +31,12 @@ function restrictPool(pool: pg.Pool, security: CallRole): pg.Pool {
     const { role } = security;
     return role === undefined || project === undefined ? client : restrictClient(client, { role, project });
   };
-  const query = async (...parameters: Parameters<pg.PoolClient["query"]>) => {
-    const client = await connect();
-    try {
-      return await (client.query(...parameters) as unknown as Promise<unknown>);
-    } finally {
-      client.release();
-    }
-  };
+  const query = async (...parameters: Parameters<pg.PoolClient["query"]>) =>
+    withClient(
+      { connect },
+      currentSignal(),
+      async (client) => client.query(...parameters) as unknown as Promise<unknown>,
+    );
   const callback = (done: (error: unknown, client?: pg.PoolClient) => void) => callbackify(connect)(done);
   // Everything else, such as its options and its counts, is the pool's own.
   return new Proxy(pool, {
