@@ -4,7 +4,7 @@ import type { Client, Database } from "../postgres/database.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import type { WorkContext } from "./context.ts";
-import { inherit } from "./inherit.ts";
+import { changeBriefly, inherit } from "./inherit.ts";
 import { lockPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
 import { findColumns, finishTable, makeTable, SNAPSHOT_XMIN } from "./table.ts";
 
@@ -235,6 +235,7 @@ export async function cleanShared({ database, pool, signal }: WorkContext, plan:
       await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
         plan.id,
       ]);
+      await dropFormer(client, tables, plan, signal);
       // A distributed table cannot inherit: SQL over the shared table does not see the store's rows any more.
       if (!(await isDistributed(client, database, plan.own_table)))
         await inherit(client, own, tables, signal);
@@ -242,6 +243,22 @@ export async function cleanShared({ database, pool, signal }: WorkContext, plan:
     },
     signal,
   );
+}
+
+/**
+ * Drops the table that the store had before it was embedded with another model, whose clean-up may be under way: as long as
+ * that is a child of the shared table too, SQL over the shared table would see its rows beside those of the own table.
+ */
+async function dropFormer(client: Client, tables: Tables, plan: Plan, signal: AbortSignal): Promise<void> {
+  const { rows } = await client.query<{ former: string | null }>(
+    `select former_table as former from ${tables.reembeddings}
+     where vector_store_id = $1 and status = 'in_progress' and phase = 'cleaning' and own_table = $2`,
+    [plan.id, plan.own_table],
+  );
+  const former = rows[0]?.former ?? null;
+  if (former === null) return;
+  const { embeddings } = placeTables(tables, { own_table: former });
+  await changeBriefly(client, `drop table if exists ${embeddings}`, signal);
 }
 
 /**

@@ -4,7 +4,14 @@ import { withFormer } from "../../src/models/embedder.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { embedderAt } from "../support/embedder.ts";
 import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/embedding-server.ts";
-import { countByTable, findIndex, findLeftovers, TEST_INDEXES } from "../support/index-store.ts";
+import {
+  countByTable,
+  findIndex,
+  findLeftovers,
+  setPolicy,
+  startTestWorker,
+  TEST_INDEXES,
+} from "../support/index-store.ts";
 import { jsonClient, type Json, type Send } from "../support/json.ts";
 import { startServer, type TestServer } from "../support/server.ts";
 
@@ -188,6 +195,39 @@ describe.each(["the shared table", "a table of its own"])("a store in %s", (plac
     });
   }, 120_000);
 });
+
+test.runIf(database.kind === "postgres")(
+  "SQL over the shared table sees each row once while the old rows are removed, by whichever worker",
+  async () => {
+    const provider = await startProvider();
+    const id = await makeStore(50);
+    await promoteStore(database, id, TEST_INDEXES);
+    const { own_table: former } = await findIndex(database, id);
+    const client = await pool.connect();
+    {
+      await using setting = await start(provider);
+      await client.query("begin");
+      // A reader of the former table keeps it from being dropped.
+      await client.query(`lock table only "${former}" in access share mode`);
+      await setting.send("POST", pathOf(id), {});
+      await untilState(setting.send, id, { status: "in_progress", phase: "cleaning" });
+    }
+    await client.query("commit");
+    client.release();
+    expect(await readRows(id)).toHaveLength(50);
+    // A change of the index's settings has the index worker do the rest before the process that works on re-embeddings.
+    startTestWorker(database);
+    await setPolicy(database, id, "always");
+    const settled = "select 1 from pgquiver_indexes where vector_store_id = $1 and phase = 'settled'";
+    await expect.poll(async () => (await pool.query(settled, [id])).rowCount, { timeout: 30_000 }).toBe(1);
+    expect(await readRows(id)).toHaveLength(50);
+    await using setting = await start(provider);
+    await untilState(setting.send, id, { status: "completed" });
+    await expectNew(setting.send, id, 50);
+    await expectNoLeftovers();
+  },
+  60_000,
+);
 
 test("a process goes on with the page at which another one was stopped", async () => {
   const provider = await startProvider();
