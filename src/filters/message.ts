@@ -10,7 +10,7 @@ import { limits } from "../limits.ts";
 import { isDate } from "./date.ts";
 import type { Filter, FilterValue } from "./sql.ts";
 
-const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "overlaps" | "text">>([
+const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "not" | "overlaps" | "text">>([
   [FilterType.EQ, "eq"],
   [FilterType.NE, "ne"],
   [FilterType.GT, "gt"],
@@ -22,6 +22,13 @@ const COMPARISONS = new Map<number, Exclude<Filter["type"], "and" | "or" | "over
   [FilterType.EXISTS, "exists"],
   [FilterType.CONTAINS, "contains"],
   [FilterType.PREFIX, "prefix"],
+  [FilterType.SUFFIX, "suffix"],
+  [FilterType.SUBSTRING, "substring"],
+]);
+const JOINTS = new Map<number, "and" | "or" | "not">([
+  [FilterType.AND, "and"],
+  [FilterType.OR, "or"],
+  [FilterType.NOT, "not"],
 ]);
 
 /**
@@ -47,12 +54,14 @@ export function readFilter(message: FilterMessage, param = "filters"): Filter {
     }
     if (node.type === FilterType.UNSPECIFIED) throw missingParameter(`${path}.type`);
     if (node.type === FilterType.TEXT) return readText(node, path);
-    if (node.type !== FilterType.AND && node.type !== FilterType.OR) return readComparison(node, path);
-    const type = node.type === FilterType.AND ? "and" : "or";
+    const type = JOINTS.get(node.type);
+    if (type === undefined) return readComparison(node, path);
     refuse(node.key !== undefined, `${path}.key`, type);
     refuse(node.value !== undefined, `${path}.value`, type);
     refuse(node.valueType !== undefined, `${path}.value_type`, type);
     if (node.filters.length === 0) throw missingParameter(`${path}.filters`);
+    if (type === "not" && node.filters.length > 1)
+      throw invalidArgument(`${path}.filters`, `Invalid '${path}.filters': 'not' takes one condition.`);
     return {
       type,
       filters: node.filters.map((child, index) => read(child, `${path}.filters[${index}]`, depth + 1)),
@@ -98,10 +107,12 @@ function readComparison(node: FilterMessage, path: string): Filter {
       if (typeof bound === "boolean") throw wrongValue(valuePath, "a string or a number");
       return { type, key, value: bound };
     }
-    case "prefix": {
-      const prefix = readScalar(value, valuePath);
-      if (typeof prefix !== "string") throw wrongValue(valuePath, "a string");
-      return { type, key, value: prefix };
+    case "prefix":
+    case "suffix":
+    case "substring": {
+      const part = readScalar(value, valuePath);
+      if (typeof part !== "string") throw wrongValue(valuePath, "a string");
+      return { type, key, value: part };
     }
     case "eq":
     case "ne":

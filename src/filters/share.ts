@@ -1,5 +1,6 @@
 import { toTime } from "./date.ts";
 import type { Comparison, Filter, FilterValue } from "./sql.ts";
+import { asksForWords } from "./words.ts";
 
 /** A sampled value of a key; null: the row lacks the key. An object, which is there and equals nothing, is an empty list. */
 export type SampledValue = FilterValue | null | readonly string[];
@@ -36,6 +37,7 @@ export function indexablePart(
   isIndexed: (comparison: Comparison) => boolean,
 ): Filter | undefined {
   if (!("filters" in filter)) return isIndexed(filter) ? filter : undefined;
+  if (filter.type === "not") return undefined;
   const parts = filter.filters.map((part) => indexablePart(part, isIndexed));
   const indexed = parts.filter((part) => part !== undefined);
   if (indexed.length === 0 || (filter.type === "or" && indexed.length < parts.length)) return undefined;
@@ -47,6 +49,8 @@ type Matcher = (row: number) => boolean;
 function compileMatcher(filter: Filter, columns: SampledColumns): Matcher {
   if ("filters" in filter) {
     const parts = filter.filters.map((part) => compileMatcher(part, columns));
+    if (filter.type === "not")
+      return asksForWords(filter) ? () => true : (row) => parts.every((matches) => !matches(row));
     return filter.type === "and"
       ? (row) => parts.every((matches) => matches(row))
       : (row) => parts.some((matches) => matches(row));
@@ -68,11 +72,11 @@ function compileMatcher(filter: Filter, columns: SampledColumns): Matcher {
     return (row) => values.has(valueOf(row)) === isMember;
   }
   if (filter.type === "exists") return (row) => (valueOf(row) !== null) === filter.isPresent;
-  if (filter.type === "prefix") {
-    const prefix = filter.value.slice(0, SAMPLED_CHARS);
+  if (filter.type === "prefix" || filter.type === "suffix" || filter.type === "substring") {
+    const matchesText = compileText(filter.type, filter.value);
     return (row) => {
       const text = valueOf(row);
-      return typeof text === "string" && text.startsWith(prefix);
+      return typeof text === "string" && matchesText(text);
     };
   }
   const value = cut(filter.value);
@@ -95,6 +99,17 @@ function compileMatcher(filter: Filter, columns: SampledColumns): Matcher {
   if (filter.type === "ne") return (row) => valueOf(row) !== value;
   const compare = COMPARE[filter.type];
   return (row) => isOrdered(valueOf(row), value) && compare(valueOf(row) as FilterValue, value);
+}
+
+/** A condition on sampled texts. Of those that were cut the end is not known, and nothing is known of what follows. */
+function compileText(type: "prefix" | "suffix" | "substring", part: string): (text: string) => boolean {
+  if (type === "prefix") {
+    const beginning = part.slice(0, SAMPLED_CHARS);
+    return (text) => text.startsWith(beginning);
+  }
+  const isCut = (text: string) => text.length === SAMPLED_CHARS;
+  if (type === "suffix") return (text) => isCut(text) || text.endsWith(part);
+  return (text) => isCut(text) || text.includes(part);
 }
 
 const COMPARE: Record<"gt" | "gte" | "lt" | "lte", (a: FilterValue, b: FilterValue) => boolean> = {

@@ -10,7 +10,7 @@ export type FilterValue = string | number | boolean;
 export type Filter =
   | { type: "eq" | "ne" | "contains"; key: string; value: FilterValue }
   | { type: "exists"; key: string; isPresent: boolean }
-  | { type: "prefix"; key: string; value: string }
+  | { type: "prefix" | "suffix" | "substring"; key: string; value: string }
   | { type: Ordering; key: string; value: string | number; as?: undefined }
   /** Texts that are dates are compared as moments. */
   | { type: Ordering; key: string; value: string; as: "date" }
@@ -19,7 +19,8 @@ export type Filter =
   | { type: "overlaps"; key: string; values: string[] }
   /** The row's text, not its metadata, has the words. */
   | { type: "text"; value: string }
-  | { type: "and" | "or"; filters: Filter[] };
+  /** `not` has one filter. */
+  | { type: "and" | "or" | "not"; filters: Filter[] };
 
 /** The words of a store's texts, for filters by words. */
 export interface Words {
@@ -36,7 +37,7 @@ const orderingOperators: Record<Ordering, string> = { gt: ">", gte: ">=", lt: "<
 /** Maximum number of values for which `in` is compiled to equalities, which a GIN index can serve. */
 const INDEXED_VALUES_MAX = 8;
 
-/** A condition on one key, as opposed to `and` and `or`. */
+/** A condition on one key, as opposed to `and`, `or` and `not`. */
 export type Comparison = Exclude<Filter, { filters: Filter[] }>;
 
 /** Whether the GIN index on the metadata of a store's own table serves the condition. */
@@ -51,7 +52,7 @@ function isShort(values: readonly FilterValue[]): boolean {
 
 /**
  * Compiles a filter to a boolean SQL expression that is true for every row that matches, and false or null for
- * every other; null only where nothing negates it.
+ * every other; null only where nothing negates it: `not` is `is not true`.
  *
  * `column` is a quoted SQL expression of type jsonb without side effects, evaluated several times; SQL null,
  * and JSON that is not an object, count as an object without keys. Keys and values are pushed onto `params`
@@ -79,6 +80,9 @@ export function compileFilter(filter: Filter, column: string, params: unknown[],
       return compileExistence(filter.key, filter.isPresent, column, params);
     case "prefix":
       return compilePrefix(filter.key, filter.value, column, params);
+    case "suffix":
+    case "substring":
+      return compilePart(filter.type, filter.key, filter.value, column, params);
     case "overlaps":
       return compileOverlap(filter.key, filter.values, column, params);
     case "gt":
@@ -92,6 +96,8 @@ export function compileFilter(filter: Filter, column: string, params: unknown[],
     case "or":
       if (filter.filters.length === 0) return filter.type === "and" ? "true" : "false";
       return `(${filter.filters.map((part) => compileFilter(part, column, params, words)).join(` ${filter.type} `)})`;
+    case "not":
+      return `(${compileFilter({ type: "and", filters: filter.filters }, column, params, words)} is not true)`;
     case "text":
       if (words === undefined)
         throw new Error("A filter by words was compiled without the words of its store.");
@@ -123,6 +129,22 @@ function compilePrefix(key: string, prefix: string, column: string, params: unkn
   const beginning = bind(params, beginningOf(prefix), "text");
   const full = bind(params, prefix, "text");
   return `(${orderedExpression(column, name, "string")} ^@ ${beginning} and (${column} ->> ${name}) collate "C" ^@ ${full})`;
+}
+
+/** Compiles "ends with" and "has in it". LIKE would need its wildcards escaped. */
+function compilePart(
+  type: "suffix" | "substring",
+  key: string,
+  part: string,
+  column: string,
+  params: unknown[],
+): string {
+  const name = bind(params, toText(key), "text");
+  const value = bind(params, toText(part), "text");
+  const text = `((case jsonb_typeof(${column} -> ${name}) when 'string' then ${column} ->> ${name} end) collate "C")`;
+  return type === "suffix"
+    ? `(right(${text}, char_length(${value})) = ${value})`
+    : `(strpos(${text}, ${value}) > 0)`;
 }
 
 function compileMembership(key: string, values: FilterValue[], column: string, params: unknown[]): string {

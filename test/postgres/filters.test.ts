@@ -42,7 +42,21 @@ test("matches the rows a plain evaluator matches", async () => {
     { seed, numRuns: filtersTried },
   );
   // Every operator, as the outermost one, must have met rows it matches and rows it does not.
-  for (const type of ["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or"]) {
+  for (const type of [
+    "eq",
+    "ne",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "in",
+    "nin",
+    "and",
+    "or",
+    "not",
+    "suffix",
+    "substring",
+  ]) {
     expect([type, verdicts.get(type)]).toEqual([type, new Set([true, false])]);
   }
 }, 300_000);

@@ -46,7 +46,13 @@ export async function startDoorServer(options: TestServerOptions = {}) {
     {
       id: "e2",
       content: "Wie Rückgaben gehen: returns.",
-      metadata: { lang: "de", url: "https://example.com/de" },
+      metadata: {
+        lang: "de",
+        url: "https://example.com/de",
+        tags: ["owl", "fox"],
+        day: "2024-05-01",
+        note: "",
+      },
     },
   ]);
   await add("private", [{ id: "p1", content: "The secret of returns." }]);

@@ -118,7 +118,7 @@ const comparison: fc.Arbitrary<Filter> = fc.oneof(
   }),
   fc.record({ type: fc.constant("contains" as const), key, value: scalar }),
   fc.record({ type: fc.constant("exists" as const), key, isPresent: fc.boolean() }),
-  fc.record({ type: fc.constant("prefix" as const), key, value: text }),
+  fc.record({ type: fc.constantFrom("prefix", "suffix", "substring"), key, value: text }),
 );
 /** Filters of all operators, nested. */
 export const { filter } = fc.letrec<{ filter: Filter }>((tie) => ({
@@ -126,6 +126,7 @@ export const { filter } = fc.letrec<{ filter: Filter }>((tie) => ({
     { maxDepth: 4 },
     comparison,
     fc.record({ type: fc.constantFrom("and", "or"), filters: fc.array(tie("filter"), { maxLength: 3 }) }),
+    fc.record({ type: fc.constant("not" as const), filters: fc.tuple(tie("filter")) }),
   ),
 }));
 
@@ -136,6 +137,8 @@ export function matches(filter: Filter, row: Json | undefined): boolean {
       return filter.filters.every((part) => matches(part, row));
     case "or":
       return filter.filters.some((part) => matches(part, row));
+    case "not":
+      return !filter.filters.some((part) => matches(part, row));
     case "text":
       throw new Error("Metadata has no text.");
     case "eq":
@@ -159,6 +162,14 @@ export function matches(filter: Filter, row: Json | undefined): boolean {
     case "prefix": {
       const whole = lookUp(row, filter.key);
       return typeof whole === "string" && whole.startsWith(filter.value);
+    }
+    case "suffix": {
+      const whole = lookUp(row, filter.key);
+      return typeof whole === "string" && whole.endsWith(filter.value);
+    }
+    case "substring": {
+      const whole = lookUp(row, filter.key);
+      return typeof whole === "string" && whole.includes(filter.value);
     }
     case "gt":
     case "gte":

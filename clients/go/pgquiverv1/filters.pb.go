@@ -108,6 +108,12 @@ const (
 	// the rules of the store's language: all of them, in any order. "Words in quotes" must stand side by side, `or` between
 	// words asks for one of them, and `-` before a word for its absence. Without any words but stop words nothing matches.
 	FilterType_FILTER_TYPE_TEXT FilterType = 14
+	// Not of OpenAI: the key's value is a string that ends with the given one. Upper and lower case differ.
+	FilterType_FILTER_TYPE_SUFFIX FilterType = 15
+	// Not of OpenAI: the key's value is a string that has the given one in it. Upper and lower case differ. No index serves it.
+	FilterType_FILTER_TYPE_SUBSTRING FilterType = 16
+	// Not of OpenAI: the one condition of `filters` does not hold. No index serves it.
+	FilterType_FILTER_TYPE_NOT FilterType = 17
 )
 
 // Enum value maps for FilterType.
@@ -128,6 +134,9 @@ var (
 		12: "FILTER_TYPE_CONTAINS",
 		13: "FILTER_TYPE_PREFIX",
 		14: "FILTER_TYPE_TEXT",
+		15: "FILTER_TYPE_SUFFIX",
+		16: "FILTER_TYPE_SUBSTRING",
+		17: "FILTER_TYPE_NOT",
 	}
 	FilterType_value = map[string]int32{
 		"FILTER_TYPE_UNSPECIFIED": 0,
@@ -145,6 +154,9 @@ var (
 		"FILTER_TYPE_CONTAINS":    12,
 		"FILTER_TYPE_PREFIX":      13,
 		"FILTER_TYPE_TEXT":        14,
+		"FILTER_TYPE_SUFFIX":      15,
+		"FILTER_TYPE_SUBSTRING":   16,
+		"FILTER_TYPE_NOT":         17,
 	}
 )
 
@@ -176,13 +188,13 @@ func (FilterType) EnumDescriptor() ([]byte, []int) {
 }
 
 // A condition on the metadata of an embedding: either a comparison of one key with a value, or several
-// conditions joined by `and` or `or`. The JSON form is OpenAI's comparison filter or compound filter:
-// `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Three operators are beside
-// OpenAI's: `exists`, `contains` and `prefix`, in the same shape; so are `text`, a condition on
+// conditions joined by `and` or `or`, or one that is negated by `not`. The JSON form is OpenAI's comparison filter or compound filter:
+// `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Six operators are beside
+// OpenAI's: `exists`, `contains`, `prefix`, `suffix`, `substring` and `not`, in the same shape; so are `text`, a condition on
 // the text of the embedding and not on its metadata, and `value_type`.
 //
 // Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are ordered by
-// Unicode code point. A missing key matches only `ne`, `nin` and `exists` with false. More than 16 levels of nesting or more than
+// Unicode code point. A missing key matches only `ne`, `nin`, `exists` with false, and what `not` negates. More than 16 levels of nesting or more than
 // 256 conditions in all are INVALID_ARGUMENT.
 type Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -191,10 +203,10 @@ type Filter struct {
 	// The metadata key, for comparisons. 1 to 256 characters.
 	Key *string `protobuf:"bytes,2,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// The value to compare with: a string, a number or a boolean; for `in` and `nin` a list of
-	// at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number, with `value_type` a date; for `prefix` a string; for `exists` a
+	// at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number, with `value_type` a date; for `prefix`, `suffix` and `substring` a string; for `exists` a
 	// boolean, default true; for `text` a string.
 	Value *structpb.Value `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
-	// The joined conditions, for `and` and `or`. At least one.
+	// The joined conditions, for `and` and `or`: at least one. For `not` exactly one.
 	Filters []*Filter `protobuf:"bytes,4,rep,name=filters,proto3" json:"filters,omitempty"`
 	// Not of OpenAI: what the values are compared as, for `gt`, `gte`, `lt` and `lte`; default: as their JSON type.
 	ValueType     *FilterValueType `protobuf:"varint,5,opt,name=value_type,json=valueType,proto3,enum=pgquiver.v1.FilterValueType,oneof" json:"value_type,omitempty"`
@@ -283,7 +295,7 @@ const file_pgquiver_v1_filters_proto_rawDesc = "" +
 	"\v_value_type*P\n" +
 	"\x0fFilterValueType\x12!\n" +
 	"\x1dFILTER_VALUE_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n" +
-	"\x16FILTER_VALUE_TYPE_DATE\x10\x01*\xd5\x02\n" +
+	"\x16FILTER_VALUE_TYPE_DATE\x10\x01*\x9d\x03\n" +
 	"\n" +
 	"FilterType\x12\x1b\n" +
 	"\x17FILTER_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
@@ -301,7 +313,10 @@ const file_pgquiver_v1_filters_proto_rawDesc = "" +
 	"\x12FILTER_TYPE_EXISTS\x10\v\x12\x18\n" +
 	"\x14FILTER_TYPE_CONTAINS\x10\f\x12\x16\n" +
 	"\x12FILTER_TYPE_PREFIX\x10\r\x12\x14\n" +
-	"\x10FILTER_TYPE_TEXT\x10\x0eB\\\n" +
+	"\x10FILTER_TYPE_TEXT\x10\x0e\x12\x16\n" +
+	"\x12FILTER_TYPE_SUFFIX\x10\x0f\x12\x19\n" +
+	"\x15FILTER_TYPE_SUBSTRING\x10\x10\x12\x13\n" +
+	"\x0fFILTER_TYPE_NOT\x10\x11B\\\n" +
 	"\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\vPgquiver.V1b\x06proto3"
 
 var (

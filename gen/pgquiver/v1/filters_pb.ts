@@ -13,17 +13,17 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/filters.proto.
  */
 export const file_pgquiver_v1_filters: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSLqAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAhI1Cgp2YWx1ZV90eXBlGAUgASgOMhwucGdxdWl2ZXIudjEuRmlsdGVyVmFsdWVUeXBlSAGIAQFCBgoEX2tleUINCgtfdmFsdWVfdHlwZSpQCg9GaWx0ZXJWYWx1ZVR5cGUSIQodRklMVEVSX1ZBTFVFX1RZUEVfVU5TUEVDSUZJRUQQABIaChZGSUxURVJfVkFMVUVfVFlQRV9EQVRFEAEq1QIKCkZpbHRlclR5cGUSGwoXRklMVEVSX1RZUEVfVU5TUEVDSUZJRUQQABISCg5GSUxURVJfVFlQRV9FURABEhIKDkZJTFRFUl9UWVBFX05FEAISEgoORklMVEVSX1RZUEVfR1QQAxITCg9GSUxURVJfVFlQRV9HVEUQBBISCg5GSUxURVJfVFlQRV9MVBAFEhMKD0ZJTFRFUl9UWVBFX0xURRAGEhIKDkZJTFRFUl9UWVBFX0lOEAcSEwoPRklMVEVSX1RZUEVfTklOEAgSEwoPRklMVEVSX1RZUEVfQU5EEAkSEgoORklMVEVSX1RZUEVfT1IQChIWChJGSUxURVJfVFlQRV9FWElTVFMQCxIYChRGSUxURVJfVFlQRV9DT05UQUlOUxAMEhYKEkZJTFRFUl9UWVBFX1BSRUZJWBANEhQKEEZJTFRFUl9UWVBFX1RFWFQQDkJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_struct, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9maWx0ZXJzLnByb3RvEgtwZ3F1aXZlci52MSLqAQoGRmlsdGVyEiUKBHR5cGUYASABKA4yFy5wZ3F1aXZlci52MS5GaWx0ZXJUeXBlEhAKA2tleRgCIAEoCUgAiAEBEiwKBXZhbHVlGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQgWouxjoBxIrCgdmaWx0ZXJzGAQgAygLMhMucGdxdWl2ZXIudjEuRmlsdGVyQgWouxiAAhI1Cgp2YWx1ZV90eXBlGAUgASgOMhwucGdxdWl2ZXIudjEuRmlsdGVyVmFsdWVUeXBlSAGIAQFCBgoEX2tleUINCgtfdmFsdWVfdHlwZSpQCg9GaWx0ZXJWYWx1ZVR5cGUSIQodRklMVEVSX1ZBTFVFX1RZUEVfVU5TUEVDSUZJRUQQABIaChZGSUxURVJfVkFMVUVfVFlQRV9EQVRFEAEqnQMKCkZpbHRlclR5cGUSGwoXRklMVEVSX1RZUEVfVU5TUEVDSUZJRUQQABISCg5GSUxURVJfVFlQRV9FURABEhIKDkZJTFRFUl9UWVBFX05FEAISEgoORklMVEVSX1RZUEVfR1QQAxITCg9GSUxURVJfVFlQRV9HVEUQBBISCg5GSUxURVJfVFlQRV9MVBAFEhMKD0ZJTFRFUl9UWVBFX0xURRAGEhIKDkZJTFRFUl9UWVBFX0lOEAcSEwoPRklMVEVSX1RZUEVfTklOEAgSEwoPRklMVEVSX1RZUEVfQU5EEAkSEgoORklMVEVSX1RZUEVfT1IQChIWChJGSUxURVJfVFlQRV9FWElTVFMQCxIYChRGSUxURVJfVFlQRV9DT05UQUlOUxAMEhYKEkZJTFRFUl9UWVBFX1BSRUZJWBANEhQKEEZJTFRFUl9UWVBFX1RFWFQQDhIWChJGSUxURVJfVFlQRV9TVUZGSVgQDxIZChVGSUxURVJfVFlQRV9TVUJTVFJJTkcQEBITCg9GSUxURVJfVFlQRV9OT1QQEUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_struct, file_pgquiver_v1_options]);
 
 /**
  * A condition on the metadata of an embedding: either a comparison of one key with a value, or several
- * conditions joined by `and` or `or`. The JSON form is OpenAI's comparison filter or compound filter:
- * `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Three operators are beside
- * OpenAI's: `exists`, `contains` and `prefix`, in the same shape; so are `text`, a condition on
+ * conditions joined by `and` or `or`, or one that is negated by `not`. The JSON form is OpenAI's comparison filter or compound filter:
+ * `{"type": "eq", "key": "lang", "value": "en"}` or `{"type": "and", "filters": [...]}`. Six operators are beside
+ * OpenAI's: `exists`, `contains`, `prefix`, `suffix`, `substring` and `not`, in the same shape; so are `text`, a condition on
  * the text of the embedding and not on its metadata, and `value_type`.
  *
  * Comparison is by JSON type: a number never equals its text, `1` equals `1.0`, and strings are ordered by
- * Unicode code point. A missing key matches only `ne`, `nin` and `exists` with false. More than 16 levels of nesting or more than
+ * Unicode code point. A missing key matches only `ne`, `nin`, `exists` with false, and what `not` negates. More than 16 levels of nesting or more than
  * 256 conditions in all are INVALID_ARGUMENT.
  *
  * @generated from message pgquiver.v1.Filter
@@ -45,7 +45,7 @@ export type Filter = Message<"pgquiver.v1.Filter"> & {
 
   /**
    * The value to compare with: a string, a number or a boolean; for `in` and `nin` a list of
-   * at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number, with `value_type` a date; for `prefix` a string; for `exists` a
+   * at most 1,000 of them; for `gt`, `gte`, `lt` and `lte` a string or a number, with `value_type` a date; for `prefix`, `suffix` and `substring` a string; for `exists` a
    * boolean, default true; for `text` a string.
    *
    * @generated from field: google.protobuf.Value value = 3;
@@ -53,7 +53,7 @@ export type Filter = Message<"pgquiver.v1.Filter"> & {
   value?: Value | undefined;
 
   /**
-   * The joined conditions, for `and` and `or`. At least one.
+   * The joined conditions, for `and` and `or`: at least one. For `not` exactly one.
    *
    * @generated from field: repeated pgquiver.v1.Filter filters = 4;
    */
@@ -221,6 +221,27 @@ export const FilterType = {
    * @generated from enum value: FILTER_TYPE_TEXT = 14;
    */
   TEXT: 14,
+
+  /**
+   * Not of OpenAI: the key's value is a string that ends with the given one. Upper and lower case differ.
+   *
+   * @generated from enum value: FILTER_TYPE_SUFFIX = 15;
+   */
+  SUFFIX: 15,
+
+  /**
+   * Not of OpenAI: the key's value is a string that has the given one in it. Upper and lower case differ. No index serves it.
+   *
+   * @generated from enum value: FILTER_TYPE_SUBSTRING = 16;
+   */
+  SUBSTRING: 16,
+
+  /**
+   * Not of OpenAI: the one condition of `filters` does not hold. No index serves it.
+   *
+   * @generated from enum value: FILTER_TYPE_NOT = 17;
+   */
+  NOT: 17,
 } as const;
 
 /**

@@ -193,6 +193,12 @@ describe.each(protocols)("over $name", (protocol) => {
     [{ type: "contains", key: "kind", value: "bird" }, []],
     [{ type: "prefix", key: "kind", value: "m" }, ["fox"]],
     [{ type: "prefix", key: "filename", value: "" }, ["hen"]],
+    [{ type: "suffix", key: "kind", value: "l" }, ["fox"]],
+    [{ type: "substring", key: "kind", value: "ir" }, ["hen", "owl"]],
+    [
+      { type: "not", filters: [{ type: "substring", key: "kind", value: "ir" }] },
+      ["fox", "snake", "text", "bare"],
+    ],
     [
       {
         type: "and",
@@ -282,6 +288,26 @@ describe.each(protocols)("over $name", (protocol) => {
       { query: "a", filters: { type: "eq", key: "k", value: { a: 1 } } },
       "filters.value",
     ],
+    [
+      "a part of no text",
+      { query: "a", filters: { type: "substring", key: "k", value: 1 } },
+      "filters.value",
+    ],
+    [
+      "a negation of two",
+      {
+        query: "a",
+        filters: {
+          type: "not",
+          filters: [
+            { type: "exists", key: "k" },
+            { type: "exists", key: "l" },
+          ],
+        },
+      },
+      "filters.filters",
+    ],
+    ["a negation of nothing", { query: "a", filters: { type: "not", filters: [] } }, "filters.filters"],
     ["a prefix of no text", { query: "a", filters: { type: "prefix", key: "k", value: 1 } }, "filters.value"],
     [
       "an existence of sorts",

@@ -54,7 +54,30 @@ const condition = (name: string, operator: string, value: unknown) => ({
 
 describe("metadata conditions", () => {
   test.each<[string, string, unknown, string[]]>([
+    ["lang", "contains", "n", ["e1"]],
+    ["tags", "contains", "owl", ["e2"]],
+    ["tags", "contains", "ow", []],
+    ["lang", "contains", "%", []],
+    ["lang", "not contains", "n", ["e2"]],
+    ["url", "not contains", "example", ["e1"]],
+    ["tags", "not contains", "owl", ["e1"]],
+    ["url", "start with", "https:", ["e2"]],
+    ["url", "start with", "http_", []],
+    ["url", "end with", "/de", ["e2"]],
+    ["filename", "end with", ".md", ["e1"]],
+    ["lang", "end with", "", ["e1", "e2"]],
+    ["url", "empty", null, ["e1"]],
+    ["note", "empty", null, ["e1", "e2"]],
+    ["url", "not empty", null, ["e2"]],
+    ["note", "not empty", undefined, []],
     ["lang", "is", "en", ["e1"]],
+    ["year", "is", "2024", ["e1"]],
+    ["year", "is", 2024, ["e1"]],
+    ["year", "is not", "2024", ["e2"]],
+    ["year", "in", ["2023", "2024"], ["e1"]],
+    ["year", "not in", "2023, 2024", ["e2"]],
+    ["lang", "in", "", []],
+    ["lang", "not in", [], ["e1", "e2"]],
     ["lang", "is not", "en", ["e2"]],
     ["lang", "in", ["en", "fr"], ["e1"]],
     ["lang", "in", "en, de", ["e1", "e2"]],
@@ -67,6 +90,10 @@ describe("metadata conditions", () => {
     ["year", "≤", 2023, []],
     ["year", "before", 2025, ["e1"]],
     ["year", "after", 2025, []],
+    ["day", "before", "2024-05-02", ["e2"]],
+    ["day", "before", "2024-05-01T01:00:00+02:00", []],
+    ["day", "after", "2024-04-30T23:59:59Z", ["e2"]],
+    ["lang", "after", "dz", ["e1"]],
   ])("%s %s %j", async (name, operator, value, found) => {
     const conditions = [condition(name, operator, value)];
     const { json } = await retrieve(request("faq", { logical_operator: "and", conditions }));
@@ -85,16 +112,16 @@ describe("metadata conditions", () => {
   });
 
   test.each<[string, object]>([
-    ["contains", { conditions: [condition("lang", "contains", "e")] }],
-    ["empty", { conditions: [condition("lang", "empty", null)] }],
-    ["start with", { conditions: [condition("lang", "start with", "e")] }],
+    ["Unsupported comparison_operator 'like'", { conditions: [condition("lang", "like", "e")] }],
+    ["a date of RFC 3339", { conditions: [condition("day", "before", "2024-13-01")] }],
+    ["expected a text", { conditions: [condition("lang", "contains", ["e"])] }],
     ["expected a number", { conditions: [condition("year", ">", "long ago")] }],
     ["'and' or 'or'", { logical_operator: "xor", conditions: [condition("lang", "is", "en")] }],
     ["metadata_condition.conditions[0].name", { conditions: [condition("", "is", "en")] }],
     ["metadata_condition.conditions[0].value", { conditions: [condition("lang", "is", null)] }],
     ["expected an array", { conditions: { a: 1 } }],
     ["256", { conditions: Array.from({ length: 300 }, () => condition("lang", "is", "en")) }],
-  ])("that filters do not have are refused: %s", async (named, sent) => {
+  ])("that Dify does not have are refused: %s", async (named, sent) => {
     const { status, json } = await retrieve(request("faq", sent));
     expect(status).toBe(400);
     expect(json).toEqual({ error_code: 400, error_msg: expect.stringContaining(named) });

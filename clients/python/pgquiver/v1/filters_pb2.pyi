@@ -30,6 +30,9 @@ class FilterType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FILTER_TYPE_CONTAINS: _ClassVar[FilterType]
     FILTER_TYPE_PREFIX: _ClassVar[FilterType]
     FILTER_TYPE_TEXT: _ClassVar[FilterType]
+    FILTER_TYPE_SUFFIX: _ClassVar[FilterType]
+    FILTER_TYPE_SUBSTRING: _ClassVar[FilterType]
+    FILTER_TYPE_NOT: _ClassVar[FilterType]
 FILTER_VALUE_TYPE_UNSPECIFIED: FilterValueType
 FILTER_VALUE_TYPE_DATE: FilterValueType
 FILTER_TYPE_UNSPECIFIED: FilterType
@@ -47,6 +50,9 @@ FILTER_TYPE_EXISTS: FilterType
 FILTER_TYPE_CONTAINS: FilterType
 FILTER_TYPE_PREFIX: FilterType
 FILTER_TYPE_TEXT: FilterType
+FILTER_TYPE_SUFFIX: FilterType
+FILTER_TYPE_SUBSTRING: FilterType
+FILTER_TYPE_NOT: FilterType
 
 class Filter(_message.Message):
     __slots__ = ("type", "key", "value", "filters", "value_type")
