@@ -32,9 +32,14 @@ export async function searchFiles(
 }
 
 /** Writes a result as rag_api does: a document of LangChain, and its cosine distance. */
-export function toPair({ content, attributes, filename, score }: SearchResult): [Json, number] {
+export function toPair({ content, attributes, filename, score, place }: SearchResult): [Json, number] {
   const text = content.map((part) => part.text).join("\n");
-  return [toDocument(text, { source: filename, ...attributes }), 2 * (1 - score)];
+  return [toDocument(text, { source: filename, ...attributes, ...pageOf(place) }), 2 * (1 - score)];
+}
+
+/** The page on which a chunk begins, which LibreChat shows with the source; nothing for files without pages. */
+function pageOf(place: { page?: number | undefined } | undefined): { page?: number } {
+  return place?.page === undefined ? {} : { page: place.page };
 }
 
 function toDocument(text: string, metadata: Json): Json {
@@ -48,52 +53,68 @@ interface StoredFile {
 }
 
 /**
- * Finds the files that LibreChat knows by these ids, of each all that were uploaded. Throws NOT_FOUND when one has none.
+ * Finds the files that LibreChat knows by these ids, of each all that were uploaded. `lacks`: one of the ids has none.
  * No RPC finds files by attributes, so a search finds a chunk of each: its text does not matter, and is always the
  * same, so that it is embedded once.
  */
-export async function findFiles(
+async function findFiles(
   calls: Calls,
   vectorStoreId: string,
   fileIds: readonly string[],
-): Promise<StoredFile[]> {
+): Promise<{ files: StoredFile[]; lacks: boolean }> {
   checkLength("ids", fileIds.length, IDS_MAX);
   const found = new Map<string, StoredFile>();
+  let lacks = false;
   for (const fileId of new Set(fileIds)) {
     const chunks = await searchFiles(calls, vectorStoreId, [fileId], "file", limits.search_results_max);
-    if (chunks.length === 0) throw notFound("One or more IDs not found");
+    lacks ||= chunks.length === 0;
     for (const { fileId: id, attributes = {} } of chunks) found.set(id, { id, attributes });
   }
-  return [...found.values()];
+  return { files: [...found.values()], lacks };
 }
 
-/** Reads the chunks of files as documents, in the order of their texts. */
+/** A chunk of a file. */
+export interface StoredDocument {
+  page_content: string;
+  metadata: Json & { page?: number };
+}
+
+/** Reads the chunks of files as documents, in the order of their texts. Throws NOT_FOUND with `missing` when an id has none. */
 export async function readDocuments(
   calls: Calls,
   vectorStoreId: string,
   fileIds: readonly string[],
-): Promise<Json[]> {
+  missing = "One or more IDs not found",
+): Promise<StoredDocument[]> {
   const method = VectorStoreFileService.method.getVectorStoreFileContent;
-  const documents: Json[] = [];
-  for (const { id, attributes } of await findFiles(calls, vectorStoreId, fileIds)) {
-    const { data } = await calls.unary(method, { vectorStoreId, fileId: id });
-    documents.push(...data.map(({ text }) => ({ page_content: text, metadata: attributes })));
+  const { files, lacks } = await findFiles(calls, vectorStoreId, fileIds);
+  if (lacks) throw notFound(missing);
+  const documents: StoredDocument[] = [];
+  for (const { id, attributes } of files) {
+    const { data, places } = await calls.unary(method, { vectorStoreId, fileId: id });
+    for (const [index, { text }] of data.entries())
+      documents.push({ page_content: text, metadata: { ...attributes, ...pageOf(places[index]) } });
   }
   return documents;
 }
 
-/** Deletes files, all that LibreChat knows by these ids, and those of an id beyond the chunks of one search too. */
+/**
+ * Deletes files, all that LibreChat knows by these ids, and those of an id beyond the chunks of one search too. Then throws
+ * NOT_FOUND when one of the ids had none.
+ */
 export async function deleteFiles(
   calls: Calls,
   vectorStoreId: string,
   fileIds: readonly string[],
 ): Promise<void> {
-  let files = await findFiles(calls, vectorStoreId, fileIds);
+  const { files: found, lacks } = await findFiles(calls, vectorStoreId, fileIds);
+  let files = found;
   while (files.length > 0) {
     for (const { id } of files) await calls.unary(FileService.method.deleteFile, { fileId: id });
     const rest = await searchFiles(calls, vectorStoreId, fileIds, "file", limits.search_results_max);
     files = [...new Set(rest.map(({ fileId }) => fileId))].map((id) => ({ id, attributes: {} }));
   }
+  if (lacks) throw notFound("One or more IDs not found");
 }
 
 /** Lists the ids by which LibreChat knows the store's files, of the newest 10,000. */

@@ -96,12 +96,21 @@ async function find(calls: Calls, store: string, json: Json, fileIds: readonly s
   return (await searchFiles(calls, store, fileIds, readText(json, "query"), count)).map(toPair);
 }
 
+/** The text of a file below its name. Where it has pages, each begins with a line that says so. */
 async function readContext(calls: Calls, store: string, { params }: FastifyRequest): Promise<string> {
-  const documents = await readDocuments(calls, store, [
-    (params as Record<string, string>)["file_id"] as string,
-  ]);
-  const { source } = (documents[0]?.["metadata"] ?? {}) as Json;
-  return `${typeof source === "string" ? source : ""}\n${joinChunks(documents.map((one) => one["page_content"] as string))}`.trim();
+  const { file_id: fileId = "" } = params as Record<string, string>;
+  const documents = await readDocuments(calls, store, [fileId], "The specified file_id was not found");
+  const source = documents[0]?.metadata["source"];
+  const pages: { page: number | undefined; chunks: string[] }[] = [];
+  for (const { page_content: text, metadata } of documents) {
+    const last = pages.at(-1);
+    if (last !== undefined && last.page === metadata.page) last.chunks.push(text);
+    else pages.push({ page: metadata.page, chunks: [text] });
+  }
+  const texts = pages.map(({ page, chunks }) =>
+    page === undefined ? joinChunks(chunks) : `\n# PAGE ${page}\n\n${joinChunks(chunks)}`,
+  );
+  return `${typeof source === "string" ? source : ""}\n${texts.join("")}`.trim();
 }
 
 function readIds(value: unknown): string[] {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Reply } from "../../support/client.ts";
+import { makePdf } from "../../support/documents.ts";
 import { startDoorServer } from "../../support/door-server.ts";
 import { filePart, form, FORM_TYPE, textPart } from "../../support/form.ts";
 import { send } from "../../support/http.ts";
@@ -97,11 +98,12 @@ describe("what was embedded", () => {
     ]);
     expect(both.json[0].metadata).toMatchObject({ user_id: "agent_1" });
     expect((await rag("GET", `/documents/${FILE}/context`)).json).toBe("notes.txt\nThe lighthouse is white.");
-    for (const path of ["/documents?ids=none", "/documents/none/context"])
-      expect(await rag("GET", path)).toMatchObject({
-        status: 404,
-        json: { detail: "One or more IDs not found" },
-      });
+    for (const [path, detail] of [
+      ["/documents?ids=none", "One or more IDs not found"],
+      [`/documents?ids=${FILE}&ids=none`, "One or more IDs not found"],
+      ["/documents/none/context", "The specified file_id was not found"],
+    ])
+      expect(await rag("GET", String(path))).toMatchObject({ status: 404, json: { detail } });
   });
 
   test("is deleted with every file of its id", async () => {
@@ -114,6 +116,32 @@ describe("what was embedded", () => {
     expect((await query(id)).json).toEqual([]);
     expect(await files()).toBe(before);
     expect((await rag("DELETE", "/documents", [id])).status).toBe(404);
+    // What is there is deleted beside an id that has nothing, which is then told.
+    await upload("/embed", id, "A lighthouse to delete.");
+    expect(await rag("DELETE", "/documents", ["none", id])).toMatchObject({
+      status: 404,
+      json: { detail: "One or more IDs not found" },
+    });
+    expect(await files()).toBe(before);
+  });
+
+  test("has the page of a file with pages, as LibreChat shows it", async () => {
+    const id = "with-pages";
+    const pdf = await makePdf(["The harbour has two piers.", "The lighthouse keeper is old."]);
+    expect((await upload("/embed", id, pdf, { name: "harbour.pdf" })).status).toBe(200);
+    const pages = (await query(id)).json.map(([one]: [Reply]) => [
+      one.metadata.page,
+      one.page_content.trim(),
+    ]);
+    const documents = (await rag("GET", `/documents?ids=${id}`)).json;
+    expect(documents.map((one: Reply) => [one.metadata.page, one.page_content.trim()])).toEqual(
+      pages.toSorted(),
+    );
+    expect(documents[0].metadata.page).toBe(1);
+    expect((await rag("GET", `/documents/${id}/context`)).json).toContain(
+      "harbour.pdf\n\n# PAGE 1\n\nThe harbour",
+    );
+    await rag("DELETE", "/documents", [id]);
   });
 });
 
