@@ -154,14 +154,14 @@ export async function createApplication(
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = watchHealth(database, services);
   const shutdown = new AbortController();
+  const access = { apiKeys: config.apiKeys, requiresKeys: config.requiresKeys, issuer: config.tokens };
   const server = await createServer({
     services,
     health,
     metrics,
     trail,
     doors,
-    apiKeys: config.apiKeys,
-    requiresKeys: config.requiresKeys,
+    ...access,
     keys: directory,
     tokens: tokens && { isToken, find: (token, digest) => tokens.find(token, digest) },
     requestBytesMax: config.requestBytesMax,

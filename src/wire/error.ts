@@ -80,12 +80,16 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Makes the body of the route's errors; default: OpenAI's format. */
     errorBody?: (error: HttpError, request: FastifyRequest) => unknown;
+    /** Makes the header `www-authenticate` of the route's 401; default: `Bearer`. */
+    challenge?: (request: FastifyRequest) => string;
   }
 }
 
 /** Sends an HTTP error as the reply of a Fastify route, in the route's own format where it has one. */
 export async function sendError(reply: FastifyReply, error: HttpError): Promise<FastifyReply> {
-  const { errorBody } = reply.request.routeOptions.config;
+  const { errorBody, challenge } = reply.request.routeOptions.config;
+  if (error.status === 401 && challenge !== undefined)
+    error.headers["www-authenticate"] = challenge(reply.request);
   return reply
     .code(error.status)
     .headers(error.headers)

@@ -44,6 +44,7 @@ import { consoleRoutes } from "./pages/console.ts";
 import { referenceRoutes } from "./pages/reference.ts";
 import { requestId } from "./request-id.ts";
 import { canonicalUrl } from "./rest/legacy.ts";
+import { protectedResourceRoutes, type TokenIssuer } from "./caller/protected-resource.ts";
 import { limitCallers, setReplyHeaders, type RequestLimiter } from "./caller/rates.ts";
 import { BY_CALL, readBodies } from "./rest/body.ts";
 import { bidirectionalRoutes, streamingRoutes } from "./rest/bindings.ts";
@@ -61,6 +62,8 @@ export interface ServerOptions extends KeyOptions {
   trail: AuditTrail;
   /** Routes of other products' APIs; default: none. */
   doors?: readonly Door[] | undefined;
+  /** Undefined: tokens are not taken. */
+  issuer?: TokenIssuer | undefined;
   /** Maximum size of a request message or body, in bytes. */
   requestBytesMax: number;
   /** Reserves memory for the body of a request, or its one message. */
@@ -131,22 +134,23 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   refuseEarly(app, services, () => routes);
 
   await app.register(connectPlugin(options, authenticator, toCall));
-  await openRoutes(app, health);
+  await openRoutes(app, options);
   await app.register(async (rest) => {
     requireScopes(rest, { authenticator, trail: options.trail });
     readBodies(rest, options.admitBody);
     metricsRoute(rest, options.metrics);
     routes = registerRest(rest, services, requestBytesMax, toCall);
     const calls = openCalls(services, { trail: options.trail, toCall, onMissingScope });
-    for (const open of options.doors ?? []) open(rest, { calls, requestBytesMax });
+    for (const open of options.doors ?? []) open(rest, { calls, requestBytesMax, issuer: options.issuer });
   });
   if (tls !== undefined) renewCertificates(app, tls, log);
   return app;
 }
 
 /** The routes that need no key. */
-async function openRoutes(app: FastifyInstance, health: Health): Promise<void> {
+async function openRoutes(app: FastifyInstance, { health, issuer }: ServerOptions): Promise<void> {
   healthRoutes(app, health);
+  if (issuer !== undefined) protectedResourceRoutes(app, issuer);
   await app.register(referenceRoutes);
   await app.register(consoleRoutes);
 }
@@ -350,6 +354,7 @@ function cors(origins: readonly string[]) {
       "x-ratelimit-remaining-requests",
       "x-ratelimit-reset-requests",
       "x-should-retry",
+      "www-authenticate",
       "allow",
       "etag",
       "openai-poll-after-ms",

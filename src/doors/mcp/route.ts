@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { invalidArgument } from "../../errors.ts";
 import type { Door } from "../../wire/doors/calls.ts";
 import { httpError, sendError, toConnectError, type HttpError } from "../../wire/error.ts";
+import { challengeFor } from "../../wire/caller/protected-resource.ts";
 import { freeJsonLimits } from "../../wire/limits/free-json.ts";
 import { BY_CALL } from "../../wire/rest/body.ts";
 import { Arguments } from "./arguments.ts";
@@ -20,9 +21,14 @@ const INSTRUCTIONS =
  * Serves the Model Context Protocol at /mcp, by the transport "streamable HTTP" without sessions: each request has its
  * answer as JSON in the response, so any process may answer it.
  */
-export const mcp: Door = (app, { calls, requestBytesMax }) => {
+export const mcp: Door = (app, { calls, requestBytesMax, issuer }) => {
   const bodyLimit = Math.min(BODY_BYTES_MAX, requestBytesMax);
-  const config = { scope: BY_CALL, errorBody, limits: freeJsonLimits(bodyLimit) } as const;
+  const config = {
+    scope: BY_CALL,
+    errorBody,
+    ...(issuer && { challenge: (request: FastifyRequest) => challengeFor(request, "/mcp", issuer) }),
+    limits: freeJsonLimits(bodyLimit),
+  } as const;
   app.route({
     method: "POST",
     url: "/mcp",

@@ -13,6 +13,7 @@ import type { Principal } from "../../api/principal.ts";
 import { scopeOf } from "../../api/scope.ts";
 import { requireScopeOf, type AuditTrail } from "../audit.ts";
 import { abortOnClose, httpContext, type ToCall } from "../rest/context.ts";
+import type { TokenIssuer } from "../caller/protected-resource.ts";
 import type { Implementation, Service } from "../service.ts";
 
 /** Registers the routes of another product's API. */
@@ -23,6 +24,8 @@ export interface DoorOptions {
   calls: OpenCalls;
   /** Maximum size of a request body, in bytes. */
   requestBytesMax: number;
+  /** Undefined: tokens are not taken. */
+  issuer: TokenIssuer | undefined;
 }
 
 /** Opens the calls of a request. `protocol` is what metrics, log and audit log call the door. */
