@@ -37,6 +37,11 @@ async function run(args: string[], { input = "", environment = {} } = {}): Promi
   return { code, stdout, stderr };
 }
 
+interface Found {
+  file_id: string;
+  content: [{ text: string }];
+}
+
 const parse = (stdout: string) =>
   stdout
     .trim()
@@ -207,6 +212,35 @@ test("files of a folder are searchable when the command ends, and one that canno
   expect(found.stdout).toMatch(/^\d\.\d{3} {2}animals\.txt \(file-\w+\)\nElephants eat bananas\.\n/);
   const [reply] = parse((await run(["--json", "search", store, "returned", "--hybrid"])).stdout);
   expect(reply.data[0].filename).toBe("returns.md");
+});
+
+test("a new version of a file takes the old one's place, or the old one stays and says why", async () => {
+  const store = await makeStore("versions");
+  write("v1.txt", "Elephants eat bananas.");
+  expect(await run(["files", "add", store, "v1.txt"])).toMatchObject({ code: 0 });
+  const find = async () => {
+    const [reply] = parse((await run(["--json", "search", store, "elephants"])).stdout);
+    return reply.data.map((hit: Found) => [hit.file_id, hit.content[0].text]);
+  };
+  const [[old]] = await find();
+  write("v2.txt", "Elephants eat grass.");
+  const { code, stdout } = await run(["files", "replace", store, old, "v2.txt"]);
+  const [, next = ""] = /^(file-\w+) has taken the place of (file-\w+)\n$/.exec(stdout) ?? [];
+  expect([code, await find()]).toEqual([0, [[next, "Elephants eat grass."]]]);
+  write("v3.pdf", "%PDF-1.7\n\0\0\0");
+  const damaged = await run(["files", "replace", store, next, "v3.pdf"]);
+  expect([damaged.code, damaged.stderr]).toEqual([
+    1,
+    expect.stringMatching(`place of ${next}, which stays: \\w`),
+  ]);
+  expect(await find()).toEqual([[next, "Elephants eat grass."]]);
+  const count = async () => {
+    const reply = await fetch(`${server.url}/v1/files`, { headers: { authorization: `Bearer ${KEY}` } });
+    return ((await reply.json()) as { data: object[] }).data.length;
+  };
+  const before = await count();
+  expect(await run(["files", "replace", store, "file-none", "v2.txt"])).toMatchObject({ code: 1 });
+  expect(await count()).toBe(before);
 });
 
 test("the state of an index and of the service can be read, by programs too", async () => {

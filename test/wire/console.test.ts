@@ -136,6 +136,13 @@ describe.runIf(hasBrowser)("in a browser (where chromium is installed)", () => {
     }`);
     await page.locator(".results", { hasText: "roses.md" }).waitFor();
     await page.locator(".results .badge.good", { hasText: "completed" }).waitFor();
+    await page.getByLabel(/^New version of file-/).setInputFiles({
+      name: "roses-2.md",
+      mimeType: "text/markdown",
+      buffer: Buffer.from("# Roses\n\nPrune the roses in early spring."),
+    });
+    await page.locator(".results", { hasText: "roses-2.md" }).waitFor();
+    await page.locator(".results", { hasText: "roses.md" }).waitFor({ state: "hidden" });
 
     await page.getByRole("link", { name: "embeddings" }).click();
     await page.getByRole("button", { name: "Add embedding" }).click();

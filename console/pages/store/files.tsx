@@ -56,14 +56,22 @@ export function Files({ store, onChange }: TabProps) {
           <li class="card" key={file.id}>
             <div class="row between">
               <FileName id={file.id} />
-              <button aria-label={`Remove ${file.id}`} onClick={() => setRemoved(file)}>
-                Remove
-              </button>
+              <div class="row">
+                {file.status === Status.COMPLETED && (
+                  <Replace vectorStoreId={vectorStoreId} fileId={file.id} onReplaced={refresh} />
+                )}
+                <button aria-label={`Remove ${file.id}`} onClick={() => setRemoved(file)}>
+                  Remove
+                </button>
+              </div>
             </div>
             <p class="badges">
               <Badge tone={TONES[file.status] ?? "plain"}>{nameOf(Status, file.status)}</Badge>
               {file.usageBytes > 0n && <Badge>{formatBytes(file.usageBytes)}</Badge>}
               <Badge>{formatTime(file.createdAt)}</Badge>
+              {file.status === Status.IN_PROGRESS && file.replacesFileId !== undefined && (
+                <Badge>replaces {file.replacesFileId}</Badge>
+              )}
             </p>
             {file.progress && <Progress id={file.id} progress={file.progress} />}
             <Failure error={file.lastError?.message} />
@@ -85,6 +93,47 @@ export function Files({ store, onChange }: TabProps) {
           The file’s text leaves this store. The uploaded file is kept.
         </Confirm>
       )}
+    </>
+  );
+}
+
+/** Uploads a new version of a file, which takes the file's place as soon as it is searchable. */
+function Replace(props: { vectorStoreId: string; fileId: string; onReplaced: () => void }) {
+  const { vectorStoreId, fileId, onReplaced } = props;
+  const [upload, setUpload] = useState<Upload>();
+  const input = useRef<HTMLInputElement>(null);
+  const send = async (file: File) => {
+    const { name } = file;
+    try {
+      const newFileId = await uploadFile(file, (fraction) => setUpload({ name, fraction }));
+      await storeFiles.replaceVectorStoreFile({ vectorStoreId, fileId, newFileId });
+      setUpload(undefined);
+      onReplaced();
+    } catch (error) {
+      setUpload({ name, fraction: 0, error: messageOf(error) });
+    }
+  };
+  return (
+    <>
+      {upload?.error === undefined && upload !== undefined && (
+        <progress max={1} value={upload.fraction} aria-label={upload.name} />
+      )}
+      <Failure error={upload?.error} />
+      <button aria-label={`Replace ${fileId}`} onClick={() => input.current?.click()}>
+        Replace
+      </button>
+      <input
+        ref={input}
+        type="file"
+        hidden
+        aria-label={`New version of ${fileId}`}
+        onChange={({ currentTarget }) => {
+          const [file] = Array.from(currentTarget.files ?? []);
+          // The same file can be chosen again.
+          currentTarget.value = "";
+          if (file !== undefined) void send(file);
+        }}
+      />
     </>
   );
 }

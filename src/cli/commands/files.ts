@@ -5,21 +5,35 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { FileService, type UploadFileRequestSchema } from "../../../gen/pgquiver/v1/files_pb.ts";
-import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
+import {
+  VectorStoreFileSchema,
+  VectorStoreFileService,
+  VectorStoreFileStatus,
+  type VectorStoreFile,
+} from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { mapConcurrently } from "../../api/concurrency/semaphore.ts";
 import { attach, BATCH_FILES_MAX } from "../attachment.ts";
 import { Connection, type GlobalOptions } from "../connection.ts";
 import { describeFailure, EXIT, Failed } from "../exit.ts";
-import { Progress } from "../output.ts";
+import { printJson, Progress } from "../output.ts";
+import { watchToEnd } from "../watch.ts";
 
 /** Uploads at the same time. */
 const UPLOADS_MAX = 4;
 
-/** Adds the command that uploads files, attaches them to a store, and waits until they can be found. */
+/** Adds the commands that upload files for a store, and wait until they can be found. */
 export function addFiles(program: Command): void {
-  program
-    .command("files")
-    .description("add files to a store")
+  const group = program.command("files").description("add files to a store, and replace them");
+  group
+    .command("replace <store> <file-id> <path>")
+    .description("upload a new version of a file, and wait until it has taken the file's place")
+    .action(async (store: string, fileId: string, path: string) => {
+      const { json, ...options } = program.opts<GlobalOptions>();
+      const file = await replace(new Connection(options), store, fileId, path);
+      if (json === true) printJson(VectorStoreFileSchema, file);
+      else process.stdout.write(`${file.id} has taken the place of ${fileId}\n`);
+    });
+  group
     .command("add <store> <path...>")
     .description("upload files, or those of folders, and wait until they are searchable")
     .option("--glob <pattern>", "which files of a folder", "**/*")
@@ -90,6 +104,30 @@ async function add(
     failures.push(...attached.map(({ id, error }) => ({ file: names.get(id) ?? id, error })));
   }
   return failures;
+}
+
+/** Replaces a file of a store by one of this machine. What the service refuses to take is not kept. */
+async function replace(
+  connection: Connection,
+  vectorStoreId: string,
+  fileId: string,
+  path: string,
+): Promise<VectorStoreFile> {
+  const files = connection.client(FileService);
+  const client = connection.client(VectorStoreFileService);
+  const { id: newFileId } = await files.uploadFile(readUpload(path), { timeoutMs: 0 });
+  let file: VectorStoreFile;
+  try {
+    file = await client.replaceVectorStoreFile({ vectorStoreId, fileId, newFileId });
+  } catch (error) {
+    await files.deleteFile({ fileId: newFileId }).catch(() => {});
+    throw error;
+  }
+  const open = () => client.watchVectorStoreFile({ vectorStoreId, fileId: newFileId }, { timeoutMs: 0 });
+  for await (const state of watchToEnd(open)) file = state;
+  if (file.status === VectorStoreFileStatus.COMPLETED) return file;
+  const reason = file.lastError?.message ?? "It was cancelled.";
+  throw new Failed(`${newFileId} did not take the place of ${fileId}, which stays: ${reason}`);
 }
 
 /** A file's messages: its metadata, then its bytes as they are read. */
