@@ -2,7 +2,9 @@
 
 import io
 import math
+import pathlib
 import sys
+import tempfile
 
 import openai
 
@@ -46,6 +48,23 @@ assert len(list(client.vector_stores.files.list(store.id, limit=2))) == 7
 text = client.vector_stores.files.content(bow.id, vector_store_id=store.id)
 assert [piece.text for piece in text] == ["A bow shoots arrows."]
 assert client.files.content(bow.id).read() == b"A bow shoots arrows."
+
+# In parts: from memory, and from a file, whose parts the client cuts by itself.
+reeds = b"The heron waits in the reeds. " * 1_000
+uploaded = client.uploads.upload_file_chunked(
+    file=reeds, filename="heron.txt", bytes=len(reeds), mime_type="text/plain", part_size=8_192, purpose="assistants"
+)
+assert (uploaded.status, uploaded.bytes, uploaded.file.filename) == ("completed", len(reeds), "heron.txt")
+assert client.files.content(uploaded.file.id).read() == reeds
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "otter.md")
+    path.write_bytes(b"The otter floats.")
+    otter = client.uploads.upload_file_chunked(file=path, mime_type="text/markdown", purpose="assistants").file
+attached = client.vector_stores.files.create_and_poll(otter.id, vector_store_id=store.id)
+assert attached.status == "completed"
+assert client.vector_stores.search(store.id, query="otter floats", max_num_results=1).data[0].file_id == otter.id
+for file_id in (uploaded.file.id, otter.id):
+    assert client.files.delete(file_id).deleted
 
 nameless = client.vector_stores.create()
 assert [listed.name for listed in client.vector_stores.list(order="asc")] == ["Python", ""]
