@@ -3,9 +3,10 @@ import { onKeyNeeded, readSession, writeSession } from "./api/session.ts";
 import { Diagnostics } from "./pages/diagnostics.tsx";
 import { Metrics } from "./pages/metrics.tsx";
 import { Store } from "./pages/store/store.tsx";
+import { ProjectPicker } from "./pages/project-picker.tsx";
 import { Stores } from "./pages/stores.tsx";
 import { Dialog, Field, Form } from "./ui/parts.tsx";
-import { linkTo, useRoute } from "./ui/route.ts";
+import { go, linkTo, useRoute } from "./ui/route.ts";
 import { isDark, setTheme } from "./ui/theme.ts";
 
 const PAGES = [
@@ -17,8 +18,8 @@ const PAGES = [
 /** The console: its header, and the page that the address names. */
 export function App() {
   const [page = "stores", id, tab = "search"] = useRoute();
-  const [reason, setReason] = useState<string>();
-  useEffect(() => onKeyNeeded(setReason), []);
+  const [asked, setAsked] = useState<{ reason: string; project?: string | undefined }>();
+  useEffect(() => onKeyNeeded((reason, project) => setAsked({ reason, project })), []);
   return (
     <>
       <header class="top">
@@ -35,7 +36,8 @@ export function App() {
           <a href="docs/">API</a>
         </nav>
         <div class="tools">
-          <button class="plain" onClick={() => setReason("")}>
+          <ProjectPicker />
+          <button class="plain" onClick={() => setAsked({ reason: "" })}>
             Key
           </button>
           <ThemeButton />
@@ -52,7 +54,7 @@ export function App() {
           <Store key={id} id={id} tab={tab} />
         )}
       </main>
-      {reason !== undefined && <KeyDialog reason={reason} onClose={() => setReason(undefined)} />}
+      {asked && <KeyDialog {...asked} onClose={() => setAsked(undefined)} />}
     </>
   );
 }
@@ -70,9 +72,14 @@ function ThemeButton() {
   );
 }
 
-function KeyDialog({ reason, onClose }: { reason: string; onClose: () => void }) {
-  const [session, setSession] = useState(readSession);
-  const save = async () => writeSession({ key: session.key.trim(), project: session.project.trim() });
+function KeyDialog(props: { reason: string; project?: string | undefined; onClose: () => void }) {
+  const { reason, project, onClose } = props;
+  const [session, setSession] = useState(project === undefined ? readSession : { key: "", project });
+  const save = async () => {
+    writeSession({ key: session.key.trim(), project: session.project.trim() });
+    // Another project has other stores.
+    if (project !== undefined) go("stores");
+  };
   return (
     <Dialog title="API key" onClose={onClose}>
       <Form action="Use key" onSubmit={save} onDone={onClose} onCancel={onClose}>

@@ -1,10 +1,12 @@
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
+import { AccessService } from "../../gen/pgquiver/v1/access_pb.ts";
 import { DiagnosticsService } from "../../gen/pgquiver/v1/diagnostics_pb.ts";
 import { EmbeddingService } from "../../gen/pgquiver/v1/embeddings_pb.ts";
 import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { IndexService } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { IngestService } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { ModelService } from "../../gen/pgquiver/v1/models_pb.ts";
 import { SearchService } from "../../gen/pgquiver/v1/search_pb.ts";
 import { VectorStoreFileService } from "../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { VectorStoreService } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
@@ -44,8 +46,20 @@ export const files = createClient(FileService, transport);
 export const storeFiles = createClient(VectorStoreFileService, transport);
 /** Bulk ingests. */
 export const ingests = createClient(IngestService, transport);
+/** Projects, and who the caller is. */
+export const access = createClient(AccessService, transport);
+/** The embedding model. */
+export const models = createClient(ModelService, transport);
 /** The doctor. */
 export const diagnostics = createClient(DiagnosticsService, transport);
+
+/** What a call answers, or undefined where it is NOT_FOUND. */
+export async function ifFound<T>(call: Promise<T>): Promise<T | undefined> {
+  return call.catch((error: unknown) => {
+    if (ConnectError.from(error).code === Code.NotFound) return undefined;
+    throw error;
+  });
+}
 
 /** The message of an error, for people. */
 export function messageOf(error: unknown): string {

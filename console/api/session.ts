@@ -7,6 +7,7 @@ export interface Session {
 
 const KEY = "pgquiver.key";
 const PROJECT = "pgquiver.project";
+const KEPT = "pgquiver.keys";
 
 const listeners = new Set<() => void>();
 
@@ -20,6 +21,23 @@ export function writeSession({ key, project }: Session): void {
   sessionStorage.setItem(KEY, key);
   sessionStorage.setItem(PROJECT, project);
   for (const listener of listeners) listener();
+}
+
+/** A project whose key the user has given in this tab. */
+export interface KeptKey {
+  key: string;
+  /** Display name of the project. */
+  name: string;
+}
+
+/** The keys that were given in this tab, by the ids of their projects: a key is of one project. */
+export function readKeptKeys(): Record<string, KeptKey> {
+  return JSON.parse(sessionStorage.getItem(KEPT) ?? "{}") as Record<string, KeptKey>;
+}
+
+/** Keeps the key of a project until the tab is closed. */
+export function keepKey(project: string, kept: KeptKey): void {
+  sessionStorage.setItem(KEPT, JSON.stringify({ ...readKeptKeys(), [project]: kept }));
 }
 
 /** Calls `listener` whenever the session changes; returns a function that ends this. */
@@ -37,14 +55,14 @@ export function sessionHeaders(): Record<string, string> {
   };
 }
 
-let ask: (reason: string) => void = () => undefined;
+let ask: (reason: string, project?: string) => void = () => undefined;
 
-/** Sets what is called when the service wants another key. */
-export function onKeyNeeded(listener: (reason: string) => void): void {
+/** Sets what is called when the service wants another key, or the user another project. */
+export function onKeyNeeded(listener: (reason: string, project?: string) => void): void {
   ask = listener;
 }
 
-/** Asks the user for a key; `reason` is the service's message. */
-export function needKey(reason: string): void {
-  ask(reason);
+/** Asks the user for a key; `reason` is shown. `project`: the id of the project whose key it is to be. */
+export function needKey(reason: string, project?: string): void {
+  ask(reason, project);
 }

@@ -1,7 +1,8 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { IndexState } from "../../gen/pgquiver/v1/indexes_pb.ts";
 import { ExpiryAnchor, VectorStoreStatus, type VectorStore } from "../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { stores } from "../api/clients.ts";
+import { onSession } from "../api/session.ts";
 import { formatBytes, formatCount, formatTime, nameOf } from "../ui/format.ts";
 import { useLoad } from "../ui/load.ts";
 import { Badge, Dialog, Empty, Failure, Field, Form, readObject } from "../ui/parts.tsx";
@@ -13,6 +14,8 @@ const PAGE = 50;
 export function Stores() {
   const [after, setAfter] = useState<string>();
   const [isCreating, setCreating] = useState(false);
+  // A page of one project begins after a store that another project does not have.
+  useEffect(() => onSession(() => setAfter(undefined)), []);
   const { value, error } = useLoad(
     (signal) => stores.listVectorStores({ limit: PAGE, after }, { signal }),
     [after],

@@ -36,11 +36,7 @@ export function Field(props: {
       ) : (
         <textarea {...shared} rows={rows} onInput={(event) => onValue(event.currentTarget.value)} />
       )}
-      {hint !== undefined && (
-        <small id={`${id}-hint`} class="quiet">
-          {hint}
-        </small>
-      )}
+      <Hint id={id} text={hint} />
     </div>
   );
 }
@@ -51,19 +47,36 @@ export function Choice(props: {
   value: string;
   options: readonly (readonly [string, string])[];
   onValue: (value: string) => void;
+  hint?: string;
+  disabled?: boolean;
 }) {
   const id = useId();
   return (
     <div class="field">
       <label for={id}>{props.label}</label>
-      <select id={id} value={props.value} onChange={(event) => props.onValue(event.currentTarget.value)}>
+      <select
+        id={id}
+        value={props.value}
+        disabled={props.disabled}
+        aria-describedby={props.hint === undefined ? undefined : `${id}-hint`}
+        onChange={(event) => props.onValue(event.currentTarget.value)}
+      >
         {props.options.map(([value, text]) => (
           <option key={value} value={value}>
             {text}
           </option>
         ))}
       </select>
+      <Hint id={id} text={props.hint} />
     </div>
+  );
+}
+
+function Hint({ id, text }: { id: string; text: string | undefined }) {
+  return text === undefined ? null : (
+    <small id={`${id}-hint`} class="quiet">
+      {text}
+    </small>
   );
 }
 
@@ -176,13 +189,25 @@ export function Form<T>(
   );
 }
 
-/** Asks before something is deleted. */
+/** Asks before something is done that cannot be undone; `action`: default "Delete". */
 export function Confirm(
-  props: Children & { title: string; run: () => Promise<unknown>; onDone: () => void; onClose: () => void },
+  props: Children & {
+    title: string;
+    action?: string;
+    run: () => Promise<unknown>;
+    onDone: () => void;
+    onClose: () => void;
+  },
 ) {
   return (
     <Dialog title={props.title} onClose={props.onClose}>
-      <Form action="Delete" danger onSubmit={props.run} onDone={props.onDone} onCancel={props.onClose}>
+      <Form
+        action={props.action ?? "Delete"}
+        danger
+        onSubmit={props.run}
+        onDone={props.onDone}
+        onCancel={props.onClose}
+      >
         <p>{props.children}</p>
       </Form>
     </Dialog>

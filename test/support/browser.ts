@@ -1,9 +1,12 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { chromium, type Page } from "playwright-core";
 
 const EXECUTABLE = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) =>
   existsSync(path),
 );
+
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 /** Whether this machine has the browser (Debian's package `chromium`). */
 export const hasBrowser = EXECUTABLE !== undefined;
@@ -35,4 +38,22 @@ export async function openPage(origin: string): Promise<BrowserPage> {
     },
   );
   return { page, faults, [Symbol.asyncDispose]: () => browser.close() };
+}
+
+/** What axe-core finds that is serious or worse. */
+export async function findBarriers(page: Page): Promise<string[]> {
+  // The page's Content-Security-Policy refuses script tags with content, but not what the debugger evaluates.
+  await page.evaluate(readFileSync(AXE, "utf8"));
+  const found = (await page.evaluate("axe.run()")) as {
+    violations: { id: string; impact: string; nodes: { html: string }[] }[];
+  };
+  return found.violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+}
+
+/** Whether a page must be scrolled sideways. */
+export async function isTooWide(page: Page): Promise<boolean> {
+  const isWide = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+  return (await page.evaluate(isWide)) as boolean;
 }

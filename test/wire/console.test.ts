@@ -1,12 +1,11 @@
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { request } from "node:http";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import type { Page } from "playwright-core";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
-import { hasBrowser, openPage } from "../support/browser.ts";
+import { findBarriers, hasBrowser, isTooWide, openPage } from "../support/browser.ts";
 import { ROOT } from "../support/process.ts";
 import { startServer } from "../support/server.ts";
 
@@ -15,8 +14,6 @@ const guarded = await startServer({ database: server.database, apiKeys: ["a-key-
 afterAll(async () => {
   for (const one of [guarded, server]) await one[Symbol.asyncDispose]();
 });
-
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 /** Set: the pictures of the documentation are made anew. */
 const PICTURES = process.env["CONSOLE_PICTURES"] === undefined ? undefined : join(ROOT, "docs/images");
@@ -27,21 +24,6 @@ async function picture(page: Page, name: string): Promise<void> {
   await page.mouse.move(0, 0);
   await page.screenshot({ path: join(PICTURES, `${name}.png`), animations: "disabled" });
 }
-
-/** What axe-core finds that is serious or worse. */
-async function findBarriers(page: Page): Promise<string[]> {
-  // The page's Content-Security-Policy refuses script tags with content, but not what the debugger evaluates.
-  await page.evaluate(readFileSync(AXE, "utf8"));
-  const found = (await page.evaluate("axe.run()")) as {
-    violations: { id: string; impact: string; nodes: { html: string }[] }[];
-  };
-  return found.violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
-}
-
-const isTooWide = (page: Page) =>
-  page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth");
 
 async function open() {
   const browser = await openPage(new URL(server.url).origin);
@@ -232,6 +214,7 @@ describe.runIf(hasBrowser)("in a browser (where chromium is installed)", () => {
       [`stores/${id}/embeddings`]: () => page.getByText("Note 119"),
       [`stores/${id}/files`]: () => page.getByText("No files"),
       [`stores/${id}/index`]: () => page.getByText("Target recall"),
+      [`stores/${id}/model`]: () => page.getByText("Never embedded again"),
       [`stores/${id}/ingests`]: () => page.getByText("No ingests"),
       [`stores/${id}/map`]: () => page.getByText("120 of 120 vectors"),
       diagnostics: () => page.locator(".results .badge").first(),

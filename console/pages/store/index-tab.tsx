@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import {
+  AttributeType,
   IndexPolicy,
   IndexState,
   IndexWorkUnit,
@@ -13,17 +14,23 @@ import { formatBytes, formatCount, formatSeconds, formatTime, nameOf } from "../
 import { useLoad } from "../../ui/load.ts";
 import { Badge, Choice, Failure, Field, Form } from "../../ui/parts.tsx";
 import { Fact, toneOf } from "../stores.tsx";
+import { Attributes } from "./attributes.tsx";
 import type { TabProps } from "./tab.ts";
 
 const MOVING: readonly IndexState[] = [IndexState.WAITING, IndexState.MOVING, IndexState.BUILDING];
 const isMoving = ({ state }: Index) => MOVING.includes(state);
+
+/** Whether an index of the store changes by itself. Without a table of its own a store gets none for attributes. */
+const isWorkedOn = (index: Index) =>
+  isMoving(index) ||
+  (index.table !== undefined && index.attributeIndexes.some(({ state }) => MOVING.includes(state)));
 
 /** The index of a store: its state, its settings, and how far a build is. */
 export function IndexTab({ store, onChange }: TabProps) {
   const vectorStoreId = store.id;
   const read = (signal: AbortSignal) => indexes.getIndex({ vectorStoreId }, { signal });
   const { value, error, set } = useLoad(read, [vectorStoreId]);
-  const moves = value !== undefined && isMoving(value);
+  const moves = value !== undefined && isWorkedOn(value);
   useEffect(
     () => (moves ? follow((signal) => indexes.watchIndex({ vectorStoreId }, { signal }), set) : undefined),
     [vectorStoreId, moves],
@@ -68,6 +75,19 @@ function State({ index, onRebuilt }: { index: Index; onRebuilt: (index: Index) =
         <Fact name="Recall" value={index.recall === undefined ? "–" : index.recall.recall.toFixed(3)} />
         <Fact name="ef_search" value={index.recall === undefined ? "–" : String(index.recall.efSearch)} />
       </dl>
+      {index.attributeIndexes.length > 0 && (
+        <ul class="attributes" aria-label="Indexes of attributes">
+          {index.attributeIndexes.map(({ key, type, state, bytes, automatic }) => (
+            <li class="badges" key={`${key} ${type}`}>
+              <strong>{key}</strong>
+              <Badge>{nameOf(AttributeType, type)}</Badge>
+              <Badge tone={toneOf(state)}>{nameOf(IndexState, state)}</Badge>
+              <Badge>{formatBytes(bytes)}</Badge>
+              {automatic && <Badge>chosen by the service</Badge>}
+            </li>
+          ))}
+        </ul>
+      )}
       {index.method !== undefined && (
         <Form
           action="Rebuild"
@@ -91,12 +111,27 @@ const optionsOf = (values: Record<string, number>) =>
     .filter(([, value]) => value !== 0)
     .map(([name, value]) => [String(value), name.toLowerCase()] as const);
 
+/** The fields of UpdateIndex that the form has. */
+const SETTINGS = [
+  "policy",
+  "precision",
+  "m",
+  "ef_construction",
+  "target_recall",
+  "keyword_index",
+  "indexed_attributes",
+];
+
 function Settings({ index, onSaved }: { index: Index; onSaved: (index: Index) => void }) {
   const [policy, setPolicy] = useState(String(index.policy));
   const [precision, setPrecision] = useState(String(index.requested?.precision ?? 0));
   const [m, setM] = useState(String(index.requested?.m ?? 16));
   const [efConstruction, setEf] = useState(String(index.requested?.efConstruction ?? 128));
   const [targetRecall, setRecall] = useState(String(index.targetRecall));
+  const [keywordIndex, setKeywordIndex] = useState(String(index.keywordIndex));
+  const [attributes, setAttributes] = useState(() =>
+    index.attributeIndexes.filter(({ automatic }) => !automatic).map(({ key, type }) => ({ key, type })),
+  );
   const save = () =>
     indexes.updateIndex({
       vectorStoreId: index.vectorStoreId,
@@ -105,7 +140,9 @@ function Settings({ index, onSaved }: { index: Index; onSaved: (index: Index) =>
       m: Number(m),
       efConstruction: Number(efConstruction),
       targetRecall: Number(targetRecall),
-      updateMask: { paths: ["policy", "precision", "m", "ef_construction", "target_recall"] },
+      keywordIndex: keywordIndex === "true",
+      indexedAttributes: attributes.filter(({ key }) => key !== ""),
+      updateMask: { paths: SETTINGS },
     });
   return (
     <section class="panel" aria-label="Settings">
@@ -135,6 +172,22 @@ function Settings({ index, onSaved }: { index: Index; onSaved: (index: Index) =>
           value={targetRecall}
           onValue={setRecall}
         />
+        <Choice
+          label="Index of words"
+          value={keywordIndex}
+          onValue={setKeywordIndex}
+          disabled={index.table !== undefined}
+          hint={
+            index.table === undefined
+              ? "For hybrid search. Without it rows take less space, and are written faster."
+              : "Cannot be changed, since the store has a table of its own."
+          }
+          options={[
+            ["true", "kept"],
+            ["false", "not kept"],
+          ]}
+        />
+        <Attributes value={attributes} onValue={setAttributes} />
       </Form>
     </section>
   );

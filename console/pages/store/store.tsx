@@ -12,6 +12,7 @@ import { Files } from "./files.tsx";
 import { IndexTab } from "./index-tab.tsx";
 import { Ingests } from "./ingests.tsx";
 import { MapTab } from "./map.tsx";
+import { Model } from "./model.tsx";
 import { Search } from "./search.tsx";
 
 const TABS = {
@@ -19,6 +20,7 @@ const TABS = {
   embeddings: Embeddings,
   files: Files,
   index: IndexTab,
+  model: Model,
   ingests: Ingests,
   map: MapTab,
 };
