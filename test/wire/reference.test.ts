@@ -72,6 +72,10 @@ test("the reference of the gRPC side has every RPC and type, compressed where th
   const html = await reply.text();
   const plain = await fetch(`${server.url}/docs/grpc`, { headers: { "accept-encoding": "identity" } });
   expect(await plain.text()).toBe(html);
+  // As a proxy that compresses sends the tag back.
+  const tags = { "if-none-match": `"other", W/${String(reply.headers.get("etag"))}` };
+  const again = await fetch(`${server.url}/docs/grpc`, { headers: tags });
+  expect([again.status, await again.text()]).toEqual([304, ""]);
   for (const { methods, typeName } of [...services, FileService, IngestService, ProjectDataService])
     for (const { name, input, output } of methods) {
       expect(html).toContain(`<article id="${typeName}.${name}">`);

@@ -1,8 +1,7 @@
-import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { extname } from "node:path";
-import { gzipSync } from "node:zlib";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyInstance } from "fastify";
+import { createAsset, sendAsset, type Asset } from "./asset.ts";
 
 /** What `npm run generate` builds from console/. */
 const BUILT = new URL("../../../gen/console/", import.meta.url);
@@ -34,12 +33,12 @@ const POLICY = [
 /** The name of an asset has a hash of its content, so that browsers never ask again. */
 const IMMUTABLE = "public, max-age=31536000, immutable";
 
-interface Asset {
-  body: Buffer;
-  compressed: Buffer;
-  type: string;
-  tag: string;
-}
+const HEADERS = {
+  "content-security-policy": POLICY,
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cross-origin-opener-policy": "same-origin",
+};
 
 /**
  * Serves the web console: the page as `/`, its scripts and styles as `/assets/…`. They are the same for everybody and are
@@ -47,34 +46,19 @@ interface Asset {
  */
 export async function consoleRoutes(app: FastifyInstance): Promise<void> {
   const page = readAsset("index.html");
-  app.get("/", (request, reply) => send(request, reply.header("cache-control", "no-cache"), page));
+  app.get("/", (request, reply) =>
+    sendAsset(request, reply, page, { ...HEADERS, "cache-control": "no-cache" }),
+  );
   for (const name of readdirSync(new URL("assets/", BUILT))) {
     const asset = readAsset(`assets/${name}`);
     app.get(`/assets/${name}`, (request, reply) =>
-      send(request, reply.header("cache-control", IMMUTABLE), asset),
+      sendAsset(request, reply, asset, { ...HEADERS, "cache-control": IMMUTABLE }),
     );
   }
 }
 
 function readAsset(path: string): Asset {
-  const body = readFileSync(new URL(path, BUILT));
   const type = TYPES[extname(path)];
   if (type === undefined) throw new Error(`The console has a file of unknown type: ${path}`);
-  const tag = `"${createHash("sha256").update(body).digest("base64url")}"`;
-  return { body, compressed: gzipSync(body, { level: 9 }), type, tag };
-}
-
-function send(request: FastifyRequest, reply: FastifyReply, { body, compressed, type, tag }: Asset) {
-  void reply.headers({
-    etag: tag,
-    vary: "accept-encoding",
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-  });
-  if (request.headers["if-none-match"] === tag) return reply.code(304).send();
-  void reply.type(type);
-  if (!/\bgzip\b/.test(String(request.headers["accept-encoding"]))) return reply.send(body);
-  return reply.header("content-encoding", "gzip").send(compressed);
+  return createAsset(readFileSync(new URL(path, BUILT)), type);
 }

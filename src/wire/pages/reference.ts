@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { gzipSync } from "node:zlib";
 import scalar from "@scalar/fastify-api-reference";
 import type { FastifyInstance } from "fastify";
+import { createAsset, sendAsset, type Asset } from "./asset.ts";
 
-/** For how long browsers keep the description of the API, in seconds. */
-const MAX_AGE = 300;
+/** For how long browsers keep a description of the API. */
+const CACHING = { "cache-control": "public, max-age=300" };
 
 /** The inline script of the viewer's page. */
 const INLINE_SCRIPT = /<script type="text\/javascript">([\s\S]*?)<\/script>/;
@@ -16,29 +16,11 @@ const INLINE_SCRIPT = /<script type="text\/javascript">([\s\S]*?)<\/script>/;
  * enforces.
  */
 export async function referenceRoutes(app: FastifyInstance): Promise<void> {
-  const description = readFileSync(new URL("../../../gen/openapi.json", import.meta.url));
-  const compressed = gzipSync(description);
-  const tag = `"${hash(description)}"`;
-  app.get("/openapi.json", (request, reply) => {
-    void reply.headers({ etag: tag, "cache-control": `public, max-age=${MAX_AGE}`, vary: "accept-encoding" });
-    if (request.headers["if-none-match"] === tag) return reply.code(304).send();
-    void reply.type("application/json; charset=utf-8");
-    if (!/\bgzip\b/.test(String(request.headers["accept-encoding"]))) return reply.send(description);
-    return reply.header("content-encoding", "gzip").send(compressed);
-  });
-  const grpc = readFileSync(new URL("../../../gen/grpc.html", import.meta.url));
-  const compressedGrpc = gzipSync(grpc);
-  const [, style = ""] = /<style>([^]*?)<\/style>/.exec(grpc.toString()) ?? [];
-  app.get("/docs/grpc", (request, reply) => {
-    void reply.headers({
-      "cache-control": `public, max-age=${MAX_AGE}`,
-      vary: "accept-encoding",
-      "content-security-policy": `default-src 'none'; style-src 'sha256-${hash(style)}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
-    });
-    void reply.type("text/html; charset=utf-8");
-    if (!/\bgzip\b/.test(String(request.headers["accept-encoding"]))) return reply.send(grpc);
-    return reply.header("content-encoding", "gzip").send(compressedGrpc);
-  });
+  const description = readGenerated("openapi.json", "application/json; charset=utf-8");
+  app.get("/openapi.json", (request, reply) => sendAsset(request, reply, description, CACHING));
+  const grpc = readGenerated("grpc.html", "text/html; charset=utf-8");
+  const headers = { ...CACHING, "content-security-policy": policyForStyleOf(grpc) };
+  app.get("/docs/grpc", (request, reply) => sendAsset(request, reply, grpc, headers));
   app.addHook("onSend", async (_request, reply, body) => {
     const [, script] = (typeof body === "string" && INLINE_SCRIPT.exec(body)) || [];
     void reply.header("x-content-type-options", "nosniff");
@@ -63,6 +45,16 @@ export async function referenceRoutes(app: FastifyInstance): Promise<void> {
       mcp: { disabled: true },
     },
   });
+}
+
+function readGenerated(name: string, type: string): Asset {
+  return createAsset(readFileSync(new URL(`../../../gen/${name}`, import.meta.url)), type);
+}
+
+/** Allows the page its inline style, and nothing else. */
+function policyForStyleOf({ body }: Asset): string {
+  const [, style = ""] = /<style>([^]*?)<\/style>/.exec(body.toString()) ?? [];
+  return `default-src 'none'; style-src 'sha256-${hash(style)}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;
 }
 
 /** Allows the page its own script, requests to this service, and nothing else. The viewer makes styles as it runs. */
