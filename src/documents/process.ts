@@ -1,16 +1,13 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { Socket } from "node:net";
-import { setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
+import { renice } from "../api/renice.ts";
 import { invalidFile, readerFailed, type DocumentError } from "./error.ts";
 import { findReader, PERMISSIONS, residentBytes, type Isolation } from "./isolation.ts";
 import type { Answer, Request } from "./messages.ts";
 
 /** Start timeout of a process; generous, for a machine under heavy load. */
 const START_TIMEOUT_MS = 60_000;
-
-/** Niceness (scheduling priority) of reading processes: on a busy machine calls have precedence. */
-const NICENESS = 5;
 
 /** The program of a reading process: arguments of Node. */
 const PROGRAM: readonly [string, ...string[]] = [fileURLToPath(new URL("./child.ts", import.meta.url))];
@@ -81,8 +78,7 @@ export class ReadingProcess {
       serialization: "advanced",
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
-    // A process that could not be started has no pid.
-    if (this.#child.pid !== undefined) renice(this.#child.pid);
+    renice(this.#child);
     const { stderr } = this.#child;
     stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_CHARS_MAX);
@@ -196,13 +192,4 @@ export class ReadingProcess {
 
 function tooMuchMemory(cause?: string): DocumentError {
   return invalidFile("The file takes too much memory to read.", cause);
-}
-
-function renice(pid: number): void {
-  try {
-    setPriority(pid, NICENESS);
-  } catch {
-    // The priority is only an optimisation: ignores a missing privilege, and a process that has already
-    // ended.
-  }
 }

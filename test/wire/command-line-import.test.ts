@@ -1,11 +1,9 @@
-import { spawn } from "node:child_process";
 import { createServer, request as httpRequest } from "node:http";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
-import { text as readText } from "node:stream/consumers";
 import OpenAI, { toFile } from "openai";
 import { afterAll, expect, onTestFinished, test } from "vitest";
+import { runCommand } from "../support/command-line.ts";
 import { startRecordedServer } from "../support/recorded-server.ts";
 import { startServer } from "../support/server.ts";
 
@@ -13,35 +11,15 @@ const KEY = "a-key-of-16-chars";
 const server = await startServer({ apiKeys: [KEY] });
 afterAll(() => server[Symbol.asyncDispose]());
 const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 });
-const START = join(import.meta.dirname, "../../src/start.mjs");
 
 /** The servers that the recordings were made of, to be asked again: `IMPORT_CHROMA=http://127.0.0.1:8000`. */
 const LIVE = { chroma: process.env["IMPORT_CHROMA"], weaviate: process.env["IMPORT_WEAVIATE"] };
 
-interface Outcome {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-/** Runs the command line in a process of its own, as a user's shell does. */
-async function run(...args: string[]): Promise<Outcome> {
-  const child = spawn(process.execPath, [START, ...args], {
-    env: {
-      PATH: process.env["PATH"],
-      PGQUIVER_URL: server.url,
-      PGQUIVER_API_KEY: KEY,
-      QDRANT_API_KEY: "secret",
-    },
-    stdio: ["ignore", "pipe", "pipe"],
+/** Runs a command as a user of the server does. */
+const run = (...args: string[]) =>
+  runCommand(args, {
+    environment: { PGQUIVER_URL: server.url, PGQUIVER_API_KEY: KEY, QDRANT_API_KEY: "secret" },
   });
-  const [stdout, stderr, [code]] = await Promise.all([
-    readText(child.stdout),
-    readText(child.stderr),
-    once(child, "close") as Promise<[number]>,
-  ]);
-  return { code, stdout, stderr };
-}
 
 async function makeStore(id: string): Promise<string> {
   expect(await run("stores", "create", id, "--id", id)).toMatchObject({ code: 0 });

@@ -7,6 +7,7 @@ import { text as readText } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 import { parquetWriteFile } from "hyparquet-writer";
 import { afterAll, expect, test } from "vitest";
+import { runCommand, START } from "../support/command-line.ts";
 import { startServer } from "../support/server.ts";
 
 const KEY = "a-key-of-16-chars";
@@ -14,28 +15,14 @@ const server = await startServer({ apiKeys: [KEY] });
 afterAll(() => server[Symbol.asyncDispose]());
 
 const folder = mkdtempSync(join(tmpdir(), "pgquiver-cli-"));
-const START = join(import.meta.dirname, "../../src/start.mjs");
 
-interface Outcome {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-/** Runs the command line in a process of its own, as a user's shell does. */
-async function run(args: string[], { input = "", environment = {} } = {}): Promise<Outcome> {
-  const child = spawn(process.execPath, [START, ...args], {
+/** Runs a command as a user of the server does. */
+const run = (args: string[], { input = "", environment = {} } = {}) =>
+  runCommand(args, {
     cwd: folder,
-    env: { PATH: process.env["PATH"], PGQUIVER_URL: server.url, PGQUIVER_API_KEY: KEY, ...environment },
+    environment: { PGQUIVER_URL: server.url, PGQUIVER_API_KEY: KEY, ...environment },
+    input,
   });
-  child.stdin.end(input);
-  const [stdout, stderr, code] = await Promise.all([
-    readText(child.stdout),
-    readText(child.stderr),
-    new Promise<number>((resolve) => child.once("close", (exitCode) => resolve(exitCode ?? -1))),
-  ]);
-  return { code, stdout, stderr };
-}
 
 interface Found {
   file_id: string;

@@ -1,11 +1,8 @@
-import { WriteMode } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import { splitBatches } from "../../../src/cli/load/batches.ts";
-import { Load } from "../../../src/cli/load/load.ts";
+import { Load, MODES } from "../../../src/cli/load/load.ts";
 import type { PlacedRow } from "../../../src/cli/load/rows.ts";
 import type { Client } from "./client.ts";
 import { toMessage, type RowInput } from "./store.ts";
-
-const MODES = { insert: WriteMode.INSERT, upsert: WriteMode.UPSERT, skip_existing: WriteMode.SKIP_EXISTING };
 
 /** How far a load is. */
 export interface LoadProgress {

@@ -10,7 +10,8 @@ import { toRows } from "../import/rows.ts";
 import type { Source } from "../import/source.ts";
 import { openWeaviate, type WeaviateOptions } from "../import/weaviate.ts";
 import { splitBatches } from "../load/batches.ts";
-import { MODES, printSummary, runLoad } from "../load/run.ts";
+import { MODES } from "../load/load.ts";
+import { printSummary, runLoad } from "../load/run.ts";
 
 interface RowOptions {
   mode: keyof typeof MODES;

@@ -9,7 +9,8 @@ import { Connection, type GlobalOptions } from "../connection.ts";
 import { EXIT, Failed } from "../exit.ts";
 import { splitBatches } from "../load/batches.ts";
 import { countParquetRows, formatOf, FORMATS, readRows, type Format } from "../load/rows.ts";
-import { MODES, printSummary, runLoad } from "../load/run.ts";
+import { MODES } from "../load/load.ts";
+import { printSummary, runLoad } from "../load/run.ts";
 
 interface LoadOptions {
   mode: keyof typeof MODES;

@@ -2,7 +2,7 @@ import { EventEmitter, once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Client } from "@connectrpc/connect";
-import type { WriteMode } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
+import { WriteMode } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import {
   IngestOpenSchema,
   OnError,
@@ -31,6 +31,13 @@ const TRANSIENT = [
   Code.DeadlineExceeded,
   Code.Unknown,
 ];
+
+/** What becomes of rows whose id exists, by its name in commands and clients. */
+export const MODES = {
+  insert: WriteMode.INSERT,
+  upsert: WriteMode.UPSERT,
+  skip_existing: WriteMode.SKIP_EXISTING,
+};
 
 /** Which ingest a load is. */
 export interface LoadTarget {

@@ -1,4 +1,3 @@
-import { WriteMode } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import {
   IngestService,
   IngestSummarySchema,
@@ -9,13 +8,6 @@ import { EXIT, Failed } from "../exit.ts";
 import { formatBytes, formatDuration, printJson, Progress } from "../output.ts";
 import type { Batch } from "./batches.ts";
 import { Load, type LoadTarget } from "./load.ts";
-
-/** What becomes of rows whose id exists, by the word of `--mode`. */
-export const MODES = {
-  insert: WriteMode.INSERT,
-  upsert: WriteMode.UPSERT,
-  skip_existing: WriteMode.SKIP_EXISTING,
-};
 
 /** What is said about a load. */
 interface Told {

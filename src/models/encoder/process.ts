@@ -1,6 +1,6 @@
 import { fork, type ChildProcess } from "node:child_process";
-import { setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
+import { renice } from "../../api/renice.ts";
 import { unavailable } from "../../errors.ts";
 import type { Answer, Sum } from "./messages.ts";
 
@@ -9,9 +9,6 @@ const TIMEOUT_MS = 60_000;
 
 /** The process ends after this time without a request, and frees 360 MB. */
 const IDLE_MS = 10 * 60_000;
-
-/** Niceness (scheduling priority): on a busy machine the calls of the service have precedence. */
-const NICENESS = 5;
 
 /** Characters kept from the end of the process's stderr, for the log. */
 const STDERR_CHARS_MAX = 8_000;
@@ -112,13 +109,5 @@ export class EncoderProcess {
       retryAfterMs: 1_000,
       cause,
     });
-  }
-}
-
-function renice({ pid }: ChildProcess): void {
-  try {
-    if (pid !== undefined) setPriority(pid, NICENESS);
-  } catch {
-    // The priority is only an optimisation.
   }
 }
