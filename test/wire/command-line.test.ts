@@ -7,7 +7,9 @@ import { text as readText } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 import { parquetWriteFile } from "hyparquet-writer";
 import { afterAll, expect, test } from "vitest";
+import { LEXICAL_MODEL } from "../../src/models/lexical.ts";
 import { runCommand, START } from "../support/command-line.ts";
+import { jsonClient } from "../support/json.ts";
 import { startServer } from "../support/server.ts";
 
 const KEY = "a-key-of-16-chars";
@@ -237,6 +239,34 @@ test("the state of an index and of the service can be read, by programs too", as
   expect(index).toMatchObject({ object: "vector_store.index", state: "none" });
   const [status] = parse((await run(["--json", "status"])).stdout);
   expect(status).toMatchObject({ url: server.url, ready: true });
+});
+
+test("a store is embedded again with the model that is meant, watched, and cancelled", async () => {
+  await using working = await startServer({ indexes: { isWorking: true }, indexPollMs: 50 });
+  const send = jsonClient(working.url);
+  const given = { content: "Elephants eat bananas", embedding: [1, 2] };
+  for (const [id, at] of [
+    ["again", working.url],
+    ["waits", server.url],
+  ] as const) {
+    const environment = { PGQUIVER_URL: at };
+    expect(await run(["stores", "create", "--id", id], { environment })).toMatchObject({ code: 0 });
+    await jsonClient(at, KEY)("POST", `/v1/vector_stores/${id}/embeddings`, given);
+  }
+  const environment = { PGQUIVER_URL: working.url };
+  const model = LEXICAL_MODEL;
+  const other = await run(["stores", "reembed", "again", "--model", "other"], { environment });
+  expect(other).toMatchObject({ code: 1, stderr: expect.stringContaining("other") });
+  expect((await send("GET", "/v1/vector_stores/again/reembedding")).status).toBe(404);
+  const watched = await run(["stores", "reembed", "again", "--model", model, "--watch"], { environment });
+  expect(watched).toMatchObject({ code: 0, stdout: `completed: 1 of 1 rows with ${model}\n` });
+  const again = await run(["stores", "reembed", "again"], { environment });
+  expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining("already") });
+  // The other server has no worker, so that there is something to be cancelled.
+  const [begun] = parse((await run(["--json", "stores", "reembed", "waits"])).stdout);
+  expect(begun).toMatchObject({ status: "in_progress", rows: 1, rows_embedded: 0 });
+  const ended = await run(["stores", "reembed", "waits", "--cancel", "--watch"]);
+  expect(ended).toMatchObject({ code: 0, stdout: `cancelled: 0 of 1 rows with ${model}\n` });
 });
 
 test("the key's rights can be read, by programs too", async () => {

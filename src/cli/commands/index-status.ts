@@ -3,8 +3,8 @@ import { IndexSchema, IndexService, type Index } from "../../../gen/pgquiver/v1/
 import { writeMessage } from "../../wire/rest/json-writer.ts";
 import { Connection, type GlobalOptions } from "../connection.ts";
 import { EXIT, Failed } from "../exit.ts";
-import { watchToEnd } from "../watch.ts";
-import { formatBytes, formatDuration, printJson, Progress } from "../output.ts";
+import { formatBytes, formatDuration } from "../output.ts";
+import { showState } from "../watch.ts";
 
 /** Adds the command that shows a store's index, and waits until it is ready. */
 export function addIndex(program: Command): void {
@@ -17,16 +17,11 @@ export function addIndex(program: Command): void {
     .action(async (store: string, { watch }: { watch?: boolean }) => {
       const { json, ...options } = program.opts<GlobalOptions>();
       const client = new Connection(options).client(IndexService);
-      let index = await client.getIndex({ vectorStoreId: store });
-      const print = () =>
-        json === true ? printJson(IndexSchema, index) : process.stdout.write(`${describe(index)}\n`);
-      if (watch !== true) return void print();
-      const progress = new Progress(() => describe(index));
-      const open = () => client.watchIndex({ vectorStoreId: store }, { timeoutMs: 0 });
-      for await (index of watchToEnd(open)) if (json === true) print();
-      progress.end();
-      if (json !== true) print();
-      if (index.lastError !== undefined) throw new Failed(index.lastError, EXIT.failed);
+      const first = await client.getIndex({ vectorStoreId: store });
+      const open =
+        watch === true ? () => client.watchIndex({ vectorStoreId: store }, { timeoutMs: 0 }) : undefined;
+      const index = await showState(IndexSchema, first, { describe, isJson: json === true, open });
+      if (open !== undefined && index.lastError !== undefined) throw new Failed(index.lastError, EXIT.failed);
     });
 }
 

@@ -10,6 +10,7 @@ import {
 } from "../../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { Connection, type GlobalOptions } from "../connection.ts";
 import { formatBytes, formatTime, printJson, printTable } from "../output.ts";
+import { addReembed } from "./reembed.ts";
 
 /** Stores of a page. */
 const PAGE = 100;
@@ -20,9 +21,11 @@ interface CreateOptions {
   dimensions?: number;
 }
 
-/** Adds the commands that list, show, create and delete stores. */
+/** Adds the commands that list, show, create, embed again and delete stores. */
 export function addStores(program: Command): void {
-  const stores = program.command("stores").description("list, show, create and delete vector stores");
+  const stores = program
+    .command("stores")
+    .description("list, show, create, embed again and delete vector stores");
   const open = () => {
     const options = program.opts<GlobalOptions>();
     return { client: new Connection(options).client(VectorStoreService), isJson: options.json === true };
@@ -80,6 +83,7 @@ export function addStores(program: Command): void {
       if (isJson) printJson(DeleteVectorStoreResponseSchema, reply);
       else process.stdout.write(`${reply.id} is deleted\n`);
     });
+  addReembed(program, stores);
 }
 
 function show(stores: readonly VectorStore[]): void {
