@@ -67,6 +67,7 @@ import { meterEmbedder } from "./usage/metered.ts";
 import { UsageRecorder } from "./usage/recorder.ts";
 import { usageService } from "./usage/service.ts";
 import type { Pipeline } from "./vector-store-files/pipeline.ts";
+import { BatchLog } from "./vector-store-files/batch-log.ts";
 import { vectorStoreFileService } from "./vector-store-files/service.ts";
 import { AliasDirectory } from "./vector-stores/alias-directory.ts";
 import type { ReembeddingWorker } from "./vector-stores/reembedding/worker.ts";
@@ -272,6 +273,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
   const wake = () => pipeline.wake();
   const { idleMs, memoryBytes } = config.ingest;
   const watches = new Watches(draining);
+  const batches = new BatchLog(database, log, draining);
   const budget = new ByteBudget(memoryBytes);
   const ingest = ingestService(calls, embedder, {
     budget,
@@ -306,7 +308,7 @@ function defineServices(parts: Parts, config: ApplicationConfig): Service[] {
         wake: () => parts.reembeddings?.wake(),
       }),
     ),
-    define(VectorStoreFileService, vectorStoreFileService(calls, wake, watches)),
+    define(VectorStoreFileService, vectorStoreFileService(calls, { wake, watches, batches })),
     {
       ...define(EmbeddingService, embeddingService(calls, embedder, limiter, queries)),
       binaryDesc: keepVectorsPacked(),

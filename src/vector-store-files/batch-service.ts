@@ -21,6 +21,7 @@ import { countTransition } from "../storage/counts.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { attachFiles, checkFileId, checkPrefix, type Attachable } from "./attach.ts";
 import { readAttributes } from "./attributes.ts";
+import type { BatchLog } from "./batch-log.ts";
 import { cancelBatch, countFiles, findBatch, insertBatch, type BatchRow } from "./batches.ts";
 import { readChunking } from "./request.ts";
 import { listStoreFiles, suggestPoll } from "./reply.ts";
@@ -36,14 +37,21 @@ type BatchMethods = Pick<
   | "listVectorStoreFileBatchFiles"
 >;
 
-/**
- * The RPCs of file batches. `wake` makes this process's pipeline look for files to process, or to abandon,
- * without waiting for its next tick.
- */
+/** What the RPCs of file batches need beside the database. */
+export interface BatchParts {
+  /**
+   * Makes this process's pipeline look for files to process, or to abandon, without waiting for its next tick.
+   */
+  wake: () => void;
+  watches: Watches;
+  /** Waits for the ends of batches; undefined: nobody does. */
+  batches?: Pick<BatchLog, "note">;
+}
+
+/** The RPCs of file batches. */
 export function fileBatchMethods(
   { pool, tables }: Database,
-  wake: () => void,
-  watches: Watches,
+  { wake, watches, batches }: BatchParts,
 ): BatchMethods {
   return {
     async createVectorStoreFileBatch(request, context) {
@@ -64,6 +72,7 @@ export function fileBatchMethods(
         context.signal,
       );
       wake();
+      batches?.note(batch);
       if (counts.in_progress > 0) suggestPoll(context, batch.created_at);
       return toBatch(batch, counts);
     },

@@ -59,6 +59,44 @@ export async function countFiles(
   return counts;
 }
 
+/** A batch none of whose files is in progress any more. */
+export interface EndedBatch {
+  batch: BatchRow;
+  counts: Record<AttachmentStatus, number>;
+  /** Seconds since the batch was made. */
+  seconds: number;
+}
+
+/** Finds those of the batches that have ended; one whose store was deleted has no files. */
+export async function findEnded(
+  client: Queryable,
+  tables: Tables,
+  batches: readonly BatchRow[],
+): Promise<EndedBatch[]> {
+  const result = await client.query<Record<AttachmentStatus, number> & { id: string; seconds: number }>(
+    `select batch.id, round(extract(epoch from now() - batch.created_at)::numeric, 1)::float8 as seconds, files.*
+     from unnest($1::text[], $2::timestamptz[], $3::text[]) as batch (id, created_at, vector_store_id)
+       left join ${tables.fileBatches} as made on made.vector_store_id = batch.vector_store_id and made.id = batch.id
+       cross join lateral (
+         select count(*) filter (where status = 'in_progress')::int as in_progress,
+           count(*) filter (where status = 'completed')::int as completed,
+           count(*) filter (where status = 'cancelled')::int as cancelled,
+           count(*) filter (where status = 'failed')::int as failed
+         from ${tables.vectorStoreFiles} as file
+         where file.vector_store_id = made.vector_store_id and file.file_id = any(made.file_ids)) as files
+     where files.in_progress = 0`,
+    [
+      batches.map(({ id }) => id),
+      batches.map(({ created_at }) => created_at),
+      batches.map(({ vector_store_id }) => vector_store_id),
+    ],
+  );
+  return result.rows.flatMap(({ id, seconds, ...counts }) => {
+    const batch = batches.find((one) => one.id === id);
+    return batch === undefined ? [] : [{ batch, counts, seconds }];
+  });
+}
+
 /** How often, and with what pause between attempts, a cancellation retries files whose rows were locked. */
 const CANCEL_ATTEMPTS = 5;
 const CANCEL_PAUSE_MS = 20;

@@ -19,7 +19,7 @@ import { openForWriting, readPlaced } from "../storage/placement.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
 import { attachFiles, checkFileId, CHUNKS_TIMEOUT_MS, removeAttachment } from "./attach.ts";
 import { readAttributes } from "./attributes.ts";
-import { fileBatchMethods } from "./batch-service.ts";
+import { fileBatchMethods, type BatchParts } from "./batch-service.ts";
 import { readChunking } from "./request.ts";
 import { readChunks, updateChunks } from "./chunks.ts";
 import { replacementMethods } from "./replacement-service.ts";
@@ -29,18 +29,16 @@ import { findAttachment, lockAttachment, updateAttributes, type AttachmentRow } 
 
 type Methods = ServiceImpl<typeof VectorStoreFileService>;
 
-/**
- * Implements VectorStoreFileService. `wake` makes this process's pipeline poll for files without waiting for
- * a tick.
- */
-export function vectorStoreFileService(database: Database, wake: () => void, watches: Watches): Methods {
+/** Implements VectorStoreFileService. */
+export function vectorStoreFileService(database: Database, parts: BatchParts): Methods {
+  const { wake, watches } = parts;
   return {
     ...creation(database, wake),
     ...replacementMethods(database, wake),
     ...reading(database),
     ...change(database, wake),
     ...watching(database, watches),
-    ...fileBatchMethods(database, wake, watches),
+    ...fileBatchMethods(database, parts),
   };
 }
 

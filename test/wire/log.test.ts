@@ -1,3 +1,4 @@
+import OpenAI from "openai";
 import { expect, onTestFinished, test } from "vitest";
 import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { NOBODY } from "../../src/api/principal.ts";
@@ -5,6 +6,7 @@ import { createLogger } from "../../src/log/logger.ts";
 import { startWorker } from "../../src/background.ts";
 import { createScopeLog } from "../../src/wire/caller/scope-refusals.ts";
 import { openTestDatabase } from "../support/database.ts";
+import { uploadText } from "../support/files.ts";
 import { TEST_INDEXES } from "../support/index-store.ts";
 import { makeTestKey } from "../support/keys.ts";
 import { startServer } from "../support/server.ts";
@@ -52,6 +54,32 @@ test("a warning shows message, code, stack and cause of its error, and not the d
     },
   });
   expect(length).toBeLessThan(2_000);
+});
+
+test("the log has a line when a file batch has ended, with its counts and seconds", async () => {
+  const { log, find, lines } = recordLog();
+  await using server = await startServer({ log });
+  const openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
+  const { id: storeId } = await openai.vectorStores.create({});
+  const fileIds = [
+    await uploadText(openai, "Elephants eat bananas."),
+    await uploadText(openai, "%PDF-1.7\n\0\0\0", "broken.pdf"),
+  ];
+  const batch = await openai.vectorStores.fileBatches.create(storeId, { file_ids: fileIds });
+  const line = await find("file batch ended");
+  expect(line).toMatchObject({
+    level: 30,
+    batchId: batch.id,
+    vectorStoreId: storeId,
+    completed: 1,
+    failed: 1,
+    cancelled: 0,
+    seconds: expect.any(Number),
+  });
+  expect(lines.findIndex(({ msg }) => msg === "file failed")).toBeLessThan(lines.indexOf(line));
+  expect(
+    (await openai.vectorStores.fileBatches.retrieve(batch.id, { vector_store_id: storeId })).status,
+  ).toBe("completed");
 });
 
 test("the line of a call names the key that made it by an id, and never the key", async () => {

@@ -96,7 +96,7 @@ function connect(database: Database, role: string | undefined): (caller: Caller)
         wake: () => {},
       }) as never,
     ],
-    [VectorStoreFileService, vectorStoreFileService(calls, () => {}, watches) as never],
+    [VectorStoreFileService, vectorStoreFileService(calls, { wake: () => {}, watches }) as never],
     [
       EmbeddingService,
       embeddingService(calls, embedder, limiter, {
