@@ -22,6 +22,8 @@ import { findMethod, fromPlain, toPlainRequest, type WellKnownForms } from "./di
 export interface RawGrpcClient extends Client {
   /** Calls an RPC with raw bytes as its request message. */
   readonly callBytes: (rpc: string, request: Buffer, options?: CallOptions) => Promise<Json>;
+  /** Calls an RPC that streams its answers, which are protobufjs' plain objects with the names of enums' values. */
+  readonly stream: (rpc: string, request: Json) => AsyncIterable<Json>;
 }
 
 interface RawGrpcProtocol extends Protocol {
@@ -37,6 +39,15 @@ export const grpcByGrpcJs: RawGrpcProtocol = {
       call: (rpc, json = {}, options = {}) =>
         unary(client, rpc, requestOf(rpc, toPlainRequest(findMethod(rpc), json, forms)), options),
       callBytes: (rpc, request, options = {}) => unary(client, rpc, request, options),
+      stream: (rpc, request) => {
+        const { path, responseDeserialize } = definitionOf(rpc);
+        return client.makeServerStreamRequest(
+          path,
+          (bytes: Buffer) => bytes,
+          (bytes) => responseDeserialize(bytes) as Json,
+          requestOf(rpc, request),
+        );
+      },
       async [Symbol.asyncDispose]() {
         client.close();
       },
@@ -54,6 +65,7 @@ const definitions = loadSync(
     "diagnostics",
     "vector_store_files",
     "indexes",
+    "ingest",
     "access",
     "usage",
   ]
