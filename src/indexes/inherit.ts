@@ -13,22 +13,31 @@ const BRIEF_WAIT_MS = 200;
 const BRIEF_PAUSE_MS = 300;
 const BRIEF_WAITS_MAX = 20;
 
-/** Makes an own table a child of the shared one, in the caller's transaction. */
-export async function inherit(
-  client: Client,
-  own: string,
-  tables: Tables,
-  signal: AbortSignal,
-): Promise<void> {
-  await changeBriefly(client, `alter table ${own} inherit ${tables.embeddings}`, signal);
+/** The statement that makes an own table a child of the shared one. */
+export function inherit(own: string, tables: Tables): string {
+  return `alter table ${own} inherit ${tables.embeddings}`;
 }
 
-/** Runs a statement that needs ACCESS EXCLUSIVE on an own table, in the caller's transaction, in short tries. */
-export async function changeBriefly(client: Client, statement: string, signal: AbortSignal): Promise<void> {
+/** The statement that drops an own table. */
+export function drop(own: string): string {
+  return `drop table if exists ${own}`;
+}
+
+/**
+ * Runs statements that need ACCESS EXCLUSIVE on own tables, in the caller's transaction, in short tries. A try runs all of them
+ * or none, so that readers of one table never wait for as long as another table is in use.
+ */
+export async function changeBriefly(
+  client: Client,
+  statements: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
   await client.query(`set local lock_timeout = ${BRIEF_WAIT_MS}`);
   for (let wait = 1; ; wait++) {
     try {
-      return void (await savepoint(client, () => client.query(statement)));
+      return await savepoint(client, async () => {
+        for (const statement of statements) await client.query(statement);
+      });
     } catch (error) {
       if (!isLockTimeout(error) || wait === BRIEF_WAITS_MAX) throw error;
       await delay(BRIEF_PAUSE_MS, undefined, { signal });

@@ -4,7 +4,7 @@ import type { Client, Database } from "../postgres/database.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
 import type { WorkContext } from "./context.ts";
-import { changeBriefly, inherit } from "./inherit.ts";
+import { changeBriefly, drop, inherit } from "./inherit.ts";
 import { lockPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
 import { findColumns, finishTable, makeTable, SNAPSHOT_XMIN } from "./table.ts";
 
@@ -235,10 +235,10 @@ export async function cleanShared({ database, pool, signal }: WorkContext, plan:
       await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
         plan.id,
       ]);
-      await dropFormer(client, tables, plan, signal);
+      const changes = await dropFormer(client, tables, plan);
       // A distributed table cannot inherit: SQL over the shared table does not see the store's rows any more.
-      if (!(await isDistributed(client, database, plan.own_table)))
-        await inherit(client, own, tables, signal);
+      if (!(await isDistributed(client, database, plan.own_table))) changes.push(inherit(own, tables));
+      await changeBriefly(client, changes, signal);
       await updatePlan(client, tables, plan, { phase: "settled" });
     },
     signal,
@@ -246,19 +246,17 @@ export async function cleanShared({ database, pool, signal }: WorkContext, plan:
 }
 
 /**
- * Drops the table that the store had before it was embedded with another model, whose clean-up may be under way: as long as
+ * The statement that drops the table that the store had before it was embedded with another model, whose clean-up may be under way: as long as
  * that is a child of the shared table too, SQL over the shared table would see its rows beside those of the own table.
  */
-async function dropFormer(client: Client, tables: Tables, plan: Plan, signal: AbortSignal): Promise<void> {
+async function dropFormer(client: Client, tables: Tables, plan: Plan): Promise<string[]> {
   const { rows } = await client.query<{ former: string | null }>(
     `select former_table as former from ${tables.reembeddings}
      where vector_store_id = $1 and status = 'in_progress' and phase = 'cleaning' and own_table = $2`,
     [plan.id, plan.own_table],
   );
   const former = rows[0]?.former ?? null;
-  if (former === null) return;
-  const { embeddings } = placeTables(tables, { own_table: former });
-  await changeBriefly(client, `drop table if exists ${embeddings}`, signal);
+  return former === null ? [] : [drop(placeTables(tables, { own_table: former }).embeddings)];
 }
 
 /**

@@ -1,4 +1,4 @@
-import { changeBriefly, inherit } from "../../indexes/inherit.ts";
+import { changeBriefly, drop, inherit } from "../../indexes/inherit.ts";
 import type { VectorIndex } from "../../indexes/plan.ts";
 import { findColumns } from "../../indexes/table.ts";
 import { lockExclusive, placementLock } from "../../postgres/advisory.ts";
@@ -139,9 +139,9 @@ export async function removeFormer(context: JobContext, job: Job): Promise<void>
     job,
     async (client, locked) => {
       const { vector_store_id: storeId, own_table: second, former_table: former } = locked;
+      const changes: string[] = [];
       if (former !== null) {
-        const { embeddings } = placeTables(tables, { own_table: former });
-        await changeBriefly(client, `drop table if exists ${embeddings}`, signal);
+        changes.push(drop(placeTables(tables, { own_table: former }).embeddings));
         await client.query(`delete from ${tables.indexes} where own_table = $1 and vector_store_id is null`, [
           former,
         ]);
@@ -152,8 +152,9 @@ export async function removeFormer(context: JobContext, job: Job): Promise<void>
           storeId,
         ]);
         if (!(await isDistributed(client, database, second)))
-          await inherit(client, placeTables(tables, { own_table: second }).embeddings, tables, signal);
+          changes.push(inherit(placeTables(tables, { own_table: second }).embeddings, tables));
       }
+      await changeBriefly(client, changes, signal);
       await client.query(
         `update ${tables.indexes} set phase = 'settled', due = true, due_since = now() where vector_store_id = $1`,
         [storeId],
