@@ -1,5 +1,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { clearField, clone, equals, fromBinary } from "@bufbuild/protobuf";
@@ -8,7 +10,7 @@ import {
   FileDescriptorProtoSchema,
   type DescriptorProto,
 } from "@bufbuild/protobuf/wkt";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, onTestFinished, test } from "vitest";
 import { generatedFiles } from "../support/generated-files.ts";
 import { startServer } from "../support/server.ts";
 
@@ -48,6 +50,18 @@ test.runIf(python !== undefined)(
     expect(output).toMatch(/^\d+ passed in /m);
   },
 );
+
+test.runIf(python !== undefined)("the example in Python loads rows and finds them", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "pgquiver-example-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const rows = join(folder, "rows.ndjson");
+  writeFileSync(
+    rows,
+    '{"id":"a","content":"Refunds take thirty days"}\n{"id":"b","content":"Elephants eat bananas"}\n',
+  );
+  const output = await run(join(root, "../../examples/clients/example.py"), rows, "refunds");
+  expect(output).toMatch(/^2 rows written\n0\.\d{3} Refunds take thirty days\n/);
+});
 
 test.runIf(python !== undefined)(
   "the generated code of the package for Python is that of the protos",

@@ -1,6 +1,14 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -18,6 +26,13 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** A file in what `npm pack` makes. */
+interface Packed {
+  path: string;
+  size: number;
+}
+let packed: Packed[] = [];
+
 /** Installs what `npm pack` makes, as npm would; the dependencies are those of the repository. */
 beforeAll(() => {
   const npm = (args: string[], cwd: string) =>
@@ -26,7 +41,10 @@ beforeAll(() => {
       encoding: "utf8",
       env: { ...process.env, npm_config_loglevel: "error" },
     });
-  npm(["pack", "--pack-destination", folder], join(root, "clients/typescript"));
+  const [made] = JSON.parse(
+    npm(["pack", "--json", "--silent", "--pack-destination", folder], join(root, "clients/typescript")),
+  ) as { files: Packed[] }[];
+  packed = made?.files ?? [];
   mkdirSync(join(folder, "node_modules/@pgquiver/client"), { recursive: true });
   const target = join(folder, "node_modules/@pgquiver/client");
   execFileSync("tar", [
@@ -41,14 +59,35 @@ beforeAll(() => {
   writeFileSync(join(folder, "package.json"), '{"type": "module"}');
 });
 
-/** Runs a program in a folder that has the package and nothing else of this repository. */
-async function run(
-  program: string,
-  [command = "", ...args]: string[] = [process.execPath],
-): Promise<unknown> {
-  const file = join(folder, `${crypto.randomUUID()}.mjs`);
-  writeFileSync(file, program);
-  const child = spawn(command, [...args, file], {
+test("the package is what it exports, each with its types, and nothing of the service", () => {
+  const paths = packed.map(({ path }) => path);
+  const outside = paths.filter((path) => !path.startsWith("dist/"));
+  expect(outside.toSorted()).toEqual(["LICENSE", "README.md", "package.json"]);
+  const services = paths.filter((path) => path.startsWith("dist/src/"));
+  // The loader of the command line is the package's own; of the rest of src/ nothing is needed.
+  expect(services.filter((path) => !/^dist\/src\/cli\/load\/(?:batches|load|rows)\./.test(path))).toEqual([]);
+  for (const path of paths.filter((one) => one.endsWith(".js")))
+    expect(paths).toContain(path.replace(/\.js$/, ".d.ts"));
+  const bytes = packed.reduce((sum, { size }) => sum + size, 0);
+  expect(bytes).toBeLessThan(2_000_000);
+  const { exports } = JSON.parse(readFileSync(join(root, "clients/typescript/package.json"), "utf8")) as {
+    exports: Record<string, string | Record<string, string>>;
+  };
+  const targets = Object.values(exports).flatMap((one) =>
+    typeof one === "string" ? one : Object.values(one),
+  );
+  for (const target of targets) {
+    const [before = "", after] = target.replace("./", "").split("*");
+    expect(
+      paths.some((path) => path.startsWith(before) && path.endsWith(after ?? before)),
+      target,
+    ).toBe(true);
+  }
+});
+
+/** Runs a command in a folder that has the package and nothing else of this repository. */
+async function execute([command = "", ...args]: string[]): Promise<string> {
+  const child = spawn(command, args, {
     cwd: folder,
     env: { PATH: process.env["PATH"], PGQUIVER_URL: server.url, PGQUIVER_API_KEY: KEY },
     stdio: ["ignore", "pipe", "pipe"],
@@ -57,7 +96,14 @@ async function run(
   const [output, complaints] = await Promise.all([text(child.stdout), text(child.stderr)]);
   await ended;
   expect(complaints).toBe("");
-  return JSON.parse(output);
+  return output;
+}
+
+/** Runs a program that prints JSON. */
+async function run(program: string, command: string[] = [process.execPath]): Promise<unknown> {
+  const file = join(folder, `${crypto.randomUUID()}.mjs`);
+  writeFileSync(file, program);
+  return JSON.parse(await execute([...command, file]));
 }
 
 const SEARCHES = `
@@ -161,6 +207,16 @@ test("a load in Node goes on where an earlier one stopped", () => expectLoad([pr
 test.runIf(hasBun)("a load in Bun goes on where an earlier one stopped (runs where bun is)", () =>
   expectLoad(["bun"]),
 );
+
+test("the example loads rows and finds them", async () => {
+  copyFileSync(join(root, "examples/clients/example.mjs"), join(folder, "example.mjs"));
+  writeFileSync(
+    join(folder, "rows.ndjson"),
+    '{"id":"a","content":"Refunds take thirty days"}\n{"id":"b","content":"Elephants eat bananas"}\n',
+  );
+  const output = await execute([process.execPath, "example.mjs", "rows.ndjson", "refunds"]);
+  expect(output).toMatch(/^2 rows written\n0\.\d{3} Refunds take thirty days\n/);
+});
 
 test("LangChain.js adds, finds, filters and deletes documents", async () => {
   const found = await run(`
