@@ -25,3 +25,10 @@ export function extraProperties({ name }: DescMessage, direction: Direction): Re
     };
   return {};
 }
+
+/** Keywords of a message's schema beside its properties, and fields that its JSON has under other names. */
+export function exceptionsOf({ name }: DescMessage): { keywords: Schema; hidden: readonly string[] } {
+  if (name !== "AuditLog") return { keywords: {}, hidden: [] };
+  const details = { type: "object", description: "Details of the event, under the name of its type." };
+  return { keywords: { patternProperties: { "\\.": details } }, hidden: ["details"] };
+}

@@ -29,17 +29,23 @@ export function uploadOf({ name, input }: DescMethod, schemas: Schemas): Schema 
     const row = schemas.refer(messageOf(messageOf(input, "batch"), "rows"), "request");
     return { required: true, content: { "application/x-ndjson": { schema: row } } };
   }
-  if (name !== "UploadFile") return undefined;
   const part = (description: string, schema: Schema): Schema => ({ ...schema, description });
+  const bytes = { type: "string", contentMediaType: "application/octet-stream" };
+  if (name === "AddUploadPart") return formOf({ data: part("The bytes of the part.", bytes) }, ["data"]);
+  if (name !== "UploadFile") return undefined;
   const properties = {
-    file: part("The file.", { type: "string", contentMediaType: "application/octet-stream" }),
+    file: part("The file.", bytes),
     purpose: part("What it is for: assistants, batch, fine-tune, vision, user_data or evals.", {
       type: "string",
     }),
     "expires_after[anchor]": part("`created_at`.", { type: "string", enum: ["created_at"] }),
     "expires_after[seconds]": part("Seconds after it, 3,600 to 2,592,000.", { type: "integer" }),
   };
-  const schema = { type: "object", required: ["file", "purpose"], properties };
+  return formOf(properties, ["file", "purpose"]);
+}
+
+function formOf(properties: Record<string, Schema>, required: string[]): Schema {
+  const schema = { type: "object", required, properties };
   return { required: true, content: { "multipart/form-data": { schema } } };
 }
 

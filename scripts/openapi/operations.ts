@@ -1,4 +1,4 @@
-import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import type { DescField, DescMessage, DescMethod, DescService } from "@bufbuild/protobuf";
 import { extraParameters, responseOf, uploadOf } from "./extras.ts";
 import type { Rule } from "./options.ts";
 import { describeParameter } from "./parameters.ts";
@@ -40,7 +40,7 @@ function describeOperation(method: DescMethod, { path, body }: Route, schemas: S
   const scope = schemas.options.scopeOf(method);
   const comment = commentOf(method);
   const bound = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string);
-  const inPath = method.input.fields.filter(({ name }) => bound.includes(name));
+  const inPath = bound.map((name) => fieldOf(method.input, name));
   const rest = method.input.fields.filter(({ name }) => !bound.includes(name));
   const inQuery = body === "*" ? [] : rest.filter(({ name }) => name !== body);
   const parameters = [
@@ -70,6 +70,14 @@ function describeOperation(method: DescMethod, { path, body }: Route, schemas: S
       default: { $ref: "#/components/responses/Error" },
     },
   };
+}
+
+/** A field that the path has; that of a stream's request is in the message that opens the stream. */
+function fieldOf({ fields, typeName }: DescMessage, name: string): DescField {
+  const nested = fields.flatMap(({ message, oneof }) => (oneof && message ? message.fields : []));
+  const found = [...fields, ...nested].find((field) => field.name === name);
+  if (found === undefined) throw new Error(`${typeName} has no field ${name}`);
+  return found;
 }
 
 /** The media type of the reply of an RPC. */

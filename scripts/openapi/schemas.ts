@@ -1,7 +1,7 @@
 import { ScalarType, type DescEnum, type DescField, type DescMessage } from "@bufbuild/protobuf";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { getComments } from "@bufbuild/protoplugin";
-import { extraProperties } from "./extra-properties.ts";
+import { exceptionsOf, extraProperties } from "./extra-properties.ts";
 import type { Options } from "./options.ts";
 import type { Direction, Schema } from "./schema.ts";
 
@@ -39,8 +39,10 @@ export class Schemas {
   }
 
   #describe(desc: DescMessage, direction: Direction, isWithout: readonly string[]): Schema {
+    const { keywords, hidden } = exceptionsOf(desc);
     const fields = desc.fields.filter(
-      ({ name, message }) => !isWithout.includes(name) && message?.typeName !== "google.protobuf.FieldMask",
+      ({ name, message }) =>
+        ![...isWithout, ...hidden].includes(name) && message?.typeName !== "google.protobuf.FieldMask",
     );
     const required = fields.filter((field) => isRequired(field, direction)).map(({ name }) => name);
     return {
@@ -51,6 +53,7 @@ export class Schemas {
         ...Object.fromEntries(fields.map((field) => [field.name, this.field(field, direction)])),
         ...extraProperties(desc, direction),
       },
+      ...keywords,
       // Unknown parameters are refused; replies may have more fields in later versions.
       ...(direction === "request" && { additionalProperties: false }),
     };

@@ -6,6 +6,7 @@ import type { Json } from "./client.ts";
 /** The operation of a document of OpenAPI 3.1, as far as tests need it. */
 interface Operation {
   operationId: string;
+  parameters?: { name: string; in: string }[];
   requestBody?: { content: Record<string, { schema: Json }> };
   responses: Record<string, { content?: Record<string, { schema: Json }> }>;
 }

@@ -40,6 +40,20 @@ test("the description has every route, and its scope", () => {
     }
 });
 
+test("the description has every part of a path, and forms where the routes read forms", () => {
+  for (const [path, operations] of Object.entries(openapi.paths)) {
+    const bound = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
+    for (const [verb, { parameters = [] }] of Object.entries(operations)) {
+      const described = parameters.filter((one) => one.in === "path").map(({ name }) => name);
+      expect(described, `${verb} ${path}`).toEqual(bound);
+    }
+  }
+  for (const path of ["/v1/files", "/v1/uploads/{upload_id}/parts"])
+    expect(Object.keys(openapi.paths[path]?.["post"]?.requestBody?.content ?? {}), path).toEqual([
+      "multipart/form-data",
+    ]);
+});
+
 test("it is served without a key, compressed where the client takes that, and once only", async () => {
   const url = `${server.url}/openapi.json`;
   const plain = await fetch(url, { headers: { "accept-encoding": "identity" } });
