@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -7,7 +7,7 @@ import type { WorkContext } from "../../src/indexes/context.ts";
 import { cleanShared, copyStoreRows, createTable, switchTable } from "../../src/indexes/own-table.ts";
 import { findPlan, type Plan } from "../../src/indexes/plan.ts";
 import { openSession } from "../../src/postgres/exclusive.ts";
-import { MIGRATIONS } from "../../src/postgres/migrations/files.ts";
+import { findMigrations, MIGRATIONS } from "../../src/postgres/migrations/files.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openEmptyDatabase, type TestDatabase } from "../support/database.ts";
 import { findIndex, seedStore, setPolicy, startTestWorker } from "../support/index-store.ts";
@@ -16,8 +16,8 @@ import { findIndex, seedStore, setPolicy, startTestWorker } from "../support/ind
 async function migrateBefore(database: TestDatabase): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
   onTestFinished(() => rm(directory, { recursive: true }));
-  for (const name of await readdir(MIGRATIONS))
-    if (Number.parseInt(name, 10) < 23) await cp(new URL(name, MIGRATIONS), join(directory, name));
+  for (const [name, file] of await findMigrations(MIGRATIONS))
+    if (Number.parseInt(name, 10) < 23) await cp(file, join(directory, name));
   expect(await migrate(database, () => {}, pathToFileURL(`${directory}/`))).toEqual({ applied: 22 });
 }
 

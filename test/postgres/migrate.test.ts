@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { appendFile, readdir, readFile, writeFile } from "node:fs/promises";
+import { appendFile, readFile, writeFile } from "node:fs/promises";
 import { expect, inject, test } from "vitest";
-import { MIGRATIONS, readMigrations } from "../../src/postgres/migrations/files.ts";
+import { findMigrations, MIGRATIONS, readMigrations } from "../../src/postgres/migrations/files.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { encodeVector } from "../../src/postgres/copy.ts";
@@ -11,7 +11,7 @@ import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
 import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migration.ts";
 import { TEST_LIMITS } from "../support/template.ts";
 
-const COUNT = (await readdir(MIGRATIONS)).length;
+const COUNT = (await findMigrations(MIGRATIONS)).size;
 
 const native = inject("template").kind === "postgres";
 
@@ -235,7 +235,7 @@ test("the checksums of applied files are recorded, and an edited file keeps the 
   const { rows } = await database.pool.query("select checksum from pgquiver_migrations order by version");
   expect(rows).toEqual(files.map(({ checksum }) => ({ checksum })));
   await using edited = await writeFuture();
-  await appendFile(new URL("003_keep_vectors_in_rows.sql", edited.url), "-- one more line\n");
+  await appendFile(new URL("001-to-020/003_keep_vectors_in_rows.sql", edited.url), "-- one more line\n");
   await expect(migrate(database, undefined, edited.url)).rejects.toThrow(
     /^The migration 003_keep_vectors_in_rows\.sql was edited after this database had applied it \(SHA-256 [0-9a-f]{64} then, [0-9a-f]{64} now\)/,
   );
@@ -255,10 +255,8 @@ test("the first start with checksums records those of a database without", async
 test("line ends of Windows do not count as an edit", async () => {
   await using database = await openTestDatabase();
   await using future = await writeFuture();
-  for (const { name } of await readMigrations(database.tables, MIGRATIONS)) {
-    const file = new URL(name, future.url);
+  for (const file of (await findMigrations(future.url)).values())
     await writeFile(file, (await readFile(file, "utf8")).replaceAll("\n", "\r\n"));
-  }
   expect(await migrate(database, undefined, future.url)).toEqual({ applied: 1 });
 });
 

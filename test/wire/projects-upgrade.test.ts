@@ -1,9 +1,9 @@
-import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { MIGRATIONS } from "../../src/postgres/migrations/files.ts";
+import { findMigrations, MIGRATIONS } from "../../src/postgres/migrations/files.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
 import type { Reply } from "../support/client.ts";
 import { openEmptyDatabase, type TestDatabase } from "../support/database.ts";
@@ -59,8 +59,8 @@ const grounds: Record<string, (database: TestDatabase) => Promise<void>> = {
   async "the migrations before projects"(database) {
     const directory = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
     onTestFinished(() => rm(directory, { recursive: true }));
-    for (const name of await readdir(MIGRATIONS))
-      if (/^0(?:0\d|1[01])_/.test(name)) await cp(new URL(name, MIGRATIONS), join(directory, name));
+    for (const [name, file] of await findMigrations(MIGRATIONS))
+      if (/^0(?:0\d|1[01])_/.test(name)) await cp(file, join(directory, name));
     expect(await migrate(database, () => {}, pathToFileURL(`${directory}/`))).toEqual({ applied: 11 });
     await database.pool.query(
       "insert into pgquiver_files (id, state, filename, purpose, created_at) values ('file-old', 'ready', 'old.txt', 'assistants', now())",

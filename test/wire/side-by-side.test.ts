@@ -1,17 +1,18 @@
-import { existsSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import type pg from "pg";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { compare, type Loaded } from "../../scripts/crash/check.ts";
 import { load } from "../../scripts/crash/client.ts";
 import { drawPlan } from "../../scripts/crash/plan.ts";
 import { seededRandom, type Random } from "../../scripts/crash/random.ts";
+import { findMigrations, MIGRATIONS } from "../../src/postgres/migrations/files.ts";
 import { openEmptyDatabase } from "../support/database.ts";
 import { filePart, form, FORM_TYPE, textPart } from "../support/form.ts";
 import { send } from "../support/http.ts";
 import { extractLanded } from "../support/landed.ts";
-import { ROOT, start, type Started } from "../support/process.ts";
+import { start, type Started } from "../support/process.ts";
 
 /** Writers per version, how many writes each makes once both versions run, and bulk loads per version. */
 const WRITERS = 4;
@@ -23,14 +24,14 @@ const FILES = 4;
 const EDITED = ["002_adopt_litellm_pgvector.sql"];
 
 test("the migrations of the last landed version are as they landed", async () => {
-  const migrations = join(await extractLanded(), "src/postgres/migrations");
-  // Versions before 017 have the files beside the code.
-  const landed = existsSync(join(migrations, "sql")) ? join(migrations, "sql") : migrations;
-  const names = (await readdir(landed)).filter((name) => name.endsWith(".sql"));
-  expect(names).not.toEqual([]);
-  for (const name of names.filter((each) => !EDITED.includes(each))) {
-    const now = await readFile(join(ROOT, "src/postgres/migrations/sql", name), "utf8");
-    expect(now).toBe(await readFile(join(landed, name), "utf8"));
+  // Versions before 017 have the files beside the code, and later ones in folders.
+  const directory = join(await extractLanded(), "src/postgres/migrations/");
+  const landed = await findMigrations(pathToFileURL(directory));
+  expect(landed.size).toBeGreaterThan(0);
+  const now = await findMigrations(MIGRATIONS);
+  for (const [name, file] of landed) {
+    if (EDITED.includes(name)) continue;
+    expect(await readFile(now.get(name) as URL, "utf8")).toBe(await readFile(file, "utf8"));
   }
 });
 

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
+import { basename } from "node:path";
 import type { MigrationFile } from "./apply.ts";
 import { quoteWriters, type Tables } from "../tables.ts";
 
@@ -12,19 +13,26 @@ export interface Migration extends MigrationFile {
   contracts: boolean;
 }
 
-/** Where this version's migrations are. */
+/** Where this version's migrations are, older ones in a folder of their own. */
 export const MIGRATIONS = new URL("sql/", import.meta.url);
 
 /** The last migration whose first line does not say whether it expands or contracts. */
 const LAST_UNMARKED = 8;
 
+/** Finds the migration files of a directory and its folders, in the order of their names: paths by name. */
+export async function findMigrations(directory: URL): Promise<Map<string, URL>> {
+  const paths = (await readdir(directory, { recursive: true })).filter((path) => path.endsWith(".sql"));
+  const found = paths.map((path) => [basename(path), new URL(path, directory)] as const);
+  return new Map(found.toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
 /** Reads the migration files in order. */
 export async function readMigrations(tables: Tables, directory: URL): Promise<Migration[]> {
-  const names = (await readdir(directory)).filter((name) => name.endsWith(".sql")).toSorted();
+  const files = await findMigrations(directory);
   return Promise.all(
-    names.map(async (name): Promise<Migration> => {
+    [...files].map(async ([name, path]): Promise<Migration> => {
       // Git may check files out with the line ends of Windows.
-      const text = (await readFile(new URL(name, directory), "utf8")).replaceAll("\r\n", "\n");
+      const text = (await readFile(path, "utf8")).replaceAll("\r\n", "\n");
       const version = Number.parseInt(name, 10);
       return {
         version,
