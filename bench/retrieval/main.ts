@@ -9,10 +9,11 @@ import { readPerlfaq, type Answered } from "./perlfaq.ts";
 
 const USAGE = `Measures what searches find: how often the answer to a question comes first, and whether it comes at all.
 
-  PERLFAQ=folder/with/perlfaq1.pod node bench/retrieval/main.ts
+  PERLFAQ=folder/with/perlfaq1.pod node bench/retrieval/main.ts [model ...]
 `;
 
-const MODELS = ["lexical", "meaning"];
+/** Default: both that are built in. */
+const MODELS = process.argv.length > 2 ? process.argv.slice(2) : ["lexical", "meaning"];
 const CHUNK_TOKENS = [200, 400, 800];
 const PARALLEL = 4;
 const POLL_MS = 200;
@@ -24,6 +25,7 @@ const ANSWERS = 10;
 /** The ways to search. */
 const WAYS = {
   vector: {},
+  keywords: { ranking_options: { hybrid_search: { embedding_weight: 0, text_weight: 1 } } },
   hybrid: { ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 1 } } },
 } as const;
 

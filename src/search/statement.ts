@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import type { Tables } from "../postgres/tables.ts";
 import { bind, compileFilter, type Filter } from "../filters/sql.ts";
 import { wordsOf } from "../filters/words.ts";
-import { selectMatching } from "./keywords.ts";
+import { selectMatching } from "./keywords/matching.ts";
 import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import { RANK_OFFSET } from "./merge.ts";
@@ -337,6 +337,7 @@ function selectByRank(
       condition: rows.condition,
       rowsMax,
       hasWords: store.own_table !== null && store.has_words,
+      storeId: store.id,
       isAlone: vector === undefined,
     };
     searches.push(selectMatching(tables, search, values));
