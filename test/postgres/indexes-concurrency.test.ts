@@ -9,6 +9,7 @@ import { transaction } from "../../src/postgres/transaction.ts";
 import { openForWriting } from "../../src/storage/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
 import {
+  allEmbeddings,
   countByTable,
   findIndex,
   findLeftovers,
@@ -153,7 +154,7 @@ test.runIf(isNative)(
     const ready = untilState(id, "ready").then(() => (isReady = true));
     while (!isReady) {
       const { rows } = await pool.query(
-        "select count(*)::int as count from embeddings where vector_store_id = $1",
+        `select count(*)::int as count from ${allEmbeddings(database)} where vector_store_id = $1`,
         [id],
       );
       seen.add(rows[0].count);

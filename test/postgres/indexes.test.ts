@@ -4,6 +4,7 @@ import { textVector } from "../../src/postgres/text-index.ts";
 import { vectorExpression } from "../../src/postgres/vector-index.ts";
 import { openTestDatabase } from "../support/database.ts";
 import {
+  allEmbeddings,
   countByTable,
   findIndex,
   findLeftovers,
@@ -63,12 +64,11 @@ test("copies all there is to a row, and finds its words", async () => {
     `insert into embeddings values ($1, 'e', 'running foxes', '[1,0,0]', '{"a": [1, null]}', '2001-02-03T04:05:06Z', 'file_1', 7)`,
     [id],
   );
-  const before = await pool.query("select * from embeddings where vector_store_id = $1", [id]);
+  const read = `select * from ${allEmbeddings(database)} where vector_store_id = $1`;
+  const before = await pool.query(read, [id]);
   await pool.query("update vector_stores set embedding_count = 1, dimensions = 3 where id = $1", [id]);
   await promoteStore(database, id, TEST_INDEXES);
-  expect((await pool.query("select * from embeddings where vector_store_id = $1", [id])).rows).toEqual(
-    before.rows,
-  );
+  expect((await pool.query(read, [id])).rows).toEqual(before.rows);
   const { own_table: table } = await findIndex(database, id);
   const found = await pool.query(
     `select content_tsvector = ${textVector("content", "english")} as same, content_tsvector @@ 'fox' as found from "${table}"`,

@@ -50,6 +50,11 @@ export async function seedStore({ pool }: Database, id: string, rows: number): P
   );
 }
 
+/** What SQL over the rows of all stores selects from: on a Citus cluster the view that unites their tables. */
+export function allEmbeddings({ citus }: Database): string {
+  return citus === undefined ? "embeddings" : "all_embeddings";
+}
+
 /** Counts a store's rows by table; a row that is in two tables is counted twice. */
 export async function countByTable(database: Database, storeId: string): Promise<Record<string, number>> {
   const { pool } = database;

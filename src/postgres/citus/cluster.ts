@@ -5,6 +5,7 @@ import { isLockTimeout } from "../errors.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 import type { Tables } from "../tables.ts";
 import { transaction } from "../transaction.ts";
+import { installUnitedView } from "./united-view.ts";
 
 /** `auto`: own tables are distributed where the cluster has active workers. `off`: no further ones are. */
 export type CitusMode = "auto" | "off";
@@ -44,6 +45,7 @@ export async function prepareCitus(
     maintenance_work_mem: `${Math.ceil(build.memoryBytes / 1024)}kB`,
     max_parallel_maintenance_workers: build.workers,
   });
+  await installUnitedView(database);
   return { distributes: mode === "auto" };
 }
 
