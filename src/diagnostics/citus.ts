@@ -1,6 +1,6 @@
-import { readNodes, type NodeState } from "../postgres/citus/nodes.ts";
+import { readNodes, readShares, type NodeState } from "../postgres/citus/nodes.ts";
 import { SEARCH_SETTINGS } from "../postgres/search-settings.ts";
-import { findingsOr, ok, type Finding, type Subject } from "./finding.ts";
+import { formatBytes, ok, type Finding, type Subject } from "./finding.ts";
 
 /** `citus.recover_2pc_interval` up to which rows of a transaction in doubt are invisible for a bearable time. */
 const RECOVERY_MS_MAX = 5_000;
@@ -19,7 +19,13 @@ export async function checkCitus({ client, database }: Subject): Promise<Finding
     const remedy = `On the coordinator: alter system set citus.recover_2pc_interval = '${RECOVERY_MS_MAX / 1000}s'; select pg_reload_conf();`;
     findings.push({ severity: "warning", message, remedy });
   }
-  return findingsOr(findings, `All ${nodes.length} nodes of the Citus cluster are in order.`);
+  // The sizes of shards on a node that cannot be asked are unknown.
+  if (nodes.some(({ state }) => state === undefined)) return findings;
+  const shares = (await readShares(client)).map(
+    ({ name, shards, bytes }) => `${name} ${shards} (${formatBytes(bytes)})`,
+  );
+  const order = findings.length > 0 ? "" : `All ${nodes.length} nodes of the Citus cluster are in order. `;
+  return [...findings, ...ok(`${order}Shards of stores' tables: ${shares.join(", ")}.`)];
 }
 
 function lookAt(

@@ -211,6 +211,7 @@ async function readIndex(database: Database, storeId: string): Promise<{ index: 
     attributeIndexes: toAttributeIndexes(status),
     ...toRecall(status),
     keywordIndex: status.keyword_index,
+    nodes: status.nodes.map(({ bytes, ...node }) => ({ ...node, bytes: BigInt(bytes) })),
     blockedBy: blockers.map(({ pid, name, role, state, age_seconds: ageSeconds }) => ({
       name,
       ...(pid !== null && { pid }),

@@ -1,9 +1,10 @@
-import { unavailable } from "../errors.ts";
 import type { Queryable } from "../postgres/database.ts";
+import { nodeUnreachable } from "../postgres/errors.ts";
 import type { IndexStatus } from "./status.ts";
 
-/** What a node of a cluster says of a shard of a store's own table. */
+/** What a node of a cluster, by its host and port, says of a shard of a store's own table. */
 interface ShardStatus {
+  node: string;
   index_bytes: number;
   total_bytes: number;
   other_index_bytes: number;
@@ -18,7 +19,7 @@ interface ShardStatus {
 
 /**
  * Replaces the sizes and the progress in the status of a distributed own table, which the coordinator does not know, by
- * those of its shards on the nodes. Throws DATABASE_UNAVAILABLE when a node cannot be asked.
+ * those of its shards, and adds the nodes that hold them. Throws DATABASE_UNAVAILABLE when a node cannot be asked.
  */
 export async function addShards(client: Queryable, status: IndexStatus): Promise<IndexStatus> {
   const { own_table: table, current_index: current } = status;
@@ -31,17 +32,13 @@ export async function addShards(client: Queryable, status: IndexStatus): Promise
       'building', (select to_json(building) from pg_stat_progress_create_index as building where relid = '%1$s'::regclass limit 1))`;
   const sizes = `with sizes as (select pg_class.oid, relname, amname from pg_index join pg_class on pg_class.oid = indexrelid
       join pg_am on pg_am.oid = relam where indrelid = '%1$s'::regclass)`;
-  const { rows } = await client.query<{ success: boolean; result: string }>(
-    "select success, result from run_command_on_placements($1::regclass, $2)",
+  const { rows } = await client.query<{ node: string; success: boolean; result: string }>(
+    "select nodename || ':' || nodeport as node, success, result from run_command_on_placements($1::regclass, $2)",
     [`"${table}"`, `${sizes} ${command}`],
   );
   const failed = rows.find(({ success }) => !success);
-  if (failed !== undefined)
-    throw unavailable("DATABASE_UNAVAILABLE", "A node of the database's cluster cannot be reached.", {
-      retryAfterMs: 1000,
-      cause: new Error(failed.result),
-    });
-  const shards = rows.map(({ result }) => JSON.parse(result) as ShardStatus);
+  if (failed !== undefined) throw nodeUnreachable(new Error(failed.result));
+  const shards = rows.map(({ node, result }): ShardStatus => ({ node, ...JSON.parse(result) }));
   const sum = (of: (shard: ShardStatus) => number) =>
     shards.reduce((total, shard) => total + Number(of(shard)), 0);
   const indexBytes = sum((shard) => shard.index_bytes);
@@ -51,7 +48,19 @@ export async function addShards(client: Queryable, status: IndexStatus): Promise
     table_bytes: String(sum((shard) => shard.total_bytes) - indexBytes),
     other_index_bytes: String(sum((shard) => shard.other_index_bytes)),
     ...toProgress(shards, status),
+    nodes: groupByNode(shards),
   };
+}
+
+function groupByNode(shards: readonly ShardStatus[]): IndexStatus["nodes"] {
+  const groups = Object.entries(Object.groupBy(shards, ({ node }) => node));
+  return groups
+    .map(([name, held = []]) => ({
+      name,
+      shards: held.length,
+      bytes: held.reduce((total, shard) => total + Number(shard.total_bytes), 0),
+    }))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 function toProgress(

@@ -1,5 +1,6 @@
 import { selectAttributeIndexes, type Attribute, type AttributeIndex } from "../filters/attribute-index.ts";
 import { limits } from "../limits.ts";
+import type { NodeShare } from "../postgres/citus/nodes.ts";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
 import type { Precision } from "../postgres/vector-index.ts";
@@ -46,6 +47,8 @@ export interface IndexStatus {
   recall: RecallRecord | null;
   /** Whether the own table keeps the words of the texts, or is to keep them. */
   keyword_index: boolean;
+  /** The nodes of a cluster that hold the own table's shards: see `addShards`. */
+  nodes: NodeShare[];
 }
 
 /** Reads the state of a store's index; undefined when the store does not exist. */
@@ -71,7 +74,8 @@ export async function findStatus(
        coalesce(plan.m, $2) as requested_m, coalesce(plan.ef_construction, $3) as requested_ef_construction,
        case when building.phase like 'waiting%' then building.pid end as waiting_pid,
        coalesce(plan.attributes, '[]') as attributes, (${selectAttributeIndexes("store.own_table")}) as attribute_indexes,
-       coalesce(plan.target_recall, $4) as target_recall, coalesce(plan.keyword_index, true) as keyword_index, ${RECALL_IN_USE} as recall
+       coalesce(plan.target_recall, $4) as target_recall, coalesce(plan.keyword_index, true) as keyword_index, ${RECALL_IN_USE} as recall,
+       '[]'::jsonb as nodes
      from ${tables.vectorStores} as store
      left join ${tables.indexes} as plan on plan.vector_store_id = store.id
      left join pg_class as own on own.oid = to_regclass(quote_ident(store.own_table))

@@ -43,7 +43,7 @@ const CONNECTION_LOST = new Set([
  */
 export function toServiceError(error: unknown): unknown {
   if (isAway(error)) return passing("The database cannot be reached.", error);
-  if (isNodeAway(error)) return passing("A node of the database's cluster cannot be reached.", error);
+  if (isNodeAway(error)) return nodeUnreachable(error);
   if (error instanceof FullDiskError) return passing(FULL_DISK, error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
   return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
@@ -96,6 +96,14 @@ export const BOUNCER_HINT =
 
 function passing(message: string, cause: unknown): unknown {
   return unavailable("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
+}
+
+/** The error for a caller whose rows are on a node of a cluster that does not answer. */
+export function nodeUnreachable(cause?: unknown): Error {
+  return unavailable("DATABASE_UNAVAILABLE", "A node of the database's cluster cannot be reached.", {
+    retryAfterMs: RETRY_AFTER_MS,
+    cause,
+  });
 }
 
 /** SQLSTATEs with which a server refuses or terminates connections. */

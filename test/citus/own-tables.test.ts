@@ -21,10 +21,16 @@ const { call } = restOverHttp1.connect(server);
 
 let stores = 0;
 
-/** A store with rows of three dimensions in a distributed table. */
-async function makeStore(rows: number): Promise<string> {
+/** A store with rows of three dimensions in the shared table. */
+async function newStore(rows: number): Promise<string> {
   const id = `vs_${++stores}`;
   await seedStore(database, id, rows);
+  return id;
+}
+
+/** A store with rows of three dimensions in a distributed table. */
+async function makeStore(rows: number): Promise<string> {
+  const id = await newStore(rows);
   // The vectors are too near to each other for float16.
   await pool.query("update vector_stores set precision = 'float32' where id = $1", [id]);
   await promoteStore(database, id, TEST_INDEXES);
@@ -157,6 +163,21 @@ test("the state of an index has the sizes of its shards", async () => {
   ]);
   expect(index.index_bytes + index.table_bytes).toBe(Number(rows[0]?.bytes));
   expect(index.index_bytes).toBeGreaterThan(100_000);
+});
+
+test("the state of an index and the doctor name the node, the shards and the bytes of the table", async () => {
+  const id = await makeStore(100);
+  const { table, nodes } = await call("IndexService/GetIndex", { vector_store_id: id });
+  const { rows } = await pool.query<{ name: string; bytes: string }>(
+    `select nodename || ':' || nodeport as name, shard_size::text as bytes from citus_shards where table_name = $1::regclass`,
+    [table],
+  );
+  expect(nodes).toEqual(rows.map(({ name, bytes }) => ({ name, shards: 1, bytes: Number(bytes) })));
+  const settings = { isWorking: true, thresholdBytes: 0, memoryBytes: 1, workers: 0 };
+  const found = await diagnose(database, settings, AbortSignal.timeout(60_000));
+  const citus = found.filter(({ check }) => check === "citus").map(({ message }) => message);
+  expect(citus.join(" ")).toMatch(new RegExp(`Shards of stores' tables: .*${nodes[0].name} [1-9][0-9]* \\(`));
+  expect((await call("IndexService/GetIndex", { vector_store_id: await newStore(5) })).nodes).toEqual([]);
 });
 
 test("the doctor looks at each node, and finds tables that belong to no store", async () => {

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/indexes.proto.
  */
 export const file_pgquiver_v1_indexes: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSLFBwoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyEjYKEWF0dHJpYnV0ZV9pbmRleGVzGBIgAygLMhsucGdxdWl2ZXIudjEuQXR0cmlidXRlSW5kZXgSFQoNdGFyZ2V0X3JlY2FsbBgTIAEoARIoCgZyZWNhbGwYFCABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICIgBARIxCg9maWx0ZXJlZF9yZWNhbGwYFSABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICYgBARIZChFvdGhlcl9pbmRleF9ieXRlcxgWIAEoAxIaCg1ieXRlc19wZXJfcm93GBcgASgFSAqIAQESFQoNa2V5d29yZF9pbmRleBgYIAEoCBIpCgR3b3JrGBkgASgLMhYucGdxdWl2ZXIudjEuSW5kZXhXb3JrSAuIAQFCCwoJX3Byb2dyZXNzQggKBl90YWJsZUIJCgdfbWV0aG9kQgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkILCglfYnVpbHRfYXRCDQoLX2xhc3RfZXJyb3JCCQoHX3JlY2FsbEISChBfZmlsdGVyZWRfcmVjYWxsQhAKDl9ieXRlc19wZXJfcm93QgcKBV93b3JrIo0BCglJbmRleFdvcmsSDQoFcGhhc2UYASABKAkSKAoEdW5pdBgCIAEoDjIaLnBncXVpdmVyLnYxLkluZGV4V29ya1VuaXQSDAoEZG9uZRgDIAEoAxINCgV0b3RhbBgEIAEoAxIZCgxzZWNvbmRzX2xlZnQYBSABKAFIAIgBAUIPCg1fc2Vjb25kc19sZWZ0IlEKBlJlY2FsbBIOCgZyZWNhbGwYASABKAESEQoJZWZfc2VhcmNoGAIgASgFEg8KB3F1ZXJpZXMYAyABKAUSEwoLbWVhc3VyZWRfYXQYBCABKAMikQEKDkF0dHJpYnV0ZUluZGV4EgsKA2tleRgBIAEoCRIoCgR0eXBlGAIgASgOMhoucGdxdWl2ZXIudjEuQXR0cmlidXRlVHlwZRImCgVzdGF0ZRgDIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSDQoFYnl0ZXMYBCABKAMSEQoJYXV0b21hdGljGAUgASgIIkkKEEluZGV4ZWRBdHRyaWJ1dGUSCwoDa2V5GAEgASgJEigKBHR5cGUYAiABKA4yGi5wZ3F1aXZlci52MS5BdHRyaWJ1dGVUeXBlIpoBCgxJbmRleEJsb2NrZXISEAoDcGlkGAEgASgFSACIAQESDAoEbmFtZRgCIAEoCRIRCgRyb2xlGAMgASgJSAGIAQESEgoFc3RhdGUYBCABKAlIAogBARIYCgthZ2Vfc2Vjb25kcxgFIAEoAUgDiAEBQgYKBF9waWRCBwoFX3JvbGVCCAoGX3N0YXRlQg4KDF9hZ2Vfc2Vjb25kcyJxCg1JbmRleFNldHRpbmdzEi4KCXByZWNpc2lvbhgBIAEoDjIWLnBncXVpdmVyLnYxLlByZWNpc2lvbkgAiAEBEgkKAW0YAiABKAUSFwoPZWZfY29uc3RydWN0aW9uGAMgASgFQgwKCl9wcmVjaXNpb24iKgoPR2V0SW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSIsChFXYXRjaEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkiwQMKElVwZGF0ZUluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkSLQoGcG9saWN5GAIgASgOMhgucGdxdWl2ZXIudjEuSW5kZXhQb2xpY3lIAIgBARIuCglwcmVjaXNpb24YAyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IAYgBARIOCgFtGAQgASgFSAKIAQESHAoPZWZfY29uc3RydWN0aW9uGAUgASgFSAOIAQESNQoLdXBkYXRlX21hc2sYBiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgSouxggEj8KEmluZGV4ZWRfYXR0cmlidXRlcxgHIAMoCzIdLnBncXVpdmVyLnYxLkluZGV4ZWRBdHRyaWJ1dGVCBKi7GBASGgoNdGFyZ2V0X3JlY2FsbBgIIAEoAUgEiAEBEhoKDWtleXdvcmRfaW5kZXgYCSABKAhIBYgBAUIJCgdfcG9saWN5QgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkIQCg5fdGFyZ2V0X3JlY2FsbEIQCg5fa2V5d29yZF9pbmRleCIuChNSZWJ1aWxkSW5kZXhSZXF1ZXN0EhcKD3ZlY3Rvcl9zdG9yZV9pZBgBIAEoCSqCAQoNSW5kZXhXb3JrVW5pdBIfChtJTkRFWF9XT1JLX1VOSVRfVU5TUEVDSUZJRUQQABIYChRJTkRFWF9XT1JLX1VOSVRfUk9XUxABEhoKFklOREVYX1dPUktfVU5JVF9CTE9DS1MQAhIaChZJTkRFWF9XT1JLX1VOSVRfVFVQTEVTEAMqZQoNQXR0cmlidXRlVHlwZRIeChpBVFRSSUJVVEVfVFlQRV9VTlNQRUNJRklFRBAAEhkKFUFUVFJJQlVURV9UWVBFX05VTUJFUhABEhkKFUFUVFJJQlVURV9UWVBFX1NUUklORxACKkIKC0luZGV4TWV0aG9kEhwKGElOREVYX01FVEhPRF9VTlNQRUNJRklFRBAAEhUKEUlOREVYX01FVEhPRF9ITlNXEAEqagoJUHJlY2lzaW9uEhkKFVBSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhUKEVBSRUNJU0lPTl9GTE9BVDMyEAESFQoRUFJFQ0lTSU9OX0ZMT0FUMTYQAhIUChBQUkVDSVNJT05fQklOQVJZEAMquQEKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBJTkRFWF9TVEFURV9OT05FEAESFwoTSU5ERVhfU1RBVEVfV0FJVElORxACEhYKEklOREVYX1NUQVRFX01PVklORxADEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAQSFQoRSU5ERVhfU1RBVEVfUkVBRFkQBRIWChJJTkRFWF9TVEFURV9GQUlMRUQQBipzCgtJbmRleFBvbGljeRIcChhJTkRFWF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9QT0xJQ1lfQVVUTxABEhcKE0lOREVYX1BPTElDWV9BTFdBWVMQAhIWChJJTkRFWF9QT0xJQ1lfTkVWRVIQAzLNBAoMSW5kZXhTZXJ2aWNlEnMKCEdldEluZGV4EhwucGdxdWl2ZXIudjEuR2V0SW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiNbi7GAGC0+STAisSKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EoMBCgpXYXRjaEluZGV4Eh4ucGdxdWl2ZXIudjEuV2F0Y2hJbmRleFJlcXVlc3QaEi5wZ3F1aXZlci52MS5JbmRleCI/uLsYAcC8GAGC0+STAjESLy92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4L3dhdGNoMAESmgEKC1VwZGF0ZUluZGV4Eh8ucGdxdWl2ZXIudjEuVXBkYXRlSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiVri7GAnyuxgadmVjdG9yX3N0b3JlLmluZGV4LnVwZGF0ZWSC0+STAi46ASoiKS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4EqQBCgxSZWJ1aWxkSW5kZXgSIC5wZ3F1aXZlci52MS5SZWJ1aWxkSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiXri7GAnyuxgadmVjdG9yX3N0b3JlLmluZGV4LnJlYnVpbHSC0+STAjY6ASoiMS92MS92ZWN0b3Jfc3RvcmVzL3t2ZWN0b3Jfc3RvcmVfaWR9L2luZGV4L3JlYnVpbGRCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
+  fileDesc("ChlwZ3F1aXZlci92MS9pbmRleGVzLnByb3RvEgtwZ3F1aXZlci52MSLsBwoFSW5kZXgSDgoGb2JqZWN0GAEgASgJEhcKD3ZlY3Rvcl9zdG9yZV9pZBgCIAEoCRIoCgZwb2xpY3kYAyABKA4yGC5wZ3F1aXZlci52MS5JbmRleFBvbGljeRImCgVzdGF0ZRgEIAEoDjIXLnBncXVpdmVyLnYxLkluZGV4U3RhdGUSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIMCgRyb3dzGAYgASgDEhMKC2luZGV4X2J5dGVzGAcgASgDEhMKC3RhYmxlX2J5dGVzGAggASgDEhIKBXRhYmxlGAkgASgJSAGIAQESLQoGbWV0aG9kGAogASgOMhgucGdxdWl2ZXIudjEuSW5kZXhNZXRob2RIAogBARIuCglwcmVjaXNpb24YCyABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IA4gBARIOCgFtGAwgASgFSASIAQESHAoPZWZfY29uc3RydWN0aW9uGA0gASgFSAWIAQESFQoIYnVpbHRfYXQYDiABKANIBogBARIXCgpsYXN0X2Vycm9yGA8gASgJSAeIAQESLQoJcmVxdWVzdGVkGBAgASgLMhoucGdxdWl2ZXIudjEuSW5kZXhTZXR0aW5ncxItCgpibG9ja2VkX2J5GBEgAygLMhkucGdxdWl2ZXIudjEuSW5kZXhCbG9ja2VyEjYKEWF0dHJpYnV0ZV9pbmRleGVzGBIgAygLMhsucGdxdWl2ZXIudjEuQXR0cmlidXRlSW5kZXgSFQoNdGFyZ2V0X3JlY2FsbBgTIAEoARIoCgZyZWNhbGwYFCABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICIgBARIxCg9maWx0ZXJlZF9yZWNhbGwYFSABKAsyEy5wZ3F1aXZlci52MS5SZWNhbGxICYgBARIZChFvdGhlcl9pbmRleF9ieXRlcxgWIAEoAxIaCg1ieXRlc19wZXJfcm93GBcgASgFSAqIAQESFQoNa2V5d29yZF9pbmRleBgYIAEoCBIpCgR3b3JrGBkgASgLMhYucGdxdWl2ZXIudjEuSW5kZXhXb3JrSAuIAQESJQoFbm9kZXMYGiADKAsyFi5wZ3F1aXZlci52MS5JbmRleE5vZGVCCwoJX3Byb2dyZXNzQggKBl90YWJsZUIJCgdfbWV0aG9kQgwKCl9wcmVjaXNpb25CBAoCX21CEgoQX2VmX2NvbnN0cnVjdGlvbkILCglfYnVpbHRfYXRCDQoLX2xhc3RfZXJyb3JCCQoHX3JlY2FsbEISChBfZmlsdGVyZWRfcmVjYWxsQhAKDl9ieXRlc19wZXJfcm93QgcKBV93b3JrIjgKCUluZGV4Tm9kZRIMCgRuYW1lGAEgASgJEg4KBnNoYXJkcxgCIAEoBRINCgVieXRlcxgDIAEoAyKNAQoJSW5kZXhXb3JrEg0KBXBoYXNlGAEgASgJEigKBHVuaXQYAiABKA4yGi5wZ3F1aXZlci52MS5JbmRleFdvcmtVbml0EgwKBGRvbmUYAyABKAMSDQoFdG90YWwYBCABKAMSGQoMc2Vjb25kc19sZWZ0GAUgASgBSACIAQFCDwoNX3NlY29uZHNfbGVmdCJRCgZSZWNhbGwSDgoGcmVjYWxsGAEgASgBEhEKCWVmX3NlYXJjaBgCIAEoBRIPCgdxdWVyaWVzGAMgASgFEhMKC21lYXN1cmVkX2F0GAQgASgDIpEBCg5BdHRyaWJ1dGVJbmRleBILCgNrZXkYASABKAkSKAoEdHlwZRgCIAEoDjIaLnBncXVpdmVyLnYxLkF0dHJpYnV0ZVR5cGUSJgoFc3RhdGUYAyABKA4yFy5wZ3F1aXZlci52MS5JbmRleFN0YXRlEg0KBWJ5dGVzGAQgASgDEhEKCWF1dG9tYXRpYxgFIAEoCCJJChBJbmRleGVkQXR0cmlidXRlEgsKA2tleRgBIAEoCRIoCgR0eXBlGAIgASgOMhoucGdxdWl2ZXIudjEuQXR0cmlidXRlVHlwZSKaAQoMSW5kZXhCbG9ja2VyEhAKA3BpZBgBIAEoBUgAiAEBEgwKBG5hbWUYAiABKAkSEQoEcm9sZRgDIAEoCUgBiAEBEhIKBXN0YXRlGAQgASgJSAKIAQESGAoLYWdlX3NlY29uZHMYBSABKAFIA4gBAUIGCgRfcGlkQgcKBV9yb2xlQggKBl9zdGF0ZUIOCgxfYWdlX3NlY29uZHMicQoNSW5kZXhTZXR0aW5ncxIuCglwcmVjaXNpb24YASABKA4yFi5wZ3F1aXZlci52MS5QcmVjaXNpb25IAIgBARIJCgFtGAIgASgFEhcKD2VmX2NvbnN0cnVjdGlvbhgDIAEoBUIMCgpfcHJlY2lzaW9uIioKD0dldEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkiLAoRV2F0Y2hJbmRleFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJIsEDChJVcGRhdGVJbmRleFJlcXVlc3QSFwoPdmVjdG9yX3N0b3JlX2lkGAEgASgJEi0KBnBvbGljeRgCIAEoDjIYLnBncXVpdmVyLnYxLkluZGV4UG9saWN5SACIAQESLgoJcHJlY2lzaW9uGAMgASgOMhYucGdxdWl2ZXIudjEuUHJlY2lzaW9uSAGIAQESDgoBbRgEIAEoBUgCiAEBEhwKD2VmX2NvbnN0cnVjdGlvbhgFIAEoBUgDiAEBEjUKC3VwZGF0ZV9tYXNrGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IEqLsYIBI/ChJpbmRleGVkX2F0dHJpYnV0ZXMYByADKAsyHS5wZ3F1aXZlci52MS5JbmRleGVkQXR0cmlidXRlQgSouxgQEhoKDXRhcmdldF9yZWNhbGwYCCABKAFIBIgBARIaCg1rZXl3b3JkX2luZGV4GAkgASgISAWIAQFCCQoHX3BvbGljeUIMCgpfcHJlY2lzaW9uQgQKAl9tQhIKEF9lZl9jb25zdHJ1Y3Rpb25CEAoOX3RhcmdldF9yZWNhbGxCEAoOX2tleXdvcmRfaW5kZXgiLgoTUmVidWlsZEluZGV4UmVxdWVzdBIXCg92ZWN0b3Jfc3RvcmVfaWQYASABKAkqggEKDUluZGV4V29ya1VuaXQSHwobSU5ERVhfV09SS19VTklUX1VOU1BFQ0lGSUVEEAASGAoUSU5ERVhfV09SS19VTklUX1JPV1MQARIaChZJTkRFWF9XT1JLX1VOSVRfQkxPQ0tTEAISGgoWSU5ERVhfV09SS19VTklUX1RVUExFUxADKmUKDUF0dHJpYnV0ZVR5cGUSHgoaQVRUUklCVVRFX1RZUEVfVU5TUEVDSUZJRUQQABIZChVBVFRSSUJVVEVfVFlQRV9OVU1CRVIQARIZChVBVFRSSUJVVEVfVFlQRV9TVFJJTkcQAipCCgtJbmRleE1ldGhvZBIcChhJTkRFWF9NRVRIT0RfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9NRVRIT0RfSE5TVxABKmoKCVByZWNpc2lvbhIZChVQUkVDSVNJT05fVU5TUEVDSUZJRUQQABIVChFQUkVDSVNJT05fRkxPQVQzMhABEhUKEVBSRUNJU0lPTl9GTE9BVDE2EAISFAoQUFJFQ0lTSU9OX0JJTkFSWRADKrkBCgpJbmRleFN0YXRlEhsKF0lOREVYX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQSU5ERVhfU1RBVEVfTk9ORRABEhcKE0lOREVYX1NUQVRFX1dBSVRJTkcQAhIWChJJTkRFWF9TVEFURV9NT1ZJTkcQAxIYChRJTkRFWF9TVEFURV9CVUlMRElORxAEEhUKEUlOREVYX1NUQVRFX1JFQURZEAUSFgoSSU5ERVhfU1RBVEVfRkFJTEVEEAYqcwoLSW5kZXhQb2xpY3kSHAoYSU5ERVhfUE9MSUNZX1VOU1BFQ0lGSUVEEAASFQoRSU5ERVhfUE9MSUNZX0FVVE8QARIXChNJTkRFWF9QT0xJQ1lfQUxXQVlTEAISFgoSSU5ERVhfUE9MSUNZX05FVkVSEAMyzQQKDEluZGV4U2VydmljZRJzCghHZXRJbmRleBIcLnBncXVpdmVyLnYxLkdldEluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4IjW4uxgBgtPkkwIrEikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBKDAQoKV2F0Y2hJbmRleBIeLnBncXVpdmVyLnYxLldhdGNoSW5kZXhSZXF1ZXN0GhIucGdxdWl2ZXIudjEuSW5kZXgiP7i7GAHAvBgBgtPkkwIxEi8vdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleC93YXRjaDABEpoBCgtVcGRhdGVJbmRleBIfLnBncXVpdmVyLnYxLlVwZGF0ZUluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4Ila4uxgJ8rsYGnZlY3Rvcl9zdG9yZS5pbmRleC51cGRhdGVkgtPkkwIuOgEqIikvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleBKkAQoMUmVidWlsZEluZGV4EiAucGdxdWl2ZXIudjEuUmVidWlsZEluZGV4UmVxdWVzdBoSLnBncXVpdmVyLnYxLkluZGV4Il64uxgJ8rsYGnZlY3Rvcl9zdG9yZS5pbmRleC5yZWJ1aWx0gtPkkwI2OgEqIjEvdjEvdmVjdG9yX3N0b3Jlcy97dmVjdG9yX3N0b3JlX2lkfS9pbmRleC9yZWJ1aWxkQlwKDmlvLnBncXVpdmVyLnYxUAFaOmdpdGh1Yi5jb20vcGdxdWl2ZXIvcGdxdWl2ZXIvZ2VuL2dvL3BncXVpdmVyL3YxO3BncXVpdmVydjGqAgtQZ3F1aXZlci5WMWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_field_mask, file_pgquiver_v1_options]);
 
 /**
  * The vector index of a store.
@@ -205,6 +205,14 @@ export type Index = Message<"pgquiver.v1.Index"> & {
    * @generated from field: optional pgquiver.v1.IndexWork work = 25;
    */
   work?: IndexWork | undefined;
+
+  /**
+   * The nodes of the Citus cluster that hold the store's own table, ordered by name; empty on a single Postgres, and
+   * while the rows are on the coordinator.
+   *
+   * @generated from field: repeated pgquiver.v1.IndexNode nodes = 26;
+   */
+  nodes: IndexNode[];
 };
 
 /**
@@ -213,6 +221,41 @@ export type Index = Message<"pgquiver.v1.Index"> & {
  */
 export const IndexSchema: GenMessage<Index> = /*@__PURE__*/
   messageDesc(file_pgquiver_v1_indexes, 0);
+
+/**
+ * What a node of a Citus cluster holds of a store's own table.
+ *
+ * @generated from message pgquiver.v1.IndexNode
+ */
+export type IndexNode = Message<"pgquiver.v1.IndexNode"> & {
+  /**
+   * Host and port of the node as the coordinator connects to it, such as "10.0.0.2:5432".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Number of the table's shards on the node.
+   *
+   * @generated from field: int32 shards = 2;
+   */
+  shards: number;
+
+  /**
+   * Size of those shards with all of their indexes, in bytes.
+   *
+   * @generated from field: int64 bytes = 3;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message pgquiver.v1.IndexNode.
+ * Use `create(IndexNodeSchema)` to create a new message.
+ */
+export const IndexNodeSchema: GenMessage<IndexNode> = /*@__PURE__*/
+  messageDesc(file_pgquiver_v1_indexes, 1);
 
 /**
  * What is done for a store's own table or vector index.
@@ -262,7 +305,7 @@ export type IndexWork = Message<"pgquiver.v1.IndexWork"> & {
  * Use `create(IndexWorkSchema)` to create a new message.
  */
 export const IndexWorkSchema: GenMessage<IndexWork> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 1);
+  messageDesc(file_pgquiver_v1_indexes, 2);
 
 /**
  * The recall of searches by a vector index, measured by comparing searches with exact ones.
@@ -304,7 +347,7 @@ export type Recall = Message<"pgquiver.v1.Recall"> & {
  * Use `create(RecallSchema)` to create a new message.
  */
 export const RecallSchema: GenMessage<Recall> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 2);
+  messageDesc(file_pgquiver_v1_indexes, 3);
 
 /**
  * The index of an attribute.
@@ -353,7 +396,7 @@ export type AttributeIndex = Message<"pgquiver.v1.AttributeIndex"> & {
  * Use `create(AttributeIndexSchema)` to create a new message.
  */
 export const AttributeIndexSchema: GenMessage<AttributeIndex> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 3);
+  messageDesc(file_pgquiver_v1_indexes, 4);
 
 /**
  * A metadata key whose values are to be indexed for the filters `gt`, `gte`, `lt` and `lte`.
@@ -381,7 +424,7 @@ export type IndexedAttribute = Message<"pgquiver.v1.IndexedAttribute"> & {
  * Use `create(IndexedAttributeSchema)` to create a new message.
  */
 export const IndexedAttributeSchema: GenMessage<IndexedAttribute> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 4);
+  messageDesc(file_pgquiver_v1_indexes, 5);
 
 /**
  * A transaction that an index build waits for.
@@ -431,7 +474,7 @@ export type IndexBlocker = Message<"pgquiver.v1.IndexBlocker"> & {
  * Use `create(IndexBlockerSchema)` to create a new message.
  */
 export const IndexBlockerSchema: GenMessage<IndexBlocker> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 5);
+  messageDesc(file_pgquiver_v1_indexes, 6);
 
 /**
  * The settings of a vector index.
@@ -466,7 +509,7 @@ export type IndexSettings = Message<"pgquiver.v1.IndexSettings"> & {
  * Use `create(IndexSettingsSchema)` to create a new message.
  */
 export const IndexSettingsSchema: GenMessage<IndexSettings> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 6);
+  messageDesc(file_pgquiver_v1_indexes, 7);
 
 /**
  * Request of GetIndex.
@@ -487,7 +530,7 @@ export type GetIndexRequest = Message<"pgquiver.v1.GetIndexRequest"> & {
  * Use `create(GetIndexRequestSchema)` to create a new message.
  */
 export const GetIndexRequestSchema: GenMessage<GetIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 7);
+  messageDesc(file_pgquiver_v1_indexes, 8);
 
 /**
  * Request of WatchIndex.
@@ -508,7 +551,7 @@ export type WatchIndexRequest = Message<"pgquiver.v1.WatchIndexRequest"> & {
  * Use `create(WatchIndexRequestSchema)` to create a new message.
  */
 export const WatchIndexRequestSchema: GenMessage<WatchIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 8);
+  messageDesc(file_pgquiver_v1_indexes, 9);
 
 /**
  * Changes the settings of a store's index. Over JSON the keys of the body become the `update_mask`.
@@ -594,7 +637,7 @@ export type UpdateIndexRequest = Message<"pgquiver.v1.UpdateIndexRequest"> & {
  * Use `create(UpdateIndexRequestSchema)` to create a new message.
  */
 export const UpdateIndexRequestSchema: GenMessage<UpdateIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 9);
+  messageDesc(file_pgquiver_v1_indexes, 10);
 
 /**
  * Request of RebuildIndex.
@@ -615,7 +658,7 @@ export type RebuildIndexRequest = Message<"pgquiver.v1.RebuildIndexRequest"> & {
  * Use `create(RebuildIndexRequestSchema)` to create a new message.
  */
 export const RebuildIndexRequestSchema: GenMessage<RebuildIndexRequest> = /*@__PURE__*/
-  messageDesc(file_pgquiver_v1_indexes, 10);
+  messageDesc(file_pgquiver_v1_indexes, 11);
 
 /**
  * What the work for an index counts.

@@ -16,6 +16,23 @@ export interface NodeState {
   recoveryMs: number;
 }
 
+/** What a node, by its host and port, holds of own tables. */
+export interface NodeShare {
+  name: string;
+  shards: number;
+  bytes: number;
+}
+
+/** What each node that takes shards holds of all distributed tables of the database, ordered by name. */
+export async function readShares(client: Client): Promise<NodeShare[]> {
+  const { rows } = await client.query<NodeShare>(
+    `select nodename || ':' || nodeport as name, count(shardid)::int as shards, coalesce(sum(shard_size), 0)::float8 as bytes
+     from pg_dist_node left join (select * from citus_shards where citus_table_type = 'distributed') as held using (nodename, nodeport)
+     where isactive and shouldhaveshards and noderole = 'primary' group by 1 order by 1`,
+  );
+  return rows;
+}
+
 const STATE = `select json_build_object(
     'pgvector', (select extversion from pg_extension where extname = 'vector'),
     'efSearch', current_setting('hnsw.ef_search', true),

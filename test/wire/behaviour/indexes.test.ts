@@ -65,6 +65,7 @@ describe.each(protocols)("over $name", (protocol) => {
       bytes_per_row: null,
       keyword_index: true,
       work: null,
+      nodes: [],
     });
   });
 
