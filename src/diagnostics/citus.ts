@@ -19,6 +19,13 @@ export async function checkCitus({ client, database }: Subject): Promise<Finding
     const remedy = `On the coordinator: alter system set citus.recover_2pc_interval = '${RECOVERY_MS_MAX / 1000}s'; select pg_reload_conf();`;
     findings.push({ severity: "warning", message, remedy });
   }
+  if (here.conninfo !== null && !here.conninfo.includes("tcp_user_timeout"))
+    findings.push({
+      severity: "notice",
+      message:
+        "When the network to a node drops all packets, sessions of the coordinator wait for it for minutes (citus.node_conninfo has no tcp_user_timeout).",
+      remedy: `On each node: alter system set citus.node_conninfo = '${here.conninfo} tcp_user_timeout=5000 keepalives_idle=5 keepalives_interval=2 keepalives_count=3'; select pg_reload_conf();`,
+    });
   // The sizes of shards on a node that cannot be asked are unknown.
   if (nodes.some(({ state }) => state === undefined)) return findings;
   const shares = (await readShares(client)).map(

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
+import type pg from "pg";
 import {
   IndexMethod,
   IndexPolicy,
@@ -18,8 +19,9 @@ import { limits } from "../limits.ts";
 import type { Database } from "../postgres/database.ts";
 import { findBlockersOf } from "../postgres/horizon.ts";
 import { isDistributed } from "../postgres/citus/cluster.ts";
+import { onNodes, type NodePool } from "../postgres/citus/node-watch.ts";
 import { asService } from "../postgres/row-security/call.ts";
-import { transaction } from "../postgres/transaction.ts";
+import { cancellable, transaction } from "../postgres/transaction.ts";
 import { Pace } from "../api/watching/pace.ts";
 import type { Watches } from "../api/watching/watches.ts";
 import { requireActiveStore, requireStore } from "../storage/require.ts";
@@ -176,7 +178,7 @@ async function readIndex(database: Database, storeId: string): Promise<{ index: 
   const { status, blockers } = await asService(async () => {
     let found = await findStatus(pool, tables, storeId);
     if (found !== undefined && (await isDistributed(pool, database, found.own_table)))
-      found = await addShards(pool, found);
+      found = await readShards(pool, found);
     const pid = found?.waiting_pid ?? null;
     return { status: found, blockers: pid === null ? [] : await findBlockersOf(pool, pid) };
   });
@@ -221,6 +223,14 @@ async function readIndex(database: Database, storeId: string): Promise<{ index: 
     })),
   });
   return { index, isDue: status.is_due };
+}
+
+/** As `addShards`; DATABASE_UNAVAILABLE also when a node is silent. */
+async function readShards(pool: pg.Pool & NodePool, status: IndexStatus): Promise<IndexStatus> {
+  const unlimited = new AbortController().signal;
+  return onNodes(pool, status.own_table, unlimited, (signal) =>
+    cancellable(pool, signal, (client) => addShards(client, status)),
+  );
 }
 
 /** The field `bytes_per_row`, where a table is the store's own. */

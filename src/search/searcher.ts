@@ -10,6 +10,7 @@ import { limits } from "../limits.ts";
 import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
 import { chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
+import { onNodes } from "../postgres/citus/node-watch.ts";
 import type { Database } from "../postgres/database.ts";
 import { inPlace } from "../postgres/row-security/call.ts";
 import { readPlaced } from "../storage/placement.ts";
@@ -251,7 +252,10 @@ export class Searcher {
             timeoutMs,
             () => tooSlow(timeoutMs),
             fit,
-            (signal) => searchStore(searching, this.#database.tables, store, query, signal),
+            (fit) =>
+              onNodes(pool, store.own_table, fit, (limited) =>
+                searchStore(searching, this.#database.tables, store, query, limited),
+              ),
           );
         });
         if (typeof outcome !== "string") {

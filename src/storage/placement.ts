@@ -1,5 +1,6 @@
 import type pg from "pg";
 import { vectorStoreNotFound } from "../errors.ts";
+import { onNodes, withNodes, type NodePool } from "../postgres/citus/node-watch.ts";
 import { lockShared, lockSharedStatement, placementLock } from "../postgres/advisory.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
@@ -36,7 +37,7 @@ export async function openForWriting(
  * `openForWriting`. Throws NOT_FOUND when the store does not exist or is deleted meanwhile.
  */
 export async function writeStore<T>(
-  pool: pg.Pool,
+  pool: pg.Pool & NodePool,
   tables: Tables,
   storeId: string,
   work: (client: Client, placed: Tables) => Promise<T>,
@@ -66,7 +67,7 @@ interface FrameOptions {
  * and the store's row take one round trip.
  */
 export async function writeStoreFramed<T>(
-  pool: pg.Pool,
+  pool: pg.Pool & NodePool,
   tables: Tables,
   storeId: string,
   work: (client: Client, placed: Tables, store: OpenedStore) => Promise<Framed<T>>,
@@ -78,13 +79,15 @@ export async function writeStoreFramed<T>(
     lockSharedStatement(tables, placementLock(storeId)),
     `${findStoreStatement(tables, storeId, "'vector'::regtype::oid as vector_oid")} ${lockRow ? "for no key update" : ""}`,
   ];
+  using task = pool.nodes?.begin();
   const write = async (client: Client, opened: pg.QueryResult) => {
     const [store] = opened.rows as OpenedStore[];
     if (store === undefined) throw vectorStoreNotFound(storeId);
+    await task?.uses(store.own_table);
     return work(client, placeTables(tables, store), store);
   };
   try {
-    return await framedTransaction(pool, opening, write, signal);
+    return await framedTransaction(pool, opening, write, withNodes(signal, task));
   } catch (error) {
     throw await explainMissing(pool, tables, storeId, error);
   }
@@ -95,7 +98,7 @@ export async function writeStoreFramed<T>(
  * gets the tables, and returns the statements. Fails with division_by_zero when the store has another table or is gone.
  */
 export async function writeKnownStore(
-  pool: pg.Pool,
+  pool: pg.Pool & NodePool,
   tables: Tables,
   store: OpenedStore,
   compose: (placed: Tables) => readonly Statement[],
@@ -114,7 +117,7 @@ export async function writeKnownStore(
     const statements = compose(placeTables(tables, store));
     return statements.length === 0 ? [] : [...opening, ...statements];
   };
-  await transactionInOneTrip(pool, prepare, signal);
+  await onNodes(pool, store.own_table, signal, (fit) => transactionInOneTrip(pool, prepare, fit));
 }
 
 /**
@@ -125,14 +128,16 @@ export async function writeKnownStore(
  * was deleted and its table dropped. With a signal: as `cancellable`.
  */
 export async function readPlaced<T>(
-  pool: pg.Pool,
+  pool: pg.Pool & NodePool,
   tables: Tables,
   store: { id: string } & Placement,
   read: (client: Client, placed: Tables) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  return withClient(pool, signal, async (client) => {
+  using task = pool.nodes?.begin();
+  return await withClient(pool, withNodes(signal, task), async (client) => {
     for (let placement: Placement = store; ;) {
+      await task?.uses(placement.own_table);
       const outcome = await read(client, placeTables(tables, placement)).then(
         (found) => ({ found }),
         (error: unknown) => {

@@ -5,6 +5,7 @@ import { isLockTimeout } from "../errors.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
 import type { Tables } from "../tables.ts";
 import { transaction } from "../transaction.ts";
+import { NodeWatch, type NodePool } from "./node-watch.ts";
 import { installUnitedView } from "./united-view.ts";
 
 /** `auto`: own tables are distributed where the cluster has active workers. `off`: no further ones are. */
@@ -22,8 +23,8 @@ interface BuildSettings {
 }
 
 /**
- * Prepares a migrated database that is the coordinator of a Citus cluster with active workers, and returns what is to be
- * known of it; undefined: there is no such cluster. What is there already is left alone, so a later start only reads. Throws
+ * Prepares a migrated database that is the coordinator of a Citus cluster with active workers, gives its pool a watch of the
+ * nodes, and returns what is to be known of the cluster; undefined: there is no such cluster. What is there already is left alone, so a later start only reads. Throws
  * an Error with a message for operators when the role lacks a privilege.
  */
 export async function prepareCitus(
@@ -46,6 +47,7 @@ export async function prepareCitus(
     max_parallel_maintenance_workers: build.workers,
   });
   await installUnitedView(database);
+  Object.assign(database.pool, { nodes: new NodeWatch(database.probe) } satisfies NodePool);
   return { distributes: mode === "auto" };
 }
 

@@ -14,6 +14,8 @@ export interface NodeState {
   plugins: string | null;
   /** `citus.recover_2pc_interval` in milliseconds. */
   recoveryMs: number;
+  /** `citus.node_conninfo`; null: the role may not see it. */
+  conninfo: string | null;
 }
 
 /** What a node, by its host and port, holds of own tables. */
@@ -39,7 +41,8 @@ const STATE = `select json_build_object(
     'prepared', current_setting('max_prepared_transactions')::int,
     'inDoubt', (select count(*) from pg_prepared_xacts where database = current_database() and prepared < now() - interval '10 s'),
     'plugins', current_setting('output_plugin_libraries', true),
-    'recoveryMs', (select setting::int from pg_settings where name = 'citus.recover_2pc_interval'))`;
+    'recoveryMs', (select setting::int from pg_settings where name = 'citus.recover_2pc_interval'),
+    'conninfo', (select setting from pg_settings where name = 'citus.node_conninfo'))`;
 
 /** The state of the coordinator and of each active worker; of a worker that cannot be asked, the error. */
 export async function readNodes(
