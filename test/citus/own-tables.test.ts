@@ -212,3 +212,11 @@ test("CITUS=off leaves what is distributed as it is, and distributes nothing fur
   );
   expect(rows).toEqual([{ count: 20 }]);
 });
+
+test("a store on a worker is not embedded again, and the call says what to do instead", async () => {
+  const id = await makeStore(10);
+  await expect(call("VectorStoreService/ReembedVectorStore", { vector_store_id: id })).rejects.toMatchObject({
+    code: "unimplemented",
+    message: expect.stringContaining("on a node of the Citus cluster"),
+  });
+});

@@ -5,9 +5,10 @@ import {
 } from "../../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { Pace } from "../../api/watching/pace.ts";
 import type { Watches } from "../../api/watching/watches.ts";
-import { conflict, failedPrecondition, notFound, vectorStoreNotFound } from "../../errors.ts";
+import { conflict, failedPrecondition, notFound, unimplemented, vectorStoreNotFound } from "../../errors.ts";
 import { lockRequest } from "../../indexes/request.ts";
 import type { Embedder } from "../../models/embedder.ts";
+import { isDistributed } from "../../postgres/citus/cluster.ts";
 import type { Database } from "../../postgres/database.ts";
 import { transaction } from "../../postgres/transaction.ts";
 import { requireActiveStore, requireStore } from "../../storage/require.ts";
@@ -75,7 +76,8 @@ async function requireJob({ pool, tables }: Database, storeId: string): Promise<
   return job;
 }
 
-async function requestJob({ pool, tables }: Database, embedder: Embedder, storeId: string): Promise<Job> {
+async function requestJob(database: Database, embedder: Embedder, storeId: string): Promise<Job> {
+  const { pool, tables } = database;
   const { model } = embedder;
   const dimensions = embedder.dimensions ?? null;
   return transaction(pool, async (client) => {
@@ -100,6 +102,10 @@ async function requestJob({ pool, tables }: Database, embedder: Embedder, storeI
         "MODEL_IN_USE",
         `Vector store '${localId(storeId)}' has vectors of model '${model}' already.`,
         "vector_store_id",
+      );
+    if (await isDistributed(client, database, store.own_table))
+      throw unimplemented(
+        `Vector store '${localId(storeId)}' has its table on a node of the Citus cluster, where a store cannot be embedded again: export it, and load its texts into a new store.`,
       );
     const job = await insertJob(client, tables, storeId, { model, dimensions });
     // Left by a deleted store of the same id, until a worker looks.
