@@ -48,7 +48,7 @@ export function startTrail(
 /** Starts the index worker. `pollMs` defaults to `INDEX_POLL_MS`. */
 export function startWorker(
   database: Database,
-  { thresholdBytes, memoryBytes, workers, language }: Config["indexes"],
+  { thresholdBytes, memoryBytes, workers, language, shardBytes }: Config["indexes"],
   pollMs = INDEX_POLL_MS,
   log: FastifyBaseLogger,
 ): IndexWorker {
@@ -59,6 +59,7 @@ export function startWorker(
     memoryBytes,
     workers,
     language,
+    shardBytes,
     pollMs,
     quietMs: INDEX_QUIET_MS,
     patienceMs: INDEX_PATIENCE_MS,

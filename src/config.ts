@@ -60,13 +60,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
       auditDays: settings.AUDIT_RETENTION_DAYS,
     },
     audit: { includesReads: settings.AUDIT_READS === "true" },
-    indexes: {
-      isWorking: settings.INDEX_WORKER === "auto",
-      thresholdBytes: settings.INDEX_THRESHOLD_BYTES,
-      memoryBytes: settings.INDEX_BUILD_MEMORY_BYTES,
-      workers: settings.INDEX_BUILD_WORKERS,
-      language: settings.TEXT_SEARCH_LANGUAGE,
-    },
+    indexes: readIndexes(settings),
     search: {
       exactTimeoutMs:
         Math.min(settings.SEARCH_EXACT_TIMEOUT_SECONDS, settings.DATABASE_STATEMENT_TIMEOUT_SECONDS) * 1000,
@@ -122,6 +116,18 @@ function readWorkers(settings: Settings): { count: number; isRefused: boolean } 
   if (settings.DATABASE_URL === undefined) return { count: 1, isRefused: asked !== 1 };
   const cores = () => Math.min(availableParallelism(), Math.floor(poolMax / WORKER_CONNECTIONS));
   return { count: asked === "auto" ? Math.max(1, cores()) : asked, isRefused: false };
+}
+
+/** Settings of own tables and vector indexes. */
+function readIndexes(settings: Settings) {
+  return {
+    isWorking: settings.INDEX_WORKER === "auto",
+    thresholdBytes: settings.INDEX_THRESHOLD_BYTES,
+    shardBytes: settings.CITUS_SHARD_BYTES,
+    memoryBytes: settings.INDEX_BUILD_MEMORY_BYTES,
+    workers: settings.INDEX_BUILD_WORKERS,
+    language: settings.TEXT_SEARCH_LANGUAGE,
+  };
 }
 
 /** Least time between two fetches of an identity provider's keys for tokens that name a key which is not known. */

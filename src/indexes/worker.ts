@@ -17,6 +17,7 @@ import {
 import type { WorkContext } from "./context.ts";
 import { cleanShared, copyStoreRows, createTable, switchTable, withdraw } from "./own-table.ts";
 import { findPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
+import { ShardSplitter } from "./split.ts";
 import { nextStep, type Step, type StepOptions } from "./step.ts";
 import { InsufficientPrivilege } from "./table.ts";
 
@@ -28,6 +29,8 @@ export interface IndexOptions extends StepOptions, BuildOptions {
    * Polling interval in milliseconds: for due work, and for the worker's lock while another process holds it.
    */
   pollMs: number;
+  /** Size from which a shard on a Citus cluster is split; 0: none is. */
+  shardBytes: number;
   /** Called when a step begins, and with its duration in milliseconds when it is done. */
   onStep?: (step: Step, storeId: string | undefined, durationMs?: number) => void;
 }
@@ -66,11 +69,15 @@ export function startIndexWorker(
     "vector indexes",
     async (pool, signal) => {
       const context = { database, pool, signal };
+      const splitter = new ShardSplitter(options.shardBytes);
       while (!signal.aborted) {
         awake = new AbortController();
         await flagDue(context, options).catch(tolerateContention);
         const number = await pickDue(context);
         if (number === undefined) {
+          await splitter
+            .look(context)
+            .catch((error: unknown) => (signal.aborted ? undefined : report(error)));
           await delay(options.pollMs, undefined, { signal: AbortSignal.any([signal, awake.signal]) }).catch(
             () => {},
           );

@@ -44,6 +44,7 @@ const CONNECTION_LOST = new Set([
 export function toServiceError(error: unknown): unknown {
   if (isAway(error)) return passing("The database cannot be reached.", error);
   if (isNodeAway(error)) return nodeUnreachable(error);
+  if (isShardGone(error)) return passing("The store's table is just changing to another node.", error);
   if (error instanceof FullDiskError) return passing(FULL_DISK, error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
   return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
@@ -139,6 +140,15 @@ function isNodeAway(error: unknown): boolean {
   return (
     (code === "58030" && file === "multi_copy.c") ||
     (code === "XX000" && (routine === "ReportResultError" || file === "remote_transaction.c"))
+  );
+}
+
+/** Whether a statement was planned for a shard that a split or a move has replaced before it ran. */
+function isShardGone(error: unknown): boolean {
+  return (
+    error instanceof pg.DatabaseError &&
+    error.code === "XX000" &&
+    error.routine === "LookupShardRelationFromCatalog"
   );
 }
 

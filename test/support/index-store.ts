@@ -6,6 +6,7 @@ import type { Database } from "../../src/postgres/database.ts";
 /** Options of the index worker in tests: no delays, little memory. */
 export const TEST_INDEXES: IndexOptions = {
   thresholdBytes: 0,
+  shardBytes: 0,
   quietMs: 0,
   patienceMs: 0,
   pollMs: 20,
