@@ -428,7 +428,10 @@ type Index struct {
 	// Whether the store's own table keeps the words of its texts, or is to keep them.
 	KeywordIndex bool `protobuf:"varint,24,opt,name=keyword_index,json=keywordIndex,proto3" json:"keyword_index,omitempty"`
 	// What is done for the table or the index at the moment; unset when nothing is, or it is not known how far it is.
-	Work          *IndexWork `protobuf:"bytes,25,opt,name=work,proto3,oneof" json:"work,omitempty"`
+	Work *IndexWork `protobuf:"bytes,25,opt,name=work,proto3,oneof" json:"work,omitempty"`
+	// The nodes of the Citus cluster that hold the store's own table, ordered by name; empty on a single Postgres, and
+	// while the rows are on the coordinator.
+	Nodes         []*IndexNode `protobuf:"bytes,26,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,6 +641,77 @@ func (x *Index) GetWork() *IndexWork {
 	return nil
 }
 
+func (x *Index) GetNodes() []*IndexNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// What a node of a Citus cluster holds of a store's own table.
+type IndexNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Host and port of the node as the coordinator connects to it, such as "10.0.0.2:5432".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Number of the table's shards on the node.
+	Shards int32 `protobuf:"varint,2,opt,name=shards,proto3" json:"shards,omitempty"`
+	// Size of those shards with all of their indexes, in bytes.
+	Bytes         int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IndexNode) Reset() {
+	*x = IndexNode{}
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IndexNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IndexNode) ProtoMessage() {}
+
+func (x *IndexNode) ProtoReflect() protoreflect.Message {
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IndexNode.ProtoReflect.Descriptor instead.
+func (*IndexNode) Descriptor() ([]byte, []int) {
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *IndexNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IndexNode) GetShards() int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *IndexNode) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // What is done for a store's own table or vector index.
 type IndexWork struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -658,7 +732,7 @@ type IndexWork struct {
 
 func (x *IndexWork) Reset() {
 	*x = IndexWork{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +744,7 @@ func (x *IndexWork) String() string {
 func (*IndexWork) ProtoMessage() {}
 
 func (x *IndexWork) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[1]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +757,7 @@ func (x *IndexWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexWork.ProtoReflect.Descriptor instead.
 func (*IndexWork) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{1}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *IndexWork) GetPhase() string {
@@ -738,7 +812,7 @@ type Recall struct {
 
 func (x *Recall) Reset() {
 	*x = Recall{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +824,7 @@ func (x *Recall) String() string {
 func (*Recall) ProtoMessage() {}
 
 func (x *Recall) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[2]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +837,7 @@ func (x *Recall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recall.ProtoReflect.Descriptor instead.
 func (*Recall) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{2}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Recall) GetRecall() float64 {
@@ -813,7 +887,7 @@ type AttributeIndex struct {
 
 func (x *AttributeIndex) Reset() {
 	*x = AttributeIndex{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +899,7 @@ func (x *AttributeIndex) String() string {
 func (*AttributeIndex) ProtoMessage() {}
 
 func (x *AttributeIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[3]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +912,7 @@ func (x *AttributeIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributeIndex.ProtoReflect.Descriptor instead.
 func (*AttributeIndex) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{3}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AttributeIndex) GetKey() string {
@@ -889,7 +963,7 @@ type IndexedAttribute struct {
 
 func (x *IndexedAttribute) Reset() {
 	*x = IndexedAttribute{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +975,7 @@ func (x *IndexedAttribute) String() string {
 func (*IndexedAttribute) ProtoMessage() {}
 
 func (x *IndexedAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[4]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +988,7 @@ func (x *IndexedAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexedAttribute.ProtoReflect.Descriptor instead.
 func (*IndexedAttribute) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{4}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *IndexedAttribute) GetKey() string {
@@ -951,7 +1025,7 @@ type IndexBlocker struct {
 
 func (x *IndexBlocker) Reset() {
 	*x = IndexBlocker{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1037,7 @@ func (x *IndexBlocker) String() string {
 func (*IndexBlocker) ProtoMessage() {}
 
 func (x *IndexBlocker) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[5]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1050,7 @@ func (x *IndexBlocker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexBlocker.ProtoReflect.Descriptor instead.
 func (*IndexBlocker) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{5}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *IndexBlocker) GetPid() int32 {
@@ -1029,7 +1103,7 @@ type IndexSettings struct {
 
 func (x *IndexSettings) Reset() {
 	*x = IndexSettings{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1115,7 @@ func (x *IndexSettings) String() string {
 func (*IndexSettings) ProtoMessage() {}
 
 func (x *IndexSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[6]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1128,7 @@ func (x *IndexSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSettings.ProtoReflect.Descriptor instead.
 func (*IndexSettings) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{6}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IndexSettings) GetPrecision() Precision {
@@ -1089,7 +1163,7 @@ type GetIndexRequest struct {
 
 func (x *GetIndexRequest) Reset() {
 	*x = GetIndexRequest{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1175,7 @@ func (x *GetIndexRequest) String() string {
 func (*GetIndexRequest) ProtoMessage() {}
 
 func (x *GetIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[7]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1188,7 @@ func (x *GetIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIndexRequest.ProtoReflect.Descriptor instead.
 func (*GetIndexRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{7}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetIndexRequest) GetVectorStoreId() string {
@@ -1135,7 +1209,7 @@ type WatchIndexRequest struct {
 
 func (x *WatchIndexRequest) Reset() {
 	*x = WatchIndexRequest{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1221,7 @@ func (x *WatchIndexRequest) String() string {
 func (*WatchIndexRequest) ProtoMessage() {}
 
 func (x *WatchIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[8]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1234,7 @@ func (x *WatchIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchIndexRequest.ProtoReflect.Descriptor instead.
 func (*WatchIndexRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{8}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchIndexRequest) GetVectorStoreId() string {
@@ -1206,7 +1280,7 @@ type UpdateIndexRequest struct {
 
 func (x *UpdateIndexRequest) Reset() {
 	*x = UpdateIndexRequest{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1292,7 @@ func (x *UpdateIndexRequest) String() string {
 func (*UpdateIndexRequest) ProtoMessage() {}
 
 func (x *UpdateIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[9]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1305,7 @@ func (x *UpdateIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateIndexRequest.ProtoReflect.Descriptor instead.
 func (*UpdateIndexRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{9}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateIndexRequest) GetVectorStoreId() string {
@@ -1308,7 +1382,7 @@ type RebuildIndexRequest struct {
 
 func (x *RebuildIndexRequest) Reset() {
 	*x = RebuildIndexRequest{}
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1394,7 @@ func (x *RebuildIndexRequest) String() string {
 func (*RebuildIndexRequest) ProtoMessage() {}
 
 func (x *RebuildIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgquiver_v1_indexes_proto_msgTypes[10]
+	mi := &file_pgquiver_v1_indexes_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1407,7 @@ func (x *RebuildIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildIndexRequest.ProtoReflect.Descriptor instead.
 func (*RebuildIndexRequest) Descriptor() ([]byte, []int) {
-	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{10}
+	return file_pgquiver_v1_indexes_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RebuildIndexRequest) GetVectorStoreId() string {
@@ -1347,7 +1421,8 @@ var File_pgquiver_v1_indexes_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\n" +
-	"\x19pgquiver/v1/indexes.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x19pgquiver/v1/options.proto\"\xd4\t\n" +
+	"\x19pgquiver/v1/indexes.proto\x12\vpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x19pgquiver/v1/options.proto\"\x82\n" +
+	"\n" +
 	"\x05Index\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12&\n" +
 	"\x0fvector_store_id\x18\x02 \x01(\tR\rvectorStoreId\x120\n" +
@@ -1379,7 +1454,8 @@ const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\rbytes_per_row\x18\x17 \x01(\x05H\n" +
 	"R\vbytesPerRow\x88\x01\x01\x12#\n" +
 	"\rkeyword_index\x18\x18 \x01(\bR\fkeywordIndex\x12/\n" +
-	"\x04work\x18\x19 \x01(\v2\x16.pgquiver.v1.IndexWorkH\vR\x04work\x88\x01\x01B\v\n" +
+	"\x04work\x18\x19 \x01(\v2\x16.pgquiver.v1.IndexWorkH\vR\x04work\x88\x01\x01\x12,\n" +
+	"\x05nodes\x18\x1a \x03(\v2\x16.pgquiver.v1.IndexNodeR\x05nodesB\v\n" +
 	"\t_progressB\b\n" +
 	"\x06_tableB\t\n" +
 	"\a_methodB\f\n" +
@@ -1392,7 +1468,11 @@ const file_pgquiver_v1_indexes_proto_rawDesc = "" +
 	"\a_recallB\x12\n" +
 	"\x10_filtered_recallB\x10\n" +
 	"\x0e_bytes_per_rowB\a\n" +
-	"\x05_work\"\xb4\x01\n" +
+	"\x05_work\"M\n" +
+	"\tIndexNode\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06shards\x18\x02 \x01(\x05R\x06shards\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\"\xb4\x01\n" +
 	"\tIndexWork\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12.\n" +
 	"\x04unit\x18\x02 \x01(\x0e2\x1a.pgquiver.v1.IndexWorkUnitR\x04unit\x12\x12\n" +
@@ -1508,7 +1588,7 @@ func file_pgquiver_v1_indexes_proto_rawDescGZIP() []byte {
 }
 
 var file_pgquiver_v1_indexes_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_pgquiver_v1_indexes_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_pgquiver_v1_indexes_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pgquiver_v1_indexes_proto_goTypes = []any{
 	(IndexWorkUnit)(0),            // 0: pgquiver.v1.IndexWorkUnit
 	(AttributeType)(0),            // 1: pgquiver.v1.AttributeType
@@ -1517,51 +1597,53 @@ var file_pgquiver_v1_indexes_proto_goTypes = []any{
 	(IndexState)(0),               // 4: pgquiver.v1.IndexState
 	(IndexPolicy)(0),              // 5: pgquiver.v1.IndexPolicy
 	(*Index)(nil),                 // 6: pgquiver.v1.Index
-	(*IndexWork)(nil),             // 7: pgquiver.v1.IndexWork
-	(*Recall)(nil),                // 8: pgquiver.v1.Recall
-	(*AttributeIndex)(nil),        // 9: pgquiver.v1.AttributeIndex
-	(*IndexedAttribute)(nil),      // 10: pgquiver.v1.IndexedAttribute
-	(*IndexBlocker)(nil),          // 11: pgquiver.v1.IndexBlocker
-	(*IndexSettings)(nil),         // 12: pgquiver.v1.IndexSettings
-	(*GetIndexRequest)(nil),       // 13: pgquiver.v1.GetIndexRequest
-	(*WatchIndexRequest)(nil),     // 14: pgquiver.v1.WatchIndexRequest
-	(*UpdateIndexRequest)(nil),    // 15: pgquiver.v1.UpdateIndexRequest
-	(*RebuildIndexRequest)(nil),   // 16: pgquiver.v1.RebuildIndexRequest
-	(*fieldmaskpb.FieldMask)(nil), // 17: google.protobuf.FieldMask
+	(*IndexNode)(nil),             // 7: pgquiver.v1.IndexNode
+	(*IndexWork)(nil),             // 8: pgquiver.v1.IndexWork
+	(*Recall)(nil),                // 9: pgquiver.v1.Recall
+	(*AttributeIndex)(nil),        // 10: pgquiver.v1.AttributeIndex
+	(*IndexedAttribute)(nil),      // 11: pgquiver.v1.IndexedAttribute
+	(*IndexBlocker)(nil),          // 12: pgquiver.v1.IndexBlocker
+	(*IndexSettings)(nil),         // 13: pgquiver.v1.IndexSettings
+	(*GetIndexRequest)(nil),       // 14: pgquiver.v1.GetIndexRequest
+	(*WatchIndexRequest)(nil),     // 15: pgquiver.v1.WatchIndexRequest
+	(*UpdateIndexRequest)(nil),    // 16: pgquiver.v1.UpdateIndexRequest
+	(*RebuildIndexRequest)(nil),   // 17: pgquiver.v1.RebuildIndexRequest
+	(*fieldmaskpb.FieldMask)(nil), // 18: google.protobuf.FieldMask
 }
 var file_pgquiver_v1_indexes_proto_depIdxs = []int32{
 	5,  // 0: pgquiver.v1.Index.policy:type_name -> pgquiver.v1.IndexPolicy
 	4,  // 1: pgquiver.v1.Index.state:type_name -> pgquiver.v1.IndexState
 	2,  // 2: pgquiver.v1.Index.method:type_name -> pgquiver.v1.IndexMethod
 	3,  // 3: pgquiver.v1.Index.precision:type_name -> pgquiver.v1.Precision
-	12, // 4: pgquiver.v1.Index.requested:type_name -> pgquiver.v1.IndexSettings
-	11, // 5: pgquiver.v1.Index.blocked_by:type_name -> pgquiver.v1.IndexBlocker
-	9,  // 6: pgquiver.v1.Index.attribute_indexes:type_name -> pgquiver.v1.AttributeIndex
-	8,  // 7: pgquiver.v1.Index.recall:type_name -> pgquiver.v1.Recall
-	8,  // 8: pgquiver.v1.Index.filtered_recall:type_name -> pgquiver.v1.Recall
-	7,  // 9: pgquiver.v1.Index.work:type_name -> pgquiver.v1.IndexWork
-	0,  // 10: pgquiver.v1.IndexWork.unit:type_name -> pgquiver.v1.IndexWorkUnit
-	1,  // 11: pgquiver.v1.AttributeIndex.type:type_name -> pgquiver.v1.AttributeType
-	4,  // 12: pgquiver.v1.AttributeIndex.state:type_name -> pgquiver.v1.IndexState
-	1,  // 13: pgquiver.v1.IndexedAttribute.type:type_name -> pgquiver.v1.AttributeType
-	3,  // 14: pgquiver.v1.IndexSettings.precision:type_name -> pgquiver.v1.Precision
-	5,  // 15: pgquiver.v1.UpdateIndexRequest.policy:type_name -> pgquiver.v1.IndexPolicy
-	3,  // 16: pgquiver.v1.UpdateIndexRequest.precision:type_name -> pgquiver.v1.Precision
-	17, // 17: pgquiver.v1.UpdateIndexRequest.update_mask:type_name -> google.protobuf.FieldMask
-	10, // 18: pgquiver.v1.UpdateIndexRequest.indexed_attributes:type_name -> pgquiver.v1.IndexedAttribute
-	13, // 19: pgquiver.v1.IndexService.GetIndex:input_type -> pgquiver.v1.GetIndexRequest
-	14, // 20: pgquiver.v1.IndexService.WatchIndex:input_type -> pgquiver.v1.WatchIndexRequest
-	15, // 21: pgquiver.v1.IndexService.UpdateIndex:input_type -> pgquiver.v1.UpdateIndexRequest
-	16, // 22: pgquiver.v1.IndexService.RebuildIndex:input_type -> pgquiver.v1.RebuildIndexRequest
-	6,  // 23: pgquiver.v1.IndexService.GetIndex:output_type -> pgquiver.v1.Index
-	6,  // 24: pgquiver.v1.IndexService.WatchIndex:output_type -> pgquiver.v1.Index
-	6,  // 25: pgquiver.v1.IndexService.UpdateIndex:output_type -> pgquiver.v1.Index
-	6,  // 26: pgquiver.v1.IndexService.RebuildIndex:output_type -> pgquiver.v1.Index
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	13, // 4: pgquiver.v1.Index.requested:type_name -> pgquiver.v1.IndexSettings
+	12, // 5: pgquiver.v1.Index.blocked_by:type_name -> pgquiver.v1.IndexBlocker
+	10, // 6: pgquiver.v1.Index.attribute_indexes:type_name -> pgquiver.v1.AttributeIndex
+	9,  // 7: pgquiver.v1.Index.recall:type_name -> pgquiver.v1.Recall
+	9,  // 8: pgquiver.v1.Index.filtered_recall:type_name -> pgquiver.v1.Recall
+	8,  // 9: pgquiver.v1.Index.work:type_name -> pgquiver.v1.IndexWork
+	7,  // 10: pgquiver.v1.Index.nodes:type_name -> pgquiver.v1.IndexNode
+	0,  // 11: pgquiver.v1.IndexWork.unit:type_name -> pgquiver.v1.IndexWorkUnit
+	1,  // 12: pgquiver.v1.AttributeIndex.type:type_name -> pgquiver.v1.AttributeType
+	4,  // 13: pgquiver.v1.AttributeIndex.state:type_name -> pgquiver.v1.IndexState
+	1,  // 14: pgquiver.v1.IndexedAttribute.type:type_name -> pgquiver.v1.AttributeType
+	3,  // 15: pgquiver.v1.IndexSettings.precision:type_name -> pgquiver.v1.Precision
+	5,  // 16: pgquiver.v1.UpdateIndexRequest.policy:type_name -> pgquiver.v1.IndexPolicy
+	3,  // 17: pgquiver.v1.UpdateIndexRequest.precision:type_name -> pgquiver.v1.Precision
+	18, // 18: pgquiver.v1.UpdateIndexRequest.update_mask:type_name -> google.protobuf.FieldMask
+	11, // 19: pgquiver.v1.UpdateIndexRequest.indexed_attributes:type_name -> pgquiver.v1.IndexedAttribute
+	14, // 20: pgquiver.v1.IndexService.GetIndex:input_type -> pgquiver.v1.GetIndexRequest
+	15, // 21: pgquiver.v1.IndexService.WatchIndex:input_type -> pgquiver.v1.WatchIndexRequest
+	16, // 22: pgquiver.v1.IndexService.UpdateIndex:input_type -> pgquiver.v1.UpdateIndexRequest
+	17, // 23: pgquiver.v1.IndexService.RebuildIndex:input_type -> pgquiver.v1.RebuildIndexRequest
+	6,  // 24: pgquiver.v1.IndexService.GetIndex:output_type -> pgquiver.v1.Index
+	6,  // 25: pgquiver.v1.IndexService.WatchIndex:output_type -> pgquiver.v1.Index
+	6,  // 26: pgquiver.v1.IndexService.UpdateIndex:output_type -> pgquiver.v1.Index
+	6,  // 27: pgquiver.v1.IndexService.RebuildIndex:output_type -> pgquiver.v1.Index
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_indexes_proto_init() }
@@ -1571,17 +1653,17 @@ func file_pgquiver_v1_indexes_proto_init() {
 	}
 	file_pgquiver_v1_options_proto_init()
 	file_pgquiver_v1_indexes_proto_msgTypes[0].OneofWrappers = []any{}
-	file_pgquiver_v1_indexes_proto_msgTypes[1].OneofWrappers = []any{}
-	file_pgquiver_v1_indexes_proto_msgTypes[5].OneofWrappers = []any{}
+	file_pgquiver_v1_indexes_proto_msgTypes[2].OneofWrappers = []any{}
 	file_pgquiver_v1_indexes_proto_msgTypes[6].OneofWrappers = []any{}
-	file_pgquiver_v1_indexes_proto_msgTypes[9].OneofWrappers = []any{}
+	file_pgquiver_v1_indexes_proto_msgTypes[7].OneofWrappers = []any{}
+	file_pgquiver_v1_indexes_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_indexes_proto_rawDesc), len(file_pgquiver_v1_indexes_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -76,7 +76,7 @@ INDEX_POLICY_ALWAYS: IndexPolicy
 INDEX_POLICY_NEVER: IndexPolicy
 
 class Index(_message.Message):
-    __slots__ = ("object", "vector_store_id", "policy", "state", "progress", "rows", "index_bytes", "table_bytes", "table", "method", "precision", "m", "ef_construction", "built_at", "last_error", "requested", "blocked_by", "attribute_indexes", "target_recall", "recall", "filtered_recall", "other_index_bytes", "bytes_per_row", "keyword_index", "work")
+    __slots__ = ("object", "vector_store_id", "policy", "state", "progress", "rows", "index_bytes", "table_bytes", "table", "method", "precision", "m", "ef_construction", "built_at", "last_error", "requested", "blocked_by", "attribute_indexes", "target_recall", "recall", "filtered_recall", "other_index_bytes", "bytes_per_row", "keyword_index", "work", "nodes")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     VECTOR_STORE_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class Index(_message.Message):
     BYTES_PER_ROW_FIELD_NUMBER: _ClassVar[int]
     KEYWORD_INDEX_FIELD_NUMBER: _ClassVar[int]
     WORK_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
     object: str
     vector_store_id: str
     policy: IndexPolicy
@@ -127,7 +128,18 @@ class Index(_message.Message):
     bytes_per_row: int
     keyword_index: bool
     work: IndexWork
-    def __init__(self, object: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., policy: _Optional[_Union[IndexPolicy, str]] = ..., state: _Optional[_Union[IndexState, str]] = ..., progress: _Optional[float] = ..., rows: _Optional[int] = ..., index_bytes: _Optional[int] = ..., table_bytes: _Optional[int] = ..., table: _Optional[str] = ..., method: _Optional[_Union[IndexMethod, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., m: _Optional[int] = ..., ef_construction: _Optional[int] = ..., built_at: _Optional[int] = ..., last_error: _Optional[str] = ..., requested: _Optional[_Union[IndexSettings, _Mapping]] = ..., blocked_by: _Optional[_Iterable[_Union[IndexBlocker, _Mapping]]] = ..., attribute_indexes: _Optional[_Iterable[_Union[AttributeIndex, _Mapping]]] = ..., target_recall: _Optional[float] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., filtered_recall: _Optional[_Union[Recall, _Mapping]] = ..., other_index_bytes: _Optional[int] = ..., bytes_per_row: _Optional[int] = ..., keyword_index: bool = ..., work: _Optional[_Union[IndexWork, _Mapping]] = ...) -> None: ...
+    nodes: _containers.RepeatedCompositeFieldContainer[IndexNode]
+    def __init__(self, object: _Optional[str] = ..., vector_store_id: _Optional[str] = ..., policy: _Optional[_Union[IndexPolicy, str]] = ..., state: _Optional[_Union[IndexState, str]] = ..., progress: _Optional[float] = ..., rows: _Optional[int] = ..., index_bytes: _Optional[int] = ..., table_bytes: _Optional[int] = ..., table: _Optional[str] = ..., method: _Optional[_Union[IndexMethod, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., m: _Optional[int] = ..., ef_construction: _Optional[int] = ..., built_at: _Optional[int] = ..., last_error: _Optional[str] = ..., requested: _Optional[_Union[IndexSettings, _Mapping]] = ..., blocked_by: _Optional[_Iterable[_Union[IndexBlocker, _Mapping]]] = ..., attribute_indexes: _Optional[_Iterable[_Union[AttributeIndex, _Mapping]]] = ..., target_recall: _Optional[float] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., filtered_recall: _Optional[_Union[Recall, _Mapping]] = ..., other_index_bytes: _Optional[int] = ..., bytes_per_row: _Optional[int] = ..., keyword_index: bool = ..., work: _Optional[_Union[IndexWork, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[IndexNode, _Mapping]]] = ...) -> None: ...
+
+class IndexNode(_message.Message):
+    __slots__ = ("name", "shards", "bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    shards: int
+    bytes: int
+    def __init__(self, name: _Optional[str] = ..., shards: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class IndexWork(_message.Message):
     __slots__ = ("phase", "unit", "done", "total", "seconds_left")
