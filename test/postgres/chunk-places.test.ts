@@ -4,11 +4,12 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
 import type { WorkContext } from "../../src/indexes/context.ts";
-import { cleanShared, copyStoreRows, createTable, switchTable } from "../../src/indexes/own-table.ts";
+import { copyStoreRows, createTable, switchTable } from "../../src/indexes/own-table.ts";
 import { findPlan, type Plan } from "../../src/indexes/plan.ts";
 import { openSession } from "../../src/postgres/exclusive.ts";
 import { findMigrations, MIGRATIONS } from "../../src/postgres/migrations/files.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
+import { placeTables } from "../../src/postgres/tables.ts";
 import { openEmptyDatabase, type TestDatabase } from "../support/database.ts";
 import { findIndex, seedStore, setPolicy, startTestWorker } from "../support/index-store.ts";
 
@@ -23,13 +24,19 @@ async function migrateBefore(database: TestDatabase): Promise<void> {
 
 type Step = (context: WorkContext, plan: Plan) => Promise<void>;
 const create: Step = (context, plan) => createTable(context, plan, "english");
+/** As the version before places of chunks did: the present one reads a table that came later. */
+const clean: Step = async ({ database: { pool, tables } }, plan) => {
+  await pool.query(`delete from only ${tables.embeddings} where vector_store_id = '${plan.id}'`);
+  await pool.query(`alter table ${placeTables(tables, plan).embeddings} inherit ${tables.embeddings}`);
+  await pool.query("update pgquiver_indexes set phase = 'settled' where vector_store_id = $1", [plan.id]);
+};
 
 /** The steps after which a store is in a phase. */
 const phases: Record<string, Step[]> = {
   copying: [create],
   following: [create, copyStoreRows],
   cleaning: [create, copyStoreRows, switchTable],
-  settled: [create, copyStoreRows, switchTable, cleanShared],
+  settled: [create, copyStoreRows, switchTable, clean],
 };
 
 /** Gives a store of 20 rows its own table, as far as the phase that it is named by. */
