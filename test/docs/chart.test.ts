@@ -43,20 +43,26 @@ describe("the chart", () => {
     expect(appVersion).toBe((JSON.parse(read("package.json")) as { version: string }).version);
   });
 
-  const hasHelm = spawnSync("helm", ["version"]).status === 0;
+  /** Where .ci/run installs the tools, or where somebody has them. */
+  const find = (name: string, folder: string, ...args: string[]) =>
+    [join(root, "scripts/schemas", folder, name), name].find((path) => spawnSync(path, args).status === 0);
+  const helm = find("helm", ".bin", "version");
+  const hasHelm = helm !== undefined;
   if (!hasHelm) console.warn("Helm is not installed: the chart is not rendered.");
+  const validator = find("kubernetes-validate", ".venv/bin", "--version");
+  if (validator === undefined)
+    console.warn("kubernetes-validate is not installed: the chart is not checked by Kubernetes' schemas.");
 
   interface Manifest {
     kind: string;
     spec: Record<string, unknown>;
   }
+  const template = (settings: string[]) => {
+    const args = ["--kube-version", "1.31.0", ...settings.flatMap((setting) => ["--set", setting])];
+    return spawnSync(String(helm), ["template", "r", chart, ...args], { cwd: root, encoding: "utf8" });
+  };
   const render = (...settings: string[]) => {
-    const version = ["--kube-version", "1.31.0"];
-    const args = settings.flatMap((setting) => ["--set", setting]);
-    const { status, stdout, stderr } = spawnSync("helm", ["template", "r", chart, ...version, ...args], {
-      cwd: root,
-      encoding: "utf8",
-    });
+    const { status, stdout, stderr } = template(settings);
     if (status !== 0) return stderr;
     return new Map(
       parseAllDocuments(stdout).map((document) => {
@@ -105,15 +111,34 @@ describe("the chart", () => {
     });
   });
 
+  const everything = [
+    "secret.values.DATABASE_URL=postgresql://db/v",
+    "tls.secretName=t",
+    ...["autoscaling", "networkPolicy", "serviceMonitor"].map((part) => `${part}.enabled=true`),
+  ];
+
+  test.runIf(hasHelm && validator !== undefined)(
+    "renders what the schemas of Kubernetes accept, without a field that they do not have (runs where Helm and the schemas are)",
+    () => {
+      const { stdout } = template(everything);
+      const check = (version: string, input: string) =>
+        spawnSync(String(validator), ["--strict", "-k", version, "-"], { input, encoding: "utf8" });
+      for (const version of ["1.27", "1.31", "1.37"]) {
+        const checked = check(version, stdout);
+        expect(checked.status, checked.stdout).toBe(0);
+        expect(checked.stdout.match(/^INFO .* passed /gm)).toHaveLength(7);
+        // A ServiceMonitor is of a CustomResourceDefinition, whose schema is not among Kubernetes' own.
+        expect(checked.stdout.match(/^WARN .*$/gm)).toEqual([expect.stringContaining("ServiceMonitor")]);
+      }
+      expect(check("1.31", stdout.replace("livenessProbe:", "livenesProbe:")).status).toBe(1);
+    },
+  );
+
   test.runIf(hasHelm)("makes everything else when asked, and refuses what the service would not read", () => {
-    const everything = render(
-      "secret.values.DATABASE_URL=postgresql://db/v",
-      "tls.secretName=t",
-      ...["autoscaling", "networkPolicy", "serviceMonitor"].map((part) => `${part}.enabled=true`),
-    );
-    if (typeof everything === "string") throw new Error(everything);
+    const manifests = render(...everything);
+    if (typeof manifests === "string") throw new Error(manifests);
     for (const kind of ["HorizontalPodAutoscaler", "NetworkPolicy", "ServiceMonitor", "Secret"])
-      expect(everything.has(kind), kind).toBe(true);
+      expect(manifests.has(kind), kind).toBe(true);
     expect(render("secret.existing=s", "config.WORKRES=2")).toContain("WORKRES");
     expect(render()).toContain("Set secret.existing");
   });
