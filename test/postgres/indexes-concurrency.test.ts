@@ -207,12 +207,14 @@ test.runIf(isNative)("deletes a store whose table is in use, and drops the table
   await reader.query(`select from "${table}"`);
   await deleteStore(id);
   expect(await findIndex(database, id)).toBeUndefined();
+  // On a node of a cluster a build waits for all transactions that are open there, in whatever table.
+  if (database.citus !== undefined) await reader.query("commit");
   // A store of the same id may come before the table is gone.
   await seedStore(database, id, 5);
   await promoteStore(database, id, TEST_INDEXES);
   expect((await findIndex(database, id)).own_table).not.toBe(table);
   const worker = startTestWorker(database);
-  await reader.query("commit");
+  if (database.citus === undefined) await reader.query("commit");
   reader.release();
   await vi.waitFor(async () => expect((await findLeftovers(database)).tables).not.toContain(table), {
     timeout: 60_000,

@@ -6,7 +6,7 @@ import type { Filter } from "../../src/filters/sql.ts";
 import { MetadataSamples } from "../../src/search/metadata-samples.ts";
 import { searchStore, type Findings, type Searching } from "../../src/search/run.ts";
 import type { SearchQuery } from "../../src/search/query.ts";
-import { composeSearch } from "../../src/search/statement.ts";
+import { composeSearch, composeSplitSearch } from "../../src/search/statement.ts";
 import type { VectorStoreRow } from "../../src/storage/stores.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { makeQuery, makeSearchStore, nameRow } from "../support/search-store.ts";
@@ -108,7 +108,11 @@ test("the limit of a scan ends the scan, and is gone with its statement", async 
     const rejected = async (visitsMax: number | undefined) => {
       const index = { precision: "float16", dimensions: 8, visitsMax } as const;
       const query = makeQuery({ vector, filter: below(0) });
-      const { text, values } = composeSearch(placeTables(tables, store), store, query, index);
+      const placed = placeTables(tables, store);
+      const { text, values } =
+        database.citus === undefined
+          ? composeSearch(placed, store, query, index)
+          : composeSplitSearch(placed, store, query, index).hits;
       const { rows } = await client.query<{ "QUERY PLAN": string }>(`explain (analyze) ${text}`, values);
       const plan = rows.map((row) => row["QUERY PLAN"]).join("\n");
       expect(plan).toMatch(/Index Scan using \w+_hnsw_/);

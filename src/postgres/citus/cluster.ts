@@ -16,6 +16,12 @@ const LOCK_TRY_MS = 300;
 const LOCK_PAUSE_MS = 1_000;
 const LOCK_TRIES = 60;
 
+/**
+ * Ends the connections to nodes with the transaction. The session would go on using them, and they have begun before the
+ * role's defaults were set: its searches would look at 40 rows of an index in place of 100.
+ */
+const KEEP_NO_CONNECTIONS = "set local citus.max_cached_conns_per_worker = 0";
+
 /** Memory and parallel workers of index builds. */
 interface BuildSettings {
   memoryBytes: number;
@@ -113,6 +119,7 @@ async function installTwoPhase(database: Database): Promise<void> {
 async function createTwoPhase(client: Client, { tables }: Database): Promise<void> {
   const name = pg.escapeIdentifier(nameTwoPhase(tables));
   await client.query(`set local lock_timeout = ${LOCK_TRY_MS}`);
+  await client.query(KEEP_NO_CONNECTIONS);
   // First: another process that starts at the same time may be making them.
   await client.query(`lock table ${tables.vectorStores} in share row exclusive mode`);
   if ((await readState(client, tables)).isReady) return;
@@ -157,6 +164,7 @@ async function setOnNodes({ pool }: Database, settings: Record<string, string | 
   );
   if (lacking.length === 0) return;
   await transaction(pool, async (client) => {
+    await client.query(KEEP_NO_CONNECTIONS);
     // Loads pgvector's library, without which an ordinary role may not set its parameters.
     await client.query("select '[1]'::vector");
     // Two ALTER ROLE at the same time fail.
