@@ -15,6 +15,7 @@ import type { SearchedStore } from "../storage/stores.ts";
 import {
   composeSearch,
   composeSplitSearch,
+  composeVectors,
   efSearchOf,
   nearestMax,
   type FoundRow,
@@ -132,17 +133,23 @@ async function runSearch(
   const placed = placeTables(tables, store);
   const { index, signal } = attempt;
   const allSettings = { ...settings, ...attempt.settings };
-  // Hybrid searches, those by file and those with vectors stay one statement: the database joins their parts.
-  const isJoined = query.fusion !== undefined || query.files !== undefined || query.hasVectors === true;
-  const isSplit = isDistributed && store.own_table !== null && !isJoined;
-  const compose = isSplit ? composeSplitSearch : composeSearch;
-  const rows = await runStatement(pool, compose(placed, store, query, index), allSettings, signal);
+  // Hybrid searches and those by file stay one statement: the database joins their parts.
+  const isJoined = query.fusion !== undefined || query.files !== undefined;
+  const isAway = isDistributed && store.own_table !== null;
+  const compose = (isMixed: boolean) =>
+    isAway && !isJoined
+      ? composeSplitSearch(placed, store, query, index, isMixed)
+      : composeSearch(placed, store, query, index, isMixed, isAway);
+  const vectorsOf =
+    isAway && query.hasVectors === true
+      ? (ids: (string | null)[]) => composeVectors(placed, store.id, ids)
+      : undefined;
+  const rows = await runStatement(pool, compose(false), { settings: allSettings, vectorsOf }, signal);
   if (rows !== "mixed") return rows;
   // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second
   // try asks each row for its length, which reads long vectors twice: an exact search of 3,000 vectors of
   // 3,072 dimensions, stored out of line, takes 27 ms instead of 20; 20,000 of 384, in line, 18 ms as before.
-  const statement = compose(placed, store, query, index, true);
-  const again = await runStatement(pool, statement, allSettings, signal);
+  const again = await runStatement(pool, compose(true), { settings: allSettings, vectorsOf }, signal);
   return again === "mixed" ? "stale" : again;
 }
 
@@ -182,13 +189,20 @@ export function indexOf({ own_table, index_precision, dimensions }: SearchedStor
 async function runStatement(
   pool: pg.Pool,
   statement: Statement | SplitSearch,
-  settings: Settings,
+  {
+    settings,
+    vectorsOf,
+  }: { settings: Settings; vectorsOf: ((ids: (string | null)[]) => Statement) | undefined },
   signal: AbortSignal,
 ): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
   try {
-    const rows = await cancellable(pool, signal, (client) =>
-      "hits" in statement ? runSplit(client, statement, settings) : find(client, statement, settings),
-    );
+    const rows = await cancellable(pool, signal, async (client) => {
+      const found =
+        "hits" in statement
+          ? await runSplit(client, statement, settings)
+          : await find(client, statement, settings);
+      return vectorsOf === undefined ? found : withVectors(client, found, vectorsOf);
+    });
     const [first] = rows;
     if (first === undefined) return "gone";
     if (first.has_expired) return "expired";
@@ -210,6 +224,17 @@ async function find(client: Client, statement: Statement, settings: Settings): P
     ? await client.query<FoundRow>(statement)
     : await queryWithSettings<FoundRow>(client, { text, values }, settings);
   return rows;
+}
+
+/** Adds the vectors of hits that are on another node; null for a row that was deleted meanwhile. */
+async function withVectors(
+  client: Client,
+  found: FoundRow[],
+  vectorsOf: (ids: (string | null)[]) => Statement,
+): Promise<FoundRow[]> {
+  const { rows } = await client.query<{ id: string; vector: Buffer }>(vectorsOf(found.map(({ id }) => id)));
+  const vectors = new Map(rows.map(({ id, vector }) => [id, vector]));
+  return found.map((row) => ({ ...row, vector: vectors.get(row.id ?? "") ?? null }));
 }
 
 /** Runs the two statements of a split search, with rows as those of `composeSearch`. */

@@ -220,3 +220,100 @@ test("a store on a worker is not embedded again, and the call says what to do in
     message: expect.stringContaining("on a node of the Citus cluster"),
   });
 });
+
+test("results by file, that differ, with neighbors and vectors, and filters by words are those of one Postgres", async () => {
+  const [there, here] = [await newStore(0), await newStore(0)];
+  for (const id of [there, here]) {
+    await pool.query(
+      `insert into embeddings (vector_store_id, id, content, embedding, metadata, file_id, chunk_index)
+       select $1, 'file_' || n / 20 || '_' || n % 20, 'word' || n % 7 || ' of ' || n, array[n % 97 + 1, n % 89, n % 83]::vector,
+         jsonb_build_object('n', n), 'file_' || n / 20, n % 20
+       from generate_series(0, 399) as n`,
+      [id],
+    );
+    await pool.query(
+      "update vector_stores set embedding_count = 400, precision = 'float32', index_policy = 'never' where id = $1",
+      [id],
+    );
+  }
+  await pool
+    .query(
+      `insert into files (id, filename, purpose, bytes, state)
+     select 'file_' || n, n || '.txt', 'assistants', 1, 'ready' from generate_series(0, 19) as n`,
+    )
+    .catch(() => {});
+  await promoteStore(database, there, TEST_INDEXES);
+  const search = async (id: string, request: object) =>
+    (await call("SearchService/Search", { vector_store_id: id, embedding: vectorOf(123), ...request })).data;
+  for (const request of [
+    { group_by: "file", group_size: 2, max_num_results: 5 },
+    { diversity: 0.7, max_num_results: 8 },
+    { neighbors: 2, max_num_results: 5 },
+    { include: ["embedding", "metadata"], max_num_results: 5 },
+    { include: ["embedding"], group_by: "file", max_num_results: 5 },
+    { filters: { type: "text", value: "word3" }, max_num_results: 10 },
+    { filters: { type: "text", value: "word3 -321" }, group_by: "file", max_num_results: 4 },
+    { limit: 7, exact: true },
+  ]) {
+    const expected = await search(here, { ...request, exact: true });
+    expect(expected.length).toBeGreaterThan(3);
+    expect(await search(there, { ...request, ef_search: 400 }), JSON.stringify(request)).toEqual(expected);
+  }
+  const filters = { type: "lt", key: "n", value: 50 };
+  for (const [rpc, request] of Object.entries<object>({
+    "EmbeddingService/ListEmbeddings": { limit: 20 },
+    "EmbeddingService/QueryEmbeddings": { filters, limit: 20, include: ["embedding", "content"] },
+    "EmbeddingService/CountEmbeddings": { filters },
+    "EmbeddingService/FacetEmbeddings": { attributes: ["n"], values_max: 5 },
+    "EmbeddingService/GetEmbedding": { embedding_id: "file_3_4" },
+  })) {
+    const ask = async (id: string) => {
+      const reply = await call(rpc, { vector_store_id: id, ...request });
+      // Page tokens are signed for a store and a time.
+      const text = JSON.stringify(reply).replaceAll(id, "the store");
+      return text.replaceAll(/"(created_at|next_page)":[^,}]+/g, "");
+    };
+    expect(await ask(there), rpc).toEqual(await ask(here));
+  }
+});
+
+test("files are attached to a store on a worker, replaced with places, changed, read and removed", async () => {
+  const { id } = await call("VectorStoreService/CreateVectorStore", {});
+  await call("EmbeddingService/CreateEmbedding", { vector_store_id: id, content: "a first text" });
+  await promoteStore(database, id, TEST_INDEXES);
+  const [row] = (await pool.query("select own_table from vector_stores where id = $1", [id])).rows;
+  const upload = async (text: string) => {
+    const form = new FormData();
+    form.set("purpose", "assistants");
+    form.set("file", new File([text], "notes.md"));
+    return (await (await fetch(`${server.url}/v1/files`, { method: "POST", body: form })).json())
+      .id as string;
+  };
+  const file_id = await upload("# Owls\n\nOwls fly at night.\n\n# Foxes\n\nFoxes run at dusk.\n");
+  const file = { vector_store_id: id, file_id };
+  const until = async (asked: object, status: string) =>
+    expect
+      .poll(async () => (await call("VectorStoreFileService/GetVectorStoreFile", asked)).status, {
+        timeout: 30_000,
+      })
+      .toBe(status);
+  await call("VectorStoreFileService/CreateVectorStoreFile", file);
+  await until(file, "completed");
+  const search = async (query: string) =>
+    (await call("SearchService/Search", { vector_store_id: id, query, max_num_results: 1 })).data[0];
+  expect(await search("owls fly")).toMatchObject({ file_id, place: { start_index: 0 }, filename: "notes.md" });
+  await call("VectorStoreFileService/UpdateVectorStoreFile", { ...file, attributes: { kind: "animals" } });
+  expect((await search("foxes run")).attributes).toMatchObject({ kind: "animals" });
+  const newer = await upload("# Bats\n\nBats hang upside down.\n");
+  await call("VectorStoreFileService/ReplaceVectorStoreFile", { ...file, new_file_id: newer });
+  const replaced = { vector_store_id: id, file_id: newer };
+  await until(replaced, "completed");
+  expect(await search("bats hang")).toMatchObject({ file_id: newer });
+  const content = await call("VectorStoreFileService/GetVectorStoreFileContent", replaced);
+  expect(JSON.stringify(content)).toContain("upside down");
+  await call("VectorStoreFileService/DeleteVectorStoreFile", replaced);
+  const { rows } = await pool.query(`select content from "${row.own_table}"`);
+  expect(rows).toEqual([{ content: "a first text" }]);
+  const store = await call("VectorStoreService/GetVectorStore", { vector_store_id: id });
+  expect(store).toMatchObject({ embedding_count: 1 });
+});
