@@ -286,12 +286,12 @@ test("files are attached to a store on a worker, replaced with places, changed, 
     const form = new FormData();
     form.set("purpose", "assistants");
     form.set("file", new File([text], "notes.md"));
-    return (await (await fetch(`${server.url}/v1/files`, { method: "POST", body: form })).json())
-      .id as string;
+    const reply = await fetch(`${server.url}/v1/files`, { method: "POST", body: form });
+    return ((await reply.json()) as { id: string }).id;
   };
   const file_id = await upload("# Owls\n\nOwls fly at night.\n\n# Foxes\n\nFoxes run at dusk.\n");
   const file = { vector_store_id: id, file_id };
-  const until = async (asked: object, status: string) =>
+  const until = async (asked: Record<string, string>, status: string) =>
     expect
       .poll(async () => (await call("VectorStoreFileService/GetVectorStoreFile", asked)).status, {
         timeout: 30_000,
@@ -301,7 +301,11 @@ test("files are attached to a store on a worker, replaced with places, changed, 
   await until(file, "completed");
   const search = async (query: string) =>
     (await call("SearchService/Search", { vector_store_id: id, query, max_num_results: 1 })).data[0];
-  expect(await search("owls fly")).toMatchObject({ file_id, place: { start_index: 0 }, filename: "notes.md" });
+  expect(await search("owls fly")).toMatchObject({
+    file_id,
+    place: { start_index: 0 },
+    filename: "notes.md",
+  });
   await call("VectorStoreFileService/UpdateVectorStoreFile", { ...file, attributes: { kind: "animals" } });
   expect((await search("foxes run")).attributes).toMatchObject({ kind: "animals" });
   const newer = await upload("# Bats\n\nBats hang upside down.\n");

@@ -1,0 +1,247 @@
+import { readFileSync } from "node:fs";
+import { Buckets } from "../src/files/buckets.ts";
+import { promoteStore, type IndexOptions } from "../src/indexes/worker.ts";
+import { openDatabase } from "../src/postgres/connection/pool.ts";
+import type { Database } from "../src/postgres/database.ts";
+import { quoteTables } from "../src/postgres/tables.ts";
+import { sweepExpired } from "../src/vector-stores/expiry-sweeper.ts";
+import { connectRest, type RestClient } from "./support/clients.ts";
+import { createDatabase, type BenchDatabase } from "./support/database.ts";
+import { startReport, type Columns } from "./support/report.ts";
+import { startServer } from "./support/server.ts";
+
+/** What a catalogue of many stores and own tables costs that few do not, on one plain Postgres. */
+
+/** Stores in all, of which so many have an own table with an index. */
+const SIZES = [
+  { stores: 1_000, tables: 10 },
+  { stores: 100_000, tables: 1_000 },
+];
+const ROWS = 20;
+const DIMENSIONS = 8;
+const CALLS = 100;
+const STARTS = 3;
+const EXPIRED = 100;
+
+const INDEXES: IndexOptions = {
+  thresholdBytes: 0,
+  shardBytes: 0,
+  quietMs: 0,
+  patienceMs: 0,
+  pollMs: 1_000,
+  memoryBytes: 8 * 1024 * 1024,
+  workers: 0,
+  language: "english",
+};
+
+/** A measured value, by the size of the catalogue. */
+interface Measured {
+  name: string;
+  values: string[];
+}
+
+async function main(): Promise<void> {
+  await using created = await createDatabase();
+  // Makes the tables.
+  await (await startServer(created.url, { INDEX_WORKER: "off" }))[Symbol.asyncDispose]();
+  const report = startReport("catalogue", created.version);
+  const database = await openDatabase({
+    url: created.url,
+    tables: quoteTables({}),
+    poolMax: 4,
+    connectTimeoutMs: 10_000,
+    statementTimeoutMs: 600_000,
+  });
+  const results = new Map<string, Measured>();
+  const note = (name: string, value: string) => {
+    const found = results.get(name) ?? { name, values: [] };
+    found.values.push(value);
+    results.set(name, found);
+  };
+  let size = { stores: 0, tables: 0 };
+  try {
+    for (const next of SIZES) {
+      await grow(database, size, next, note);
+      size = next;
+      await measure(created, database, size, note);
+    }
+  } finally {
+    await database.close();
+  }
+  const columns: Columns<Measured> = {};
+  for (const [index, { stores, tables }] of SIZES.entries())
+    columns[`${stores.toLocaleString("en")} stores, ${tables.toLocaleString("en")} own tables`] = ({
+      values,
+    }) => values[index] ?? "";
+  report.add(`${ROWS} rows of ${DIMENSIONS} dimensions in each store`, [...results.values()], columns);
+  report.finish();
+}
+
+type Note = (name: string, value: string) => void;
+
+/** Adds stores, with rows in the shared table, and gives the first of the new ones own tables. */
+async function grow(
+  database: Database,
+  from: { stores: number; tables: number },
+  to: { stores: number; tables: number },
+  note: Note,
+): Promise<void> {
+  const { pool } = database;
+  const range = [from.stores + 1, to.stores];
+  await pool.query(
+    `insert into vector_stores (id, name, dimensions, embedding_count, file_counts, expires_at)
+     select 'vs_' || n, 'Store ' || n, $3::int, $4::int,
+       jsonb_build_object('in_progress', 0, 'failed', 0, 'cancelled', 0, 'completed', $4::int, 'total', $4::int),
+       now() + interval '1 year'
+     from generate_series($1::int, $2::int) as n`,
+    [...range, DIMENSIONS, ROWS],
+  );
+  await pool.query(
+    `insert into embeddings (vector_store_id, id, content, embedding, metadata)
+     select 'vs_' || n, 'e' || row, 'text ' || row, (select array_agg(random()) from generate_series(1, $3) where n + row > 0)::vector,
+       jsonb_build_object('n', row)
+     from generate_series($1::int, $2::int) as n, generate_series(1, $4) as row`,
+    [...range, DIMENSIONS, ROWS],
+  );
+  await pool.query("vacuum (analyze) vector_stores");
+  const times: number[] = [];
+  for (let made = 0; made < to.tables - from.tables; made++)
+    times.push(await time(() => promoteStore(database, `vs_${from.stores + made + 1}`, INDEXES)));
+  note("own table and index of a store, ms (the last ten)", median(times.slice(-10)).toFixed(0));
+}
+
+async function measure(
+  created: BenchDatabase,
+  database: Database,
+  { stores, tables }: { stores: number; tables: number },
+  note: Note,
+): Promise<void> {
+  const settings = { INDEX_WORKER: "off", EXPIRY_SWEEP_SECONDS: "0" };
+  const starts: number[] = [];
+  for (let count = 0; count < STARTS; count++)
+    starts.push(await time(async () => (await startServer(created.url, settings))[Symbol.asyncDispose]()));
+  note("start and stop of the service, ms", median(starts).toFixed(0));
+  await using server = await startServer(created.url, settings);
+  using client = connectRest(server);
+  await measureCalls(client, { stores, tables }, note);
+  await measurePlans(database, note);
+  const doctor = await time(() => client.send("GET", "/v1/diagnostics"));
+  note("diagnosis (GET /v1/diagnostics), ms", doctor.toFixed(0));
+  note("GET /metrics, ms", (await time(() => client.send("GET", "/metrics"))).toFixed(0));
+  await measureSweep(database, stores, note);
+  note(
+    "analyze embeddings, with its children, ms",
+    (await time(() => database.pool.query("analyze embeddings"))).toFixed(0),
+  );
+  note(
+    "analyze vector_stores, ms",
+    (await time(() => database.pool.query("analyze vector_stores"))).toFixed(0),
+  );
+  note("largest backend, MiB", (await largestBackend(database)).toFixed(0));
+}
+
+async function measureCalls(
+  client: RestClient,
+  { stores, tables }: { stores: number; tables: number },
+  note: Note,
+): Promise<void> {
+  const search = (id: string) =>
+    client.post(
+      `/v1/vector_stores/${id}/search`,
+      Buffer.from(JSON.stringify({ embedding: Array.from({ length: DIMENSIONS }, () => Math.random()) })),
+    );
+  // The own tables of the last size begin behind the stores of the one before.
+  const firstOwn = stores === SIZES[0]?.stores ? 1 : (SIZES[0]?.stores ?? 0) + 1;
+  const own = (index: number) => `vs_${firstOwn + (index % Math.min(tables, 900))}`;
+  const small = (index: number) => `vs_${stores - index}`;
+  const calls: Record<string, (index: number) => Promise<unknown>> = {
+    "first page of 100 stores": () => client.send("GET", "/v1/vector_stores?limit=100"),
+    "page of 100 stores in the middle": () =>
+      client.send("GET", `/v1/vector_stores?limit=100&after=vs_${Math.floor(stores / 2)}`),
+    "one store": (index) => client.send("GET", `/v1/vector_stores/${small(index)}`),
+    "state of an index": (index) => client.send("GET", `/v1/vector_stores/${own(index)}/index`),
+    "search of a store in the shared table, another each time": (index) => search(small(index)),
+    "search of a store with an own table, another each time": (index) => search(own(index)),
+    "search of the same store with an own table": () => search(own(0)),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    await call(0);
+    const times: number[] = [];
+    for (let index = 0; index < CALLS; index++) times.push(await time(() => call(index)));
+    note(`${name}, p50 ms`, median(times).toFixed(2));
+  }
+}
+
+/** Planning times, each on a new connection, whose caches are empty, and then again. */
+async function measurePlans({ pool }: Database, note: Note): Promise<void> {
+  const { rows } = await pool.query<{ own_table: string }>(
+    "select own_table from vector_stores where own_table is not null order by id limit 1",
+  );
+  const vector = `'[${Array.from({ length: DIMENSIONS }, () => 1).join(",")}]'`;
+  const nearest = (table: string) => `select id from ${table} order by embedding <=> ${vector} limit 10`;
+  const statements = {
+    "an own table": nearest(`only ${rows[0]?.own_table}`),
+    "the shared table": nearest("only embeddings where vector_store_id = 'vs_500'"),
+    "SQL over all stores (embeddings)": nearest("embeddings"),
+  };
+  for (const [name, statement] of Object.entries(statements)) {
+    const client = await pool.connect();
+    try {
+      const plan = async () => {
+        const explained = await client.query<Record<"QUERY PLAN", { "Planning Time": number }[]>>(
+          `explain (summary, format json) ${statement}`,
+        );
+        return explained.rows[0]?.["QUERY PLAN"][0]?.["Planning Time"] ?? Number.NaN;
+      };
+      const times = [await plan(), await plan(), await plan()];
+      note(`planning ${name}, ms, first and then`, `${times[0]?.toFixed(2)}, ${times[2]?.toFixed(2)}`);
+    } finally {
+      client.release(true);
+    }
+  }
+}
+
+async function measureSweep(database: Database, stores: number, note: Note): Promise<void> {
+  const buckets = new Buckets(undefined);
+  const sweep = () =>
+    sweepExpired(
+      database,
+      buckets,
+      { graceSeconds: 60, auditDays: 365 },
+      { info: () => {}, warn: (line) => console.error(line) },
+      new AbortController().signal,
+    );
+  note("sweep that finds nothing, ms", (await time(sweep)).toFixed(0));
+  await database.pool.query(
+    "update vector_stores set expires_at = now() - interval '1 hour' where id = any($1)",
+    [Array.from({ length: EXPIRED }, (_, index) => `vs_${stores - 500 - index}`)],
+  );
+  note(`sweep of ${EXPIRED} expired stores, ms`, (await time(sweep)).toFixed(0));
+}
+
+/** Memory of its own, RssAnon, of the largest backend; NaN where the server is on another machine. */
+async function largestBackend({ pool }: Database): Promise<number> {
+  const { rows } = await pool.query<{ pid: number }>(
+    "select pid from pg_stat_activity where datname = current_database() and backend_type = 'client backend'",
+  );
+  const sizes = rows.map(({ pid }) => {
+    try {
+      return Number(/^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
+    } catch {
+      return Number.NaN;
+    }
+  });
+  return Math.max(...sizes);
+}
+
+async function time(work: () => Promise<unknown>): Promise<number> {
+  const startedAt = performance.now();
+  await work();
+  return performance.now() - startedAt;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+await main();
