@@ -1,10 +1,16 @@
 import type { Tables } from "../../postgres/tables.ts";
 import { textVector } from "../../postgres/text-index.ts";
 import { bind } from "../../filters/sql.ts";
-import { FREQUENCY, LENGTH, selectScores, selectWeights } from "./bm25.ts";
+import { relativeLength, SCORE, weigh } from "./bm25.ts";
 
 /** Maximum number of rows ranked per search and tier; of more matches any 5,000. */
 const RANKED_ROWS_MAX = 5_000;
+
+/** Maximum number of rows counted that have a word. */
+const COUNTED_ROWS_MAX = 1_000;
+
+/** Number of texts of whose lengths the mean is taken. */
+const SAMPLED_ROWS = 200;
 
 /** Maximum number of words used of a query: the rarest ones, as far as that is known, then the longest. */
 const WORDS_MAX = 32;
@@ -38,7 +44,7 @@ export interface KeywordSearch {
  * other tables all rows are read, and their words counted; to split a text takes 25 microseconds for 280 characters.
  */
 export function selectMatching(tables: Tables, search: KeywordSearch, params: unknown[]): string {
-  const { condition, hasWords, isAlone, storeId } = search;
+  const { condition, hasWords, isAlone } = search;
   const limit = bind(params, search.rowsMax, "int");
   const source = hasWords ? `only ${tables.embeddings} where ${condition}` : "matching_texts where true";
   const names = ["all_words", "rare_words", ...(isAlone ? ["any_words"] : [])];
@@ -48,28 +54,29 @@ export function selectMatching(tables: Tables, search: KeywordSearch, params: un
     // A row that has all words has a rare one too.
     const others = tier === 0 ? "" : `and not content_tsvector @@ ${query(names[tier - 1] as string)}`;
     return `with_${name} as materialized (
-      select ${tables.id}, ${LENGTH} as length, (select array_agg(${FREQUENCY}) from words) as frequencies
-      from (select ${tables.id}, ${DECOMPRESSED} as content_tsvector from ${source} and content_tsvector @@ ${query(name)} ${others}
-        and ${["0", ...earlier].join(" + ")} < ${limit} limit ${RANKED_ROWS_MAX}) candidates)`;
+      select ${tables.id}, (select ${SCORE} from words) as score
+      from (select ${tables.id}, ${DECOMPRESSED} as content_tsvector, ${relativeLength("(select mean_length from sizes)")} as k
+        from ${source} and content_tsvector @@ ${query(name)} ${others}
+        and ${["0", ...earlier].join(" + ")} < ${limit} limit ${RANKED_ROWS_MAX}) candidates
+      order by score desc, ${tables.id} limit ${limit})`;
   });
   return `${selectLexemes(tables, search, params)},
-    ${hasWords ? "" : `${selectTexts(tables, search)},`}
+    ${hasWords ? selectSizes(tables, search, params) : selectTexts(tables, search)},
     words as materialized (
-      select query, quoted, rows, sum(rows) over (order by rows, quoted) as total, row_number() over (order by rows, quoted) as number
-      from ${hasWords ? "lexemes" : "counted"} order by number),
+      select *, ${weigh("rows", "(select all_rows from sizes)")} as weight, sum(rows) over (order by rows, quoted) as total,
+        row_number() over (order by rows, quoted) as number
+      from counted),
     wanted as materialized (
       select string_agg(quoted, ' & ')::tsquery as all_words, string_agg(quoted, ' | ')::tsquery as any_words,
         (string_agg(quoted, ' | ') filter (where number = 1 or total <= ${RANKED_ROWS_MAX}))::tsquery as rare_words
       from words),
     ${tiers.join(",\n    ")},
-    found as materialized (${names.map((name) => `select * from with_${name}`).join(" union all ")}),
-    ${selectWeights(hasWords ? `(select embedding_count from ${tables.vectorStores} where id = ${bind(params, storeId, "text")})` : "(select count(*) from texts)")},
     matching as materialized (
       select ${tables.id}, row_number() over (order by score desc, ${tables.id}) as position
-      from (${selectScores(tables.id)}) scored order by position limit ${limit})`;
+      from (${names.map((name) => `select * from with_${name}`).join(" union all ")}) found order by position limit ${limit})`;
 }
 
-/** CTE of the words to search for, `quoted` for a tsquery, with the estimated number of `rows` that have them. */
+/** CTE of the words to search for, `quoted` for a tsquery, with the estimated number of `rows` that have them; null: unknown. */
 function selectLexemes(
   tables: Tables,
   { text, language, hasWords }: KeywordSearch,
@@ -78,26 +85,40 @@ function selectLexemes(
   const words = `unnest(tsvector_to_array(${textVector(bind(params, text, "text"), language)})) as word`;
   const common = hasWords
     ? `left join (${selectFrequencies(tables, params)}) frequencies using (word)`
-    : "cross join (select 0 as rows) none";
+    : "cross join (select null::float8 as rows) none";
   return `lexemes as materialized (
-      select ${QUOTED} as quoted, (${QUOTED})::tsquery as query, coalesce(rows, 0) as rows from ${words} ${common}
-      order by coalesce(rows, 0), length(word) desc, word limit ${WORDS_MAX})`;
+      select ${QUOTED} as quoted, (${QUOTED})::tsquery as query, rows from ${words} ${common}
+      order by rows nulls first, length(word) desc, word limit ${WORDS_MAX})`;
 }
 
 /**
- * CTEs of all rows to search, `texts`, with the tsvector of those that have any word; of these rows alone; and of the words
- * that any row has, with the number of rows.
+ * CTEs for a table that has the words of its texts: `sizes`, the number of rows and the mean length of some texts; and
+ * `counted`, the words with the number of rows that have them. What is not among the thousand most common words is counted.
  */
+function selectSizes(
+  { embeddings, vectorStores }: Tables,
+  { storeId }: KeywordSearch,
+  params: unknown[],
+): string {
+  const count = `select count(*) from (select from only ${embeddings} where content_tsvector @@ query limit ${COUNTED_ROWS_MAX}) having_word`;
+  return `sizes as materialized (
+      select (select embedding_count from ${vectorStores} where id = ${bind(params, storeId, "text")})::float8 as all_rows,
+        (select avg(length(content_tsvector)) from (select content_tsvector from only ${embeddings} limit ${SAMPLED_ROWS}) sample)::float8 as mean_length),
+    counted as materialized (select quoted, query, round(coalesce(rows, (${count}))::float8) as rows from lexemes)`;
+}
+
+/** The CTEs of `selectSizes` for other tables, of which all rows are read, and `matching_texts`: rows that have any word. */
 function selectTexts(tables: Tables, { condition, language }: KeywordSearch): string {
   const anyWord = "(select string_agg(quoted, ' | ')::tsquery from lexemes)";
   const split = `select ${tables.id}, ${textVector(tables.content, language)} as content_tsvector from only ${tables.embeddings} where ${condition}`;
-  // OFFSET 0 keeps the planner from splitting each text twice.
+  // OFFSET 0 keeps the planner from splitting each text twice, and from reading all rows once for each word.
   return `texts as materialized (
-      select ${tables.id}, case when content_tsvector @@ ${anyWord} then content_tsvector end as content_tsvector
+      select ${tables.id}, length(content_tsvector) as length, case when content_tsvector @@ ${anyWord} then content_tsvector end as content_tsvector
       from (${split} offset 0) split),
     matching_texts as materialized (select * from texts where content_tsvector is not null),
+    sizes as materialized (select count(*)::float8 as all_rows, avg(length)::float8 as mean_length from texts),
     counted as materialized (
-      select quoted, query, count(*) as rows
+      select quoted, query, count(*)::float8 as rows
       from matching_texts cross join lateral (select * from lexemes where content_tsvector @@ query offset 0) having_word
       group by quoted, query)`;
 }
