@@ -3,6 +3,7 @@ import { encodeArray, encodeJsonb, OID } from "../postgres/array.ts";
 import { encodeTimestamp, encodeVector } from "../postgres/copy.ts";
 import type { Statement } from "../postgres/protocol/one-trip.ts";
 import type { Tables } from "../postgres/tables.ts";
+import { forgetWords } from "../storage/words.ts";
 import type { Row } from "./row.ts";
 
 /** What happens to a row whose id exists in the store: refused, replaces the old row, or skipped. */
@@ -121,6 +122,7 @@ function mergeStatement(t: Tables, mode: "replace" | "skip"): string {
       insert into ${t.embeddings} (${t.vectorStoreId}, ${columns}) select $1, incoming.* from incoming
       on conflict (${t.vectorStoreId}, ${t.id}) do ${mode === "skip" ? "nothing" : `update set ${replaced.join(", ")}`}
       returning octet_length(${t.content}) as bytes)
+      ${mode === "replace" ? forgetWords(t, "$1", `select ${t.id} from incoming`) : ""}
     select (select count(*) from merged) as written, (select coalesce(sum(bytes), 0) from merged) as bytes,
       (select count(*) from old) as replaced, (select coalesce(sum(bytes), 0) from old) as replaced_bytes`;
 }

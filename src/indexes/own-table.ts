@@ -3,6 +3,7 @@ import { lockExclusive, placementLock } from "../postgres/advisory.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { cancellable, transaction } from "../postgres/transaction.ts";
+import { deleteWords } from "../storage/words.ts";
 import type { WorkContext } from "./context.ts";
 import { changeBriefly, drop, inherit } from "./inherit.ts";
 import { lockPlan, updatePlan, updateStoreIndex, type Plan } from "./plan.ts";
@@ -235,6 +236,7 @@ export async function cleanShared({ database, pool, signal }: WorkContext, plan:
       await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
         plan.id,
       ]);
+      await deleteWords(client, tables, plan.id ?? "");
       const changes = await dropFormer(client, tables, plan);
       // A distributed table cannot inherit: SQL over the shared table does not see the store's rows any more.
       if (!(await isDistributed(client, database, plan.own_table))) changes.push(inherit(own, tables));

@@ -24,6 +24,8 @@ export interface Tables {
   removedFiles: string;
   /** Staging area: chunks of large files that are still being processed. */
   stagedChunks: string;
+  /** Cached words of texts in the shared table; empty: the tables are placed for a store with a table of its own. */
+  words: string;
   /** Projects, and their API keys. */
   projects: string;
   apiKeys: string;
@@ -92,6 +94,7 @@ export function quoteTables(names: TableNames): Tables {
     fileBatches: quote("fileBatches", ownName("pgquiver_file_batches", vectorStores)),
     removedFiles: quote("removedFiles", ownName("pgquiver_removed_files", vectorStores)),
     stagedChunks: quote("stagedChunks", ownName("pgquiver_staged_chunks", vectorStores)),
+    words: quote("words", ownName("pgquiver_words", vectorStores)),
     projects: quote("projects", ownName("pgquiver_projects", vectorStores)),
     apiKeys: quote("apiKeys", ownName("pgquiver_api_keys", vectorStores)),
     auditLog: quote("auditLog", ownName("pgquiver_audit_log", vectorStores)),
@@ -123,12 +126,12 @@ export function quoteWriters(generation: number, vectorStores: string): string {
 }
 
 /**
- * Returns the tables with `embeddings` replaced by the store's own table, if the store has one. A statement
+ * Returns the tables with `embeddings` replaced by the store's own table, if the store has one, and without `words`. A statement
  * that reads, updates or deletes must say `only ${embeddings}`: the own tables are children (INHERITS) of the
  * shared table, and without ONLY a statement on the shared table includes all of them.
  */
 export function placeTables(tables: Tables, store: { own_table: string | null }): Tables {
-  return store.own_table === null ? tables : { ...tables, embeddings: `"${store.own_table}"` };
+  return store.own_table === null ? tables : { ...tables, embeddings: `"${store.own_table}"`, words: "" };
 }
 
 const COLUMNS: ReadonlySet<string> = new Set<keyof Tables>([

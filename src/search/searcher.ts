@@ -18,6 +18,7 @@ import { requireActiveStore } from "../storage/require.ts";
 import type { SearchedStore, VectorStoreRow } from "../storage/stores.ts";
 import { AttributeDemand } from "./attribute-demand.ts";
 import { readFresh } from "./fresh-replica.ts";
+import { WordCache } from "./keywords/word-cache.ts";
 import { LastActiveUpdater } from "./last-active.ts";
 import { MetadataSamples } from "./metadata-samples.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";
@@ -95,6 +96,7 @@ export class Searcher {
   readonly #samples = new MetadataSamples();
   readonly #demand: AttributeDemand;
   readonly #touches: LastActiveUpdater;
+  readonly #words: WordCache;
   /** Queries that one call may run at the same time. */
   readonly concurrencyMax: number;
 
@@ -113,6 +115,7 @@ export class Searcher {
     this.#observe = observe;
     this.#demand = new AttributeDemand(database.pool, database.tables);
     this.#touches = new LastActiveUpdater(database.pool, database.tables);
+    this.#words = new WordCache(database.pool, database.tables);
     // One request may use at most half of the pool's connections, so that a batch cannot starve other
     // requests.
     const half = Math.floor((database.pool.options.max ?? 1) / 2);
@@ -260,6 +263,8 @@ export class Searcher {
         });
         if (typeof outcome !== "string") {
           if (lacksFiles(search, query, outcome)) outcome.isComplete = false;
+          if (query.fusion?.keywords !== undefined && store.own_table === null)
+            void this.#words.note(store.id, query.fusion.language);
           // The recall tuner compares rows without their texts.
           if (outcome.method === "index" && !(query.filter && asksForWords(query.filter)))
             this.#observe(store.id, query);

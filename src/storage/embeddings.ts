@@ -1,6 +1,7 @@
 import type { Queryable } from "../postgres/database.ts";
 import { ofVisibleStore } from "../postgres/row-security/policies.ts";
 import type { Tables } from "../postgres/tables.ts";
+import { forgetWords } from "./words.ts";
 
 /**
  * A row of an embeddings table; `embedding` is in pgvector's binary form, or null when the caller did not
@@ -124,6 +125,7 @@ export async function updateEmbedding(
     `with old as materialized (
        select ${tables.id} as old_id, octet_length(${tables.content}) as old_bytes from only ${tables.embeddings}
        where ${tables.vectorStoreId} = $1 and ${tables.id} = $2 and file_id is null for no key update)
+       ${change.content === undefined ? "" : forgetWords(tables, "$1", "select old_id from old")}
      update only ${tables.embeddings} as changed set ${changes.join(", ")}
      from old where changed.${tables.vectorStoreId} = $1 and changed.${tables.id} = old_id
      returning ${tables.id} as id, ${tables.content} as content, ${tables.metadata} as metadata,
@@ -217,7 +219,8 @@ export async function deleteEmbeddings(
   const result = await client.query<Record<keyof Removed, string>>(
     `with removed as (
        delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and (${condition})
-       returning file_id, octet_length(${tables.content}) as bytes)
+       returning ${tables.id} as removed_id, file_id, octet_length(${tables.content}) as bytes)
+       ${forgetWords(tables, "$1", "select removed_id from removed")}
      select count(*) as rows, count(file_id) as chunks, coalesce(sum(bytes), 0) as bytes from removed`,
     [storeId, ...params],
   );
@@ -233,8 +236,11 @@ export async function deleteEmbeddingsById(
   ids: readonly string[],
 ): Promise<Removed & { ids: Set<string> }> {
   const { rows } = await client.query<{ id: string; is_chunk: boolean; bytes: number }>(
-    `delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])
-     returning ${tables.id} as id, file_id is not null as is_chunk, octet_length(${tables.content}) as bytes`,
+    `with removed as (
+       delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])
+       returning ${tables.id} as id, file_id is not null as is_chunk, octet_length(${tables.content}) as bytes)
+       ${forgetWords(tables, "$1", "select id from removed")}
+     select * from removed`,
     [storeId, ids],
   );
   return {

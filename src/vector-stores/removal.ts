@@ -6,6 +6,7 @@ import type { Tables } from "../postgres/tables.ts";
 import { deleteEmbeddings } from "../storage/embeddings.ts";
 import { openForWriting } from "../storage/placement.ts";
 import { deleteStore } from "../storage/stores.ts";
+import { deleteWords } from "../storage/words.ts";
 import { deleteAttachments } from "../vector-store-files/rows.ts";
 import { removeJob } from "./reembedding/removal.ts";
 
@@ -38,6 +39,7 @@ export async function removeContents(
   await lockIndex(client, tables, id);
   if (!(await claim())) return false;
   await deleteEmbeddings(client, tables, id);
+  await deleteWords(client, tables, id);
   await dropOwnTable(client, tables, id);
   await removeJob(client, tables, id);
   await deleteIngests(client, tables, id);

@@ -16,6 +16,7 @@ test("the default names are those of litellm-pgvector, quoted", () => {
     uploads: '"pgquiver_uploads"',
     removedFiles: '"pgquiver_removed_files"',
     stagedChunks: '"pgquiver_staged_chunks"',
+    words: '"pgquiver_words"',
     projects: '"pgquiver_projects"',
     apiKeys: '"pgquiver_api_keys"',
     auditLog: '"pgquiver_audit_log"',

@@ -75,11 +75,13 @@ test("everything that writes holds the lock that a migration waits for", async (
       "pgquiver_files",
       "pgquiver_indexes",
       "pgquiver_ingests",
+      "pgquiver_reembeddings",
       "pgquiver_removed_files",
       "pgquiver_staged_chunks",
       "pgquiver_token_usage",
       "pgquiver_uploads",
       "pgquiver_vector_store_files",
+      "pgquiver_words",
       "vector_stores",
     ]);
   expect(await written(false)).toEqual([]);

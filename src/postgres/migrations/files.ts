@@ -69,6 +69,7 @@ function interpolate(sql: string, tables: Tables): string {
     file_batches: tables.fileBatches,
     removed_files: tables.removedFiles,
     staged_chunks: tables.stagedChunks,
+    words: tables.words,
     projects: tables.projects,
     api_keys: tables.apiKeys,
     audit_log: tables.auditLog,

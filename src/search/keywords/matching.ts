@@ -1,6 +1,7 @@
 import type { Tables } from "../../postgres/tables.ts";
 import { textVector } from "../../postgres/text-index.ts";
 import { bind } from "../../filters/sql.ts";
+import { selectWords } from "../../storage/words.ts";
 import { relativeLength, SCORE, weigh } from "./bm25.ts";
 
 /** Maximum number of rows ranked per search and tier; of more matches any 5,000. */
@@ -41,7 +42,8 @@ export interface KeywordSearch {
  *
  * A store's own table may have the column `content_tsvector` with a GIN index. Its common words come from the
  * planner's statistics (pg_stats): a word of half the rows would make ranking read half the table. In
- * other tables all rows are read, and their words counted; to split a text takes 25 microseconds for 280 characters.
+ * other tables all rows are read, and their words counted. The shared table's are cached (see word-cache.ts); to split a
+ * text takes 25 microseconds for 280 characters.
  */
 export function selectMatching(tables: Tables, search: KeywordSearch, params: unknown[]): string {
   const { condition, hasWords, isAlone } = search;
@@ -61,7 +63,7 @@ export function selectMatching(tables: Tables, search: KeywordSearch, params: un
       order by score desc, ${tables.id} limit ${limit})`;
   });
   return `${selectLexemes(tables, search, params)},
-    ${hasWords ? selectSizes(tables, search, params) : selectTexts(tables, search)},
+    ${hasWords ? selectSizes(tables, search, params) : selectTexts(tables, search, params)},
     words as materialized (
       select *, ${weigh("rows", "(select all_rows from sizes)")} as weight, sum(rows) over (order by rows, quoted) as total,
         row_number() over (order by rows, quoted) as number
@@ -108,9 +110,16 @@ function selectSizes(
 }
 
 /** The CTEs of `selectSizes` for other tables, of which all rows are read, and `matching_texts`: rows that have any word. */
-function selectTexts(tables: Tables, { condition, language }: KeywordSearch): string {
+function selectTexts(
+  tables: Tables,
+  { condition, language, storeId }: KeywordSearch,
+  params: unknown[],
+): string {
   const anyWord = "(select string_agg(quoted, ' | ')::tsquery from lexemes)";
-  const split = `select ${tables.id}, ${textVector(tables.content, language)} as content_tsvector from only ${tables.embeddings} where ${condition}`;
+  const split =
+    tables.words === ""
+      ? `select ${tables.id}, ${textVector(tables.content, language)} as content_tsvector from only ${tables.embeddings} where ${condition}`
+      : selectWords(tables, bind(params, storeId, "text"), condition, language);
   // OFFSET 0 keeps the planner from splitting each text twice, and from reading all rows once for each word.
   return `texts as materialized (
       select ${tables.id}, length(content_tsvector) as length, case when content_tsvector @@ ${anyWord} then content_tsvector end as content_tsvector

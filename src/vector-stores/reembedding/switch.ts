@@ -5,6 +5,7 @@ import { lockExclusive, placementLock } from "../../postgres/advisory.ts";
 import { isDistributed, requireTwoPhase } from "../../postgres/citus/cluster.ts";
 import type { Client } from "../../postgres/database.ts";
 import { placeTables, type Tables } from "../../postgres/tables.ts";
+import { deleteWords } from "../../storage/words.ts";
 import { projectOf } from "../../store-id.ts";
 import { beginAgain, catchUp } from "./copy.ts";
 import { embedTexts, withJob, type JobContext } from "./context.ts";
@@ -151,6 +152,7 @@ export async function removeFormer(context: JobContext, job: Job): Promise<void>
         await client.query(`delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1`, [
           storeId,
         ]);
+        await deleteWords(client, tables, storeId);
         if (!(await isDistributed(client, database, second)))
           changes.push(inherit(placeTables(tables, { own_table: second }).embeddings, tables));
       }
