@@ -26,6 +26,8 @@ export interface SearchQuery {
   isExact: boolean;
   /** `hnsw.ef_search`, 1 to 1,000; undefined: the store's. */
   efSearch: number | undefined;
+  /** Whether the store's own table may be on other nodes of a Citus cluster; default false. */
+  isDistributed?: boolean | undefined;
 }
 
 /** Results by file: the most rows of each. */

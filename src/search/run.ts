@@ -136,10 +136,11 @@ async function runSearch(
   // Hybrid searches and those by file stay one statement: the database joins their parts.
   const isJoined = query.fusion !== undefined || query.files !== undefined;
   const isAway = isDistributed && store.own_table !== null;
+  const asked = isAway ? { ...query, isDistributed } : query;
   const compose = (isMixed: boolean) =>
     isAway && !isJoined
-      ? composeSplitSearch(placed, store, query, index, isMixed)
-      : composeSearch(placed, store, query, index, isMixed, isAway);
+      ? composeSplitSearch(placed, store, asked, index, isMixed)
+      : composeSearch(placed, store, asked, index, isMixed, isAway);
   const vectorsOf =
     isAway && query.hasVectors === true
       ? (ids: (string | null)[]) => composeVectors(placed, store.id, ids)

@@ -352,6 +352,7 @@ function selectByRank(
       rowsMax,
       hasWords: store.own_table !== null && store.has_words,
       storeId: store.id,
+      isDistributed: query.isDistributed === true,
       isAlone: vector === undefined,
     };
     searches.push(selectMatching(tables, search, values));

@@ -51,4 +51,7 @@ test("a shard beyond the size is split while its store is written, and all of it
   const exact = await search({ exact: true });
   expect(exact).toHaveLength(50);
   expect(new Set(await search({ ef_search: 400 }))).toEqual(new Set(exact));
+  // By words of all shards: no other text has this number.
+  const ranking_options = { hybrid_search: { embedding_weight: 0, text_weight: 1 } };
+  expect((await search({ query: "text 3999", embedding: undefined, ranking_options }))[0]).toBe("e3999");
 }, 300_000);

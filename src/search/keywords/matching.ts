@@ -28,6 +28,8 @@ export interface KeywordSearch {
   hasWords: boolean;
   /** The store's id. */
   storeId: string;
+  /** Whether the table may be on other nodes of a Citus cluster. */
+  isDistributed: boolean;
   /**
    * Whether there is no vector search beside this one; then rows with a single common word are returned too.
    */
@@ -99,14 +101,22 @@ function selectLexemes(
  */
 function selectSizes(
   { embeddings, vectorStores }: Tables,
-  { storeId }: KeywordSearch,
+  { storeId, isDistributed }: KeywordSearch,
   params: unknown[],
 ): string {
   const count = `select count(*) from (select from only ${embeddings} where content_tsvector @@ query limit ${COUNTED_ROWS_MAX}) having_word`;
+  // A table of several shards cannot be asked for each word: then words are counted among rows that have any.
+  const counted = isDistributed
+    ? `select quoted, query, count(content_tsvector)::float8 as rows
+       from lexemes left join (
+         select content_tsvector from only ${embeddings}
+         where content_tsvector @@ (select string_agg(quoted, ' | ')::tsquery from lexemes) limit ${COUNTED_ROWS_MAX}) having_any
+       on content_tsvector @@ query group by quoted, query`
+    : `select quoted, query, round(coalesce(rows, (${count}))::float8) as rows from lexemes`;
   return `sizes as materialized (
       select (select embedding_count from ${vectorStores} where id = ${bind(params, storeId, "text")})::float8 as all_rows,
         (select avg(length(content_tsvector)) from (select content_tsvector from only ${embeddings} limit ${SAMPLED_ROWS}) sample)::float8 as mean_length),
-    counted as materialized (select quoted, query, round(coalesce(rows, (${count}))::float8) as rows from lexemes)`;
+    counted as materialized (${counted})`;
 }
 
 /** The CTEs of `selectSizes` for other tables, of which all rows are read, and `matching_texts`: rows that have any word. */
