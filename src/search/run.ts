@@ -140,7 +140,7 @@ async function runSearch(
   const compose = (isMixed: boolean) =>
     isAway && !isJoined
       ? composeSplitSearch(placed, store, asked, index, isMixed)
-      : composeSearch(placed, store, asked, index, isMixed, isAway);
+      : composeSearch(placed, store, asked, index, isMixed);
   const vectorsOf =
     isAway && query.hasVectors === true
       ? (ids: (string | null)[]) => composeVectors(placed, store.id, ids)

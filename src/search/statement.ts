@@ -52,8 +52,8 @@ const CANDIDATES_MAX = 100;
 /**
  * Composes the single statement of a search. One snapshot gives both the hits, best first, and the check of
  * the cached store row. No result row at all means that the store is deleted. `tables` must be placed for the
- * store. With `isMixed` the vector search leaves out vectors that have not the store's dimensions. With `isDistributed` the
- * hits have no vectors: see `composeVectors`.
+ * store. With `isMixed` the vector search leaves out vectors that have not the store's dimensions. Hits on other nodes
+ * have no vectors: see `composeVectors`.
  */
 export function composeSearch(
   tables: Tables,
@@ -61,14 +61,13 @@ export function composeSearch(
   query: SearchQuery,
   index: SearchIndex | undefined,
   isMixed = false,
-  isDistributed = false,
 ): Statement {
   const values: unknown[] = [];
   const id = bind(values, store.id, "text");
   const { bounded, isPrepared } = composeHits(tables, store, query, index, isMixed, id, values);
   const text = `select ${checkColumns(store, values)}, hits.*,
       case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
-      ${query.hasVectors === true && !isDistributed ? `, ${selectVector(tables)} as vector` : ""}
+      ${query.hasVectors === true && query.isDistributed !== true ? `, ${selectVector(tables)} as vector` : ""}
     from ${tables.vectorStores} as stores left join (${bounded}) hits on true
     where stores.id = ${id} order by hits.value ${query.fusion === undefined ? "" : "desc"}, hits.id`;
   return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
