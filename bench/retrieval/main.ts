@@ -5,11 +5,13 @@ import { createDatabase, type BenchDatabase } from "../support/database.ts";
 import { startReport, type Columns } from "../support/report.ts";
 import { startServer } from "../support/server.ts";
 import { PARAPHRASES } from "./paraphrases.ts";
-import { readPerlfaq, type Answered } from "./perlfaq.ts";
+import { readPerlfaq, toSet, type QuestionSet } from "./perlfaq.ts";
+import { readPythonDocs } from "./python-docs.ts";
+import { STAND_IN, startReranker } from "./reranker.ts";
 
 const USAGE = `Measures what searches find: how often the answer to a question comes first, and whether it comes at all.
 
-  PERLFAQ=folder/with/perlfaq1.pod node bench/retrieval/main.ts [model ...]
+  PERLFAQ=folder/with/perlfaq1.pod PYTHON_DOCS=folder/with/tutorial node bench/retrieval/main.ts [model ...]
 `;
 
 /** Default: both that are built in. */
@@ -24,9 +26,10 @@ const ANSWERS = 10;
 
 /** The ways to search. */
 const WAYS = {
-  vector: {},
-  keywords: { ranking_options: { hybrid_search: { embedding_weight: 0, text_weight: 1 } } },
-  hybrid: { ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 1 } } },
+  vector: { ranking_options: { ranker: "none" } },
+  keywords: { ranking_options: { ranker: "none", hybrid_search: { embedding_weight: 0, text_weight: 1 } } },
+  hybrid: { ranking_options: { ranker: "none", hybrid_search: { embedding_weight: 1, text_weight: 1 } } },
+  reranked: { ranking_options: { ranker: STAND_IN } },
 } as const;
 
 interface Found {
@@ -46,51 +49,77 @@ const columns: Columns<Found> = {
   "recall@10": ({ recall }) => recall.toFixed(3),
 };
 
+/** The folder that a variable names; says what to do where there is none. */
+function findFolder(variable: string, source: string): string | undefined {
+  const folder = process.env[variable];
+  if (folder !== undefined && existsSync(folder)) return folder;
+  process.stderr.write(
+    `${variable} names no folder, so ${source} is left out; bench/README.md says where to get it.\n`,
+  );
+  return undefined;
+}
+
+/** The sets of questions whose texts are here. */
+function readSets(): { title: string; set: QuestionSet; chunkings: number[] }[] {
+  const paraphrases = PARAPHRASES.map(([question, answer]) => ({ question, answer }));
+  const sets = [
+    { title: "Questions, and answers in other words", set: toSet(paraphrases), chunkings: [800] },
+  ];
+  const perlfaq = findFolder("PERLFAQ", "perlfaq");
+  if (perlfaq !== undefined)
+    sets.push({ title: "Questions of perlfaq", set: readPerlfaq(perlfaq), chunkings: CHUNK_TOKENS });
+  const python = findFolder("PYTHON_DOCS", "Python's documentation");
+  if (python !== undefined) {
+    const { lacking, ...set } = readPythonDocs(python);
+    for (const question of lacking) process.stderr.write(`No section answers: ${question}\n`);
+    sets.push({ title: "Questions about Python's documentation", set, chunkings: [400] });
+  }
+  return sets;
+}
+
 async function main(): Promise<void> {
-  const folder = process.env["PERLFAQ"];
-  if (folder === undefined || !existsSync(folder)) {
+  if (MODELS.some((name) => name.startsWith("-"))) {
     process.stderr.write(USAGE);
     process.exit(2);
   }
   await using database = await createDatabase();
+  await using reranker = await startReranker();
   const report = startReport("retrieval", database.version);
-  const sets = [
-    {
-      title: `${PARAPHRASES.length} questions, and answers in other words`,
-      pairs: PARAPHRASES.map(([question, answer]) => ({ question, answer })),
-      chunkings: [800],
-    },
-    { title: "Questions of perlfaq", pairs: readPerlfaq(folder), chunkings: CHUNK_TOKENS },
-  ];
-  for (const { title, pairs, chunkings } of sets) {
+  for (const { title, set, chunkings } of readSets()) {
     const found: Found[] = [];
-    for (const model of MODELS) found.push(...(await measureModel(database, model, pairs, chunkings)));
-    report.add(`${title} (${pairs.length})`, found, columns);
+    for (const model of MODELS)
+      found.push(...(await measureModel(database, { model, rerankUrl: reranker.url }, set, chunkings)));
+    const { questions, documents } = set;
+    report.add(`${title} (${questions.length} questions, ${documents.length} documents)`, found, columns);
   }
   report.finish();
 }
 
 async function measureModel(
   database: BenchDatabase,
-  model: string,
-  pairs: readonly Answered[],
+  { model, rerankUrl }: { model: string; rerankUrl: string },
+  { questions, documents }: QuestionSet,
   chunkings: readonly number[],
 ): Promise<Found[]> {
-  await using server = await startServer(database.url, { EMBEDDING__MODEL: model });
+  await using server = await startServer(database.url, {
+    EMBEDDING__MODEL: model,
+    RERANK__BASE_URL: rerankUrl,
+    RERANK__MODEL: STAND_IN,
+  });
   const client = new OpenAI({ apiKey: server.key, baseURL: `http://${server.address}/v1`, maxRetries: 0 });
   const found: Found[] = [];
   for (const tokens of chunkings) {
     const store = await client.vectorStores.create({});
-    const files = await attach(client, store.id, pairs, tokens);
+    const files = await attach(client, store.id, documents, tokens);
     for (const [way, options] of Object.entries(WAYS)) {
-      const ranks = await mapParallel(pairs, async ({ question }, index) => {
+      const ranks = await mapParallel(questions, async ({ question, answer }) => {
         const { data } = await client.vectorStores.search(store.id, {
           query: question,
           max_num_results: RESULTS,
           ...(options as object),
         });
         const answers = [...new Set(data.map((hit) => hit.file_id))].slice(0, ANSWERS);
-        return answers.indexOf(files[index] as string);
+        return answers.indexOf(files[answer] as string);
       });
       found.push({ name: `${model}, ${way}, chunks of ${tokens} tokens`, ...score(ranks) });
     }
@@ -103,11 +132,11 @@ async function measureModel(
 async function attach(
   client: OpenAI,
   store: string,
-  pairs: readonly Answered[],
+  documents: readonly string[],
   tokens: number,
 ): Promise<string[]> {
-  const files = await mapParallel(pairs, async ({ answer }, index) => {
-    const file = await toFile(Buffer.from(answer), `answer-${index}.txt`);
+  const files = await mapParallel(documents, async (text, index) => {
+    const file = await toFile(Buffer.from(text), `answer-${index}.txt`);
     return (await client.files.create({ file, purpose: "assistants" })).id;
   });
   let batch = await client.vectorStores.fileBatches.create(store, {

@@ -1,25 +1,35 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** A question with the text that answers it. */
-export interface Answered {
-  question: string;
-  answer: string;
+/** Documents, and questions, each with the index of the document that answers it. */
+export interface QuestionSet {
+  documents: string[];
+  questions: { question: string; answer: number }[];
+}
+
+/** Makes a set of questions, each with a document of its own. */
+export function toSet(pairs: readonly { question: string; answer: string }[]): QuestionSet {
+  return {
+    documents: pairs.map(({ answer }) => answer),
+    questions: pairs.map(({ question }, index) => ({ question, answer: index })),
+  };
 }
 
 /** Reads the questions of perlfaq, and their answers, from the folder of its .pod files. */
-export function readPerlfaq(folder: string): Answered[] {
+export function readPerlfaq(folder: string): QuestionSet {
   const files = readdirSync(folder).filter((name) => /^perlfaq\d\.pod$/.test(name));
-  return files.toSorted().flatMap((name) =>
-    readFileSync(join(folder, name), "latin1")
-      .split(/^=head2 /m)
-      .slice(1)
-      .map(readSection)
-      .filter(({ answer }) => answer !== ""),
+  return toSet(
+    files.toSorted().flatMap((name) =>
+      readFileSync(join(folder, name), "latin1")
+        .split(/^=head2 /m)
+        .slice(1)
+        .map(readSection)
+        .filter(({ answer }) => answer !== ""),
+    ),
   );
 }
 
-function readSection(section: string): Answered {
+function readSection(section: string): { question: string; answer: string } {
   const end = section.indexOf("\n\n");
   const [body = ""] = section.slice(end).split(/^=(?:head1|cut)/m);
   return { question: toText(section.slice(0, end)), answer: toText(body.replaceAll(/^=\w+.*$/gm, "")) };
