@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
-import { renice } from "../api/renice.ts";
+import { renice } from "../api/concurrency/renice.ts";
 import { invalidFile, readerFailed, type DocumentError } from "./error.ts";
 import { findReader, PERMISSIONS, residentBytes, type Isolation } from "./isolation.ts";
 import type { Answer, Request } from "./messages.ts";

@@ -1,6 +1,6 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { renice } from "../../api/renice.ts";
+import { renice } from "../../api/concurrency/renice.ts";
 import { unavailable } from "../../errors.ts";
 import type { Answer, Sum } from "./messages.ts";
 
