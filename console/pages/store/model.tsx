@@ -62,8 +62,10 @@ export function Model({ store, onChange }: TabProps) {
           <Fact name="Model of the service" value={model ?? "–"} />
         </dl>
         <p class="quiet">
-          The texts of a store can be embedded again with the service’s model. Meanwhile the store is searched
-          and written as before; then it changes to the new vectors at once.
+          {model !== undefined && store.embeddingModel === model
+            ? "The store has the service’s model: to embed it again is of use only after a change of the dimensions."
+            : "The texts of a store can be embedded again with the service’s model. Meanwhile the store is searched " +
+              "and written as before; then it changes to the new vectors at once."}
         </p>
         <button
           class="primary"
@@ -76,7 +78,7 @@ export function Model({ store, onChange }: TabProps) {
       </section>
       <div>
         <Failure error={error} />
-        {value === null && <Empty title="Never embedded again">How far it is appears here.</Empty>}
+        {value === null && <Empty title="Never embedded again">Its progress will be shown here.</Empty>}
         {value && <State job={value} onState={show} />}
       </div>
       {isAsking && (
