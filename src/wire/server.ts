@@ -371,7 +371,8 @@ const HUNG_UP: ReadonlySet<string> = new Set(["ECONNRESET", "ERR_STREAM_PREMATUR
 function handled(error: FastifyError, request: FastifyRequest): HttpError {
   if (error instanceof ConnectError) return toHttpError(error);
   // The client has disconnected, or `endSlow` has answered.
-  if (HUNG_UP.has(error.code) && request.raw.destroyed) return toHttpError(cancelled(error));
+  if (HUNG_UP.has(error.code) && (request.raw.destroyed || request.raw.aborted))
+    return toHttpError(cancelled(error));
   if (error.code?.startsWith("FST_") && error.statusCode !== undefined && error.statusCode < 500)
     return fromFastify(error, request);
   request.log.error({ err: error }, "failed");

@@ -144,3 +144,39 @@ onServer("a call whose caller resets it with INTERNAL_ERROR is cancelled, no fai
   });
   await expect.poll(waiting).toBe(0);
 });
+
+/** Bodies of each kind that a reset may cut off. */
+const CUT = [
+  ["/v1/vector_stores", "application/json", '{"id":"x'],
+  [
+    "/v1/files",
+    "multipart/form-data; boundary=x",
+    '--x\r\ncontent-disposition: form-data; name="file"; filename="a"',
+  ],
+  ["/v1/uploads/u/parts", "multipart/form-data; boundary=x", "--x\r\n"],
+  ["/v1/vector_stores/vs/embeddings/ingest", "application/x-ndjson", '{"content":'],
+  ["/pgquiver.v1.VectorStoreService/CreateVectorStore", "application/json", '{"id":"x'],
+] as const;
+
+test("bodies that their callers cut off over HTTP/2 are no failures, and leave the connection to others", async () => {
+  const session = connectHttp2(server.url);
+  onTestFinished(() => session.destroy());
+  const ends: unknown[] = [];
+  session.on("error", (error) => ends.push(error)).on("goaway", (code) => ends.push(code));
+  // Fewer resets than end a connection (`streamResetBurst`).
+  for (let count = 0; count < 100; count++) {
+    const [path, type, text] = CUT[count % CUT.length] as (typeof CUT)[number];
+    const stream = session.request({ ":method": "POST", ":path": path, "content-type": type });
+    // A refusal may come before the reset.
+    stream.on("error", () => {});
+    stream.write(text);
+    await new Promise((resolve) => setImmediate(resolve));
+    stream.close(constants.NGHTTP2_CANCEL);
+    await once(stream, "close");
+  }
+  const ping = Promise.withResolvers<void>();
+  session.ping((error) => (error === null ? ping.resolve() : ping.reject(error)));
+  await ping.promise;
+  expect(ends).toEqual([]);
+  expect(lines.filter(({ level }) => level > 30)).toEqual([]);
+});
