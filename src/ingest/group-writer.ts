@@ -13,7 +13,7 @@ import type { Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
 import { lockStore } from "../storage/counts.ts";
 import { findTakenIds } from "../storage/embeddings.ts";
-import { readPlaced, writeStore } from "../storage/placement.ts";
+import { readPlaced, writeStore, type OpenedStore } from "../storage/placement.ts";
 import { requireRoom } from "../storage/quotas.ts";
 import { traced } from "../tracing.ts";
 import { recordProgress, type RowFault } from "./ingests.ts";
@@ -138,7 +138,8 @@ export class GroupWriter {
         pool,
         tables,
         store.id,
-        async (client, placed) => {
+        async (client, placed, current) => {
+          this.#checkStore(settled, current);
           const written = await this.#write(client, placed, settled);
           await turn?.();
           const outcome = toOutcome(settled, written, this.#errorsLeft);
@@ -177,12 +178,13 @@ export class GroupWriter {
       pool,
       tables,
       store.id,
-      async (client, placed) => {
+      async (client, placed, current) => {
         const findTaken: FindTaken = (ids) => findTakenIds(client, placed, store.id, ids);
         await client.query(`set local idle_in_transaction_session_timeout = ${STREAM_IDLE_TIMEOUT_MS}`);
         for await (const batches of groups) {
           await this.#embedMissing(batches);
           const outcome = await this.#attempt(findTaken, batches, async (settled) => {
+            this.#checkStore(settled, current);
             const written = await savepoint(client, () => this.#write(client, placed, settled));
             const added = this.#toUncounted(settled, written);
             uncounted.rows += added.rows;
@@ -283,6 +285,13 @@ export class GroupWriter {
         if (++conflicts === ATTEMPTS_MAX) throw isTaken ? conflict(error) : error;
       }
     }
+  }
+
+  /** Throws DIMENSION_MISMATCH when the store has come to a model of other dimensions since the stream was opened. */
+  #checkStore({ rows: [row] }: Settled, { dimensions }: OpenedStore): void {
+    if (row?.vector === undefined) return;
+    const param = row.embeddingModel === null ? "embedding" : "content";
+    checkDimensions(row.vector, dimensions, this.#session.store.id, param);
   }
 
   async #write(client: Client, tables: Tables, settled: Settled): Promise<Written> {

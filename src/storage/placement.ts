@@ -34,16 +34,18 @@ export async function openForWriting(
 
 /**
  * Runs a transaction that writes rows of a store, under the store's placement lock. `work` gets the tables of
- * `openForWriting`. Throws NOT_FOUND when the store does not exist or is deleted meanwhile.
+ * `openForWriting`, and the store's row. Throws NOT_FOUND when the store does not exist or is deleted meanwhile.
  */
 export async function writeStore<T>(
   pool: pg.Pool & NodePool,
   tables: Tables,
   storeId: string,
-  work: (client: Client, placed: Tables) => Promise<T>,
+  work: (client: Client, placed: Tables, store: OpenedStore) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  const write = async (client: Client, placed: Tables) => ({ result: await work(client, placed) });
+  const write = async (client: Client, placed: Tables, store: OpenedStore) => ({
+    result: await work(client, placed, store),
+  });
   return writeStoreFramed(pool, tables, storeId, write, { signal });
 }
 
@@ -63,7 +65,7 @@ interface FrameOptions {
 }
 
 /**
- * As `writeStore`; `work` also gets the store's row, and may return a statement to be sent with COMMIT. BEGIN, the lock
+ * As `writeStore`; `work` may return a statement to be sent with COMMIT. BEGIN, the lock
  * and the store's row take one round trip.
  */
 export async function writeStoreFramed<T>(
