@@ -54,23 +54,32 @@ export async function runProjectTrial(
   plan: { steps: number; strikes: number },
 ): Promise<ProjectTrial> {
   const trial: ProjectTrial = { calls: 0, struck: 0, problems: [] };
-  const workers = teams.map(
-    (team, index) =>
-      new Worker(random(index), ground, team, teams[(index + 1) % teams.length] as Team, trial),
+  const timing = random(teams.length);
+  // One strike in each part of the trial, so that none is left out where the calls are fast.
+  const part = (teams.length * plan.steps) / plan.strikes;
+  const marks = new Set(
+    Array.from({ length: plan.strikes }, (_, strike) =>
+      Math.floor(part * strike + timing.integer(0, Math.floor(part) - 1)),
+    ),
   );
-  let isOver = false;
-  const strike = async (timing: Random) => {
-    while (!isOver && trial.struck < plan.strikes) {
-      await delay(timing.integer(300, 1_500));
-      if (isOver) return;
-      await ground.strike();
-      trial.struck++;
-    }
+  let steps = 0;
+  let strikes = Promise.resolve();
+  const strike = async (before: Promise<void>) => {
+    await before;
+    // Somewhere in the calls that are under way.
+    await delay(timing.integer(0, 20));
+    await ground.strike();
+    trial.struck++;
   };
-  const struck = strike(random(teams.length));
+  const onStep = () => {
+    if (marks.has(steps++)) strikes = strike(strikes);
+  };
+  const workers = teams.map((team, index) => {
+    const other = teams[(index + 1) % teams.length] as Team;
+    return new Worker(random(index), ground, team, other, trial, onStep);
+  });
   await Promise.all(workers.map(async (worker) => worker.run(plan.steps)));
-  isOver = true;
-  await struck;
+  await strikes;
   for (const worker of workers) await worker.settle();
   return trial;
 }
@@ -81,19 +90,29 @@ class Worker {
   readonly #team: Team;
   readonly #other: Team;
   readonly #trial: ProjectTrial;
+  readonly #onStep: () => void;
   #model: Model = { stores: new Map(), files: new Set() };
   #texts = 0;
 
-  constructor(random: Random, ground: Ground, team: Team, other: Team, trial: ProjectTrial) {
+  constructor(
+    random: Random,
+    ground: Ground,
+    team: Team,
+    other: Team,
+    trial: ProjectTrial,
+    onStep: () => void,
+  ) {
     this.#random = random;
     this.#ground = ground;
     this.#team = team;
     this.#other = other;
     this.#trial = trial;
+    this.#onStep = onStep;
   }
 
   async run(steps: number): Promise<void> {
     for (let step = 0; step < steps; step++) {
+      this.#onStep();
       await this.#step();
       if (step % 5 === 4) await this.#compare();
     }

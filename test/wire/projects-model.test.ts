@@ -29,8 +29,7 @@ test.runIf(inject("template").kind === "postgres")(
       steps: 40,
       strikes: 3,
     });
-    expect(trial).toEqual({ calls: expect.any(Number), struck: expect.any(Number), problems: [] });
-    expect(trial.struck).toBeGreaterThan(0);
+    expect(trial).toEqual({ calls: expect.any(Number), struck: 3, problems: [] });
     expect(await service.faults()).toEqual([]);
   },
   300_000,
