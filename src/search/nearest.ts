@@ -1,6 +1,7 @@
 import type { Tables } from "../postgres/tables.ts";
 import { vectorExpression, type Precision } from "../postgres/vector-index.ts";
 import { bind } from "../filters/sql.ts";
+import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import type { SearchPosition } from "./page.ts";
 
 /** The HNSW index to use for a search. */
@@ -20,12 +21,18 @@ export type ScanSettings = Record<string, number>;
  * recall@10: float16 equals float32, and fetching twice the rows corrects the order of near ties for 10 %
  * more time. Binary quantisation distinguishes little within a cluster: 100 candidates give 0.43, 200 give
  * 0.64, 400 give 0.84, 800 give 0.98 in 12 ms instead of 4; for 50 results, 1,000 candidates give 0.99.
+ *
+ * One scan of the index finds `efSearch` rows, and each further row begins a second scan. Where the request or the
+ * recall tuner has chosen fewer than twice the rows, float16 does without: 10 results at 16 of 20,000 rows of 384
+ * dimensions cost Postgres 0.50 ms of CPU instead of 0.64, at recall 0.995 instead of 0.9995; without the service 0.42.
  */
-export const candidatesOf: Record<Precision, (rowsMax: number) => number> = {
-  float32: (rowsMax) => rowsMax,
-  float16: (rowsMax) => 2 * rowsMax,
-  binary: (rowsMax) => Math.max(800, 20 * rowsMax),
-};
+export function countCandidates(precision: Precision, rowsMax: number, efSearch?: number): number {
+  if (precision === "float32") return rowsMax;
+  if (precision === "binary") return Math.max(800, 20 * rowsMax);
+  // For more results, what a scan finds is chosen by their number: see `efSearchOf`.
+  if (efSearch === undefined || rowsMax > EF_SEARCH_DEFAULT) return 2 * rowsMax;
+  return Math.max(rowsMax, Math.min(2 * rowsMax, efSearch));
+}
 
 /**
  * SELECT of a store's rows nearest to a vector: `columns` and the cosine `distance`, nearest first, ties by
@@ -58,7 +65,7 @@ export function selectNearest(
   // An HNSW index serves only ORDER BY the bare operator with LIMIT, in approximate order: the outer query
   // re-ranks.
   return `${ranked(`(select ${columns.join(", ")}, ${tables.embedding} from only ${tables.embeddings} where ${condition}
-      order by ${indexed} ${operator} ${target} limit ${candidatesOf[index.precision](rowsMax)}) candidates`)}
+      order by ${indexed} ${operator} ${target} limit ${countCandidates(index.precision, rowsMax, scan["hnsw.ef_search"])}) candidates`)}
     ${best}`;
 }
 

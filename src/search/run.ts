@@ -9,7 +9,7 @@ import { cancellable } from "../postgres/transaction.ts";
 import { queryWithSettings, type Settings } from "../postgres/protocol/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
-import { candidatesOf, type SearchIndex } from "./nearest.ts";
+import { countCandidates, type SearchIndex } from "./nearest.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 import {
@@ -170,8 +170,9 @@ export async function limitWalk(
   if (filter === undefined) return undefined;
   const sample = await samples?.find(pool, tables, store, keysOf(filter), signal);
   if (sample === undefined) return undefined;
-  const candidates = candidatesOf[index.precision](nearestMax(query));
-  const plan = planFiltered(filter, sample, candidates, efSearchOf(store, query));
+  const efSearch = efSearchOf(store, query);
+  const candidates = countCandidates(index.precision, nearestMax(query), efSearch);
+  const plan = planFiltered(filter, sample, candidates, efSearch);
   // No search waits for it.
   void demand?.note(store.id, plan.lacking);
   return plan.visitsMax;
