@@ -4,11 +4,15 @@ import { takeRider, type Rider } from "../postgres/protocol/rider.ts";
 import { sharedKey, withoutCaller } from "../postgres/row-security/call.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
 import { deleteEmbeddingsById } from "../storage/embeddings.ts";
-import { writeStoreFramed } from "../storage/placement.ts";
+import { writeStoreFramed, type KnownStore } from "../storage/placement.ts";
+import { deleteAtOnce } from "./deletion.ts";
 import { SharedWait, type Turn } from "./shared-wait.ts";
 
 /** Deletions that share a transaction. */
 const GROUP_MAX = 128;
+
+/** Stores whose tables are kept for their next transaction: those that rows were deleted from last. */
+const KNOWN_MAX = 1_000;
 
 /** A deletion that waits for a transaction, or is part of one. Its outcome: whether the store had the row. */
 interface Deletion extends Turn<boolean> {
@@ -27,6 +31,8 @@ export class GroupDeletion {
   readonly #waits: SharedWait;
   /** The deletions that wait, by store and caller's project: a store is here as long as its transactions run. */
   readonly #waiting = new Map<string, Set<Deletion>>();
+  /** Stores by id, with their tables as of their last transaction that read them. */
+  readonly #known = new Map<string, KnownStore>();
 
   constructor(database: Database) {
     this.#database = database;
@@ -67,38 +73,79 @@ export class GroupDeletion {
   }
 
   async #commitGroup(storeId: string, waiting: Set<Deletion>): Promise<void> {
-    const { pool, tables } = this.#database;
-    let group: Deletion[] = [];
-    const made = new Set<Deletion>();
+    const group: Deletion[] = [];
     try {
-      await writeStoreFramed(
-        pool,
-        tables,
-        storeId,
-        async (client, placed) => {
-          group = take(waiting);
-          const ids = new Set(group.map(({ id }) => id));
-          const removed = await deleteEmbeddingsById(client, placed, storeId, [...ids]);
-          if (removed.rows === 0) return { result: undefined };
-          // Of several deletions of one row the first has made it.
-          for (const deletion of group) if (removed.ids.delete(deletion.id)) made.add(deletion);
-          const riders = Array.from(made, ({ rider }) => rider?.statement).filter(
-            (text) => text !== undefined,
-          );
-          const closing = [countRemovalStatement(tables, storeId, removed), ...riders].join("; ");
-          return { result: undefined, closing };
-        },
-        { lockRow: true },
-      );
+      const made =
+        (await this.#deleteAtOnce(storeId, waiting, group)) ?? (await this.#delete(storeId, waiting, group));
       for (const deletion of group) {
         if (made.has(deletion)) deletion.rider?.settle(true);
         deletion.outcome.resolve(made.has(deletion));
       }
     } catch (error) {
+      if (group.length === 0) group.push(...take(waiting));
       // No deletion can be the reason: each would have failed alone too.
-      for (const { outcome } of group.length > 0 ? group : take(waiting)) outcome.reject(error);
+      for (const { outcome } of group) outcome.reject(error);
     }
   }
+
+  /**
+   * Deletes the rows of a group, which it takes, in one round trip, if the store's table is known and all rows are there;
+   * undefined: nothing was deleted.
+   */
+  async #deleteAtOnce(
+    storeId: string,
+    waiting: Set<Deletion>,
+    group: Deletion[],
+  ): Promise<Set<Deletion> | undefined> {
+    const known = this.#known.get(storeId);
+    if (known === undefined) return undefined;
+    let made = new Set<Deletion>();
+    const isDone = await deleteAtOnce(this.#database, known, () => {
+      group.push(...take(waiting));
+      const rows = new Map(group.toReversed().map((deletion) => [deletion.id, deletion]));
+      made = new Set(rows.values());
+      return { ids: [...rows.keys()], riders: ridersOf(made) };
+    });
+    return isDone ? made : undefined;
+  }
+
+  /** Deletes those rows of a group that are there; takes the group, if it has nobody. */
+  async #delete(storeId: string, waiting: Set<Deletion>, group: Deletion[]): Promise<Set<Deletion>> {
+    const { pool, tables } = this.#database;
+    const made = new Set<Deletion>();
+    await writeStoreFramed(
+      pool,
+      tables,
+      storeId,
+      async (client, placed, store) => {
+        this.#remember(store);
+        if (group.length === 0) group.push(...take(waiting));
+        const ids = new Set(group.map(({ id }) => id));
+        const removed = await deleteEmbeddingsById(client, placed, storeId, [...ids]);
+        if (removed.rows === 0) return { result: undefined };
+        // Of several deletions of one row the first has made it.
+        for (const deletion of group) if (removed.ids.delete(deletion.id)) made.add(deletion);
+        const closing = [countRemovalStatement(tables, storeId, removed), ...ridersOf(made)].join("; ");
+        return { result: undefined, closing };
+      },
+      { lockRow: true },
+    );
+    return made;
+  }
+
+  /** Keeps a store's table for its next transaction; not in a cluster, where a statement's parts share no snapshot. */
+  #remember({ id, own_table }: KnownStore): void {
+    if (this.#database.citus !== undefined) return;
+    this.#known.delete(id);
+    this.#known.set(id, { id, own_table });
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > KNOWN_MAX && oldest !== undefined) this.#known.delete(oldest);
+  }
+}
+
+/** The statements that are committed with deletions. */
+function ridersOf(made: ReadonlySet<Deletion>): string[] {
+  return Array.from(made, ({ rider }) => rider?.statement).filter((text) => text !== undefined);
 }
 
 /** Takes the deletions of a transaction from those that wait. */

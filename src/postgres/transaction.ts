@@ -71,7 +71,7 @@ export async function framedTransaction<T>(
 export async function transactionInOneTrip(
   pool: TransactionPool,
   prepare: () => readonly Statement[],
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<void> {
   const { written } = pool;
   const lock = written === undefined ? [] : [`lock table ${written.writers} in access share mode`];

@@ -163,6 +163,24 @@ export function countRemovalStatement(tables: Tables, id: string, removed: Remov
   return composeRemoval(tables, literals(values));
 }
 
+/**
+ * The statement of `countRemoval` for rows that the same statement deletes: `removed` is the part of its WITH that has
+ * them. $1 is the store's id.
+ */
+export function composeRemovalOf(tables: Tables, removed: string): string {
+  const sum = (sql: string) => `(select ${sql} from ${removed})`;
+  const counts = [
+    "$1",
+    sum("coalesce(-sum(bytes), 0)"),
+    sum("-count(*)"),
+    "0",
+    sum("-count(*) filter (where not is_chunk)"),
+    "0",
+    "0",
+  ];
+  return composeRemoval(tables, (position) => counts[position - 1] as string);
+}
+
 function filesOf({ rows, chunks }: Removed): FileChange {
   return { completed: chunks - rows };
 }

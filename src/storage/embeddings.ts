@@ -236,11 +236,7 @@ export async function deleteEmbeddingsById(
   ids: readonly string[],
 ): Promise<Removed & { ids: Set<string> }> {
   const { rows } = await client.query<{ id: string; is_chunk: boolean; bytes: number }>(
-    `with removed as (
-       delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])
-       returning ${tables.id} as id, file_id is not null as is_chunk, octet_length(${tables.content}) as bytes)
-       ${forgetWords(tables, "$1", "select id from removed")}
-     select * from removed`,
+    `with ${deletionOf(tables)} select * from removed`,
     [storeId, ids],
   );
   return {
@@ -249,6 +245,14 @@ export async function deleteEmbeddingsById(
     chunks: rows.filter(({ is_chunk }) => is_chunk).length,
     bytes: rows.reduce((sum, { bytes }) => sum + bytes, 0),
   };
+}
+
+/** The part of a WITH that deletes rows by id, as `removed`; $1 is the store's id, $2 the ids. */
+export function deletionOf(tables: Tables): string {
+  return `removed as (
+      delete from only ${tables.embeddings} where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])
+      returning ${tables.id} as id, file_id is not null as is_chunk, octet_length(${tables.content}) as bytes)
+    ${forgetWords(tables, "$1", "select id from removed")}`;
 }
 
 function columns(tables: Tables, withVector: boolean): string {

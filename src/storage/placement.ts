@@ -1,6 +1,6 @@
 import type pg from "pg";
 import { vectorStoreNotFound } from "../errors.ts";
-import { onNodes, withNodes, type NodePool } from "../postgres/citus/node-watch.ts";
+import { withNodes, type NodePool } from "../postgres/citus/node-watch.ts";
 import { lockShared, lockSharedStatement, placementLock } from "../postgres/advisory.ts";
 import type { Client, Queryable } from "../postgres/database.ts";
 import { isUndefinedTable } from "../postgres/errors.ts";
@@ -55,7 +55,7 @@ export interface OpenedStore extends VectorStoreRow {
   vector_oid: number;
 }
 
-/** How `writeStoreFramed` opens its transaction. */
+/** How a transaction that writes rows of a store is opened. */
 interface FrameOptions {
   /** `lock_timeout` of the transaction; default: the session's. */
   lockTimeoutMs?: number;
@@ -95,6 +95,11 @@ export async function writeStoreFramed<T>(
   }
 }
 
+/** A store, and the table that it had at some time. */
+export interface KnownStore extends Placement {
+  id: string;
+}
+
 /**
  * Writes rows of a store as `writeStore` does, in one round trip, where the store's table is known from before. `compose`
  * gets the tables, and returns the statements. Fails with division_by_zero when the store has another table or is gone.
@@ -102,16 +107,19 @@ export async function writeStoreFramed<T>(
 export async function writeKnownStore(
   pool: pg.Pool & NodePool,
   tables: Tables,
-  store: OpenedStore,
+  store: KnownStore,
   compose: (placed: Tables) => readonly Statement[],
-  { lockTimeoutMs, signal }: { lockTimeoutMs: number; signal: AbortSignal },
+  { lockTimeoutMs, lockRow = false, signal }: FrameOptions,
 ): Promise<void> {
+  const same = `select from ${tables.vectorStores} where id = $1 and own_table is not distinct from $2::text`;
   const opening: Statement[] = [
-    { text: "select set_config('lock_timeout', $1, true)", values: [String(lockTimeoutMs)] },
+    ...(lockTimeoutMs === undefined
+      ? []
+      : [{ text: "select set_config('lock_timeout', $1, true)", values: [String(lockTimeoutMs)] }]),
     { text: lockSharedStatement(tables, placementLock(store.id)), values: [] },
     // A separate statement, because its snapshot must be taken after the lock is granted.
     {
-      text: `select 1 / count(*) from ${tables.vectorStores} where id = $1 and own_table is not distinct from $2::text`,
+      text: `select 1 / count(*) from (${same} ${lockRow ? "for no key update" : ""}) as same`,
       values: [store.id, store.own_table],
     },
   ];
@@ -119,7 +127,9 @@ export async function writeKnownStore(
     const statements = compose(placeTables(tables, store));
     return statements.length === 0 ? [] : [...opening, ...statements];
   };
-  await onNodes(pool, store.own_table, signal, (fit) => transactionInOneTrip(pool, prepare, fit));
+  using task = pool.nodes?.begin();
+  await task?.uses(store.own_table);
+  await transactionInOneTrip(pool, prepare, withNodes(signal, task));
 }
 
 /**

@@ -1,3 +1,4 @@
+import type pg from "pg";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { GroupDeletion } from "../../src/embeddings/group-deletion.ts";
 import { openTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -79,4 +80,71 @@ test.runIf(native)("a caller that leaves while it waits deletes nothing, and del
   expect(await first).toBe(true);
   expect(await deletions.delete("vs", "r3", never)).toBe(true);
   expect(await readCounts(database)).toMatchObject({ counted: 1, rows: 1 });
+});
+
+/** Counts what is sent to Postgres, each time up to a ReadyForQuery, and the commits among it. */
+async function countTrips({ pool }: TestDatabase, work: () => Promise<unknown>): Promise<number> {
+  let trips = 0;
+  const count = () => void trips++;
+  const watched = new Set<pg.Connection>();
+  const watch = (client: pg.PoolClient) => {
+    const { connection } = client as pg.PoolClient & { connection: pg.Connection };
+    watched.add(connection.on("readyForQuery", count));
+  };
+  pool.on("acquire", watch);
+  await work();
+  pool.off("acquire", watch);
+  for (const connection of watched) connection.off("readyForQuery", count);
+  return trips;
+}
+
+test("once the store's table is known, rows that are all there are deleted and counted in one round trip", async () => {
+  const { database, deletions } = await open(10);
+  await database.pool.query("update embeddings set file_id = 'file-1' where id in ('r2', 'r3')");
+  await database.pool.query(
+    'update vector_stores set file_counts = file_counts || \'{"completed": 8, "total": 8}\'',
+  );
+  expect(await deletions.delete("vs", "r1", never)).toBe(true);
+  let outcomes: boolean[] = [];
+  const trips = await countTrips(database, async () => {
+    outcomes = await Promise.all(["r2", "r4", "r4"].map((id) => deletions.delete("vs", id, never)));
+  });
+  expect({ outcomes, trips }).toEqual({ outcomes: [true, true, false], trips: 1 });
+  expect(await readCounts(database)).toMatchObject({
+    counted: 7,
+    rows: 7,
+    bytes: 28,
+    completed: 6,
+    changes: 2,
+  });
+});
+
+test("rows of a known store that are not there change nothing, and others in their group are deleted", async () => {
+  const { database, deletions } = await open(3);
+  await deletions.delete("vs", "r1", never);
+  const outcomes = await Promise.all(["r1", "r2", "none"].map((id) => deletions.delete("vs", id, never)));
+  expect(outcomes).toEqual([false, true, false]);
+  expect(await readCounts(database)).toMatchObject({
+    counted: 1,
+    rows: 1,
+    bytes: 4,
+    completed: 1,
+    changes: 2,
+  });
+});
+
+test("a known store that has come to a table of its own, or is gone, is read anew", async () => {
+  const { database, deletions } = await open(2);
+  await deletions.delete("vs", "r1", never);
+  await database.pool.query(
+    "create table embeddings_77 (like embeddings including all) inherits (embeddings)",
+  );
+  await database.pool.query(
+    "with moved as (delete from only embeddings returning *) insert into embeddings_77 select * from moved",
+  );
+  await database.pool.query("update vector_stores set own_table = 'embeddings_77'");
+  expect(await deletions.delete("vs", "r2", never)).toBe(true);
+  expect(await readCounts(database)).toMatchObject({ counted: 0, rows: 0 });
+  await database.pool.query("delete from vector_stores");
+  await expect(deletions.delete("vs", "r2", never)).rejects.toThrow("No vector store");
 });
