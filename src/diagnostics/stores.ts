@@ -2,6 +2,7 @@ import pg from "pg";
 import { placeTables, tableNames } from "../postgres/tables.ts";
 import { findingsOr, formatBytes, ok, type Finding, type Subject } from "./finding.ts";
 import { withOurs } from "./relations.ts";
+import { sampleOf } from "./sample.ts";
 
 /** Maximum number of stores listed per check. */
 const STORES_MAX = 20;
@@ -114,7 +115,7 @@ interface Counted {
 export async function checkCounts({ client, database }: Subject): Promise<Finding[]> {
   const { tables } = database;
   const { rows: stores } = await client.query<Counted>(
-    `select id, own_table, embedding_count from ${tables.vectorStores}
+    `select id, own_table, embedding_count from ${sampleOf(tables.vectorStores)}
      where embedding_count <= ${SAMPLE_ROWS_MAX} order by random() limit ${SAMPLE_STORES}`,
   );
   const findings: Finding[] = [];

@@ -48,6 +48,7 @@ test("makes the tables of an empty database, once", async () => {
     { version: 23, name: "023_chunk_places" },
     { version: 24, name: "024_reembeddings" },
     { version: 25, name: "025_words" },
+    { version: 26, name: "026_few_stores" },
   ]);
   await database.pool.query("insert into vector_stores (id) values ('vs_1')");
   const { rows: stores } = await database.pool.query("select * from vector_stores");
