@@ -80,6 +80,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Makes the body of the route's errors; default: OpenAI's format. */
     errorBody?: (error: HttpError, request: FastifyRequest) => unknown;
+    /** The status of the route's errors where it is another than the error's own. */
+    errorStatus?: (error: HttpError) => number;
     /** Makes the header `www-authenticate` of the route's 401; default: `Bearer`. */
     challenge?: (request: FastifyRequest) => string;
   }
@@ -87,11 +89,11 @@ declare module "fastify" {
 
 /** Sends an HTTP error as the reply of a Fastify route, in the route's own format where it has one. */
 export async function sendError(reply: FastifyReply, error: HttpError): Promise<FastifyReply> {
-  const { errorBody, challenge } = reply.request.routeOptions.config;
+  const { errorBody, errorStatus, challenge } = reply.request.routeOptions.config;
   if (error.status === 401 && challenge !== undefined)
     error.headers["www-authenticate"] = challenge(reply.request);
   return reply
-    .code(error.status)
+    .code(errorStatus === undefined ? error.status : errorStatus(error))
     .headers(error.headers)
     .type("application/json; charset=utf-8")
     .send(errorBody === undefined ? error.body : errorBody(error, reply.request));

@@ -141,7 +141,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     metricsRoute(rest, options.metrics);
     routes = registerRest(rest, services, requestBytesMax, toCall);
     const calls = openCalls(services, { trail: options.trail, toCall, onMissingScope });
-    for (const open of options.doors ?? []) open(rest, { calls, requestBytesMax, issuer: options.issuer });
+    const door = { calls, openApp: app, health, requestBytesMax, issuer: options.issuer };
+    for (const open of options.doors ?? []) open(rest, door);
   });
   if (tls !== undefined) renewCertificates(app, tls, log);
   return app;

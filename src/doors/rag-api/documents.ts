@@ -14,21 +14,40 @@ const IDS_MAX = 100;
 /** Pages of files that `ids` reads. */
 const PAGES_MAX = 100;
 
-/** Searches the files that LibreChat knows by these ids. */
+/** The owner of files that were uploaded without `entity_id`. */
+export const PUBLIC = "public";
+
+/** Who asks. */
+export interface Reader {
+  /** An agent of LibreChat; undefined: none was named. */
+  entityId: string | undefined;
+}
+
+/** Searches the files that LibreChat knows by these ids. `reader`: of these only what the reader may see. */
 export async function searchFiles(
   { unary }: Calls,
   vectorStoreId: string,
   fileIds: readonly string[],
   query: string,
   count: number,
+  reader?: Reader,
 ): Promise<SearchResult[]> {
+  const named = { type: "in", key: "file_id", value: fileIds };
+  const filters = reader === undefined ? named : { type: "and", filters: [named, ownedBy(reader)] };
   const request = readMessage(SearchRequestSchema, {
     vector_store_id: vectorStoreId,
     query,
     max_num_results: count,
-    filters: { type: "in", key: "file_id", value: fileIds },
+    filters,
   }) as MessageShape<typeof SearchRequestSchema>;
   return (await unary(SearchService.method.search, request)).data;
+}
+
+/** What a reader may see: the files of the entity, those of nobody in particular, and those that say nothing of it. */
+function ownedBy({ entityId }: Reader): Json {
+  const owners = entityId === undefined ? [PUBLIC] : [entityId, PUBLIC];
+  const owned = { type: "in", key: "user_id", value: owners };
+  return { type: "or", filters: [owned, { type: "exists", key: "user_id", value: false }] };
 }
 
 /** Writes a result as rag_api does: a document of LangChain, and its cosine distance. */

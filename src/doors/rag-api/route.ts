@@ -1,14 +1,14 @@
 import type { FastifyInstance, FastifyRequest, HTTPMethods } from "fastify";
-import { invalidArgument, notFound } from "../../errors.ts";
+import { invalidArgument, missingParameter, notFound } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import type { Calls, Door } from "../../wire/doors/calls.ts";
-import type { HttpError } from "../../wire/error.ts";
 import { freeJsonLimits } from "../../wire/limits/free-json.ts";
 import { BY_CALL } from "../../wire/rest/body.ts";
 import { endUploadAfterAnswer } from "../../wire/rest/rest.ts";
 import { joinChunks } from "../../api/texts/joined-chunks.ts";
 import { readCount, readObject, readText, type Json } from "../json.ts";
-import { deleteFiles, listIds, readDocuments, searchFiles, toPair } from "./documents.ts";
+import { deleteFiles, listIds, readDocuments, searchFiles, toPair, type Reader } from "./documents.ts";
+import { errorBody, errorStatus } from "./errors.ts";
 import { embed, extractText } from "./uploads.ts";
 
 /** Results of a query without `k`. */
@@ -18,18 +18,17 @@ type Handler = (calls: Calls, vectorStoreId: string, request: FastifyRequest) =>
 
 /** rag_api's routes, below `/rag_api/{vector_store_id}`. */
 const routes: readonly [verb: HTTPMethods, path: string, handle: Handler][] = [
-  ["GET", "/health", () => ({ status: "UP" })],
   ["GET", "/ids", listIds],
   [
     "GET",
     "/documents",
-    (calls, store, { query }) => readDocuments(calls, store, readIds([(query as Json)["ids"]].flat())),
+    (calls, store, { query }) => readDocuments(calls, store, readIds(listOf((query as Json)["ids"]), "ids")),
   ],
   [
     "DELETE",
     "/documents",
     async (calls, store, { body }) => {
-      const ids = readIds(body);
+      const ids = readIds(body, "body");
       await deleteFiles(calls, store, ids);
       return { message: `Documents for ${ids.length} file${ids.length > 1 ? "s" : ""} deleted successfully` };
     },
@@ -40,7 +39,7 @@ const routes: readonly [verb: HTTPMethods, path: string, handle: Handler][] = [
     "/query",
     (calls, store, { body }) => {
       const json = readObject(body);
-      return find(calls, store, json, [readText(json, "file_id")]);
+      return find(calls, store, json, [readText(json, "file_id")], readEntity(json));
     },
   ],
   [
@@ -48,7 +47,7 @@ const routes: readonly [verb: HTTPMethods, path: string, handle: Handler][] = [
     "/query_multiple",
     async (calls, store, { body }) => {
       const json = readObject(body);
-      const found = await find(calls, store, json, readIds(json["file_ids"]));
+      const found = await find(calls, store, json, readIds(json["file_ids"], "file_ids"));
       if (found.length === 0) throw notFound("No documents found for the given query");
       return found;
     },
@@ -62,10 +61,14 @@ const uploads: readonly [path: string, handle: Handler][] = [
 ];
 
 /** Serves the API of LibreChat's rag_api, for each store under a URL of its own. */
-export const ragApi: Door = (app, { calls, requestBytesMax }) => {
+export const ragApi: Door = (app, { calls, openApp, health, requestBytesMax }) => {
   const bodyLimit = Math.min(limits.request_bytes_default, requestBytesMax);
-  const config = { scope: BY_CALL, errorBody } as const;
+  const config = { scope: BY_CALL, errorBody, errorStatus } as const;
   const storeOf = ({ params }: FastifyRequest) => (params as Record<string, string>)["store"] as string;
+  // LibreChat asks without its token. The answer says nothing of the store.
+  openApp.get("/rag_api/:store/health", async (_request, reply) =>
+    (await health.ready()) ? { status: "UP" } : reply.code(503).send({ status: "DOWN" }),
+  );
   for (const [method, path, handle] of routes) {
     app.route({
       method,
@@ -91,9 +94,9 @@ export const ragApi: Door = (app, { calls, requestBytesMax }) => {
   });
 };
 
-async function find(calls: Calls, store: string, json: Json, fileIds: readonly string[]) {
+async function find(calls: Calls, store: string, json: Json, fileIds: readonly string[], reader?: Reader) {
   const count = readCount(json, "k", limits.search_results_max) ?? K_DEFAULT;
-  return (await searchFiles(calls, store, fileIds, readText(json, "query"), count)).map(toPair);
+  return (await searchFiles(calls, store, fileIds, readText(json, "query"), count, reader)).map(toPair);
 }
 
 /** The text of a file below its name. Where it has pages, each begins with a line that says so. */
@@ -113,12 +116,18 @@ async function readContext(calls: Calls, store: string, { params }: FastifyReque
   return `${typeof source === "string" ? source : ""}\n${texts.join("")}`.trim();
 }
 
-function readIds(value: unknown): string[] {
-  if (Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === "string")) return value;
-  throw invalidArgument("ids", "Invalid ids: expected a list of texts.", "INVALID_TYPE");
+/** A parameter of a query string that may be repeated. */
+function listOf(value: unknown): unknown {
+  return typeof value === "string" ? [value] : value;
 }
 
-/** FastAPI's format. */
-function errorBody({ body }: HttpError): unknown {
-  return { detail: body.error.message };
+function readIds(value: unknown, name: string): string[] {
+  if (value === undefined || value === null) throw missingParameter(name);
+  if (Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === "string")) return value;
+  throw invalidArgument(name, `Invalid '${name}': expected a list of texts.`, "INVALID_TYPE");
+}
+
+function readEntity(json: Json): Reader {
+  const isAbsent = (json["entity_id"] ?? "") === "";
+  return { entityId: isAbsent ? undefined : readText(json, "entity_id") };
 }

@@ -17,6 +17,7 @@ import type { Calls } from "../../wire/doors/calls.ts";
 import { readFormAs } from "../../wire/rest/multipart.ts";
 import type { Json } from "../json.ts";
 import { waitUntilProcessed } from "../processing.ts";
+import { PUBLIC } from "./documents.ts";
 
 /** How long `embed` waits for a file to be processed. */
 const WAIT_MS = 300_000;
@@ -48,7 +49,7 @@ function openForm(request: FastifyRequest): Form {
   const read = () => ({
     filename,
     fileId: texts.get("file_id") ?? "",
-    entityId: texts.get("entity_id") ?? undefined,
+    entityId: texts.get("entity_id") || undefined,
   });
   return { messages, read };
 }
@@ -61,7 +62,7 @@ export async function embed(calls: Calls, vectorStoreId: string, request: Fastif
   try {
     const attributes = {
       file_id: fileId,
-      user_id: entityId ?? "public",
+      user_id: entityId ?? PUBLIC,
       source: filename.slice(0, ATTRIBUTE_CHARS_MAX),
     };
     const attach = { vectorStoreId, fileId: id, attributes };

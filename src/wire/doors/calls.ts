@@ -12,6 +12,7 @@ import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import type { Principal } from "../../api/principal.ts";
 import { scopeOf } from "../../api/scope.ts";
 import { requireScopeOf, type AuditTrail } from "../audit.ts";
+import type { Health } from "../grpc/health.ts";
 import { abortOnClose, httpContext, type ToCall } from "../rest/context.ts";
 import type { TokenIssuer } from "../caller/protected-resource.ts";
 import type { Implementation, Service } from "../service.ts";
@@ -22,6 +23,9 @@ export type Door = (app: FastifyInstance, options: DoorOptions) => void;
 /** What a door works with. */
 export interface DoorOptions {
   calls: OpenCalls;
+  /** Takes the routes that need no key. */
+  openApp: FastifyInstance;
+  health: Health;
   /** Maximum size of a request body, in bytes. */
   requestBytesMax: number;
   /** Undefined: tokens are not taken. */

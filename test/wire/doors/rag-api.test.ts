@@ -19,12 +19,12 @@ const upload = async (
   path: string,
   fileId: string,
   text: string | Uint8Array,
-  { store = "handbook", bearer = key, name = "notes.txt" } = {},
+  { store = "handbook", bearer = key, name = "notes.txt", entityId = "agent_1" } = {},
 ) => {
   const parts = [
     textPart("file_id", fileId),
     filePart(text, `filename="${name}"`),
-    textPart("entity_id", "agent_1"),
+    ...(entityId === "" ? [] : [textPart("entity_id", entityId)]),
     textPart("storage_metadata", '{"bucket":"a"}'),
   ];
   const headers = { authorization: `Bearer ${bearer}`, accept: "application/json", ...FORM_TYPE };
@@ -34,7 +34,13 @@ const upload = async (
 const rag = (verb: string, path: string, body?: unknown, bearer = key, store = "handbook") =>
   ask(verb, `/rag_api/${store}${path}`, body, bearer);
 const files = async () => (await ask("GET", "/v1/files")).json.data.length as number;
-const query = (fileId: string) => rag("POST", "/query", { file_id: fileId, query: "lighthouse", k: 5 });
+const query = (fileId: string, entityId: string | null = "agent_1") =>
+  rag("POST", "/query", { file_id: fileId, query: "lighthouse", k: 5, entity_id: entityId });
+/** FastAPI's body of a request that it refuses. */
+const invalid = (loc: unknown, type: unknown = expect.stringMatching(/^[a-z_]+$/)) => ({
+  detail: [{ type, loc, msg: expect.stringMatching(/\w/) }],
+  message: "Request validation failed",
+});
 
 beforeAll(async () => {
   const { status, json } = await upload("/embed", FILE, "The lighthouse is white.");
@@ -57,7 +63,7 @@ describe("what was embedded", () => {
       file_id: FILE,
       query: "lighthouse",
       k: 5,
-      entity_id: "a",
+      entity_id: "agent_1",
     });
     expect(status).toBe(200);
     expect(json).toEqual([
@@ -78,6 +84,24 @@ describe("what was embedded", () => {
     });
     const result = found.json.data.find((one: Reply) => one.filename === "notes.txt");
     expect(1 - distance / 2).toBeCloseTo(result.score, 6);
+  });
+
+  test("is found by the agent for which it was uploaded, and by all when for none", async () => {
+    expect((await query(FILE)).json).toHaveLength(1);
+    for (const other of ["agent_2", "", null]) expect((await query(FILE, other)).json).toEqual([]);
+    await upload("/embed", "for-all", "A lighthouse for all.", { entityId: "" });
+    for (const any of ["agent_2", "", null]) {
+      const { json } = await query("for-all", any);
+      expect(json).toMatchObject([[{ metadata: { user_id: "public" } }, expect.any(Number)]]);
+    }
+    await rag("DELETE", "/documents", ["for-all"]);
+  });
+
+  test("is found where another route has attached it, without an owner", async () => {
+    const path = `/v1/vector_stores/handbook/files/${server.fileId}`;
+    await ask("POST", path, { attributes: { file_id: "attached" } });
+    expect((await query("attached", null)).json).toHaveLength(1);
+    await ask("POST", path, { attributes: {} });
   });
 
   test("is found by several files' ids, best first", async () => {
@@ -164,7 +188,15 @@ describe("uploads that fail", () => {
     expect((await upload("/embed", "a", "text", { store: "none" })).status).toBe(404);
     expect((await upload("/embed", "a", "text", { store: "foreign" })).status).toBe(404);
     const missing = await upload("/embed", "", "text");
-    expect([missing.status, missing.json]).toEqual([400, { detail: expect.stringContaining("file_id") }]);
+    expect([missing.status, missing.json]).toEqual([422, invalid(["body", "file_id"], "missing")]);
+    const headers = { authorization: `Bearer ${key}`, ...FORM_TYPE };
+    const nothing = await send(
+      `${server.url}/rag_api/handbook/embed`,
+      "POST",
+      form(textPart("file_id", "a")),
+      headers,
+    );
+    expect([nothing.status, JSON.parse(nothing.text)]).toEqual([422, invalid(["body", "file"], "missing")]);
     expect(await files()).toBe(before);
   });
 });
@@ -221,18 +253,41 @@ describe("access control", () => {
     expect(await files()).toBe(before);
   });
 
-  test.each<[string, string, unknown]>([
-    ["POST", "/query", { file_id: FILE }],
-    ["POST", "/query", { query: "a" }],
-    ["POST", "/query", { file_id: FILE, query: "a", k: 0 }],
-    ["POST", "/query", [FILE]],
-    ["POST", "/query_multiple", { file_ids: FILE, query: "a" }],
-    ["GET", "/documents", undefined],
-    ["GET", `/documents?${Array.from({ length: 101 }, (_, index) => `ids=${index}`).join("&")}`, undefined],
-    ["DELETE", "/documents", []],
-    ["DELETE", "/documents", [1]],
-  ])("%s %s with %j is 400", async (verb, path, body) => {
+  test.each<[string, string, unknown, loc: string[], type: string]>([
+    ["POST", "/query", { file_id: FILE }, ["body", "query"], "missing"],
+    ["POST", "/query", { query: "a" }, ["body", "file_id"], "missing"],
+    ["POST", "/query", { file_id: FILE, query: 1 }, ["body", "query"], "string_type"],
+    ["POST", "/query", { file_id: FILE, query: "a", k: 0 }, ["body", "k"], "value_error"],
+    ["POST", "/query", { file_id: FILE, query: "a", k: "4" }, ["body", "k"], "int_type"],
+    ["POST", "/query", { file_id: FILE, query: "a", entity_id: 1 }, ["body", "entity_id"], "string_type"],
+    ["POST", "/query", [FILE], ["body"], "model_attributes_type"],
+    ["POST", "/query_multiple", { file_ids: FILE, query: "a" }, ["body", "file_ids"], "list_type"],
+    ["POST", "/query_multiple", { query: "a" }, ["body", "file_ids"], "missing"],
+    ["GET", "/documents", undefined, ["query", "ids"], "missing"],
+    [
+      "GET",
+      `/documents?${Array.from({ length: 101 }, (_, index) => `ids=${index}`).join("&")}`,
+      undefined,
+      ["query", "ids"],
+      "too_long",
+    ],
+    ["DELETE", "/documents", [], ["body"], "model_attributes_type"],
+    ["DELETE", "/documents", [1], ["body"], "model_attributes_type"],
+  ])("%s %s with %j is 422, in FastAPI's format", async (verb, path, body, loc, type) => {
     const { status, json } = await rag(verb, path, body);
-    expect([status, json]).toEqual([400, { detail: expect.stringMatching(/\w/) }]);
+    expect([status, json]).toEqual([422, invalid(loc, type)]);
   });
+
+  test("a body that is no JSON is 422", async () => {
+    const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+    const reply = await send(`${server.url}/rag_api/handbook/query`, "POST", "{", headers);
+    expect([reply.status, JSON.parse(reply.text)]).toEqual([422, invalid(["body"], "json_invalid")]);
+  });
+});
+
+test("health answers without a key, and says nothing of stores", async () => {
+  for (const store of ["handbook", "none"]) {
+    const reply = await send(`${server.url}/rag_api/${store}/health`, "GET");
+    expect([reply.status, JSON.parse(reply.text)]).toEqual([200, { status: "UP" }]);
+  }
 });
