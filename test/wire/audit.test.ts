@@ -313,6 +313,14 @@ describe("GET /v1/organization/audit_logs", () => {
   ])("refuses %s", async (query) => {
     expect((await ask("GET", `/v1/organization/audit_logs?${query}`)).status).toBe(400);
   });
+
+  test("takes 100 ids of a list in the URL, and refuses 101", async () => {
+    const listed = (count: number) => Array.from({ length: count }, () => "project_ids[]=p").join("&");
+    expect((await ask("GET", `/v1/organization/audit_logs?${listed(100)}`)).status).toBe(200);
+    const refused = await ask("GET", `/v1/organization/audit_logs?${listed(101)}`);
+    expect(refused.status).toBe(400);
+    expect(refused.body.error.message).toContain("Invalid 'project_ids': array too long.");
+  });
 });
 
 test("an act whose entry cannot be written is not acknowledged", async () => {

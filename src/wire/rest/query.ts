@@ -1,5 +1,6 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import { invalidArgument } from "../../errors.ts";
+import { countError, shapeOf } from "../limits/shape.ts";
 import { parameterValue } from "./json-reader.ts";
 
 type Json = Record<string, unknown>;
@@ -16,8 +17,10 @@ export function readQuery(desc: DescMessage, query: Json): Json {
     const [, outer = name, inner] = /^(\w+)\[(\w*)\]$/.exec(name) ?? [];
     const field = desc.fields.find((candidate) => candidate.name === outer);
     if (field?.fieldKind === "list" && (inner === undefined || inner === "")) {
-      const list = json.get(outer) as string[] | undefined;
-      json.set(outer, list === undefined ? texts : [...list, ...texts]);
+      const list = [...((json.get(outer) as string[] | undefined) ?? []), ...texts];
+      const shape = shapeOf(desc).byKey.get(outer);
+      if (shape !== undefined && list.length > shape.max) throw countError(shape, outer, list.length);
+      json.set(outer, list);
       continue;
     }
     const [text = ""] = texts;
