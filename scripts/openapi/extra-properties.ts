@@ -1,7 +1,7 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import type { Direction, Schema } from "./schema.ts";
 
-/** Properties of a message's JSON that are no fields of the message. */
+/** Properties of a message's JSON that are no fields of the message, or that JSON takes otherwise than gRPC. */
 export function extraProperties({ name }: DescMessage, direction: Direction): Record<string, Schema> {
   if (name === "SearchResult" && direction === "reply")
     return {
@@ -12,6 +12,14 @@ export function extraProperties({ name }: DescMessage, direction: Direction): Re
     };
   if (name === "SearchRequest")
     return {
+      limit: {
+        type: ["integer", "null"],
+        format: "int32",
+        minimum: 1,
+        description:
+          "Maximum number of results, 1 to 1,000, instead of `max_num_results`, whose maximum is OpenAI's. A single search " +
+          "reduces larger values to 1,000, as litellm-pgvector does; a batch refuses them.",
+      },
       return_metadata: {
         type: ["boolean", "null"],
         description: "Whether results have `attributes` and `metadata`; default true. Of litellm-pgvector.",

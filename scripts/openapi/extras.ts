@@ -1,5 +1,5 @@
 /** What REST has beyond what the protos say: see src/wire/rest/legacy.ts, multipart.ts, ndjson.ts and download.ts. */
-import type { DescMessage, DescMethod } from "@bufbuild/protobuf";
+import type { DescField, DescMessage, DescMethod } from "@bufbuild/protobuf";
 import { describeParameter } from "./parameters.ts";
 import type { Schema } from "./schema.ts";
 import type { Schemas } from "./schemas.ts";
@@ -33,13 +33,16 @@ export function uploadOf({ name, input }: DescMethod, schemas: Schemas): Schema 
   const bytes = { type: "string", contentMediaType: "application/octet-stream" };
   if (name === "AddUploadPart") return formOf({ data: part("The bytes of the part.", bytes) }, ["data"]);
   if (name !== "UploadFile") return undefined;
+  const metadata = messageOf(input, "metadata");
+  const expiry = messageOf(metadata, "expires_after").fields.map((field) => [
+    `expires_after[${field.name}]`,
+    schemas.field(field, "request"),
+  ]);
+  const purpose = metadata.fields.find(({ name: field }) => field === "purpose") as DescField;
   const properties = {
     file: part("The file.", bytes),
-    purpose: part("What it is for: assistants, batch, fine-tune, vision, user_data or evals.", {
-      type: "string",
-    }),
-    "expires_after[anchor]": part("`created_at`.", { type: "string", enum: ["created_at"] }),
-    "expires_after[seconds]": part("Seconds after it, 3,600 to 2,592,000.", { type: "integer" }),
+    purpose: schemas.field(purpose, "request"),
+    ...(Object.fromEntries(expiry) as Record<string, Schema>),
   };
   return formOf(properties, ["file", "purpose"]);
 }

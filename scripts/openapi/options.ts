@@ -6,6 +6,7 @@ import {
   type DescFile,
   type DescMethod,
 } from "@bufbuild/protobuf";
+import type { Schema } from "./schema.ts";
 
 /** What the options of protos say; read by name, since the generated code of these options may be about to be replaced. */
 export interface Options {
@@ -17,7 +18,20 @@ export interface Options {
   isWatch: (method: DescMethod) => boolean;
   /** Most items of a list, or pairs of a map; undefined: it has no limit. */
   itemsMaxOf: (field: DescField) => number | undefined;
+  /** Fewest items of a list; undefined: it may be empty. */
+  itemsMinOf: (field: DescField) => number | undefined;
+  /** What the options say of a number or a text, or of each of a list, in the words of JSON Schema. */
+  boundsOf: (field: DescField) => Schema;
 }
+
+/** Options of a number or a text, and the keyword of JSON Schema that says the same. */
+const BOUNDS = {
+  min_value: "minimum",
+  max_value: "maximum",
+  min_length: "minLength",
+  max_length: "maxLength",
+  pattern: "pattern",
+};
 
 /** A `google.api.HttpRule`. */
 export interface Rule {
@@ -33,12 +47,16 @@ export function readOptions(files: readonly DescFile[]): Options {
     if (found === undefined) throw new Error(`no extension ${name} among the files`);
     return found;
   };
-  const [http, scope, items, watches] = [
+  const [http, scope, items, itemsMin, watches] = [
     find("google.api.http"),
     find("pgquiver.v1.scope"),
     find("pgquiver.v1.max_items"),
+    find("pgquiver.v1.min_items"),
     find("pgquiver.v1.watches"),
   ];
+  const bounds = Object.entries(BOUNDS).map(
+    ([option, keyword]) => [find(`pgquiver.v1.${option}`), keyword] as const,
+  );
   const scopes = new Map(scope.enum?.values.map(({ number, name }) => [number, name]));
   return {
     scopeOf: (method) =>
@@ -49,5 +67,12 @@ export function readOptions(files: readonly DescFile[]): Options {
     routeOf: (method) => (hasOption(method, http) ? (getOption(method, http) as unknown as Rule) : undefined),
     isWatch: (method) => hasOption(method, watches) && getOption(method, watches) === true,
     itemsMaxOf: (field) => (hasOption(field, items) ? (getOption(field, items) as number) : undefined),
+    itemsMinOf: (field) => (hasOption(field, itemsMin) ? (getOption(field, itemsMin) as number) : undefined),
+    boundsOf: (field) =>
+      Object.fromEntries(
+        bounds
+          .filter(([option]) => hasOption(field, option))
+          .map(([option, keyword]) => [keyword, getOption(field, option)]),
+      ),
   };
 }

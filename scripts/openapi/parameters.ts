@@ -13,8 +13,13 @@ export function describeParameter(field: DescField, where: "path" | "query", sch
     ...(description !== undefined && { description }),
     // A message's field is written as `effective_at[gt]=1`.
     ...(isObject && { style: "deepObject", explode: true }),
-    schema: where === "path" ? { type: "string" } : withoutNull(schema),
+    schema: where === "path" ? inPath(schema) : withoutNull(schema),
   };
+}
+
+/** A part of a path is one segment of it, which has a character at least. */
+function inPath({ pattern }: Schema): Schema {
+  return { type: "string", minLength: 1, ...(pattern !== undefined && { pattern }) };
 }
 
 /** In a URL there is no null. */

@@ -63,18 +63,27 @@ export class Schemas {
     if (saysRequired(field) && field.fieldKind !== "list" && field.fieldKind !== "map")
       return this.#value(field, "request");
     const itemsMax = this.options.itemsMaxOf(field);
+    const itemsMin = this.options.itemsMinOf(field);
     if (field.fieldKind === "map")
       return nullable({
         ...this.#map(field, "request"),
         ...(itemsMax !== undefined && { maxProperties: itemsMax }),
       });
     if (field.fieldKind !== "list") return nullable(this.#value(field, "request"));
-    const bound = itemsMax === undefined ? {} : { maxItems: itemsMax };
+    const bound = {
+      ...(itemsMin !== undefined && { minItems: itemsMin }),
+      ...(itemsMax !== undefined && { maxItems: itemsMax }),
+    };
     if (isVector(field)) return { anyOf: [{ ...NUMBERS, ...bound }, BASE64, { type: "null" }] };
     const items = this.#value(field, "request");
     const list = { type: "array", items, ...bound };
     // One value stands for a list with one item.
-    return { anyOf: [list, ...(field.listKind === "message" ? [] : [items]), { type: "null" }] };
+    const forms = [
+      list,
+      ...(field.listKind === "message" ? [] : [items]),
+      ...(saysRequired(field) ? [] : [{ type: "null" }]),
+    ];
+    return forms.length === 1 ? list : { anyOf: forms };
   }
 
   #reply(field: DescField): Schema {
@@ -99,9 +108,24 @@ export class Schemas {
       if (field.message.typeName === "google.protobuf.Value") return {};
       return this.refer(field.message, direction);
     }
-    return scalarSchema(field.scalar as ScalarType);
+    const schema = scalarSchema(field.scalar as ScalarType);
+    if (direction === "reply") return schema;
+    // Protobuf has no other way to say that a text is missing.
+    const isMissingEmpty = field.fieldKind === "scalar" && schema["type"] === "string" && saysRequired(field);
+    return {
+      ...schema,
+      ...INTEGERS[String(schema["format"])],
+      ...(isMissingEmpty && { minLength: 1 }),
+      ...this.options.boundsOf(field),
+    };
   }
 }
+
+/** The integers that requests can have, by format: those of 64 bits that JSON's numbers have exactly. */
+const INTEGERS: Record<string, Schema> = {
+  int32: { minimum: -(2 ** 31), maximum: 2 ** 31 - 1 },
+  int64: { minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER },
+};
 
 const NUMBERS = { type: "array", items: { type: "number", format: "float" } };
 const BASE64 = { type: "string", contentEncoding: "base64" };

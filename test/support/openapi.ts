@@ -4,9 +4,9 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import type { Json } from "./client.ts";
 
 /** The operation of a document of OpenAPI 3.1, as far as tests need it. */
-interface Operation {
+export interface Operation {
   operationId: string;
-  parameters?: { name: string; in: string }[];
+  parameters?: { name: string; in: string; required?: boolean; schema: Json }[];
   requestBody?: { content: Record<string, { schema: Json }> };
   responses: Record<string, { content?: Record<string, { schema: Json }> }>;
 }

@@ -546,7 +546,7 @@ type BatchCreateEmbeddingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The store. Required.
 	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
-	// 1 to 10,000 embeddings.
+	// 1 to 10,000 embeddings. Required.
 	Embeddings []*EmbeddingInput `protobuf:"bytes,2,rep,name=embeddings,proto3" json:"embeddings,omitempty"`
 	// Whether the reply repeats the text and metadata of each embedding; default false, over REST true. A
 	// reply with them can be larger than the 4 MiB that gRPC clients take by default.
@@ -1044,7 +1044,7 @@ type BatchDeleteEmbeddingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The store. Required.
 	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
-	// 1 to 1,000 ids.
+	// 1 to 1,000 ids. Required.
 	EmbeddingIds  []string `protobuf:"bytes,2,rep,name=embedding_ids,json=embeddingIds,proto3" json:"embedding_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1709,7 +1709,7 @@ type FacetEmbeddingsRequest struct {
 	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
 	// Condition that embeddings must meet; default: none.
 	Filters *Filter `protobuf:"bytes,2,opt,name=filters,proto3" json:"filters,omitempty"`
-	// The metadata keys, 1 to 10, each once and of 1 to 256 characters.
+	// The metadata keys, 1 to 10, each once and of 1 to 256 characters. Required.
 	Attributes []string `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty"`
 	// Maximum number of values for each attribute, 1 to 100; default 10.
 	ValuesMax     *int32 `protobuf:"varint,4,opt,name=values_max,json=valuesMax,proto3,oneof" json:"values_max,omitempty"`
@@ -1974,14 +1974,15 @@ const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"\tend_index\x18\x05 \x01(\x03R\bendIndexB\a\n" +
 	"\x05_pageB\f\n" +
 	"\n" +
-	"_last_page\"\xdb\x01\n" +
-	"\x0eEmbeddingInput\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\tR\acontent\x12#\n" +
+	"_last_page\"\xa8\x02\n" +
+	"\x0eEmbeddingInput\x12<\n" +
+	"\x02id\x18\x01 \x01(\tB'\xb0\xbd\x18\x80\x01\xba\xbd\x18\x1e^(?!\\.{1,2}$)[A-Za-z0-9_.:-]+$H\x00R\x02id\x88\x01\x01\x12$\n" +
+	"\acontent\x18\x02 \x01(\tB\n" +
+	"\xa8\xbd\x18\x01\xb0\xbd\x18\x80\x80@R\acontent\x12#\n" +
 	"\tembedding\x18\x03 \x03(\x02B\x05\xa8\xbb\x18\x80}R\tembedding\x12;\n" +
-	"\bmetadata\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x06\xa8\xbb\x18\x80\x80\x02R\bmetadata\x12\"\n" +
+	"\bmetadata\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x06\xa8\xbb\x18\x80\x80\x02R\bmetadata\x12:\n" +
 	"\n" +
-	"created_at\x18\x05 \x01(\x03H\x01R\tcreatedAt\x88\x01\x01B\x05\n" +
+	"created_at\x18\x05 \x01(\x03B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x01R\tcreatedAt\x88\x01\x01B\x05\n" +
 	"\x03_idB\r\n" +
 	"\v_created_at\"5\n" +
 	"\vTextContent\x12\x12\n" +
@@ -1990,11 +1991,11 @@ const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"\x16CreateEmbeddingRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x129\n" +
 	"\tembedding\x18\x02 \x01(\v2\x1b.pgquiver.v1.EmbeddingInputR\tembedding\x12*\n" +
-	"\x04mode\x18\x03 \x01(\x0e2\x16.pgquiver.v1.WriteModeR\x04mode\"\xf8\x01\n" +
+	"\x04mode\x18\x03 \x01(\x0e2\x16.pgquiver.v1.WriteModeR\x04mode\"\xfc\x01\n" +
 	"\x1cBatchCreateEmbeddingsRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12B\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12F\n" +
 	"\n" +
-	"embeddings\x18\x02 \x03(\v2\x1b.pgquiver.v1.EmbeddingInputB\x05\xa8\xbb\x18\x90NR\n" +
+	"embeddings\x18\x02 \x03(\v2\x1b.pgquiver.v1.EmbeddingInputB\t\xa8\xbb\x18\x90N\xc0\xbd\x18\x01R\n" +
 	"embeddings\x12,\n" +
 	"\x0finclude_content\x18\x03 \x01(\bH\x00R\x0eincludeContent\x88\x01\x01\x12*\n" +
 	"\x04mode\x18\x04 \x01(\x0e2\x16.pgquiver.v1.WriteModeR\x04modeB\x12\n" +
@@ -2007,10 +2008,10 @@ const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"skippedIds\"`\n" +
 	"\x13GetEmbeddingRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12!\n" +
-	"\fembedding_id\x18\x02 \x01(\tR\vembeddingId\"\xb2\x02\n" +
+	"\fembedding_id\x18\x02 \x01(\tR\vembeddingId\"\xca\x02\n" +
 	"\x15ListEmbeddingsRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
-	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x19\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x121\n" +
+	"\x05limit\x18\x02 \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00Y@H\x00R\x05limit\x88\x01\x01\x12\x19\n" +
 	"\x05after\x18\x03 \x01(\tH\x01R\x05after\x88\x01\x01\x12\x1b\n" +
 	"\x06before\x18\x04 \x01(\tH\x02R\x06before\x88\x01\x01\x12-\n" +
 	"\x05order\x18\x05 \x01(\x0e2\x12.pgquiver.v1.OrderH\x03R\x05order\x88\x01\x01\x120\n" +
@@ -2035,18 +2036,19 @@ const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"\x17DeleteEmbeddingResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"v\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\"z\n" +
 	"\x1cBatchDeleteEmbeddingsRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12.\n" +
-	"\rembedding_ids\x18\x02 \x03(\tB\t\xa8\xbb\x18\xe8\a\xf8\xbb\x18\x01R\fembeddingIds\"X\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x122\n" +
+	"\rembedding_ids\x18\x02 \x03(\tB\r\xa8\xbb\x18\xe8\a\xf8\xbb\x18\x01\xc0\xbd\x18\x01R\fembeddingIds\"X\n" +
 	"\x1dBatchDeleteEmbeddingsResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x1f\n" +
 	"\vdeleted_ids\x18\x02 \x03(\tR\n" +
-	"deletedIds\"\xfb\x02\n" +
+	"deletedIds\"\x87\x03\n" +
 	"\x16UpdateEmbeddingRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12!\n" +
-	"\fembedding_id\x18\x02 \x01(\tR\vembeddingId\x12\x1d\n" +
-	"\acontent\x18\x03 \x01(\tH\x00R\acontent\x88\x01\x01\x12#\n" +
+	"\fembedding_id\x18\x02 \x01(\tR\vembeddingId\x12)\n" +
+	"\acontent\x18\x03 \x01(\tB\n" +
+	"\xa8\xbd\x18\x01\xb0\xbd\x18\x80\x80@H\x00R\acontent\x88\x01\x01\x12#\n" +
 	"\tembedding\x18\x04 \x03(\x02B\x05\xa8\xbb\x18\x80}R\tembedding\x12;\n" +
 	"\bmetadata\x18\x05 \x01(\v2\x17.google.protobuf.StructB\x06\xa8\xbb\x18\x80\x80\x02R\bmetadata\x12F\n" +
 	"\x0emetadata_merge\x18\x06 \x01(\v2\x17.google.protobuf.StructB\x06\xa8\xbb\x18\x80\x80\x02R\rmetadataMerge\x12A\n" +
@@ -2059,19 +2061,19 @@ const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"\afilters\x18\x02 \x01(\v2\x13.pgquiver.v1.FilterR\afilters\"V\n" +
 	"\x17PurgeEmbeddingsResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12#\n" +
-	"\rdeleted_count\x18\x02 \x01(\x03R\fdeletedCount\"\xbe\x02\n" +
+	"\rdeleted_count\x18\x02 \x01(\x03R\fdeletedCount\"\xd6\x02\n" +
 	"\x16QueryEmbeddingsRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12-\n" +
 	"\afilters\x18\x02 \x01(\v2\x13.pgquiver.v1.FilterR\afilters\x12<\n" +
-	"\border_by\x18\x03 \x01(\v2\x1c.pgquiver.v1.EmbeddingsOrderH\x00R\aorderBy\x88\x01\x01\x12\x19\n" +
-	"\x05limit\x18\x04 \x01(\x05H\x01R\x05limit\x88\x01\x01\x12\x17\n" +
+	"\border_by\x18\x03 \x01(\v2\x1c.pgquiver.v1.EmbeddingsOrderH\x00R\aorderBy\x88\x01\x01\x121\n" +
+	"\x05limit\x18\x04 \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00@\x8f@H\x01R\x05limit\x88\x01\x01\x12\x17\n" +
 	"\x04page\x18\x05 \x01(\tH\x02R\x04page\x88\x01\x01\x12;\n" +
 	"\ainclude\x18\x06 \x03(\x0e2\x1b.pgquiver.v1.EmbeddingFieldB\x04\xa8\xbb\x18\x03R\aincludeB\v\n" +
 	"\t_order_byB\b\n" +
 	"\x06_limitB\a\n" +
-	"\x05_page\"\xb9\x01\n" +
-	"\x0fEmbeddingsOrder\x12!\n" +
-	"\tattribute\x18\x01 \x01(\tH\x00R\tattribute\x88\x01\x01\x123\n" +
+	"\x05_page\"\xc4\x01\n" +
+	"\x0fEmbeddingsOrder\x12,\n" +
+	"\tattribute\x18\x01 \x01(\tB\t\xa8\xbd\x18\x01\xb0\xbd\x18\x80\x02H\x00R\tattribute\x88\x01\x01\x123\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x1a.pgquiver.v1.AttributeTypeH\x01R\x04type\x88\x01\x01\x12-\n" +
 	"\x05order\x18\x03 \x01(\x0e2\x12.pgquiver.v1.OrderH\x02R\x05order\x88\x01\x01B\f\n" +
 	"\n" +
@@ -2090,16 +2092,16 @@ const file_pgquiver_v1_embeddings_proto_rawDesc = "" +
 	"\afilters\x18\x02 \x01(\v2\x13.pgquiver.v1.FilterR\afilters\"G\n" +
 	"\x17CountEmbeddingsResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x03R\x05count\"\xc8\x01\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\xed\x01\n" +
 	"\x16FacetEmbeddingsRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12-\n" +
-	"\afilters\x18\x02 \x01(\v2\x13.pgquiver.v1.FilterR\afilters\x12$\n" +
+	"\afilters\x18\x02 \x01(\v2\x13.pgquiver.v1.FilterR\afilters\x121\n" +
 	"\n" +
-	"attributes\x18\x03 \x03(\tB\x04\xa8\xbb\x18\n" +
-	"R\n" +
-	"attributes\x12\"\n" +
+	"attributes\x18\x03 \x03(\tB\x11\xa8\xbb\x18\n" +
+	"\xa8\xbd\x18\x01\xb0\xbd\x18\x80\x02\xc0\xbd\x18\x01R\n" +
+	"attributes\x12:\n" +
 	"\n" +
-	"values_max\x18\x04 \x01(\x05H\x00R\tvaluesMax\x88\x01\x01B\r\n" +
+	"values_max\x18\x04 \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00Y@H\x00R\tvaluesMax\x88\x01\x01B\r\n" +
 	"\v_values_max\"b\n" +
 	"\x17FacetEmbeddingsResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12/\n" +

@@ -283,10 +283,10 @@ var File_pgquiver_v1_filters_proto protoreflect.FileDescriptor
 
 const file_pgquiver_v1_filters_proto_rawDesc = "" +
 	"\n" +
-	"\x19pgquiver/v1/filters.proto\x12\vpgquiver.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\x90\x02\n" +
+	"\x19pgquiver/v1/filters.proto\x12\vpgquiver.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\x9b\x02\n" +
 	"\x06Filter\x12+\n" +
-	"\x04type\x18\x01 \x01(\x0e2\x17.pgquiver.v1.FilterTypeR\x04type\x12\x15\n" +
-	"\x03key\x18\x02 \x01(\tH\x00R\x03key\x88\x01\x01\x123\n" +
+	"\x04type\x18\x01 \x01(\x0e2\x17.pgquiver.v1.FilterTypeR\x04type\x12 \n" +
+	"\x03key\x18\x02 \x01(\tB\t\xa8\xbd\x18\x01\xb0\xbd\x18\x80\x02H\x00R\x03key\x88\x01\x01\x123\n" +
 	"\x05value\x18\x03 \x01(\v2\x16.google.protobuf.ValueB\x05\xa8\xbb\x18\xe8\aR\x05value\x124\n" +
 	"\afilters\x18\x04 \x03(\v2\x13.pgquiver.v1.FilterB\x05\xa8\xbb\x18\x80\x02R\afilters\x12@\n" +
 	"\n" +

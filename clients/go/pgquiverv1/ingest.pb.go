@@ -412,7 +412,7 @@ type IngestBatch struct {
 	// Sequence number of the batch in its ingest: 1, 2, 3, … without gaps. Batches that are already committed
 	// are skipped, so a client that resumes may send them again.
 	Seq int64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// 1 to 10,000 rows.
+	// 1 to 10,000 rows. Required.
 	Rows          []*EmbeddingInput `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1554,26 +1554,26 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\x04open\x18\x01 \x01(\v2\x17.pgquiver.v1.IngestOpenH\x00R\x04open\x120\n" +
 	"\x05batch\x18\x02 \x01(\v2\x18.pgquiver.v1.IngestBatchH\x00R\x05batch\x123\n" +
 	"\x06finish\x18\x03 \x01(\v2\x19.pgquiver.v1.IngestFinishH\x00R\x06finishB\t\n" +
-	"\amessage\"\x89\x03\n" +
+	"\amessage\"\xc6\x03\n" +
 	"\n" +
 	"IngestOpen\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1b\n" +
 	"\tingest_id\x18\x02 \x01(\tR\bingestId\x12*\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x16.pgquiver.v1.WriteModeR\x04mode\x124\n" +
 	"\tatomicity\x18\x04 \x01(\x0e2\x16.pgquiver.v1.AtomicityR\tatomicity\x12/\n" +
-	"\bon_error\x18\x05 \x01(\x0e2\x14.pgquiver.v1.OnErrorR\aonError\x12#\n" +
+	"\bon_error\x18\x05 \x01(\x0e2\x14.pgquiver.v1.OnErrorR\aonError\x12;\n" +
 	"\n" +
-	"dimensions\x18\x06 \x01(\x05H\x00R\n" +
-	"dimensions\x88\x01\x01\x12)\n" +
-	"\x0emax_row_errors\x18\a \x01(\x05H\x01R\fmaxRowErrors\x88\x01\x01\x12\"\n" +
+	"dimensions\x18\x06 \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00@\xcf@H\x00R\n" +
+	"dimensions\x88\x01\x01\x12A\n" +
+	"\x0emax_row_errors\x18\a \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00\xa1\xbd\x18\x00\x00\x00\x00\x00@\x8f@H\x01R\fmaxRowErrors\x88\x01\x01\x12/\n" +
 	"\n" +
-	"total_rows\x18\b \x01(\x03H\x02R\ttotalRows\x88\x01\x01B\r\n" +
+	"total_rows\x18\b \x01(\x03B\v\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00H\x02R\ttotalRows\x88\x01\x01B\r\n" +
 	"\v_dimensionsB\x11\n" +
 	"\x0f_max_row_errorsB\r\n" +
-	"\v_total_rows\"W\n" +
+	"\v_total_rows\"[\n" +
 	"\vIngestBatch\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x03R\x03seq\x126\n" +
-	"\x04rows\x18\x02 \x03(\v2\x1b.pgquiver.v1.EmbeddingInputB\x05\xa8\xbb\x18\x90NR\x04rows\"0\n" +
+	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12:\n" +
+	"\x04rows\x18\x02 \x03(\v2\x1b.pgquiver.v1.EmbeddingInputB\t\xa8\xbb\x18\x90N\xc0\xbd\x18\x01R\x04rows\"0\n" +
 	"\fIngestFinish\x12\x17\n" +
 	"\x04rows\x18\x01 \x01(\x03H\x00R\x04rows\x88\x01\x01B\a\n" +
 	"\x05_rows\"\xfc\x01\n" +
@@ -1628,10 +1628,10 @@ const file_pgquiver_v1_ingest_proto_rawDesc = "" +
 	"\r_seconds_left\"W\n" +
 	"\x10GetIngestRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x1b\n" +
-	"\tingest_id\x18\x02 \x01(\tR\bingestId\"\xfe\x01\n" +
+	"\tingest_id\x18\x02 \x01(\tR\bingestId\"\x96\x02\n" +
 	"\x12ListIngestsRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
-	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x19\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x121\n" +
+	"\x05limit\x18\x02 \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00Y@H\x00R\x05limit\x88\x01\x01\x12\x19\n" +
 	"\x05after\x18\x03 \x01(\tH\x01R\x05after\x88\x01\x01\x12-\n" +
 	"\x05order\x18\x04 \x01(\x0e2\x12.pgquiver.v1.OrderH\x02R\x05order\x88\x01\x01\x123\n" +
 	"\x05state\x18\x05 \x01(\x0e2\x18.pgquiver.v1.IngestStateH\x03R\x05state\x88\x01\x01B\b\n" +

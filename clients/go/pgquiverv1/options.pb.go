@@ -127,6 +127,54 @@ var file_pgquiver_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	},
 	{
 		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*float64)(nil),
+		Field:         50131,
+		Name:          "pgquiver.v1.min_value",
+		Tag:           "fixed64,50131,opt,name=min_value",
+		Filename:      "pgquiver/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*float64)(nil),
+		Field:         50132,
+		Name:          "pgquiver.v1.max_value",
+		Tag:           "fixed64,50132,opt,name=max_value",
+		Filename:      "pgquiver/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*int32)(nil),
+		Field:         50133,
+		Name:          "pgquiver.v1.min_length",
+		Tag:           "varint,50133,opt,name=min_length",
+		Filename:      "pgquiver/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*int32)(nil),
+		Field:         50134,
+		Name:          "pgquiver.v1.max_length",
+		Tag:           "varint,50134,opt,name=max_length",
+		Filename:      "pgquiver/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*string)(nil),
+		Field:         50135,
+		Name:          "pgquiver.v1.pattern",
+		Tag:           "bytes,50135,opt,name=pattern",
+		Filename:      "pgquiver/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*int32)(nil),
+		Field:         50136,
+		Name:          "pgquiver.v1.min_items",
+		Tag:           "varint,50136,opt,name=min_items",
+		Filename:      "pgquiver/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
 		ExtensionType: (*bool)(nil),
 		Field:         50111,
 		Name:          "pgquiver.v1.audited",
@@ -183,10 +231,35 @@ var (
 	//
 	// optional int32 max_items = 50101;
 	E_MaxItems = &file_pgquiver_v1_options_proto_extTypes[0]
+	// Least and greatest value of a number. This option and those below describe what the service refuses, with an error
+	// that names the field: openapi.json has them, and a test asks the service about each.
+	//
+	// optional double min_value = 50131;
+	E_MinValue = &file_pgquiver_v1_options_proto_extTypes[1]
+	// See `min_value`.
+	//
+	// optional double max_value = 50132;
+	E_MaxValue = &file_pgquiver_v1_options_proto_extTypes[2]
+	// Fewest and most characters (UTF-16 code units) of a text; of a list: of each of its texts.
+	//
+	// optional int32 min_length = 50133;
+	E_MinLength = &file_pgquiver_v1_options_proto_extTypes[3]
+	// See `min_length`.
+	//
+	// optional int32 max_length = 50134;
+	E_MaxLength = &file_pgquiver_v1_options_proto_extTypes[4]
+	// A regular expression (of ECMAScript) that a text matches; of a list: each of its texts.
+	//
+	// optional string pattern = 50135;
+	E_Pattern = &file_pgquiver_v1_options_proto_extTypes[5]
+	// Fewest items of a list.
+	//
+	// optional int32 min_items = 50136;
+	E_MinItems = &file_pgquiver_v1_options_proto_extTypes[6]
 	// Whether the audit log has the field's value. Ids in the path of the RPC's route are there without it.
 	//
 	// optional bool audited = 50111;
-	E_Audited = &file_pgquiver_v1_options_proto_extTypes[1]
+	E_Audited = &file_pgquiver_v1_options_proto_extTypes[7]
 )
 
 // Extension fields to descriptorpb.MethodOptions.
@@ -194,28 +267,28 @@ var (
 	// Largest request message in bytes, after decompression; default 1,048,576. REQUEST_BYTES_MAX lowers it.
 	//
 	// optional int32 max_request_bytes = 50102;
-	E_MaxRequestBytes = &file_pgquiver_v1_options_proto_extTypes[2]
+	E_MaxRequestBytes = &file_pgquiver_v1_options_proto_extTypes[8]
 	// The scope that a key needs to call the RPC. Required: a service with an RPC without a scope does not start.
 	//
 	// optional pgquiver.v1.Scope scope = 50103;
-	E_Scope = &file_pgquiver_v1_options_proto_extTypes[3]
+	E_Scope = &file_pgquiver_v1_options_proto_extTypes[9]
 	// Whether callers with readers may call the RPC in a store that restricts its readers, because it shows them only
 	// what they may read. Without it such calls are refused.
 	//
 	// optional bool shows_readers_own = 50104;
-	E_ShowsReadersOwn = &file_pgquiver_v1_options_proto_extTypes[4]
+	E_ShowsReadersOwn = &file_pgquiver_v1_options_proto_extTypes[10]
 	// Whether the RPC watches a thing until the thing has ended. REST then answers server-sent events in place of NDJSON,
 	// and the call counts among the watches of its caller, not among the streams.
 	//
 	// optional bool watches = 50120;
-	E_Watches = &file_pgquiver_v1_options_proto_extTypes[5]
+	E_Watches = &file_pgquiver_v1_options_proto_extTypes[11]
 	// The type of the event by which the audit log records each call: vector_store.deleted. An event that ends in
 	// .created is about the thing whose id is in the reply, others about the last id in the path of the RPC's route.
 	// Required of an RPC that deletes or administers: a service with one without it does not start. Calls of RPCs
 	// without it are recorded where AUDIT_READS is on, under the RPC's name in snake case.
 	//
 	// optional string audit = 50110;
-	E_Audit = &file_pgquiver_v1_options_proto_extTypes[6]
+	E_Audit = &file_pgquiver_v1_options_proto_extTypes[12]
 )
 
 var File_pgquiver_v1_options_proto protoreflect.FileDescriptor
@@ -238,7 +311,15 @@ const file_pgquiver_v1_options_proto_rawDesc = "" +
 	"\x12\x12\n" +
 	"\x0eSCOPE_OPERATOR\x10\v\x12\r\n" +
 	"\tSCOPE_ANY\x10\f:?\n" +
-	"\tmax_items\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x05R\bmaxItems\x88\x01\x01:<\n" +
+	"\tmax_items\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x05R\bmaxItems\x88\x01\x01:?\n" +
+	"\tmin_value\x12\x1d.google.protobuf.FieldOptions\x18Ӈ\x03 \x01(\x01R\bminValue\x88\x01\x01:?\n" +
+	"\tmax_value\x12\x1d.google.protobuf.FieldOptions\x18ԇ\x03 \x01(\x01R\bmaxValue\x88\x01\x01:A\n" +
+	"\n" +
+	"min_length\x12\x1d.google.protobuf.FieldOptions\x18Շ\x03 \x01(\x05R\tminLength\x88\x01\x01:A\n" +
+	"\n" +
+	"max_length\x12\x1d.google.protobuf.FieldOptions\x18և\x03 \x01(\x05R\tmaxLength\x88\x01\x01:<\n" +
+	"\apattern\x12\x1d.google.protobuf.FieldOptions\x18ׇ\x03 \x01(\tR\apattern\x88\x01\x01:?\n" +
+	"\tmin_items\x12\x1d.google.protobuf.FieldOptions\x18؇\x03 \x01(\x05R\bminItems\x88\x01\x01:<\n" +
 	"\aaudited\x12\x1d.google.protobuf.FieldOptions\x18\xbf\x87\x03 \x01(\bR\aaudited\x88\x01\x01:O\n" +
 	"\x11max_request_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x05R\x0fmaxRequestBytes\x88\x01\x01:M\n" +
 	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xb7\x87\x03 \x01(\x0e2\x12.pgquiver.v1.ScopeR\x05scope\x88\x01\x01:O\n" +
@@ -266,19 +347,25 @@ var file_pgquiver_v1_options_proto_goTypes = []any{
 	(*descriptorpb.MethodOptions)(nil), // 2: google.protobuf.MethodOptions
 }
 var file_pgquiver_v1_options_proto_depIdxs = []int32{
-	1, // 0: pgquiver.v1.max_items:extendee -> google.protobuf.FieldOptions
-	1, // 1: pgquiver.v1.audited:extendee -> google.protobuf.FieldOptions
-	2, // 2: pgquiver.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
-	2, // 3: pgquiver.v1.scope:extendee -> google.protobuf.MethodOptions
-	2, // 4: pgquiver.v1.shows_readers_own:extendee -> google.protobuf.MethodOptions
-	2, // 5: pgquiver.v1.watches:extendee -> google.protobuf.MethodOptions
-	2, // 6: pgquiver.v1.audit:extendee -> google.protobuf.MethodOptions
-	0, // 7: pgquiver.v1.scope:type_name -> pgquiver.v1.Scope
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	7, // [7:8] is the sub-list for extension type_name
-	0, // [0:7] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	1,  // 0: pgquiver.v1.max_items:extendee -> google.protobuf.FieldOptions
+	1,  // 1: pgquiver.v1.min_value:extendee -> google.protobuf.FieldOptions
+	1,  // 2: pgquiver.v1.max_value:extendee -> google.protobuf.FieldOptions
+	1,  // 3: pgquiver.v1.min_length:extendee -> google.protobuf.FieldOptions
+	1,  // 4: pgquiver.v1.max_length:extendee -> google.protobuf.FieldOptions
+	1,  // 5: pgquiver.v1.pattern:extendee -> google.protobuf.FieldOptions
+	1,  // 6: pgquiver.v1.min_items:extendee -> google.protobuf.FieldOptions
+	1,  // 7: pgquiver.v1.audited:extendee -> google.protobuf.FieldOptions
+	2,  // 8: pgquiver.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
+	2,  // 9: pgquiver.v1.scope:extendee -> google.protobuf.MethodOptions
+	2,  // 10: pgquiver.v1.shows_readers_own:extendee -> google.protobuf.MethodOptions
+	2,  // 11: pgquiver.v1.watches:extendee -> google.protobuf.MethodOptions
+	2,  // 12: pgquiver.v1.audit:extendee -> google.protobuf.MethodOptions
+	0,  // 13: pgquiver.v1.scope:type_name -> pgquiver.v1.Scope
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	13, // [13:14] is the sub-list for extension type_name
+	0,  // [0:13] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_pgquiver_v1_options_proto_init() }
@@ -293,7 +380,7 @@ func file_pgquiver_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgquiver_v1_options_proto_rawDesc), len(file_pgquiver_v1_options_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   0,
-			NumExtensions: 7,
+			NumExtensions: 13,
 			NumServices:   0,
 		},
 		GoTypes:           file_pgquiver_v1_options_proto_goTypes,

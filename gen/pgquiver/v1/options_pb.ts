@@ -12,7 +12,7 @@ import type { UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pgquiver/v1/options.proto.
  */
 export const file_pgquiver_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MSqrAgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIVChFTQ09QRV9TVE9SRVNfUkVBRBABEhYKElNDT1BFX1NUT1JFU19XUklURRACEhkKFVNDT1BFX0VNQkVERElOR1NfUkVBRBADEhoKFlNDT1BFX0VNQkVERElOR1NfV1JJVEUQBBIQCgxTQ09QRV9JTkdFU1QQBRIQCgxTQ09QRV9TRUFSQ0gQBhIUChBTQ09QRV9GSUxFU19SRUFEEAcSFQoRU0NPUEVfRklMRVNfV1JJVEUQCBIXChNTQ09QRV9JTkRFWEVTX0FETUlOEAkSGAoUU0NPUEVfUFJPSkVDVFNfQURNSU4QChISCg5TQ09QRV9PUEVSQVRPUhALEg0KCVNDT1BFX0FOWRAMOj8KCW1heF9pdGVtcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtYcDIAEoBVIIbWF4SXRlbXOIAQE6PAoHYXVkaXRlZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYv4cDIAEoCFIHYXVkaXRlZIgBATpPChFtYXhfcmVxdWVzdF9ieXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLaHAyABKAVSD21heFJlcXVlc3RCeXRlc4gBATpNCgVzY29wZRIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLeHAyABKA4yEi5wZ3F1aXZlci52MS5TY29wZVIFc2NvcGWIAQE6TwoRc2hvd3NfcmVhZGVyc19vd24SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi4hwMgASgIUg9zaG93c1JlYWRlcnNPd26IAQE6PQoHd2F0Y2hlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMiHAyABKAhSB3dhdGNoZXOIAQE6OQoFYXVkaXQSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi+hwMgASgJUgVhdWRpdIgBAUJcCg5pby5wZ3F1aXZlci52MVABWjpnaXRodWIuY29tL3BncXVpdmVyL3BncXVpdmVyL2dlbi9nby9wZ3F1aXZlci92MTtwZ3F1aXZlcnYxqgILUGdxdWl2ZXIuVjFiBnByb3RvMw", [file_google_protobuf_descriptor]);
+  fileDesc("ChlwZ3F1aXZlci92MS9vcHRpb25zLnByb3RvEgtwZ3F1aXZlci52MSqrAgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIVChFTQ09QRV9TVE9SRVNfUkVBRBABEhYKElNDT1BFX1NUT1JFU19XUklURRACEhkKFVNDT1BFX0VNQkVERElOR1NfUkVBRBADEhoKFlNDT1BFX0VNQkVERElOR1NfV1JJVEUQBBIQCgxTQ09QRV9JTkdFU1QQBRIQCgxTQ09QRV9TRUFSQ0gQBhIUChBTQ09QRV9GSUxFU19SRUFEEAcSFQoRU0NPUEVfRklMRVNfV1JJVEUQCBIXChNTQ09QRV9JTkRFWEVTX0FETUlOEAkSGAoUU0NPUEVfUFJPSkVDVFNfQURNSU4QChISCg5TQ09QRV9PUEVSQVRPUhALEg0KCVNDT1BFX0FOWRAMOj8KCW1heF9pdGVtcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtYcDIAEoBVIIbWF4SXRlbXOIAQE6PwoJbWluX3ZhbHVlEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxjThwMgASgBUghtaW5WYWx1ZYgBATo/CgltYXhfdmFsdWUSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGNSHAyABKAFSCG1heFZhbHVliAEBOkEKCm1pbl9sZW5ndGgSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGNWHAyABKAVSCW1pbkxlbmd0aIgBATpBCgptYXhfbGVuZ3RoEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxjWhwMgASgFUgltYXhMZW5ndGiIAQE6PAoHcGF0dGVybhIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY14cDIAEoCVIHcGF0dGVybogBATo/CgltaW5faXRlbXMSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGNiHAyABKAVSCG1pbkl0ZW1ziAEBOjwKB2F1ZGl0ZWQSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGL+HAyABKAhSB2F1ZGl0ZWSIAQE6TwoRbWF4X3JlcXVlc3RfYnl0ZXMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi2hwMgASgFUg9tYXhSZXF1ZXN0Qnl0ZXOIAQE6TQoFc2NvcGUSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi3hwMgASgOMhIucGdxdWl2ZXIudjEuU2NvcGVSBXNjb3BliAEBOk8KEXNob3dzX3JlYWRlcnNfb3duEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYuIcDIAEoCFIPc2hvd3NSZWFkZXJzT3duiAEBOj0KB3dhdGNoZXMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjIhwMgASgIUgd3YXRjaGVziAEBOjkKBWF1ZGl0Eh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYvocDIAEoCVIFYXVkaXSIAQFCXAoOaW8ucGdxdWl2ZXIudjFQAVo6Z2l0aHViLmNvbS9wZ3F1aXZlci9wZ3F1aXZlci9nZW4vZ28vcGdxdWl2ZXIvdjE7cGdxdWl2ZXJ2MaoCC1BncXVpdmVyLlYxYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * What a key may do: a right that RPCs require. A key has a list of them; those of the environment have all. In
@@ -138,12 +138,61 @@ export const max_items: GenExtension<FieldOptions, number> = /*@__PURE__*/
   extDesc(file_pgquiver_v1_options, 0);
 
 /**
+ * Least and greatest value of a number. This option and those below describe what the service refuses, with an error
+ * that names the field: openapi.json has them, and a test asks the service about each.
+ *
+ * @generated from extension: optional double min_value = 50131;
+ */
+export const min_value: GenExtension<FieldOptions, number> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 1);
+
+/**
+ * See `min_value`.
+ *
+ * @generated from extension: optional double max_value = 50132;
+ */
+export const max_value: GenExtension<FieldOptions, number> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 2);
+
+/**
+ * Fewest and most characters (UTF-16 code units) of a text; of a list: of each of its texts.
+ *
+ * @generated from extension: optional int32 min_length = 50133;
+ */
+export const min_length: GenExtension<FieldOptions, number> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 3);
+
+/**
+ * See `min_length`.
+ *
+ * @generated from extension: optional int32 max_length = 50134;
+ */
+export const max_length: GenExtension<FieldOptions, number> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 4);
+
+/**
+ * A regular expression (of ECMAScript) that a text matches; of a list: each of its texts.
+ *
+ * @generated from extension: optional string pattern = 50135;
+ */
+export const pattern: GenExtension<FieldOptions, string> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 5);
+
+/**
+ * Fewest items of a list.
+ *
+ * @generated from extension: optional int32 min_items = 50136;
+ */
+export const min_items: GenExtension<FieldOptions, number> = /*@__PURE__*/
+  extDesc(file_pgquiver_v1_options, 6);
+
+/**
  * Whether the audit log has the field's value. Ids in the path of the RPC's route are there without it.
  *
  * @generated from extension: optional bool audited = 50111;
  */
 export const audited: GenExtension<FieldOptions, boolean> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 1);
+  extDesc(file_pgquiver_v1_options, 7);
 
 /**
  * Largest request message in bytes, after decompression; default 1,048,576. REQUEST_BYTES_MAX lowers it.
@@ -151,7 +200,7 @@ export const audited: GenExtension<FieldOptions, boolean> = /*@__PURE__*/
  * @generated from extension: optional int32 max_request_bytes = 50102;
  */
 export const max_request_bytes: GenExtension<MethodOptions, number> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 2);
+  extDesc(file_pgquiver_v1_options, 8);
 
 /**
  * The scope that a key needs to call the RPC. Required: a service with an RPC without a scope does not start.
@@ -159,7 +208,7 @@ export const max_request_bytes: GenExtension<MethodOptions, number> = /*@__PURE_
  * @generated from extension: optional pgquiver.v1.Scope scope = 50103;
  */
 export const scope: GenExtension<MethodOptions, Scope> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 3);
+  extDesc(file_pgquiver_v1_options, 9);
 
 /**
  * Whether callers with readers may call the RPC in a store that restricts its readers, because it shows them only
@@ -168,7 +217,7 @@ export const scope: GenExtension<MethodOptions, Scope> = /*@__PURE__*/
  * @generated from extension: optional bool shows_readers_own = 50104;
  */
 export const shows_readers_own: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 4);
+  extDesc(file_pgquiver_v1_options, 10);
 
 /**
  * Whether the RPC watches a thing until the thing has ended. REST then answers server-sent events in place of NDJSON,
@@ -177,7 +226,7 @@ export const shows_readers_own: GenExtension<MethodOptions, boolean> = /*@__PURE
  * @generated from extension: optional bool watches = 50120;
  */
 export const watches: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 5);
+  extDesc(file_pgquiver_v1_options, 11);
 
 /**
  * The type of the event by which the audit log records each call: vector_store.deleted. An event that ends in
@@ -188,5 +237,5 @@ export const watches: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
  * @generated from extension: optional string audit = 50110;
  */
 export const audit: GenExtension<MethodOptions, string> = /*@__PURE__*/
-  extDesc(file_pgquiver_v1_options, 6);
+  extDesc(file_pgquiver_v1_options, 12);
 

@@ -17,7 +17,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from pgquiver.v1 import options_pb2 as pgquiver_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgquiver/v1/audit.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\x8b\x02\n\x14ListAuditLogsRequest\x12,\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x01 \x01(\x0b\x32\x16.pgquiver.v1.TimeRange\x12\x19\n\x0bproject_ids\x18\x02 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x19\n\x0b\x65vent_types\x18\x03 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x17\n\tactor_ids\x18\x04 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x1a\n\x0cresource_ids\x18\x05 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x12\n\x05limit\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06\x62\x65\x66ore\x18\x08 \x01(\tH\x02\x88\x01\x01\x42\x08\n\x06_limitB\x08\n\x06_afterB\t\n\x07_before\"o\n\tTimeRange\x12\x0f\n\x02gt\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03gte\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x02lt\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x10\n\x03lte\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\x05\n\x03_gtB\x06\n\x04_gteB\x05\n\x03_ltB\x06\n\x04_lte\"\xa4\x01\n\x15ListAuditLogsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12#\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x15.pgquiver.v1.AuditLog\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x42\x0b\n\t_first_idB\n\n\x08_last_id\"\x85\x03\n\x08\x41uditLog\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x14\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x04 \x01(\x03\x12*\n\x07project\x18\x05 \x01(\x0b\x32\x19.pgquiver.v1.AuditProject\x12&\n\x05\x61\x63tor\x18\x06 \x01(\x0b\x32\x17.pgquiver.v1.AuditActor\x12(\n\x07\x64\x65tails\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\r\n\x05\x63ount\x18\t \x01(\x05\x12\x12\n\nip_address\x18\n \x01(\t\x12\x1a\n\rforwarded_for\x18\x0b \x01(\tH\x00\x88\x01\x01\x12\x17\n\nuser_agent\x18\x0c \x01(\tH\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\r \x01(\t\x12\x0b\n\x03rpc\x18\x0e \x01(\t\x12\x10\n\x08protocol\x18\x0f \x01(\tB\x10\n\x0e_forwarded_forB\r\n\x0b_user_agent\"\x1a\n\x0c\x41uditProject\x12\n\n\x02id\x18\x01 \x01(\t\"E\n\nAuditActor\x12\x0c\n\x04type\x18\x01 \x01(\t\x12)\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x18.pgquiver.v1.AuditApiKey\"b\n\x0b\x41uditApiKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x39\n\x0fservice_account\x18\x03 \x01(\x0b\x32 .pgquiver.v1.AuditServiceAccount\"!\n\x13\x41uditServiceAccount\x12\n\n\x02id\x18\x01 \x01(\t2\x8f\x01\n\x0c\x41uditService\x12\x7f\n\rListAuditLogs\x12!.pgquiver.v1.ListAuditLogsRequest\x1a\".pgquiver.v1.ListAuditLogsResponse\"\'\xb8\xbb\x18\n\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/organization/audit_logsB\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgquiver/v1/audit.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\xa3\x02\n\x14ListAuditLogsRequest\x12,\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x01 \x01(\x0b\x32\x16.pgquiver.v1.TimeRange\x12\x19\n\x0bproject_ids\x18\x02 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x19\n\x0b\x65vent_types\x18\x03 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x17\n\tactor_ids\x18\x04 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x1a\n\x0cresource_ids\x18\x05 \x03(\tB\x04\xa8\xbb\x18\x64\x12*\n\x05limit\x18\x06 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06\x62\x65\x66ore\x18\x08 \x01(\tH\x02\x88\x01\x01\x42\x08\n\x06_limitB\x08\n\x06_afterB\t\n\x07_before\"\xcf\x01\n\tTimeRange\x12\'\n\x02gt\x18\x01 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x00\x88\x01\x01\x12(\n\x03gte\x18\x02 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x01\x88\x01\x01\x12\'\n\x02lt\x18\x03 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x02\x88\x01\x01\x12(\n\x03lte\x18\x04 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x03\x88\x01\x01\x42\x05\n\x03_gtB\x06\n\x04_gteB\x05\n\x03_ltB\x06\n\x04_lte\"\xa4\x01\n\x15ListAuditLogsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12#\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x15.pgquiver.v1.AuditLog\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x42\x0b\n\t_first_idB\n\n\x08_last_id\"\x85\x03\n\x08\x41uditLog\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x14\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x04 \x01(\x03\x12*\n\x07project\x18\x05 \x01(\x0b\x32\x19.pgquiver.v1.AuditProject\x12&\n\x05\x61\x63tor\x18\x06 \x01(\x0b\x32\x17.pgquiver.v1.AuditActor\x12(\n\x07\x64\x65tails\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\r\n\x05\x63ount\x18\t \x01(\x05\x12\x12\n\nip_address\x18\n \x01(\t\x12\x1a\n\rforwarded_for\x18\x0b \x01(\tH\x00\x88\x01\x01\x12\x17\n\nuser_agent\x18\x0c \x01(\tH\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\r \x01(\t\x12\x0b\n\x03rpc\x18\x0e \x01(\t\x12\x10\n\x08protocol\x18\x0f \x01(\tB\x10\n\x0e_forwarded_forB\r\n\x0b_user_agent\"\x1a\n\x0c\x41uditProject\x12\n\n\x02id\x18\x01 \x01(\t\"E\n\nAuditActor\x12\x0c\n\x04type\x18\x01 \x01(\t\x12)\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x18.pgquiver.v1.AuditApiKey\"b\n\x0b\x41uditApiKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x39\n\x0fservice_account\x18\x03 \x01(\x0b\x32 .pgquiver.v1.AuditServiceAccount\"!\n\x13\x41uditServiceAccount\x12\n\n\x02id\x18\x01 \x01(\t2\x8f\x01\n\x0c\x41uditService\x12\x7f\n\rListAuditLogs\x12!.pgquiver.v1.ListAuditLogsRequest\x1a\".pgquiver.v1.ListAuditLogsResponse\"\'\xb8\xbb\x18\n\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/organization/audit_logsB\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,24 +33,34 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_LISTAUDITLOGSREQUEST'].fields_by_name['actor_ids']._serialized_options = b'\250\273\030d'
   _globals['_LISTAUDITLOGSREQUEST'].fields_by_name['resource_ids']._options = None
   _globals['_LISTAUDITLOGSREQUEST'].fields_by_name['resource_ids']._serialized_options = b'\250\273\030d'
+  _globals['_LISTAUDITLOGSREQUEST'].fields_by_name['limit']._options = None
+  _globals['_LISTAUDITLOGSREQUEST'].fields_by_name['limit']._serialized_options = b'\231\275\030\000\000\000\000\000\000\360?\241\275\030\000\000\000\000\000\000Y@'
+  _globals['_TIMERANGE'].fields_by_name['gt']._options = None
+  _globals['_TIMERANGE'].fields_by_name['gt']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000\000\241\275\030\000\200\277 \372\177MB'
+  _globals['_TIMERANGE'].fields_by_name['gte']._options = None
+  _globals['_TIMERANGE'].fields_by_name['gte']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000\000\241\275\030\000\200\277 \372\177MB'
+  _globals['_TIMERANGE'].fields_by_name['lt']._options = None
+  _globals['_TIMERANGE'].fields_by_name['lt']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000\000\241\275\030\000\200\277 \372\177MB'
+  _globals['_TIMERANGE'].fields_by_name['lte']._options = None
+  _globals['_TIMERANGE'].fields_by_name['lte']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000\000\241\275\030\000\200\277 \372\177MB'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditLogs']._options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditLogs']._serialized_options = b'\270\273\030\n\202\323\344\223\002\035\022\033/v1/organization/audit_logs'
   _globals['_LISTAUDITLOGSREQUEST']._serialized_start=128
-  _globals['_LISTAUDITLOGSREQUEST']._serialized_end=395
-  _globals['_TIMERANGE']._serialized_start=397
-  _globals['_TIMERANGE']._serialized_end=508
-  _globals['_LISTAUDITLOGSRESPONSE']._serialized_start=511
-  _globals['_LISTAUDITLOGSRESPONSE']._serialized_end=675
-  _globals['_AUDITLOG']._serialized_start=678
-  _globals['_AUDITLOG']._serialized_end=1067
-  _globals['_AUDITPROJECT']._serialized_start=1069
-  _globals['_AUDITPROJECT']._serialized_end=1095
-  _globals['_AUDITACTOR']._serialized_start=1097
-  _globals['_AUDITACTOR']._serialized_end=1166
-  _globals['_AUDITAPIKEY']._serialized_start=1168
-  _globals['_AUDITAPIKEY']._serialized_end=1266
-  _globals['_AUDITSERVICEACCOUNT']._serialized_start=1268
-  _globals['_AUDITSERVICEACCOUNT']._serialized_end=1301
-  _globals['_AUDITSERVICE']._serialized_start=1304
-  _globals['_AUDITSERVICE']._serialized_end=1447
+  _globals['_LISTAUDITLOGSREQUEST']._serialized_end=419
+  _globals['_TIMERANGE']._serialized_start=422
+  _globals['_TIMERANGE']._serialized_end=629
+  _globals['_LISTAUDITLOGSRESPONSE']._serialized_start=632
+  _globals['_LISTAUDITLOGSRESPONSE']._serialized_end=796
+  _globals['_AUDITLOG']._serialized_start=799
+  _globals['_AUDITLOG']._serialized_end=1188
+  _globals['_AUDITPROJECT']._serialized_start=1190
+  _globals['_AUDITPROJECT']._serialized_end=1216
+  _globals['_AUDITACTOR']._serialized_start=1218
+  _globals['_AUDITACTOR']._serialized_end=1287
+  _globals['_AUDITAPIKEY']._serialized_start=1289
+  _globals['_AUDITAPIKEY']._serialized_end=1387
+  _globals['_AUDITSERVICEACCOUNT']._serialized_start=1389
+  _globals['_AUDITSERVICEACCOUNT']._serialized_end=1422
+  _globals['_AUDITSERVICE']._serialized_start=1425
+  _globals['_AUDITSERVICE']._serialized_end=1568
 # @@protoc_insertion_point(module_scope)

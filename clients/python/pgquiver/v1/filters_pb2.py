@@ -16,7 +16,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from pgquiver.v1 import options_pb2 as pgquiver_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pgquiver/v1/filters.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\xea\x01\n\x06\x46ilter\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.pgquiver.v1.FilterType\x12\x10\n\x03key\x18\x02 \x01(\tH\x00\x88\x01\x01\x12,\n\x05value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueB\x05\xa8\xbb\x18\xe8\x07\x12+\n\x07\x66ilters\x18\x04 \x03(\x0b\x32\x13.pgquiver.v1.FilterB\x05\xa8\xbb\x18\x80\x02\x12\x35\n\nvalue_type\x18\x05 \x01(\x0e\x32\x1c.pgquiver.v1.FilterValueTypeH\x01\x88\x01\x01\x42\x06\n\x04_keyB\r\n\x0b_value_type*P\n\x0f\x46ilterValueType\x12!\n\x1d\x46ILTER_VALUE_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46ILTER_VALUE_TYPE_DATE\x10\x01*\x9d\x03\n\nFilterType\x12\x1b\n\x17\x46ILTER_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46ILTER_TYPE_EQ\x10\x01\x12\x12\n\x0e\x46ILTER_TYPE_NE\x10\x02\x12\x12\n\x0e\x46ILTER_TYPE_GT\x10\x03\x12\x13\n\x0f\x46ILTER_TYPE_GTE\x10\x04\x12\x12\n\x0e\x46ILTER_TYPE_LT\x10\x05\x12\x13\n\x0f\x46ILTER_TYPE_LTE\x10\x06\x12\x12\n\x0e\x46ILTER_TYPE_IN\x10\x07\x12\x13\n\x0f\x46ILTER_TYPE_NIN\x10\x08\x12\x13\n\x0f\x46ILTER_TYPE_AND\x10\t\x12\x12\n\x0e\x46ILTER_TYPE_OR\x10\n\x12\x16\n\x12\x46ILTER_TYPE_EXISTS\x10\x0b\x12\x18\n\x14\x46ILTER_TYPE_CONTAINS\x10\x0c\x12\x16\n\x12\x46ILTER_TYPE_PREFIX\x10\r\x12\x14\n\x10\x46ILTER_TYPE_TEXT\x10\x0e\x12\x16\n\x12\x46ILTER_TYPE_SUFFIX\x10\x0f\x12\x19\n\x15\x46ILTER_TYPE_SUBSTRING\x10\x10\x12\x13\n\x0f\x46ILTER_TYPE_NOT\x10\x11\x42\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pgquiver/v1/filters.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19pgquiver/v1/options.proto\"\xf5\x01\n\x06\x46ilter\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.pgquiver.v1.FilterType\x12\x1b\n\x03key\x18\x02 \x01(\tB\t\xa8\xbd\x18\x01\xb0\xbd\x18\x80\x02H\x00\x88\x01\x01\x12,\n\x05value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueB\x05\xa8\xbb\x18\xe8\x07\x12+\n\x07\x66ilters\x18\x04 \x03(\x0b\x32\x13.pgquiver.v1.FilterB\x05\xa8\xbb\x18\x80\x02\x12\x35\n\nvalue_type\x18\x05 \x01(\x0e\x32\x1c.pgquiver.v1.FilterValueTypeH\x01\x88\x01\x01\x42\x06\n\x04_keyB\r\n\x0b_value_type*P\n\x0f\x46ilterValueType\x12!\n\x1d\x46ILTER_VALUE_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46ILTER_VALUE_TYPE_DATE\x10\x01*\x9d\x03\n\nFilterType\x12\x1b\n\x17\x46ILTER_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46ILTER_TYPE_EQ\x10\x01\x12\x12\n\x0e\x46ILTER_TYPE_NE\x10\x02\x12\x12\n\x0e\x46ILTER_TYPE_GT\x10\x03\x12\x13\n\x0f\x46ILTER_TYPE_GTE\x10\x04\x12\x12\n\x0e\x46ILTER_TYPE_LT\x10\x05\x12\x13\n\x0f\x46ILTER_TYPE_LTE\x10\x06\x12\x12\n\x0e\x46ILTER_TYPE_IN\x10\x07\x12\x13\n\x0f\x46ILTER_TYPE_NIN\x10\x08\x12\x13\n\x0f\x46ILTER_TYPE_AND\x10\t\x12\x12\n\x0e\x46ILTER_TYPE_OR\x10\n\x12\x16\n\x12\x46ILTER_TYPE_EXISTS\x10\x0b\x12\x18\n\x14\x46ILTER_TYPE_CONTAINS\x10\x0c\x12\x16\n\x12\x46ILTER_TYPE_PREFIX\x10\r\x12\x14\n\x10\x46ILTER_TYPE_TEXT\x10\x0e\x12\x16\n\x12\x46ILTER_TYPE_SUFFIX\x10\x0f\x12\x19\n\x15\x46ILTER_TYPE_SUBSTRING\x10\x10\x12\x13\n\x0f\x46ILTER_TYPE_NOT\x10\x11\x42\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -24,14 +24,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pgquiver.v1.filters_pb2', _
 if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['DESCRIPTOR']._options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.pgquiver.v1P\001Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\252\002\013Pgquiver.V1'
+  _globals['_FILTER'].fields_by_name['key']._options = None
+  _globals['_FILTER'].fields_by_name['key']._serialized_options = b'\250\275\030\001\260\275\030\200\002'
   _globals['_FILTER'].fields_by_name['value']._options = None
   _globals['_FILTER'].fields_by_name['value']._serialized_options = b'\250\273\030\350\007'
   _globals['_FILTER'].fields_by_name['filters']._options = None
   _globals['_FILTER'].fields_by_name['filters']._serialized_options = b'\250\273\030\200\002'
-  _globals['_FILTERVALUETYPE']._serialized_start=336
-  _globals['_FILTERVALUETYPE']._serialized_end=416
-  _globals['_FILTERTYPE']._serialized_start=419
-  _globals['_FILTERTYPE']._serialized_end=832
+  _globals['_FILTERVALUETYPE']._serialized_start=347
+  _globals['_FILTERVALUETYPE']._serialized_end=427
+  _globals['_FILTERTYPE']._serialized_start=430
+  _globals['_FILTERTYPE']._serialized_end=843
   _globals['_FILTER']._serialized_start=100
-  _globals['_FILTER']._serialized_end=334
+  _globals['_FILTER']._serialized_end=345
 # @@protoc_insertion_point(module_scope)

@@ -19,7 +19,7 @@ from pgquiver.v1 import options_pb2 as pgquiver_dot_v1_dot_options__pb2
 from pgquiver.v1 import paging_pb2 as pgquiver_dot_v1_dot_paging__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pgquiver/v1/ingest.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\x9b\x01\n\rIngestRequest\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.pgquiver.v1.IngestOpenH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.pgquiver.v1.IngestBatchH\x00\x12+\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x19.pgquiver.v1.IngestFinishH\x00\x42\t\n\x07message\"\xb1\x02\n\nIngestOpen\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\x12$\n\x04mode\x18\x03 \x01(\x0e\x32\x16.pgquiver.v1.WriteMode\x12)\n\tatomicity\x18\x04 \x01(\x0e\x32\x16.pgquiver.v1.Atomicity\x12&\n\x08on_error\x18\x05 \x01(\x0e\x32\x14.pgquiver.v1.OnError\x12\x17\n\ndimensions\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0emax_row_errors\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\ntotal_rows\x18\x08 \x01(\x03H\x02\x88\x01\x01\x42\r\n\x0b_dimensionsB\x11\n\x0f_max_row_errorsB\r\n\x0b_total_rows\"L\n\x0bIngestBatch\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x30\n\x04rows\x18\x02 \x03(\x0b\x32\x1b.pgquiver.v1.EmbeddingInputB\x05\xa8\xbb\x18\x90N\"*\n\x0cIngestFinish\x12\x11\n\x04rows\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_rows\"\xd6\x01\n\x0bIngestEvent\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.pgquiver.v1.IngestOpenedH\x00\x12\x31\n\tcommitted\x18\x02 \x01(\x0b\x32\x1c.pgquiver.v1.IngestCommittedH\x00\x12/\n\x08\x64raining\x18\x03 \x01(\x0b\x32\x1b.pgquiver.v1.IngestDrainingH\x00\x12-\n\x07summary\x18\x04 \x01(\x0b\x32\x1a.pgquiver.v1.IngestSummaryH\x00\x42\x07\n\x05\x65vent\"V\n\x0cIngestOpened\x12\x11\n\tingest_id\x18\x01 \x01(\t\x12\x18\n\x10resume_after_seq\x18\x02 \x01(\x03\x12\x19\n\x11message_bytes_max\x18\x03 \x01(\x03\"\x90\x01\n\x0fIngestCommitted\x12\x13\n\x0bthrough_seq\x18\x01 \x01(\x03\x12\x14\n\x0crows_written\x18\x02 \x01(\x03\x12\x14\n\x0crows_skipped\x18\x03 \x01(\x03\x12\x15\n\rrows_rejected\x18\x04 \x01(\x03\x12%\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x15.pgquiver.v1.RowError\"%\n\x0eIngestDraining\x12\x13\n\x0bthrough_seq\x18\x01 \x01(\x03\"`\n\x08RowError\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\r\n\x05index\x18\x02 \x01(\x05\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\r\n\x05\x66ield\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"\xa0\x03\n\rIngestSummary\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\x12\x17\n\x0fvector_store_id\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.pgquiver.v1.IngestState\x12\x13\n\x0bthrough_seq\x18\x05 \x01(\x03\x12\x14\n\x0crows_written\x18\x06 \x01(\x03\x12\x14\n\x0crows_skipped\x18\x07 \x01(\x03\x12\x15\n\rrows_rejected\x18\x08 \x01(\x03\x12%\n\x06\x65rrors\x18\t \x03(\x0b\x32\x15.pgquiver.v1.RowError\x12\x12\n\ncreated_at\x18\n \x01(\x03\x12\x11\n\trow_bytes\x18\x0b \x01(\x03\x12\x17\n\ntotal_rows\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0frows_per_second\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cseconds_left\x18\x0e \x01(\x01H\x02\x88\x01\x01\x42\r\n\x0b_total_rowsB\x12\n\x10_rows_per_secondB\x0f\n\r_seconds_left\">\n\x10GetIngestRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\"\xd3\x01\n\x12ListIngestsRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x03 \x01(\tH\x01\x88\x01\x01\x12&\n\x05order\x18\x04 \x01(\x0e\x32\x12.pgquiver.v1.OrderH\x02\x88\x01\x01\x12,\n\x05state\x18\x05 \x01(\x0e\x32\x18.pgquiver.v1.IngestStateH\x03\x88\x01\x01\x42\x08\n\x06_limitB\x08\n\x06_afterB\x08\n\x06_orderB\x08\n\x06_state\"\xa7\x01\n\x13ListIngestsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12(\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x1a.pgquiver.v1.IngestSummary\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x42\x0b\n\t_first_idB\n\n\x08_last_id\"@\n\x12WatchIngestRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\"@\n\x12\x41\x62ortIngestRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\"P\n\x17\x45xportEmbeddingsRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_after\"\x82\x01\n\x11\x45xportedEmbedding\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x11\n\tembedding\x18\x03 \x01(\x0c\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ncreated_at\x18\x05 \x01(\x03*Q\n\tAtomicity\x12\x19\n\x15\x41TOMICITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41TOMICITY_BATCH\x10\x01\x12\x14\n\x10\x41TOMICITY_STREAM\x10\x02*h\n\x07OnError\x12\x18\n\x14ON_ERROR_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_ERROR_ABORT_BATCH\x10\x01\x12\x15\n\x11ON_ERROR_SKIP_ROW\x10\x02\x12\x12\n\x0eON_ERROR_ABORT\x10\x03*x\n\x0bIngestState\x12\x1c\n\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11INGEST_STATE_OPEN\x10\x01\x12\x1a\n\x16INGEST_STATE_COMPLETED\x10\x02\x12\x18\n\x14INGEST_STATE_ABORTED\x10\x03\x32\x9c\x08\n\rIngestService\x12\xc5\x01\n\x06Ingest\x12\x1a.pgquiver.v1.IngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"\x80\x01\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02v\"5/v1/vector_stores/{vector_store_id}/embeddings/ingest:\x01*Z:\x1a\x35/v1/vector_stores/{vector_store_id}/embeddings/ingest:\x01*(\x01\x12O\n\rIngestSession\x12\x1a.pgquiver.v1.IngestRequest\x1a\x18.pgquiver.v1.IngestEvent\"\x04\xb8\xbb\x18\x05(\x01\x30\x01\x12\x8b\x01\n\tGetIngest\x12\x1d.pgquiver.v1.GetIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"C\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02\x39\x12\x37/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}\x12\x89\x01\n\x0bListIngests\x12\x1f.pgquiver.v1.ListIngestsRequest\x1a .pgquiver.v1.ListIngestsResponse\"7\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02-\x12+/v1/vector_stores/{vector_store_id}/ingests\x12\x9b\x01\n\x0bWatchIngest\x12\x1f.pgquiver.v1.WatchIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"M\xb8\xbb\x18\x05\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x02?\x12=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/watch0\x01\x12\x95\x01\n\x0b\x41\x62ortIngest\x12\x1f.pgquiver.v1.AbortIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"I\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02?\"=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/abort\x12\xa1\x01\n\x10\x45xportEmbeddings\x12$.pgquiver.v1.ExportEmbeddingsRequest\x1a\x1e.pgquiver.v1.ExportedEmbedding\"E\xb8\xbb\x18\x03\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x37\x12\x35/v1/vector_stores/{vector_store_id}/embeddings/export0\x01\x42\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pgquiver/v1/ingest.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cpgquiver/v1/embeddings.proto\x1a\x19pgquiver/v1/options.proto\x1a\x18pgquiver/v1/paging.proto\"\x9b\x01\n\rIngestRequest\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.pgquiver.v1.IngestOpenH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.pgquiver.v1.IngestBatchH\x00\x12+\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x19.pgquiver.v1.IngestFinishH\x00\x42\t\n\x07message\"\xee\x02\n\nIngestOpen\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\x12$\n\x04mode\x18\x03 \x01(\x0e\x32\x16.pgquiver.v1.WriteMode\x12)\n\tatomicity\x18\x04 \x01(\x0e\x32\x16.pgquiver.v1.Atomicity\x12&\n\x08on_error\x18\x05 \x01(\x0e\x32\x14.pgquiver.v1.OnError\x12/\n\ndimensions\x18\x06 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00@\xcf@H\x00\x88\x01\x01\x12\x33\n\x0emax_row_errors\x18\x07 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00\xa1\xbd\x18\x00\x00\x00\x00\x00@\x8f@H\x01\x88\x01\x01\x12$\n\ntotal_rows\x18\x08 \x01(\x03\x42\x0b\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00\x00H\x02\x88\x01\x01\x42\r\n\x0b_dimensionsB\x11\n\x0f_max_row_errorsB\r\n\x0b_total_rows\"P\n\x0bIngestBatch\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x34\n\x04rows\x18\x02 \x03(\x0b\x32\x1b.pgquiver.v1.EmbeddingInputB\t\xa8\xbb\x18\x90N\xc0\xbd\x18\x01\"*\n\x0cIngestFinish\x12\x11\n\x04rows\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_rows\"\xd6\x01\n\x0bIngestEvent\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.pgquiver.v1.IngestOpenedH\x00\x12\x31\n\tcommitted\x18\x02 \x01(\x0b\x32\x1c.pgquiver.v1.IngestCommittedH\x00\x12/\n\x08\x64raining\x18\x03 \x01(\x0b\x32\x1b.pgquiver.v1.IngestDrainingH\x00\x12-\n\x07summary\x18\x04 \x01(\x0b\x32\x1a.pgquiver.v1.IngestSummaryH\x00\x42\x07\n\x05\x65vent\"V\n\x0cIngestOpened\x12\x11\n\tingest_id\x18\x01 \x01(\t\x12\x18\n\x10resume_after_seq\x18\x02 \x01(\x03\x12\x19\n\x11message_bytes_max\x18\x03 \x01(\x03\"\x90\x01\n\x0fIngestCommitted\x12\x13\n\x0bthrough_seq\x18\x01 \x01(\x03\x12\x14\n\x0crows_written\x18\x02 \x01(\x03\x12\x14\n\x0crows_skipped\x18\x03 \x01(\x03\x12\x15\n\rrows_rejected\x18\x04 \x01(\x03\x12%\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x15.pgquiver.v1.RowError\"%\n\x0eIngestDraining\x12\x13\n\x0bthrough_seq\x18\x01 \x01(\x03\"`\n\x08RowError\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\r\n\x05index\x18\x02 \x01(\x05\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\r\n\x05\x66ield\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"\xa0\x03\n\rIngestSummary\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\x12\x17\n\x0fvector_store_id\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.pgquiver.v1.IngestState\x12\x13\n\x0bthrough_seq\x18\x05 \x01(\x03\x12\x14\n\x0crows_written\x18\x06 \x01(\x03\x12\x14\n\x0crows_skipped\x18\x07 \x01(\x03\x12\x15\n\rrows_rejected\x18\x08 \x01(\x03\x12%\n\x06\x65rrors\x18\t \x03(\x0b\x32\x15.pgquiver.v1.RowError\x12\x12\n\ncreated_at\x18\n \x01(\x03\x12\x11\n\trow_bytes\x18\x0b \x01(\x03\x12\x17\n\ntotal_rows\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0frows_per_second\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cseconds_left\x18\x0e \x01(\x01H\x02\x88\x01\x01\x42\r\n\x0b_total_rowsB\x12\n\x10_rows_per_secondB\x0f\n\r_seconds_left\">\n\x10GetIngestRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\"\xeb\x01\n\x12ListIngestsRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12*\n\x05limit\x18\x02 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x03 \x01(\tH\x01\x88\x01\x01\x12&\n\x05order\x18\x04 \x01(\x0e\x32\x12.pgquiver.v1.OrderH\x02\x88\x01\x01\x12,\n\x05state\x18\x05 \x01(\x0e\x32\x18.pgquiver.v1.IngestStateH\x03\x88\x01\x01\x42\x08\n\x06_limitB\x08\n\x06_afterB\x08\n\x06_orderB\x08\n\x06_state\"\xa7\x01\n\x13ListIngestsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12(\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x1a.pgquiver.v1.IngestSummary\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x42\x0b\n\t_first_idB\n\n\x08_last_id\"@\n\x12WatchIngestRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\"@\n\x12\x41\x62ortIngestRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x11\n\tingest_id\x18\x02 \x01(\t\"P\n\x17\x45xportEmbeddingsRequest\x12\x17\n\x0fvector_store_id\x18\x01 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_after\"\x82\x01\n\x11\x45xportedEmbedding\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x11\n\tembedding\x18\x03 \x01(\x0c\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ncreated_at\x18\x05 \x01(\x03*Q\n\tAtomicity\x12\x19\n\x15\x41TOMICITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41TOMICITY_BATCH\x10\x01\x12\x14\n\x10\x41TOMICITY_STREAM\x10\x02*h\n\x07OnError\x12\x18\n\x14ON_ERROR_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_ERROR_ABORT_BATCH\x10\x01\x12\x15\n\x11ON_ERROR_SKIP_ROW\x10\x02\x12\x12\n\x0eON_ERROR_ABORT\x10\x03*x\n\x0bIngestState\x12\x1c\n\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11INGEST_STATE_OPEN\x10\x01\x12\x1a\n\x16INGEST_STATE_COMPLETED\x10\x02\x12\x18\n\x14INGEST_STATE_ABORTED\x10\x03\x32\x9c\x08\n\rIngestService\x12\xc5\x01\n\x06Ingest\x12\x1a.pgquiver.v1.IngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"\x80\x01\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02v\"5/v1/vector_stores/{vector_store_id}/embeddings/ingest:\x01*Z:\x1a\x35/v1/vector_stores/{vector_store_id}/embeddings/ingest:\x01*(\x01\x12O\n\rIngestSession\x12\x1a.pgquiver.v1.IngestRequest\x1a\x18.pgquiver.v1.IngestEvent\"\x04\xb8\xbb\x18\x05(\x01\x30\x01\x12\x8b\x01\n\tGetIngest\x12\x1d.pgquiver.v1.GetIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"C\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02\x39\x12\x37/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}\x12\x89\x01\n\x0bListIngests\x12\x1f.pgquiver.v1.ListIngestsRequest\x1a .pgquiver.v1.ListIngestsResponse\"7\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02-\x12+/v1/vector_stores/{vector_store_id}/ingests\x12\x9b\x01\n\x0bWatchIngest\x12\x1f.pgquiver.v1.WatchIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"M\xb8\xbb\x18\x05\xc0\xbc\x18\x01\x82\xd3\xe4\x93\x02?\x12=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/watch0\x01\x12\x95\x01\n\x0b\x41\x62ortIngest\x12\x1f.pgquiver.v1.AbortIngestRequest\x1a\x1a.pgquiver.v1.IngestSummary\"I\xb8\xbb\x18\x05\x82\xd3\xe4\x93\x02?\"=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/abort\x12\xa1\x01\n\x10\x45xportEmbeddings\x12$.pgquiver.v1.ExportEmbeddingsRequest\x1a\x1e.pgquiver.v1.ExportedEmbedding\"E\xb8\xbb\x18\x03\xc0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x37\x12\x35/v1/vector_stores/{vector_store_id}/embeddings/export0\x01\x42\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,8 +27,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pgquiver.v1.ingest_pb2', _g
 if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['DESCRIPTOR']._options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.pgquiver.v1P\001Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\252\002\013Pgquiver.V1'
+  _globals['_INGESTOPEN'].fields_by_name['dimensions']._options = None
+  _globals['_INGESTOPEN'].fields_by_name['dimensions']._serialized_options = b'\231\275\030\000\000\000\000\000\000\360?\241\275\030\000\000\000\000\000@\317@'
+  _globals['_INGESTOPEN'].fields_by_name['max_row_errors']._options = None
+  _globals['_INGESTOPEN'].fields_by_name['max_row_errors']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000\000\241\275\030\000\000\000\000\000@\217@'
+  _globals['_INGESTOPEN'].fields_by_name['total_rows']._options = None
+  _globals['_INGESTOPEN'].fields_by_name['total_rows']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000\000'
   _globals['_INGESTBATCH'].fields_by_name['rows']._options = None
-  _globals['_INGESTBATCH'].fields_by_name['rows']._serialized_options = b'\250\273\030\220N'
+  _globals['_INGESTBATCH'].fields_by_name['rows']._serialized_options = b'\250\273\030\220N\300\275\030\001'
+  _globals['_LISTINGESTSREQUEST'].fields_by_name['limit']._options = None
+  _globals['_LISTINGESTSREQUEST'].fields_by_name['limit']._serialized_options = b'\231\275\030\000\000\000\000\000\000\360?\241\275\030\000\000\000\000\000\000Y@'
   _globals['_INGESTSERVICE'].methods_by_name['Ingest']._options = None
   _globals['_INGESTSERVICE'].methods_by_name['Ingest']._serialized_options = b'\270\273\030\005\202\323\344\223\002v\"5/v1/vector_stores/{vector_store_id}/embeddings/ingest:\001*Z:\0325/v1/vector_stores/{vector_store_id}/embeddings/ingest:\001*'
   _globals['_INGESTSERVICE'].methods_by_name['IngestSession']._options = None
@@ -43,46 +51,46 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_INGESTSERVICE'].methods_by_name['AbortIngest']._serialized_options = b'\270\273\030\005\202\323\344\223\002?\"=/v1/vector_stores/{vector_store_id}/ingests/{ingest_id}/abort'
   _globals['_INGESTSERVICE'].methods_by_name['ExportEmbeddings']._options = None
   _globals['_INGESTSERVICE'].methods_by_name['ExportEmbeddings']._serialized_options = b'\270\273\030\003\300\273\030\001\202\323\344\223\0027\0225/v1/vector_stores/{vector_store_id}/embeddings/export'
-  _globals['_ATOMICITY']._serialized_start=2575
-  _globals['_ATOMICITY']._serialized_end=2656
-  _globals['_ONERROR']._serialized_start=2658
-  _globals['_ONERROR']._serialized_end=2762
-  _globals['_INGESTSTATE']._serialized_start=2764
-  _globals['_INGESTSTATE']._serialized_end=2884
+  _globals['_ATOMICITY']._serialized_start=2664
+  _globals['_ATOMICITY']._serialized_end=2745
+  _globals['_ONERROR']._serialized_start=2747
+  _globals['_ONERROR']._serialized_end=2851
+  _globals['_INGESTSTATE']._serialized_start=2853
+  _globals['_INGESTSTATE']._serialized_end=2973
   _globals['_INGESTREQUEST']._serialized_start=185
   _globals['_INGESTREQUEST']._serialized_end=340
   _globals['_INGESTOPEN']._serialized_start=343
-  _globals['_INGESTOPEN']._serialized_end=648
-  _globals['_INGESTBATCH']._serialized_start=650
-  _globals['_INGESTBATCH']._serialized_end=726
-  _globals['_INGESTFINISH']._serialized_start=728
-  _globals['_INGESTFINISH']._serialized_end=770
-  _globals['_INGESTEVENT']._serialized_start=773
-  _globals['_INGESTEVENT']._serialized_end=987
-  _globals['_INGESTOPENED']._serialized_start=989
-  _globals['_INGESTOPENED']._serialized_end=1075
-  _globals['_INGESTCOMMITTED']._serialized_start=1078
-  _globals['_INGESTCOMMITTED']._serialized_end=1222
-  _globals['_INGESTDRAINING']._serialized_start=1224
-  _globals['_INGESTDRAINING']._serialized_end=1261
-  _globals['_ROWERROR']._serialized_start=1263
-  _globals['_ROWERROR']._serialized_end=1359
-  _globals['_INGESTSUMMARY']._serialized_start=1362
-  _globals['_INGESTSUMMARY']._serialized_end=1778
-  _globals['_GETINGESTREQUEST']._serialized_start=1780
-  _globals['_GETINGESTREQUEST']._serialized_end=1842
-  _globals['_LISTINGESTSREQUEST']._serialized_start=1845
-  _globals['_LISTINGESTSREQUEST']._serialized_end=2056
-  _globals['_LISTINGESTSRESPONSE']._serialized_start=2059
-  _globals['_LISTINGESTSRESPONSE']._serialized_end=2226
-  _globals['_WATCHINGESTREQUEST']._serialized_start=2228
-  _globals['_WATCHINGESTREQUEST']._serialized_end=2292
-  _globals['_ABORTINGESTREQUEST']._serialized_start=2294
-  _globals['_ABORTINGESTREQUEST']._serialized_end=2358
-  _globals['_EXPORTEMBEDDINGSREQUEST']._serialized_start=2360
-  _globals['_EXPORTEMBEDDINGSREQUEST']._serialized_end=2440
-  _globals['_EXPORTEDEMBEDDING']._serialized_start=2443
-  _globals['_EXPORTEDEMBEDDING']._serialized_end=2573
-  _globals['_INGESTSERVICE']._serialized_start=2887
-  _globals['_INGESTSERVICE']._serialized_end=3939
+  _globals['_INGESTOPEN']._serialized_end=709
+  _globals['_INGESTBATCH']._serialized_start=711
+  _globals['_INGESTBATCH']._serialized_end=791
+  _globals['_INGESTFINISH']._serialized_start=793
+  _globals['_INGESTFINISH']._serialized_end=835
+  _globals['_INGESTEVENT']._serialized_start=838
+  _globals['_INGESTEVENT']._serialized_end=1052
+  _globals['_INGESTOPENED']._serialized_start=1054
+  _globals['_INGESTOPENED']._serialized_end=1140
+  _globals['_INGESTCOMMITTED']._serialized_start=1143
+  _globals['_INGESTCOMMITTED']._serialized_end=1287
+  _globals['_INGESTDRAINING']._serialized_start=1289
+  _globals['_INGESTDRAINING']._serialized_end=1326
+  _globals['_ROWERROR']._serialized_start=1328
+  _globals['_ROWERROR']._serialized_end=1424
+  _globals['_INGESTSUMMARY']._serialized_start=1427
+  _globals['_INGESTSUMMARY']._serialized_end=1843
+  _globals['_GETINGESTREQUEST']._serialized_start=1845
+  _globals['_GETINGESTREQUEST']._serialized_end=1907
+  _globals['_LISTINGESTSREQUEST']._serialized_start=1910
+  _globals['_LISTINGESTSREQUEST']._serialized_end=2145
+  _globals['_LISTINGESTSRESPONSE']._serialized_start=2148
+  _globals['_LISTINGESTSRESPONSE']._serialized_end=2315
+  _globals['_WATCHINGESTREQUEST']._serialized_start=2317
+  _globals['_WATCHINGESTREQUEST']._serialized_end=2381
+  _globals['_ABORTINGESTREQUEST']._serialized_start=2383
+  _globals['_ABORTINGESTREQUEST']._serialized_end=2447
+  _globals['_EXPORTEMBEDDINGSREQUEST']._serialized_start=2449
+  _globals['_EXPORTEMBEDDINGSREQUEST']._serialized_end=2529
+  _globals['_EXPORTEDEMBEDDING']._serialized_start=2532
+  _globals['_EXPORTEDEMBEDDING']._serialized_end=2662
+  _globals['_INGESTSERVICE']._serialized_start=2976
+  _globals['_INGESTSERVICE']._serialized_end=4028
 # @@protoc_insertion_point(module_scope)
