@@ -92,6 +92,43 @@ test("the vector part of a search goes to the worker alone, in one task", async 
   expect(plan).toContain(`Index Scan using ${store.own_table}_hnsw_`);
 });
 
+test("ef_search of a request and of the store reaches the worker in hybrid searches and those by file", async () => {
+  const id = `vs_${++stores}`;
+  await pool.query(
+    "insert into vector_stores (id, dimensions, embedding_count, precision) values ($1, 48, 3000, 'float32')",
+    [id],
+  );
+  // A sequence of its own in each vector, so that the nearest are hard to find.
+  await pool.query(
+    `insert into embeddings (vector_store_id, id, content, embedding, metadata)
+     select $1, 'e' || n, 'text ' || n, (select array_agg(sin(n * 12.9898 + d * 78.233 + n * d)) from generate_series(1, 48) as d)::vector, '{}'
+     from generate_series(1, 3000) as n`,
+    [id],
+  );
+  await promoteStore(database, id, TEST_INDEXES);
+  const embedding = Array.from({ length: 48 }, (_, d) => Math.sin(d * d));
+  const hybrid = {
+    query: "nothing",
+    ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 0.1 } },
+  };
+  for (const kind of [{}, hybrid, { group_by: "file", group_size: 1 }]) {
+    const search = async (request: object) => {
+      const asked = { vector_store_id: id, embedding, max_num_results: 20, ...kind, ...request };
+      const { data } = await call("SearchService/Search", asked);
+      return data.map((hit: Reply) => hit.id);
+    };
+    const exact = await search({ exact: true });
+    expect(exact).toHaveLength(20);
+    expect(await search({ ef_search: 1000 }), JSON.stringify(kind)).toEqual(exact);
+    expect(await search({ ef_search: 1 }), JSON.stringify(kind)).not.toEqual(exact);
+    await pool.query("update vector_stores set ef_search = 1 where id = $1", [id]);
+    expect(await search({}), JSON.stringify(kind)).not.toEqual(exact);
+    await pool.query("update vector_stores set ef_search = 1000 where id = $1", [id]);
+    expect(await search({}), JSON.stringify(kind)).toEqual(exact);
+    await pool.query("update vector_stores set ef_search = null where id = $1", [id]);
+  }
+});
+
 test("the metadata of a table on a worker can be sampled, which chooses how a filter is searched", async () => {
   const id = await makeStore(500);
   const store = (await findStore(pool, database.tables, id)) as VectorStoreRow & { own_table: string };
