@@ -14,3 +14,11 @@ const TEXT_CHARS_MAX = 100_000;
 export function textVector(content: string, language: string): string {
   return `to_tsvector(${pg.escapeLiteral(pg.escapeIdentifier(language))}::regconfig, left(${content}, ${TEXT_CHARS_MAX}))`;
 }
+
+/**
+ * SQL expression of a hash of a text, the column `content`, and of the text search configuration that splits it: cached words
+ * are those of the text only while the hashes are equal.
+ */
+export function hashText(content: string, language: string): string {
+  return `hashtextextended(${content}, hashtextextended(${pg.escapeLiteral(language)}, 0))`;
+}

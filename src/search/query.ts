@@ -1,4 +1,5 @@
 import type { Filter } from "../filters/sql.ts";
+import { asksForWords } from "../filters/words.ts";
 import type { StoredPlace } from "../storage/embeddings.ts";
 import type { SearchPosition } from "./page.ts";
 
@@ -46,6 +47,12 @@ export interface Fusion {
   /** Weights, 0 or more; one of them is more than 0. */
   vectorWeight: number;
   keywordsWeight: number;
+}
+
+/** The text search configuration by which a search splits texts into words; undefined: it looks at no words. */
+export function splittingLanguage({ fusion, filter, language }: SearchQuery): string | undefined {
+  if (fusion?.keywords !== undefined) return fusion.language;
+  return filter !== undefined && asksForWords(filter) ? language : undefined;
 }
 
 /** A chunk of a file and the chunks around it. */

@@ -21,7 +21,7 @@ import { readFresh } from "./fresh-replica.ts";
 import { WordCache } from "./keywords/word-cache.ts";
 import { LastActiveUpdater } from "./last-active.ts";
 import { MetadataSamples } from "./metadata-samples.ts";
-import type { SearchHit, SearchQuery } from "./query.ts";
+import { splittingLanguage, type SearchHit, type SearchQuery } from "./query.ts";
 import { needsEmbedding, type Search } from "./request.ts";
 import { chunksOf, toFiles } from "./results/files.ts";
 import { readChunksAround, type ChunkAround } from "./results/passages.ts";
@@ -263,8 +263,8 @@ export class Searcher {
         });
         if (typeof outcome !== "string") {
           if (lacksFiles(search, query, outcome)) outcome.isComplete = false;
-          if (query.fusion?.keywords !== undefined && store.own_table === null)
-            void this.#words.note(store.id, query.fusion.language);
+          const language = splittingLanguage(query);
+          if (language !== undefined && store.own_table === null) void this.#words.note(store.id, language);
           // The recall tuner compares rows without their texts.
           if (outcome.method === "index" && !(query.filter && asksForWords(query.filter)))
             this.#observe(store.id, query);

@@ -1,15 +1,6 @@
-import pg from "pg";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tables } from "../postgres/tables.ts";
-import { textVector } from "../postgres/text-index.ts";
-
-/**
- * SQL expression of a hash of a text, the column `content`, and of the text search configuration that splits it: cached words
- * are those of the text only while the hashes are equal.
- */
-export function hashText(content: string, language: string): string {
-  return `hashtextextended(${content}, hashtextextended(${pg.escapeLiteral(language)}, 0))`;
-}
+import { hashText, textVector } from "../postgres/text-index.ts";
 
 /**
  * SELECT of `id`, `content_tsvector` of the rows in the shared table that meet a condition: from the cache, else by splitting the

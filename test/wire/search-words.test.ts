@@ -61,6 +61,13 @@ beforeEach(async () => {
   }
 });
 
+/** The ids of the rows that a filter by words leaves. */
+const filter = async (value: string, owner: keyof typeof keys = "default"): Promise<string[]> => {
+  const request = { embedding: [1, 0], limit: 100, filters: { type: "text", value } };
+  const { data } = await call("SearchService/Search", request, owner);
+  return data.map(({ id }: Reply) => id);
+};
+
 describe("a store that is searched by words", () => {
   test("gets the words of its texts cached, and searches use them", async () => {
     const before = await search("heron 7");
@@ -73,6 +80,30 @@ describe("a store that is searched by words", () => {
       [name],
     );
     expect(await search("osprey")).toEqual(["default-9"]);
+  });
+
+  test("gets them cached for filters by words too, and such filters use them", async () => {
+    expect(await filter("heron 7")).toEqual(["default-7"]);
+    await waitForWords();
+    expect(await filter("heron 7")).toEqual(["default-7"]);
+    expect(await filter("heron -7")).toHaveLength(ROWS - 1);
+    await pool.query(
+      "update pgquiver_words set text_words = to_tsvector('osprey') where vector_store_id = $1 and embedding_id = 'default-9'",
+      [name],
+    );
+    expect(await filter("osprey")).toEqual(["default-9"]);
+    const counted = await call("EmbeddingService/CountEmbeddings", {
+      filters: { type: "text", value: "osprey" },
+    });
+    expect(Number(counted.count)).toBe(1);
+    // Words of another text or of another project's store count for nothing.
+    await pool.query(
+      "update embeddings set content = 'a kestrel' where vector_store_id = $1 and id = 'default-9'",
+      [name],
+    );
+    expect([await filter("osprey"), await filter("kestrel")]).toEqual([[], ["default-9"]]);
+    expect(await filter("kestrel", "other")).toEqual([]);
+    expect(await filter("badger 3", "other")).toEqual(["other-3"]);
   });
 
   test("finds what a version that does not know the cache has written", async () => {
