@@ -17,8 +17,8 @@ export function extraProperties({ name }: DescMessage, direction: Direction): Re
         format: "int32",
         minimum: 1,
         description:
-          "Maximum number of results, 1 to 1,000, instead of `max_num_results`, whose maximum is OpenAI's. A single search " +
-          "reduces larger values to 1,000, as litellm-pgvector does; a batch refuses them.",
+          "Maximum number of results, 1 to 1,000, instead of `max_num_results`, whose maximum is OpenAI's. Larger values are " +
+          "reduced to 1,000, as litellm-pgvector does.",
       },
       return_metadata: {
         type: ["boolean", "null"],

@@ -48,7 +48,7 @@ export function uploadOf({ name, input }: DescMethod, schemas: Schemas): Schema 
 }
 
 function formOf(properties: Record<string, Schema>, required: string[]): Schema {
-  const schema = { type: "object", required, properties };
+  const schema = { type: "object", required, properties, additionalProperties: false };
   return { required: true, content: { "multipart/form-data": { schema } } };
 }
 

@@ -1,4 +1,4 @@
-import type { DescField } from "@bufbuild/protobuf";
+import type { DescField, DescMessage } from "@bufbuild/protobuf";
 import type { Schema } from "./schema.ts";
 import { saysRequired, type Schemas } from "./schemas.ts";
 
@@ -13,13 +13,26 @@ export function describeParameter(field: DescField, where: "path" | "query", sch
     ...(description !== undefined && { description }),
     // A message's field is written as `effective_at[gt]=1`.
     ...(isObject && { style: "deepObject", explode: true }),
-    schema: where === "path" ? inPath(schema) : withoutNull(schema),
+    schema: isObject
+      ? inQuery(field.message, schemas)
+      : where === "path"
+        ? inPath(schema)
+        : withoutNull(schema),
   };
 }
 
 /** A part of a path is one segment of it, which has a character at least. */
 function inPath({ pattern }: Schema): Schema {
   return { type: "string", minLength: 1, ...(pattern !== undefined && { pattern }) };
+}
+
+function inQuery({ fields }: DescMessage, schemas: Schemas): Schema {
+  const properties = fields.map((field) => [field.name, withoutNull(schemas.field(field, "request"))]);
+  return {
+    type: "object",
+    properties: Object.fromEntries(properties) as Schema,
+    additionalProperties: false,
+  };
 }
 
 /** In a URL there is no null. */

@@ -21,11 +21,16 @@ export class Schemas {
 
   /** A reference to a message's schema. `isWithout`: fields that are not in the body, since the path has them. */
   refer(desc: DescMessage, direction: Direction, isWithout: readonly string[] = []): Schema {
-    const name = direction === "request" && !desc.name.endsWith("Request") ? `${desc.name}Input` : desc.name;
+    const isInput = direction === "request" && !desc.name.endsWith("Request");
+    return this.#refer(desc, isInput ? `${desc.name}Input` : desc.name, direction, isWithout);
+  }
+
+  #refer(desc: DescMessage, name: string, direction: Direction, isWithout: readonly string[]): Schema {
     if (!this.#all.has(name)) {
       // Set before the fields are described, which may refer to the message itself.
       this.#all.set(name, {});
-      this.#all.set(name, this.#describe(desc, direction, isWithout));
+      const extras = name === itemName(desc) ? {} : extraProperties(desc, direction);
+      this.#all.set(name, this.#describe(desc, direction, isWithout, extras));
     }
     return { $ref: `#/components/schemas/${name}` };
   }
@@ -38,7 +43,12 @@ export class Schemas {
     return description === "" ? schema : { ...schema, description };
   }
 
-  #describe(desc: DescMessage, direction: Direction, isWithout: readonly string[]): Schema {
+  #describe(
+    desc: DescMessage,
+    direction: Direction,
+    isWithout: readonly string[],
+    extras: Record<string, Schema>,
+  ): Schema {
     const { keywords, hidden } = exceptionsOf(desc);
     const fields = desc.fields.filter(
       ({ name, message }) =>
@@ -51,7 +61,7 @@ export class Schemas {
       ...(required.length > 0 && { required }),
       properties: {
         ...Object.fromEntries(fields.map((field) => [field.name, this.field(field, direction)])),
-        ...extraProperties(desc, direction),
+        ...extras,
       },
       ...keywords,
       // Unknown parameters are refused; replies may have more fields in later versions.
@@ -106,6 +116,9 @@ export class Schemas {
     if (field.message) {
       if (field.message.typeName === "google.protobuf.Struct") return { type: "object" };
       if (field.message.typeName === "google.protobuf.Value") return {};
+      // A request of a batch, whose store is the batch's.
+      if (direction === "request" && field.message.name.endsWith("Request"))
+        return this.#refer(field.message, itemName(field.message), direction, ["vector_store_id"]);
       return this.refer(field.message, direction);
     }
     const schema = scalarSchema(field.scalar as ScalarType);
@@ -126,6 +139,11 @@ const INTEGERS: Record<string, Schema> = {
   int32: { minimum: -(2 ** 31), maximum: 2 ** 31 - 1 },
   int64: { minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER },
 };
+
+/** The name of the schema of a request that is one of several in a batch. */
+function itemName({ name }: DescMessage): string {
+  return `${name}Item`;
+}
 
 const NUMBERS = { type: "array", items: { type: "number", format: "float" } };
 const BASE64 = { type: "string", contentEncoding: "base64" };

@@ -14,6 +14,7 @@ const KEYWORDS = ["minimum", "maximum", "minLength", "maxLength", "pattern", "mi
 /** What a message needs beside its required fields to be accepted, or to have its fields checked. */
 const SENSIBLE: Record<string, Json> = {
   SearchRequest: { query: "a", group_by: "file" },
+  SearchRequestItem: { query: "a", group_by: "file" },
   SearchVectorStoresRequest: { query: "a", group_by: "file" },
   EmbeddingsOrderInput: { attribute: "a", type: "string" },
   FilterInput: { type: "eq", key: "a", value: "a" },

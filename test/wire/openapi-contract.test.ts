@@ -7,8 +7,11 @@ import { expect, onTestFinished, test } from "vitest";
 import { ROOT } from "../support/process.ts";
 import { startServer } from "../support/server.ts";
 
+/** Its settings, and our own check beside those that it comes with. */
+const SCHEMAS = join(ROOT, "scripts/schemas");
+
 /** Where .ci/run installs it from PyPI, or where somebody has it. */
-const schemathesis = [join(ROOT, "scripts/schemas/.venv/bin/schemathesis"), "schemathesis"].find(
+const schemathesis = [join(SCHEMAS, ".venv/bin/schemathesis"), "schemathesis"].find(
   (command) => spawnSync(command, ["--version"]).status === 0,
 );
 if (schemathesis === undefined)
@@ -16,6 +19,10 @@ if (schemathesis === undefined)
 
 const KEY = "a-key-of-16-chars";
 
+/**
+ * Not positive_data_acceptance, which takes every 400 for a fault of the schema: cursors of other requests, states, and fields that need or
+ * exclude each other are beyond schemas. Our takes_what_schemas_say, in hooks.py, is that check for types, ranges, lengths and names.
+ */
 const CHECKS = [
   "not_a_server_error",
   "status_code_conformance",
@@ -23,6 +30,7 @@ const CHECKS = [
   "response_headers_conformance",
   "response_schema_conformance",
   "negative_data_rejection",
+  "takes_what_schemas_say",
   "missing_required_header",
   "ignored_auth",
 ];
@@ -41,15 +49,34 @@ test.runIf(schemathesis !== undefined)(
       "request-timeout": "20",
       seed: "1",
       "generation-database": "none",
-      // Watches last until what they watch has ended; of NDJSON bodies schemathesis cannot make any.
-      "exclude-path-regex": "/(watch|ingest)$",
+      // Postgres cannot keep NUL in a text, which no keyword says of all texts.
+      "generation-allow-x00": "false",
+      // Watches last until what they watch has ended, which is then a request that ran into its time limit.
+      "exclude-path-regex": "/watch$",
     };
     const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
     const child = spawn(
       String(schemathesis),
-      ["run", `${server.url}/openapi.json`, ...args, "--no-color", "--continue-on-failure"],
+      [
+        "--config-file",
+        join(SCHEMAS, "schemathesis.toml"),
+        "run",
+        `${server.url}/openapi.json`,
+        ...args,
+        "--no-color",
+        "--continue-on-failure",
+      ],
       // It writes a folder of its own where it runs.
-      { stdio: ["ignore", "pipe", "pipe"], cwd: folder },
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+        cwd: folder,
+        env: {
+          ...process.env,
+          SCHEMATHESIS_HOOKS: "hooks",
+          PYTHONPATH: SCHEMAS,
+          PYTHONDONTWRITEBYTECODE: "1",
+        },
+      },
     );
     const [output, errors, code] = await Promise.all([
       text(child.stdout),

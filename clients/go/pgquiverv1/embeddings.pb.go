@@ -1256,7 +1256,7 @@ type PurgeEmbeddingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The store. Required.
 	VectorStoreId string `protobuf:"bytes,1,opt,name=vector_store_id,json=vectorStoreId,proto3" json:"vector_store_id,omitempty"`
-	// Selects the embeddings to delete. Required, so that a forgotten filter does not empty the store.
+	// Selects the embeddings to delete. Required. A forgotten filter must not empty the store.
 	Filters       *Filter `protobuf:"bytes,2,opt,name=filters,proto3" json:"filters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

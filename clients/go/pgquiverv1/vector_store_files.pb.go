@@ -2284,30 +2284,34 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\a_static\"k\n" +
 	"\x14VectorStoreFileError\x129\n" +
 	"\x04code\x18\x01 \x01(\x0e2%.pgquiver.v1.VectorStoreFileErrorCodeR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x86\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x92\x02\n" +
 	"\x1cCreateVectorStoreFileRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\x12>\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12#\n" +
+	"\afile_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\x12>\n" +
 	"\n" +
 	"attributes\x18\x03 \x01(\v2\x17.google.protobuf.StructB\x05\xa8\xbb\x18\x90\x02R\n" +
 	"attributes\x12O\n" +
 	"\x11chunking_strategy\x18\x04 \x01(\v2\x1d.pgquiver.v1.ChunkingStrategyH\x00R\x10chunkingStrategy\x88\x01\x01B\x14\n" +
-	"\x12_chunking_strategy\"\xad\x02\n" +
+	"\x12_chunking_strategy\"\xc3\x02\n" +
 	"\x1dReplaceVectorStoreFileRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\x12$\n" +
-	"\vnew_file_id\x18\x03 \x01(\tB\x04\xf8\xbb\x18\x01R\tnewFileId\x12>\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12#\n" +
+	"\afile_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\x12.\n" +
+	"\vnew_file_id\x18\x03 \x01(\tB\x0e\xf8\xbb\x18\x01\xba\xbd\x18\x06^file-R\tnewFileId\x12>\n" +
 	"\n" +
 	"attributes\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x05\xa8\xbb\x18\x90\x02R\n" +
 	"attributes\x12O\n" +
 	"\x11chunking_strategy\x18\x05 \x01(\v2\x1d.pgquiver.v1.ChunkingStrategyH\x00R\x10chunkingStrategy\x88\x01\x01B\x14\n" +
-	"\x12_chunking_strategy\"\\\n" +
+	"\x12_chunking_strategy\"h\n" +
 	"\x19GetVectorStoreFileRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\"^\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12#\n" +
+	"\afile_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\"j\n" +
 	"\x1bWatchVectorStoreFileRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\"\xd4\x02\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12#\n" +
+	"\afile_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\"\xd4\x02\n" +
 	"\x1bListVectorStoreFilesRequest\x12&\n" +
 	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x121\n" +
 	"\x05limit\x18\x02 \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00Y@H\x00R\x05limit\x88\x01\x01\x12\x19\n" +
@@ -2328,25 +2332,28 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\bhas_more\x18\x05 \x01(\bR\ahasMoreB\v\n" +
 	"\t_first_idB\n" +
 	"\n" +
-	"\b_last_id\"\xe2\x01\n" +
+	"\b_last_id\"\xee\x01\n" +
 	"\x1cUpdateVectorStoreFileRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\x12>\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12#\n" +
+	"\afile_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\x12>\n" +
 	"\n" +
 	"attributes\x18\x03 \x01(\v2\x17.google.protobuf.StructB\x05\xa8\xbb\x18\x90\x02R\n" +
 	"attributes\x12A\n" +
 	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskB\x04\xa8\xbb\x18 R\n" +
-	"updateMask\"_\n" +
+	"updateMask\"k\n" +
 	"\x1cDeleteVectorStoreFileRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\"a\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12#\n" +
+	"\afile_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\"a\n" +
 	"\x1dDeleteVectorStoreFileResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"c\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\"o\n" +
 	" GetVectorStoreFileContentRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x17\n" +
-	"\afile_id\x18\x02 \x01(\tR\x06fileId\"\xe5\x01\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12#\n" +
+	"\afile_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\"\xe5\x01\n" +
 	"!GetVectorStoreFileContentResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12,\n" +
 	"\x04data\x18\x02 \x03(\v2\x18.pgquiver.v1.TextContentR\x04data\x12\x19\n" +
@@ -2375,35 +2382,40 @@ const file_pgquiver_v1_vector_store_files_proto_rawDesc = "" +
 	"\tcompleted\x18\x02 \x01(\x03R\tcompleted\x12\x16\n" +
 	"\x06failed\x18\x03 \x01(\x03R\x06failed\x12\x1c\n" +
 	"\tcancelled\x18\x04 \x01(\x03R\tcancelled\x12\x14\n" +
-	"\x05total\x18\x05 \x01(\x03R\x05total\"\xd8\x02\n" +
+	"\x05total\x18\x05 \x01(\x03R\x05total\"\xe2\x02\n" +
 	"!CreateVectorStoreFileBatchRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12 \n" +
-	"\bfile_ids\x18\x02 \x03(\tB\x05\xa8\xbb\x18\xd0\x0fR\afileIds\x12B\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12*\n" +
+	"\bfile_ids\x18\x02 \x03(\tB\x0f\xa8\xbb\x18\xd0\x0f\xba\xbd\x18\x06^file-R\afileIds\x12B\n" +
 	"\x05files\x18\x03 \x03(\v2%.pgquiver.v1.VectorStoreFileBatchItemB\x05\xa8\xbb\x18\xd0\x0fR\x05files\x12>\n" +
 	"\n" +
 	"attributes\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x05\xa8\xbb\x18\x90\x02R\n" +
 	"attributes\x12O\n" +
 	"\x11chunking_strategy\x18\x05 \x01(\v2\x1d.pgquiver.v1.ChunkingStrategyH\x00R\x10chunkingStrategy\x88\x01\x01B\x14\n" +
-	"\x12_chunking_strategy\"\xda\x01\n" +
-	"\x18VectorStoreFileBatchItem\x12\x17\n" +
-	"\afile_id\x18\x01 \x01(\tR\x06fileId\x12>\n" +
+	"\x12_chunking_strategy\"\xe6\x01\n" +
+	"\x18VectorStoreFileBatchItem\x12#\n" +
+	"\afile_id\x18\x01 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^file-R\x06fileId\x12>\n" +
 	"\n" +
 	"attributes\x18\x02 \x01(\v2\x17.google.protobuf.StructB\x05\xa8\xbb\x18\x90\x02R\n" +
 	"attributes\x12O\n" +
 	"\x11chunking_strategy\x18\x03 \x01(\v2\x1d.pgquiver.v1.ChunkingStrategyH\x00R\x10chunkingStrategy\x88\x01\x01B\x14\n" +
-	"\x12_chunking_strategy\"c\n" +
+	"\x12_chunking_strategy\"o\n" +
 	"\x1eGetVectorStoreFileBatchRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
-	"\bbatch_id\x18\x02 \x01(\tR\abatchId\"e\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12%\n" +
+	"\bbatch_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^vsfb_R\abatchId\"q\n" +
 	" WatchVectorStoreFileBatchRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
-	"\bbatch_id\x18\x02 \x01(\tR\abatchId\"f\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12%\n" +
+	"\bbatch_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^vsfb_R\abatchId\"r\n" +
 	"!CancelVectorStoreFileBatchRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
-	"\bbatch_id\x18\x02 \x01(\tR\abatchId\"\xf8\x02\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12%\n" +
+	"\bbatch_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^vsfb_R\abatchId\"\x84\x03\n" +
 	"$ListVectorStoreFileBatchFilesRequest\x12&\n" +
-	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12\x19\n" +
-	"\bbatch_id\x18\x02 \x01(\tR\abatchId\x121\n" +
+	"\x0fvector_store_id\x18\x01 \x01(\tR\rvectorStoreId\x12%\n" +
+	"\bbatch_id\x18\x02 \x01(\tB\n" +
+	"\xba\xbd\x18\x06^vsfb_R\abatchId\x121\n" +
 	"\x05limit\x18\x03 \x01(\x05B\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00Y@H\x00R\x05limit\x88\x01\x01\x12\x19\n" +
 	"\x05after\x18\x04 \x01(\tH\x01R\x05after\x88\x01\x01\x12\x1b\n" +
 	"\x06before\x18\x05 \x01(\tH\x02R\x06before\x88\x01\x01\x12-\n" +

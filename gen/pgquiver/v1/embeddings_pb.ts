@@ -683,7 +683,7 @@ export type PurgeEmbeddingsRequest = Message<"pgquiver.v1.PurgeEmbeddingsRequest
   vectorStoreId: string;
 
   /**
-   * Selects the embeddings to delete. Required, so that a forgotten filter does not empty the store.
+   * Selects the embeddings to delete. Required. A forgotten filter must not empty the store.
    *
    * @generated from field: pgquiver.v1.Filter filters = 2;
    */

@@ -16,7 +16,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from pgquiver.v1 import options_pb2 as pgquiver_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgquiver/v1/usage.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19pgquiver/v1/options.proto\"\x87\x03\n\x19GetEmbeddingsUsageRequest\x12*\n\nstart_time\x18\x01 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMB\x12\"\n\x08\x65nd_time\x18\x02 \x01(\x03\x42\x0b\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x00\x88\x01\x01\x12#\n\x0c\x62ucket_width\x18\x03 \x01(\tB\x08\xba\xbd\x18\x04^1d$H\x01\x88\x01\x01\x12\x19\n\x0bproject_ids\x18\x04 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x19\n\x0b\x61pi_key_ids\x18\x05 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x14\n\x06models\x18\x06 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x39\n\x08group_by\x18\x07 \x03(\tB\'\xa8\xbb\x18\x03\xba\xbd\x18\x1f^(project_id|api_key_id|model)$\x12*\n\x05limit\x18\x08 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00?@H\x02\x88\x01\x01\x12\x11\n\x04page\x18\t \x01(\tH\x03\x88\x01\x01\x42\x0b\n\t_end_timeB\x0f\n\r_bucket_widthB\x08\n\x06_limitB\x07\n\x05_page\"\x96\x01\n\x1aGetEmbeddingsUsageResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x30\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\".pgquiver.v1.EmbeddingsUsageBucket\x12\x10\n\x08has_more\x18\x03 \x01(\x08\x12\x16\n\tnext_page\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_next_page\"|\n\x15\x45mbeddingsUsageBucket\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x12\n\nstart_time\x18\x02 \x01(\x03\x12\x10\n\x08\x65nd_time\x18\x03 \x01(\x03\x12-\n\x07results\x18\x04 \x03(\x0b\x32\x1c.pgquiver.v1.EmbeddingsUsage\"\xe3\x01\n\x0f\x45mbeddingsUsage\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x1a\n\x12num_model_requests\x18\x03 \x01(\x03\x12\x17\n\nproject_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07user_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x17\n\napi_key_id\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05model\x18\x07 \x01(\tH\x03\x88\x01\x01\x42\r\n\x0b_project_idB\n\n\x08_user_idB\r\n\x0b_api_key_idB\x08\n\x06_model\"\xc5\x02\n\x1bGetVectorStoresUsageRequest\x12*\n\nstart_time\x18\x01 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMB\x12\"\n\x08\x65nd_time\x18\x02 \x01(\x03\x42\x0b\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x00\x88\x01\x01\x12#\n\x0c\x62ucket_width\x18\x03 \x01(\tB\x08\xba\xbd\x18\x04^1d$H\x01\x88\x01\x01\x12\x19\n\x0bproject_ids\x18\x04 \x03(\tB\x04\xa8\xbb\x18\x64\x12&\n\x08group_by\x18\x05 \x03(\tB\x14\xa8\xbb\x18\x01\xba\xbd\x18\x0c^project_id$\x12*\n\x05limit\x18\x06 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00?@H\x02\x88\x01\x01\x12\x11\n\x04page\x18\x07 \x01(\tH\x03\x88\x01\x01\x42\x0b\n\t_end_timeB\x0f\n\r_bucket_widthB\x08\n\x06_limitB\x07\n\x05_page\"\x9a\x01\n\x1cGetVectorStoresUsageResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x32\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32$.pgquiver.v1.VectorStoresUsageBucket\x12\x10\n\x08has_more\x18\x03 \x01(\x08\x12\x16\n\tnext_page\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_next_page\"\x80\x01\n\x17VectorStoresUsageBucket\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x12\n\nstart_time\x18\x02 \x01(\x03\x12\x10\n\x08\x65nd_time\x18\x03 \x01(\x03\x12/\n\x07results\x18\x04 \x03(\x0b\x32\x1e.pgquiver.v1.VectorStoresUsage\"`\n\x11VectorStoresUsage\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x13\n\x0busage_bytes\x18\x02 \x01(\x03\x12\x17\n\nproject_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_project_id2\xc5\x02\n\x0cUsageService\x12\x94\x01\n\x12GetEmbeddingsUsage\x12&.pgquiver.v1.GetEmbeddingsUsageRequest\x1a\'.pgquiver.v1.GetEmbeddingsUsageResponse\"-\xb8\xbb\x18\n\x82\xd3\xe4\x93\x02#\x12!/v1/organization/usage/embeddings\x12\x9d\x01\n\x14GetVectorStoresUsage\x12(.pgquiver.v1.GetVectorStoresUsageRequest\x1a).pgquiver.v1.GetVectorStoresUsageResponse\"0\xb8\xbb\x18\n\x82\xd3\xe4\x93\x02&\x12$/v1/organization/usage/vector_storesB\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgquiver/v1/usage.proto\x12\x0bpgquiver.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19pgquiver/v1/options.proto\"\x92\x03\n\x19GetEmbeddingsUsageRequest\x12*\n\nstart_time\x18\x01 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMB\x12-\n\x08\x65nd_time\x18\x02 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00@\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x00\x88\x01\x01\x12#\n\x0c\x62ucket_width\x18\x03 \x01(\tB\x08\xba\xbd\x18\x04^1d$H\x01\x88\x01\x01\x12\x19\n\x0bproject_ids\x18\x04 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x19\n\x0b\x61pi_key_ids\x18\x05 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x14\n\x06models\x18\x06 \x03(\tB\x04\xa8\xbb\x18\x64\x12\x39\n\x08group_by\x18\x07 \x03(\tB\'\xa8\xbb\x18\x03\xba\xbd\x18\x1f^(project_id|api_key_id|model)$\x12*\n\x05limit\x18\x08 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00?@H\x02\x88\x01\x01\x12\x11\n\x04page\x18\t \x01(\tH\x03\x88\x01\x01\x42\x0b\n\t_end_timeB\x0f\n\r_bucket_widthB\x08\n\x06_limitB\x07\n\x05_page\"\x96\x01\n\x1aGetEmbeddingsUsageResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x30\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\".pgquiver.v1.EmbeddingsUsageBucket\x12\x10\n\x08has_more\x18\x03 \x01(\x08\x12\x16\n\tnext_page\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_next_page\"|\n\x15\x45mbeddingsUsageBucket\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x12\n\nstart_time\x18\x02 \x01(\x03\x12\x10\n\x08\x65nd_time\x18\x03 \x01(\x03\x12-\n\x07results\x18\x04 \x03(\x0b\x32\x1c.pgquiver.v1.EmbeddingsUsage\"\xe3\x01\n\x0f\x45mbeddingsUsage\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x1a\n\x12num_model_requests\x18\x03 \x01(\x03\x12\x17\n\nproject_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07user_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x17\n\napi_key_id\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05model\x18\x07 \x01(\tH\x03\x88\x01\x01\x42\r\n\x0b_project_idB\n\n\x08_user_idB\r\n\x0b_api_key_idB\x08\n\x06_model\"\xd0\x02\n\x1bGetVectorStoresUsageRequest\x12*\n\nstart_time\x18\x01 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMB\x12-\n\x08\x65nd_time\x18\x02 \x01(\x03\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\x00@\xa1\xbd\x18\x00\x80\xbf \xfa\x7fMBH\x00\x88\x01\x01\x12#\n\x0c\x62ucket_width\x18\x03 \x01(\tB\x08\xba\xbd\x18\x04^1d$H\x01\x88\x01\x01\x12\x19\n\x0bproject_ids\x18\x04 \x03(\tB\x04\xa8\xbb\x18\x64\x12&\n\x08group_by\x18\x05 \x03(\tB\x14\xa8\xbb\x18\x01\xba\xbd\x18\x0c^project_id$\x12*\n\x05limit\x18\x06 \x01(\x05\x42\x16\x99\xbd\x18\x00\x00\x00\x00\x00\x00\xf0?\xa1\xbd\x18\x00\x00\x00\x00\x00\x00?@H\x02\x88\x01\x01\x12\x11\n\x04page\x18\x07 \x01(\tH\x03\x88\x01\x01\x42\x0b\n\t_end_timeB\x0f\n\r_bucket_widthB\x08\n\x06_limitB\x07\n\x05_page\"\x9a\x01\n\x1cGetVectorStoresUsageResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x32\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32$.pgquiver.v1.VectorStoresUsageBucket\x12\x10\n\x08has_more\x18\x03 \x01(\x08\x12\x16\n\tnext_page\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_next_page\"\x80\x01\n\x17VectorStoresUsageBucket\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x12\n\nstart_time\x18\x02 \x01(\x03\x12\x10\n\x08\x65nd_time\x18\x03 \x01(\x03\x12/\n\x07results\x18\x04 \x03(\x0b\x32\x1e.pgquiver.v1.VectorStoresUsage\"`\n\x11VectorStoresUsage\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x13\n\x0busage_bytes\x18\x02 \x01(\x03\x12\x17\n\nproject_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_project_id2\xc5\x02\n\x0cUsageService\x12\x94\x01\n\x12GetEmbeddingsUsage\x12&.pgquiver.v1.GetEmbeddingsUsageRequest\x1a\'.pgquiver.v1.GetEmbeddingsUsageResponse\"-\xb8\xbb\x18\n\x82\xd3\xe4\x93\x02#\x12!/v1/organization/usage/embeddings\x12\x9d\x01\n\x14GetVectorStoresUsage\x12(.pgquiver.v1.GetVectorStoresUsageRequest\x1a).pgquiver.v1.GetVectorStoresUsageResponse\"0\xb8\xbb\x18\n\x82\xd3\xe4\x93\x02&\x12$/v1/organization/usage/vector_storesB\\\n\x0eio.pgquiver.v1P\x01Z:github.com/pgquiver/pgquiver/gen/go/pgquiver/v1;pgquiverv1\xaa\x02\x0bPgquiver.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,7 +27,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['start_time']._options = None
   _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['start_time']._serialized_options = b'\231\275\030\000\000\000\000\000\000\360?\241\275\030\000\200\277 \372\177MB'
   _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['end_time']._options = None
-  _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['end_time']._serialized_options = b'\241\275\030\000\200\277 \372\177MB'
+  _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['end_time']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000@\241\275\030\000\200\277 \372\177MB'
   _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['bucket_width']._options = None
   _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['bucket_width']._serialized_options = b'\272\275\030\004^1d$'
   _globals['_GETEMBEDDINGSUSAGEREQUEST'].fields_by_name['project_ids']._options = None
@@ -43,7 +43,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['start_time']._options = None
   _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['start_time']._serialized_options = b'\231\275\030\000\000\000\000\000\000\360?\241\275\030\000\200\277 \372\177MB'
   _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['end_time']._options = None
-  _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['end_time']._serialized_options = b'\241\275\030\000\200\277 \372\177MB'
+  _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['end_time']._serialized_options = b'\231\275\030\000\000\000\000\000\000\000@\241\275\030\000\200\277 \372\177MB'
   _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['bucket_width']._options = None
   _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['bucket_width']._serialized_options = b'\272\275\030\004^1d$'
   _globals['_GETVECTORSTORESUSAGEREQUEST'].fields_by_name['project_ids']._options = None
@@ -57,21 +57,21 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_USAGESERVICE'].methods_by_name['GetVectorStoresUsage']._options = None
   _globals['_USAGESERVICE'].methods_by_name['GetVectorStoresUsage']._serialized_options = b'\270\273\030\n\202\323\344\223\002&\022$/v1/organization/usage/vector_stores'
   _globals['_GETEMBEDDINGSUSAGEREQUEST']._serialized_start=98
-  _globals['_GETEMBEDDINGSUSAGEREQUEST']._serialized_end=489
-  _globals['_GETEMBEDDINGSUSAGERESPONSE']._serialized_start=492
-  _globals['_GETEMBEDDINGSUSAGERESPONSE']._serialized_end=642
-  _globals['_EMBEDDINGSUSAGEBUCKET']._serialized_start=644
-  _globals['_EMBEDDINGSUSAGEBUCKET']._serialized_end=768
-  _globals['_EMBEDDINGSUSAGE']._serialized_start=771
-  _globals['_EMBEDDINGSUSAGE']._serialized_end=998
-  _globals['_GETVECTORSTORESUSAGEREQUEST']._serialized_start=1001
-  _globals['_GETVECTORSTORESUSAGEREQUEST']._serialized_end=1326
-  _globals['_GETVECTORSTORESUSAGERESPONSE']._serialized_start=1329
-  _globals['_GETVECTORSTORESUSAGERESPONSE']._serialized_end=1483
-  _globals['_VECTORSTORESUSAGEBUCKET']._serialized_start=1486
-  _globals['_VECTORSTORESUSAGEBUCKET']._serialized_end=1614
-  _globals['_VECTORSTORESUSAGE']._serialized_start=1616
-  _globals['_VECTORSTORESUSAGE']._serialized_end=1712
-  _globals['_USAGESERVICE']._serialized_start=1715
-  _globals['_USAGESERVICE']._serialized_end=2040
+  _globals['_GETEMBEDDINGSUSAGEREQUEST']._serialized_end=500
+  _globals['_GETEMBEDDINGSUSAGERESPONSE']._serialized_start=503
+  _globals['_GETEMBEDDINGSUSAGERESPONSE']._serialized_end=653
+  _globals['_EMBEDDINGSUSAGEBUCKET']._serialized_start=655
+  _globals['_EMBEDDINGSUSAGEBUCKET']._serialized_end=779
+  _globals['_EMBEDDINGSUSAGE']._serialized_start=782
+  _globals['_EMBEDDINGSUSAGE']._serialized_end=1009
+  _globals['_GETVECTORSTORESUSAGEREQUEST']._serialized_start=1012
+  _globals['_GETVECTORSTORESUSAGEREQUEST']._serialized_end=1348
+  _globals['_GETVECTORSTORESUSAGERESPONSE']._serialized_start=1351
+  _globals['_GETVECTORSTORESUSAGERESPONSE']._serialized_end=1505
+  _globals['_VECTORSTORESUSAGEBUCKET']._serialized_start=1508
+  _globals['_VECTORSTORESUSAGEBUCKET']._serialized_end=1636
+  _globals['_VECTORSTORESUSAGE']._serialized_start=1638
+  _globals['_VECTORSTORESUSAGE']._serialized_end=1734
+  _globals['_USAGESERVICE']._serialized_start=1737
+  _globals['_USAGESERVICE']._serialized_end=2062
 # @@protoc_insertion_point(module_scope)
