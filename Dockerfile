@@ -1,10 +1,12 @@
-# Needs no network when it starts: everything is in the image.
-FROM node:24-slim AS dependencies
+# Needs no network when it starts: everything is in the image. The base is one build, and the tag says which Node that has; "Release" in
+# CONTRIBUTING.md says how to renew it, for Debian's security updates too.
+ARG BASE=node:24.21.0-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6
+FROM ${BASE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev && npm cache clean --force
 
-FROM node:24-slim
+FROM ${BASE}
 # Compiled code is kept beside the program, which makes the second start faster than the first.
 ENV NODE_ENV=production NODE_COMPILE_CACHE=/app/.cache DATA_DIRECTORY=/data
 WORKDIR /app
