@@ -18,8 +18,8 @@ export interface BrowserPage extends AsyncDisposable {
   faults: string[];
 }
 
-/** Opens a page that may ask `origin` only: every other request is a fault, and is refused. */
-export async function openPage(origin: string): Promise<BrowserPage> {
+/** Opens a page that may ask these origins only: every other request is a fault, and is refused. */
+export async function openPage(...origins: string[]): Promise<BrowserPage> {
   const browser = await chromium.launch({
     executablePath: EXECUTABLE as string,
     args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
@@ -31,7 +31,7 @@ export async function openPage(origin: string): Promise<BrowserPage> {
     if (line.type() === "error") faults.push(`${line.text()} ${line.location().url}`);
   });
   await page.route(
-    (url) => url.origin !== origin && !["data:", "blob:"].includes(url.protocol),
+    (url) => !origins.includes(url.origin) && !["data:", "blob:"].includes(url.protocol),
     (route) => {
       faults.push(`asked ${route.request().url()}`);
       return route.abort();

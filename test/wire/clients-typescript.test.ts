@@ -9,20 +9,36 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { build } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { IngestState } from "../../gen/pgquiver/v1/ingest_pb.ts";
+import { hasBrowser, openPage } from "../support/browser.ts";
 import { startServer } from "../support/server.ts";
 
 const KEY = "a-key-of-16-chars";
 const root = join(import.meta.dirname, "../..");
-const server = await startServer({ apiKeys: [KEY] });
+/** Serves pages to browsers, from another origin than the service's. */
+const site = createServer();
+site.listen(0, "127.0.0.1");
+await once(site, "listening");
+const origin = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
+const server = await startServer({ apiKeys: [KEY], corsOrigins: [origin] });
 const folder = mkdtempSync(join(tmpdir(), "pgquiver-client-"));
-const hasBun = spawnSync("bun", ["--version"]).status === 0;
+/** Where .ci/run installs it from npm, or where somebody has it. */
+const bun = [join(root, "clients/typescript/.bun/node_modules/.bin/bun"), "bun"].find(
+  (command) => spawnSync(command, ["--version"]).status === 0,
+);
+if (bun === undefined) console.warn("Bun is not installed: the package is not tried in it.");
+if (!hasBrowser) console.warn("Chromium is not installed: the package is not tried in a page.");
 
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
+  site.close();
   rmSync(folder, { recursive: true });
 });
 
@@ -130,11 +146,50 @@ const FOUND = [
   1,
 ];
 
-test("the package searches over gRPC in Node", async () => {
-  const found = await run(`import { connect } from "@pgquiver/client";
-    const client = connect(), id = "node";${SEARCHES}`);
-  expect(found).toEqual(FOUND);
-});
+async function expectSearches(command: string[]): Promise<void> {
+  const program = `import { connect } from "@pgquiver/client";
+    const client = connect(), id = "${crypto.randomUUID()}";${SEARCHES}`;
+  expect(await run(program, command)).toEqual(FOUND);
+}
+
+test("the package searches over gRPC in Node", () => expectSearches([process.execPath]));
+
+test.runIf(bun !== undefined)("the package searches over gRPC in Bun (runs where bun is)", () =>
+  expectSearches([String(bun)]),
+);
+
+test.runIf(hasBrowser)(
+  "the package searches from a page of another origin (runs where chromium is)",
+  async () => {
+    const options = JSON.stringify({ url: server.url, apiKey: KEY });
+    const program = `import { connect } from "@pgquiver/client/web";
+    const client = connect(${options}), id = "page";${SEARCHES}`;
+    writeFileSync(join(folder, "page.mjs"), program);
+    await build({
+      root: folder,
+      logLevel: "silent",
+      build: {
+        lib: { entry: "page.mjs", formats: ["es"], fileName: "page" },
+        outDir: "site",
+        target: "es2024",
+      },
+    });
+    const script = readFileSync(join(folder, "site/page.js"));
+    site.on("request", ({ url }, reply) => {
+      reply.setHeader("content-type", url === "/page.js" ? "text/javascript" : "text/html");
+      reply.end(
+        url === "/page.js"
+          ? script
+          : '<link rel="icon" href="data:,"><script type="module" src="/page.js"></script>',
+      );
+    });
+    await using opened = await openPage(origin, server.url);
+    const printed = opened.page.waitForEvent("console", { predicate: (line) => line.type() === "log" });
+    await opened.page.goto(origin);
+    expect(JSON.parse((await printed).text())).toEqual(FOUND);
+    expect(opened.faults).toEqual([]);
+  },
+);
 
 test("the package searches by fetch alone, as browsers do", async () => {
   const found = await run(`import { connect } from "@pgquiver/client/web";
@@ -204,8 +259,43 @@ async function expectLoad(command: string[]): Promise<void> {
 
 test("a load in Node goes on where an earlier one stopped", () => expectLoad([process.execPath]));
 
-test.runIf(hasBun)("a load in Bun goes on where an earlier one stopped (runs where bun is)", () =>
-  expectLoad(["bun"]),
+test.runIf(bun !== undefined)("a load in Bun goes on where an earlier one stopped (runs where bun is)", () =>
+  expectLoad([String(bun)]),
+);
+
+const WATCHES = `
+  import { connect, load } from "@pgquiver/client";
+  const client = connect();
+  await client.store(id).ensure(2);
+  const states = [];
+  let watched;
+  async function watch() {
+    const watching = client.ingests.watchIngest({ vectorStoreId: id, ingestId: "watched" })[Symbol.asyncIterator]();
+    states.push((await watching.next()).value);
+    watched = (async () => {
+      for (let next = await watching.next(); !next.done; next = await watching.next()) states.push(next.value);
+    })();
+  }
+  async function* rows() {
+    for (let i = 0; i < 1500; i++) yield { content: ("Row " + i).padEnd(2000, "."), embedding: [1, i] };
+    while (!(await client.ingests.getIngest({ vectorStoreId: id, ingestId: "watched" })).rowsWritten);
+    await watch();
+    yield { content: "The last row", embedding: [1, 1] };
+  }
+  await load(client, id, rows(), { ingestId: "watched" });
+  await watched;
+  const [first, last] = [states[0], states.at(-1)];
+  console.log(JSON.stringify([first.state, Number(first.rowsWritten) < 1501, last.state, Number(last.rowsWritten)]));`;
+
+async function expectWatch(command: string[]): Promise<void> {
+  const watched = await run(`const id = "${crypto.randomUUID()}";${WATCHES}`, command);
+  expect(watched).toEqual([IngestState.OPEN, true, IngestState.COMPLETED, 1501]);
+}
+
+test("a load is watched in Node until it has ended", () => expectWatch([process.execPath]));
+
+test.runIf(bun !== undefined)("a load is watched in Bun until it has ended (runs where bun is)", () =>
+  expectWatch([String(bun)]),
 );
 
 test("the example loads rows and finds them", async () => {
