@@ -42,8 +42,8 @@ const CONNECTION_LOST = new Set([
  * Returns every other error unchanged. Reference: PostgreSQL manual, appendix A, "PostgreSQL Error Codes".
  */
 export function toServiceError(error: unknown): unknown {
-  if (isAway(error)) return passing("The database cannot be reached.", error);
   if (isNodeAway(error)) return nodeUnreachable(error);
+  if (isAway(error)) return passing("The database cannot be reached.", error);
   if (isShardGone(error)) return passing("The store's table is just changing to another node.", error);
   if (error instanceof FullDiskError) return passing(FULL_DISK, error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
@@ -116,28 +116,37 @@ const AWAY_STATES = new Set([
   "53300", // too_many_connections
 ]);
 
-/** Whether the connection was lost or could not be established. */
+/**
+ * Whether the connection was lost or could not be established. Not when the coordinator of a cluster says so of its
+ * connection to a node.
+ */
 export function isAway(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) {
-    const { code = "" } = error;
-    // Class 08 is connection_exception, but 08P01 (protocol_violation) means that this service sent a
-    // malformed message.
-    return AWAY_STATES.has(code) || (code.startsWith("08") && code !== "08P01");
-  }
+  if (error instanceof pg.DatabaseError) return isAwayState(error) && !isNodeAway(error);
   if (!(error instanceof Error)) return false;
   const { code } = error as NodeJS.ErrnoException;
   return (code !== undefined && NETWORK_CODES.has(code)) || CONNECTION_LOST.has(error.message);
 }
 
+function isAwayState({ code = "" }: pg.DatabaseError): boolean {
+  // Class 08 is connection_exception, but 08P01 (protocol_violation) means that this service sent a
+  // malformed message.
+  return AWAY_STATES.has(code) || (code.startsWith("08") && code !== "08P01");
+}
+
+/** Source files of Citus from which it reports that a node refuses connections, or has ended one. */
+const NODE_FILES = new Set(["connection_management.c", "remote_commands.c", "adaptive_executor.c"]);
+
 /**
- * Whether the coordinator of a Citus cluster has lost its connection to a node. A connection that cannot be made is
- * connection_failure, as elsewhere, but one that breaks is io_error in a COPY, and else an error without a SQLSTATE, which
- * Citus reports as internal_error from its function ReportResultError, or from those that end a transaction.
+ * Whether the coordinator of a Citus cluster has no connection to a node. One that cannot be made is reported with the
+ * SQLSTATEs of a server that is away, but from a file of Citus. One that breaks is io_error in a COPY, and else an error
+ * without a SQLSTATE, which Citus reports as internal_error from its function ReportResultError, or from those that end a
+ * transaction.
  */
 function isNodeAway(error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError)) return false;
   const { code, file, routine } = error;
   return (
+    (isAwayState(error) && NODE_FILES.has(file ?? "")) ||
     (code === "58030" && file === "multi_copy.c") ||
     (code === "XX000" && (routine === "ReportResultError" || file === "remote_transaction.c"))
   );
@@ -175,7 +184,7 @@ const REPLICA_STATES = new Set([
 
 /** Whether a read that failed on a replica should be retried on the primary. */
 export function isReplicaFault(error: unknown): boolean {
-  if (isAway(error) || isExhausted(error)) return true;
+  if (isAway(error) || isNodeAway(error) || isShardGone(error) || isExhausted(error)) return true;
   return error instanceof pg.DatabaseError && REPLICA_STATES.has(error.code ?? "");
 }
 
