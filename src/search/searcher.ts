@@ -256,7 +256,8 @@ export class Searcher {
             () => tooSlow(timeoutMs),
             fit,
             (fit) =>
-              onNodes(pool, store.own_table, fit, (limited) =>
+              // A replica's coordinator reads the same nodes.
+              onNodes(this.#database.pool, store.own_table, fit, (limited) =>
                 searchStore(searching, this.#database.tables, store, query, limited),
               ),
           );

@@ -314,6 +314,15 @@ describe.runIf(inject("template").kind === "postgres")("with a replica", () => {
     expect(await search(path)).toEqual(["a"]);
   });
 
+  test("one that reads the standbys of a cluster's workers is not asked, and said to be so", async () => {
+    const setting = "options=-c%20citus.use_secondary_nodes%3Dalways";
+    const { replicas, search, makeStore } = await serve([replicaUrl, `${replicaUrl}?${setting}`]);
+    await replicas.check();
+    expect(replicas.states()[1]?.problem).toContain("citus.use_secondary_nodes");
+    const { path } = await makeStore(["a"]);
+    expect(await search(path)).toEqual(["a"]);
+  });
+
   test("one that falls silent holds up no search for longer than a check", async () => {
     const { hostname, port } = new URL(replicaUrl);
     await using relay = await startRelay({ address: `${hostname}:${port}` });

@@ -127,10 +127,11 @@ class WatchedReplica implements Replica {
 
   async #look(): Promise<void> {
     try {
-      const replayed = await ask(this.#database, readReplayed);
+      const { replayed, readsSecondaries } = await ask(this.#database, readReplayed);
       this.state.lagMs = replayed === undefined ? undefined : this.#clock.age(replayed);
       if (this.#lost.signal.aborted) this.#lost = new AbortController();
-      this.#settle(replayed === undefined ? NO_REPLICA : this.#explainLag());
+      const problem = readsSecondaries ? READS_SECONDARIES : this.#explainLag();
+      this.#settle(replayed === undefined ? NO_REPLICA : problem);
     } catch (error) {
       this.state.lagMs = undefined;
       this.#settle(`cannot be reached: ${messageOf(error)}`);
@@ -155,6 +156,8 @@ class WatchedReplica implements Replica {
 
 const UNCHECKED = "was not checked yet";
 const NO_REPLICA = "is not a replica: it was promoted, or its URL belongs to another server";
+const READS_SECONDARIES =
+  "reads the standbys of a cluster's workers, which may lack acknowledged rows (citus.use_secondary_nodes): set it to never";
 
 async function ask<T>(
   { probe }: Pick<Database, "probe">,
@@ -173,13 +176,16 @@ async function readWritten(client: pg.PoolClient): Promise<bigint> {
 
 /**
  * The WAL position that a replica has replayed, as a number of bytes; undefined when the server is not in
- * recovery.
+ * recovery. And whether its searches of tables on workers of a Citus cluster go to standbys of these: no version tells how far
+ * such a standby is.
  */
-async function readReplayed(client: pg.PoolClient): Promise<bigint | undefined> {
-  const result = await client.query<{ position: string | null }>(
+async function readReplayed(
+  client: pg.PoolClient,
+): Promise<{ replayed: bigint | undefined; readsSecondaries: boolean }> {
+  const { rows } = await client.query<{ position: string | null; readsSecondaries: boolean }>(
     `select case when pg_is_in_recovery() then coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0) end
-       as position`,
+       as position, coalesce(current_setting('citus.use_secondary_nodes', true), '') = 'always' as "readsSecondaries"`,
   );
-  const position = result.rows[0]?.position ?? null;
-  return position === null ? undefined : BigInt(position);
+  const { position = null, readsSecondaries = false } = rows[0] ?? {};
+  return { replayed: position === null ? undefined : BigInt(position), readsSecondaries };
 }
