@@ -32,26 +32,12 @@ export async function makeCluster(
 ): Promise<Cluster> {
   const name = `failover_${Date.now()}`;
   const inside = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href;
-  for (const url of urls) {
-    await run(url, `create database ${name}`);
-    await run(inside(url), "create extension vector; create extension citus");
-  }
-  const [coordinator = "", ...workers] = urls.map(inside);
-  const address = (url: string) => `'${new URL(url).hostname}', ${new URL(url).port}`;
-  await run(coordinator, `select citus_set_coordinator_host(${address(coordinator)})`);
-  for (const worker of workers) await run(coordinator, `select citus_add_node(${address(worker)})`);
+  await createNodes(urls, name, inside);
+  const coordinator = inside(urls[0] ?? "");
   const node = urls[number] ?? "";
   const standby = inside(standbyUrl);
   const [former, latter] = [new URL(node), new URL(standbyUrl)];
   let current = coordinator;
-  const until = async (url: string, sql: string) => {
-    for (let tries = 0; tries < 300; tries++) {
-      const [row] = await run<{ is: boolean }>(url, sql).catch(() => []);
-      if (row?.is === true) return;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    throw new Error(`Never true: ${sql}`);
-  };
   return {
     serviceUrl:
       number === 0 ? coordinator.replace(former.host, `${former.host},${latter.host}`) : coordinator,
@@ -90,7 +76,7 @@ export async function makeCluster(
     async update() {
       await run(
         current,
-        `select citus_update_node(nodeid, ${address(standby)}, true, 1000) from pg_dist_node where nodeport = ${former.port}`,
+        `select citus_update_node(nodeid, ${addressOf(standby)}, true, 1000) from pg_dist_node where nodeport = ${former.port}`,
       );
     },
     async close() {
@@ -98,6 +84,33 @@ export async function makeCluster(
         await run(url, `drop database if exists ${name} with (force)`).catch(() => {});
     },
   };
+}
+
+async function createNodes(
+  urls: readonly string[],
+  name: string,
+  inside: (url: string) => string,
+): Promise<void> {
+  for (const url of urls) {
+    await run(url, `create database ${name}`);
+    await run(inside(url), "create extension vector; create extension citus");
+  }
+  const [coordinator = "", ...workers] = urls.map(inside);
+  await run(coordinator, `select citus_set_coordinator_host(${addressOf(coordinator)})`);
+  for (const worker of workers) await run(coordinator, `select citus_add_node(${addressOf(worker)})`);
+}
+
+function addressOf(url: string): string {
+  return `'${new URL(url).hostname}', ${new URL(url).port}`;
+}
+
+async function until(url: string, sql: string): Promise<void> {
+  for (let tries = 0; tries < 300; tries++) {
+    const [row] = await run<{ is: boolean }>(url, sql).catch(() => []);
+    if (row?.is === true) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`Never true: ${sql}`);
 }
 
 async function run<Row extends pg.QueryResultRow>(
