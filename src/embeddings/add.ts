@@ -35,7 +35,7 @@ export async function addEmbeddings(
   { storeId, path, idempotencyKey, payer, signal }: Addressing,
 ): Promise<Pick<Row, "id" | "createdAt">[]> {
   const { pool, tables } = database;
-  const checked = readInputs(inputs, { storeId, path, idempotencyKey });
+  const checked = await readInputs(inputs, { storeId, path, idempotencyKey });
   const missing = checked.filter((row) => row.vector === undefined).map((row) => row.content);
   const isRepeatable = idempotencyKey !== undefined;
   const findStore = async () => requireActiveStore(pool, tables, storeId);

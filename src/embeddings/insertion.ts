@@ -1,3 +1,4 @@
+import { bulkTurn } from "../api/concurrency/bulk-turns.ts";
 import type { Client, Database } from "../postgres/database.ts";
 import {
   isDivisionByZero,
@@ -192,7 +193,7 @@ async function copyIn(
   await reservingLater(async (reserve) => {
     const write = async (client: Client, placed: Tables, store: OpenedStore) => {
       insertion.check(store);
-      await insertRows(client, placed, kind, storeId, insertion.rows);
+      await insertRows(client, placed, kind, storeId, insertion.rows, bulkTurn);
       await reserve?.(client, tables, storeId, addition);
       const isBounded = reserve !== undefined || options.mayHaveQuotas();
       return { result: undefined, closing: countAdditionStatement(tables, storeId, addition, isBounded) };

@@ -52,7 +52,7 @@ export async function mergeEmbeddings(
 ): Promise<Merged> {
   const { pool, tables } = database;
   const { storeId, payer, signal } = addressing;
-  const checked = readInputs(inputs, addressing).map((row, place) => ({ ...row, place }));
+  const checked = (await readInputs(inputs, addressing)).map((row, place) => ({ ...row, place }));
   const known = await requireActiveStore(pool, tables, storeId);
   const taken = new Set(
     await readPlaced(pool, tables, known, (client, placed) =>

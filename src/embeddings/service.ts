@@ -15,6 +15,7 @@ import { Scope } from "../../gen/pgquiver/v1/options_pb.ts";
 import { checkLength, checkStorable } from "../api/checks.ts";
 import { readIdempotencyKey } from "../api/idempotency-key.ts";
 import { readPage, toPage } from "../api/page.ts";
+import { mapInTurns } from "../api/concurrency/bulk-turns.ts";
 import { principal, requireScope } from "../api/principal.ts";
 import type { Limiter } from "../api/rates/limiter.ts";
 import { toSeconds } from "../api/time.ts";
@@ -124,7 +125,7 @@ function creation(
       });
       return create(BatchCreateEmbeddingsResponseSchema, {
         object: "embedding.batch",
-        data: written.map((row) =>
+        data: await mapInTurns(written, (row) =>
           toCreated(vectorStoreId, includeContent ? embeddings[row.place] : undefined, row),
         ),
         created: toSeconds(new Date()),

@@ -24,3 +24,32 @@ function beginSlice(): void {
   waiting.shift()?.();
   if (waiting.length > 0) setImmediate(beginSlice);
 }
+
+/**
+ * Makes a `bulkTurn` for work that is short in most calls, such as reading a request: for the first slice it goes on at once,
+ * so a call with little work waits for nobody.
+ */
+export function laterTurns(): typeof bulkTurn {
+  let endsAtMs = performance.now() + SLICE_MS;
+  return () => {
+    if (performance.now() < endsAtMs) return undefined;
+    return bulkTurn()?.then(() => {
+      endsAtMs = performance.now() + SLICE_MS;
+    });
+  };
+}
+
+/** Like `Array.map`, for items that may be many: the event loop turns between them, `laterTurns`. */
+export async function mapInTurns<Item, Result>(
+  items: readonly Item[],
+  map: (item: Item, index: number) => Result,
+): Promise<Result[]> {
+  const turn = laterTurns();
+  const results: Result[] = [];
+  for (const [index, item] of items.entries()) {
+    results.push(map(item, index));
+    const turned = turn();
+    if (turned !== undefined) await turned;
+  }
+  return results;
+}

@@ -20,6 +20,9 @@ for (const byte of [0x20, 0x09, 0x0a, 0x0d]) SPACE[byte] = 1;
 /** Longest key that is looked up; no field has a longer name. */
 const KEY_BYTES_MAX = 64;
 
+/** Bytes of a string that are looked at one by one. */
+const SHORT_BYTES = 64;
+
 /** Nested messages that are told apart; deeper ones are counted like the values of an unknown key. */
 const DEPTH_MAX = 100;
 
@@ -33,7 +36,13 @@ const malformed = new Error("malformed JSON");
  * error: JSON.parse makes objects only of what comes before.
  */
 export function checkJson(bytes: Uint8Array, shape: Shape, prefix = ""): void {
-  new JsonScan(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), prefix).run(shape);
+  const steps = checkJsonInSteps(bytes, shape, prefix);
+  while (steps.next().done !== true);
+}
+
+/** As `checkJson`, in steps, one for each message in a list, between which the event loop may turn. */
+export function checkJsonInSteps(bytes: Uint8Array, shape: Shape, prefix = ""): Generator<void, void> {
+  return new JsonScan(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), prefix).run(shape);
 }
 
 class JsonScan {
@@ -51,19 +60,19 @@ class JsonScan {
     this.#prefix = prefix;
   }
 
-  run(shape: Shape): void {
+  *run(shape: Shape): Generator<void, void> {
     const [first, second, third] = this.#bytes;
     // Connect's decoder drops a byte order mark.
     if (first === 0xef && second === 0xbb && third === 0xbf) this.#position = 3;
     try {
-      if (this.#peek() === OPEN_BRACE) this.#readMessage(shape);
+      if (this.#peek() === OPEN_BRACE) yield* this.#readMessage(shape);
       else this.#skipValue();
     } catch (error) {
       if (error !== malformed) throw error;
     }
   }
 
-  #readMessage(shape: Shape): void {
+  *#readMessage(shape: Shape): Generator<void, void> {
     this.#position++;
     if (this.#peek() === CLOSE_BRACE) return void this.#position++;
     for (;;) {
@@ -73,7 +82,7 @@ class JsonScan {
       this.#position++;
       this.#count(1);
       if (field === undefined || field.counting === "none") this.#skipValue();
-      else this.#readField(field);
+      else yield* this.#readField(field);
       const next = this.#peek();
       this.#position++;
       if (next === CLOSE_BRACE) return;
@@ -81,35 +90,38 @@ class JsonScan {
     }
   }
 
-  #readField(field: FieldShape): void {
+  *#readField(field: FieldShape): Generator<void, void> {
     const first = this.#peek();
     if (first !== OPEN_BRACE && first !== OPEN_BRACKET) return this.#skipValue();
     // The reader of JSON names the field that is nested too deeply.
     if (this.#path.length >= DEPTH_MAX) return this.#skipValue();
     const isTyped = field.message !== undefined && field.counting !== "map";
-    if (isTyped && first === OPEN_BRACE && field.counting === "message") return this.#readNested(field);
-    if (isTyped && first === OPEN_BRACKET && field.counting === "list") return this.#readMessages(field);
+    if (isTyped && first === OPEN_BRACE && field.counting === "message")
+      return yield* this.#readNested(field);
+    if (isTyped && first === OPEN_BRACKET && field.counting === "list")
+      return yield* this.#readMessages(field);
     if (first === OPEN_BRACKET && field.itemBytes !== undefined && this.#skipShortNumbers(field.max)) return;
     this.#skipContainer(field);
     if (!(this.#isFlat && field.itemBytes !== undefined)) this.#count(this.#items);
     if (field.counting !== "message") this.#check(field, this.#items);
   }
 
-  #readNested(field: FieldShape, index?: number): void {
+  *#readNested(field: FieldShape, index?: number): Generator<void, void> {
     this.#path.push({ field, index });
-    this.#readMessage(field.message as Shape);
+    yield* this.#readMessage(field.message as Shape);
     this.#path.pop();
   }
 
-  #readMessages(field: FieldShape): void {
+  *#readMessages(field: FieldShape): Generator<void, void> {
     this.#position++;
     let count = 0;
     let next = this.#peek();
     if (next === CLOSE_BRACKET) return void this.#position++;
     while (next !== CLOSE_BRACKET) {
       this.#count(1, field, ++count);
-      if (this.#peek() === OPEN_BRACE) this.#readNested(field, count - 1);
+      if (this.#peek() === OPEN_BRACE) yield* this.#readNested(field, count - 1);
       else this.#skipValue();
+      yield;
       next = this.#peek();
       this.#position++;
       if (next !== COMMA && next !== CLOSE_BRACKET) break;
@@ -186,13 +198,25 @@ class JsonScan {
     const bytes = this.#bytes;
     let hasEscape = false;
     let position = this.#position + 1;
+    // A long text without escapes is skipped by searches for single bytes, in a tenth of the time.
+    const near = position + SHORT_BYTES;
     for (; position < bytes.length && bytes[position] !== QUOTE; position++) {
+      if (position === near && !hasEscape) position = this.#skipPlain(position);
+      if (bytes[position] === QUOTE) break;
       if (bytes[position] !== BACKSLASH) continue;
       hasEscape = true;
       position++;
     }
     this.#position = position + 1;
     return hasEscape;
+  }
+
+  /** The place of the first quotation mark or backslash from a position on. */
+  #skipPlain(position: number): number {
+    const end = this.#bytes.indexOf(QUOTE, position);
+    const text = this.#bytes.subarray(position, end === -1 ? undefined : end);
+    const escape = text.indexOf(BACKSLASH);
+    return position + (escape === -1 ? text.length : escape);
   }
 
   #readKey(): string {

@@ -3,7 +3,7 @@ import { http } from "../../../gen/google/api/annotations_pb.ts";
 import { max_request_bytes } from "../../../gen/pgquiver/v1/options_pb.ts";
 import { tooLarge } from "../../errors.ts";
 import { limits } from "../../limits.ts";
-import { checkJson } from "./json-scan.ts";
+import { checkJson, checkJsonInSteps } from "./json-scan.ts";
 import { checkProtobuf } from "./protobuf-scan.ts";
 import { shapeOf } from "./shape.ts";
 
@@ -13,6 +13,8 @@ export interface RequestLimits {
   bytesMax: number;
   /** Counts a message before it is decoded; throws when it has too much. */
   check: (message: Uint8Array, form: "json" | "binary") => void;
+  /** As `check` of JSON, in steps between which the event loop may turn; undefined: a body has few values. */
+  checkJsonInSteps?: (message: Uint8Array) => Generator<void, void>;
 }
 
 /**
@@ -31,7 +33,7 @@ export function requestLimits(
     : limits.request_bytes_default;
   return {
     bytesMax: isStream ? bytesMax : Math.min(own, bytesMax),
-    check: createCheck(body, bodyPrefix(method)),
+    ...createChecks(body, bodyPrefix(method)),
   };
 }
 
@@ -41,10 +43,13 @@ function bodyPrefix(method: DescMethod): string {
   return body === "" || body === "*" ? "" : `${body}.`;
 }
 
-function createCheck(input: DescMessage, prefix: string): RequestLimits["check"] {
+function createChecks(input: DescMessage, prefix: string): Omit<RequestLimits, "bytesMax"> {
   const shape = shapeOf(input);
-  return (message, form) =>
-    form === "json" ? checkJson(message, shape, prefix) : checkProtobuf(message, shape, prefix);
+  return {
+    check: (message, form) =>
+      form === "json" ? checkJson(message, shape, prefix) : checkProtobuf(message, shape, prefix),
+    checkJsonInSteps: (message) => checkJsonInSteps(message, shape, prefix),
+  };
 }
 
 /** RESOURCE_EXHAUSTED: a request message is larger than its RPC allows. */

@@ -4,10 +4,13 @@ import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
+import { laterTurns } from "../../api/concurrency/bulk-turns.ts";
 import { invalidArgument } from "../../errors.ts";
 import { BodyMemory } from "../body-memory.ts";
 import type { RequestLimits } from "../limits/request-limits.ts";
 import type { AdmitFor } from "../service.ts";
+import { readBytes } from "./body-bytes.ts";
+import { parseJson } from "./json-parser.ts";
 
 /** Marks a route that needs any key, since each RPC that it calls asks for a scope: see doors/calls.ts. */
 export const BY_CALL = "by call";
@@ -41,7 +44,9 @@ export function readBodies(app: FastifyInstance, admitFor: AdmitFor): void {
     return payload;
   });
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser("application/json", { parseAs: "buffer" }, parseBody);
+  app.addContentTypeParser("application/json", async (request: FastifyRequest, payload: Readable) =>
+    parseBody(request, await readBytes(request, payload)),
+  );
 }
 
 function isEmpty(request: FastifyRequest["raw"]): boolean {
@@ -54,14 +59,22 @@ function isEmpty(request: FastifyRequest["raw"]): boolean {
 async function parseBody(request: FastifyRequest, body: Buffer): Promise<unknown> {
   if (body.length === 0) return undefined;
   if (!isUtf8(body)) throw invalidArgument(undefined, "The body is not valid UTF-8.", "INVALID_JSON");
-  request.routeOptions.config.limits?.check(body, "json");
+  await checkValues(request.routeOptions.config.limits, body);
   try {
-    return JSON.parse(body.toString("utf8")) as unknown;
+    return await parseJson(body);
   } catch (error) {
-    throw invalidArgument(
-      undefined,
-      `The body is not valid JSON: ${(error as Error).message}`,
-      "INVALID_JSON",
-    );
+    if (!(error instanceof SyntaxError)) throw error;
+    throw invalidArgument(undefined, `The body is not valid JSON: ${error.message}`, "INVALID_JSON");
+  }
+}
+
+/** Counts a body's values, and lets the event loop turn meanwhile. */
+async function checkValues(limits: RequestLimits | undefined, body: Buffer): Promise<void> {
+  const steps = limits?.checkJsonInSteps?.(body);
+  if (steps === undefined) return limits?.check(body, "json");
+  const turn = laterTurns();
+  for (const _ of steps) {
+    const turned = turn();
+    if (turned !== undefined) await turned;
   }
 }

@@ -9,6 +9,7 @@ import {
   type Message,
 } from "@bufbuild/protobuf";
 import { FieldMaskSchema, ValueSchema } from "@bufbuild/protobuf/wkt";
+import { mapInTurns } from "../../api/concurrency/bulk-turns.ts";
 import { invalidArgument, type Reason } from "../../errors.ts";
 
 /**
@@ -54,6 +55,31 @@ export function readMessage(desc: DescMessage, json: unknown, path = "", depth =
   }
   const mask = desc.fields.find((field) => field.message?.typeName === FieldMaskSchema.typeName);
   if (mask !== undefined) message[mask.localName] = create(FieldMaskSchema, { paths: Object.keys(json) });
+  return message;
+}
+
+/**
+ * As `readMessage`, of a request that may be long: the event loop turns between the messages of its lists. Faults elsewhere are
+ * found first.
+ */
+export async function readLongMessage(desc: DescMessage, json: unknown): Promise<Message> {
+  if (!isObject(json)) return readMessage(desc, json);
+  const lists = desc.fields.flatMap((field) => {
+    const list = json[field.name];
+    if (field.fieldKind !== "list" || field.listKind !== "message" || !Array.isArray(list)) return [];
+    return [{ field, list: list as unknown[] }];
+  });
+  if (lists.length === 0) return readMessage(desc, json);
+  const emptied = Object.fromEntries(lists.map(({ field }) => [field.name, []]));
+  const message = readMessage(desc, { ...json, ...emptied }) as Message & Record<string, unknown>;
+  for (const { field, list } of lists) {
+    const read = messageReader(field.message);
+    message[field.localName] = await mapInTurns(list, (element, index) => {
+      const path = `${field.name}[${index}]`;
+      if (element === null) throw wrongType(path, "a value", element);
+      return read(element, path, 1);
+    });
+  }
   return message;
 }
 

@@ -7,6 +7,7 @@ import {
   type Message,
 } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
+import { mapInTurns } from "../../api/concurrency/bulk-turns.ts";
 
 /** Encoding of vectors: arrays of numbers, or base64 of little-endian float32. */
 export type VectorForm = "numbers" | "base64";
@@ -39,6 +40,20 @@ export function writeMessage(
   }
   const json: Record<string, unknown> = {};
   for (const write of fields) write(message as unknown as Record<string, unknown>, json, form);
+  return json;
+}
+
+/** As `writeMessage`, of a reply that may be long: the event loop turns between the messages of its list `data`. */
+export async function writeLongMessage(
+  desc: DescMessage,
+  message: Message,
+  form: VectorForm = "numbers",
+): Promise<Record<string, unknown>> {
+  const field = desc.field["data"];
+  if (field?.fieldKind !== "list" || field.listKind !== "message") return writeMessage(desc, message, form);
+  const { data, ...rest } = message as Message & { data: Message[] };
+  const json = writeMessage(desc, { ...rest, data: [] } as Message, form);
+  json["data"] = await mapInTurns(data, (item) => writeMessage(field.message, item, form));
   return json;
 }
 

@@ -18,8 +18,8 @@ import type { Implementation, Service } from "../service.ts";
 import { bindings, checkBindings, type UploadBinding } from "./bindings.ts";
 import { abortOnClose, httpContext, type ToCall } from "./context.ts";
 import { sendEvents } from "./events.ts";
-import { readMessage } from "./json-reader.ts";
-import { writeMessage } from "./json-writer.ts";
+import { readLongMessage } from "./json-reader.ts";
+import { writeLongMessage, writeMessage } from "./json-writer.ts";
 import { readLegacy } from "./legacy.ts";
 import { NDJSON_TYPES, readLine, readLines, writeLines } from "./ndjson.ts";
 import { parsePath, type PathTemplate } from "./path.ts";
@@ -135,11 +135,11 @@ function bind(method: DescMethod, rule: HttpRule): RestRoute {
 async function answer(binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { method, run } = binding;
   const context = restContext(binding, request, reply);
-  const { message, reshape } = readRequest(binding, request);
+  const { message, reshape } = await readRequest(binding, request);
   const output = (await run(message as never, context)) as Message;
   for (const [name, value] of context.responseHeader) void reply.header(name, value);
   const form = (message as Message & Json)["encodingFormat"] === EncodingFormat.BASE64 ? "base64" : "numbers";
-  return sendJson(reply, reshape(writeMessage(method.output, output, form)));
+  return sendJson(reply, reshape(await writeLongMessage(method.output, output, form)));
 }
 
 async function answerWithLines(
@@ -149,7 +149,7 @@ async function answerWithLines(
 ): Promise<FastifyReply> {
   const { method, run } = binding;
   const context = restContext(binding, request, reply);
-  const { message } = readRequest(binding, request);
+  const { message } = await readRequest(binding, request);
   const special = bindings.get(method);
   if (special?.kind === "server_streaming") {
     special.prepare(request, message as never);
@@ -264,7 +264,7 @@ function findBody({ input }: DescMethod, { body }: HttpRule) {
   return field?.fieldKind === "message" ? field : undefined;
 }
 
-function readRequest({ method, rule, path }: Binding, request: FastifyRequest) {
+async function readRequest({ method, rule, path }: Binding, request: FastifyRequest) {
   const sent = rule.body === "" ? readQuery(method.input, request.query as Json) : readBody(request.body);
   const { json, reshape } = readLegacy(method, sent);
   for (const field of path.fields) {
@@ -272,8 +272,8 @@ function readRequest({ method, rule, path }: Binding, request: FastifyRequest) {
   }
   const body = findBody(method, rule);
   const whole = body === undefined ? json : readBeside(method, body, path, request.query as Json);
-  const message = readMessage(method.input, whole) as Message & Json;
-  if (body !== undefined) message[body.localName] = readMessage(body.message, json);
+  const message = (await readLongMessage(method.input, whole)) as Message & Json;
+  if (body !== undefined) message[body.localName] = await readLongMessage(body.message, json);
   bindPath(method, path, message, request);
   return { message, reshape };
 }
