@@ -5,7 +5,7 @@ import { createDatabase, type BenchDatabase } from "../support/database.ts";
 import { startReport, type Columns } from "../support/report.ts";
 import { startServer } from "../support/server.ts";
 import { PARAPHRASES } from "./paraphrases.ts";
-import { readPerlfaq, toSet, type QuestionSet } from "./perlfaq.ts";
+import { readPerlfaq, toGroups, toSet, type QuestionSet } from "./perlfaq.ts";
 import { readPythonDocs } from "./python-docs.ts";
 import { STAND_IN, startReranker } from "./reranker.ts";
 
@@ -19,10 +19,14 @@ const MODELS = process.argv.length > 2 ? process.argv.slice(2) : ["lexical", "me
 const CHUNK_TOKENS = [200, 400, 800];
 const PARALLEL = 4;
 const POLL_MS = 200;
+/** Files of a batch. */
+const BATCH_FILES = 500;
 /** Results asked for: several may be of one answer. */
 const RESULTS = 50;
 /** Answers that count. */
 const ANSWERS = 10;
+/** Groups of the filtered set: a filter leaves a twentieth of the rows. */
+const GROUPS = 20;
 
 /** The ways to search. */
 const WAYS = {
@@ -64,6 +68,11 @@ function readSets(): { title: string; set: QuestionSet; chunkings: number[] }[] 
   const paraphrases = PARAPHRASES.map(([question, answer]) => ({ question, answer }));
   const sets = [
     { title: "Questions, and answers in other words", set: toSet(paraphrases), chunkings: [800] },
+    {
+      title: `The same, each answer in ${GROUPS} groups, filtered by the group, with a vector index`,
+      set: toGroups(toSet(paraphrases), GROUPS),
+      chunkings: [800],
+    },
   ];
   const perlfaq = findFolder("PERLFAQ", "perlfaq");
   if (perlfaq !== undefined)
@@ -98,7 +107,7 @@ async function main(): Promise<void> {
 async function measureModel(
   database: BenchDatabase,
   { model, rerankUrl }: { model: string; rerankUrl: string },
-  { questions, documents }: QuestionSet,
+  { questions, documents, groups }: QuestionSet,
   chunkings: readonly number[],
 ): Promise<Found[]> {
   await using server = await startServer(database.url, {
@@ -110,12 +119,17 @@ async function measureModel(
   const found: Found[] = [];
   for (const tokens of chunkings) {
     const store = await client.vectorStores.create({});
-    const files = await attach(client, store.id, documents, tokens);
+    const toAttributes = (index: number) => (groups === undefined ? {} : { group: index % groups });
+    const files = await attach(client, store.id, documents, { tokens, toAttributes });
+    if (groups !== undefined) await buildIndex(client, store.id);
     for (const [way, options] of Object.entries(WAYS)) {
       const ranks = await mapParallel(questions, async ({ question, answer }) => {
         const { data } = await client.vectorStores.search(store.id, {
           query: question,
           max_num_results: RESULTS,
+          ...(groups !== undefined && {
+            filters: { type: "eq", key: "group", value: answer % groups } as const,
+          }),
           ...(options as object),
         });
         const answers = [...new Set(data.map((hit) => hit.file_id))].slice(0, ANSWERS);
@@ -133,26 +147,39 @@ async function attach(
   client: OpenAI,
   store: string,
   documents: readonly string[],
-  tokens: number,
+  { tokens, toAttributes }: { tokens: number; toAttributes: (index: number) => Record<string, number> },
 ): Promise<string[]> {
   const files = await mapParallel(documents, async (text, index) => {
     const file = await toFile(Buffer.from(text), `answer-${index}.txt`);
     return (await client.files.create({ file, purpose: "assistants" })).id;
   });
-  let batch = await client.vectorStores.fileBatches.create(store, {
-    file_ids: files,
-    chunking_strategy: {
-      type: "static",
-      static: { max_chunk_size_tokens: tokens, chunk_overlap_tokens: 0 },
-    },
-  });
-  while (batch.status === "in_progress") {
-    await sleep(POLL_MS);
-    batch = await client.vectorStores.fileBatches.retrieve(batch.id, { vector_store_id: store });
+  for (let start = 0; start < files.length; start += BATCH_FILES) {
+    const some = files.slice(start, start + BATCH_FILES);
+    let batch = await client.vectorStores.fileBatches.create(store, {
+      files: some.map((file_id, index) => ({
+        file_id,
+        attributes: toAttributes(start + index),
+        chunking_strategy: {
+          type: "static",
+          static: { max_chunk_size_tokens: tokens, chunk_overlap_tokens: 0 },
+        },
+      })),
+    });
+    while (batch.status === "in_progress") {
+      await sleep(POLL_MS);
+      batch = await client.vectorStores.fileBatches.retrieve(batch.id, { vector_store_id: store });
+    }
+    if (batch.file_counts.completed !== some.length)
+      throw new Error(`Only ${batch.file_counts.completed} of ${some.length} files are completed.`);
   }
-  if (batch.file_counts.completed !== files.length)
-    throw new Error(`Only ${batch.file_counts.completed} of ${files.length} files are completed.`);
   return files;
+}
+
+/** Requests a vector index of a store, and waits until searches use it. */
+async function buildIndex(client: OpenAI, store: string): Promise<void> {
+  const path = `/vector_stores/${store}/index`;
+  await client.post(path, { body: { policy: "always" } });
+  while (((await client.get(path)) as { state: string }).state !== "ready") await sleep(POLL_MS);
 }
 
 /** Ranks count from 0; -1: not among the first answers. */

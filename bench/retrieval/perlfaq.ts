@@ -5,6 +5,8 @@ import { join } from "node:path";
 export interface QuestionSet {
   documents: string[];
   questions: { question: string; answer: number }[];
+  /** The documents are of so many groups, in turn, and a question is only for those of its answer's group; absent: one. */
+  groups?: number;
 }
 
 /** Makes a set of questions, each with a document of its own. */
@@ -12,6 +14,21 @@ export function toSet(pairs: readonly { question: string; answer: string }[]): Q
   return {
     documents: pairs.map(({ answer }) => answer),
     questions: pairs.map(({ question }, index) => ({ question, answer: index })),
+  };
+}
+
+/**
+ * Makes a set in which each answer is a document of every group: what is nearest to a question is the same text once in
+ * each group, and only one of them is the answer.
+ */
+export function toGroups({ documents, questions }: QuestionSet, groups: number): QuestionSet {
+  return {
+    documents: documents.flatMap((text) => Array.from({ length: groups }, () => text)),
+    questions: questions.map(({ question, answer }, index) => ({
+      question,
+      answer: answer * groups + (index % groups),
+    })),
+    groups,
   };
 }
 
