@@ -22,6 +22,7 @@ export function Diagnostics() {
           Check again
         </button>
       </div>
+      {value === undefined && isLoading && <p class="quiet">Checking…</p>}
       <Failure error={error} />
       <ul class="results">
         {value?.data.map(({ check, severity, message, remedy, vectorStoreId }, index) => (

@@ -237,6 +237,24 @@ describe.runIf(hasBrowser)("in a browser (where chromium is installed)", () => {
     expect(faults).toEqual([]);
   });
 
+  test("what takes long says how far it is, and the current tab is in sight at 360 px", async () => {
+    const id = await fill("Field notes", 120);
+    const { page, faults } = await open();
+    const { promise: seen, resolve: goOn } = Promise.withResolvers<void>();
+    await page.route(/QueryEmbeddings|Diagnose/, (route) => seen.then(() => route.continue()));
+    await page.setViewportSize({ width: 360, height: 740 });
+    await page.goto(`${server.url}/#/diagnostics`);
+    await page.getByText("Checking…").waitFor();
+    await page.goto(`${server.url}/#/stores/${id}/map`);
+    await page.getByText("Reading vectors: 0 of 120").waitFor();
+    goOn();
+    await page.getByText("120 of 120 vectors").waitFor();
+    const { x = 0, width = 0 } = (await page.getByRole("link", { name: "map" }).boundingBox()) ?? {};
+    expect(x).toBeGreaterThan(0);
+    expect(x + width).toBeLessThanOrEqual(360);
+    expect(faults).toEqual([]);
+  });
+
   test("the keyboard reaches a store and its points, and the first paint comes within a second", async () => {
     await fill("Product handbook", 30);
     const id = await fill("Gardens, databases and music", 240);

@@ -1,6 +1,7 @@
 import { useMemo, useRef, useState } from "preact/hooks";
 import { EmbeddingField, type Embedding } from "../../../gen/pgquiver/v1/embeddings_pb.ts";
 import { Order } from "../../../gen/pgquiver/v1/paging_pb.ts";
+import type { VectorStore } from "../../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { embeddings } from "../../api/clients.ts";
 import { formatCount } from "../../ui/format.ts";
 import { useLoad } from "../../ui/load.ts";
@@ -20,7 +21,8 @@ interface Point {
 
 /** A map of a store's vectors: near points have similar vectors. */
 export function MapTab({ store }: TabProps) {
-  const { value, error, isLoading } = useLoad((signal) => readPoints(store.id, signal), [store.id]);
+  const [progress, setProgress] = useState("");
+  const { value, error, isLoading } = useLoad((signal) => readPoints(store, signal, setProgress), [store.id]);
   const [attribute, setAttribute] = useState("");
   const [chosen, setChosen] = useState<Point>();
   const keys = useMemo(
@@ -28,7 +30,7 @@ export function MapTab({ store }: TabProps) {
     [value],
   );
   if (value === undefined)
-    return <>{isLoading ? <p class="quiet">Reading vectors…</p> : <Failure error={error} />}</>;
+    return <>{isLoading ? <p class="quiet">{progress}</p> : <Failure error={error} />}</>;
   if (value.length === 0) return <Empty title="No vectors">A store with embeddings has a map.</Empty>;
   const colours = paint(value, attribute);
   return (
@@ -130,12 +132,18 @@ function paint(points: readonly Point[], attribute: string): Map<string, string>
   return new Map(names.map(([name], index) => [name, COLOURS[index] as string]));
 }
 
-async function readPoints(vectorStoreId: string, signal: AbortSignal): Promise<Point[]> {
+async function readPoints(
+  { id: vectorStoreId, embeddingCount }: VectorStore,
+  signal: AbortSignal,
+  onProgress: (text: string) => void,
+): Promise<Point[]> {
+  const total = formatCount(Math.min(SAMPLE, Number(embeddingCount)));
   const byId = new Map<string, Embedding>();
   for (const order of [Order.ASC, Order.DESC]) {
     let page: string | undefined;
     const end = byId.size + SAMPLE / 2;
     do {
+      onProgress(`Reading vectors: ${formatCount(byId.size)} of ${total}`);
       const reply = await embeddings.queryEmbeddings(
         {
           vectorStoreId,
@@ -152,6 +160,7 @@ async function readPoints(vectorStoreId: string, signal: AbortSignal): Promise<P
   }
   const rows = [...byId.values()].filter(({ embedding }) => embedding.length > 0);
   if (rows.length === 0) return [];
+  onProgress(`Projecting ${formatCount(rows.length)} vectors`);
   const points = await projectApart(
     rows.map(({ embedding }) => embedding),
     signal,

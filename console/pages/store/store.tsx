@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { IndexState } from "../../../gen/pgquiver/v1/indexes_pb.ts";
 import type { VectorStore } from "../../../gen/pgquiver/v1/vector_stores_pb.ts";
 import { stores } from "../../api/clients.ts";
@@ -67,13 +67,7 @@ export function Store({ id, tab }: { id: string; tab: string }) {
         </span>
       </div>
       <StoreFacts store={store} />
-      <nav class="tabs" aria-label="Store">
-        {Object.keys(TABS).map((name) => (
-          <a key={name} href={linkTo("stores", id, name)} aria-current={name === tab ? "page" : undefined}>
-            {name}
-          </a>
-        ))}
-      </nav>
+      <Tabs id={id} current={tab} />
       <Tab store={store} onChange={loaded.reload} />
       {dialog === "edit" && (
         <StoreDialog
@@ -96,5 +90,23 @@ export function Store({ id, tab }: { id: string; tab: string }) {
         </Confirm>
       )}
     </>
+  );
+}
+
+/** The tabs of a store: where they have no room side by side they scroll, so that the current one is seen. */
+function Tabs({ id, current }: { id: string; current: string }) {
+  const list = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const link = list.current?.querySelector<HTMLElement>("[aria-current]");
+    if (link) list.current?.scrollTo({ left: link.offsetLeft - list.current.offsetLeft - link.offsetWidth });
+  }, [current]);
+  return (
+    <nav class="tabs" aria-label="Store" ref={list}>
+      {Object.keys(TABS).map((name) => (
+        <a key={name} href={linkTo("stores", id, name)} aria-current={name === current ? "page" : undefined}>
+          {name}
+        </a>
+      ))}
+    </nav>
   );
 }
