@@ -5,6 +5,7 @@ import type { Client } from "../postgres/database.ts";
 import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
 import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
+import { withSettingsOnNodes, type SplitTables } from "../postgres/citus/shards.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import { queryWithSettings, type Settings } from "../postgres/protocol/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
@@ -18,6 +19,7 @@ import {
   composeVectors,
   efSearchOf,
   nearestMax,
+  scanSettingsOf,
   type FoundRow,
   type SplitSearch,
   type Statement,
@@ -57,6 +59,8 @@ export interface Searching {
   samples?: MetadataSamples;
   /** Whether own tables may be on other nodes of a Citus cluster. */
   isDistributed?: boolean;
+  /** Which of these tables have several shards; undefined: none. */
+  splitTables?: SplitTables;
   /** Counts the searches that lack the index of an attribute; undefined: nobody counts them. */
   demand?: AttributeDemand;
 }
@@ -124,7 +128,7 @@ function cutOf(rows: readonly FoundRow[]): Pick<Findings, "isCut"> {
 }
 
 async function runSearch(
-  { pool, settings, isDistributed = false }: Searching,
+  { pool, settings, isDistributed = false, splitTables }: Searching,
   tables: Tables,
   store: SearchedStore,
   query: SearchQuery,
@@ -145,12 +149,20 @@ async function runSearch(
     isAway && query.hasVectors === true
       ? (ids: (string | null)[]) => composeVectors(placed, store.id, ids)
       : undefined;
-  const rows = await runStatement(pool, compose(false), { settings: allSettings, vectorsOf }, signal);
+  const scan = scanSettingsOf(store, query, index);
+  const table = isAway && index !== undefined && Object.keys(scan).length > 0 ? store.own_table : null;
+  // Citus has a setting that a subquery makes for all shards made by the coordinator, and for a single shard by the worker.
+  const onNodes = async (client: Client, find: () => Promise<FoundRow[]>) =>
+    table !== null && (await splitTables?.has(client, table)) === true
+      ? withSettingsOnNodes(client, scan, find)
+      : find();
+  const running = { settings: allSettings, vectorsOf, onNodes };
+  const rows = await runStatement(pool, compose(false), running, signal);
   if (rows !== "mixed") return rows;
   // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second
   // try asks each row for its length, which reads long vectors twice: an exact search of 3,000 vectors of
   // 3,072 dimensions, stored out of line, takes 27 ms instead of 20; 20,000 of 384, in line, 18 ms as before.
-  const again = await runStatement(pool, compose(true), { settings: allSettings, vectorsOf }, signal);
+  const again = await runStatement(pool, compose(true), running, signal);
   return again === "mixed" ? "stale" : again;
 }
 
@@ -194,15 +206,19 @@ async function runStatement(
   {
     settings,
     vectorsOf,
-  }: { settings: Settings; vectorsOf: ((ids: (string | null)[]) => Statement) | undefined },
+    onNodes,
+  }: {
+    settings: Settings;
+    vectorsOf: ((ids: (string | null)[]) => Statement) | undefined;
+    onNodes: (client: Client, find: () => Promise<FoundRow[]>) => Promise<FoundRow[]>;
+  },
   signal: AbortSignal,
 ): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
   try {
     const rows = await cancellable(pool, signal, async (client) => {
-      const found =
-        "hits" in statement
-          ? await runSplit(client, statement, settings)
-          : await find(client, statement, settings);
+      const found = await onNodes(client, () =>
+        "hits" in statement ? runSplit(client, statement, settings) : find(client, statement, settings),
+      );
       return vectorsOf === undefined ? found : withVectors(client, found, vectorsOf);
     });
     const [first] = rows;

@@ -10,6 +10,7 @@ import { limits } from "../limits.ts";
 import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
 import { chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
+import { SplitTables } from "../postgres/citus/shards.ts";
 import { onNodes } from "../postgres/citus/node-watch.ts";
 import type { Database } from "../postgres/database.ts";
 import { inPlace } from "../postgres/row-security/call.ts";
@@ -94,6 +95,7 @@ export class Searcher {
   readonly #observe: ObserveQuery;
   readonly #stores = new StoreCache(limits.known_stores_max);
   readonly #samples = new MetadataSamples();
+  readonly #splitTables = new SplitTables();
   readonly #demand: AttributeDemand;
   readonly #touches: LastActiveUpdater;
   readonly #words: WordCache;
@@ -240,6 +242,7 @@ export class Searcher {
       pool,
       settings: searchSettings,
       isDistributed: this.#database.citus !== undefined,
+      splitTables: this.#splitTables,
       exactTimeoutMs,
       samples: this.#samples,
       demand: this.#demand,

@@ -153,7 +153,6 @@ function composeHits(
   values: unknown[],
 ): { bounded: string; isPrepared: boolean } {
   const { filter, fusion } = query;
-  const efSearch = efSearchOf(store, query);
   // A store's own table holds only its rows. Without a condition on the store id, the planner cannot prefer
   // the primary key over the HNSW index.
   // A search without a filter is prepared, which saves a third of the time that Postgres takes for it: its best
@@ -179,10 +178,7 @@ function composeHits(
     condition: joinConditions(conditions),
     nearestCondition: joinConditions(comparable),
     index,
-    scan: {
-      ...(efSearch !== undefined && { "hnsw.ef_search": efSearch }),
-      ...(index?.visitsMax !== undefined && { "hnsw.max_scan_tuples": index.visitsMax }),
-    },
+    scan: scanSettingsOf(store, query, index),
   };
   const hits =
     fusion === undefined
@@ -226,6 +222,19 @@ export function efSearchOf(
   if (needed > EF_SEARCH_DEFAULT) return Math.min(limits.ef_search_max, Math.max(tuned ?? 0, needed));
   if (tuned === null || (tuned < EF_SEARCH_DEFAULT && needed > RECALL_RESULTS)) return undefined;
   return tuned;
+}
+
+/** Settings of pgvector for the index scan of a search. */
+export function scanSettingsOf(
+  store: SearchedStore,
+  query: SearchQuery,
+  index: SearchIndex | undefined,
+): ScanSettings {
+  const efSearch = efSearchOf(store, query);
+  return {
+    ...(efSearch !== undefined && { "hnsw.ef_search": efSearch }),
+    ...(index?.visitsMax !== undefined && { "hnsw.max_scan_tuples": index.visitsMax }),
+  };
 }
 
 /** The first of the hits that have at most `bytesMax` of text, metadata, places and vectors together, and the number of all hits. */

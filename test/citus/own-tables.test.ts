@@ -111,22 +111,36 @@ test("ef_search of a request and of the store reaches the worker in hybrid searc
     query: "nothing",
     ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 0.1 } },
   };
-  for (const kind of [{}, hybrid, { group_by: "file", group_size: 1 }]) {
-    const search = async (request: object) => {
-      const asked = { vector_store_id: id, embedding, max_num_results: 20, ...kind, ...request };
-      const { data } = await call("SearchService/Search", asked);
-      return data.map((hit: Reply) => hit.id);
-    };
-    const exact = await search({ exact: true });
-    expect(exact).toHaveLength(20);
-    expect(await search({ ef_search: 1000 }), JSON.stringify(kind)).toEqual(exact);
-    expect(await search({ ef_search: 1 }), JSON.stringify(kind)).not.toEqual(exact);
-    await pool.query("update vector_stores set ef_search = 1 where id = $1", [id]);
-    expect(await search({}), JSON.stringify(kind)).not.toEqual(exact);
-    await pool.query("update vector_stores set ef_search = 1000 where id = $1", [id]);
-    expect(await search({}), JSON.stringify(kind)).toEqual(exact);
-    await pool.query("update vector_stores set ef_search = null where id = $1", [id]);
-  }
+  const expectReach = async (send: typeof call) => {
+    for (const kind of [{}, hybrid, { group_by: "file", group_size: 1 }]) {
+      const search = async (request: object) => {
+        const asked = { vector_store_id: id, embedding, max_num_results: 20, ...kind, ...request };
+        const { data } = await send("SearchService/Search", asked);
+        return data.map((hit: Reply) => hit.id);
+      };
+      const exact = await search({ exact: true });
+      expect(exact).toHaveLength(20);
+      expect(await search({ ef_search: 1000 }), JSON.stringify(kind)).toEqual(exact);
+      expect(await search({ ef_search: 1 }), JSON.stringify(kind)).not.toEqual(exact);
+      await pool.query("update vector_stores set ef_search = 1000 where id = $1", [id]);
+      expect(await search({}), JSON.stringify(kind)).toEqual(exact);
+      await pool.query("update vector_stores set ef_search = null where id = $1", [id]);
+    }
+  };
+  await expectReach(call);
+  // The process knows for a minute that a table is one shard.
+  const { rows } = await pool.query<{ own_table: string }>(
+    "select own_table from vector_stores where id = $1",
+    [id],
+  );
+  await pool.query(
+    `select citus_split_shard_by_split_points(shardid, array['0'], array[target.nodeid, target.nodeid]::int[], 'block_writes')
+     from citus_shards join pg_dist_node as source using (nodename, nodeport), pg_dist_node as target
+     where table_name = $1::regclass and target.groupid > 0 and target.nodeid <> source.nodeid`,
+    [rows[0]?.own_table],
+  );
+  await using later = await startServer({ database });
+  await expectReach(restOverHttp1.connect(later).call);
 });
 
 test("the metadata of a table on a worker can be sampled, which chooses how a filter is searched", async () => {
