@@ -1,22 +1,25 @@
 import { readFileSync } from "node:fs";
 import { Buckets } from "../src/files/buckets.ts";
 import { promoteStore, type IndexOptions } from "../src/indexes/worker.ts";
+import { prepareCitus } from "../src/postgres/citus/cluster.ts";
 import { openDatabase } from "../src/postgres/connection/pool.ts";
 import type { Database } from "../src/postgres/database.ts";
 import { quoteTables } from "../src/postgres/tables.ts";
 import { sweepExpired } from "../src/vector-stores/expiry-sweeper.ts";
 import { connectRest, type RestClient } from "./support/clients.ts";
-import { createDatabase, type BenchDatabase } from "./support/database.ts";
+import { citusUrls, createDatabase, type BenchDatabase } from "./support/database.ts";
 import { startReport, type Columns } from "./support/report.ts";
 import { startServer } from "./support/server.ts";
 
-/** What a catalogue of many stores and own tables costs that few do not, on one plain Postgres. */
+/** What a catalogue of many stores and own tables costs that few do not, on one plain Postgres or a Citus cluster. */
 
 /** Stores in all, of which so many have an own table with an index. */
 const SIZES = [
   { stores: 1_000, tables: 10 },
-  { stores: 100_000, tables: 1_000 },
+  // The stores beside those with own tables are on the coordinator, as on one Postgres.
+  { stores: citusUrls().length > 0 ? 10_000 : 100_000, tables: 1_000 },
 ];
+const CITUS = citusUrls().length > 0 ? { CITUS: "auto" } : {};
 const ROWS = 20;
 const DIMENSIONS = 8;
 const CALLS = 100;
@@ -43,7 +46,7 @@ interface Measured {
 async function main(): Promise<void> {
   await using created = await createDatabase();
   // Makes the tables.
-  await (await startServer(created.url, { INDEX_WORKER: "off" }))[Symbol.asyncDispose]();
+  await (await startServer(created.url, { INDEX_WORKER: "off", ...CITUS }))[Symbol.asyncDispose]();
   const report = startReport("catalogue", created.version);
   const database = await openDatabase({
     url: created.url,
@@ -52,6 +55,7 @@ async function main(): Promise<void> {
     connectTimeoutMs: 10_000,
     statementTimeoutMs: 600_000,
   });
+  database.citus = await prepareCitus(database, "auto", INDEXES);
   const results = new Map<string, Measured>();
   const note = (name: string, value: string) => {
     const found = results.get(name) ?? { name, values: [] };
@@ -116,7 +120,7 @@ async function measure(
   { stores, tables }: { stores: number; tables: number },
   note: Note,
 ): Promise<void> {
-  const settings = { INDEX_WORKER: "off", EXPIRY_SWEEP_SECONDS: "0" };
+  const settings = { INDEX_WORKER: "off", EXPIRY_SWEEP_SECONDS: "0", ...CITUS };
   const starts: number[] = [];
   for (let count = 0; count < STARTS; count++)
     starts.push(await time(async () => (await startServer(created.url, settings))[Symbol.asyncDispose]()));

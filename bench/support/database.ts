@@ -18,10 +18,12 @@ const CONNECTIONS = 10;
 
 /**
  * Creates an empty database with pgvector on the server at BENCH_DATABASE_URL or TEST_DATABASE_URL, else on
- * one that scripts/native-postgres.sh starts.
+ * one that scripts/native-postgres.sh starts. With TEST_CITUS_URL, the URLs of a coordinator and of workers, on each of these
+ * servers, as a cluster.
  */
 export async function createDatabase(): Promise<BenchDatabase> {
-  const given = process.env["BENCH_DATABASE_URL"] ?? process.env["TEST_DATABASE_URL"];
+  const [coordinator, ...workers] = citusUrls();
+  const given = coordinator ?? process.env["BENCH_DATABASE_URL"] ?? process.env["TEST_DATABASE_URL"];
   const server = given ?? runNativePostgres("start");
   const stop = () => given === undefined && runNativePostgres("stop");
   try {
@@ -29,6 +31,7 @@ export async function createDatabase(): Promise<BenchDatabase> {
     const url = Object.assign(new URL(server), { pathname: `/${name}` }).href;
     await execute(server, `create database ${name}`);
     await execute(url, "create extension vector");
+    if (coordinator !== undefined) await addWorkers(url, workers);
     const [row] = await execute(
       url,
       `select 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1) || ', pgvector ' || extversion as version
@@ -51,13 +54,31 @@ export async function createDatabase(): Promise<BenchDatabase> {
       },
       async [Symbol.asyncDispose]() {
         await Promise.all(pools.map((pool) => pool.end()));
-        await execute(server, `drop database ${name} with (force)`);
+        for (const node of [server, ...workers]) await execute(node, `drop database ${name} with (force)`);
         stop();
       },
     };
   } catch (error) {
     stop();
     throw error;
+  }
+}
+
+/** The URLs of TEST_CITUS_URL: of a coordinator, then of its workers; none without the variable. */
+export function citusUrls(): string[] {
+  return process.env["TEST_CITUS_URL"]?.split(",") ?? [];
+}
+
+/** Makes a cluster of a database and new ones of its name on the workers. */
+async function addWorkers(url: string, workers: readonly string[]): Promise<void> {
+  const { pathname, hostname, port } = new URL(url);
+  await execute(url, "create extension citus");
+  await execute(url, `select citus_set_coordinator_host('${hostname}', ${port})`);
+  for (const worker of workers) {
+    await execute(worker, `create database ${pathname.slice(1)}`);
+    const inside = Object.assign(new URL(worker), { pathname });
+    await execute(inside.href, "create extension vector; create extension citus");
+    await execute(url, `select citus_add_node('${inside.hostname}', ${inside.port})`);
   }
 }
 
