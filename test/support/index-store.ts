@@ -67,7 +67,9 @@ export async function countByTable(database: Database, storeId: string): Promise
   const { own_table: own } = await findIndex(database, storeId);
   if (await isDistributed(pool, database, own)) {
     const counted = await pool.query<{ count: number }>(`select count(*)::int as count from "${own}"`);
-    rows.push({ name: String(own), count: counted.rows[0]?.count ?? 0 });
+    const [{ count = 0 } = {}] = counted.rows;
+    // As the grouping above, which has no row for an empty table.
+    if (count > 0) rows.push({ name: String(own), count });
   }
   return Object.fromEntries(rows.map(({ name, count }) => [name, count]));
 }
