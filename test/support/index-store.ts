@@ -67,7 +67,7 @@ export async function countByTable(database: Database, storeId: string): Promise
   const { own_table: own } = await findIndex(database, storeId);
   if (await isDistributed(pool, database, own)) {
     const counted = await pool.query<{ count: number }>(`select count(*)::int as count from "${own}"`);
-    const [{ count = 0 } = {}] = counted.rows;
+    const count = counted.rows[0]?.count ?? 0;
     // As the grouping above, which has no row for an empty table.
     if (count > 0) rows.push({ name: String(own), count });
   }
