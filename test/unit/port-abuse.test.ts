@@ -276,3 +276,18 @@ test("an HTTP/2 connection ends after its number of streams, none of which is lo
   expect(await text(session.request({}))).toBe("ok");
   expect((await ended)[0]).toBe(constants.NGHTTP2_NO_ERROR);
 });
+
+test("a GOAWAY with an error in the same bytes as a stream ends that session and nothing else", async () => {
+  const { port } = await start();
+  const CANCEL = [0, 0, 0, 8];
+  const socket = await open(port);
+  const ended = once(socket, "close");
+  socket.resume();
+  socket.write(
+    Buffer.concat([preface, frame(HEADERS, 5, 1, get), frame(GOAWAY, 0, 0, [0, 0, 0, 0, ...CANCEL])]),
+  );
+  await ended;
+  // An error event of the stream without a listener would have been an uncaught exception, which fails the test.
+  const reply = await fetch(`http://127.0.0.1:${port}`);
+  expect(await reply.text()).toBe("ok");
+});

@@ -39,9 +39,10 @@ export class ResetGate {
 
   /** Calls `serve` later in this turn of the event loop, unless the stream is reset by then. */
   pass(stream: ServerHttp2Stream, serve: () => void): void {
-    if (this.#session.destroyed) return;
-    // Nobody else listens until the stream is served, and an `error` event without a listener ends the process.
+    // Nobody else listens until the stream is served, and an `error` event without a listener ends the process. A GOAWAY with
+    // an error that was read together with the stream has destroyed the session by now, and its streams are about to fail.
     stream.on("error", ignore);
+    if (this.#session.destroyed) return;
     if (this.#waiting.size === 0) setImmediate(this.#serveAll);
     this.#waiting.set(stream, serve);
     // A penalty has to be known before the sockets of the other sessions are read, so resets are counted at once.
