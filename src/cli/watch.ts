@@ -6,20 +6,23 @@ import { printJson, Progress } from "./output.ts";
 /** Pause before a watch that was cut off is opened again. */
 const AGAIN_MS = 1_000;
 
+/** How often in a row a watch is opened again: a restart takes some seconds, and busy services leave pings unanswered. */
+const AGAIN_MAX = 10;
+
 /** Yields the states of a watch to its end. A watch that the service or the network has cut off is opened again. */
 export async function* watchToEnd<State>(open: () => AsyncIterable<State>): AsyncGenerator<State> {
-  for (let isSeen = false; ;) {
+  // One that never gave a state fails at once.
+  for (let attempts = 0; ;) {
     try {
       for await (const state of open()) {
-        isSeen = true;
+        attempts = AGAIN_MAX;
         yield state;
       }
       return;
     } catch (error) {
       const isCut =
         error instanceof ConnectError && [Code.Unavailable, Code.DeadlineExceeded].includes(error.code);
-      if (!isSeen || !isCut) throw error;
-      isSeen = false;
+      if (attempts-- === 0 || !isCut) throw error;
       await delay(AGAIN_MS);
     }
   }
