@@ -1,11 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { json } from "node:stream/consumers";
 import { seededRandom } from "../scripts/crash/random.ts";
 import { connectRest, type RestClient } from "./support/clients.ts";
 import { createDatabase, type BenchDatabase } from "./support/database.ts";
+import { startReranker } from "./support/reranker.ts";
 import { startReport, type Report } from "./support/report.ts";
 import { compare } from "./support/rounds.ts";
 import { readCpuMs, startServer } from "./support/server.ts";
@@ -30,24 +27,8 @@ function makeText(words: number): string {
 }
 
 /** A reranking model that takes no time: the documents keep their order. */
-async function startReranker(): Promise<AsyncDisposable & { url: string }> {
-  const server = createServer((request, response) => {
-    void json(request).then((body) => {
-      const { documents } = body as { documents: string[] };
-      const results = documents.map((_, index) => ({ index, relevance_score: 1 / (index + 1) }));
-      response.setHeader("content-type", "application/json");
-      response.end(JSON.stringify({ results }));
-    });
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
+function keepOrder(_query: string, documents: readonly string[]): number[] {
+  return documents.map((_, index) => 1 / (index + 1));
 }
 
 async function post(client: RestClient, path: string, body: object): Promise<Buffer> {
@@ -55,7 +36,7 @@ async function post(client: RestClient, path: string, body: object): Promise<Buf
 }
 
 async function measureStages(database: BenchDatabase, report: Report): Promise<void> {
-  await using reranker = await startReranker();
+  await using reranker = await startReranker(keepOrder);
   await using server = await startServer(database.url, {
     RERANK__BASE_URL: reranker.url,
     RERANK__MODEL: "instant",

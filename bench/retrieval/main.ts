@@ -1,13 +1,14 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OpenAI, toFile } from "openai";
+import { startReranker } from "../support/reranker.ts";
 import { createDatabase, type BenchDatabase } from "../support/database.ts";
 import { startReport, type Columns } from "../support/report.ts";
 import { startServer } from "../support/server.ts";
 import { PARAPHRASES } from "./paraphrases.ts";
 import { readPerlfaq, toGroups, toSet, type QuestionSet } from "./perlfaq.ts";
 import { readPythonDocs } from "./python-docs.ts";
-import { STAND_IN, startReranker } from "./reranker.ts";
+import { rank, STAND_IN } from "./reranker.ts";
 
 const USAGE = `Measures what searches find: how often the answer to a question comes first, and whether it comes at all.
 
@@ -92,7 +93,7 @@ async function main(): Promise<void> {
     process.exit(2);
   }
   await using database = await createDatabase();
-  await using reranker = await startReranker();
+  await using reranker = await startReranker(rank);
   const report = startReport("retrieval", database.version);
   for (const { title, set, chunkings } of readSets()) {
     const found: Found[] = [];

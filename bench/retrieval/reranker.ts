@@ -1,46 +1,14 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { json } from "node:stream/consumers";
-
 /** The name by which searches ask for the stand-in. */
 export const STAND_IN = "stand-in";
 
 /** Characters of the pieces of words that are compared. */
 const PIECE = 4;
 
-interface Request {
-  query: string;
-  documents: string[];
-}
-
 /**
- * Starts a stand-in for a reranking model, with Cohere's `POST /v1/rerank`. It knows no meaning: a document's score is the
- * share of the query's words that it has, each at its best likeness, rare ones more. Its purpose is to show what the stage does and takes.
+ * Scores documents as a stand-in for a reranking model. It knows no meaning: a document's score is the share of the query's words
+ * that it has, each at its best likeness, rare ones more. Its purpose is to show what the stage does and takes.
  */
-export async function startReranker(): Promise<AsyncDisposable & { url: string }> {
-  const server = createServer((request, response) => {
-    void json(request).then((body) => {
-      const { query, documents } = body as Request;
-      const results = rank(query, documents).map((relevance_score, index) => ({ index, relevance_score }));
-      response.setHeader("content-type", "application/json");
-      response.end(
-        JSON.stringify({ results: results.toSorted((a, b) => b.relevance_score - a.relevance_score) }),
-      );
-    });
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
-}
-
-function rank(query: string, documents: readonly string[]): number[] {
+export function rank(query: string, documents: readonly string[]): number[] {
   const texts = documents.map((text) => [...new Set(wordsOf(text))]);
   const likeness = [...new Set(wordsOf(query))].map((word) => {
     const pieces = piecesOf(word);

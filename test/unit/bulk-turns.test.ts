@@ -7,21 +7,7 @@ import { Messages } from "../../src/api/message-reader.ts";
 import type { ReceivedIngest } from "../../src/api/received-ingest.ts";
 import { GroupReader } from "../../src/ingest/group-reader.ts";
 import type { IngestSession } from "../../src/ingest/session.ts";
-
-/** Counts the turns of the event loop until `work` resolves. */
-async function countTurns(work: Promise<unknown>): Promise<number> {
-  let turns = 0;
-  let isOver = false;
-  const count = () => {
-    if (isOver) return;
-    turns++;
-    setImmediate(count);
-  };
-  setImmediate(count);
-  await work;
-  isOver = true;
-  return turns;
-}
+import { countTurns } from "../support/turns.ts";
 
 function busy(ms: number): void {
   for (const endAt = performance.now() + ms; performance.now() < endAt;);

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { parseJson } from "../../src/wire/rest/json-parser.ts";
+import { countTurns } from "../support/turns.ts";
 import { createRandom } from "../../bench/support/random.ts";
 
 /** Longer than a part, 64 KiB. */
@@ -83,16 +84,6 @@ test("what is nested too deeply to be taken apart is refused", async () => {
 
 test("the event loop turns meanwhile", async () => {
   const text = Buffer.from(`[${samples["rows with vectors"]},`.repeat(40) + `1${"]".repeat(40)}`);
-  let turns = 0;
-  let isOver = false;
-  const count = () => {
-    if (isOver) return;
-    turns++;
-    setImmediate(count);
-  };
-  setImmediate(count);
-  await parseJson(text);
-  isOver = true;
   // Each turn has a slice of a millisecond and at most a part: 64 KiB, of some 30 MB.
-  expect(turns).toBeGreaterThan(20);
+  expect(await countTurns(parseJson(text))).toBeGreaterThan(20);
 });

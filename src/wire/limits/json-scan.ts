@@ -1,27 +1,24 @@
+import {
+  BACKSLASH,
+  CLOSE_BRACE,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
+  markBytes,
+  OPEN_BRACE,
+  OPEN_BRACKET,
+  QUOTE,
+  SHORT_BYTES,
+  SPACE,
+} from "./json-bytes.ts";
 import { fieldName, countError, type FieldShape, type PathPart, type Shape } from "./shape.ts";
 import { tooManyValues, VALUES_MAX } from "./values.ts";
 
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const COMMA = 0x2c;
-const COLON = 0x3a;
-const OPEN_BRACKET = 0x5b;
-const CLOSE_BRACKET = 0x5d;
-const OPEN_BRACE = 0x7b;
-const CLOSE_BRACE = 0x7d;
-
-/** Bytes outside of strings that begin, separate or end something; 0 for all others. */
-const STRUCTURE = new Uint8Array(256);
-for (const byte of [QUOTE, COMMA, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE]) STRUCTURE[byte] = 1;
-
-const SPACE = new Uint8Array(256);
-for (const byte of [0x20, 0x09, 0x0a, 0x0d]) SPACE[byte] = 1;
+/** Bytes outside of strings that begin, separate or end something. */
+const STRUCTURE = markBytes(QUOTE, COMMA, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE);
 
 /** Longest key that is looked up; no field has a longer name. */
 const KEY_BYTES_MAX = 64;
-
-/** Bytes of a string that are looked at one by one. */
-const SHORT_BYTES = 64;
 
 /** Nested messages that are told apart; deeper ones are counted like the values of an unknown key. */
 const DEPTH_MAX = 100;

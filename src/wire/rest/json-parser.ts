@@ -1,31 +1,27 @@
 import { laterTurns } from "../../api/concurrency/bulk-turns.ts";
 import { invalidArgument } from "../../errors.ts";
+import {
+  BACKSLASH,
+  CLOSE_BRACE,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
+  markBytes,
+  OPEN_BRACE,
+  OPEN_BRACKET,
+  QUOTE,
+  SHORT_BYTES,
+  SPACE,
+} from "../limits/json-bytes.ts";
 
 /** Bytes of JSON that are parsed at once: `JSON.parse` takes about 0.2 ms for them. */
 const PART_BYTES = 64 * 1024;
 
-/** Bytes of a string that are looked at one by one: shorter strings are skipped faster so. */
-const SHORT_BYTES = 64;
-
 /** Nesting in a part that is too long to be parsed at once. */
 const DEPTH_MAX = 100;
 
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const COMMA = 0x2c;
-const COLON = 0x3a;
-const OPEN_BRACKET = 0x5b;
-const CLOSE_BRACKET = 0x5d;
-const OPEN_BRACE = 0x7b;
-const CLOSE_BRACE = 0x7d;
-
-/** Bytes that begin, separate or end a value, and white space: 1; all others: 0. */
-const STRUCTURE = new Uint8Array(256);
-for (const byte of [QUOTE, COMMA, COLON, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE])
-  STRUCTURE[byte] = 1;
-
-const SPACE = new Uint8Array(256);
-for (const byte of [0x20, 0x09, 0x0a, 0x0d]) SPACE[byte] = 1;
+/** Bytes that begin, separate or end a value. White space before one of them is part of the value. */
+const STRUCTURE = markBytes(QUOTE, COMMA, COLON, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE);
 
 /**
  * Parses JSON in UTF-8 like `JSON.parse`, and lets the event loop turn between parts of 64 KiB, for which the loop stops no longer
