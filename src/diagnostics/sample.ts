@@ -1,6 +1,6 @@
 import pg from "pg";
 
-/** Pages of a table that a sample reads, on average: 2 MiB, some 8,000 rows of stores. */
+/** Pages of a table that a sample reads, on average: 2 MiB, some 8,000 to 16,000 rows of stores. */
 const PAGES_MAX = 256;
 
 /**
