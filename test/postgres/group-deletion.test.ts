@@ -109,7 +109,9 @@ test("once the store's table is known, rows that are all there are deleted and c
   const trips = await countTrips(database, async () => {
     outcomes = await Promise.all(["r2", "r4", "r4"].map((id) => deletions.delete("vs", id, never)));
   });
-  expect({ outcomes, trips }).toEqual({ outcomes: [true, true, false], trips: 1 });
+  // In a cluster the parts of a statement share no snapshot, so the counts are sent apart.
+  const needed = database.citus === undefined ? 1 : 3;
+  expect({ outcomes, trips }).toEqual({ outcomes: [true, true, false], trips: needed });
   expect(await readCounts(database)).toMatchObject({
     counted: 7,
     rows: 7,
