@@ -1,3 +1,4 @@
+import { keep } from "../api/fresh-cache.ts";
 import type { Limits, ProjectLimits } from "../api/rates/limits.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
@@ -112,10 +113,6 @@ export class CachedProjectLimits implements ProjectLimits {
 
   #keep(project: string, read: Omit<Entry, "usedAtMs">): void {
     const usedAtMs = this.#projects.get(project)?.usedAtMs ?? performance.now();
-    // Deleted first: a Map keeps the order of insertion, so the oldest is the one that was not used for longest.
-    this.#projects.delete(project);
-    this.#projects.set(project, { ...read, usedAtMs });
-    const [oldest] = this.#projects.keys();
-    if (this.#projects.size > PROJECTS_MAX && oldest !== undefined) this.#projects.delete(oldest);
+    keep(this.#projects, project, { ...read, usedAtMs }, PROJECTS_MAX);
   }
 }

@@ -145,7 +145,10 @@ export class FreshCache<Value> {
   }
 }
 
-/** Adds an entry to a map of at most `entriesMax`, and drops the oldest when there are too many. */
+/**
+ * Adds an entry to a map of at most `entriesMax`, and drops the oldest when there are too many. An entry that was there becomes the
+ * newest: a Map keeps the order of insertion.
+ */
 export function keep<Value>(entries: Map<string, Value>, id: string, value: Value, entriesMax: number): void {
   entries.delete(id);
   entries.set(id, value);

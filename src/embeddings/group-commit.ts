@@ -1,3 +1,4 @@
+import { keep } from "../api/fresh-cache.ts";
 import { ConnectError } from "@connectrpc/connect";
 import { limitOf } from "../errors.ts";
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
@@ -173,11 +174,8 @@ export class GroupCommit {
 
   /** Keeps the rows of the stores that were written last, as far as another transaction can rely on them. */
   #remember(row: OpenedStore): void {
-    this.#known.delete(row.id);
-    if (row.dimensions === null || row.expired) return;
-    this.#known.set(row.id, row);
-    const [oldest] = this.#known.keys();
-    if (this.#known.size > KNOWN_MAX && oldest !== undefined) this.#known.delete(oldest);
+    if (row.dimensions === null || row.expired) this.#known.delete(row.id);
+    else keep(this.#known, row.id, row, KNOWN_MAX);
   }
 
   /** Fails the members of a transaction, or tries each alone where one of them may be the reason. */

@@ -1,3 +1,4 @@
+import { keep } from "../api/fresh-cache.ts";
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
 import { takeRider, type Rider } from "../postgres/protocol/rider.ts";
@@ -136,10 +137,7 @@ export class GroupDeletion {
   /** Keeps a store's table for its next transaction; not in a cluster, where a statement's parts share no snapshot. */
   #remember({ id, own_table }: KnownStore): void {
     if (this.#database.citus !== undefined) return;
-    this.#known.delete(id);
-    this.#known.set(id, { id, own_table });
-    const [oldest] = this.#known.keys();
-    if (this.#known.size > KNOWN_MAX && oldest !== undefined) this.#known.delete(oldest);
+    keep(this.#known, id, { id, own_table }, KNOWN_MAX);
   }
 }
 

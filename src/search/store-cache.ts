@@ -1,3 +1,4 @@
+import { keep } from "../api/fresh-cache.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 
 /**
@@ -21,8 +22,7 @@ export class StoreCache {
   add(store: SearchedStore): void {
     const { id, dimensions, embedding_model, language, own_table, index_precision } = store;
     const { ef_search, filtered_ef_search, has_words, restricts_readers } = store;
-    this.delete(id);
-    this.#stores.set(id, {
+    const kept = {
       id,
       dimensions,
       embedding_model,
@@ -33,9 +33,8 @@ export class StoreCache {
       ef_search,
       filtered_ef_search,
       restricts_readers,
-    });
-    const [oldest] = this.#stores.keys();
-    if (this.#stores.size > this.#storesMax && oldest !== undefined) this.#stores.delete(oldest);
+    };
+    keep(this.#stores, id, kept, this.#storesMax);
   }
 
   delete(id: string): void {

@@ -1,3 +1,4 @@
+import { keep } from "../api/fresh-cache.ts";
 import { insufficientQuota } from "../errors.ts";
 import type { Payer } from "../models/embedder.ts";
 import type { Database } from "../postgres/database.ts";
@@ -126,10 +127,7 @@ export class UsageRecorder {
     const readAtMs = performance.now();
     const found = await findTokenQuota(pool, tables, project);
     const quota = { max: found?.max, used: found?.used ?? 0, readAtMs };
-    this.#quotas.delete(project);
-    this.#quotas.set(project, quota);
-    const [oldest] = this.#quotas.keys();
-    if (this.#quotas.size > QUOTAS_MAX && oldest !== undefined) this.#quotas.delete(oldest);
+    keep(this.#quotas, project, quota, QUOTAS_MAX);
     return quota;
   }
 

@@ -1,3 +1,4 @@
+import { keep } from "../api/fresh-cache.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { failClaim, claimFile, releaseClaim, renewClaims, sweepAttachments, type Claim } from "./claims.ts";
 import type { ProjectLimits } from "../api/rates/limits.ts";
@@ -190,11 +191,7 @@ export class Pipeline {
 
   #noteTurn(project: string, store: string): void {
     this.#afterProject = project;
-    // Deleted first: a Map keeps the order of insertion.
-    this.#afterStores.delete(project);
-    this.#afterStores.set(project, store);
-    const [oldest] = this.#afterStores.keys();
-    if (this.#afterStores.size > PROJECTS_MAX && oldest !== undefined) this.#afterStores.delete(oldest);
+    keep(this.#afterStores, project, store, PROJECTS_MAX);
   }
 
   /** The projects that have as many files in work here as their limit allows. */

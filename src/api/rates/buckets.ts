@@ -1,3 +1,4 @@
+import { keep } from "../fresh-cache.ts";
 import { TokenBucket } from "limiter";
 
 /** Buckets kept; the one that was not used for longest is dropped, and would be full by then, or nearly so. */
@@ -20,11 +21,7 @@ export class Buckets {
       bucket = new TokenBucket({ bucketSize: limit, tokensPerInterval: limit, interval: this.#intervalMs });
       bucket.content = limit;
     }
-    // Deleted first: a Map keeps the order of insertion.
-    this.#buckets.delete(holder);
-    this.#buckets.set(holder, bucket);
-    const [oldest] = this.#buckets.keys();
-    if (this.#buckets.size > BUCKETS_MAX && oldest !== undefined) this.#buckets.delete(oldest);
+    keep(this.#buckets, holder, bucket, BUCKETS_MAX);
     bucket.drip();
     return bucket;
   }

@@ -1,3 +1,4 @@
+import { keep } from "../../api/fresh-cache.ts";
 import type { FastifyBaseLogger } from "fastify";
 import type { Scope } from "../../../gen/pgquiver/v1/options_pb.ts";
 import type { Principal } from "../../api/principal.ts";
@@ -24,9 +25,6 @@ export function createScopeLog(
     const line = { project, key: keyId, call: path, scope: scopeWord(scope) };
     const { unlogged = 0 } = last ?? {};
     log.warn(unlogged === 0 ? line : { ...line, unlogged }, "A key lacks the scope of a call");
-    keys.delete(name);
-    keys.set(name, { loggedAtMs: now(), unlogged: 0 });
-    const [oldest] = keys.keys();
-    if (keys.size > KEYS_MAX && oldest !== undefined) keys.delete(oldest);
+    keep(keys, name, { loggedAtMs: now(), unlogged: 0 }, KEYS_MAX);
   };
 }

@@ -1,3 +1,5 @@
+import { keep } from "../../api/fresh-cache.ts";
+
 /** Limits of what an address may do before its new connections are closed. */
 export interface PenaltyBounds {
   /** Connections that may reset too many streams, within `abuseWindowMs`. */
@@ -41,10 +43,7 @@ export class Penalties {
     record.abuses++;
     // The penalty has its whole time from now on.
     if (record.abuses > this.#bounds.abusiveConnectionsMax) record.untilMs = this.#end();
-    this.#records.delete(address);
-    this.#records.set(address, record);
-    const [oldest] = this.#records.keys();
-    if (this.#records.size > ADDRESSES_MAX && oldest !== undefined) this.#records.delete(oldest);
+    keep(this.#records, address, record, ADDRESSES_MAX);
   }
 
   #current(address: string): Record | undefined {
