@@ -15,7 +15,7 @@ import type { Searched } from "./workload.ts";
  */
 export async function createFloor(database: BenchDatabase, id: string): Promise<Searched> {
   const pools = new Map<number, pg.Pool>();
-  const text = await composeNearest(database, id);
+  const { nearest: text } = await composeNearest(database, id);
   let pool = database.openPool();
   return {
     name: "plain SQL (floor)",
@@ -38,12 +38,24 @@ export async function createFloor(database: BenchDatabase, id: string): Promise<
   };
 }
 
-/** The statement that searches a store's own table by its index; $1 is the query's vector. */
-export async function composeNearest(database: BenchDatabase, id: string): Promise<string> {
+/** The own table of a store, and statements that search it by its index; $1 is the query's vector. */
+export async function composeNearest(
+  database: BenchDatabase,
+  id: string,
+): Promise<{ table: string; nearest: string; compose: (condition: string) => string }> {
   const store = await findStore(database.openPool(), quoteTables({}), id);
-  if (store === undefined || store.index_precision === null || store.dimensions === null)
+  if (
+    store === undefined ||
+    store.own_table === null ||
+    store.index_precision === null ||
+    store.dimensions === null
+  )
     throw new Error(`The store ${id} has no index.`);
+  const table = store.own_table;
   const { indexed, operator, query } = vectorExpression("embedding", store.index_precision, store.dimensions);
-  return `select id, content, metadata, embedding <=> $1 as distance from ${store.own_table}
-    order by ${indexed} ${operator} ${query("$1")} limit ${RESULTS}`;
+  const compose = (
+    condition: string,
+  ) => `select id, content, metadata, embedding <=> $1 as distance from ${table}
+    where ${condition} order by ${indexed} ${operator} ${query("$1")} limit ${RESULTS}`;
+  return { table, nearest: compose("true"), compose };
 }

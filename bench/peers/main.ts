@@ -16,7 +16,7 @@ import { filters, search, tenants } from "./searching.ts";
 import { addSummary } from "./summary.ts";
 import { startWeaviate } from "./weaviate.ts";
 import { createWorkload, type Subject } from "./workload.ts";
-import { deletes, mixed } from "./writing.ts";
+import { deletes, deletesByFilter, mixed } from "./writing.ts";
 
 const USAGE = `Compares pgquiver with Weaviate and Chroma, and with plain SQL, in alternating rounds. bench/README.md says how to get the peers.
 
@@ -48,20 +48,22 @@ async function main(): Promise<void> {
   const collection = collectionOf(loads - 1);
   const subjects = peers.map((peer): Subject => ({ name: peer.name, peer, collection }));
   const floor = await createFloor(database, collection);
-  const bare = await startBare(database, collection, stack);
-  const choices = await search(workload, [...subjects, bare, floor]);
 
   const declared = {
     name: "pgquiver, attribute declared",
     peer: pgquiver,
     collection: collectionOf(loads - 2),
   };
+  const bare = await startBare(database, declared.collection, pgquiver, stack);
+  const choices = await search(workload, [...subjects, bare, floor]);
   await pgquiver.declarePosition(declared.collection);
   const unfiltered = new Map(choices).set(declared.name, choices.get(pgquiver.name) ?? { ef: 0, recall: 0 });
-  await filters(workload, [declared, ...subjects], unfiltered);
-  await mixed(workload, subjects);
-  await deletes(workload, subjects);
-  await tenants(workload, peers, points, stores);
+  await filters(workload, [declared, ...subjects, bare], unfiltered);
+  // From here on pgquiver does not use that collection any more: see `startBare`.
+  await mixed(workload, [...subjects, bare]);
+  await deletes(workload, [...subjects, bare]);
+  await deletesByFilter(workload, subjects);
+  await tenants(workload, peers, bare, points, stores);
 
   addSummary(report, `${rows} rows of ${DIMENSIONS} dimensions`, workload.lines, {
     ours: pgquiver.name,

@@ -78,10 +78,8 @@ export async function startPgquiver(
       const { data = [] } = (await send("SearchService/Search", message)) as { data?: { id: string }[] };
       return data.map(({ id: found }) => found);
     },
-    async insert(id, { position, vector, ...row }) {
-      const metadata = { fields: { position: { numberValue: position } } };
-      const embedding = { id: row.id, content: row.content, embedding: [...vector], metadata };
-      await send("EmbeddingService/CreateEmbedding", { vector_store_id: id, embedding });
+    async insert(id, row) {
+      await send("EmbeddingService/CreateEmbedding", toInsertion(id, row));
     },
     async delete(id, row) {
       await send("EmbeddingService/DeleteEmbedding", { vector_store_id: id, embedding_id: row });
@@ -92,11 +90,11 @@ export async function startPgquiver(
     },
     async createTenants(groups) {
       for (const [number, rows] of groups.entries()) {
-        await call(server, "POST", "/v1/vector_stores", { id: `tenant_${number}` });
-        await peer.prepareLoad(`tenant_${number}`, rows)();
+        await call(server, "POST", "/v1/vector_stores", { id: tenantOf(number) });
+        await peer.prepareLoad(tenantOf(number), rows)();
       }
     },
-    searchTenant: (number, query) => peer.search(`tenant_${number}`, query),
+    searchTenant: (number, query) => peer.search(tenantOf(number), query),
     async declarePosition(id) {
       await declareAttribute(server, id, { key: "position", type: "number" });
     },
@@ -112,6 +110,18 @@ function encodeBatch(rows: readonly Row[], seq: number): Buffer {
     metadata: { position },
   }));
   return encodeMessage({ case: "batch", value: { seq: BigInt(seq), rows: inputs } });
+}
+
+/** The id of the small store with this number. */
+export function tenantOf(number: number): string {
+  return `tenant_${number}`;
+}
+
+/** A message that adds a row to a store. */
+export function toInsertion(id: string, { position, vector, ...row }: Row): object {
+  const metadata = { fields: { position: { numberValue: position } } };
+  const embedding = { id: row.id, content: row.content, embedding: [...vector], metadata };
+  return { vector_store_id: id, embedding };
 }
 
 /** A message that searches a store. */

@@ -3,7 +3,7 @@ import { makeRow, type Peer, type Row } from "./peer.ts";
 import type { Points } from "../support/points.ts";
 import { chooseEf, findNearest, measureRecall, type Choice } from "./recall.ts";
 import { measureSpeed } from "./speed.ts";
-import { CONCURRENCY, QUERIES, type Searched, type Workload } from "./workload.ts";
+import { CONCURRENCY, QUERIES, type Searched, type Subject, type Workload } from "./workload.ts";
 
 /** Shares of the rows that the filters leave. */
 const SHARES = [0.5, 0.01, 0.001];
@@ -73,10 +73,11 @@ async function choose(
   return choices;
 }
 
-/** Searches of many small stores in turn, each with the default candidate list. */
+/** Searches of many small stores in turn, each with the default candidate list; the bound reads those of pgquiver. */
 export async function tenants(
   workload: Workload,
   peers: readonly Peer[],
+  bound: Subject<"searchTenant">,
   points: Points,
   count: number,
 ): Promise<void> {
@@ -88,12 +89,12 @@ export async function tenants(
     findNearest(groups[index % count] as Row[], query(index)),
   );
   const contenders: Contender[] = [];
-  for (const peer of peers) {
-    await peer.createTenants(groups);
+  for (const peer of peers) await peer.createTenants(groups);
+  for (const { name, peer } of [...peers.map((peer) => ({ name: peer.name, peer })), bound]) {
     const call = (index: number) => peer.searchTenant(index % count, { vector: query(index) });
     const recall = await measureRecall(call, truth);
-    if (recall < 0.99) throw new Error(`${peer.name} finds ${recall} of the rows of its small stores.`);
-    contenders.push({ name: peer.name, cpuMs: peer.cpuMs, call });
+    if (recall < 0.99) throw new Error(`${name} finds ${recall} of the rows of its small stores.`);
+    contenders.push({ name, cpuMs: peer.cpuMs, call });
   }
   await measureSpeed(workload, `${count} stores of ${TENANT_ROWS} rows`, contenders);
 }

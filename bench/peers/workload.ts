@@ -36,6 +36,9 @@ export interface Subject<Needed extends keyof Peer = keyof Peer> {
 /** A contender that is searched. */
 export type Searched = Subject<"setEf" | "search">;
 
+/** What the bound of a service in Node does. */
+export type Bounded = "setEf" | "search" | "insert" | "prepareLoad" | "delete" | "searchTenant";
+
 /** Generates rows and queries in advance, so that generating them is not measured. */
 export function createWorkload(
   points: Points,

@@ -14,7 +14,10 @@ const FILTERED_DELETES = 1_000;
 type Kind = "search" | "insert";
 
 /** Nine searches to one insert of a row, into the indexed collection. */
-export async function mixed(workload: Workload, subjects: readonly Subject[]): Promise<void> {
+export async function mixed(
+  workload: Workload,
+  subjects: readonly Subject<"search" | "insert">[],
+): Promise<void> {
   const contenders = subjects.map((subject) => mix(workload, subject));
   const results = await alternate(workload, contenders);
   const both = results.map((result, index) => {
@@ -42,7 +45,7 @@ interface Mixed extends Contender {
   medians: Record<Kind, number[]>;
 }
 
-function mix({ query, takeRows }: Workload, { name, peer, collection }: Subject): Mixed {
+function mix({ query, takeRows }: Workload, { name, peer, collection }: Subject<"search" | "insert">): Mixed {
   const medians: Record<Kind, number[]> = { search: [], insert: [] };
   let latencies: Record<Kind, number[]> = { search: [], insert: [] };
   let fresh: Row[] = [];
@@ -68,8 +71,11 @@ function mix({ query, takeRows }: Workload, { name, peer, collection }: Subject)
   };
 }
 
-/** Deletes rows that were added just before: by id, one a request, and all by one request with a filter. */
-export async function deletes(workload: Workload, subjects: readonly Subject[]): Promise<void> {
+/** Deletes rows by id, one a request, that were added just before. */
+export async function deletes(
+  workload: Workload,
+  subjects: readonly Subject<"prepareLoad" | "delete">[],
+): Promise<void> {
   const contenders = subjects.map(({ name, peer, collection }): Contender => {
     let added: Row[] = [];
     return {
@@ -84,6 +90,10 @@ export async function deletes(workload: Workload, subjects: readonly Subject[]):
     };
   });
   await measureSpeed(workload, "deletes by id", contenders, { unit: "rows/s" });
+}
+
+/** Deletes by one request with a filter rows that were added just before. */
+export async function deletesByFilter(workload: Workload, subjects: readonly Subject[]): Promise<void> {
   const name = `delete of ${FILTERED_DELETES} rows by a filter, ms`;
   const results = await alternate(
     workload,
