@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
@@ -129,3 +129,32 @@ test("files that are damaged are told of with their directory and what to do", a
   // Nor is the directory still held.
   await expect(openEmbedded({ directory: damaged, ...TEST_LIMITS })).rejects.toThrow(message);
 }, 300_000);
+
+test("what a crash left of a database that was being made is not taken for one", async () => {
+  const crashed = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+  onTestFinished(() => rm(crashed, { recursive: true }));
+  // All that the database of this file has, but for the files of one database in it.
+  const staging = join(crashed, "pgdata.new");
+  await cp(join(directory, "pgdata"), staging, { recursive: true });
+  await rm(join(staging, "base/5"), { recursive: true });
+  const opened = await openEmbedded({ directory: crashed, ...TEST_LIMITS });
+  const { rows } = await opened.pool.query("select to_regclass('items') as items");
+  expect(rows).toEqual([{ items: null }]);
+  await opened.close();
+  expect(await readdir(crashed)).toEqual(["pgdata"]);
+});
+
+test("files in the place of a new database are left alone", async () => {
+  const kept = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
+  onTestFinished(() => rm(kept, { recursive: true }));
+  await mkdir(join(kept, "pgdata/base"), { recursive: true });
+  await writeFile(join(kept, "pgdata/postgresql.conf"), "mine");
+  await expect(openEmbedded({ directory: kept, ...TEST_LIMITS })).rejects.toThrow(
+    `The directory ${join(kept, "pgdata")} has files but no PG_VERSION, so it is not a complete database.`,
+  );
+  expect(await readdir(kept, { recursive: true })).toEqual([
+    "pgdata",
+    "pgdata/base",
+    "pgdata/postgresql.conf",
+  ]);
+});

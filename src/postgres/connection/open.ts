@@ -1,5 +1,5 @@
 import type { Database } from "../database.ts";
-import { isCreated } from "../embedded/embedded.ts";
+import { isCreated } from "../embedded/cluster.ts";
 import { openDatabase, type DatabaseOptions } from "./pool.ts";
 import { openReplicas } from "../replicas/replicas.ts";
 import { quoteTables, type TableNames } from "../tables.ts";

@@ -1,6 +1,5 @@
-import { existsSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
@@ -8,12 +7,10 @@ import { messageOf } from "../../errors.ts";
 import { PreparedClient } from "../connection/prepared-client.ts";
 import { onConnect } from "../connection/vector-types.ts";
 import { Backend } from "./backend.ts";
+import { clusterPath, createCluster, isCreated } from "./cluster.ts";
 import { DISK_RESERVE_BYTES, FullDiskError, NEW_DATABASE_BYTES, readFreeBytes } from "./disk.ts";
 import { PgliteSocket } from "./pglite-socket.ts";
 import { SEARCH_SETTINGS } from "../search-settings.ts";
-
-/** The data directory of Postgres, within the directory of the embedded database. */
-const CLUSTER = "pgdata";
 
 /** A Postgres inside this process (PGlite). */
 export interface Embedded {
@@ -93,25 +90,33 @@ function toMiB(bytes: number): number {
   return Math.floor(bytes / 1024 / 1024);
 }
 
+/** Opens the database of a directory, which is created first if there is none, or one in memory. */
 async function create(
   directory: string | undefined,
   snapshot: Blob | undefined,
   diskReserveBytes: number,
 ): Promise<PGlite> {
-  if (directory !== undefined && !isCreated(directory)) {
-    const needed = diskReserveBytes + NEW_DATABASE_BYTES;
-    const free = readFreeBytes(directory);
-    if (free < needed) {
-      throw new FullDiskError(
-        `The disk of the data directory ${directory} has ${toMiB(free)} MiB free, and a new database needs ${toMiB(needed)} MiB.`,
-      );
-    }
+  const options = { extensions: { vector } };
+  const contents = snapshot === undefined ? {} : { loadDataDir: snapshot };
+  if (directory === undefined) return PGlite.create({ ...options, ...contents });
+  if (!isCreated(directory)) {
+    requireRoom(directory, diskReserveBytes);
+    await createCluster(directory, async (staging) => {
+      const pglite = await PGlite.create({ ...options, ...contents, dataDir: staging });
+      await pglite.close();
+    });
   }
-  return PGlite.create({
-    extensions: { vector },
-    ...(directory === undefined ? {} : { dataDir: join(directory, CLUSTER) }),
-    ...(snapshot === undefined ? {} : { loadDataDir: snapshot }),
-  });
+  return PGlite.create({ ...options, dataDir: clusterPath(directory) });
+}
+
+/** Throws a FullDiskError when the disk has too little room for a new database. */
+function requireRoom(directory: string, diskReserveBytes: number): void {
+  const needed = diskReserveBytes + NEW_DATABASE_BYTES;
+  const free = readFreeBytes(directory);
+  if (free >= needed) return;
+  throw new FullDiskError(
+    `The disk of the data directory ${directory} has ${toMiB(free)} MiB free, and a new database needs ${toMiB(needed)} MiB.`,
+  );
 }
 
 /** The error for damaged files, of which PGlite reports only that WebAssembly was aborted. */
@@ -121,11 +126,6 @@ function unopened(directory: string, cause: unknown): Error {
     `of PGlite created them (${messageOf(cause).replace(/\.$/, "")}). Restore the directory from a ` +
     "backup, or move it away: the next start then creates an empty database.";
   return new Error(message, { cause });
-}
-
-/** Whether the directory contains a complete database: PG_VERSION is the last file that initdb writes. */
-export function isCreated(directory: string): boolean {
-  return existsSync(join(directory, CLUSTER, "PG_VERSION"));
 }
 
 /**
