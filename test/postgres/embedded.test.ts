@@ -119,6 +119,13 @@ test("a directory whose process died is taken over", async () => {
   expect(await readFile(join(directory, "pgquiver.pid"), "utf8")).toBe(`${process.pid}\n`);
 });
 
+test("an empty lock file of Postgres, as a kill leaves it, does not stop the next start", async () => {
+  await embedded.close();
+  await writeFile(join(directory, "pgdata/postmaster.pid"), "");
+  embedded = await openEmbedded({ directory, ...TEST_LIMITS });
+  await expect(embedded.pool.query("select 1")).resolves.toMatchObject({ rowCount: 1 });
+});
+
 test("files that are damaged are told of with their directory and what to do", async () => {
   const damaged = await mkdtemp(join(tmpdir(), "pgquiver-test-"));
   onTestFinished(() => rm(damaged, { recursive: true }));

@@ -1,5 +1,5 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import pg from "pg";
@@ -106,6 +106,8 @@ async function create(
       await pglite.close();
     });
   }
+  // Postgres refuses a lock file that is empty: of a process that was killed as it wrote the file. `lock` excludes others already.
+  await rm(join(clusterPath(directory), "postmaster.pid"), { force: true });
   return PGlite.create({ ...options, dataDir: clusterPath(directory) });
 }
 
