@@ -1,11 +1,10 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { seededRandom } from "../scripts/crash/random.ts";
 import { connectRest, type RestClient } from "./support/clients.ts";
 import { createDatabase, type BenchDatabase } from "./support/database.ts";
 import { startReranker } from "./support/reranker.ts";
 import { startReport, type Report } from "./support/report.ts";
 import { compare } from "./support/rounds.ts";
-import { readCpuMs, startServer } from "./support/server.ts";
+import { startServer, treeCpuMs } from "./support/server.ts";
 
 /** What the stages around a search add to it, and how many texts the built-in model embeds; or one of both: search, model. */
 
@@ -75,14 +74,6 @@ async function measureStages(database: BenchDatabase, report: Report): Promise<v
       "CPU ms of the service": ({ cpuMsPerCall }) => cpuMsPerCall.toFixed(2),
     },
   );
-}
-
-/** CPU time of a process and of all processes that it has started, in milliseconds. */
-function treeCpuMs(pid: number): number {
-  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").split(" ").filter(Boolean).map(Number),
-  );
-  return readCpuMs(pid) + children.reduce((sum, child) => sum + treeCpuMs(child), 0);
 }
 
 async function measureModel(database: BenchDatabase, report: Report): Promise<void> {

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Runs the service, or what the first argument names: doctor, keys, or a command of cli/; with the variables of the file .env if there is one.
+// Runs the service, or what the first argument names: doctor, keys, prepare (the template of the embedded database), or a command of cli/; with the variables of the file .env if there is one.
 // JavaScript that Node 18 runs too: an older Node would stop at the first .ts file with a stack trace.
 
 import { existsSync } from "node:fs";
@@ -18,6 +18,8 @@ if (command === "doctor") {
   await import("./doctor.ts");
 } else if (command === "keys") {
   await import("./keys.ts");
+} else if (command === "prepare") {
+  await import("./prepare.ts");
 } else if (command === undefined || command === "serve") {
   await import("./signals.ts");
   await import("./main.ts");

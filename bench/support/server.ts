@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { startProcess } from "./process.ts";
@@ -72,7 +72,7 @@ export async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
 }
 
 /** Waits until a service says that all of its processes serve: before, every connection would go to the first one. */
-async function waitUntilReady(log: NodeJS.ReadableStream): Promise<void> {
+export async function waitUntilReady(log: NodeJS.ReadableStream): Promise<void> {
   return new Promise((resolve) => {
     let seen = "";
     log.on("data", (chunk: Buffer) => {
@@ -89,4 +89,12 @@ async function waitUntilReady(log: NodeJS.ReadableStream): Promise<void> {
 export function readCpuMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\) /s, "").split(" ");
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+}
+
+/** CPU time of a process and of all processes that it has started, in milliseconds. */
+export function treeCpuMs(pid: number): number {
+  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").split(" ").filter(Boolean).map(Number),
+  );
+  return readCpuMs(pid) + children.reduce((sum, child) => sum + treeCpuMs(child), 0);
 }

@@ -1,5 +1,6 @@
 import type { Database } from "../database.ts";
 import { isCreated } from "../embedded/cluster.ts";
+import { findTemplate } from "../embedded/template.ts";
 import { openDatabase, type DatabaseOptions } from "./pool.ts";
 import { openReplicas } from "../replicas/replicas.ts";
 import { quoteTables, type TableNames } from "../tables.ts";
@@ -8,7 +9,7 @@ import { quoteTables, type TableNames } from "../tables.ts";
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /** The configuration of the database and its read replicas. */
-export interface DatabaseSettings extends Omit<DatabaseOptions, "tables" | "connectTimeoutMs"> {
+export interface DatabaseSettings extends Omit<DatabaseOptions, "tables" | "template" | "connectTimeoutMs"> {
   /** Directory of the embedded database. */
   directory: string;
   names: TableNames;
@@ -26,10 +27,15 @@ export async function openConfigured(
   { names, replicaUrls, replicaLagMaxMs, ...settings }: DatabaseSettings,
   report: (message: string) => void = () => {},
 ): Promise<Database> {
-  const options = { ...settings, tables: quoteTables(names), connectTimeoutMs: CONNECT_TIMEOUT_MS };
-  if (settings.url === undefined) report(describeOpening(settings.directory));
+  const tables = quoteTables(names);
+  const { url, directory } = settings;
+  const isNew = url === undefined && !isCreated(directory);
+  const template = isNew ? await findTemplate(tables) : undefined;
+  const options = { ...settings, tables, template, connectTimeoutMs: CONNECT_TIMEOUT_MS };
+  if (isNew) report(describeCreation(directory, template));
+  else if (url === undefined) report(`Opening the embedded database in ${directory}`);
   const database = await openDatabase(options);
-  if (settings.url !== undefined) report(`Connecting to ${database.description}`);
+  if (url !== undefined) report(`Connecting to ${database.description}`);
   if (replicaUrls.length === 0) return database;
   const replicas = await openReplicas(database, {
     ...options,
@@ -45,8 +51,7 @@ export async function openConfigured(
   };
 }
 
-function describeOpening(directory: string): string {
-  return isCreated(directory)
-    ? `Opening the embedded database in ${directory}`
-    : `Creating the embedded database in ${directory}: this takes some seconds, once`;
+function describeCreation(directory: string, template: string | undefined): string {
+  const creation = `Creating the embedded database in ${directory}`;
+  return template === undefined ? `${creation}: this takes some seconds, once` : creation;
 }

@@ -24,6 +24,8 @@ export interface DatabaseOptions {
   directUrl?: string | undefined;
   /** Directory of the embedded database; undefined: in memory, lost when the process ends. */
   directory?: string | undefined;
+  /** Template of the embedded database: see `openEmbedded`. */
+  template?: string | undefined;
   /** Schema for a URL that names none; undefined: the role's search_path. */
   schema?: string | undefined;
   tables: Tables;
@@ -45,9 +47,9 @@ export interface DatabaseOptions {
 
 /** Opens the database. Connects to Postgres lazily, so an unreachable server does not fail here. */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
-  const { url, directory, tables } = options;
+  const { url, directory, template, tables, connectTimeoutMs } = options;
   if (url === undefined) {
-    const { pool, close } = await openEmbedded({ directory, connectTimeoutMs: options.connectTimeoutMs });
+    const { pool, close } = await openEmbedded({ directory, template, connectTimeoutMs });
     guardWrites(pool, tables);
     const description = `the embedded database ${directory === undefined ? "in memory" : `in ${directory}`}`;
     return { pool, probe: pool, tables, kind: "embedded", description, schema: undefined, close };
