@@ -49,6 +49,8 @@ describe("the log", () => {
     const file = join(directory, "terminal");
     const environment = {
       DATA_DIRECTORY: join(directory, "data"),
+      // There is no template for tables of this name.
+      DB_TABLES__EMBEDDINGS: "chunks",
       PORT: "0",
       PATH: String(process.env["PATH"]),
     };
