@@ -21,6 +21,8 @@ async function createDatabase(directory: string): Promise<void> {
 // Nothing of the environment or of a data directory goes into the template.
 try {
   await makeTemplate(quoteTables({}), createDatabase);
+  // For the cache of compiled code, which start.mjs has switched on.
+  await import("./serve.ts");
 } catch (error) {
   process.stderr.write(
     `pgquiver: the template of the embedded database could not be made, so the first start takes some seconds more: ${messageOf(error)}\n`,

@@ -3,6 +3,8 @@
 // JavaScript that Node 18 runs too: an older Node would stop at the first .ts file with a stack trace.
 
 import { existsSync } from "node:fs";
+import module from "node:module";
+import { fileURLToPath } from "node:url";
 
 const [major, minor] = process.versions.node.split(".").map(Number);
 if (major < 24 || (major === 24 && minor < 12)) {
@@ -12,6 +14,11 @@ if (major < 24 || (major === 24 && minor < 12)) {
   );
   process.exit(1);
 }
+// The code of each module, without its types and compiled, is kept from the first run on: half of the CPU time of loading them.
+// Does nothing where NODE_COMPILE_CACHE or NODE_DISABLE_COMPILE_CACHE is set.
+module.enableCompileCache(
+  fileURLToPath(new URL("../node_modules/.cache/pgquiver/compiled", import.meta.url)),
+);
 if (existsSync(".env")) process.loadEnvFile(".env");
 const command = process.argv[2];
 if (command === "doctor") {

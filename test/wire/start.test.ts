@@ -181,6 +181,22 @@ describe("src/start.mjs", () => {
     );
   });
 
+  test("keeps compiled code beside the packages, or where NODE_COMPILE_CACHE says", async () => {
+    const cwd = await makeDirectory();
+    const tell =
+      "process.on('exit', () => console.log(module.getCompileCacheDir() ?? 'none')); import module from 'node:module'";
+    const [node, program] = command as [string, string];
+    const run = async (environment: Record<string, string>) => {
+      const words = [node, "--import", `data:text/javascript,${tell}`, program, "doctor"];
+      const { output, ended } = start(environment, { command: words, cwd });
+      expect(await ended).toMatchObject({ code: 0, errors: "" });
+      return output.at(-1);
+    };
+    expect(await run({})).toContain(join(ROOT, "node_modules/.cache/pgquiver/compiled"));
+    expect(await run({ NODE_COMPILE_CACHE: join(cwd, "mine") })).toContain(join(cwd, "mine"));
+    expect(await run({ NODE_DISABLE_COMPILE_CACHE: "1" })).toBe("none");
+  });
+
   test("is what `npm run doctor` runs the doctor by", async () => {
     const cwd = await makeDirectory();
     const { output, ended } = start({}, { command: [...command, "doctor"], cwd });

@@ -11,7 +11,7 @@ import { clusterPath } from "./cluster.ts";
  * Directory of the template: a data directory with the tables of this version and nothing in them, which a new
  * embedded database is copied from. `npm ci` makes it.
  */
-const TEMPLATES = fileURLToPath(new URL("../../../node_modules/.cache/pgquiver/", import.meta.url));
+const TEMPLATES = fileURLToPath(new URL("../../../node_modules/.cache/pgquiver/templates/", import.meta.url));
 
 /** The packages whose versions decide what a data directory is made of. */
 const PACKAGES = ["@electric-sql/pglite", "@electric-sql/pglite-pgvector"];
