@@ -7,16 +7,16 @@ import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { withSettingsOnNodes, type SplitTables } from "../postgres/citus/shards.ts";
 import { cancellable } from "../postgres/transaction.ts";
-import { queryWithSettings, type Settings } from "../postgres/protocol/with-settings.ts";
+import type { Settings } from "../postgres/protocol/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { countCandidates, type SearchIndex } from "./nearest.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";
+import { composeVectors, find, runSplit, withVectors } from "./split.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 import {
   composeSearch,
   composeSplitSearch,
-  composeVectors,
   efSearchOf,
   nearestMax,
   scanSettingsOf,
@@ -231,46 +231,6 @@ async function runStatement(
     if (isDataException(error)) return "mixed";
     throw error;
   }
-}
-
-/** Runs one statement of a search under settings. */
-async function find(client: Client, statement: Statement, settings: Settings): Promise<FoundRow[]> {
-  // Settings are sent behind a PgBouncer, where no statement may have a name, or with the rare search that they bound.
-  const { text, values } = statement;
-  const isPlain = Object.keys(settings).length === 0;
-  const { rows } = isPlain
-    ? await client.query<FoundRow>(statement)
-    : await queryWithSettings<FoundRow>(client, { text, values }, settings);
-  return rows;
-}
-
-/** Adds the vectors of hits that are on another node; null for a row that was deleted meanwhile. */
-async function withVectors(
-  client: Client,
-  found: FoundRow[],
-  vectorsOf: (ids: (string | null)[]) => Statement,
-): Promise<FoundRow[]> {
-  const { rows } = await client.query<{ id: string; vector: Buffer }>(vectorsOf(found.map(({ id }) => id)));
-  const vectors = new Map(rows.map(({ id, vector }) => [id, vector]));
-  return found.map((row) => ({ ...row, vector: vectors.get(row.id ?? "") ?? null }));
-}
-
-/** Runs the two statements of a split search, with rows as those of `composeSearch`. */
-async function runSplit(
-  client: Client,
-  { hits, check }: SplitSearch,
-  settings: Settings,
-): Promise<FoundRow[]> {
-  const found = await find(client, hits, settings);
-  const fileIds = found.map((row) => row.file_id).filter((id) => id !== null);
-  const { rows } = await client.query<FoundRow & { filenames: Record<string, string> | null }>(
-    check(fileIds),
-  );
-  const [store] = rows;
-  if (store === undefined) return [];
-  const { filenames, ...checked } = store;
-  if (found.length === 0) return [{ ...checked, id: null }];
-  return found.map((row) => ({ ...row, ...checked, filename: filenames?.[row.file_id ?? ""] ?? null }));
 }
 
 function toHit(

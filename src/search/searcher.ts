@@ -3,7 +3,7 @@ import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { estimateJsonLength } from "../api/json-length.ts";
 import { withinDeadline } from "../api/within-deadline.ts";
 import { checkDimensions } from "../embeddings/vector.ts";
-import { conflict, deadlineExceeded, tooLarge, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
+import { conflict, vectorStoreExpired, vectorStoreNotFound } from "../errors.ts";
 import { asksForWords } from "../filters/words.ts";
 import { namesReader, restrictTo, visibleTo, type Readers } from "../filters/readers.ts";
 import { limits } from "../limits.ts";
@@ -26,6 +26,7 @@ import { splittingLanguage, type SearchHit, type SearchQuery } from "./query.ts"
 import { needsEmbedding, type Search } from "./request.ts";
 import { chunksOf, toFiles } from "./results/files.ts";
 import { readChunksAround, type ChunkAround } from "./results/passages.ts";
+import { tooMuch, tooSlow } from "./refusals.ts";
 import { searchStore, type Findings, type SearchOutcome } from "./run.ts";
 import { StoreCache } from "./store-cache.ts";
 
@@ -382,16 +383,4 @@ function countResults({ resultsMax, groups }: Search): number {
 function lacksFiles({ groups, resultsMax }: Search, query: SearchQuery, { hits, isCut }: Findings): boolean {
   if (groups === undefined || query.fusion === undefined) return false;
   return (isCut === true || hits.length === query.resultsMax) && toFiles(hits).length < resultsMax;
-}
-
-function tooMuch(max: number, unit: string): Error {
-  return tooLarge(
-    `The results have more than ${max} ${unit} of text, metadata and vectors: ask for fewer at once.`,
-  );
-}
-
-function tooSlow(timeoutMs: number): Error {
-  return deadlineExceeded(
-    `The search took longer than ${timeoutMs / 1000} seconds (SEARCH_TIMEOUT_SECONDS).`,
-  );
 }

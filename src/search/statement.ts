@@ -112,18 +112,6 @@ export function composeSplitSearch(
   };
 }
 
-/**
- * Composes the statement that reads the vectors of hits from an own table on another node, whose rows a subquery cannot join
- * to the local row of the store.
- */
-export function composeVectors(tables: Tables, storeId: string, ids: readonly (string | null)[]): Statement {
-  return {
-    text: `select ${tables.id} as id, vector_send(${tables.embedding}) as vector from only ${tables.embeddings}
-      where ${tables.vectorStoreId} = $1 and ${tables.id} = any($2::text[])`,
-    values: [storeId, ids],
-  };
-}
-
 /** Columns that tell whether the cached store row is that of the table, and whether the store has expired. */
 function checkColumns(store: SearchedStore, values: unknown[]): string {
   const assumed = [
