@@ -41,7 +41,7 @@ import { doors } from "./doors/doors.ts";
 import { diagnosticsService } from "./diagnostics/service.ts";
 import { keepVectorsPacked } from "./embeddings/request.ts";
 import { embeddingService } from "./embeddings/service.ts";
-import { createSearchQueue, startSearches } from "./searches.ts";
+import { createSearchQueue, startDirectReads, startSearches } from "./searches.ts";
 import { Buckets } from "./files/buckets.ts";
 import { fileService } from "./files/service.ts";
 import { indexService } from "./indexes/service.ts";
@@ -53,6 +53,7 @@ import { limitOf } from "./errors.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { modelService } from "./models/service.ts";
 import { monitorDatabase, monitorEmbedder, monitorIngest, monitorLimits } from "./monitoring/gauges.ts";
+import type { DirectReads } from "./postgres/citus/direct-reads.ts";
 import type { Database } from "./postgres/database.ts";
 import { toServiceError } from "./postgres/errors.ts";
 import { ping } from "./postgres/connection/pool.ts";
@@ -150,7 +151,8 @@ export async function createApplication(
   const security = await RowSecurity.open(database, config.rowSecurity, log);
   const calls = restrictToCalls(database, security);
   const reembeddings = startReembeddings(database, embedder, config.indexes, log);
-  const work = { pipeline, indexWorker, recallTuner, erasures, reembeddings };
+  const direct = startDirectReads(database, config.search, metrics, log);
+  const work = { pipeline, indexWorker, recallTuner, erasures, reembeddings, direct };
   const shared = { database, calls, trail, directory, aliases, ...bounds, embedder, buckets, metrics, log };
   const services = defineServices({ ...work, ...shared, draining: draining.signal }, config);
   const health = watchHealth(database, services);
@@ -174,18 +176,9 @@ export async function createApplication(
     log,
     shutdownSignal: shutdown.signal,
   });
-  const background = [
-    pipeline,
-    sweeper,
-    directory,
-    aliases,
-    tokens,
-    erasures,
-    security,
-    indexWorker,
-    recallTuner,
-    reembeddings,
-  ].filter((work) => work !== undefined);
+  const background = [...Object.values(work), sweeper, directory, aliases, tokens, security].filter(
+    (work) => work !== undefined,
+  );
   const ending = { buckets, trail, recorder: bounds.recorder, draining, cut: shutdown };
   const { stop, retire } = createShutdown({ server, health, background, ...ending });
   return { server, stop, retire, collectMetrics: metrics.collect, hasKeys: directory.exist };
@@ -244,6 +237,8 @@ interface Parts extends Bounds {
   reembeddings: ReembeddingWorker | undefined;
   /** Undefined when RECALL_SAMPLING_PERCENT is 0. */
   recallTuner: RecallTuner | undefined;
+  /** Undefined when no search goes to a worker of a Citus cluster by itself. */
+  direct: DirectReads | undefined;
   log: FastifyBaseLogger;
 }
 

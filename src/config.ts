@@ -66,6 +66,7 @@ export function readConfig(environment: Record<string, string | undefined>) {
         Math.min(settings.SEARCH_EXACT_TIMEOUT_SECONDS, settings.DATABASE_STATEMENT_TIMEOUT_SECONDS) * 1000,
       timeoutMs: settings.SEARCH_TIMEOUT_SECONDS * 1000,
       queryCacheBytes: settings.QUERY_CACHE_BYTES,
+      isDirect: settings.CITUS_DIRECT === "auto",
       recallShare: settings.RECALL_SAMPLING_PERCENT / 100,
       waitingMax: limits.searches_waiting_max as number,
       textSearchLanguage: settings.TEXT_SEARCH_LANGUAGE,

@@ -8,7 +8,13 @@ import { limits } from "./limits.ts";
 import type { Embedder } from "./models/embedder.ts";
 import { cacheQueries } from "./models/query-cache.ts";
 import { createReranker } from "./models/reranker.ts";
-import { monitorQueryCache, monitorReranker, monitorSearches } from "./monitoring/gauges.ts";
+import {
+  monitorDirectReads,
+  monitorQueryCache,
+  monitorReranker,
+  monitorSearches,
+} from "./monitoring/gauges.ts";
+import { DirectReads } from "./postgres/citus/direct-reads.ts";
 import type { Database } from "./postgres/database.ts";
 import type { RecallTuner } from "./search/recall/tuner.ts";
 import { searchService } from "./search/service.ts";
@@ -22,6 +28,8 @@ interface Parts {
   metrics: Metrics;
   recallTuner: RecallTuner | undefined;
   queue: FairQueue;
+  /** Undefined: no search goes to a worker of a cluster without the coordinator. */
+  direct: DirectReads | undefined;
   log: FastifyBaseLogger;
 }
 
@@ -33,7 +41,7 @@ const SEARCH_SHARE = 3 / 4;
 
 /** Connects SearchService to the queue of searches, the cache of queries and the reranking model. */
 export function startSearches(
-  { calls, embedder, metrics, recallTuner, queue, log }: Parts,
+  { calls, embedder, metrics, recallTuner, queue, direct, log }: Parts,
   { search, rerank }: Pick<Config, "search" | "rerank">,
 ): ServiceImpl<typeof SearchService> {
   const cached = cacheQueries(embedder, search.queryCacheBytes, monitorQueryCache(metrics));
@@ -42,6 +50,24 @@ export function startSearches(
   return searchService(calls, cached, search, queue, {
     observe: (storeId, query) => recallTuner?.note(storeId, query),
     reranker: rerank && monitorReranker(metrics, createReranker(rerank), report),
+    direct,
+  });
+}
+
+/** Starts searches on the workers of a cluster; undefined where there is none, or they are off. */
+export function startDirectReads(
+  database: Database,
+  { isDirect }: Config["search"],
+  metrics: Metrics,
+  log: FastifyBaseLogger,
+): DirectReads | undefined {
+  if (database.citus === undefined || !isDirect) return undefined;
+  return DirectReads.open(database, {
+    counted: monitorDirectReads(metrics),
+    changed: (node, problem) =>
+      problem === undefined
+        ? log.info(`Citus: searches go directly to the node ${node}`)
+        : log.warn(`Citus: searches do not go directly to the node ${node}: ${problem}`),
   });
 }
 

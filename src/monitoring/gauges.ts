@@ -2,6 +2,7 @@ import type { ByteBudget } from "../api/byte-budget.ts";
 import type { FairQueue } from "../api/concurrency/fair-queue.ts";
 import { wrapEmbedder, type Embedder } from "../models/embedder.ts";
 import type { Reranker } from "../models/reranker.ts";
+import type { Way } from "../postgres/citus/direct-reads.ts";
 import type { Database } from "../postgres/database.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import type { Metrics } from "../wire/metrics.ts";
@@ -147,6 +148,15 @@ export function monitorRecall(metrics: Metrics): (durationMs: number) => void {
 /** Registers the metric of the queue of searches. */
 export function monitorSearches(metrics: Metrics, queue: FairQueue): void {
   metrics.addGauge("pgquiver_searches_waiting", "Searches that wait for their turn.", () => queue.waiting);
+}
+
+/** Registers the counter of searches of tables on workers of a Citus cluster. */
+export function monitorDirectReads(metrics: Metrics): (way: Way) => void {
+  return metrics.addCounterBy(
+    "pgquiver_citus_searches_total",
+    "Searches of tables on nodes of a Citus cluster: direct, or through the coordinator and why.",
+    "way",
+  );
 }
 
 /** Registers the counter of calls that are refused for a limit or a quota. */

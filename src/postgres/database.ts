@@ -14,6 +14,22 @@ export interface Citus {
   distributes: boolean;
 }
 
+/** Where a server listens. */
+export interface ServerAddress {
+  host: string;
+  port: number;
+}
+
+/** Connections to another server that has the database, with the same user, password, TLS and session settings. */
+export interface OtherServer {
+  /** As many connections as the pool of the database has. */
+  pool: pg.Pool;
+  /** Whether the server gives and answers a new connection, within 2 s each; rejects with the reason when it does not. */
+  ask(): Promise<void>;
+  /** As `Database.close`. */
+  close(withinMs?: number): Promise<void>;
+}
+
 /** An open database: the first argument of every capability. */
 export interface Database {
   pool: pg.Pool;
@@ -31,6 +47,13 @@ export interface Database {
    * Undefined for the embedded database and when only a PgBouncer's URL is known.
    */
   direct?: ServerConfig | undefined;
+  /**
+   * Opens connections to another server, lazily. `check` is given each new connection before it is used, and rejects for a
+   * server that must not be used. Undefined where `direct` is.
+   */
+  openServer?:
+    | ((address: ServerAddress, check: (client: pg.ClientBase) => Promise<void>) => OtherServer)
+    | undefined;
   /**
    * Whether the URL says `pgbouncer=true`: sessions then have no start-up settings, and prepared statements
    * no names.

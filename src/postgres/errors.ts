@@ -167,7 +167,7 @@ export function exhausted(): Error {
 }
 
 /** Whether the pool was exhausted until the connect timeout. */
-function isExhausted(error: unknown): boolean {
+export function isExhausted(error: unknown): boolean {
   return error instanceof Error && error.message === POOL_EXHAUSTED;
 }
 
@@ -231,6 +231,14 @@ export function isStatementFault(error: unknown): boolean {
 /** Whether a statement divided by zero (22012, division_by_zero). */
 export function isDivisionByZero(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === "22012";
+}
+
+/**
+ * Whether a read that failed on one node of a cluster would fail as well through the coordinator: data exceptions (class
+ * 22), and a statement that took longer than allowed.
+ */
+export function isFaultOfRead(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && (error.code?.startsWith("22") === true || isCancelled(error));
 }
 
 /** data_exception (22000), such as pgvector's error for vectors of different dimensions. */

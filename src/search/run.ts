@@ -5,14 +5,16 @@ import type { Client } from "../postgres/database.ts";
 import { isCancelled, isDataException, isUndefinedTable } from "../postgres/errors.ts";
 import { deadlineExceeded } from "../errors.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
-import { withSettingsOnNodes, type SplitTables } from "../postgres/citus/shards.ts";
+import type { DirectReads } from "../postgres/citus/direct-reads.ts";
+import { withSettingsOnNodes, type KnownShards } from "../postgres/citus/shards.ts";
 import { cancellable } from "../postgres/transaction.ts";
 import type { Settings } from "../postgres/protocol/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { countCandidates, type SearchIndex } from "./nearest.ts";
+import { searchDirectly } from "./direct.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";
-import { composeVectors, find, runSplit, withVectors } from "./split.ts";
+import { addVectors, composeVectors, find, runSplit } from "./split.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 import {
   composeSearch,
@@ -59,8 +61,10 @@ export interface Searching {
   samples?: MetadataSamples;
   /** Whether own tables may be on other nodes of a Citus cluster. */
   isDistributed?: boolean;
-  /** Which of these tables have several shards; undefined: none. */
-  splitTables?: SplitTables;
+  /** The shards of these tables; undefined: each has one. */
+  shards?: KnownShards;
+  /** Reads them on their workers without the coordinator; undefined: none goes there. */
+  direct?: DirectReads | undefined;
   /** Counts the searches that lack the index of an attribute; undefined: nobody counts them. */
   demand?: AttributeDemand;
 }
@@ -128,7 +132,7 @@ function cutOf(rows: readonly FoundRow[]): Pick<Findings, "isCut"> {
 }
 
 async function runSearch(
-  { pool, settings, isDistributed = false, splitTables }: Searching,
+  { pool, settings, isDistributed = false, shards, direct }: Searching,
   tables: Tables,
   store: SearchedStore,
   query: SearchQuery,
@@ -153,16 +157,24 @@ async function runSearch(
   const table = isAway && index !== undefined && Object.keys(scan).length > 0 ? store.own_table : null;
   // Citus has a setting that a subquery makes for all shards made by the coordinator, and for a single shard by the worker.
   const onNodes = async (client: Client, find: () => Promise<FoundRow[]>) =>
-    table !== null && (await splitTables?.has(client, table)) === true
+    table !== null && (await shards?.find(client, table))?.isSplit === true
       ? withSettingsOnNodes(client, scan, find)
       : find();
   const running = { settings: allSettings, vectorsOf, onNodes };
-  const rows = await runStatement(pool, compose(false), running, signal);
+  const straight = (isMixed: boolean) =>
+    isAway && direct !== undefined && shards !== undefined
+      ? searchDirectly({ pool, tables, direct, shards }, store, query, { ...attempt, isMixed })
+      : undefined;
+  const runOnce = (isMixed: boolean) =>
+    settle(
+      async () => (await straight(isMixed)) ?? (await runStatement(pool, compose(isMixed), running, signal)),
+    );
+  const rows = await runOnce(false);
   if (rows !== "mixed") return rows;
   // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second
   // try asks each row for its length, which reads long vectors twice: an exact search of 3,000 vectors of
   // 3,072 dimensions, stored out of line, takes 27 ms instead of 20; 20,000 of 384, in line, 18 ms as before.
-  const again = await runStatement(pool, compose(true), running, signal);
+  const again = await runOnce(true);
   return again === "mixed" ? "stale" : again;
 }
 
@@ -197,9 +209,27 @@ export function indexOf({ own_table, index_precision, dimensions }: SearchedStor
 }
 
 /**
- * Runs a search statement. "mixed" = pgvector has met a vector of another length than the query's: the store
- * has several, or the cached store row is out of date.
+ * Turns the rows of a search into its outcome. "mixed" = pgvector has met a vector of another length than the query's: the
+ * store has several, or the cached store row is out of date.
  */
+async function settle(
+  run: () => Promise<FoundRow[]>,
+): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
+  try {
+    const rows = await run();
+    const [first] = rows;
+    if (first === undefined) return "gone";
+    if (first.has_expired) return "expired";
+    if (!first.is_current) return "stale";
+    return first.id === null ? [] : rows;
+  } catch (error) {
+    if (isUndefinedTable(error)) return "stale";
+    if (isDataException(error)) return "mixed";
+    throw error;
+  }
+}
+
+/** Runs a search statement through the pool. */
 async function runStatement(
   pool: pg.Pool,
   statement: Statement | SplitSearch,
@@ -213,24 +243,13 @@ async function runStatement(
     onNodes: (client: Client, find: () => Promise<FoundRow[]>) => Promise<FoundRow[]>;
   },
   signal: AbortSignal,
-): Promise<FoundRow[] | "mixed" | Exclude<SearchOutcome, Findings>> {
-  try {
-    const rows = await cancellable(pool, signal, async (client) => {
-      const found = await onNodes(client, () =>
-        "hits" in statement ? runSplit(client, statement, settings) : find(client, statement, settings),
-      );
-      return vectorsOf === undefined ? found : withVectors(client, found, vectorsOf);
-    });
-    const [first] = rows;
-    if (first === undefined) return "gone";
-    if (first.has_expired) return "expired";
-    if (!first.is_current) return "stale";
-    return first.id === null ? [] : rows;
-  } catch (error) {
-    if (isUndefinedTable(error)) return "stale";
-    if (isDataException(error)) return "mixed";
-    throw error;
-  }
+): Promise<FoundRow[]> {
+  return cancellable(pool, signal, async (client) => {
+    const found = await onNodes(client, () =>
+      "hits" in statement ? runSplit(client, statement, settings) : find(client, statement, settings),
+    );
+    return vectorsOf === undefined ? found : addVectors(client, found, vectorsOf);
+  });
 }
 
 function toHit(

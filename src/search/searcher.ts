@@ -10,7 +10,8 @@ import { limits } from "../limits.ts";
 import type { Embedder, Embeddings, Payer } from "../models/embedder.ts";
 import { chooseEmbedder } from "../models/same-model.ts";
 import { encodeVector } from "../postgres/copy.ts";
-import { SplitTables } from "../postgres/citus/shards.ts";
+import type { DirectReads } from "../postgres/citus/direct-reads.ts";
+import { KnownShards } from "../postgres/citus/shards.ts";
 import { onNodes } from "../postgres/citus/node-watch.ts";
 import type { Database } from "../postgres/database.ts";
 import { inPlace } from "../postgres/row-security/call.ts";
@@ -96,26 +97,30 @@ export class Searcher {
   readonly #observe: ObserveQuery;
   readonly #stores = new StoreCache(limits.known_stores_max);
   readonly #samples = new MetadataSamples();
-  readonly #splitTables = new SplitTables();
+  readonly #shards: KnownShards;
+  readonly #direct: DirectReads | undefined;
   readonly #demand: AttributeDemand;
   readonly #touches: LastActiveUpdater;
   readonly #words: WordCache;
   /** Queries that one call may run at the same time. */
   readonly concurrencyMax: number;
 
-  /** `observe` gets each query that was answered by a store's vector index. */
+  /** `observe` gets each query that was answered by a store's vector index. `direct`: see `Searching`. */
   constructor(
     database: Database,
     embedder: Embedder,
     options: SearchOptions,
     queue: FairQueue,
     observe: ObserveQuery = () => {},
+    direct?: DirectReads,
   ) {
     this.#database = database;
     this.#embedder = embedder;
     this.#options = options;
     this.#queue = queue;
     this.#observe = observe;
+    this.#direct = direct;
+    this.#shards = new KnownShards((nodes) => direct?.keep(nodes));
     this.#demand = new AttributeDemand(database.pool, database.tables);
     this.#touches = new LastActiveUpdater(database.pool, database.tables);
     this.#words = new WordCache(database.pool, database.tables);
@@ -243,7 +248,8 @@ export class Searcher {
       pool,
       settings: searchSettings,
       isDistributed: this.#database.citus !== undefined,
-      splitTables: this.#splitTables,
+      shards: this.#shards,
+      direct: this.#direct,
       exactTimeoutMs,
       samples: this.#samples,
       demand: this.#demand,

@@ -14,6 +14,7 @@ import { invalidArgument, missingParameter } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Embedder } from "../models/embedder.ts";
 import type { Reranker } from "../models/reranker.ts";
+import type { DirectReads } from "../postgres/citus/direct-reads.ts";
 import type { Database } from "../postgres/database.ts";
 import { mergeBest } from "./merge.ts";
 import { toSearchResponse, toStoresResponse, type Spent } from "./reply.ts";
@@ -28,6 +29,13 @@ import { Searcher, type ObserveQuery, type SearchOptions } from "./searcher.ts";
 /** Searches of a batch that are ranked anew at the same time. */
 const RERANKS_MAX = 4;
 
+/** What searches may do without. */
+interface SearchParts {
+  observe?: ObserveQuery;
+  reranker?: Reranker | undefined;
+  direct?: DirectReads | undefined;
+}
+
 /**
  * Implements SearchService: search by text, by vector, by keywords, and hybrid. `observe` gets each query that was
  * answered by a store's vector index.
@@ -37,9 +45,9 @@ export function searchService(
   embedder: Embedder,
   options: SearchOptions,
   queue: FairQueue,
-  { observe, reranker }: { observe?: ObserveQuery; reranker?: Reranker | undefined } = {},
+  { observe, reranker, direct }: SearchParts = {},
 ): ServiceImpl<typeof SearchService> {
-  const searcher = new Searcher(database, embedder, options, queue, observe);
+  const searcher = new Searcher(database, embedder, options, queue, observe, direct);
   const toCall = ({ values, signal }: HandlerContext) => ({
     caller: values.get(principal).caller,
     readers: values.get(principal).readers,

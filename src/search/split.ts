@@ -1,7 +1,47 @@
 import type { Client } from "../postgres/database.ts";
 import { queryWithSettings, type Settings } from "../postgres/protocol/with-settings.ts";
 import type { Tables } from "../postgres/tables.ts";
-import type { FoundRow, SplitSearch, Statement } from "./statement.ts";
+import type { CheckRow, FoundRow, SplitSearch, Statement } from "./statement.ts";
+
+/** Runs one statement of a search under settings. */
+export async function find(client: Client, statement: Statement, settings: Settings): Promise<FoundRow[]> {
+  // Settings are sent behind a PgBouncer, where no statement may have a name, or with the rare search that they bound.
+  const { text, values } = statement;
+  const isPlain = Object.keys(settings).length === 0;
+  const { rows } = isPlain
+    ? await client.query<FoundRow>(statement)
+    : await queryWithSettings<FoundRow>(client, { text, values }, settings);
+  return rows;
+}
+
+/** Runs the two statements of a split search, with rows as those of `composeSearch`. */
+export async function runSplit(
+  client: Client,
+  { hits, check }: SplitSearch,
+  settings: Settings,
+): Promise<FoundRow[]> {
+  const found = await find(client, hits, settings);
+  return joinCheck(found, await runCheck(client, check, found));
+}
+
+/** Runs the check of a split search; undefined: the store is deleted. */
+export async function runCheck(
+  client: Client,
+  check: SplitSearch["check"],
+  found: readonly FoundRow[],
+): Promise<CheckRow | undefined> {
+  const fileIds = found.map((row) => row.file_id).filter((id) => id !== null);
+  const { rows } = await client.query<CheckRow>(check(fileIds));
+  return rows[0];
+}
+
+/** The rows of a search by one statement, made of those of two. */
+export function joinCheck(found: readonly FoundRow[], store: CheckRow | undefined): FoundRow[] {
+  if (store === undefined) return [];
+  const { filenames, is_placed: _, ...checked } = store;
+  if (found.length === 0) return [{ ...checked, id: null } as FoundRow];
+  return found.map((row) => ({ ...row, ...checked, filename: filenames?.[row.file_id ?? ""] ?? null }));
+}
 
 /**
  * Composes the statement that reads the vectors of hits from an own table on another node, whose rows a subquery cannot join
@@ -15,42 +55,13 @@ export function composeVectors(tables: Tables, storeId: string, ids: readonly (s
   };
 }
 
-/** Runs one statement of a search under settings. */
-export async function find(client: Client, statement: Statement, settings: Settings): Promise<FoundRow[]> {
-  // Settings are sent behind a PgBouncer, where no statement may have a name, or with the rare search that they bound.
-  const { text, values } = statement;
-  const isPlain = Object.keys(settings).length === 0;
-  const { rows } = isPlain
-    ? await client.query<FoundRow>(statement)
-    : await queryWithSettings<FoundRow>(client, { text, values }, settings);
-  return rows;
-}
-
 /** Adds the vectors of hits that are on another node; null for a row that was deleted meanwhile. */
-export async function withVectors(
+export async function addVectors(
   client: Client,
-  found: FoundRow[],
+  found: readonly FoundRow[],
   vectorsOf: (ids: (string | null)[]) => Statement,
 ): Promise<FoundRow[]> {
   const { rows } = await client.query<{ id: string; vector: Buffer }>(vectorsOf(found.map(({ id }) => id)));
   const vectors = new Map(rows.map(({ id, vector }) => [id, vector]));
   return found.map((row) => ({ ...row, vector: vectors.get(row.id ?? "") ?? null }));
-}
-
-/** Runs the two statements of a split search, with rows as those of `composeSearch`. */
-export async function runSplit(
-  client: Client,
-  { hits, check }: SplitSearch,
-  settings: Settings,
-): Promise<FoundRow[]> {
-  const found = await find(client, hits, settings);
-  const fileIds = found.map((row) => row.file_id).filter((id) => id !== null);
-  const { rows } = await client.query<FoundRow & { filenames: Record<string, string> | null }>(
-    check(fileIds),
-  );
-  const [store] = rows;
-  if (store === undefined) return [];
-  const { filenames, ...checked } = store;
-  if (found.length === 0) return [{ ...checked, id: null }];
-  return found.map((row) => ({ ...row, ...checked, filename: filenames?.[row.file_id ?? ""] ?? null }));
 }

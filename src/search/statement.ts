@@ -1,7 +1,8 @@
 import { hash } from "node:crypto";
-import type { Tables } from "../postgres/tables.ts";
+import { placeTables, type Tables } from "../postgres/tables.ts";
 import { bind, compileFilter, type Filter } from "../filters/sql.ts";
 import { wordsOf } from "../filters/words.ts";
+import { isPlaced, type ShardPlace } from "../postgres/citus/shards.ts";
 import { selectMatching } from "./keywords/matching.ts";
 import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
@@ -53,7 +54,7 @@ const CANDIDATES_MAX = 100;
  * Composes the single statement of a search. One snapshot gives both the hits, best first, and the check of
  * the cached store row. No result row at all means that the store is deleted. `tables` must be placed for the
  * store. With `isMixed` the vector search leaves out vectors that have not the store's dimensions. Hits on other nodes
- * have no vectors: see `composeVectors`.
+ * have no vectors: see `composeVectors` of split.ts.
  */
 export function composeSearch(
   tables: Tables,
@@ -77,8 +78,15 @@ export function composeSearch(
 export interface SplitSearch {
   /** The hits alone, best first: rows of `FoundRow` without the store's check and the name of the file. */
   hits: Statement;
-  /** The check of the cached store row, with the names of files by id; no result row means that the store is deleted. */
+  /** The check of the cached store row, with the names of files by id: a `CheckRow`, or none when the store is deleted. */
   check: (fileIds: readonly string[]) => Statement;
+}
+
+/** What the check of a split search finds. */
+export interface CheckRow extends Pick<FoundRow, "is_current" | "has_expired"> {
+  /** Whether the shard is still where the hits were read; absent where they were read through the coordinator. */
+  is_placed?: boolean;
+  filenames: Record<string, string> | null;
 }
 
 /**
@@ -88,7 +96,8 @@ export interface SplitSearch {
  *
  * `check` must run after `hits` and has a snapshot of its own. That is enough: a store's rows only ever move from the
  * shared table to an own one, whose name is never used again. So if the row names this table afterwards, and the cached row,
- * read before, did so too, it was the store's table in between.
+ * read before, did so too, it was the store's table in between. With `place`, the hits are for the shard on its worker, and
+ * the check, for the coordinator, says as well whether the shard is still there.
  */
 export function composeSplitSearch(
   tables: Tables,
@@ -96,9 +105,12 @@ export function composeSplitSearch(
   query: SearchQuery,
   index: SearchIndex | undefined,
   isMixed = false,
+  place?: ShardPlace,
 ): SplitSearch {
   const values: unknown[] = [];
-  const { bounded, isPrepared } = composeHits(tables, store, query, index, isMixed, "", values);
+  const read = place === undefined ? store : { ...store, own_table: place.shard };
+  const placed = place === undefined ? tables : placeTables(tables, read);
+  const { bounded, isPrepared } = composeHits(placed, read, query, index, isMixed, "", values);
   const text = `select * from (${bounded}) hits order by value, id`;
   return {
     hits: isPrepared ? { name: nameStatement(text), text, values } : { text, values },
@@ -106,8 +118,14 @@ export function composeSplitSearch(
       const params: unknown[] = [];
       const columns = checkColumns(store, params);
       const files = `(select jsonb_object_agg(id, filename) from ${tables.files} where id = any(${bind(params, fileIds, "text[]")}))`;
-      const check = `select ${columns}, ${files} as filenames from ${tables.vectorStores} where id = ${bind(params, store.id, "text")}`;
-      return { name: "check_store", text: check, values: params };
+      const isThere = place && isPlaced(place, (value, type) => bind(params, value, type));
+      const placed = isThere === undefined ? "" : `, ${isThere} as is_placed`;
+      const check = `select ${columns}, ${files} as filenames ${placed} from ${tables.vectorStores} where id = ${bind(params, store.id, "text")}`;
+      return {
+        name: place === undefined ? "check_store" : "check_placed_store",
+        text: check,
+        values: params,
+      };
     },
   };
 }

@@ -60,6 +60,7 @@ export const variables = z.object({
   DATABASE_REPLICA_URLS: postgresUrls,
   DATABASE_REPLICA_LAG_SECONDS: integer(5, 1, 300),
   CITUS: word(["auto", "off"], "off"),
+  CITUS_DIRECT: word(["auto", "off"], "auto"),
   CITUS_SHARD_BYTES: integer(0, 0, Number.MAX_SAFE_INTEGER),
   ROW_LEVEL_SECURITY: word(["auto", "on", "off"], "auto"),
   DATA_DIRECTORY: optional.transform((value) => value ?? ".pgquiver"),

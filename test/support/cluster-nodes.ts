@@ -23,6 +23,16 @@ export class ClusterNode {
     }
   }
 
+  /** Runs a statement in a transaction that stays open until the result is disposed of. */
+  async hold(text: string): Promise<AsyncDisposable> {
+    const client = new pg.Client(this.#url);
+    client.on("error", () => {});
+    await client.connect();
+    await client.query("begin");
+    await client.query(text);
+    return { [Symbol.asyncDispose]: () => client.end() };
+  }
+
   /**
    * Kills a backend (SIGKILL). The server cannot know what state the shared memory is in, so it ends all sessions and
    * recovers from its log, as after a crash. Resolves when it answers again. The node must be a process of this machine.

@@ -1,6 +1,6 @@
 import pg from "pg";
 import { expect, test, vi } from "vitest";
-import { readServers } from "../../src/postgres/connection/url.ts";
+import { readServers, replaceServer } from "../../src/postgres/connection/url.ts";
 
 /** What node-postgres makes of the servers of a URL. */
 function read(url: string) {
@@ -39,6 +39,21 @@ test("a list of servers leaves the rest of the URL as it is", () => {
     expect(client.password).toBe("p@ss,");
     expect(new URL(connectionString).searchParams.get("options")).toBe("-c a=b");
   }
+});
+
+test.each([
+  "ada:secret@one:5433/vectors?sslmode=verify-full",
+  "ada:secret@one:5433,two/vectors?target_session_attrs=read-write&sslmode=verify-full",
+  "ada:secret@/vectors?host=/run/pg&port=1&sslmode=verify-full",
+  "ada:secret@[::1]/vectors?sslmode=verify-full",
+])("another server gets the rest of %s", (url) => {
+  const replaced = replaceServer(`postgresql://${url}`, { host: "fd00::7", port: 6543 });
+  expect(read(replaced)).toEqual({
+    wanted: "any",
+    servers: ["fd00::7 6543"],
+    rest: new Set(["ada secret vectors"]),
+  });
+  expect(new URL(replaced).searchParams.get("sslmode")).toBe("verify-full");
 });
 
 test("the servers may be named by libpq's variables", () => {

@@ -1,6 +1,6 @@
 import pg from "pg";
 import { BoundedPool } from "./bounded-pool.ts";
-import type { Database } from "../database.ts";
+import type { Database, OtherServer, ServerAddress } from "../database.ts";
 import { openEmbedded } from "../embedded/embedded.ts";
 import { Servers, type ServerConfig } from "./servers.ts";
 import { LIMIT_MARGIN_MS, type SilenceOptions } from "./silence.ts";
@@ -8,7 +8,7 @@ import { SEARCH_SETTINGS } from "../search-settings.ts";
 import type { Tables } from "../tables.ts";
 import { cancellable, checkSchema, guardWrites } from "../transaction.ts";
 import { UnnamedClient } from "./unnamed-client.ts";
-import { readServers, splitQuery } from "./url.ts";
+import { readServers, replaceServer, splitQuery } from "./url.ts";
 
 /** The address of the database, and the limits of its connections and statements. */
 export interface DatabaseOptions {
@@ -71,6 +71,10 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     tables,
     kind: "postgres",
     direct,
+    openServer:
+      direct === undefined
+        ? undefined
+        : (address, check) => openOther({ ...options, schema }, address, check),
     isBehindBouncer: isBouncer,
     searchSettings,
     description,
@@ -199,6 +203,32 @@ function readDirectUrl(options: DatabaseOptions, servers: Servers): ServerConfig
     ...config,
     options: `${config.options} ${BACKGROUND_LIMITS}`,
     application_name: "pgquiver background",
+  };
+}
+
+/** Timeouts of establishing a connection to another server, and of asking it for one: its work can be done elsewhere. */
+const OTHER_CONNECT_MS = 2_000;
+
+/** Opens connections to another server, with what the URL past a PgBouncer says of user, database and TLS. */
+function openOther(
+  options: DatabaseOptions,
+  address: ServerAddress,
+  check: (client: pg.ClientBase) => Promise<void>,
+): OtherServer {
+  const url = replaceServer(options.directUrl ?? options.url ?? "", address);
+  const { config, silence } = readUrl(url, { ...options, connectTimeoutMs: OTHER_CONNECT_MS });
+  const servers = new Servers([config.connectionString ?? ""], "any", check);
+  const own = { ...config, servers };
+  const pool = new BoundedPool(own, silence);
+  return {
+    pool,
+    close: (withinMs) => pool.close(withinMs),
+    async ask() {
+      const limits = { connectionTimeoutMillis: OTHER_CONNECT_MS, query_timeout: OTHER_CONNECT_MS };
+      const { client } = await servers.connect({ ...own, ...limits });
+      // Not awaited: on a silent connection the end never comes.
+      void client.end().catch(() => {});
+    },
   };
 }
 

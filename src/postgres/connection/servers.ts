@@ -31,14 +31,21 @@ class UnfitServerError extends Error {
 export class Servers {
   readonly #urls: readonly string[];
   readonly #wanted: SessionKind;
+  readonly #check: (client: pg.ClientBase) => Promise<void>;
   /** The server to which the next connection is made. */
   #next = 0;
   /** The server of the last connection that was good; undefined: none yet, and none since a demotion. */
   #chosen: number | undefined;
 
-  constructor(urls: readonly string[], wanted: SessionKind) {
+  /** `check` is given each new connection before it is used, and rejects for a server that must not be used. */
+  constructor(
+    urls: readonly string[],
+    wanted: SessionKind,
+    check: (client: pg.ClientBase) => Promise<void> = async () => {},
+  ) {
     this.#urls = urls;
     this.#wanted = wanted;
+    this.#check = check;
   }
 
   get count(): number {
@@ -89,6 +96,7 @@ export class Servers {
   async verify(client: pg.ClientBase, server: number): Promise<void> {
     try {
       if (this.#wanted !== "any") await this.#requireKind(client, server);
+      await this.#check(client);
     } catch (error) {
       this.fail(server, error);
       throw error;

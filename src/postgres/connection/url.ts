@@ -4,6 +4,9 @@ import { isSessionKind, SESSION_KINDS, type SessionKind } from "./servers.ts";
 const FORM = "postgresql://user:password@host:5432/database";
 const DEFAULT_PORT = "5432";
 
+/** What is before the servers in a URL without its query, the servers, and what is behind them. */
+const SERVER_LIST = /^(.*?:\/\/(?:[^/?#]*@)?)([^/?#]*)(.*)$/s;
+
 /** What is wrong with the servers of a URL, in words that quote no part of the URL. */
 class ServerListError extends Error {}
 
@@ -59,7 +62,7 @@ export function splitQuery(url: string): {
 export function readServers(url: string): ServerList {
   const { base, parameters, take } = splitQuery(url);
   const wanted = readWanted(take("target_session_attrs"));
-  const [, head = "", list = "", path = ""] = /^(.*?:\/\/(?:[^/?#]*@)?)([^/?#]*)(.*)$/s.exec(base) ?? [];
+  const [, head = "", list = "", path = ""] = SERVER_LIST.exec(base) ?? [];
   const host = parameters.get("host") ?? (list === "" ? process.env["PGHOST"] : undefined);
   const items = (host ?? list).split(",");
   // node-postgres understands a single server.
@@ -87,6 +90,17 @@ export function readServers(url: string): ServerList {
       return `${head}one${path}?${one.toString()}`;
     }),
   };
+}
+
+/** The URL of another server with the same database, user and parameters. */
+export function replaceServer(url: string, { host, port }: { host: string; port: number }): string {
+  const { base, parameters } = splitQuery(url);
+  const [, head = "", , path = ""] = SERVER_LIST.exec(base) ?? [];
+  parameters.delete("target_session_attrs");
+  parameters.set("host", host);
+  parameters.set("port", String(port));
+  // The host of the query has precedence; node-postgres cannot parse a URL with a user and without a host.
+  return `${head}one${path}?${parameters.toString()}`;
 }
 
 function readWanted(value: string | undefined): SessionKind | undefined {
