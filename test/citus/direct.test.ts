@@ -151,9 +151,17 @@ test("ef_search of a request and of the store reaches the worker", async () => {
     [id],
   );
   await promoteStore(database, id, TEST_INDEXES);
-  const embedding = Array.from({ length: 48 }, (_, d) => Math.sin(d * d));
-  const find = async (request: object) =>
-    (await search(id, { embedding, max_num_results: 20, ...request })).map((hit: Reply) => hit.id);
+  const embeddings = Array.from({ length: 6 }, (_query, n) =>
+    Array.from({ length: 48 }, (_, d) => Math.sin(d * d + n)),
+  );
+  const find = async (request: object) => {
+    const found: string[] = [];
+    for (const embedding of embeddings)
+      found.push(
+        ...(await search(id, { embedding, max_num_results: 20, ...request })).map((hit: Reply) => hit.id),
+      );
+    return found;
+  };
   await expect.poll(() => waysOf(() => find({})), { timeout: 60_000 }).toEqual(["direct"]);
   const ways = await waysOf(async () => {
     const exact = await find({ exact: true });

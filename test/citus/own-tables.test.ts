@@ -106,7 +106,10 @@ test("ef_search of a request and of the store reaches the worker in hybrid searc
     [id],
   );
   await promoteStore(database, id, TEST_INDEXES);
-  const embedding = Array.from({ length: 48 }, (_, d) => Math.sin(d * d));
+  // Several, since a search of two shards with an `ef_search` of 1 now and then finds all results.
+  const embeddings = Array.from({ length: 6 }, (_query, n) =>
+    Array.from({ length: 48 }, (_, d) => Math.sin(d * d + n)),
+  );
   const hybrid = {
     query: "nothing",
     ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 0.1 } },
@@ -114,12 +117,16 @@ test("ef_search of a request and of the store reaches the worker in hybrid searc
   const expectReach = async (send: typeof call) => {
     for (const kind of [{}, hybrid, { group_by: "file", group_size: 1 }]) {
       const search = async (request: object) => {
-        const asked = { vector_store_id: id, embedding, max_num_results: 20, ...kind, ...request };
-        const { data } = await send("SearchService/Search", asked);
-        return data.map((hit: Reply) => hit.id);
+        const found: string[] = [];
+        for (const embedding of embeddings) {
+          const asked = { vector_store_id: id, embedding, max_num_results: 20, ...kind, ...request };
+          const { data } = await send("SearchService/Search", asked);
+          found.push(...data.map((hit: Reply) => hit.id));
+        }
+        return found;
       };
       const exact = await search({ exact: true });
-      expect(exact).toHaveLength(20);
+      expect(exact).toHaveLength(20 * embeddings.length);
       expect(await search({ ef_search: 1000 }), JSON.stringify(kind)).toEqual(exact);
       expect(await search({ ef_search: 1 }), JSON.stringify(kind)).not.toEqual(exact);
       await pool.query("update vector_stores set ef_search = 1000 where id = $1", [id]);
