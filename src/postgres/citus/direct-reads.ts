@@ -1,3 +1,4 @@
+import pg from "pg";
 import type { Client, Database } from "../database.ts";
 import { isFaultOfRead, isUndefinedTable } from "../errors.ts";
 import { cancellable } from "../transaction.ts";
@@ -106,7 +107,7 @@ export class DirectReads {
         // Citus passes the statement on to the worker as it is, since it has one shard.
         const { rows } = await client.query<{ identifier: string }>(
           `select system_identifier::text as identifier
-           from pg_control_system(), (select count(*) from (select from only "${table}" limit 1) as one) as counted`,
+           from pg_control_system(), (select count(*) from (select from only ${pg.escapeIdentifier(table)} limit 1) as one) as counted`,
         );
         return rows[0]?.identifier ?? "";
       });
