@@ -150,7 +150,7 @@ test.runIf(native)("the loss of the backend is the error, and ends nothing but t
   await client.query("lock table items");
   const copying = copyRows(lost, copySql, segmentOf(manyItems(3_000)));
   const failure = expect(copying).rejects.toMatchObject({ code: "57P01" });
-  await client.query("select pg_terminate_backend($1)", [await waitingBackend(client)]);
+  await client.query("select pg_terminate_backend($1::int)", [await waitingBackend(client)]);
   await failure;
   await expect(lost.query("select 1")).rejects.toThrow("not queryable");
   lost.release(true);
@@ -164,7 +164,7 @@ test.runIf(native)("the loss of the backend is the error while the source has mo
   async function* source() {
     const [head = Buffer.of(), ...rest] = segmentOf(manyItems(3_000));
     yield head;
-    await client.query("select pg_terminate_backend($1, 10000)", [rows[0].pid]);
+    await client.query("select pg_terminate_backend($1::int, 10000)", [rows[0].pid]);
     yield* rest;
   }
   await expect(copyRows(lost, copySql, source())).rejects.toMatchObject({ code: "57P01" });

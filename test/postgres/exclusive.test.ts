@@ -91,7 +91,7 @@ test.runIf(database.kind === "postgres")(
         return found;
       }, 60_000);
       pids.clear();
-      await database.pool.query("select pg_terminate_backend($1)", [pid]);
+      await database.pool.query("select pg_terminate_backend($1::int)", [pid]);
       await vi.waitFor(() => expect(pids.size).toBe(1), 60_000);
       // One that has not heard of its loss yet still runs, and can do nothing: see the next test.
     }
@@ -104,7 +104,7 @@ test.runIf(database.kind === "postgres")(
     const outcome = Promise.withResolvers<unknown>();
     start("one", async (pool, signal) => {
       const { pid } = (await pool.query("select pg_backend_pid() as pid")).rows[0];
-      await database.pool.query("select pg_terminate_backend($1)", [pid]);
+      await database.pool.query("select pg_terminate_backend($1::int)", [pid]);
       if (!signal.aborted) await once(signal, "abort");
       outcome.resolve(await pool.query("select 1").catch((error: unknown) => error));
     });

@@ -176,7 +176,7 @@ test.runIf(native)("whoever is answered 503 after a killed connection may repeat
   const requests = makeRequests(12);
   const calls = requests.map(async ({ rows, key }) => insert(url, rows, key));
   for (const pid of await findWaiting(database.probe))
-    await database.probe.query("select pg_terminate_backend($1)", [pid]);
+    await database.probe.query("select pg_terminate_backend($1::int)", [pid]);
   const lost = await Promise.any(
     calls.map(async (call) => {
       const sent = await call;
