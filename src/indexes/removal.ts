@@ -1,5 +1,5 @@
 import type { Client } from "../postgres/database.ts";
-import { isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
+import { isConflict, isInsufficientPrivilege, isLockTimeout } from "../postgres/errors.ts";
 import { asOwner } from "../postgres/row-security/client.ts";
 import { placeTables, type Tables } from "../postgres/tables.ts";
 import { savepoint } from "../postgres/transaction.ts";
@@ -54,7 +54,8 @@ async function tryDrop(client: Client, tables: Tables, name: string): Promise<bo
       await client.query("set local lock_timeout = default");
       return true;
     } catch (error) {
-      if (!isLockTimeout(error)) throw error;
+      // On a node of a cluster an index build waits for this transaction, which Citus ends as a deadlock.
+      if (!isLockTimeout(error) && !isConflict(error)) throw error;
     }
   }
   await client.query("set local lock_timeout = default");
