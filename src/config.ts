@@ -246,7 +246,7 @@ function checkProviders(given: Given, problems: string[]): void {
   const { EMBEDDING__BASE_URL: url, EMBEDDING__API_KEY: key, EMBEDDING__MODEL: model } = given;
   if (url === undefined && (key !== undefined || (model !== undefined && !isLocal(model))))
     problems.push(
-      "EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY, and with an EMBEDDING__MODEL other than meaning, lexical and a directory, such as http://localhost:4000 or https://api.openai.com/v1",
+      "EMBEDDING__BASE_URL: needed with EMBEDDING__API_KEY, and with an EMBEDDING__MODEL other than meaning, lexical and a directory (a path that begins with /, ./ or ../), such as http://localhost:4000 or https://api.openai.com/v1",
     );
   if (url !== undefined && model !== undefined && DIRECTORY.test(model))
     problems.push(

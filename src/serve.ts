@@ -4,7 +4,7 @@ import { createApplication } from "./application.ts";
 import { describeStart } from "./banner.ts";
 import type { Config } from "./config.ts";
 import { messageOf } from "./errors.ts";
-import { withFormer, type Embedder } from "./models/embedder.ts";
+import { isBuiltIn, withFormer, type Embedder } from "./models/embedder.ts";
 import { createLexicalEmbedder } from "./models/lexical.ts";
 import { createMeaningEmbedder } from "./models/meaning.ts";
 import { createOnnxEmbedder } from "./models/onnx.ts";
@@ -41,6 +41,8 @@ export async function buildService(config: Config, log: Logger, link: Link | und
   // Before the service, whose RPCs are wrapped with spans only where tracing is on.
   const telemetry = await openTelemetry(config, log, link?.number);
   const share = shareOut(config, link?.number ?? 1);
+  // Before the database, which a directory without a model need not wait for.
+  const embedder = createEmbedders(share);
   const report = (message: string) => log.info(message);
   const database = await openConfigured(share.database, report);
   const warn = (message: string) => log.warn(message);
@@ -53,7 +55,6 @@ export async function buildService(config: Config, log: Logger, link: Link | und
     const message = `Cannot use ${database.description}: ${messageOf(error)}`;
     throw new Error(remedy === undefined ? message : `${message}. ${remedy}`, { cause: error });
   });
-  const embedder = createEmbedders(share);
   const application = await createApplication(database, embedder, share, log, link?.readWhole);
   telemetry?.sendMetrics(application.collectMetrics);
   const close = () => Promise.all([database.close(CLOSE_MS), telemetry?.stop(FLUSH_MS)]);
@@ -66,7 +67,7 @@ export async function buildService(config: Config, log: Logger, link: Link | und
       const address = await listen(application.server, config);
       return {
         table: describeStart({ address, database, embedder, config }),
-        advice: advise(config, application.hasKeys),
+        advice: advise(config, embedder.model, application.hasKeys),
       };
     },
     async stop(graceMs, delayMs) {
@@ -94,14 +95,24 @@ async function openTelemetry(
 
 /** Creates the embedder of the model in use, with that of the model in use before. */
 function createEmbedders(config: Pick<Config, "embedding" | "localModel" | "former">): Embedder {
-  const embedder = createEmbedder(config);
-  return config.former === undefined ? embedder : withFormer(embedder, createEmbedder(config.former));
+  const embedder = createEmbedder(config, "EMBEDDING__MODEL");
+  return config.former === undefined
+    ? embedder
+    : withFormer(embedder, createEmbedder(config.former, "EMBEDDING__FORMER__MODEL"));
 }
 
-function createEmbedder({ embedding, localModel }: Pick<Config, "embedding" | "localModel">): Embedder {
+function createEmbedder(
+  { embedding, localModel }: Pick<Config, "embedding" | "localModel">,
+  variable: string,
+): Embedder {
   if (embedding !== undefined) return createOpenAIEmbedder(embedding);
   if (localModel === "meaning") return createMeaningEmbedder();
-  return localModel === "lexical" ? createLexicalEmbedder() : createOnnxEmbedder(localModel);
+  if (localModel === "lexical") return createLexicalEmbedder();
+  try {
+    return createOnnxEmbedder(localModel);
+  } catch (error) {
+    throw new Error(`${variable}: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** Starts listening. Returns the address as a URL, or the first of several. */
@@ -121,7 +132,7 @@ async function listen(server: FastifyInstance, { listen: { host, port, tls } }: 
 const KEY_CHARS_MIN = 16;
 
 /** Warnings about settings that are not fit for production. */
-function advise(config: Config, hasKeys: boolean): string[] {
+function advise(config: Config, model: string, hasKeys: boolean): string[] {
   return [
     ...(config.database.url === undefined
       ? ["For production set DATABASE_URL to a Postgres with pgvector."]
@@ -134,7 +145,7 @@ function advise(config: Config, hasKeys: boolean): string[] {
           `DATABASE_POOL_MAX is exceeded: each of ${config.workers.count} workers has at least two connections.`,
         ]
       : []),
-    ...(config.embedding === undefined
+    ...(config.embedding === undefined && isBuiltIn(model)
       ? [
           "For search by meaning in other languages than English, and at a better quality, set EMBEDDING__BASE_URL and EMBEDDING__MODEL.",
         ]

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { messageOf } from "../errors.ts";
 
 /** Where a directory has the model, by what is common: as sentence-transformers and Optimum export it. */
 const MODEL_PATHS = ["model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "model_quantized.onnx"];
@@ -39,6 +40,7 @@ export interface ModelFiles {
  * there. Throws an error that names the file.
  */
 export function readModelFiles(directory: string): ModelFiles {
+  if (!existsSync(directory)) throw new Error(`there is no directory ${directory}`);
   const modelPath = MODEL_PATHS.map((path) => join(directory, path)).find((path) => existsSync(path));
   if (modelPath === undefined) throw new Error(`${directory} has no ${MODEL_PATHS.slice(0, 2).join(" or ")}`);
   const tokenizer = readJson(directory, "tokenizer.json", z.looseObject({}));
@@ -76,6 +78,6 @@ function readJson<T>(directory: string, name: string, schema: z.ZodType<T>): T |
   try {
     return schema.parse(JSON.parse(readFileSync(path, "utf8")));
   } catch (error) {
-    throw new Error(`${path} cannot be used`, { cause: error });
+    throw new Error(`${path} cannot be used: ${messageOf(error)}`, { cause: error });
   }
 }

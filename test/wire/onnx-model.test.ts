@@ -1,11 +1,13 @@
-import { rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { expect, test } from "vitest";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
 import { readConfig } from "../../src/config.ts";
 import { createOnnxEmbedder } from "../../src/models/onnx.ts";
 import { openTestDatabase } from "../support/database.ts";
 import { send } from "../support/http.ts";
 import { TOKENS_MAX, writeOnnxModel } from "../support/onnx-model.ts";
+import { start } from "../support/process.ts";
 import { startServer } from "../support/server.ts";
 
 const never = new AbortController().signal;
@@ -41,11 +43,13 @@ test("a text has the same vector beside longer ones, and is read to its end", as
 test("what a directory lacks is said before the start, by the name of the file", () => {
   const directory = writeOnnxModel("broken");
   writeFileSync(join(directory, "config.json"), "{");
-  expect(() => createOnnxEmbedder(directory)).toThrow("config.json cannot be used");
+  expect(() => createOnnxEmbedder(directory)).toThrow(/config\.json cannot be used: .*JSON/);
   rmSync(join(directory, "tokenizer.json"));
   expect(() => createOnnxEmbedder(directory)).toThrow("has no tokenizer.json");
   rmSync(join(directory, "onnx"), { recursive: true });
   expect(() => createOnnxEmbedder(directory)).toThrow("has no model.onnx or onnx/model.onnx");
+  rmSync(directory, { recursive: true });
+  expect(() => createOnnxEmbedder(directory)).toThrow(`there is no directory ${directory}`);
   expect(() => createOnnxEmbedder(writeOnnxModel("pgquiver-meaning-v1"))).toThrow("named like a model");
 });
 
@@ -56,8 +60,32 @@ test("a file that is no model fails the call, and says so in the error's cause",
   await expect(embedder.embed(["car"], never)).rejects.toMatchObject({
     code: 14,
     rawMessage: expect.stringContaining("nonsense failed"),
+    // What the log shows.
+    cause: { message: expect.stringMatching(/protobuf|ModelProto|load/i) },
   });
 });
+
+test("a directory without a model ends the start before there is a database, by the variable's name", async () => {
+  const data = join(mkdtempSync(join(tmpdir(), "pgquiver-test-")), "data");
+  onTestFinished(() => rmSync(dirname(data), { recursive: true }));
+  const fatal = (directory: string) => `there is no directory ${directory}`;
+  const model = { EMBEDDING__MODEL: "/nowhere" };
+  expect(await start({ DATA_DIRECTORY: data, ...model }).ended).toMatchObject({
+    code: 1,
+    fatal: `EMBEDDING__MODEL: ${fatal("/nowhere")}`,
+  });
+  const former = { EMBEDDING__FORMER__MODEL: "/before" };
+  expect(await start({ DATA_DIRECTORY: data, ...former }).ended).toMatchObject({
+    code: 1,
+    fatal: `EMBEDDING__FORMER__MODEL: ${fatal("/before")}`,
+  });
+  expect(existsSync(data)).toBe(false);
+  // Nor is somebody who chose a model told to choose a better one.
+  const chosen = { EMBEDDING__MODEL: writeOnnxModel("synonyms") };
+  const { messages, said } = start({ DATA_DIRECTORY: data, PORT: "0", ...chosen });
+  await said(/^Without a key/);
+  expect(messages).not.toContainEqual(expect.stringMatching(/^For search by meaning/));
+}, 60_000);
 
 test("EMBEDDING__MODEL names a directory by its path, and needs no endpoint", () => {
   const local = { DATABASE_URL: "postgres://localhost/x" };

@@ -107,7 +107,8 @@ export class EncoderProcess {
   #failed(cause: unknown): Error {
     return unavailable("EMBEDDING_PROVIDER_UNAVAILABLE", `${this.#description} failed.`, {
       retryAfterMs: 1_000,
-      cause,
+      // The log shows the message of an error.
+      cause: typeof cause === "string" ? new Error(cause.trim()) : cause,
     });
   }
 }
