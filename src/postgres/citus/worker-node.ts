@@ -1,4 +1,4 @@
-import type pg from "pg";
+import pg from "pg";
 import { messageOf } from "../../errors.ts";
 import { withoutWaitBudget } from "../connection/wait-budget.ts";
 import type { Client, Database, OtherServer, ServerAddress } from "../database.ts";
@@ -85,9 +85,9 @@ export class WorkerNode {
     }
   }
 
-  /** Whether a read was ended because the node cannot be reached. */
+  /** Whether a read found no connection to the node, or lost it. */
   isLoss(error: unknown): boolean {
-    return error instanceof LostNodeError || isAway(error);
+    return error instanceof LostNodeError || isAway(error) || isExhausted(error);
   }
 
   async close(withinMs?: number): Promise<void> {
@@ -118,7 +118,9 @@ export class WorkerNode {
     this.#isReady = false;
     this.#retryAt = performance.now() + this.#pauseMs;
     this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
-    for (const stop of this.#running) stop.abort(new LostNodeError(messageOf(error)));
+    // A server that says why it refuses a connection goes on with those that it has.
+    if (!(error instanceof pg.DatabaseError))
+      for (const stop of this.#running) stop.abort(new LostNodeError(messageOf(error)));
     if (this.#isReported) return;
     this.#isReported = true;
     this.#changed(messageOf(error));
