@@ -43,8 +43,10 @@ const CONNECTION_LOST = new Set([
  */
 export function toServiceError(error: unknown): unknown {
   if (isNodeAway(error)) return nodeUnreachable(error);
+  if (isAdminShutdown(error)) return passing(ENDED, error);
   if (isAway(error)) return passing("The database cannot be reached.", error);
   if (isShardGone(error)) return passing("The store's table is just changing to another node.", error);
+  if (isCopyError(error)) return passing("A node of the database's cluster could not write the rows.", error);
   if (error instanceof FullDiskError) return passing(FULL_DISK, error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
   return isExhausted(error) ? rateLimited("All database connections are busy.", RETRY_AFTER_MS) : error;
@@ -54,6 +56,8 @@ export function toServiceError(error: unknown): unknown {
  * read_only_sql_transaction: the server was demoted to a replica, or set read-only because its disk is full.
  */
 const READ_ONLY = "25006";
+
+const ENDED = "The database has ended the session, as for a shutdown or the failover of a node.";
 
 const FULL_DISK = "The database has no room on its disk at the moment.";
 
@@ -99,6 +103,11 @@ function passing(message: string, cause: unknown): unknown {
   return unavailable("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
 }
 
+/** admin_shutdown: `citus_update_node` too ends sessions so, those that stand in the way of a node's new address. */
+function isAdminShutdown(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "57P01";
+}
+
 /** The error for a caller whose rows are on a node of a cluster that does not answer. */
 export function nodeUnreachable(cause?: unknown): Error {
   return unavailable("DATABASE_UNAVAILABLE", "A node of the database's cluster cannot be reached.", {
@@ -136,6 +145,9 @@ function isAwayState({ code = "" }: pg.DatabaseError): boolean {
 /** Source files of Citus from which it reports that a node refuses connections, or has ended one. */
 const NODE_FILES = new Set(["connection_management.c", "remote_commands.c", "adaptive_executor.c"]);
 
+/** Source files of Citus from which it reports that a transaction could not be ended on a node. */
+const COMMIT_FILES = new Set(["remote_transaction.c", "placement_connection.c"]);
+
 /**
  * Whether the coordinator of a Citus cluster has no connection to a node. One that cannot be made is reported with the
  * SQLSTATEs of a server that is away, but from a file of Citus. One that breaks is io_error in a COPY, and else an error
@@ -148,7 +160,7 @@ function isNodeAway(error: unknown): boolean {
   return (
     (isAwayState(error) && NODE_FILES.has(file ?? "")) ||
     (code === "58030" && file === "multi_copy.c") ||
-    (code === "XX000" && (routine === "ReportResultError" || file === "remote_transaction.c"))
+    (code === "XX000" && (routine === "ReportResultError" || COMMIT_FILES.has(file ?? "")))
   );
 }
 
@@ -194,12 +206,18 @@ export function isReadOnly(error: unknown): boolean {
 }
 
 /**
- * Whether a statement violated a unique constraint (23505, unique_violation), or may have: into a distributed table of
- * Citus, the coordinator reports every error of COPY as XX000, from its function ReportCopyError.
+ * Whether a statement violated a unique constraint (23505, unique_violation), or may have: of every error of a COPY into a
+ * distributed table of Citus, the coordinator passes on the message and the detail only. A violated constraint has a detail, which
+ * names the key; a session that the node ends, and a full disk, have none.
  */
 export function isUniqueViolation(error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError)) return false;
-  return error.code === "23505" || (error.code === "XX000" && error.routine === "ReportCopyError");
+  return error.code === "23505" || (isCopyError(error) && error.detail !== undefined);
+}
+
+/** Whether a node of a Citus cluster has failed a COPY, for whatever reason: Citus reports all of them from one function. */
+function isCopyError(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "XX000" && error.routine === "ReportCopyError";
 }
 
 /**

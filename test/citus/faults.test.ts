@@ -199,6 +199,31 @@ test("searches while a worker is down are unavailable, never partial, and go on 
   expect([...outcomes].filter((outcome) => outcome !== "10 rows")).toEqual([reason]);
 });
 
+test("an insertion is unavailable when the node ends its session, and no id is called taken", async () => {
+  const store = await makeStore();
+  const [shard] = await coordinator.query<{ name: string }>(
+    `select shard_name as name from citus_shards where table_name = '${store.table}'::regclass`,
+  );
+  // The COPY waits at this row, which has the id of one of its own.
+  await using held = await store.worker.hold(
+    `set local citus.enable_manual_changes_to_shards = on;
+     insert into ${shard?.name} (vector_store_id, id, content, embedding) values ('${store.id}', 'x7', '', '[1,2,3]')`,
+  );
+  // More than a statement takes: by COPY.
+  const added = add(store.id, 0, 400).then(
+    () => "added",
+    ({ code }: { code: string }) => code,
+  );
+  const end = () =>
+    store.worker.query(
+      `select pg_terminate_backend(pid::int, 0::bigint) from pg_stat_activity
+       where datname = current_database() and wait_event_type = 'Lock' and query ilike 'copy %${shard?.name}%'`,
+    );
+  await expect.poll(end, { timeout: 30_000, interval: 20 }).toHaveLength(1);
+  expect(await added).toBe("unavailable");
+  expect(held).toBeDefined();
+});
+
 /**
  * Lets three writers add, delete and search rows of a store, each call until it is acknowledged, while `work` runs; it is
  * given a function that waits for more rows. Returns the ids that there should be, and the codes of calls that failed.

@@ -54,6 +54,12 @@ test.each([
   expect(error.message).not.toContain("inner text");
 });
 
+test("a session that the server ends is not called a server that cannot be reached", async () => {
+  expect(toServiceError(await failureWith("57P01"))).toMatchObject({
+    message: expect.stringContaining("has ended the session"),
+  });
+});
+
 test.each(["22012", "23505", "08P01", "42703", "XX000"])("state %s stays as it is", async (state) => {
   const failure = await failureWith(state);
   expect(failure).toMatchObject({ code: state });
