@@ -80,7 +80,7 @@ describe.runIf(native && hasBouncer)("behind PgBouncer in transaction mode", () 
     const schema = 'own "one"';
     const parameters = `pgbouncer=true&schema=${encodeURIComponent(schema)}`;
     await own.pool.query(`create schema "own ""one"""`);
-    await own.pool.query("create extension vector schema public");
+    await own.pool.query("create extension if not exists vector schema public");
     {
       await using bouncer = await startBouncer(String(own.url));
       await using database = await open(`${bouncer.url}?${parameters}`);

@@ -8,6 +8,7 @@ import { transaction } from "../../src/postgres/transaction.ts";
 import { readPlaced } from "../../src/storage/placement.ts";
 import { openTestDatabase } from "../support/database.ts";
 import {
+  allEmbeddings,
   countByTable,
   findIndex,
   findLeftovers,
@@ -140,7 +141,7 @@ describe.runIf(inject("template").kind === "postgres")("on a server with others"
     expect(another).not.toBe(table);
     expect(await countByTable(database, id)).toEqual({ [String(another)]: 100 });
     const { rows } = await pool.query(
-      "select content from embeddings where vector_store_id = $1 and id = 'e1'",
+      `select content from ${allEmbeddings(database)} where vector_store_id = $1 and id = 'e1'`,
       [id],
     );
     expect(rows).toEqual([{ content: "changed" }]);

@@ -264,7 +264,7 @@ test("line ends of Windows do not count as an edit", async () => {
 
 test("a migration that fails leaves nothing behind and says which it was", async () => {
   await using database = await openEmptyDatabase();
-  await database.pool.query("create extension vector");
+  await database.pool.query("create extension if not exists vector");
   await database.pool.query("create table embeddings (something_else text)");
   await expect(migrate(database)).rejects.toThrow(
     /Migration 002_adopt_litellm_pgvector.sql failed.* column "vector_store_id"/,

@@ -49,7 +49,7 @@ const native = inject("template").kind === "postgres";
 describe.runIf(native)("a login that may not make roles", () => {
   test("serves without the second line and says once what to run, which then is enough", async () => {
     const own = await openEmptyDatabase();
-    await own.pool.query("create extension vector");
+    await own.pool.query("create extension if not exists vector");
     const login = `app_${randomUUID().slice(0, 8)}`;
     const database = await openAs(own, login, true);
     await migrate(database);

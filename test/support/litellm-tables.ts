@@ -6,7 +6,7 @@ import type { Database } from "../../src/postgres/database.ts";
  */
 export async function createLitellmTables({ pool }: Database, vectorType = "vector(1536)"): Promise<void> {
   await pool.query(`
-    create extension vector;
+    create extension if not exists vector;
     CREATE TABLE "vector_stores" (
       "id" TEXT NOT NULL, "name" TEXT NOT NULL, "file_counts" JSONB, "status" TEXT NOT NULL DEFAULT 'completed',
       "usage_bytes" INTEGER DEFAULT 0, "created_at" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
