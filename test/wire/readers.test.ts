@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRandom } from "../../bench/support/random.ts";
 import { protocols } from "../support/clients.ts";
 import { openTestDatabase } from "../support/database.ts";
+import { allEmbeddings } from "../support/index-store.ts";
 import { send } from "../support/http.ts";
 import { startIdentityProvider, userTokens } from "../support/identity-provider.ts";
 import { makeTestKey } from "../support/keys.ts";
@@ -77,7 +78,7 @@ beforeAll(async () => {
 /** Ids of the rows that the groups may read, by SQL that knows nothing of how searches are made. */
 async function visible(store: string, groups: readonly string[], condition = "true"): Promise<string[]> {
   const { rows } = await pool.query<{ id: string }>(
-    `select id from ${tables.embeddings} where vector_store_id = $1 and ${condition} and exists (
+    `select id from ${allEmbeddings(database)} where vector_store_id = $1 and ${condition} and exists (
        select from jsonb_array_elements(case jsonb_typeof(metadata -> 'readers') when 'array' then metadata -> 'readers' else '[]' end) as reader
        where jsonb_typeof(reader) = 'string' and reader #>> '{}' = any($2::text[])) order by id`,
     [store, groups],
@@ -137,7 +138,7 @@ describe.each(["shared", "indexed"])("in a %s store", (store) => {
         expect(batch.data[1].data.length).toBe(Math.min(10, may3.size));
         const nearest = await search({ exact: true, embedding: [1, 0, 0, 0, 0, 0, 0, 0] });
         const { rows } = await pool.query(
-          `select id from ${tables.embeddings} where vector_store_id = $1 and id = any($2)
+          `select id from ${allEmbeddings(database)} where vector_store_id = $1 and id = any($2)
            order by embedding <=> '[1,0,0,0,0,0,0,0]', id limit 50`,
           [store, [...may]],
         );
