@@ -2,6 +2,7 @@ import { afterAll, afterEach, expect, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { openIngest } from "../support/ingest-session.ts";
 import { clusterNodes } from "../support/cluster-nodes.ts";
+import { readWays } from "../support/direct-searches.ts";
 import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
 import { restOverHttp1 } from "../support/rest-client.ts";
 import { startServer } from "../support/server.ts";
@@ -259,6 +260,7 @@ async function underWriters(
       await persist(async () => expect((await call("SearchService/Search", search)).data).toHaveLength(10));
     }
   };
+  const directBefore = (await readWays(server))["direct"] ?? 0;
   const writers = [1, 2, 3].map(write);
   try {
     await work(async () => {
@@ -269,6 +271,7 @@ async function underWriters(
     isOver = true;
     await Promise.all(writers);
   }
+  expect((await readWays(server))["direct"]).toBeGreaterThan(directBefore);
   return { expected, codes: [...codes] };
 }
 
