@@ -121,8 +121,10 @@ test("are those that docs/operations.md lists, with what they say of themselves"
   const listed = [...docs.matchAll(/^\| `(pgquiver_\w+)(?:\{[\w, ]*\})?` \| (.*?) \|$/gm)].map(
     ([, name, help]) => [name, help],
   );
-  // Those of replicas and of the reranking model are there when these are.
-  const always = listed.filter(([name]) => !/^pgquiver_(?:replica|rerank)/.test(String(name)));
+  // Those of replicas, of the reranking model and of a cluster are there when these are.
+  const absent =
+    server.database.citus === undefined ? /^pgquiver_(?:replica|rerank|citus)/ : /^pgquiver_re(?:plica|rank)/;
+  const always = listed.filter(([name]) => !absent.test(String(name)));
   expect(Object.fromEntries(always)).toEqual(Object.fromEntries(exposed));
 });
 
