@@ -163,16 +163,27 @@ async function setOnNodes({ pool }: Database, settings: Record<string, string | 
     ([name, value]) => present?.includes(`${name}=${value}`) !== true,
   );
   if (lacking.length === 0) return;
+  const alter = lacking.map(
+    ([name, value]) =>
+      `alter role ${pg.escapeIdentifier(role)} in database ${pg.escapeIdentifier(database)} set ${name} = ${pg.escapeLiteral(String(value))};`,
+  );
+  // Each node for itself: without pgvector's library in the session an ordinary role may not set its parameters, and Citus
+  // has the nodes set them in sessions without it.
+  const set = `do $do$ begin perform '[1]'::vector; perform set_config('citus.enable_ddl_propagation', 'off', true);
+    ${alter.join(" ")} end $do$`;
   await transaction(pool, async (client) => {
     await client.query(KEEP_NO_CONNECTIONS);
-    // Loads pgvector's library, without which an ordinary role may not set its parameters.
-    await client.query("select '[1]'::vector");
     // Two ALTER ROLE at the same time fail.
     await client.query("select pg_advisory_xact_lock(hashtextextended('pgquiver role settings', 0))");
-    for (const [name, value] of lacking)
-      await client.query(
-        `alter role ${pg.escapeIdentifier(role)} in database ${pg.escapeIdentifier(database)} set ${name} = ${pg.escapeLiteral(String(value))}`,
-      );
+    // The coordinator last, whose settings tell whether all nodes have them.
+    const { rows } = await client.query<{ node: string; result: string }>(
+      "select nodename || ':' || nodeport as node, result from run_command_on_workers($1) where not success",
+      [set],
+    );
+    const [failed] = rows;
+    if (failed !== undefined)
+      throw new Error(`The role's settings could not be made on the node ${failed.node}: ${failed.result}`);
+    await client.query(set);
   });
 }
 
