@@ -6,7 +6,7 @@ const project = (name: string, settings: { database: boolean }) => ({
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
-    globalSetup: settings.database ? ["test/support/template.ts"] : [],
+    globalSetup: settings.database ? ["test/support/databases/template.ts"] : [],
   },
 });
 

@@ -10,9 +10,9 @@ import OpenAI, { toFile } from "openai";
 import { beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { Buckets } from "../../src/files/buckets.ts";
 import { removeLeftovers } from "../../src/files/leftovers.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { noise } from "../support/noise.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { noise } from "../support/stores/noise.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 /** An S3-compatible server's address; credentials are in AWS's own variables. */
 const endpoint = String(process.env["TEST_BUCKET_ENDPOINT"]);

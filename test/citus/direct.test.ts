@@ -1,12 +1,12 @@
 // Searches that go to the worker that holds the shard, without the coordinator.
 import { afterAll, afterEach, expect, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
-import { clusterNodes, type ClusterNode } from "../support/cluster-nodes.ts";
-import { readWays } from "../support/direct-searches.ts";
-import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
-import type { Reply } from "../support/client.ts";
-import { restOverHttp1 } from "../support/rest-client.ts";
-import { startServer } from "../support/server.ts";
+import { clusterNodes, type ClusterNode } from "../support/databases/cluster-nodes.ts";
+import { readWays } from "../support/databases/direct-searches.ts";
+import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
+import type { Reply } from "../support/clients/client.ts";
+import { restOverHttp1 } from "../support/clients/rest-client.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const server = await startServer();
 const { database } = server;

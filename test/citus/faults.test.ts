@@ -1,11 +1,11 @@
 import { afterAll, afterEach, expect, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
-import { openIngest } from "../support/ingest-session.ts";
-import { clusterNodes } from "../support/cluster-nodes.ts";
-import { readWays } from "../support/direct-searches.ts";
-import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
-import { restOverHttp1 } from "../support/rest-client.ts";
-import { startServer } from "../support/server.ts";
+import { openIngest } from "../support/clients/ingest-session.ts";
+import { clusterNodes } from "../support/databases/cluster-nodes.ts";
+import { readWays } from "../support/databases/direct-searches.ts";
+import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
+import { restOverHttp1 } from "../support/clients/rest-client.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

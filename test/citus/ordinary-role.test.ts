@@ -4,14 +4,14 @@ import { expect, onTestFinished, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
-import { citusUrls, prepareCluster } from "../support/citus.ts";
-import { clusterNodes } from "../support/cluster-nodes.ts";
-import { openEmptyDatabase } from "../support/database.ts";
-import { readWays } from "../support/direct-searches.ts";
-import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
-import { restOverHttp1 } from "../support/rest-client.ts";
-import { startServer } from "../support/server.ts";
-import { administer, TEST_LIMITS } from "../support/template.ts";
+import { citusUrls, prepareCluster } from "../support/databases/citus.ts";
+import { clusterNodes } from "../support/databases/cluster-nodes.ts";
+import { openEmptyDatabase } from "../support/databases/database.ts";
+import { readWays } from "../support/databases/direct-searches.ts";
+import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
+import { restOverHttp1 } from "../support/clients/rest-client.ts";
+import { startServer } from "../support/servers/server.ts";
+import { administer, TEST_LIMITS } from "../support/databases/template.ts";
 
 test("an ordinary role prepares the cluster, its settings are on all nodes, and its searches go directly", async () => {
   const empty = await openEmptyDatabase();

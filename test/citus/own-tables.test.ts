@@ -8,10 +8,10 @@ import { MetadataSamples } from "../../src/search/metadata-samples.ts";
 import { indexOf } from "../../src/search/run.ts";
 import { composeSplitSearch } from "../../src/search/statement.ts";
 import { findStore, type VectorStoreRow } from "../../src/storage/stores.ts";
-import type { Reply } from "../support/client.ts";
-import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
-import { restOverHttp1 } from "../support/rest-client.ts";
-import { startServer } from "../support/server.ts";
+import type { Reply } from "../support/clients/client.ts";
+import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
+import { restOverHttp1 } from "../support/clients/rest-client.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

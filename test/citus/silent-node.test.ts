@@ -1,13 +1,13 @@
 // The network to a worker drops everything: no connection is reset, and no answer comes.
 import { afterAll, expect, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
-import { citusUrls } from "../support/citus.ts";
-import { clusterNodes } from "../support/cluster-nodes.ts";
-import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
-import { openIngest } from "../support/ingest-session.ts";
-import { startRelay, type Relay } from "../support/relay.ts";
-import { restOverHttp1 } from "../support/rest-client.ts";
-import { startServer } from "../support/server.ts";
+import { citusUrls } from "../support/databases/citus.ts";
+import { clusterNodes } from "../support/databases/cluster-nodes.ts";
+import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
+import { openIngest } from "../support/clients/ingest-session.ts";
+import { startRelay, type Relay } from "../support/servers/relay.ts";
+import { restOverHttp1 } from "../support/clients/rest-client.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const server = await startServer();
 const { database } = server;

@@ -1,9 +1,9 @@
 // The index worker splits a shard that has grown beyond CITUS_SHARD_BYTES.
 import { afterAll, expect, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
-import { seedStore, startTestWorker, TEST_INDEXES } from "../support/index-store.ts";
-import { restOverHttp1 } from "../support/rest-client.ts";
-import { startServer } from "../support/server.ts";
+import { seedStore, startTestWorker, TEST_INDEXES } from "../support/stores/index-store.ts";
+import { restOverHttp1 } from "../support/clients/rest-client.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

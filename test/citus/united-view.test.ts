@@ -3,8 +3,8 @@ import pg from "pg";
 import { afterAll, expect, test } from "vitest";
 import { prepareCitus } from "../../src/postgres/citus/cluster.ts";
 import { promoteStore } from "../../src/indexes/worker.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
 
 const database = await openTestDatabase();
 afterAll(() => database.close());

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { diagnose } from "../../src/diagnostics/diagnose.ts";
 import { migrate } from "../../src/postgres/migrations/migrate.ts";
-import { openEmptyDatabase, type TestDatabase } from "../support/database.ts";
-import { countByTable, setPolicy, startTestWorker } from "../support/index-store.ts";
-import { jsonClient, type Send } from "../support/json.ts";
-import { createLitellmTables } from "../support/litellm-tables.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { openEmptyDatabase, type TestDatabase } from "../support/databases/database.ts";
+import { countByTable, setPolicy, startTestWorker } from "../support/stores/index-store.ts";
+import { jsonClient, type Send } from "../support/clients/json.ts";
+import { createLitellmTables } from "../support/databases/litellm-tables.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 /** Rows of the store `mixed`: most vectors have 3 dimensions, and the first row has 2. */
 const ROWS = [

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { addTexts, createStore, jsonClient, type Json, type Send } from "../support/json.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { addTexts, createStore, jsonClient, type Json, type Send } from "../support/clients/json.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 const NO_FILES = { in_progress: 0, completed: 0, failed: 0, cancelled: 0, total: 0 };
 

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { OpenAI, toFile } from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { makeDocx, makePdf, makePptx, makeXlsx, makeZip } from "../support/documents.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { makeDocx, makePdf, makePptx, makeXlsx, makeZip } from "../support/stores/documents.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 let server: TestServer;
 let client: OpenAI;

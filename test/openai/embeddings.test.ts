@@ -3,10 +3,10 @@ import { NotFoundError, OpenAI } from "openai";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { LEXICAL_MODEL } from "../../src/models/lexical.ts";
 import type { OpenAIEmbedderOptions } from "../../src/models/openai.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { embedderAt } from "../support/embedder.ts";
-import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/embedding-server.ts";
-import { startServer } from "../support/server.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { embedderAt } from "../support/servers/embedder.ts";
+import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/servers/embedding-server.ts";
+import { startServer } from "../support/servers/server.ts";
 
 interface Setting {
   client: OpenAI;

@@ -1,9 +1,9 @@
 import { OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
-import { openTestDatabase } from "../support/database.ts";
-import { jsonClient } from "../support/json.ts";
-import { startServer, type TestServer } from "../support/server.ts";
-import { administer } from "../support/template.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { jsonClient } from "../support/clients/json.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
+import { administer } from "../support/databases/template.ts";
 
 const KEY = "key-one";
 

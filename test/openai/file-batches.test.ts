@@ -1,7 +1,7 @@
 import { OpenAI, toFile } from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { readCounters, uploadText } from "../support/files.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { readCounters, uploadText } from "../support/stores/files.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 let server: TestServer;
 let client: OpenAI;

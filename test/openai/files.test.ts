@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import OpenAI, { BadRequestError, NotFoundError, toFile } from "openai";
 import { afterAll, expect, onTestFinished, test } from "vitest";
-import { noise } from "../support/noise.ts";
-import { startServer } from "../support/server.ts";
+import { noise } from "../support/stores/noise.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const server = await startServer();
 const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "unused", maxRetries: 0 });

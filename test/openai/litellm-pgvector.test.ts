@@ -4,11 +4,11 @@ import { text } from "node:stream/consumers";
 import { parseEnv } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readConfig } from "../../src/config.ts";
-import { openTestDatabase, type TestDatabase } from "../support/database.ts";
-import { embedderAt } from "../support/embedder.ts";
-import { startEmbeddingServer, type EmbeddingServer } from "../support/embedding-server.ts";
-import type { Json } from "../support/json.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { openTestDatabase, type TestDatabase } from "../support/databases/database.ts";
+import { embedderAt } from "../support/servers/embedder.ts";
+import { startEmbeddingServer, type EmbeddingServer } from "../support/servers/embedding-server.ts";
+import type { Json } from "../support/clients/json.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 /** A server as an installation of litellm-pgvector had it: keys, an embeddings endpoint, perhaps other columns. */
 interface Installation {

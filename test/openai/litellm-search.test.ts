@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { embedderAt } from "../support/embedder.ts";
-import { startEmbeddingServer, type EmbeddingServer } from "../support/embedding-server.ts";
-import { jsonClient, type Json, type Send } from "../support/json.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { embedderAt } from "../support/servers/embedder.ts";
+import { startEmbeddingServer, type EmbeddingServer } from "../support/servers/embedding-server.ts";
+import { jsonClient, type Json, type Send } from "../support/clients/json.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 let provider: EmbeddingServer;
 let server: TestServer;

@@ -1,9 +1,9 @@
 import { OpenAI, toFile } from "openai";
 import { afterAll, expect, test } from "vitest";
-import { openTestDatabase } from "../support/database.ts";
-import { embedderAt } from "../support/embedder.ts";
-import { startEmbeddingServer } from "../support/embedding-server.ts";
-import { startServer } from "../support/server.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { embedderAt } from "../support/servers/embedder.ts";
+import { startEmbeddingServer } from "../support/servers/embedding-server.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const provider = await startEmbeddingServer({ dimensions: 64 });
 const database = await openTestDatabase();

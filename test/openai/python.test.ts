@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, expect, test } from "vitest";
-import { startServer } from "../support/server.ts";
+import { startServer } from "../support/servers/server.ts";
 
 /** A Python that has the package; the machine's own may be behind another on the path. */
 const python = [process.env["PYTHON"] ?? "python3", "/usr/bin/python3"].find(

@@ -7,11 +7,11 @@ import { FileService } from "../../gen/pgquiver/v1/files_pb.ts";
 import { removeLeftovers } from "../../src/files/leftovers.ts";
 import { Buckets } from "../../src/files/buckets.ts";
 import { limits } from "../../src/limits.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { makeProject, makeTestKey } from "../support/keys.ts";
-import { noise } from "../support/noise.ts";
-import { start } from "../support/process.ts";
-import { startServer } from "../support/server.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { makeProject, makeTestKey } from "../support/stores/keys.ts";
+import { noise } from "../support/stores/noise.ts";
+import { start } from "../support/servers/process.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const root = "a-key-of-the-environment";
 const database = await openTestDatabase();

@@ -1,7 +1,7 @@
 import { OpenAI, toFile } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readCounters, uploadText } from "../support/files.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { readCounters, uploadText } from "../support/stores/files.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 const AUTO = { type: "static", static: { max_chunk_size_tokens: 800, chunk_overlap_tokens: 400 } };
 

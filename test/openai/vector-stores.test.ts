@@ -1,7 +1,7 @@
 import { OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { openTestDatabase } from "../support/database.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 type Filters = NonNullable<OpenAI.VectorStoreSearchParams["filters"]>;
 

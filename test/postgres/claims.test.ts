@@ -20,8 +20,8 @@ import { stageChunks } from "../../src/vector-store-files/chunks.ts";
 import { projectOf } from "../../src/store-id.ts";
 import { tryLock } from "../../src/postgres/advisory.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { abortAtUse, openTestDatabase } from "../support/database.ts";
-import { never } from "../support/embedder.ts";
+import { abortAtUse, openTestDatabase } from "../support/databases/database.ts";
+import { never } from "../support/servers/embedder.ts";
 
 const STORE = "vs_1";
 const LEASE_MS = 60_000;

@@ -6,10 +6,10 @@ import { lockExclusive, lockShared, placementLock } from "../../src/postgres/adv
 import { transaction } from "../../src/postgres/transaction.ts";
 import { startExpirySweeper, sweepExpired, type ExpiryLog } from "../../src/vector-stores/expiry-sweeper.ts";
 import { findStore } from "../../src/storage/stores.ts";
-import { abortAtUse, openTestDatabase } from "../support/database.ts";
-import { seedStore, TEST_INDEXES } from "../support/index-store.ts";
-import { never } from "../support/embedder.ts";
-import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
+import { abortAtUse, openTestDatabase } from "../support/databases/database.ts";
+import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
+import { never } from "../support/servers/embedder.ts";
+import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/servers/silent-bucket.ts";
 
 const database = await openTestDatabase();
 const { pool, tables } = database;

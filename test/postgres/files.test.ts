@@ -12,10 +12,10 @@ import { deleteExpiredFiles } from "../../src/files/service.ts";
 import { storeFile } from "../../src/files/upload.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
 import { lockFiles } from "../../src/storage/files.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { collect } from "../support/documents.ts";
-import { noise } from "../support/noise.ts";
-import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/silent-bucket.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { collect } from "../support/stores/documents.ts";
+import { noise } from "../support/stores/noise.ts";
+import { BUCKET_CREDENTIALS, startSilentBucket } from "../support/servers/silent-bucket.ts";
 
 const database = await openTestDatabase();
 const { pool, tables } = database;

@@ -4,8 +4,8 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { compileFilter, type Filter } from "../../src/filters/sql.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { filter, matches, metadata, roundTrip, type Json } from "../support/filters.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { filter, matches, metadata, roundTrip, type Json } from "../support/stores/filters.ts";
 
 const seed = 20_261_122;
 const filtersTried = 2_000;

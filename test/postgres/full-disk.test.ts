@@ -10,8 +10,8 @@ import type { Database } from "../../src/postgres/database.ts";
 import { openEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { toServiceError } from "../../src/postgres/errors.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
-import { startServer } from "../support/server.ts";
-import { TEST_LIMITS } from "../support/template.ts";
+import { startServer } from "../support/servers/server.ts";
+import { TEST_LIMITS } from "../support/databases/template.ts";
 
 const MIB = 1024 * 1024;
 

@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "vitest";
 import { LastActiveUpdater } from "../../src/search/last-active.ts";
-import { openTestDatabase } from "../support/database.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
 
 const database = await openTestDatabase();
 const { pool, tables } = database;

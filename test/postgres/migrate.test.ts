@@ -7,9 +7,9 @@ import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { encodeVector } from "../../src/postgres/copy.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
 import { transaction } from "../../src/postgres/transaction.ts";
-import { openEmptyDatabase, openTestDatabase } from "../support/database.ts";
-import { applyFuture, CONTRACTION, writeFuture } from "../support/future-migration.ts";
-import { TEST_LIMITS } from "../support/template.ts";
+import { openEmptyDatabase, openTestDatabase } from "../support/databases/database.ts";
+import { applyFuture, CONTRACTION, writeFuture } from "../support/databases/future-migration.ts";
+import { TEST_LIMITS } from "../support/databases/template.ts";
 
 const COUNT = (await findMigrations(MIGRATIONS)).size;
 

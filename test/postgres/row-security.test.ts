@@ -11,9 +11,9 @@ import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { installRowSecurity } from "../../src/postgres/row-security/install.ts";
 import { RowSecurity } from "../../src/postgres/row-security/row-security.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
-import { openEmptyDatabase, openTestDatabase, type TestDatabase } from "../support/database.ts";
-import { makeProject } from "../support/keys.ts";
-import { TEST_LIMITS } from "../support/template.ts";
+import { openEmptyDatabase, openTestDatabase, type TestDatabase } from "../support/databases/database.ts";
+import { makeProject } from "../support/stores/keys.ts";
+import { TEST_LIMITS } from "../support/databases/template.ts";
 
 /** Opens the database as another login, which is dropped after the test, together with its role of calls. */
 async function openAs(own: TestDatabase, login: string, schemaOwner: boolean): Promise<Database> {

@@ -1,9 +1,9 @@
 import { afterAll, expect, test } from "vitest";
-import type { Reply } from "../support/client.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { makeProject, makeTestKey } from "../support/keys.ts";
-import { jsonClient, type Send } from "../support/json.ts";
-import { startServer } from "../support/server.ts";
+import type { Reply } from "../support/clients/client.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { makeProject, makeTestKey } from "../support/stores/keys.ts";
+import { jsonClient, type Send } from "../support/clients/json.ts";
+import { startServer } from "../support/servers/server.ts";
 
 const root = "a-key-of-the-environment";
 const database = await openTestDatabase();

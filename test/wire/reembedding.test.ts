@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { promoteStore } from "../../src/indexes/worker.ts";
 import { withFormer } from "../../src/models/embedder.ts";
-import { openTestDatabase } from "../support/database.ts";
-import { embedderAt } from "../support/embedder.ts";
-import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/embedding-server.ts";
+import { openTestDatabase } from "../support/databases/database.ts";
+import { embedderAt } from "../support/servers/embedder.ts";
+import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/servers/embedding-server.ts";
 import {
   countByTable,
   findIndex,
@@ -11,9 +11,9 @@ import {
   setPolicy,
   startTestWorker,
   TEST_INDEXES,
-} from "../support/index-store.ts";
-import { jsonClient, type Json, type Send } from "../support/json.ts";
-import { startServer, type TestServer } from "../support/server.ts";
+} from "../support/stores/index-store.ts";
+import { jsonClient, type Json, type Send } from "../support/clients/json.ts";
+import { startServer, type TestServer } from "../support/servers/server.ts";
 
 /** Stores of the model "old", of 8 dimensions, are embedded with "new", of 16, while they are used. */
 const [OLD, NEW] = [8, 16];

@@ -4,10 +4,10 @@ import { expect, inject, onTestFinished, test } from "vitest";
 import { seededRandom, type Random } from "../../scripts/crash/random.ts";
 import { openDatabase } from "../../src/postgres/connection/pool.ts";
 import { quoteTables } from "../../src/postgres/tables.ts";
-import { openTestDatabase, type TestDatabase } from "../support/database.ts";
-import { send, type HttpAnswer } from "../support/http.ts";
-import { startServer } from "../support/server.ts";
-import { TEST_LIMITS } from "../support/template.ts";
+import { openTestDatabase, type TestDatabase } from "../support/databases/database.ts";
+import { send, type HttpAnswer } from "../support/clients/http.ts";
+import { startServer } from "../support/servers/server.ts";
+import { TEST_LIMITS } from "../support/databases/template.ts";
 
 const native = inject("template").kind === "postgres";
 

@@ -5,9 +5,9 @@ import { createClient } from "@connectrpc/connect";
 import { compressionGzip, createConnectTransport } from "@connectrpc/connect-node";
 import { describe, expect, inject, test } from "vitest";
 import { SearchService } from "../../../gen/pgquiver/v1/search_pb.ts";
-import { send } from "../../support/http.ts";
-import { serveMeasured, watchLatency } from "../../support/measured-service.ts";
-import { startServer } from "../../support/server.ts";
+import { send } from "../../support/clients/http.ts";
+import { serveMeasured, watchLatency } from "../../support/servers/measured-service.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const MIB = 1024 * 1024;
 

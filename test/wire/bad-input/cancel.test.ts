@@ -1,9 +1,9 @@
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { type Json, type Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer } from "../../support/embedding-server.ts";
-import { startServer } from "../../support/server.ts";
+import { type Json, type Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { embedderAt } from "../../support/servers/embedder.ts";
+import { startEmbeddingServer } from "../../support/servers/embedding-server.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const provider = await startEmbeddingServer();
 const server = await startServer({ embedder: embedderAt(provider.url) });

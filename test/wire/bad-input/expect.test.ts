@@ -3,7 +3,7 @@ import { connect as connectHttp2, type IncomingHttpHeaders } from "node:http2";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
-import { startServer } from "../../support/server.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startServer } from "../../support/server.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer({ apiKeys: ["greedy", "innocent"] });
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { connect } from "node:http2";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Json } from "../../support/client.ts";
-import { grpcByGrpcJs } from "../../support/grpc-client.ts";
-import { startServer } from "../../support/server.ts";
+import { type Json } from "../../support/clients/client.ts";
+import { grpcByGrpcJs } from "../../support/clients/grpc-client.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer({ requestBytesMax: 1024 * 1024 });
 const { pool } = server.database;

@@ -5,8 +5,8 @@ import { connect as connectTcp } from "node:net";
 import type { Writable } from "node:stream";
 import { text as readText } from "node:stream/consumers";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import { expectError, send } from "../../support/http.ts";
-import { startServer } from "../../support/server.ts";
+import { expectError, send } from "../../support/clients/http.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import { expectError, send } from "../../support/http.ts";
-import { startServer } from "../../support/server.ts";
+import { expectError, send } from "../../support/clients/http.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

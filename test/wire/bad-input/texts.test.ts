@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Json } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { startServer } from "../../support/server.ts";
+import { type Json } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

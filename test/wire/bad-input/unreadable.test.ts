@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { connect, type IncomingHttpHeaders } from "node:http2";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
-import { send } from "../../support/http.ts";
-import { startServer } from "../../support/server.ts";
+import { send } from "../../support/clients/http.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,15 +1,15 @@
 import { toFile, type OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { promoteStore } from "../../../src/indexes/worker.ts";
-import type { Json, Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { openTestDatabase } from "../../support/database.ts";
-import { makePdf } from "../../support/documents.ts";
-import { clientOf } from "../../support/file-service.ts";
-import { until, uploadText } from "../../support/files.ts";
-import { send } from "../../support/http.ts";
-import { TEST_INDEXES } from "../../support/index-store.ts";
-import { startServer } from "../../support/server.ts";
+import type { Json, Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { openTestDatabase } from "../../support/databases/database.ts";
+import { makePdf } from "../../support/stores/documents.ts";
+import { clientOf } from "../../support/servers/file-service.ts";
+import { until, uploadText } from "../../support/stores/files.ts";
+import { send } from "../../support/clients/http.ts";
+import { TEST_INDEXES } from "../../support/stores/index-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const database = await openTestDatabase();
 const server = await startServer({ database });

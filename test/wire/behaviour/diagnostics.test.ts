@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
-import type { Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { startServer } from "../../support/server.ts";
+import type { Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer({ apiKeys: ["key"] });
 afterAll(() => server[Symbol.asyncDispose]());

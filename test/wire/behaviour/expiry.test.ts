@@ -1,7 +1,7 @@
 import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { type Json, type Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { startServer } from "../../support/server.ts";
+import { type Json, type Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

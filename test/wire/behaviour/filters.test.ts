@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { promoteStore } from "../../../src/indexes/worker.ts";
-import { type Json, type Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { TEST_INDEXES } from "../../support/index-store.ts";
-import { startServer } from "../../support/server.ts";
+import { type Json, type Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { TEST_INDEXES } from "../../support/stores/index-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import type { Json, Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { startServer } from "../../support/server.ts";
+import type { Json, Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

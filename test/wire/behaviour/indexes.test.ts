@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test, vi } from "vitest";
-import type { Json, Protocol, Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { grpcByGrpcJs } from "../../support/grpc-client.ts";
-import { restOverHttp1 } from "../../support/rest-client.ts";
-import { startServer } from "../../support/server.ts";
+import type { Json, Protocol, Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { grpcByGrpcJs } from "../../support/clients/grpc-client.ts";
+import { restOverHttp1 } from "../../support/clients/rest-client.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer({ indexes: { isWorking: true, thresholdBytes: 0 } });
 afterAll(() => server[Symbol.asyncDispose]());

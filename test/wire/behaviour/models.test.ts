@@ -1,9 +1,9 @@
 import { encode } from "gpt-tokenizer/encoding/cl100k_base";
 import { afterAll, describe, expect, test } from "vitest";
 import { LEXICAL_MODEL } from "../../../src/models/lexical.ts";
-import type { Json, Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { startServer } from "../../support/server.ts";
+import type { Json, Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,8 +1,8 @@
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { LEXICAL_MODEL } from "../../../src/models/lexical.ts";
-import { type Json, type Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { startServer } from "../../support/server.ts";
+import { type Json, type Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 /** Without a worker: a job that is requested stays as it is. */
 const server = await startServer();

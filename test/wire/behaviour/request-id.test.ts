@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { protocols } from "../../support/clients.ts";
-import { startServer } from "../../support/server.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,9 +1,9 @@
 import { OpenAI } from "openai";
 import { afterAll, describe, expect, test } from "vitest";
-import type { Json, Reply } from "../../support/client.ts";
-import { protocols } from "../../support/clients.ts";
-import { readCounters, until, uploadText } from "../../support/files.ts";
-import { startServer } from "../../support/server.ts";
+import type { Json, Reply } from "../../support/clients/client.ts";
+import { protocols } from "../../support/clients/clients.ts";
+import { readCounters, until, uploadText } from "../../support/stores/files.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

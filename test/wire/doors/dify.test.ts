@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
-import type { Reply } from "../../support/client.ts";
-import { HANDBOOK, startDoorServer } from "../../support/door-server.ts";
-import { send } from "../../support/http.ts";
+import type { Reply } from "../../support/clients/client.ts";
+import { HANDBOOK, startDoorServer } from "../../support/servers/door-server.ts";
+import { send } from "../../support/clients/http.ts";
 
 const server = await startDoorServer();
 const { ask, key, keyWith, fileId } = server;

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { HANDBOOK, startDoorServer } from "../../support/door-server.ts";
-import { filePart, form, FORM_TYPE, textPart } from "../../support/form.ts";
-import { send } from "../../support/http.ts";
+import { HANDBOOK, startDoorServer } from "../../support/servers/door-server.ts";
+import { filePart, form, FORM_TYPE, textPart } from "../../support/clients/form.ts";
+import { send } from "../../support/clients/http.ts";
 
 const server = await startDoorServer();
 const { ask, key, keyWith, fileId } = server;

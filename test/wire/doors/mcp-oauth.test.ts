@@ -6,9 +6,9 @@ import { discoverOAuthProtectedResourceMetadata } from "@modelcontextprotocol/sd
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { afterAll, expect, test } from "vitest";
-import { startDoorServer } from "../../support/door-server.ts";
-import { send } from "../../support/http.ts";
-import { startServer } from "../../support/server.ts";
+import { startDoorServer } from "../../support/servers/door-server.ts";
+import { send } from "../../support/clients/http.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const WELL_KNOWN = "/.well-known/oauth-protected-resource";
 const TOOL_SCOPES = ["search", "stores.read", "files.read", "embeddings.read"];

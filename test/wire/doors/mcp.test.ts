@@ -2,11 +2,11 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { OpenAI, toFile } from "openai";
 import { afterAll, describe, expect, test } from "vitest";
-import type { Reply } from "../../support/client.ts";
-import { makePdf } from "../../support/documents.ts";
-import { HANDBOOK, startDoorServer } from "../../support/door-server.ts";
-import { send } from "../../support/http.ts";
-import { startServer } from "../../support/server.ts";
+import type { Reply } from "../../support/clients/client.ts";
+import { makePdf } from "../../support/stores/documents.ts";
+import { HANDBOOK, startDoorServer } from "../../support/servers/door-server.ts";
+import { send } from "../../support/clients/http.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startDoorServer({ audit: { includesReads: true, retentionDays: 1 } as never });
 const { key, fileId, keyWith, ask } = server;

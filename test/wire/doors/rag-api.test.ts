@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Reply } from "../../support/client.ts";
-import { makePdf } from "../../support/documents.ts";
-import { startDoorServer } from "../../support/door-server.ts";
-import { filePart, form, FORM_TYPE, textPart } from "../../support/form.ts";
-import { send } from "../../support/http.ts";
-import { startServer } from "../../support/server.ts";
+import type { Reply } from "../../support/clients/client.ts";
+import { makePdf } from "../../support/stores/documents.ts";
+import { startDoorServer } from "../../support/servers/door-server.ts";
+import { filePart, form, FORM_TYPE, textPart } from "../../support/clients/form.ts";
+import { send } from "../../support/clients/http.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startDoorServer();
 const { ask, key, keyWith } = server;

@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import OpenAI, { toFile } from "openai";
 import { afterAll, expect, test, vi } from "vitest";
-import { expectError, send } from "../../support/http.ts";
-import { noise } from "../../support/noise.ts";
-import { startServer } from "../../support/server.ts";
+import { expectError, send } from "../../support/clients/http.ts";
+import { noise } from "../../support/stores/noise.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "unused", maxRetries: 0 });

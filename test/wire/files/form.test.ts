@@ -1,8 +1,15 @@
 import { afterAll, afterEach, expect, test } from "vitest";
-import { FORM_BOUNDARY, FORM_TYPE, filePart, form, textPart, type FormPart } from "../../support/form.ts";
-import { expectError, send } from "../../support/http.ts";
-import { noise } from "../../support/noise.ts";
-import { startServer } from "../../support/server.ts";
+import {
+  FORM_BOUNDARY,
+  FORM_TYPE,
+  filePart,
+  form,
+  textPart,
+  type FormPart,
+} from "../../support/clients/form.ts";
+import { expectError, send } from "../../support/clients/http.ts";
+import { noise } from "../../support/stores/noise.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const FILE_BYTES_MAX = 1_000_000;
 const server = await startServer({ files: { bytesMax: FILE_BYTES_MAX } });

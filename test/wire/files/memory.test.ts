@@ -5,9 +5,9 @@ import { connect } from "node:net";
 import { json } from "node:stream/consumers";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { startService } from "../../../scripts/crash/service.ts";
-import { openTestDatabase } from "../../support/database.ts";
-import { FORM_TYPE, filePart, form, textPart } from "../../support/form.ts";
-import { noise } from "../../support/noise.ts";
+import { openTestDatabase } from "../../support/databases/database.ts";
+import { FORM_TYPE, filePart, form, textPart } from "../../support/clients/form.ts";
+import { noise } from "../../support/stores/noise.ts";
 
 const MIB = 1024 * 1024;
 /** What the service may take beyond what it takes idle: the garbage collector leaves most of it lying about. */

@@ -11,9 +11,9 @@ import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { afterAll, afterEach, expect, onTestFinished, test, vi } from "vitest";
 import { FileService } from "../../../gen/pgquiver/v1/files_pb.ts";
-import { FORM_TYPE, filePart, form, textPart } from "../../support/form.ts";
-import { noise } from "../../support/noise.ts";
-import { startServer } from "../../support/server.ts";
+import { FORM_TYPE, filePart, form, textPart } from "../../support/clients/form.ts";
+import { noise } from "../../support/stores/noise.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const FILE_BYTES_MAX = 10 * 1024 * 1024;
 const server = await startServer({ files: { bytesMax: FILE_BYTES_MAX }, ingest: { idleMs: 5_000 } });

@@ -1,5 +1,5 @@
 import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { connectNode, grpcJs, type IngestMessage, type Upload } from "../../support/ingest-client.ts";
+import { connectNode, grpcJs, type IngestMessage, type Upload } from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -9,10 +9,10 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startHttpUpload } from "../../support/ingest-upload.ts";
-import { startRelay } from "../../support/relay.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startHttpUpload } from "../../support/clients/ingest-upload.ts";
+import { startRelay } from "../../support/servers/relay.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const relay = await startRelay(server);

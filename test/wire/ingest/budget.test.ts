@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { openTestDatabase } from "../../support/database.ts";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer } from "../../support/embedding-server.ts";
-import { grpcJs, type IngestClient, type Row } from "../../support/ingest-client.ts";
+import { openTestDatabase } from "../../support/databases/database.ts";
+import { embedderAt } from "../../support/servers/embedder.ts";
+import { startEmbeddingServer } from "../../support/servers/embedding-server.ts";
+import { grpcJs, type IngestClient, type Row } from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -13,10 +13,10 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startHttpUpload } from "../../support/ingest-upload.ts";
-import { startRelay } from "../../support/relay.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startHttpUpload } from "../../support/clients/ingest-upload.ts";
+import { startRelay } from "../../support/servers/relay.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const database = await openTestDatabase();
 afterAll(() => database.close());

@@ -8,9 +8,9 @@ import {
   expectNoLeak,
   makeRows,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startHttpUpload } from "../../support/ingest-upload.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startHttpUpload } from "../../support/clients/ingest-upload.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,7 +1,7 @@
 import { afterAll, beforeEach, expect, test } from "vitest";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer, vectorOf } from "../../support/embedding-server.ts";
-import { grpcJs, type Row } from "../../support/ingest-client.ts";
+import { embedderAt } from "../../support/servers/embedder.ts";
+import { startEmbeddingServer, vectorOf } from "../../support/servers/embedding-server.ts";
+import { grpcJs, type Row } from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -11,8 +11,8 @@ import {
   open,
   readIds,
   readRows,
-} from "../../support/ingest-store.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const DIMENSIONS = 4;
 const BATCH_TEXTS = 16;

@@ -7,8 +7,8 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { IngestService } from "../../../gen/pgquiver/v1/ingest_pb.ts";
-import { expectError, send } from "../../support/http.ts";
-import { grpcJs } from "../../support/ingest-client.ts";
+import { expectError, send } from "../../support/clients/http.ts";
+import { grpcJs } from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -18,8 +18,8 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

@@ -1,9 +1,9 @@
 // An index is begun when a bulk ingest has ended, not at the index worker's next poll.
 import { afterAll, beforeEach, expect, test, vi } from "vitest";
-import { grpcJs } from "../../support/ingest-client.ts";
-import { batch, createStore, makeRows, open } from "../../support/ingest-store.ts";
-import { findIndex } from "../../support/index-store.ts";
-import { startServer } from "../../support/server.ts";
+import { grpcJs } from "../../support/clients/ingest-client.ts";
+import { batch, createStore, makeRows, open } from "../../support/stores/ingest-store.ts";
+import { findIndex } from "../../support/stores/index-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 // A test ends long before the worker polls for the second time.
 const server = await startServer({ indexes: { isWorking: true, thresholdBytes: 0 }, indexPollMs: 3_600_000 });

@@ -2,7 +2,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, expect, test } from "vitest";
 import { IngestService, IngestState } from "../../../gen/pgquiver/v1/ingest_pb.ts";
-import { startServer } from "../../support/server.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

@@ -1,5 +1,11 @@
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { connectNode, grpcJs, grpcJsBytes, type Row, type Summary } from "../../support/ingest-client.ts";
+import {
+  connectNode,
+  grpcJs,
+  grpcJsBytes,
+  type Row,
+  type Summary,
+} from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -11,8 +17,8 @@ import {
   randomOf,
   readIds,
   readRows,
-} from "../../support/ingest-store.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());

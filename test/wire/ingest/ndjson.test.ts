@@ -1,6 +1,6 @@
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { send } from "../../support/http.ts";
+import { send } from "../../support/clients/http.ts";
 import {
   createStore,
   expectExactCounts,
@@ -8,9 +8,9 @@ import {
   makeRows,
   readIds,
   readRows,
-} from "../../support/ingest-store.ts";
-import { startHttpUpload, type HttpReply } from "../../support/ingest-upload.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startHttpUpload, type HttpReply } from "../../support/clients/ingest-upload.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

@@ -1,10 +1,10 @@
 import { afterAll, expect, test } from "vitest";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer } from "../../support/embedding-server.ts";
-import { grpcJs } from "../../support/ingest-client.ts";
-import { batch, createStore, makeRows, open, readIds } from "../../support/ingest-store.ts";
-import { jsonClient } from "../../support/json.ts";
-import { startServer } from "../../support/server.ts";
+import { embedderAt } from "../../support/servers/embedder.ts";
+import { startEmbeddingServer } from "../../support/servers/embedding-server.ts";
+import { grpcJs } from "../../support/clients/ingest-client.ts";
+import { batch, createStore, makeRows, open, readIds } from "../../support/stores/ingest-store.ts";
+import { jsonClient } from "../../support/clients/json.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 /** An ingest of vectors of two dimensions into a store that comes to a model of 16 meanwhile. */
 const provider = await startEmbeddingServer({ dimensions: 16 });

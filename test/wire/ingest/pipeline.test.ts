@@ -1,7 +1,7 @@
 import pg from "pg";
 import { afterAll, afterEach, beforeEach, describe, expect, inject, test, vi } from "vitest";
-import { openTestDatabase } from "../../support/database.ts";
-import { grpcJs } from "../../support/ingest-client.ts";
+import { openTestDatabase } from "../../support/databases/database.ts";
+import { grpcJs } from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -10,8 +10,8 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 test("every row has its own vector, although the memory of messages is used again", async () => {
   await using server = await startServer();

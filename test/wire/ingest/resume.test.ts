@@ -1,5 +1,10 @@
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { connectNode, grpcJs, type IngestClient, type IngestEvent } from "../../support/ingest-client.ts";
+import {
+  connectNode,
+  grpcJs,
+  type IngestClient,
+  type IngestEvent,
+} from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -9,9 +14,9 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startRelay } from "../../support/relay.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startRelay } from "../../support/servers/relay.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const relay = await startRelay(server);

@@ -5,7 +5,7 @@ import {
   grpcJsBytes,
   type IngestMessage,
   type Row,
-} from "../../support/ingest-client.ts";
+} from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -15,8 +15,8 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const client = grpcJs.connect(server);

@@ -1,5 +1,5 @@
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { connectNode, grpcJs, type IngestEvent } from "../../support/ingest-client.ts";
+import { connectNode, grpcJs, type IngestEvent } from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -8,9 +8,9 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { openTestDatabase } from "../../support/database.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { openTestDatabase } from "../../support/databases/database.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const database = await openTestDatabase();
 const server = await startServer({ database });

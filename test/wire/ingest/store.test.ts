@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { connectNode, grpcJs } from "../../support/ingest-client.ts";
+import { connectNode, grpcJs } from "../../support/clients/ingest-client.ts";
 import {
   batch,
   createStore,
@@ -11,8 +11,8 @@ import {
   makeRows,
   open,
   readIds,
-} from "../../support/ingest-store.ts";
-import { startServer } from "../../support/server.ts";
+} from "../../support/stores/ingest-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const server = await startServer();
 const { pool } = server.database;

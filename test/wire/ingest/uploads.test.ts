@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
 import { json } from "node:stream/consumers";
 import { expect, test } from "vitest";
-import { startServer } from "../../support/server.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const MIB = 1024 * 1024;
 

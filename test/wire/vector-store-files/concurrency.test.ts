@@ -1,11 +1,11 @@
 import { OpenAI } from "openai";
 import { expect, onTestFinished, test } from "vitest";
 import { seededRandom } from "../../../scripts/crash/random.ts";
-import { openTestDatabase } from "../../support/database.ts";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer } from "../../support/embedding-server.ts";
-import { readCounters, until, uploadText } from "../../support/files.ts";
-import { startServer } from "../../support/server.ts";
+import { openTestDatabase } from "../../support/databases/database.ts";
+import { embedderAt } from "../../support/servers/embedder.ts";
+import { startEmbeddingServer } from "../../support/servers/embedding-server.ts";
+import { readCounters, until, uploadText } from "../../support/stores/files.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 /** How many changes each of the clients makes; more by this variable. */
 const CHANGES = Number(process.env["STORE_FILES_CHANGES"] ?? 25);

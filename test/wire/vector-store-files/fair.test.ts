@@ -1,9 +1,9 @@
 import { toFile } from "openai";
 import { expect, test } from "vitest";
 import { readConfig } from "../../../src/config.ts";
-import { makeSlowPdf } from "../../support/documents.ts";
-import { startFileService } from "../../support/file-service.ts";
-import { until, uploadText } from "../../support/files.ts";
+import { makeSlowPdf } from "../../support/stores/documents.ts";
+import { startFileService } from "../../support/servers/file-service.ts";
+import { until, uploadText } from "../../support/stores/files.ts";
 
 test("large files that take all workers do not delay another store's small file", async () => {
   const { client, database } = await startFileService();

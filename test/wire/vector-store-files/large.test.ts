@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { startFileService } from "../../support/file-service.ts";
-import { readCounters, uploadText } from "../../support/files.ts";
+import { startFileService } from "../../support/servers/file-service.ts";
+import { readCounters, uploadText } from "../../support/stores/files.ts";
 
 test("a file of many chunks is changed, shown and removed, some thousands by each statement", async () => {
   const { client, database } = await startFileService();

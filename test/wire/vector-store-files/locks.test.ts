@@ -3,10 +3,10 @@ import { afterAll, describe, expect, inject, onTestFinished, test, vi } from "vi
 import { insertAttachments } from "../../../src/vector-store-files/rows.ts";
 import { cancelBatch, countFiles, insertBatch } from "../../../src/vector-store-files/batches.ts";
 import { attachFiles } from "../../../src/vector-store-files/attach.ts";
-import { openTestDatabase } from "../../support/database.ts";
-import { clientOf } from "../../support/file-service.ts";
-import { uploadText } from "../../support/files.ts";
-import { startServer } from "../../support/server.ts";
+import { openTestDatabase } from "../../support/databases/database.ts";
+import { clientOf } from "../../support/servers/file-service.ts";
+import { uploadText } from "../../support/stores/files.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 describe.runIf(inject("template").kind === "postgres")("on a server with others", async () => {
   const database = await openTestDatabase();

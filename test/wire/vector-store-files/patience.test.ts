@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { startFileService } from "../../support/file-service.ts";
-import { until, uploadText } from "../../support/files.ts";
+import { startFileService } from "../../support/servers/file-service.ts";
+import { until, uploadText } from "../../support/stores/files.ts";
 
 test("a provider that is away is waited for during a day, however often, and anew when attached again", async () => {
   const { client, database, provider } = await startFileService();

@@ -8,13 +8,13 @@ import type { OpenAI } from "openai";
 import { expect, inject, onTestFinished, test, vi } from "vitest";
 import { VectorStoreFileService } from "../../../gen/pgquiver/v1/vector_store_files_pb.ts";
 import { promoteStore } from "../../../src/indexes/worker.ts";
-import { openTestDatabase, type TestDatabase } from "../../support/database.ts";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer, type EmbeddingServer } from "../../support/embedding-server.ts";
-import { readCounters, until, uploadText } from "../../support/files.ts";
-import { clientOf, startFileService } from "../../support/file-service.ts";
-import { countByTable, TEST_INDEXES } from "../../support/index-store.ts";
-import { startServer } from "../../support/server.ts";
+import { openTestDatabase, type TestDatabase } from "../../support/databases/database.ts";
+import { embedderAt } from "../../support/servers/embedder.ts";
+import { startEmbeddingServer, type EmbeddingServer } from "../../support/servers/embedding-server.ts";
+import { readCounters, until, uploadText } from "../../support/stores/files.ts";
+import { clientOf, startFileService } from "../../support/servers/file-service.ts";
+import { countByTable, TEST_INDEXES } from "../../support/stores/index-store.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const isNative = inject("template").kind === "postgres";
 

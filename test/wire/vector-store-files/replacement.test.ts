@@ -1,13 +1,13 @@
 import type { OpenAI } from "openai";
 import { expect, inject, onTestFinished, test, vi } from "vitest";
-import { openEmptyDatabase, openTestDatabase } from "../../support/database.ts";
-import { embedderAt } from "../../support/embedder.ts";
-import { startEmbeddingServer, type EmbeddingServer } from "../../support/embedding-server.ts";
-import { clientOf, startFileService } from "../../support/file-service.ts";
-import { readCounters, uploadText } from "../../support/files.ts";
-import { extractLanded } from "../../support/landed.ts";
-import { start, type Started } from "../../support/process.ts";
-import { startServer } from "../../support/server.ts";
+import { openEmptyDatabase, openTestDatabase } from "../../support/databases/database.ts";
+import { embedderAt } from "../../support/servers/embedder.ts";
+import { startEmbeddingServer, type EmbeddingServer } from "../../support/servers/embedding-server.ts";
+import { clientOf, startFileService } from "../../support/servers/file-service.ts";
+import { readCounters, uploadText } from "../../support/stores/files.ts";
+import { extractLanded } from "../../support/databases/landed.ts";
+import { start, type Started } from "../../support/servers/process.ts";
+import { startServer } from "../../support/servers/server.ts";
 
 const isNative = inject("template").kind === "postgres";
 
