@@ -7,6 +7,7 @@ import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
 import type { Reply } from "../support/clients/client.ts";
 import { restOverHttp1 } from "../support/clients/rest-client.ts";
 import { startServer } from "../support/servers/server.ts";
+import { makeHardStore } from "../support/stores/hard-store.ts";
 
 const server = await startServer();
 const { database } = server;
@@ -139,21 +140,7 @@ test("a direct search finds what one through the coordinator finds", async () =>
 
 test("ef_search of a request and of the store reaches the worker", async () => {
   const id = `vs_${++stores}`;
-  await pool.query(
-    "insert into vector_stores (id, dimensions, embedding_count, precision) values ($1, 48, 3000, 'float32')",
-    [id],
-  );
-  // A sequence of its own in each vector, so that the nearest are hard to find.
-  await pool.query(
-    `insert into embeddings (vector_store_id, id, content, embedding, metadata)
-     select $1, 'e' || n, 'text ' || n, (select array_agg(sin(n * 12.9898 + d * 78.233 + n * d)) from generate_series(1, 48) as d)::vector, '{}'
-     from generate_series(1, 3000) as n`,
-    [id],
-  );
-  await promoteStore(database, id, TEST_INDEXES);
-  const embeddings = Array.from({ length: 6 }, (_query, n) =>
-    Array.from({ length: 48 }, (_, d) => Math.sin(d * d + n)),
-  );
+  const embeddings = await makeHardStore(database, id);
   const find = async (request: object) => {
     const found: string[] = [];
     for (const embedding of embeddings)

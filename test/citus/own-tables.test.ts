@@ -12,6 +12,7 @@ import type { Reply } from "../support/clients/client.ts";
 import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";
 import { restOverHttp1 } from "../support/clients/rest-client.ts";
 import { startServer } from "../support/servers/server.ts";
+import { makeHardStore } from "../support/stores/hard-store.ts";
 
 const server = await startServer();
 afterAll(() => server[Symbol.asyncDispose]());
@@ -94,22 +95,7 @@ test("the vector part of a search goes to the worker alone, in one task", async 
 
 test("ef_search of a request and of the store reaches the worker in hybrid searches and those by file", async () => {
   const id = `vs_${++stores}`;
-  await pool.query(
-    "insert into vector_stores (id, dimensions, embedding_count, precision) values ($1, 48, 3000, 'float32')",
-    [id],
-  );
-  // A sequence of its own in each vector, so that the nearest are hard to find.
-  await pool.query(
-    `insert into embeddings (vector_store_id, id, content, embedding, metadata)
-     select $1, 'e' || n, 'text ' || n, (select array_agg(sin(n * 12.9898 + d * 78.233 + n * d)) from generate_series(1, 48) as d)::vector, '{}'
-     from generate_series(1, 3000) as n`,
-    [id],
-  );
-  await promoteStore(database, id, TEST_INDEXES);
-  // Several, since a search of two shards with an `ef_search` of 1 now and then finds all results.
-  const embeddings = Array.from({ length: 6 }, (_query, n) =>
-    Array.from({ length: 48 }, (_, d) => Math.sin(d * d + n)),
-  );
+  const embeddings = await makeHardStore(database, id);
   const hybrid = {
     query: "nothing",
     ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 0.1 } },
