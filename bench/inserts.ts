@@ -122,7 +122,7 @@ function makeRow() {
 async function insertBySql(pool: pg.Pool, table: string, store: string): Promise<void> {
   const { content, metadata, vector } = makeRow();
   await pool.query({
-    name: "insert",
+    name: `insert into ${table}`,
     text: `insert into ${table} (vector_store_id, id, content, embedding, metadata, created_at) values ($1, $2, $3, $4::vector, $5, now())`,
     values: [store, `floor-${metadata.position}`, content, encodeVector(vector), metadata],
   });
