@@ -12,9 +12,9 @@ import type { Settings } from "../postgres/protocol/with-settings.ts";
 import type { AttributeDemand } from "./attribute-demand.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { countCandidates, type SearchIndex } from "./nearest.ts";
-import { searchDirectly } from "./direct.ts";
+import { searchDirectly } from "./distributed/direct.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";
-import { addVectors, composeVectors, find, runSplit } from "./split.ts";
+import { addVectors, composeVectors, find, runSplit } from "./distributed/split.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 import {
   composeSearch,

@@ -54,7 +54,7 @@ const CANDIDATES_MAX = 100;
  * Composes the single statement of a search. One snapshot gives both the hits, best first, and the check of
  * the cached store row. No result row at all means that the store is deleted. `tables` must be placed for the
  * store. With `isMixed` the vector search leaves out vectors that have not the store's dimensions. Hits on other nodes
- * have no vectors: see `composeVectors` of split.ts.
+ * have no vectors: see `composeVectors` of distributed/split.ts.
  */
 export function composeSearch(
   tables: Tables,

@@ -1,14 +1,14 @@
 import type pg from "pg";
-import type { DirectReads } from "../postgres/citus/direct-reads.ts";
-import type { KnownShards, ShardPlace } from "../postgres/citus/shards.ts";
-import type { Settings } from "../postgres/protocol/with-settings.ts";
-import { placeTables, type Tables } from "../postgres/tables.ts";
-import { cancellable } from "../postgres/transaction.ts";
-import type { SearchedStore } from "../storage/stores.ts";
-import type { SearchIndex } from "./nearest.ts";
-import type { SearchQuery } from "./query.ts";
+import type { DirectReads } from "../../postgres/citus/direct-reads.ts";
+import type { KnownShards, ShardPlace } from "../../postgres/citus/shards.ts";
+import type { Settings } from "../../postgres/protocol/with-settings.ts";
+import { placeTables, type Tables } from "../../postgres/tables.ts";
+import { cancellable } from "../../postgres/transaction.ts";
+import type { SearchedStore } from "../../storage/stores.ts";
+import type { SearchIndex } from "../nearest.ts";
+import type { SearchQuery } from "../query.ts";
 import { addVectors, composeVectors, find, joinCheck, runCheck } from "./split.ts";
-import { composeSplitSearch, type FoundRow } from "./statement.ts";
+import { composeSplitSearch, type FoundRow } from "../statement.ts";
 
 /** What a direct search needs. */
 interface Direct {

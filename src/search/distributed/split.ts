@@ -1,7 +1,7 @@
-import type { Client } from "../postgres/database.ts";
-import { queryWithSettings, type Settings } from "../postgres/protocol/with-settings.ts";
-import type { Tables } from "../postgres/tables.ts";
-import type { CheckRow, FoundRow, SplitSearch, Statement } from "./statement.ts";
+import type { Client } from "../../postgres/database.ts";
+import { queryWithSettings, type Settings } from "../../postgres/protocol/with-settings.ts";
+import type { Tables } from "../../postgres/tables.ts";
+import type { CheckRow, FoundRow, SplitSearch, Statement } from "../statement.ts";
 
 /** Runs one statement of a search under settings. */
 export async function find(client: Client, statement: Statement, settings: Settings): Promise<FoundRow[]> {
