@@ -25,13 +25,20 @@ export type ScanSettings = Record<string, number>;
  * One scan of the index finds `efSearch` rows, and each further row begins a second scan. Where the request or the
  * recall tuner has chosen fewer than twice the rows, float16 does without: 10 results at 16 of 20,000 rows of 384
  * dimensions cost Postgres 0.50 ms of CPU instead of 0.64, at recall 0.995 instead of 0.9995; without the service 0.42.
+ * Under a filter a scan finds only those of the rows that match, so then \`rowsMax\` are enough: where half the rows match,
+ * 0.83 ms instead of 1.07.
  */
-export function countCandidates(precision: Precision, rowsMax: number, efSearch?: number): number {
+export function countCandidates(
+  precision: Precision,
+  rowsMax: number,
+  efSearch?: number,
+  isFiltered = false,
+): number {
   if (precision === "float32") return rowsMax;
   if (precision === "binary") return Math.max(800, 20 * rowsMax);
   // For more results, what a scan finds is chosen by their number: see `efSearchOf`.
   if (efSearch === undefined || rowsMax > EF_SEARCH_DEFAULT) return 2 * rowsMax;
-  return Math.max(rowsMax, Math.min(2 * rowsMax, efSearch));
+  return efSearch < 2 * rowsMax && isFiltered ? rowsMax : Math.max(rowsMax, Math.min(2 * rowsMax, efSearch));
 }
 
 /**
@@ -45,7 +52,7 @@ export function selectNearest(
   tables: Tables,
   columns: readonly string[],
   vector: string,
-  { condition, rowsMax, index, after, scan = {} }: Nearest,
+  { condition, isFiltered, rowsMax, index, after, scan = {} }: Nearest,
   params: unknown[],
 ): string {
   const ranked = (source: string) =>
@@ -62,10 +69,11 @@ export function selectNearest(
   }
   const { indexed, operator, query } = vectorExpression(tables.embedding, index.precision, index.dimensions);
   const target = afterSettings(query(vector), scan, params);
+  const candidates = countCandidates(index.precision, rowsMax, scan["hnsw.ef_search"], isFiltered);
   // An HNSW index serves only ORDER BY the bare operator with LIMIT, in approximate order: the outer query
   // re-ranks.
   return `${ranked(`(select ${columns.join(", ")}, ${tables.embedding} from only ${tables.embeddings} where ${condition}
-      order by ${indexed} ${operator} ${target} limit ${countCandidates(index.precision, rowsMax, scan["hnsw.ef_search"])}) candidates`)}
+      order by ${indexed} ${operator} ${target} limit ${candidates}) candidates`)}
     ${best}`;
 }
 
@@ -73,6 +81,8 @@ export function selectNearest(
 interface Nearest {
   /** SQL condition that rows must meet. */
   condition: string;
+  /** Whether rows of the index may fail to meet it. */
+  isFiltered: boolean;
   rowsMax: number;
   /** Undefined: an exact search. */
   index: SearchIndex | undefined;

@@ -195,7 +195,7 @@ export async function limitWalk(
   const sample = await samples?.find(pool, tables, store, keysOf(filter), signal);
   if (sample === undefined) return undefined;
   const efSearch = efSearchOf(store, query);
-  const candidates = countCandidates(index.precision, nearestMax(query), efSearch);
+  const candidates = countCandidates(index.precision, nearestMax(query), efSearch, true);
   const plan = planFiltered(filter, sample, candidates, efSearch);
   // No search waits for it.
   void demand?.note(store.id, plan.lacking);

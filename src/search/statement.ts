@@ -1,5 +1,6 @@
 import { hash } from "node:crypto";
 import { placeTables, type Tables } from "../postgres/tables.ts";
+import { planForValues } from "../postgres/custom-plan.ts";
 import { bind, compileFilter, type Filter } from "../filters/sql.ts";
 import { wordsOf } from "../filters/words.ts";
 import { isPlaced, type ShardPlace } from "../postgres/citus/shards.ts";
@@ -65,13 +66,14 @@ export function composeSearch(
 ): Statement {
   const values: unknown[] = [];
   const id = bind(values, store.id, "text");
-  const { bounded, isPrepared } = composeHits(tables, store, query, index, isMixed, id, values);
+  const { bounded, plan } = composeHits(tables, store, query, index, isMixed, id, values);
+  const anew = plan === "custom" ? `and ${planForValues(bind(values, true, "boolean"))}` : "";
   const text = `select ${checkColumns(store, values)}, hits.*,
       case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
       ${query.hasVectors === true && query.isDistributed !== true ? `, ${selectVector(tables)} as vector` : ""}
     from ${tables.vectorStores} as stores left join (${bounded}) hits on true
-    where stores.id = ${id} order by hits.value ${query.fusion === undefined ? "" : "desc"}, hits.id`;
-  return isPrepared ? { name: nameStatement(text), text, values } : { text, values };
+    where stores.id = ${id} ${anew} order by hits.value ${query.fusion === undefined ? "" : "desc"}, hits.id`;
+  return plan !== undefined ? { name: nameStatement(text), text, values } : { text, values };
 }
 
 /** The two statements of a search in an own table that is on another node. */
@@ -110,10 +112,10 @@ export function composeSplitSearch(
   const values: unknown[] = [];
   const read = place === undefined ? store : { ...store, own_table: place.shard };
   const placed = place === undefined ? tables : placeTables(tables, read);
-  const { bounded, isPrepared } = composeHits(placed, read, query, index, isMixed, "", values);
+  const { bounded, plan } = composeHits(placed, read, query, index, isMixed, "", values);
   const text = `select * from (${bounded}) hits order by value, id`;
   return {
-    hits: isPrepared ? { name: nameStatement(text), text, values } : { text, values },
+    hits: plan === "generic" ? { name: nameStatement(text), text, values } : { text, values },
     check: (fileIds) => {
       const params: unknown[] = [];
       const columns = checkColumns(store, params);
@@ -157,24 +159,14 @@ function composeHits(
   isMixed: boolean,
   id: string,
   values: unknown[],
-): { bounded: string; isPrepared: boolean } {
+): { bounded: string; plan: Plan | undefined } {
   const { filter, fusion } = query;
   // A store's own table holds only its rows. Without a condition on the store id, the planner cannot prefer
   // the primary key over the HNSW index.
-  // A search without a filter is prepared, which saves a third of the time that Postgres takes for it: its best
-  // plan is the same for all vectors. With a filter it is not: a generic plan, made without the filter's values,
-  // may choose the wrong index.
-  // Nor are pages and large results, of which there are too many kinds.
-  const isPrepared =
-    filter === undefined &&
-    fusion === undefined &&
-    !isMixed &&
-    query.after === undefined &&
-    query.files === undefined &&
-    query.bytesMax === undefined;
+  const plan = planOf(query, isMixed);
   // The planner does not look into the subquery. Knowing the store, it would expect fewer rows of a small one than
   // the generic plan does, take that plan for dear, and plan each search, which takes 0.2 ms.
-  const same = isPrepared ? `(select ${id})` : id;
+  const same = plan === "generic" ? `(select ${id})` : id;
   const conditions = store.own_table === null ? [`${tables.vectorStoreId} = ${same}`] : [];
   if (filter !== undefined) conditions.push(compileCondition(tables, store, query, filter, values));
   const comparable = isMixed
@@ -183,6 +175,7 @@ function composeHits(
   const rows = {
     condition: joinConditions(conditions),
     nearestCondition: joinConditions(comparable),
+    isFiltered: filter !== undefined,
     index,
     scan: scanSettingsOf(store, query, index),
   };
@@ -194,7 +187,21 @@ function composeHits(
       : selectByRank(tables, store, query, fusion, rows, values);
   const bounded =
     query.bytesMax === undefined ? hits : boundBytes(hits, query, store.dimensions, query.bytesMax, values);
-  return { bounded, isPrepared };
+  return { bounded, plan };
+}
+
+/** By which plan Postgres runs a prepared statement: one for the values of each execution, or one for all. */
+type Plan = "custom" | "generic";
+
+/**
+ * How a search is prepared. Without a filter, by a generic plan, which saves a third of the time that Postgres takes:
+ * the best plan is the same for all vectors. With a filter, by a custom one: its values decide which index is best.
+ * Undefined: it is not prepared, as pages, large results and joined parts are of too many kinds.
+ */
+function planOf({ filter, fusion, after, files, bytesMax }: SearchQuery, isMixed: boolean): Plan | undefined {
+  if (fusion !== undefined || isMixed || after !== undefined || files !== undefined || bytesMax !== undefined)
+    return undefined;
+  return filter === undefined ? "generic" : "custom";
 }
 
 function compileCondition(
@@ -270,6 +277,7 @@ interface Rows {
   condition: string;
   /** SQL condition that rows must meet whose vectors are compared. */
   nearestCondition: string;
+  isFiltered: boolean;
   index: SearchIndex | undefined;
   scan: ScanSettings;
 }

@@ -76,6 +76,7 @@ async function findDistances(
   const params: unknown[] = [];
   const nearest = {
     condition: filter === undefined ? "true" : compileFilter(filter, tables.metadata, params),
+    isFiltered: filter !== undefined,
     rowsMax: RECALL_RESULTS,
     index,
     scan: {

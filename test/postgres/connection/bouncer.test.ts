@@ -142,7 +142,9 @@ describe.runIf(native && hasBouncer)("behind PgBouncer in transaction mode", () 
       await using bouncer = await startBouncer(String(own.url), drops);
       await using database = await open(bouncer.url);
       const ask = () => database.pool.query({ name: "one", text: "select pg_sleep(0.1)" });
-      const outcomes = await Promise.all([ask(), ask(), ask(), ask(), ask()]).catch(toServiceError);
+      const askAll = () => Promise.all([ask(), ask(), ask(), ask(), ask()]);
+      // A connection prepares a statement when it comes a second time.
+      const outcomes = await askAll().then(askAll).catch(toServiceError);
       expect(messageOf(outcomes)).toMatch(/^prepared statement "one" already exists\. .*add pgbouncer=true/);
     });
   });

@@ -20,6 +20,7 @@ test("the statements used least recently are closed, and prepared again when the
     const count = PREPARED_MAX + 20;
     for (let number = 0; number < count; number++) {
       await run(number);
+      await run(number);
       // Remains in use.
       await run(0);
     }
@@ -37,6 +38,24 @@ test("the statements used least recently are closed, and prepared again when the
   }
 });
 
+test("a statement is prepared when it comes a second time", async () => {
+  const client = await database.pool.connect();
+  try {
+    const prepared = async () => {
+      const { rows } = await client.query<{ count: number }>(
+        "select count(*)::int as count from pg_prepared_statements where name = 'twice'",
+      );
+      return rows[0]?.count;
+    };
+    for (const count of [0, 1, 1]) {
+      await client.query({ name: "twice", text: "select 1 as one" });
+      expect(await prepared()).toBe(count);
+    }
+  } finally {
+    client.release();
+  }
+});
+
 test("a statement is closed also after a failure in a transaction", async () => {
   const client = await database.pool.connect();
   try {
@@ -47,7 +66,8 @@ test("a statement is closed also after a failure in a transaction", async () => 
         const query = { name: `failed_${number}`, text: `select ${number}::int`, values: [] };
         await expect(client.query(query)).rejects.toThrow(/current transaction is aborted/);
         await client.query("rollback");
-        expect((await client.query(query)).rows).toEqual([{ int4: number }]);
+        for (let use = 0; use < 2; use++)
+          expect((await client.query(query)).rows).toEqual([{ int4: number }]);
       }
   } finally {
     client.release();

@@ -126,9 +126,36 @@ test("a search without a filter is planned only a few times per connection", asy
         "select custom_plans::int as custom, generic_plans::int as generic from pg_prepared_statements where name = $1",
         [statement.name],
       );
-      expect(rows).toEqual([{ custom: 5, generic: 15 }]);
+      // The first of the twenty was not prepared yet.
+      expect(rows).toEqual([{ custom: 5, generic: 14 }]);
     }
   } finally {
     client.release();
+  }
+});
+
+test("a search with a filter is prepared, and planned for the values of each run", async () => {
+  const rows = 5_000;
+  const { store, queries } = await makeSearchStore(database, "planned filtered", {
+    rows,
+    dimensions: 8,
+    precision: "float16",
+    metadata: (row) => ({ half: row % 2, rare: row % (rows / 5) }),
+  });
+  const vector = encodeVector(queries[0] as Float32Array);
+  const filters: { filter: Filter; indexes: string[] }[] = [
+    { filter: { type: "eq", key: "rare", value: 1 }, indexes: ["metadata"] },
+    // The same text as the one before, so this search runs on what that one has prepared.
+    { filter: { type: "eq", key: "half", value: 1 }, indexes: ["hnsw"] },
+    { filter: { type: "lt", key: "rare", value: rows / 10 }, indexes: ["hnsw"] },
+  ];
+  for (const { filter, indexes } of filters) {
+    const query = makeQuery({ vector, filter });
+    expect(await findIndexes(store, query, 20)).toEqual(indexes);
+    const { rows: plans } = await pool.query(
+      "select generic_plans::int as generic, custom_plans >= 19 as custom from pg_prepared_statements where name = $1",
+      [compose(store, query).name],
+    );
+    expect(plans).toEqual([{ generic: 0, custom: true }]);
   }
 });

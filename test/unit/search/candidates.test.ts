@@ -23,3 +23,14 @@ test("only float16 goes by ef_search", () => {
   expect(countCandidates("float32", 10, 16)).toBe(10);
   expect(countCandidates("binary", 10, 16)).toBe(800);
 });
+
+test.each([
+  { efSearch: undefined, candidates: 20 },
+  { efSearch: 16, candidates: 10 },
+  { efSearch: 40, candidates: 20 },
+])(
+  "under a filter, ten results are ranked from $candidates rows at ef_search $efSearch",
+  ({ efSearch, candidates }) => {
+    expect(countCandidates("float16", 10, efSearch, true)).toBe(candidates);
+  },
+);
