@@ -27,8 +27,11 @@ export interface SearchQuery {
   isExact: boolean;
   /** `hnsw.ef_search`, 1 to 1,000; undefined: the store's. */
   efSearch: number | undefined;
-  /** Whether the store's own table may be on other nodes of a Citus cluster; default false. */
-  isDistributed?: boolean | undefined;
+  /**
+   * Number of rows of the store, which a search by the words of an own table on another node must be given, since its
+   * statement reads no other table; undefined: the statement reads the number.
+   */
+  storeRows?: number | undefined;
 }
 
 /** Results by file: the most rows of each. */

@@ -14,7 +14,7 @@ import type { MetadataSamples } from "./metadata-samples.ts";
 import { countCandidates, type SearchIndex } from "./nearest.ts";
 import { searchDirectly } from "./distributed/direct.ts";
 import type { SearchHit, SearchQuery } from "./query.ts";
-import { addVectors, composeVectors, find, runSplit } from "./distributed/split.ts";
+import { addStoreRows, addVectors, composeVectors, find, runSplit } from "./distributed/split.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 import {
   composeSearch,
@@ -141,14 +141,8 @@ async function runSearch(
   const placed = placeTables(tables, store);
   const { index, signal } = attempt;
   const allSettings = { ...settings, ...attempt.settings };
-  // Hybrid searches and those by file stay one statement: the database joins their parts.
-  const isJoined = query.fusion !== undefined || query.files !== undefined;
   const isAway = isDistributed && store.own_table !== null;
-  const asked = isAway ? { ...query, isDistributed } : query;
-  const compose = (isMixed: boolean) =>
-    isAway && !isJoined
-      ? composeSplitSearch(placed, store, asked, index, isMixed)
-      : composeSearch(placed, store, asked, index, isMixed);
+  const compose = isAway ? composeSplitSearch : composeSearch;
   const vectorsOf =
     isAway && query.hasVectors === true
       ? (ids: (string | null)[]) => composeVectors(placed, store.id, ids)
@@ -161,14 +155,16 @@ async function runSearch(
       ? withSettingsOnNodes(client, scan, find)
       : find();
   const running = { settings: allSettings, vectorsOf, onNodes };
-  const straight = (isMixed: boolean) =>
-    isAway && direct !== undefined && shards !== undefined
-      ? searchDirectly({ pool, tables, direct, shards }, store, query, { ...attempt, isMixed })
-      : undefined;
   const runOnce = (isMixed: boolean) =>
-    settle(
-      async () => (await straight(isMixed)) ?? (await runStatement(pool, compose(isMixed), running, signal)),
-    );
+    settle(async () => {
+      const asked = isAway ? await addStoreRows(pool, tables, store, query, signal) : query;
+      const found =
+        isAway && direct !== undefined && shards !== undefined
+          ? await searchDirectly({ pool, tables, direct, shards }, store, asked, { ...attempt, isMixed })
+          : undefined;
+      if (found !== undefined) return found;
+      return runStatement(pool, compose(placed, store, asked, index, isMixed), running, signal);
+    });
   const rows = await runOnce(false);
   if (rows !== "mixed") return rows;
   // An adopted store may have vectors of several lengths, which pgvector refuses to compare. Only the second

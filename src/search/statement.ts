@@ -54,8 +54,7 @@ const CANDIDATES_MAX = 100;
 /**
  * Composes the single statement of a search. One snapshot gives both the hits, best first, and the check of
  * the cached store row. No result row at all means that the store is deleted. `tables` must be placed for the
- * store. With `isMixed` the vector search leaves out vectors that have not the store's dimensions. Hits on other nodes
- * have no vectors: see `composeVectors` of distributed/split.ts.
+ * store. With `isMixed` the vector search leaves out vectors that have not the store's dimensions.
  */
 export function composeSearch(
   tables: Tables,
@@ -70,9 +69,9 @@ export function composeSearch(
   const anew = plan === "custom" ? `and ${planForValues(bind(values, true, "boolean"))}` : "";
   const text = `select ${checkColumns(store, values)}, hits.*,
       case when hits.file_id is not null then (select filename from ${tables.files} as files where files.id = hits.file_id) end as filename
-      ${query.hasVectors === true && query.isDistributed !== true ? `, ${selectVector(tables)} as vector` : ""}
+      ${query.hasVectors === true ? `, ${selectVector(tables)} as vector` : ""}
     from ${tables.vectorStores} as stores left join (${bounded}) hits on true
-    where stores.id = ${id} ${anew} order by hits.value ${query.fusion === undefined ? "" : "desc"}, hits.id`;
+    where stores.id = ${id} ${anew} order by hits.value ${directionOf(query)}, hits.id`;
   return plan !== undefined ? { name: nameStatement(text), text, values } : { text, values };
 }
 
@@ -92,9 +91,10 @@ export interface CheckRow extends Pick<FoundRow, "is_current" | "has_expired"> {
 }
 
 /**
- * Composes a search by distance in an own table, like `composeSearch`, in two statements. In one, the coordinator of a
- * cluster would plan and join what the worker has found, for as much CPU time as the worker takes to find it; alone, the
- * statement is passed on to the worker.
+ * Composes a search in an own table, like `composeSearch`, in two statements. In one, the coordinator of a cluster would plan
+ * and join what the worker has found, for as much CPU time as the worker takes to find it; alone, the statement is passed on
+ * to the worker of a table of one shard. So it reads no other table: a search by words must have `storeRows`. The hits have
+ * no vectors: see `composeVectors` of distributed/split.ts.
  *
  * `check` must run after `hits` and has a snapshot of its own. That is enough: a store's rows only ever move from the
  * shared table to an own one, whose name is never used again. So if the row names this table afterwards, and the cached row,
@@ -113,7 +113,7 @@ export function composeSplitSearch(
   const read = place === undefined ? store : { ...store, own_table: place.shard };
   const placed = place === undefined ? tables : placeTables(tables, read);
   const { bounded, plan } = composeHits(placed, read, query, index, isMixed, "", values);
-  const text = `select * from (${bounded}) hits order by value, id`;
+  const text = `select * from (${bounded}) hits order by value ${directionOf(query)}, id`;
   return {
     hits: plan === "generic" ? { name: nameStatement(text), text, values } : { text, values },
     check: (fileIds) => {
@@ -215,6 +215,11 @@ function compileCondition(
   return compileFilter(filter, tables.metadata, values, words);
 }
 
+/** The direction in which `value` ranks: the least distance, or the highest fused score, first. */
+function directionOf({ fusion }: SearchQuery): string {
+  return fusion === undefined ? "" : "desc";
+}
+
 /** SELECT of a hit's vector by the primary key: to sort all rows with their vectors would copy the vectors. */
 function selectVector(tables: Tables): string {
   return `(select vector_send(vectors.${tables.embedding}) from only ${tables.embeddings} as vectors
@@ -253,13 +258,13 @@ export function scanSettingsOf(
 /** The first of the hits that have at most `bytesMax` of text, metadata, places and vectors together, and the number of all hits. */
 function boundBytes(
   hits: string,
-  { fusion, hasVectors = false }: SearchQuery,
+  query: SearchQuery,
   dimensions: number | null,
   bytesMax: number,
   values: unknown[],
 ): string {
-  const vectorBytes = hasVectors ? Float32Array.BYTES_PER_ELEMENT * (dimensions ?? 0) : 0;
-  const order = `order by value ${fusion === undefined ? "" : "desc"}, id`;
+  const vectorBytes = query.hasVectors === true ? Float32Array.BYTES_PER_ELEMENT * (dimensions ?? 0) : 0;
+  const order = `order by value ${directionOf(query)}, id`;
   return `select * from (
       select *, count(*) over () as found, sum(octet_length(content) + coalesce(octet_length(metadata::text), 0) + coalesce(octet_length(place::text), 0) + ${vectorBytes})
         over (${order} rows between unbounded preceding and 1 preceding) as preceding_bytes
@@ -374,7 +379,7 @@ function selectByRank(
       rowsMax,
       hasWords: store.own_table !== null && store.has_words,
       storeId: store.id,
-      isDistributed: query.isDistributed === true,
+      storeRows: query.storeRows,
       isAlone: vector === undefined,
     };
     searches.push(selectMatching(tables, search, values));

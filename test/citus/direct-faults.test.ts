@@ -36,10 +36,17 @@ async function makeStore(): Promise<{ id: string; table: string; port: number }>
 interface Service {
   server: TestServer;
   /** Searches a store; how many rows it finds, or the code of the error, and the way that the search took. */
-  search: (id: string) => Promise<{ found: number | string; way: string; ms: number }>;
+  search: (id: string, request?: object) => Promise<{ found: number | string; way: string; ms: number }>;
   /** The messages of the log. */
   messages: string[];
 }
+
+const BY_VECTOR = { embedding: [1, 2, 3], exact: true };
+const BY_BOTH = {
+  ...BY_VECTOR,
+  query: "text",
+  ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 1 } },
+};
 
 /** A service that reaches workers at other addresses than the coordinator does. */
 async function startBehind(translate: (address: ServerAddress) => ServerAddress): Promise<Service> {
@@ -59,10 +66,10 @@ async function startBehind(translate: (address: ServerAddress) => ServerAddress)
   return {
     server,
     messages,
-    async search(id) {
+    async search(id, request = BY_VECTOR) {
       const before = await readWays(server);
       const startedAt = performance.now();
-      const asked = { vector_store_id: id, embedding: [1, 2, 3], exact: true };
+      const asked = { vector_store_id: id, ...request };
       const found = await call("SearchService/Search", asked).then(
         ({ data }) => data.length as number,
         ({ code }: { code: string }) => code,
@@ -110,7 +117,7 @@ test.each(["another worker", "a port that nobody listens on"])(
       )
       .toEqual([expect.stringContaining(`the node 127.0.0.1:${store.port}: ${reason}`)]);
     for (let count = 0; count < 50; count++) {
-      const { found, way, ms } = await service.search(store.id);
+      const { found, way, ms } = await service.search(store.id, count % 2 === 0 ? BY_VECTOR : BY_BOTH);
       expect({ found, way }).toEqual({ found: 10, way: "unreachable" });
       expect(ms).toBeLessThan(2_000);
     }
@@ -118,36 +125,43 @@ test.each(["another worker", "a port that nobody listens on"])(
   },
 );
 
-test("a worker that falls silent is searched through the coordinator, and directly when it is back", async () => {
-  const relays = new Map<number, Relay>();
-  for (const port of ports) relays.set(port, await startRelay({ address: `127.0.0.1:${port}` }));
-  onTestFinished(async () => {
-    for (const relay of relays.values()) await relay[Symbol.asyncDispose]();
-  });
-  const store = await makeStore();
-  const service = await startBehind(({ host, port }) => {
-    const { port: relayed } = new URL(relays.get(port)?.url ?? "");
-    return { host, port: Number(relayed) };
-  });
-  await untilDirect(service, store.id);
-  const relay = relays.get(store.port);
-  const searchThrice = () => Promise.all(Array.from({ length: 3 }, () => service.search(store.id)));
-  // Afterwards each of three searches gets a connection that was there before the silence.
-  await searchThrice();
-  relay?.hold();
-  const caught = await searchThrice();
-  expect(caught.map(({ found }) => found)).toEqual([10, 10, 10]);
-  // Less than the pool itself takes to give up, 8 s.
-  for (const { ms } of caught) expect(ms).toBeLessThan(7_500);
-  for (let count = 0; count < 20; count++) {
-    const { found, way, ms } = await service.search(store.id);
-    expect({ found, way }).toEqual({ found: 10, way: "unreachable" });
-    expect(ms).toBeLessThan(2_000);
-  }
-  relay?.renew();
-  relay?.cut();
-  await untilDirect(service, store.id);
-});
+test.each([
+  ["vector", BY_VECTOR],
+  ["vector and words", BY_BOTH],
+])(
+  "a worker that falls silent is searched by %s through the coordinator, and directly when it is back",
+  async (_kind, request) => {
+    const relays = new Map<number, Relay>();
+    for (const port of ports) relays.set(port, await startRelay({ address: `127.0.0.1:${port}` }));
+    onTestFinished(async () => {
+      for (const relay of relays.values()) await relay[Symbol.asyncDispose]();
+    });
+    const store = await makeStore();
+    const service = await startBehind(({ host, port }) => {
+      const { port: relayed } = new URL(relays.get(port)?.url ?? "");
+      return { host, port: Number(relayed) };
+    });
+    await untilDirect(service, store.id);
+    const relay = relays.get(store.port);
+    const searchThrice = () =>
+      Promise.all(Array.from({ length: 3 }, () => service.search(store.id, request)));
+    // Afterwards each of three searches gets a connection that was there before the silence.
+    await searchThrice();
+    relay?.hold();
+    const caught = await searchThrice();
+    expect(caught.map(({ found }) => found)).toEqual([10, 10, 10]);
+    // Less than the pool itself takes to give up, 8 s.
+    for (const { ms } of caught) expect(ms).toBeLessThan(7_500);
+    for (let count = 0; count < 20; count++) {
+      const { found, way, ms } = await service.search(store.id, request);
+      expect({ found, way }).toEqual({ found: 10, way: "unreachable" });
+      expect(ms).toBeLessThan(2_000);
+    }
+    relay?.renew();
+    relay?.cut();
+    await untilDirect(service, store.id);
+  },
+);
 
 test("a worker that crashes is searched directly again", async () => {
   const store = await makeStore();

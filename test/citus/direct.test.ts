@@ -88,6 +88,13 @@ async function add(id: string, n: number): Promise<void> {
   await call("EmbeddingService/BatchCreateEmbeddings", { vector_store_id: id, embeddings, mode: "upsert" });
 }
 
+/** Ranks by words alone, and by vector and words. */
+const WORDS = {
+  embedding: undefined,
+  ranking_options: { hybrid_search: { embedding_weight: 0, text_weight: 1 } },
+};
+const BOTH = { ranking_options: { hybrid_search: { embedding_weight: 1, text_weight: 1 } } };
+
 /** What lets a session lock a shard. */
 const LOCK = "set local citus.enable_manual_changes_to_shards = on";
 
@@ -132,10 +139,20 @@ test("a direct search finds what one through the coordinator finds", async () =>
     { diversity: 0.7 },
     { neighbors: 2 },
     { max_num_results: 7, exact: true },
+    { query: "word3 1234", ...WORDS },
+    { query: ["word3 1234", "of 77", "word5 or 1999"], ...WORDS },
+    { query: "word3", ...WORDS, filters: { type: "gte", key: "n", value: 1500 } },
+    { query: "word3 1234", ...BOTH },
+    { query: "word3", ...BOTH, exact: true },
+    { query: "word3", ...BOTH, ef_search: 400 },
+    { query: "word3 of", ...BOTH, filters: { type: "lt", key: "n", value: 300 } },
+    { query: "word3", ...BOTH, filters: { type: "text", value: "of -321" } },
+    { query: "word3", ...BOTH, include: ["embedding", "metadata"] },
+    { query: "word3", ...BOTH, group_by: "file", group_size: 2 },
+    { query: "word3", ...BOTH, diversity: 0.7 },
+    { query: "word3 77", ...BOTH, neighbors: 2 },
   ])
     expect(await compare(request), JSON.stringify(request)).toEqual(["direct"]);
-  const ranking_options = { hybrid_search: { embedding_weight: 1, text_weight: 1 } };
-  expect(await compare({ query: "word3", ranking_options })).toEqual(["coordinator"]);
 });
 
 test("ef_search of a request and of the store reaches the worker", async () => {
@@ -195,6 +212,32 @@ test("a shard that was moved is not read where it was, and then where it is", as
   });
   expect(ways).toEqual(["moved"]);
   await untilDirect(store.id);
+});
+
+test.each([
+  ["vector", {}],
+  ["words", { query: "text 1", ...WORDS }],
+  ["both", { query: "text 1", ...BOTH }],
+])("a search by %s notices that the shard was moved after its hits were read", async (_kind, request) => {
+  const store = await makeStore();
+  const checking = () =>
+    coordinator.query(
+      `select pid from pg_stat_activity where datname = current_database() and query like '%is_placed%' and wait_event_type = 'Lock'`,
+    );
+  let found: Promise<Reply[]> | undefined;
+  const ways = await waysOf(async () => {
+    {
+      // Of the statements of a search only the check reads the names of files.
+      await using lock = await coordinator.hold("lock table pgquiver_files in access exclusive mode");
+      expect(lock).toBeDefined();
+      found = search(store.id, { exact: true, max_num_results: 50, ...request });
+      await expect.poll(checking, { timeout: 30_000, interval: 20 }).toHaveLength(1);
+      await move(store, "block_writes");
+      await add(store.id, 1);
+    }
+    expect((await found).map((hit: Reply) => hit.id)).toContain("x1");
+  });
+  expect(ways).toEqual(["moved"]);
 });
 
 test("a node whose address in the cluster has changed is not read where it was", async () => {

@@ -72,11 +72,11 @@ test("searches by vector, filter, words and both find what they find in one Post
   expect(ids(await search(weights(1)))[0]).toBe("e1234");
 });
 
-test("the vector part of a search goes to the worker alone, in one task", async () => {
+test("a search goes to the worker alone, in one task", async () => {
   const id = await makeStore(2_000);
   const store = (await findStore(pool, database.tables, id)) as VectorStoreRow;
   const vector = encodeVector(Float32Array.from(vectorOf(7)));
-  const query = {
+  const byVector = {
     vector,
     fusion: undefined,
     resultsMax: 5,
@@ -84,13 +84,25 @@ test("the vector part of a search goes to the worker alone, in one task", async 
     isExact: false,
     efSearch: 200,
   };
+  const weights = { language: "english", vectorWeight: 1, keywordsWeight: 1 };
+  const byBoth = { ...byVector, fusion: { keywords: "1234", ...weights }, storeRows: 2_000 };
   const placed = placeTables(database.tables, store);
-  const { hits } = composeSplitSearch(placed, store, query, indexOf(store));
-  const { rows } = await pool.query<Record<"QUERY PLAN", string>>(`explain ${hits.text}`, hits.values);
-  const plan = rows.map((row) => row["QUERY PLAN"]).join("\n");
-  expect(plan).toContain("Task Count: 1");
-  expect(plan).not.toContain("Distributed Subplan");
-  expect(plan).toContain(`Index Scan using ${store.own_table}_hnsw_`);
+  const indexed = `Index Scan using ${store.own_table}_hnsw_`;
+  const worded = `Bitmap Index Scan on ${store.own_table}_text_`;
+  for (const [query, expected] of [
+    [byVector, indexed],
+    [{ ...byVector, files: { size: 2 } }, indexed],
+    [byBoth, indexed],
+    [byBoth, worded],
+    [{ ...byBoth, vector: undefined }, worded],
+  ] as const) {
+    const { hits } = composeSplitSearch(placed, store, query, indexOf(store));
+    const { rows } = await pool.query<Record<"QUERY PLAN", string>>(`explain ${hits.text}`, hits.values);
+    const plan = rows.map((row) => row["QUERY PLAN"]).join("\n");
+    expect(plan).toContain("Task Count: 1");
+    expect(plan).not.toContain("Distributed Subplan");
+    expect(plan).toContain(expected);
+  }
 });
 
 test("ef_search of a request and of the store reaches the worker in hybrid searches and those by file", async () => {

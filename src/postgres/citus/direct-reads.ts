@@ -7,8 +7,8 @@ import { WorkerNode } from "./worker-node.ts";
 
 /**
  * How a read of a table on nodes went: `direct`, to its worker; else through the coordinator: `coordinator` = no read of this
- * kind, or of this table, goes directly; `unreachable` = the worker gives no connection, or was not tried yet; `moved` = the
- * shard is not where it was; `failed` = the worker refused the statement.
+ * table goes directly, which is not one shard on a worker; `unreachable` = the worker gives no connection, or was not tried
+ * yet; `moved` = the shard is not where it was; `failed` = the worker refused the statement.
  */
 export type Way = "direct" | "coordinator" | "unreachable" | "moved" | "failed";
 

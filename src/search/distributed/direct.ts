@@ -43,11 +43,7 @@ export async function searchDirectly(
   { index, settings, isMixed, signal }: Attempt,
 ): Promise<FoundRow[] | undefined> {
   const { own_table: table } = store;
-  // The keywords of a hybrid search need tables of the coordinator.
-  const place =
-    table === null || query.fusion !== undefined
-      ? undefined
-      : await findPlace({ pool, shards }, table, signal);
+  const place = table === null ? undefined : await findPlace({ pool, shards }, table, signal);
   if (table === null || place === undefined) {
     direct.count("coordinator");
     return undefined;

@@ -1,6 +1,10 @@
+import type pg from "pg";
 import type { Client } from "../../postgres/database.ts";
 import { queryWithSettings, type Settings } from "../../postgres/protocol/with-settings.ts";
 import type { Tables } from "../../postgres/tables.ts";
+import { cancellable } from "../../postgres/transaction.ts";
+import type { SearchedStore } from "../../storage/stores.ts";
+import type { SearchQuery } from "../query.ts";
 import type { CheckRow, FoundRow, SplitSearch, Statement } from "../statement.ts";
 
 /** Runs one statement of a search under settings. */
@@ -33,6 +37,24 @@ export async function runCheck(
   const fileIds = found.map((row) => row.file_id).filter((id) => id !== null);
   const { rows } = await client.query<CheckRow>(check(fileIds));
   return rows[0];
+}
+
+/** Gives a search by the words of an own table on another node the number of the store's rows; 0: the store is deleted. */
+export async function addStoreRows(
+  pool: pg.Pool,
+  tables: Tables,
+  store: SearchedStore,
+  query: SearchQuery,
+  signal: AbortSignal,
+): Promise<SearchQuery> {
+  if (query.fusion?.keywords === undefined || !store.has_words) return query;
+  const count = {
+    name: "count_store_rows",
+    text: `select embedding_count::float8 as rows from ${tables.vectorStores} where id = $1`,
+    values: [store.id],
+  };
+  const { rows } = await cancellable(pool, signal, (client) => client.query<{ rows: number }>(count));
+  return { ...query, storeRows: rows[0]?.rows ?? 0 };
 }
 
 /** The rows of a search by one statement, made of those of two. */

@@ -28,8 +28,11 @@ export interface KeywordSearch {
   hasWords: boolean;
   /** The store's id. */
   storeId: string;
-  /** Whether the table may be on other nodes of a Citus cluster. */
-  isDistributed: boolean;
+  /**
+   * Number of rows of the store, for a table that has the words of its texts and may be on another node of a Citus cluster:
+   * the statement then reads no other table, so the node can run all of it. Undefined: the statement reads the number.
+   */
+  storeRows: number | undefined;
   /**
    * Whether there is no vector search beside this one; then rows with a single common word are returned too.
    */
@@ -83,11 +86,13 @@ export function selectMatching(tables: Tables, search: KeywordSearch, params: un
 /** CTE of the words to search for, `quoted` for a tsquery, with the estimated number of `rows` that have them; null: unknown. */
 function selectLexemes(
   tables: Tables,
-  { text, language, hasWords }: KeywordSearch,
+  { text, language, hasWords, storeRows }: KeywordSearch,
   params: unknown[],
 ): string {
   const words = `unnest(tsvector_to_array(${textVector(bind(params, text, "text"), language)})) as word`;
-  const common = hasWords
+  // The statistics of a shard are on its worker only, and a search through the coordinator must find the same.
+  const isKnown = hasWords && storeRows === undefined;
+  const common = isKnown
     ? `left join (${selectFrequencies(tables, params)}) frequencies using (word)`
     : "cross join (select null::float8 as rows) none";
   return `lexemes as materialized (
@@ -101,20 +106,24 @@ function selectLexemes(
  */
 function selectSizes(
   { embeddings, vectorStores }: Tables,
-  { storeId, isDistributed }: KeywordSearch,
+  { storeId, storeRows }: KeywordSearch,
   params: unknown[],
 ): string {
   const count = `select count(*) from (select from only ${embeddings} where content_tsvector @@ query limit ${COUNTED_ROWS_MAX}) having_word`;
   // A table of several shards cannot be asked for each word: then words are counted among rows that have any.
-  const counted = isDistributed
+  const isAway = storeRows !== undefined;
+  const counted = isAway
     ? `select quoted, query, count(content_tsvector)::float8 as rows
        from lexemes left join (
          select content_tsvector from only ${embeddings}
          where content_tsvector @@ (select string_agg(quoted, ' | ')::tsquery from lexemes) limit ${COUNTED_ROWS_MAX}) having_any
        on content_tsvector @@ query group by quoted, query`
     : `select quoted, query, round(coalesce(rows, (${count}))::float8) as rows from lexemes`;
+  const allRows = isAway
+    ? bind(params, storeRows, "float8")
+    : `(select embedding_count from ${vectorStores} where id = ${bind(params, storeId, "text")})::float8`;
   return `sizes as materialized (
-      select (select embedding_count from ${vectorStores} where id = ${bind(params, storeId, "text")})::float8 as all_rows,
+      select ${allRows} as all_rows,
         (select avg(length(content_tsvector)) from (select content_tsvector from only ${embeddings} limit ${SAMPLED_ROWS}) sample)::float8 as mean_length),
     counted as materialized (${counted})`;
 }
