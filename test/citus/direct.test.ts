@@ -155,6 +155,28 @@ test("a direct search finds what one through the coordinator finds", async () =>
     expect(await compare(request), JSON.stringify(request)).toEqual(["direct"]);
 });
 
+test("words are weighed by the number of rows that the store has at the moment", async () => {
+  const store = await makeStore(1_000);
+  // Ten rows with one word, and twenty with another, of which one has it twice.
+  const contents = [...Array<string>(10).fill("owl"), ...Array<string>(19).fill("fox"), "fox fox"];
+  const embeddings = contents.map((content, n) => ({ id: `x${n}`, content, embedding: [n + 1, 1, 2] }));
+  await call("EmbeddingService/BatchCreateEmbeddings", { vector_store_id: store.id, embeddings });
+  const { call: callUsual } = restOverHttp1.connect(usual);
+  const asked = { vector_store_id: store.id, query: "owl fox", max_num_results: 1, ...WORDS };
+  const best = async () => {
+    const found = [await call("SearchService/Search", asked), await callUsual("SearchService/Search", asked)];
+    return found.map(({ data }) => data[0].content[0].text);
+  };
+  const ways = await waysOf(async () => {
+    // Of 1,030 rows both words are rare; of 40 the second is in every other one.
+    expect(await best()).toEqual(["fox fox", "fox fox"]);
+    const filters = { type: "gt", key: "n", value: 10 };
+    await call("EmbeddingService/PurgeEmbeddings", { vector_store_id: store.id, filters });
+    expect(await best()).toEqual(["owl", "owl"]);
+  });
+  expect(ways).toEqual(["direct"]);
+});
+
 test("ef_search of a request and of the store reaches the worker", async () => {
   const id = `vs_${++stores}`;
   const embeddings = await makeHardStore(database, id);
