@@ -13,6 +13,13 @@ const COUNTED_ROWS_MAX = 1_000;
 /** Number of texts of whose lengths the mean is taken. */
 const SAMPLED_ROWS = 200;
 
+/**
+ * Rows of the sample of a table on another node, roughly and at most twice as many, and the number of them from which a word
+ * is common.
+ */
+const NODE_SAMPLED_ROWS = 500;
+const COMMON_SAMPLED_ROWS = 5;
+
 /** Maximum number of words used of a query: the rarest ones, as far as that is known, then the longest. */
 const WORDS_MAX = 32;
 
@@ -68,7 +75,7 @@ export function selectMatching(tables: Tables, search: KeywordSearch, params: un
       order by score desc, ${tables.id} limit ${limit})`;
   });
   return `${selectLexemes(tables, search, params)},
-    ${hasWords ? selectSizes(tables, search, params) : selectTexts(tables, search, params)},
+    ${selectCounts(tables, search, params)},
     words as materialized (
       select *, ${weigh("rows", "(select all_rows from sizes)")} as weight, sum(rows) over (order by rows, quoted) as total,
         row_number() over (order by rows, quoted) as number
@@ -100,32 +107,56 @@ function selectLexemes(
       order by rows nulls first, length(word) desc, word limit ${WORDS_MAX})`;
 }
 
+/** CTEs `sizes` and `counted`, by what the table has. */
+function selectCounts(tables: Tables, search: KeywordSearch, params: unknown[]): string {
+  if (!search.hasWords) return selectTexts(tables, search, params);
+  if (search.storeRows === undefined) return selectSizes(tables, search, params);
+  return selectSampledSizes(tables, search.storeRows, params);
+}
+
 /**
  * CTEs for a table that has the words of its texts: `sizes`, the number of rows and the mean length of some texts; and
  * `counted`, the words with the number of rows that have them. What is not among the thousand most common words is counted.
  */
 function selectSizes(
   { embeddings, vectorStores }: Tables,
-  { storeId, storeRows }: KeywordSearch,
+  { storeId }: KeywordSearch,
   params: unknown[],
 ): string {
   const count = `select count(*) from (select from only ${embeddings} where content_tsvector @@ query limit ${COUNTED_ROWS_MAX}) having_word`;
-  // A table of several shards cannot be asked for each word: then words are counted among rows that have any.
-  const isAway = storeRows !== undefined;
-  const counted = isAway
-    ? `select quoted, query, count(content_tsvector)::float8 as rows
-       from lexemes left join (
-         select content_tsvector from only ${embeddings}
-         where content_tsvector @@ (select string_agg(quoted, ' | ')::tsquery from lexemes) limit ${COUNTED_ROWS_MAX}) having_any
-       on content_tsvector @@ query group by quoted, query`
-    : `select quoted, query, round(coalesce(rows, (${count}))::float8) as rows from lexemes`;
-  const allRows = isAway
-    ? bind(params, storeRows, "float8")
-    : `(select embedding_count from ${vectorStores} where id = ${bind(params, storeId, "text")})::float8`;
   return `sizes as materialized (
-      select ${allRows} as all_rows,
+      select (select embedding_count from ${vectorStores} where id = ${bind(params, storeId, "text")})::float8 as all_rows,
         (select avg(length(content_tsvector)) from (select content_tsvector from only ${embeddings} limit ${SAMPLED_ROWS}) sample)::float8 as mean_length),
-    counted as materialized (${counted})`;
+    counted as materialized (select quoted, query, round(coalesce(rows, (${count}))::float8) as rows from lexemes)`;
+}
+
+/**
+ * The CTEs of `selectSizes` for a table on another node, with `storeRows`. A random sample, the same for each search, tells how
+ * many rows have a common word. Rarer words are counted among rows that have any of them, since a table of several shards
+ * cannot be asked for each word; among these rows a common word would leave no place for the others.
+ */
+function selectSampledSizes({ embeddings }: Tables, storeRows: number, params: unknown[]): string {
+  // The share is a literal: on its way to a worker of Citus a parameter of TABLESAMPLE loses its type.
+  const share = Math.min(100, (100 * NODE_SAMPLED_ROWS) / Math.max(1, storeRows));
+  return `sample as materialized (
+      select content_tsvector from only ${embeddings} tablesample system (${share}) repeatable (0)
+      limit ${2 * NODE_SAMPLED_ROWS}),
+    sizes as materialized (
+      select ${bind(params, storeRows, "float8")} as all_rows, avg(length(content_tsvector))::float8 as mean_length,
+        count(*) as sampled_rows
+      from sample),
+    sampled as materialized (
+      select quoted, query, count(content_tsvector) as found
+      from lexemes left join sample on content_tsvector @@ query group by quoted, query),
+    having_any as materialized (
+      select content_tsvector from only ${embeddings}
+      where content_tsvector @@ (select string_agg(quoted, ' | ')::tsquery from sampled where found < ${COMMON_SAMPLED_ROWS})
+      limit ${COUNTED_ROWS_MAX}),
+    counted as materialized (
+      select quoted, query, case when found < ${COMMON_SAMPLED_ROWS} then count(content_tsvector)::float8
+        else round(found * (select all_rows / sampled_rows from sizes)) end as rows
+      from sampled left join having_any on found < ${COMMON_SAMPLED_ROWS} and content_tsvector @@ query
+      group by quoted, query, found)`;
 }
 
 /** The CTEs of `selectSizes` for other tables, of which all rows are read, and `matching_texts`: rows that have any word. */

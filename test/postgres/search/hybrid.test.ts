@@ -197,7 +197,7 @@ test("common words do not keep a rare one from being found", async () => {
       fusion: { keywords, language: "english", vectorWeight: 0, keywordsWeight: 1 },
     });
     const found = await searchStore(
-      { pool, settings: {}, exactTimeoutMs: 60_000 },
+      { pool, isDistributed: database.citus !== undefined, settings: {}, exactTimeoutMs: 60_000 },
       tables,
       store,
       query,
@@ -210,4 +210,6 @@ test("common words do not keep a rare one from being found", async () => {
   expect(found[0]).toBe("11999");
   expect(new Set(found).size).toBe(10);
   expect(await search("bridge over water")).toHaveLength(10);
+  // No row has all of these.
+  expect((await search("zeppelin water castle"))[0]).toBe("11999");
 });
