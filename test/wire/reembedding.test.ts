@@ -5,6 +5,7 @@ import { openTestDatabase } from "../support/databases/database.ts";
 import { embedderAt } from "../support/servers/embedder.ts";
 import { startEmbeddingServer, vectorOf, type EmbeddingServer } from "../support/servers/embedding-server.ts";
 import {
+  allEmbeddings,
   countByTable,
   findIndex,
   findLeftovers,
@@ -82,10 +83,10 @@ async function untilState(send: Send, id: string, expected: Json): Promise<Json>
   return state;
 }
 
-/** Every row of a store that SQL over the shared table sees, by id. */
+/** Every row of a store that SQL over all stores sees, by id. */
 async function readRows(id: string) {
   const { rows } = await pool.query<{ id: string; content: string; n: number | null; vector: number[] }>(
-    `select id, content, (metadata ->> 'n')::int as n, embedding as vector from embeddings where vector_store_id = $1 order by id`,
+    `select id, content, (metadata ->> 'n')::int as n, embedding as vector from ${allEmbeddings(database)} where vector_store_id = $1 order by id`,
     [id],
   );
   return rows;
@@ -132,7 +133,11 @@ async function insist(send: Send, ...request: Parameters<Send>): Promise<Json> {
   }
 }
 
-describe.each(["the shared table", "a table of its own"])("a store in %s", (place) => {
+// A store that has its table on a worker of a cluster is refused: test/citus/own-tables.test.ts.
+const places =
+  database.citus === undefined ? ["the shared table", "a table of its own"] : ["the shared table"];
+
+describe.each(places)("a store in %s", (place) => {
   test("comes to another model while it is searched and written", async () => {
     const provider = await startProvider();
     const id = await makeStore(600);
@@ -196,7 +201,7 @@ describe.each(["the shared table", "a table of its own"])("a store in %s", (plac
   }, 120_000);
 });
 
-test.runIf(database.kind === "postgres")(
+test.runIf(database.kind === "postgres" && database.citus === undefined)(
   "SQL over the shared table sees each row once while the old rows are removed, by whichever worker",
   async () => {
     const provider = await startProvider();
@@ -385,3 +390,29 @@ test("what was embedded by the old model when the store changes is refused with 
     .toBe("completed");
   await expectNew(send, id, 7);
 }, 60_000);
+
+test.runIf(database.citus !== undefined)(
+  "a store that gets its table on a worker of a cluster meanwhile keeps its vectors, and says why",
+  async () => {
+    const provider = await startProvider();
+    const id = await makeStore(20);
+    const gate = Promise.withResolvers<void>();
+    provider.next({ until: gate.promise });
+    await using setting = await start(provider);
+    const { send } = setting;
+    await send("POST", pathOf(id), {});
+    await provider.received(1);
+    await setPolicy(database, id, "always");
+    await expect
+      .poll(async () => (await findIndex(database, id)).index_state, { timeout: 30_000 })
+      .toBe("ready");
+    gate.resolve();
+    await untilState(send, id, {
+      status: "failed",
+      last_error: expect.stringContaining("worker of the Citus"),
+    });
+    expect((await send("GET", `/v1/vector_stores/${id}`)).json).toMatchObject({ embedding_model: "old" });
+    await expectNoLeftovers();
+  },
+  60_000,
+);

@@ -1,7 +1,8 @@
 import type pg from "pg";
-import { failedPrecondition } from "../../errors.ts";
+import { failedPrecondition, unimplemented } from "../../errors.ts";
 import type { BuildOptions } from "../../indexes/build.ts";
 import type { Embedder, Embeddings } from "../../models/embedder.ts";
+import { isDistributed } from "../../postgres/citus/cluster.ts";
 import type { Client, Database } from "../../postgres/database.ts";
 import { transaction } from "../../postgres/transaction.ts";
 import { projectOf } from "../../store-id.ts";
@@ -26,7 +27,10 @@ export interface JobContext {
 /** The job was cancelled, or its store deleted. */
 export class JobEnded extends Error {}
 
-/** Runs a transaction under the job's locks (`lockJob`), and those that `open` takes before. Throws JobEnded. */
+/**
+ * Runs a transaction under the job's locks (`lockJob`), and those that `open` takes before. Throws JobEnded, and UNIMPLEMENTED when
+ * the store was moved to a worker of a Citus cluster: the coordinator does not know the system column `xmin` of its rows.
+ */
 export async function withJob<T>(
   { database, pool, signal }: JobContext,
   job: DueJob,
@@ -39,6 +43,11 @@ export async function withJob<T>(
       await open(client);
       const locked = await lockJob(client, database.tables, job);
       if (locked === undefined) throw new JobEnded("The re-embedding has ended.");
+      // In the last phase the store's table is the new one.
+      if (locked.phase !== "cleaning" && (await isDistributed(client, database, locked.source_table)))
+        throw unimplemented(
+          "The store's table is on a worker of the Citus cluster, where its changes cannot be followed.",
+        );
       return work(client, locked);
     },
     signal,

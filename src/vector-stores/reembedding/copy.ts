@@ -1,6 +1,5 @@
-import { isDistributed } from "../../postgres/citus/cluster.ts";
+import { spreadTable } from "../../postgres/citus/cluster.ts";
 import { makeTable, SNAPSHOT_XMIN } from "../../indexes/table.ts";
-import { unimplemented } from "../../errors.ts";
 import { cancellable } from "../../postgres/transaction.ts";
 import { listEmbeddings } from "../../storage/embeddings.ts";
 import { readPlaced } from "../../storage/placement.ts";
@@ -19,13 +18,9 @@ const ROUNDS_MAX = 20;
 
 /** Creates the second table, empty, and registers it in the catalog of indexes, so that it is never lost. */
 export async function makeSecondTable(context: JobContext, job: Job): Promise<void> {
-  const { database, options } = context;
+  const { database, pool, options, signal } = context;
   const { tables } = database;
-  await withJob(context, job, async (client, locked) => {
-    if (await isDistributed(client, database, locked.source_table))
-      throw unimplemented(
-        "The store's table is on a worker of the Citus cluster, where its changes cannot be followed.",
-      );
+  const name = await withJob(context, job, async (client, locked) => {
     const { rows: settings } = await client.query<{ language: string | null; keyword_index: boolean }>(
       `select store.language, coalesce(plan.keyword_index, true) as keyword_index
        from ${tables.vectorStores} as store left join ${tables.indexes} as plan on plan.vector_store_id = store.id
@@ -47,7 +42,11 @@ export async function makeSecondTable(context: JobContext, job: Job): Promise<vo
       copied_through: null,
       changed_since: rows[0]?.xmin ?? null,
     });
+    return name;
   });
+  // As in the move to an own table: what keeps Citus from moving the empty table must not keep the job from going on.
+  if (database.citus?.distributes === true)
+    await cancellable(pool, signal, (client) => spreadTable(client, name)).catch(() => {});
 }
 
 /** Gives up the second table, and begins again: it lacks a column, or the database was restored from a dump. */

@@ -78,31 +78,44 @@ async function compare(
 ): Promise<{ compared: number; overlap: number | null }> {
   const { tables } = database;
   const { id, embedding, vectorStoreId } = tables;
+  const { vector_store_id: storeId, source_table: own_table, former_dimensions, dimensions } = job;
   const second = placeTables(tables, job).embeddings;
   return readPlaced(
     pool,
     tables,
-    { id: job.vector_store_id, own_table: job.source_table },
+    { id: storeId, own_table },
     async (client, { embeddings: source }) => {
-      // Adopted stores may have vectors of several lengths, which cannot be compared.
-      const isOld = `source.${vectorStoreId} = $1 and vector_dims(source.${embedding}) = $2`;
-      const { rows } = await client.query<{ compared: number; overlap: number | null }>(
-        `with sample as materialized (
-           select source.${id} as id, source.${embedding} as former, second.${embedding} as present
-           from only ${source} as source join only ${second} as second on second.${id} = source.${id}
-           where ${isOld} order by md5(source.${id}) limit $3),
-         found as (
-           select array(select source.${id} from only ${source} as source where ${isOld} and source.${id} <> sample.id
-                        order by source.${embedding} <=> sample.former, source.${id} limit $4) as former,
-             array(select second.${id} from only ${second} as second where second.${id} <> sample.id
-                   order by second.${embedding} <=> sample.present, second.${id} limit $4) as present
-           from sample)
-         select count(*)::int as compared,
-           avg((select count(*) from unnest(former) as one (id) where one.id = any(present))::float8 / cardinality(former)) as overlap
-         from found where cardinality(former) > 0`,
-        [job.vector_store_id, job.former_dimensions, COMPARED_MAX, COMPARED_RESULTS],
+      // One table a statement: a Citus cluster joins no local table with a distributed one.
+      const { rows: sample } = await client.query<{ id: string; former: string }>(
+        // Adopted stores may have vectors of several lengths, which cannot be compared.
+        `select ${id} as id, ${embedding}::text as former from only ${source}
+         where ${vectorStoreId} = $1 and vector_dims(${embedding}) = $2 order by md5(${id}) limit $3`,
+        [storeId, former_dimensions, COMPARED_MAX],
       );
-      return rows[0] ?? { compared: 0, overlap: null };
+      const { rows: made } = await client.query<{ id: string; present: string }>(
+        `select ${id} as id, ${embedding}::text as present from only ${second} where ${vectorStoreId} = $1 and ${id} = any($2::text[])`,
+        [storeId, sample.map((row) => row.id)],
+      );
+      const present = new Map(made.map((row) => [row.id, row.present]));
+      const nearest = async (table: string, length: number | null, own: string, vector: string) => {
+        const { rows } = await client.query<{ id: string }>(
+          `select ${id} as id from only ${table} where ${vectorStoreId} = $1 and vector_dims(${embedding}) = $2 and ${id} <> $3
+           order by ${embedding} <=> $4::vector, ${id} limit $5`,
+          [storeId, length, own, vector, COMPARED_RESULTS],
+        );
+        return rows.map((row) => row.id);
+      };
+      const shares: number[] = [];
+      for (const { id: own, former } of sample) {
+        const vector = present.get(own);
+        if (vector === undefined) continue;
+        const before = await nearest(source, former_dimensions, own, former);
+        if (before.length === 0) continue;
+        const after = new Set(await nearest(second, dimensions, own, vector));
+        shares.push(before.filter((found) => after.has(found)).length / before.length);
+      }
+      const sum = shares.reduce((total, share) => total + share, 0);
+      return { compared: shares.length, overlap: shares.length === 0 ? null : sum / shares.length };
     },
     signal,
   );

@@ -83,11 +83,16 @@ export async function findPending(
 ): Promise<RowText[]> {
   const { id, content, vectorStoreId } = tables;
   const { rows } = await client.query<RowText>(
-    `select source.${id} as id, source.${content} as content
-     from only ${source} as source left join only ${second} as second on second.${id} = source.${id}
-     where source.${vectorStoreId} = $1 and ${hasChanged(2)} and ($3::text is null or source.${id} > $3)
-       and second.${content} is distinct from source.${content}
-     order by source.${id} limit $4`,
+    // On a Citus cluster the second table is a distributed one, and nothing that is joined with that can have an xmin.
+    `with changed as materialized (
+       select source.${id} as id, source.${content} as content from only ${source} as source
+       where source.${vectorStoreId} = $1 and ${hasChanged(2)} and ($3::text is null or source.${id} > $3)),
+     present as materialized (
+       select second.${id} as id, second.${content} as content from only ${second} as second
+       where second.${vectorStoreId} = $1 and second.${id} = any(array(select id from changed)))
+     select changed.id, changed.content from changed left join present using (id)
+     where present.content is distinct from changed.content
+     order by changed.id limit $4`,
     [storeId, since, after, rowsMax],
   );
   return rows;
@@ -100,17 +105,23 @@ export async function applyOthers(
   { vector_store_id: storeId, changed_since: since }: Job,
   { source, second, columns }: Places,
 ): Promise<void> {
-  const { id, content, vectorStoreId } = tables;
+  const { id, content, embedding, vectorStoreId } = tables;
   await client.query(
-    `delete from only ${second} as second where not exists (
-       select from only ${source} as source where source.${vectorStoreId} = $1 and source.${id} = second.${id})`,
+    `with current as materialized (
+       select source.${id} from only ${source} as source where source.${vectorStoreId} = $1)
+     delete from ${second} where ${vectorStoreId} = $1
+       and ${id} = any(array(select second.${id} from ${second} as second except select ${id} from current))`,
     [storeId],
   );
   await client.query(
     `insert into ${second} (${columns.join(", ")})
-     select ${columns.map((column) => `${isVector(tables, column) ? "former" : "source"}.${column}`).join(", ")}
-     from only ${source} as source join only ${second} as former on former.${id} = source.${id}
-     where source.${vectorStoreId} = $1 and ${hasChanged(2)} and former.${content} = source.${content}
+     with changed as materialized (
+       select source.* from only ${source} as source where source.${vectorStoreId} = $1 and ${hasChanged(2)}),
+     former as materialized (
+       select second.${id}, second.${content}, second.${embedding} from only ${second} as second
+       where second.${vectorStoreId} = $1 and second.${id} = any(array(select ${id} from changed)))
+     select ${columns.map((column) => `${isVector(tables, column) ? "former" : "changed"}.${column}`).join(", ")}
+     from changed join former using (${id}) where former.${content} = changed.${content}
      ${replaceRows(tables, columns)}`,
     [storeId, since],
   );
