@@ -20,7 +20,12 @@ test.runIf(inject("template").kind === "postgres")(
       teams.push({ project, key: await makeTestKey(database, project) });
     }
     await using service = new ServicePair(
-      { DATABASE_URL: String(database.url), ROW_LEVEL_SECURITY: "on", FILE_WORKERS: "1" },
+      {
+        DATABASE_URL: String(database.url),
+        FILE_WORKERS: "1",
+        // A cluster has no row-level security.
+        ...(database.citus === undefined ? { ROW_LEVEL_SECURITY: "on" } : { CITUS: "auto" }),
+      },
       true,
     );
     await service.address();
