@@ -18,10 +18,12 @@ export interface Service {
 
 /** Starts the service on a free port and waits until it listens. */
 export async function startService(environment: Record<string, string>): Promise<Service> {
+  // With this variable the databases of tests are clusters.
+  const cluster = process.env["TEST_CITUS_URL"] === undefined ? {} : { CITUS: "auto" };
   const child = spawn(process.execPath, ["src/main.ts"], {
     cwd: ROOT,
     // What is tried here is not the model, which would take most of the time.
-    env: { PORT: "0", EMBEDDING__MODEL: "lexical", ...environment },
+    env: { PORT: "0", EMBEDDING__MODEL: "lexical", ...cluster, ...environment },
     stdio: ["ignore", "pipe", "inherit"],
   });
   const ended = once(child, "close");

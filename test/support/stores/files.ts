@@ -1,5 +1,6 @@
 import { type OpenAI, toFile } from "openai";
 import type { Database } from "../../../src/postgres/database.ts";
+import { allEmbeddings } from "./index-store.ts";
 
 /** Uploads a text as a file, and returns its id. */
 export async function uploadText(client: OpenAI, text: string, filename = "notes.txt"): Promise<string> {
@@ -8,20 +9,22 @@ export async function uploadText(client: OpenAI, text: string, filename = "notes
 }
 
 /** Reads a store's counters (`kept`), and counts the same from its rows and files (`counted`). */
-export async function readCounters({ pool }: Database, storeId: string) {
+export async function readCounters(database: Database, storeId: string) {
+  const { pool } = database;
+  const embeddings = allEmbeddings(database);
   const { rows } = await pool.query<{ kept: Record<string, unknown>; counted: Record<string, unknown> }>(
     `select jsonb_build_object('files', file_counts, 'rows', embedding_count, 'bytes', usage_bytes) as kept,
        (select jsonb_build_object(
           'files', jsonb_build_object(
             'in_progress', count(*) filter (where status = 'in_progress'),
             'completed', count(*) filter (where status = 'completed') + (
-              select count(*) from embeddings where vector_store_id = store.id and file_id is null),
+              select count(*) from ${embeddings} where vector_store_id = store.id and file_id is null),
             'failed', count(*) filter (where status = 'failed'),
             'cancelled', count(*) filter (where status = 'cancelled'),
             'total', count(*) + (
-              select count(*) from embeddings where vector_store_id = store.id and file_id is null)),
-          'rows', (select count(*) from embeddings where vector_store_id = store.id),
-          'bytes', (select coalesce(sum(octet_length(content)), 0) from embeddings where vector_store_id = store.id))
+              select count(*) from ${embeddings} where vector_store_id = store.id and file_id is null)),
+          'rows', (select count(*) from ${embeddings} where vector_store_id = store.id),
+          'bytes', (select coalesce(sum(octet_length(content)), 0) from ${embeddings} where vector_store_id = store.id))
         from pgquiver_vector_store_files where vector_store_id = store.id) as counted
      from vector_stores as store where id = $1`,
     [storeId],

@@ -33,7 +33,7 @@ async function prepare(): Promise<Ground> {
     return {
       environment: {
         DATABASE_URL: String(database.url),
-        ...(database.citus !== undefined && { CITUS: "auto", INDEX_THRESHOLD_BYTES: "20000" }),
+        ...(database.citus !== undefined && { INDEX_THRESHOLD_BYTES: "20000" }),
       },
       watcher: database.pool,
       open: async () => database.pool,

@@ -24,7 +24,7 @@ test.runIf(inject("template").kind === "postgres")(
         DATABASE_URL: String(database.url),
         FILE_WORKERS: "1",
         // A cluster has no row-level security.
-        ...(database.citus === undefined ? { ROW_LEVEL_SECURITY: "on" } : { CITUS: "auto" }),
+        ...(database.citus === undefined && { ROW_LEVEL_SECURITY: "on" }),
       },
       true,
     );
