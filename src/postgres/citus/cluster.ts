@@ -196,22 +196,27 @@ export async function distributeTable(client: Client, { tables }: Database, own:
 }
 
 /**
- * Moves the shard of an empty distributed table to the node whose shards have the fewest bytes. Citus itself puts the first
- * shard of each table on the same node. A table that stays there, since a crash or an error came in between, works too.
+ * Bytes of a node's tables and indexes by the statistics in its catalog, which each VACUUM and each index build renew: Citus's own
+ * `citus_shards` has every node read the size of every file, 0.4 ms for each table of the cluster.
+ */
+const NODE_BYTES = `select sum(relpages)::bigint * current_setting('block_size')::bigint from pg_class
+  where relnamespace <> 'pg_catalog'::regnamespace`;
+
+/**
+ * Moves the shard of an empty distributed table to the node with the fewest bytes. Citus itself puts the first shard of each
+ * table on the same node. A table that stays there, since a crash or an error came in between, works too.
  */
 export async function spreadTable(client: Client, name: string): Promise<void> {
   const { rows } = await client.query<{ shard: string; from: number; to: number }>(
-    `with sizes as (
-       select nodename, nodeport, sum(shard_size) as bytes, count(*) as shards from citus_shards
-       where citus_table_type = 'distributed' and table_name <> to_regclass(quote_ident($1)) group by 1, 2),
-     best as (
-       select nodeid from pg_dist_node left join sizes using (nodename, nodeport)
-       where isactive and shouldhaveshards and noderole = 'primary'
-       order by coalesce(bytes, 0), coalesce(shards, 0), nodeid limit 1)
+    `with best as (
+       select nodeid from run_command_on_all_nodes($2) as answer join pg_dist_node using (nodeid)
+         left join (select groupid, count(*) as shards from pg_dist_placement group by 1) as held using (groupid)
+       where success and isactive and shouldhaveshards and noderole = 'primary'
+       order by result::bigint, coalesce(shards, 0), nodeid limit 1)
      select shardid::text as shard, node.nodeid as from, best.nodeid as to
-     from citus_shards join pg_dist_node as node using (nodename, nodeport), best
-     where table_name = to_regclass(quote_ident($1)) and node.nodeid <> best.nodeid`,
-    [name],
+     from pg_dist_shard join pg_dist_placement using (shardid) join pg_dist_node as node using (groupid), best
+     where logicalrelid = to_regclass(quote_ident($1)) and noderole = 'primary' and node.nodeid <> best.nodeid`,
+    [name, NODE_BYTES],
   );
   // Nobody writes the table yet, so nobody is blocked.
   for (const { shard, from, to } of rows)
