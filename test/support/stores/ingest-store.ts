@@ -2,6 +2,7 @@ import { expect, vi } from "vitest";
 import type { Json } from "../clients/client.ts";
 import type { IngestClient, IngestMessage, Row, Summary } from "../clients/ingest-client.ts";
 import type { TestServer } from "../servers/server.ts";
+import { allEmbeddings } from "./index-store.ts";
 
 /** Creates a store and returns its id. */
 export async function createStore({ url }: Pick<TestServer, "url">, settings: Json = {}): Promise<string> {
@@ -22,11 +23,11 @@ export async function deleteStore({ url }: Pick<TestServer, "url">, id: string):
 
 /** Reads the rows of a store by SQL, in order of id. */
 export async function readRows(
-  { database: { pool } }: Pick<TestServer, "database">,
+  { database }: Pick<TestServer, "database">,
   storeId: string,
 ): Promise<{ id: string; content: string; embedding: number[]; metadata: Json }[]> {
-  const sql = `select id, content, embedding, metadata from embeddings where vector_store_id = $1 order by id`;
-  return (await pool.query(sql, [storeId])).rows;
+  const sql = `select id, content, embedding, metadata from ${allEmbeddings(database)} where vector_store_id = $1 order by id`;
+  return (await database.pool.query(sql, [storeId])).rows;
 }
 
 /** Reads the ids of a store's rows, in order. */
@@ -36,13 +37,14 @@ export async function readIds(server: Pick<TestServer, "database">, storeId: str
 
 /** Expects a store's counts to equal those computed by SQL. Returns the number of rows. */
 export async function expectExactCounts(
-  { database: { pool } }: Pick<TestServer, "database">,
+  { database }: Pick<TestServer, "database">,
   storeId: string,
 ): Promise<number> {
-  const { rows } = await pool.query(
+  const embeddings = allEmbeddings(database);
+  const { rows } = await database.pool.query(
     `select usage_bytes::int as bytes, (file_counts ->> 'total')::int as total, (file_counts ->> 'completed')::int as completed,
-       (select count(*)::int from embeddings where vector_store_id = vector_stores.id) as "rows",
-       (select coalesce(sum(octet_length(content)), 0)::int from embeddings where vector_store_id = vector_stores.id) as content
+       (select count(*)::int from ${embeddings} where vector_store_id = vector_stores.id) as "rows",
+       (select coalesce(sum(octet_length(content)), 0)::int from ${embeddings} where vector_store_id = vector_stores.id) as content
      from vector_stores where id = $1`,
     [storeId],
   );
