@@ -1,11 +1,14 @@
 import { readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { Buckets } from "../src/files/buckets.ts";
+import type { Step } from "../src/indexes/step.ts";
 import { promoteStore, type IndexOptions } from "../src/indexes/worker.ts";
 import { prepareCitus } from "../src/postgres/citus/cluster.ts";
 import { openDatabase } from "../src/postgres/connection/pool.ts";
 import type { Database } from "../src/postgres/database.ts";
 import { quoteTables } from "../src/postgres/tables.ts";
 import { sweepExpired } from "../src/vector-stores/expiry-sweeper.ts";
+import { backendCpuMs, largestBackend, nodeUrls } from "./support/backends.ts";
 import { connectRest, type RestClient } from "./support/clients.ts";
 import { citusUrls, createDatabase, type BenchDatabase } from "./support/database.ts";
 import { startReport, type Columns } from "./support/report.ts";
@@ -13,18 +16,23 @@ import { startServer } from "./support/server.ts";
 
 /** What a catalogue of many stores and own tables costs that few do not, on one plain Postgres or a Citus cluster. */
 
-/** Stores in all, of which so many have an own table with an index. */
-const SIZES = [
-  { stores: 1_000, tables: 10 },
-  // The stores beside those with own tables are on the coordinator, as on one Postgres.
-  { stores: citusUrls().length > 0 ? 10_000 : 100_000, tables: 1_000 },
-];
-const CITUS = citusUrls().length > 0 ? { CITUS: "auto" } : {};
+const IS_CLUSTER = citusUrls().length > 0;
+/** Stores in all, of which the first so many have an own table with an index. */
+const SIZES = IS_CLUSTER
+  ? // The stores beside those with own tables are on the coordinator, as on one Postgres: only the tables count.
+    [10, 100, 500, 1_000].map((tables) => ({ stores: 10_000, tables }))
+  : [
+      { stores: 1_000, tables: 10 },
+      { stores: 100_000, tables: 1_000 },
+    ];
+const CITUS = IS_CLUSTER ? { CITUS: "auto" } : {};
 const ROWS = 20;
 const DIMENSIONS = 8;
 const CALLS = 100;
 const STARTS = 3;
 const EXPIRED = 100;
+/** Of the tables that were made last, the median of so many is told. */
+const LAST = 10;
 
 const INDEXES: IndexOptions = {
   thresholdBytes: 0,
@@ -83,7 +91,7 @@ async function main(): Promise<void> {
 
 type Note = (name: string, value: string) => void;
 
-/** Adds stores, with rows in the shared table, and gives the first of the new ones own tables. */
+/** Adds stores, and gives the first ones that have none own tables. */
 async function grow(
   database: Database,
   from: { stores: number; tables: number },
@@ -91,14 +99,35 @@ async function grow(
   note: Note,
 ): Promise<void> {
   const { pool } = database;
-  const range = [from.stores + 1, to.stores];
+  await addStores(pool, from.stores + 1, to.stores, "1 year");
+  await pool.query("vacuum (analyze) vector_stores");
+  const times: number[] = [];
+  const steps = new Map<Step, number[]>();
+  const onStep = (step: Step, _store: string | undefined, ms?: number) => {
+    if (ms !== undefined) steps.set(step, [...(steps.get(step) ?? []), ms]);
+  };
+  for (let number = from.tables + 1; number <= to.tables; number++)
+    times.push(await time(() => promoteStore(database, `vs_${number}`, { ...INDEXES, onStep })));
+  const typical = (all: readonly number[]) => median(all.slice(-LAST)).toFixed(0);
+  note(`own table and index of a store, ms (the last ${LAST})`, typical(times));
+  for (const [step, all] of steps) note(`of these the step "${step}", ms`, typical(all));
+}
+
+/** Adds stores with rows in the shared table, which expire then. */
+async function addStores(
+  pool: Database["pool"],
+  first: number,
+  last: number,
+  expiresIn: string,
+): Promise<void> {
+  const range = [first, last];
   await pool.query(
     `insert into vector_stores (id, name, dimensions, embedding_count, file_counts, expires_at)
      select 'vs_' || n, 'Store ' || n, $3::int, $4::int,
        jsonb_build_object('in_progress', 0, 'failed', 0, 'cancelled', 0, 'completed', $4::int, 'total', $4::int),
-       now() + interval '1 year'
+       now() + $5::interval
      from generate_series($1::int, $2::int) as n`,
-    [...range, DIMENSIONS, ROWS],
+    [...range, DIMENSIONS, ROWS, expiresIn],
   );
   await pool.query(
     `insert into embeddings (vector_store_id, id, content, embedding, metadata)
@@ -107,11 +136,6 @@ async function grow(
      from generate_series($1::int, $2::int) as n, generate_series(1, $4) as row`,
     [...range, DIMENSIONS, ROWS],
   );
-  await pool.query("vacuum (analyze) vector_stores");
-  const times: number[] = [];
-  for (let made = 0; made < to.tables - from.tables; made++)
-    times.push(await time(() => promoteStore(database, `vs_${from.stores + made + 1}`, INDEXES)));
-  note("own table and index of a store, ms (the last ten)", median(times.slice(-10)).toFixed(0));
 }
 
 async function measure(
@@ -128,12 +152,14 @@ async function measure(
   await using server = await startServer(created.url, settings);
   using client = connectRest(server);
   await measureCalls(client, { stores, tables }, note);
+  await measureSearches(created, { stores, tables }, note);
   await measurePlans(database, note);
   await measureRowsOf(database, stores, note);
   const doctor = await time(() => client.send("GET", "/v1/diagnostics"));
   note("diagnosis (GET /v1/diagnostics), ms", doctor.toFixed(0));
   note("GET /metrics, ms", (await time(() => client.send("GET", "/metrics"))).toFixed(0));
-  await measureSweep(database, stores, note);
+  await measureSweep(database, tables, note);
+  if (IS_CLUSTER) await measureUnitedView(database, note);
   note(
     "analyze embeddings, with its children, ms",
     (await time(() => database.pool.query("analyze embeddings"))).toFixed(0),
@@ -142,7 +168,9 @@ async function measure(
     "analyze vector_stores, ms",
     (await time(() => database.pool.query("analyze vector_stores"))).toFixed(0),
   );
-  note("largest backend, MiB", (await largestBackend(database)).toFixed(0));
+  const [first = 0, ...others] = await Promise.all(nodeUrls(created.url).map(largestBackend));
+  note("largest backend, MiB", first.toFixed(0));
+  if (IS_CLUSTER) note("largest backend of a worker, MiB", Math.max(...others).toFixed(0));
 }
 
 async function measureCalls(
@@ -150,31 +178,74 @@ async function measureCalls(
   { stores, tables }: { stores: number; tables: number },
   note: Note,
 ): Promise<void> {
-  const search = (id: string) =>
-    client.post(
-      `/v1/vector_stores/${id}/search`,
-      Buffer.from(JSON.stringify({ embedding: Array.from({ length: DIMENSIONS }, () => Math.random()) })),
-    );
-  // The own tables of the last size begin behind the stores of the one before.
-  const firstOwn = stores === SIZES[0]?.stores ? 1 : (SIZES[0]?.stores ?? 0) + 1;
-  const own = (index: number) => `vs_${firstOwn + (index % Math.min(tables, 900))}`;
-  const small = (index: number) => `vs_${stores - index}`;
+  const own = (index: number) => `vs_${tables - (index % tables)}`;
   const calls: Record<string, (index: number) => Promise<unknown>> = {
     "first page of 100 stores": () => client.send("GET", "/v1/vector_stores?limit=100"),
     "page of 100 stores in the middle": () =>
       client.send("GET", `/v1/vector_stores?limit=100&after=vs_${Math.floor(stores / 2)}`),
-    "one store": (index) => client.send("GET", `/v1/vector_stores/${small(index)}`),
+    "one store": (index) => client.send("GET", `/v1/vector_stores/vs_${stores - index}`),
     "state of an index": (index) => client.send("GET", `/v1/vector_stores/${own(index)}/index`),
-    "search of a store in the shared table, another each time": (index) => search(small(index)),
-    "search of a store with an own table, another each time": (index) => search(own(index)),
-    "search of the same store with an own table": () => search(own(0)),
   };
   for (const [name, call] of Object.entries(calls)) {
     await call(0);
-    const times: number[] = [];
-    for (let index = 0; index < CALLS; index++) times.push(await time(() => call(index)));
-    note(`${name}, p50 ms`, median(times).toFixed(2));
+    note(`${name}, p50 ms`, await typicalTime(call));
   }
+}
+
+/** Searches by services of their own, whose sessions have seen no table yet. */
+async function measureSearches(
+  { url }: BenchDatabase,
+  { stores, tables }: { stores: number; tables: number },
+  note: Note,
+): Promise<void> {
+  const own = (index: number) => `vs_${tables - (index % tables)}`;
+  for (const way of IS_CLUSTER ? ["directly", "through the coordinator"] : [""]) {
+    const settings = {
+      INDEX_WORKER: "off",
+      EXPIRY_SWEEP_SECONDS: "0",
+      CITUS_DIRECT: way === "directly" ? "auto" : "off",
+      // Few sessions, so that one meets a table again.
+      DATABASE_POOL_MAX: "2",
+      ...CITUS,
+    };
+    await using server = await startServer(url, settings);
+    using client = connectRest(server);
+    const search = (id: string) => {
+      const embedding = Array.from({ length: DIMENSIONS }, () => Math.random());
+      return client.post(`/v1/vector_stores/${id}/search`, Buffer.from(JSON.stringify({ embedding })));
+    };
+    const cpu = () => Promise.all(nodeUrls(url).map(backendCpuMs));
+    const measureOne = async (name: string, call: (index: number) => Promise<unknown>) => {
+      const before = await cpu();
+      const ms = await typicalTime(call);
+      const used = (await cpu()).map((now, node) => (now - (before[node] ?? 0)) / CALLS);
+      const [first = 0, ...others] = used;
+      const workers = others.reduce((sum, one) => sum + one, 0);
+      const shown = IS_CLUSTER ? `${first.toFixed(2)} + ${workers.toFixed(2)}` : first.toFixed(2);
+      note(`search ${name}: p50 ms; CPU ms of the backends`, `${ms}; ${shown}`);
+    };
+    // A process tries a worker in the background before its searches go there, and then once a second.
+    const isReached = async () =>
+      /way="direct"\} [1-9]/.test((await client.send("GET", "/metrics")).toString());
+    for (let index = 0; index < 4; index++) await search(`vs_${index + 1}`);
+    while (way === "directly" && !(await isReached())) {
+      await delay(200);
+      for (let index = 0; index < 4; index++) await search(`vs_${index + 1}`);
+    }
+    const kind = `of an own table ${way}`.trim();
+    for (const pass of ["first", "second", "third"])
+      await measureOne(`${kind}, another each time, ${pass} pass`, (index) => search(own(index)));
+    await measureOne(`${kind}, the same`, () => search(own(0)));
+    if (way !== "through the coordinator")
+      await measureOne("of the shared table, another each time", (index) => search(`vs_${stores - index}`));
+  }
+}
+
+/** The median time of `CALLS` calls, one after another, in milliseconds. */
+async function typicalTime(call: (index: number) => Promise<unknown>): Promise<string> {
+  const times: number[] = [];
+  for (let index = 0; index < CALLS; index++) times.push(await time(() => call(index)));
+  return median(times).toFixed(2);
 }
 
 /** Planning times, each on a new connection, whose caches are empty, and then again. */
@@ -228,7 +299,17 @@ async function measureRowsOf({ pool }: Database, stores: number, note: Note): Pr
   }
 }
 
-async function measureSweep(database: Database, stores: number, note: Note): Promise<void> {
+/** SQL over all stores of a cluster, and over one of them. */
+async function measureUnitedView({ pool }: Database, note: Note): Promise<void> {
+  const statements = {
+    "SQL over all stores (all_embeddings)": "select count(*) from all_embeddings",
+    "SQL over one store (all_embeddings_of)": "select count(*) from all_embeddings_of(array['vs_1'])",
+  };
+  for (const [name, statement] of Object.entries(statements))
+    note(`${name}, ms`, (await time(() => pool.query(statement))).toFixed(0));
+}
+
+async function measureSweep(database: Database, tables: number, note: Note): Promise<void> {
   const buckets = new Buckets(undefined);
   const sweep = () =>
     sweepExpired(
@@ -239,26 +320,10 @@ async function measureSweep(database: Database, stores: number, note: Note): Pro
       new AbortController().signal,
     );
   note("sweep that finds nothing, ms", (await time(sweep)).toFixed(0));
-  await database.pool.query(
-    "update vector_stores set expires_at = now() - interval '1 hour' where id = any($1)",
-    [Array.from({ length: EXPIRED }, (_, index) => `vs_${stores - 500 - index}`)],
-  );
+  // Behind all others, those of the sizes before included.
+  const first = 1_000_000 + tables * EXPIRED;
+  await addStores(database.pool, first, first + EXPIRED - 1, "-1 hour");
   note(`sweep of ${EXPIRED} expired stores, ms`, (await time(sweep)).toFixed(0));
-}
-
-/** Memory of its own, RssAnon, of the largest backend; NaN where the server is on another machine. */
-async function largestBackend({ pool }: Database): Promise<number> {
-  const { rows } = await pool.query<{ pid: number }>(
-    "select pid from pg_stat_activity where datname = current_database() and backend_type = 'client backend'",
-  );
-  const sizes = rows.map(({ pid }) => {
-    try {
-      return Number(/^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
-    } catch {
-      return Number.NaN;
-    }
-  });
-  return Math.max(...sizes);
 }
 
 async function time(work: () => Promise<unknown>): Promise<number> {
