@@ -4,7 +4,7 @@ import { Rider, withRider } from "../postgres/protocol/rider.ts";
 import { transaction } from "../postgres/transaction.ts";
 import { EntryQueue } from "./queue.ts";
 import { Refusals } from "./refusals.ts";
-import { insertEntries, insertionOf } from "./rows.ts";
+import { insertEntries, insertionOf, toRow } from "./rows.ts";
 
 /** Groups of equal failed attempts per window, and its length. */
 const GROUPS_MAX = 100;
@@ -55,7 +55,7 @@ export class AuditRecorder {
     complete: (reply: T) => void,
   ): Promise<T> {
     const { pool, tables } = this.#database;
-    const rider = isCreation ? undefined : new Rider(insertionOf(tables, entry));
+    const rider = isCreation ? undefined : new Rider(toRow(entry), (rows) => insertionOf(tables, rows));
     const reply = await (rider === undefined ? run() : withRider(rider, run));
     complete(reply);
     if (rider?.isCommitted !== true)

@@ -32,12 +32,16 @@ export async function insertEntries(
   tables: Tables,
   entries: readonly AuditEntry[],
 ): Promise<void> {
-  await client.query(insertion(tables, "$1"), [toJson(entries)]);
+  await client.query(insertion(tables, "$1"), [toArray(entries.map(toRow))]);
 }
 
-/** The statement that inserts an entry, with its values as literals. */
-export function insertionOf(tables: Tables, entry: AuditEntry): string {
-  return insertion(tables, pg.escapeLiteral(toJson([entry])));
+/** The statement that inserts entries, given as `toRow` makes them, with their values as literals. */
+export function insertionOf(tables: Tables, rows: readonly string[]): string {
+  return insertion(tables, pg.escapeLiteral(toArray(rows)));
+}
+
+function toArray(rows: readonly string[]): string {
+  return `[${rows.join(",")}]`;
 }
 
 function insertion({ auditLog }: Tables, json: string): string {
@@ -47,8 +51,9 @@ function insertion({ auditLog }: Tables, json: string): string {
     protocol text) on conflict (id) do nothing`;
 }
 
-function toJson(entries: readonly AuditEntry[]): string {
-  const rows = entries.map((entry): Omit<AuditRow, "created_at"> & { created_at: string } => ({
+/** An entry as JSON of its columns. */
+export function toRow(entry: AuditEntry): string {
+  const row: Omit<AuditRow, "created_at"> & { created_at: string } = {
     id: entry.id,
     created_at: entry.at.toISOString(),
     project_id: entry.projectId,
@@ -64,8 +69,8 @@ function toJson(entries: readonly AuditEntry[]): string {
     request_id: entry.requestId,
     rpc: entry.rpc,
     protocol: entry.protocol,
-  }));
-  return JSON.stringify(rows);
+  };
+  return JSON.stringify(row);
 }
 
 /** Which entries to list; undefined: no condition. */

@@ -1,16 +1,17 @@
 import { encodeArray, OID } from "../postgres/array.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStatementFault, isUndefinedTable } from "../postgres/errors.ts";
+import { Rider } from "../postgres/protocol/rider.ts";
 import type { Tables } from "../postgres/tables.ts";
 import { composeRemovalOf } from "../storage/counts.ts";
 import { deletionOf } from "../storage/embeddings.ts";
 import { writeKnownStore, type KnownStore } from "../storage/placement.ts";
 
-/** Rows to be deleted, and what is committed with that: statements without parameters. */
+/** Rows to be deleted, and what is committed with that. */
 export interface Removal {
   /** Distinct. */
   ids: readonly string[];
-  riders: readonly string[];
+  riders: readonly Rider[];
 }
 
 /**
@@ -26,6 +27,7 @@ export async function deleteAtOnce(
   const compose = (placed: Tables) => {
     const { ids, riders } = choose();
     if (ids.length === 0) return [];
+    const rider = Rider.statementOf(riders);
     const all = encodeArray(
       OID.text,
       ids.map((id) => Buffer.from(id)),
@@ -36,7 +38,7 @@ export async function deleteAtOnce(
           select 1 / (count(*) = $3::int)::int from removed`,
         values: [known.id, all, String(ids.length)],
       },
-      ...riders.map((text) => ({ text, values: [] })),
+      ...(rider === undefined ? [] : [{ text: rider, values: [] }]),
     ];
   };
   try {

@@ -1,7 +1,7 @@
 import { keep } from "../api/fresh-cache.ts";
 import { withoutWaitBudget } from "../postgres/connection/wait-budget.ts";
 import type { Database } from "../postgres/database.ts";
-import { takeRider, type Rider } from "../postgres/protocol/rider.ts";
+import { Rider, takeRider } from "../postgres/protocol/rider.ts";
 import { sharedKey, withoutCaller } from "../postgres/row-security/call.ts";
 import { countRemovalStatement } from "../storage/counts.ts";
 import { deleteEmbeddingsById } from "../storage/embeddings.ts";
@@ -126,7 +126,9 @@ export class GroupDeletion {
         if (removed.rows === 0) return { result: undefined };
         // Of several deletions of one row the first has made it.
         for (const deletion of group) if (removed.ids.delete(deletion.id)) made.add(deletion);
-        const closing = [countRemovalStatement(tables, storeId, removed), ...ridersOf(made)].join("; ");
+        const rider = Rider.statementOf(ridersOf(made));
+        const counting = countRemovalStatement(tables, storeId, removed);
+        const closing = rider === undefined ? counting : `${counting}; ${rider}`;
         return { result: undefined, closing };
       },
       { lockRow: true },
@@ -141,9 +143,9 @@ export class GroupDeletion {
   }
 }
 
-/** The statements that are committed with deletions. */
-function ridersOf(made: ReadonlySet<Deletion>): string[] {
-  return Array.from(made, ({ rider }) => rider?.statement).filter((text) => text !== undefined);
+/** What is committed with deletions. */
+function ridersOf(made: ReadonlySet<Deletion>): Rider[] {
+  return Array.from(made, ({ rider }) => rider).filter((rider) => rider !== undefined);
 }
 
 /** Takes the deletions of a transaction from those that wait. */

@@ -3,7 +3,7 @@ import { schemaMoved } from "../errors.ts";
 import { commitWithoutDoubt } from "./citus/in-doubt.ts";
 import { isReadOnly, isUndefinedTable } from "./errors.ts";
 import { queryInOneTrip, type Statement } from "./protocol/one-trip.ts";
-import { takeRider, type Rider } from "./protocol/rider.ts";
+import { Rider, takeRider } from "./protocol/rider.ts";
 import type { Tables } from "./tables.ts";
 
 /** Where a transaction gets its connection. */
@@ -165,7 +165,9 @@ async function between<T>(
     const { result, closing } = await work(client, await begin());
     signal?.throwIfAborted();
     rider = findRider?.();
-    const ending = [closing, rider?.statement, "commit"].filter((statement) => statement !== undefined);
+    const ending = [closing, rider && Rider.statementOf([rider]), "commit"].filter(
+      (statement) => statement !== undefined,
+    );
     const { command } = await commitWithoutDoubt(client, () => queryAll(client, ending));
     if (command !== "COMMIT")
       throw new Error("The transaction was rolled back at COMMIT: one of its statements had failed.");
