@@ -13,14 +13,13 @@ import type { AttributeDemand } from "./attribute-demand.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { countCandidates, type SearchIndex } from "./nearest.ts";
 import { searchDirectly } from "./distributed/direct.ts";
-import type { SearchHit, SearchQuery } from "./query.ts";
+import { nearestMax, type SearchHit, type SearchQuery } from "./query.ts";
 import { addStoreRows, addVectors, composeVectors, find, runSplit } from "./distributed/split.ts";
 import type { SearchedStore } from "../storage/stores.ts";
 import {
   composeSearch,
   composeSplitSearch,
   efSearchOf,
-  nearestMax,
   scanSettingsOf,
   type FoundRow,
   type SplitSearch,
