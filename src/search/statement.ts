@@ -1,9 +1,8 @@
 import { hash } from "node:crypto";
-import { placeTables, type Tables } from "../postgres/tables.ts";
+import type { Tables } from "../postgres/tables.ts";
 import { planForValues } from "../postgres/custom-plan.ts";
 import { bind, compileFilter, type Filter } from "../filters/sql.ts";
 import { asksForWords, wordsOf } from "../filters/words.ts";
-import { isPlaced, type ShardPlace } from "../postgres/citus/shards.ts";
 import { selectMatching } from "./keywords/matching.ts";
 import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
@@ -70,65 +69,8 @@ export function composeSearch(
   return plan !== undefined ? { name: nameStatement(text), text, values } : { text, values };
 }
 
-/** The two statements of a search in an own table that is on another node. */
-export interface SplitSearch {
-  /** The hits alone, best first: rows of `FoundRow` without the store's check and the name of the file. */
-  hits: Statement;
-  /** The check of the cached store row, with the names of files by id: a `CheckRow`, or none when the store is deleted. */
-  check: (fileIds: readonly string[]) => Statement;
-}
-
-/** What the check of a split search finds. */
-export interface CheckRow extends Pick<FoundRow, "is_current" | "has_expired"> {
-  /** Whether the shard is still where the hits were read; absent where they were read through the coordinator. */
-  is_placed?: boolean;
-  filenames: Record<string, string> | null;
-}
-
-/**
- * Composes a search in an own table, like `composeSearch`, in two statements. In one, the coordinator of a cluster would plan
- * and join what the worker has found, for as much CPU time as the worker takes to find it; alone, the statement is passed on
- * to the worker of a table of one shard. So it reads no other table: a search by words must have `storeRows`. The hits have
- * no vectors: see `composeVectors` of distributed/split.ts.
- *
- * `check` must run after `hits` and has a snapshot of its own. That is enough: a store's rows only ever move from the
- * shared table to an own one, whose name is never used again. So if the row names this table afterwards, and the cached row,
- * read before, did so too, it was the store's table in between. With `place`, the hits are for the shard on its worker, and
- * the check, for the coordinator, says as well whether the shard is still there.
- */
-export function composeSplitSearch(
-  tables: Tables,
-  store: SearchedStore,
-  query: SearchQuery,
-  index: SearchIndex | undefined,
-  isMixed = false,
-  place?: ShardPlace,
-): SplitSearch {
-  const values: unknown[] = [];
-  const read = place === undefined ? store : { ...store, own_table: place.shard };
-  const placed = place === undefined ? tables : placeTables(tables, read);
-  const { bounded, plan } = composeHits(placed, read, query, index, isMixed, "", values);
-  const text = `select * from (${bounded}) hits order by value ${directionOf(query)}, id`;
-  return {
-    hits: plan === "generic" ? { name: nameStatement(text), text, values } : { text, values },
-    check: (fileIds) => {
-      const params: unknown[] = [];
-      const columns = checkColumns(store, params);
-      const files = `(select jsonb_object_agg(id, filename) from ${tables.files} where id = any(${bind(params, fileIds, "text[]")}))`;
-      const isThere = place && isPlaced(place, (value, type) => bind(params, value, type));
-      const placed = isThere === undefined ? "" : `, ${isThere} as is_placed`;
-      const check = `select ${columns}, ${files} as filenames ${placed} from ${tables.vectorStores} where id = ${bind(params, store.id, "text")}`;
-      return {
-        name: place === undefined ? "check_store" : "check_placed_store",
-        text: check,
-        values: params,
-      };
-    },
-  };
-}
-
 /** Columns that tell whether the cached store row is that of the table, and whether the store has expired. */
-function checkColumns(store: SearchedStore, values: unknown[]): string {
+export function checkColumns(store: SearchedStore, values: unknown[]): string {
   const assumed = [
     bind(values, store.dimensions, "int"),
     bind(values, store.embedding_model, "text"),
@@ -146,7 +88,7 @@ function checkColumns(store: SearchedStore, values: unknown[]): string {
 }
 
 /** SELECT of the hits; `id` is the store's id as an SQL expression. */
-function composeHits(
+export function composeHits(
   tables: Tables,
   store: SearchedStore,
   query: SearchQuery,
@@ -219,7 +161,7 @@ function compileCondition(
 }
 
 /** The direction in which `value` ranks: the least distance, or the highest fused score, first. */
-function directionOf({ fusion }: SearchQuery): string {
+export function directionOf({ fusion }: SearchQuery): string {
   return fusion === undefined ? "" : "desc";
 }
 
@@ -276,7 +218,7 @@ function boundBytes(
 }
 
 /** A name that differs for different texts: that of a store's own table is in the text, and so are limits. */
-function nameStatement(text: string): string {
+export function nameStatement(text: string): string {
   return `search_${hash("sha1", text)}`;
 }
 

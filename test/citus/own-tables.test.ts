@@ -6,7 +6,7 @@ import { encodeVector } from "../../src/postgres/copy.ts";
 import { placeTables } from "../../src/postgres/tables.ts";
 import { MetadataSamples } from "../../src/search/metadata-samples.ts";
 import { indexOf } from "../../src/search/run.ts";
-import { composeSplitSearch } from "../../src/search/statement.ts";
+import { composeSplitSearch } from "../../src/search/distributed/split-statement.ts";
 import { findStore, type VectorStoreRow } from "../../src/storage/stores.ts";
 import type { Reply } from "../support/clients/client.ts";
 import { seedStore, TEST_INDEXES } from "../support/stores/index-store.ts";

@@ -8,7 +8,8 @@ import type { SearchedStore } from "../../storage/stores.ts";
 import type { SearchIndex } from "../nearest.ts";
 import type { SearchQuery } from "../query.ts";
 import { addVectors, composeVectors, find, joinCheck, runCheck } from "./split.ts";
-import { composeSplitSearch, type FoundRow } from "../statement.ts";
+import type { FoundRow } from "../statement.ts";
+import { composeSplitSearch } from "./split-statement.ts";
 
 /** What a direct search needs. */
 interface Direct {

@@ -5,7 +5,8 @@ import type { Tables } from "../../postgres/tables.ts";
 import { cancellable } from "../../postgres/transaction.ts";
 import type { SearchedStore } from "../../storage/stores.ts";
 import type { SearchQuery } from "../query.ts";
-import type { CheckRow, FoundRow, SplitSearch, Statement } from "../statement.ts";
+import type { FoundRow, Statement } from "../statement.ts";
+import type { CheckRow, SplitSearch } from "./split-statement.ts";
 
 /** Runs one statement of a search under settings. */
 export async function find(client: Client, statement: Statement, settings: Settings): Promise<FoundRow[]> {
