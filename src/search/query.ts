@@ -2,11 +2,6 @@ import type { Filter } from "../filters/sql.ts";
 import { asksForWords } from "../filters/words.ts";
 import type { StoredPlace } from "../storage/embeddings.ts";
 import type { SearchPosition } from "./page.ts";
-import { chunksOf } from "./results/files.ts";
-
-/** Bounds of the candidates that each part of a hybrid search contributes: twice the results asked for. */
-const CANDIDATES_MIN = 20;
-const CANDIDATES_MAX = 100;
 
 /** A search by vector, by keywords, or by both. */
 export interface SearchQuery {
@@ -55,21 +50,6 @@ export interface Fusion {
   /** Weights, 0 or more; one of them is more than 0. */
   vectorWeight: number;
   keywordsWeight: number;
-}
-
-/** Number of nearest rows that the vector part of a search needs. */
-export function nearestMax({
-  resultsMax,
-  fusion,
-  files,
-}: {
-  resultsMax: number;
-  fusion: object | undefined;
-  files?: FileGroups | undefined;
-}): number {
-  if (files !== undefined) return chunksOf(resultsMax, files);
-  if (fusion === undefined) return resultsMax;
-  return Math.max(resultsMax, Math.min(CANDIDATES_MAX, Math.max(CANDIDATES_MIN, 2 * resultsMax)));
 }
 
 /** The text search configuration by which a search splits texts into words; undefined: it looks at no words. */

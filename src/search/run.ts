@@ -13,11 +13,18 @@ import type { AttributeDemand } from "./attribute-demand.ts";
 import type { MetadataSamples } from "./metadata-samples.ts";
 import { countCandidates, type SearchIndex } from "./nearest.ts";
 import { searchDirectly } from "./distributed/direct.ts";
-import { nearestMax, type SearchHit, type SearchQuery } from "./query.ts";
+import type { SearchHit, SearchQuery } from "./query.ts";
 import { addStoreRows, addVectors, composeVectors, find, runSplit } from "./distributed/split.ts";
 import { composeSplitSearch, type SplitSearch } from "./distributed/split-statement.ts";
 import type { SearchedStore } from "../storage/stores.ts";
-import { composeSearch, efSearchOf, scanSettingsOf, type FoundRow, type Statement } from "./statement.ts";
+import {
+  composeSearch,
+  efSearchOf,
+  nearestMax,
+  scanSettingsOf,
+  type FoundRow,
+  type Statement,
+} from "./statement.ts";
 import { planFiltered } from "./walk.ts";
 
 /** The results of one query, and how they were found. */

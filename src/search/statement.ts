@@ -8,7 +8,8 @@ import { RECALL_RESULTS } from "../storage/recall.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
 import { RANK_OFFSET } from "./merge.ts";
 import { selectNearest, type ScanSettings, type SearchIndex } from "./nearest.ts";
-import { nearestMax, type FileGroups, type Fusion, type SearchQuery } from "./query.ts";
+import type { FileGroups, Fusion, SearchQuery } from "./query.ts";
+import { chunksOf } from "./results/files.ts";
 import { limits } from "../limits.ts";
 import type { StoredPlace } from "../storage/embeddings.ts";
 import type { SearchedStore } from "../storage/stores.ts";
@@ -44,6 +45,10 @@ export interface FoundRow {
    */
   is_short?: boolean | null;
 }
+
+/** Bounds of the candidates that each part of a hybrid search contributes: twice the results asked for. */
+const CANDIDATES_MIN = 20;
+const CANDIDATES_MAX = 100;
 
 /**
  * Composes the single statement of a search. One snapshot gives both the hits, best first, and the check of
@@ -273,6 +278,21 @@ function selectByFile(
     select ${hitColumns(tables, query)}, distance as value, (select count(*) from files) < ${filesMax} as is_short
     from best join only ${tables.embeddings} using (${tables.id})
     where position <= ${bind(values, size, "int")} and ${tables.vectorStoreId} = ${bind(values, store.id, "text")}`;
+}
+
+/** Number of nearest rows that the vector part of a search needs. */
+export function nearestMax({
+  resultsMax,
+  fusion,
+  files,
+}: {
+  resultsMax: number;
+  fusion: object | undefined;
+  files?: FileGroups | undefined;
+}): number {
+  if (files !== undefined) return chunksOf(resultsMax, files);
+  if (fusion === undefined) return resultsMax;
+  return Math.max(resultsMax, Math.min(CANDIDATES_MAX, Math.max(CANDIDATES_MIN, 2 * resultsMax)));
 }
 
 /** Weighted reciprocal rank fusion, scaled so that a row that is first in both searches has score 1. */
