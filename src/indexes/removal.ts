@@ -54,8 +54,10 @@ async function tryDrop(client: Client, tables: Tables, name: string): Promise<bo
       await client.query("set local lock_timeout = default");
       return true;
     } catch (error) {
-      // On a node of a cluster an index build waits for this transaction, which Citus ends as a deadlock.
-      if (!isLockTimeout(error) && !isConflict(error)) throw error;
+      // On a node of a cluster an index build waits for this transaction, which Citus ends as a deadlock. Not tried again:
+      // after a second deadlock the node's transaction is aborted, and with it the deletion.
+      if (isConflict(error)) break;
+      if (!isLockTimeout(error)) throw error;
     }
   }
   await client.query("set local lock_timeout = default");
