@@ -44,8 +44,16 @@ const ingest = (open: object) => [
 const upload = (filename: string) => [{ metadata: { filename, purpose: "assistants" } }, { data: "YQ==" }];
 const announced = { bytes: 1, filename: "c.txt", mime_type: "text/plain", purpose: "assistants" };
 
+type Call = [rpc: string, requests: (told: Told) => object | object[], keep?: keyof Told];
+
+/** Gives the store a table of its own. */
+const moves: Call[] = [
+  ["UpdateIndex", () => ({ ...s, policy: "INDEX_POLICY_ALWAYS", update_mask: "policy" })],
+  ["WatchIndex", () => s],
+];
+
 /** The requests of each RPC, and what is kept of the reply; in this order, because later ones need what earlier ones make. */
-const calls: [rpc: string, requests: (told: Told) => object | object[], keep?: keyof Told][] = [
+const calls: Call[] = [
   ["GetCaller", () => ({})],
   ["CreateProject", () => ({ name: "Team" }), "project_id"],
   ["ListProjects", () => ({})],
@@ -81,6 +89,8 @@ const calls: [rpc: string, requests: (told: Told) => object | object[], keep?: k
   ["WatchVectorStoreReembedding", () => ({ vector_store_id: "r" })],
   ["CancelVectorStoreReembedding", () => ({ vector_store_id: "r" })],
   ["CreateEmbedding", () => ({ ...s, embedding: row("a") })],
+  // On a cluster, from here on the store has its table on a worker.
+  ...(database.citus === undefined ? [] : moves),
   ["BatchCreateEmbeddings", () => ({ ...s, embeddings: [row("a"), row("b")], mode: "WRITE_MODE_UPSERT" })],
   [
     "BatchCreateEmbeddings",
@@ -132,8 +142,7 @@ const calls: [rpc: string, requests: (told: Told) => object | object[], keep?: k
   ["ExportProject", () => ({ project_id: "default" })],
   ["DeleteFile", ({ file_id }) => ({ file_id })],
   ["GetIndex", () => s],
-  ["UpdateIndex", () => ({ ...s, policy: "INDEX_POLICY_ALWAYS", update_mask: "policy" })],
-  ["WatchIndex", () => s],
+  ...moves,
   ["RebuildIndex", () => s],
   ["DeleteEmbedding", () => e],
   ["BatchDeleteEmbeddings", () => ({ ...s, embedding_ids: ["b"] })],
