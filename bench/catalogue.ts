@@ -8,7 +8,7 @@ import { openDatabase } from "../src/postgres/connection/pool.ts";
 import type { Database } from "../src/postgres/database.ts";
 import { quoteTables } from "../src/postgres/tables.ts";
 import { sweepExpired } from "../src/vector-stores/expiry-sweeper.ts";
-import { backendCpuMs, largestBackend, nodeUrls } from "./support/backends.ts";
+import { backendCpuMs, cpuBetween, largestBackend, nodeUrls } from "./support/backends.ts";
 import { connectRest, type RestClient } from "./support/clients.ts";
 import { citusUrls, createDatabase, type BenchDatabase } from "./support/database.ts";
 import { startReport, type Columns } from "./support/report.ts";
@@ -218,7 +218,7 @@ async function measureSearches(
     const measureOne = async (name: string, call: (index: number) => Promise<unknown>) => {
       const before = await cpu();
       const ms = await typicalTime(call);
-      const used = (await cpu()).map((now, node) => (now - (before[node] ?? 0)) / CALLS);
+      const used = (await cpu()).map((now, node) => cpuBetween(before[node] ?? new Map(), now) / CALLS);
       const [first = 0, ...others] = used;
       const workers = others.reduce((sum, one) => sum + one, 0);
       const shown = IS_CLUSTER ? `${first.toFixed(2)} + ${workers.toFixed(2)}` : first.toFixed(2);
