@@ -390,29 +390,3 @@ test("what was embedded by the old model when the store changes is refused with 
     .toBe("completed");
   await expectNew(send, id, 7);
 }, 60_000);
-
-test.runIf(database.citus !== undefined)(
-  "a store that gets its table on a worker of a cluster meanwhile keeps its vectors, and says why",
-  async () => {
-    const provider = await startProvider();
-    const id = await makeStore(20);
-    const gate = Promise.withResolvers<void>();
-    provider.next({ until: gate.promise });
-    await using setting = await start(provider);
-    const { send } = setting;
-    await send("POST", pathOf(id), {});
-    await provider.received(1);
-    await setPolicy(database, id, "always");
-    await expect
-      .poll(async () => (await findIndex(database, id)).index_state, { timeout: 30_000 })
-      .toBe("ready");
-    gate.resolve();
-    await untilState(send, id, {
-      status: "failed",
-      last_error: expect.stringContaining("worker of the Citus"),
-    });
-    expect((await send("GET", `/v1/vector_stores/${id}`)).json).toMatchObject({ embedding_model: "old" });
-    await expectNoLeftovers();
-  },
-  60_000,
-);
