@@ -1,6 +1,12 @@
 import { createHash } from "node:crypto";
 import pg from "pg";
-import { orderedExpression, type AttributeType, type Comparison } from "./sql.ts";
+import {
+  orderedExpression,
+  type AttributeType,
+  type Comparison,
+  type Filter,
+  type OrderComparison,
+} from "./sql.ts";
 
 /** A metadata key whose values of one type have, or are to have, a B-tree index. */
 export interface Attribute {
@@ -49,6 +55,29 @@ export function attributeOf(comparison: Comparison): Attribute | undefined {
     default:
       return undefined;
   }
+}
+
+/** Conditions of order on one attribute, all to be met. */
+export interface Range {
+  attribute: Attribute;
+  conditions: OrderComparison[];
+}
+
+/** The range that is all of a filter; undefined: the filter has other conditions too, or compares several attributes. */
+export function rangeOf(filter: Filter): Range | undefined {
+  if (filter.type === "and") {
+    const [first, ...rest] = filter.filters.map(rangeOf);
+    if (first === undefined || !rest.every((range) => range !== undefined && isSame(range, first)))
+      return undefined;
+    return { ...first, conditions: [first, ...rest].flatMap((range) => range?.conditions ?? []) };
+  }
+  if ("filters" in filter || !("key" in filter) || filter.type === "prefix") return undefined;
+  const attribute = attributeOf(filter);
+  return attribute && { attribute, conditions: [filter as OrderComparison] };
+}
+
+function isSame({ attribute: one }: Range, { attribute: other }: Range): boolean {
+  return one.key === other.key && one.type === other.type;
 }
 
 /** SELECT of an own table's attribute indexes as a JSON array of `AttributeIndex`; `table` is an SQL expression. */

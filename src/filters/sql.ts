@@ -11,7 +11,7 @@ export type Filter =
   | { type: "eq" | "ne" | "contains"; key: string; value: FilterValue }
   | { type: "exists"; key: string; isPresent: boolean }
   | { type: "prefix" | "suffix" | "substring"; key: string; value: string }
-  | { type: Ordering; key: string; value: string | number; as?: undefined }
+  | OrderComparison
   /** Texts that are dates are compared as moments. */
   | { type: Ordering; key: string; value: string; as: "date" }
   | { type: "in" | "nin"; key: string; values: FilterValue[] }
@@ -21,6 +21,14 @@ export type Filter =
   | { type: "text"; value: string }
   /** `not` has one filter. */
   | { type: "and" | "or" | "not"; filters: Filter[] };
+
+/** A comparison of numbers, or of strings by code point. */
+export interface OrderComparison {
+  type: Ordering;
+  key: string;
+  value: string | number;
+  as?: undefined;
+}
 
 /** The words of a store's texts, for filters by words. */
 export interface Words {
@@ -91,7 +99,7 @@ export function compileFilter(filter: Filter, column: string, params: unknown[],
     case "lte":
       return filter.as === "date"
         ? compileDateOrdering(filter, column, params)
-        : compileOrdering(filter.type, filter.key, filter.value, column, params);
+        : compileOrdering(filter, column, params);
     case "and":
     case "or":
       if (filter.filters.length === 0) return filter.type === "and" ? "true" : "false";
@@ -170,19 +178,29 @@ function compileOverlap(key: string, texts: readonly string[], column: string, p
  * a B-tree holds at most 2,704 bytes per row, and would refuse rows with longer texts.
  */
 function compileOrdering(
-  type: Ordering,
-  key: string,
-  value: string | number,
+  { type, key, value }: OrderComparison,
   column: string,
   params: unknown[],
+  name = bind(params, toText(key), "text"),
+  bindValue = bind,
 ): string {
-  const name = bind(params, toText(key), "text");
   const operator = orderingOperators[type];
   if (typeof value === "number")
-    return `${orderedExpression(column, name, "number")} ${operator} ${bind(params, toJson(value), "numeric")}`;
-  const beginning = bind(params, beginningOf(value), "text");
+    return `${orderedExpression(column, name, "number")} ${operator} ${bindValue(params, toJson(value), "numeric")}`;
+  const beginning = bindValue(params, beginningOf(value), "text");
   const full = bind(params, value, "text");
   return `(${orderedExpression(column, name, "string")} ${operator[0]}= ${beginning} and (${column} ->> ${name}) collate "C" ${operator} ${full})`;
+}
+
+/**
+ * Compiles conditions of order on one key, all to be met, so that the planner takes the attribute's index, whatever the
+ * values are: it sees the key, as the index's expression has it, and no value, since a scalar subquery hides it.
+ */
+export function compileRange(range: readonly OrderComparison[], column: string, params: unknown[]): string {
+  const hide = (all: unknown[], value: unknown, type: string) => `(select ${bind(all, value, type)})`;
+  const compile = (part: OrderComparison) =>
+    compileOrdering(part, column, params, `${pg.escapeLiteral(toText(part.key))}::text`, hide);
+  return range.map(compile).join(" and ");
 }
 
 /** Compiles a comparison of moments. A cast to timestamptz is not immutable, so no index can serve it. */

@@ -1,3 +1,4 @@
+import type { Range } from "../filters/attribute-index.ts";
 import type { Filter } from "../filters/sql.ts";
 import { asksForWords } from "../filters/words.ts";
 import type { StoredPlace } from "../storage/embeddings.ts";
@@ -21,6 +22,8 @@ export interface SearchQuery {
   /** Whether the results come with their vectors; default false. */
   hasVectors?: boolean | undefined;
   filter: Filter | undefined;
+  /** The same as the filter, where the index of an attribute collects the rows that match; undefined: none does. */
+  range?: Range | undefined;
   /** Postgres text search configuration of the store, which a filter by words needs. */
   language?: string | undefined;
   /** Whether to compare every vector (exact search) even if the store has an index. */

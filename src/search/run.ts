@@ -25,7 +25,7 @@ import {
   type FoundRow,
   type Statement,
 } from "./statement.ts";
-import { planFiltered } from "./walk.ts";
+import { planFiltered, type FilterPlan } from "./walk.ts";
 
 /** The results of one query, and how they were found. */
 export interface Findings {
@@ -82,16 +82,19 @@ export async function searchStore(
   signal: AbortSignal,
 ): Promise<SearchOutcome> {
   const { exactTimeoutMs } = searching;
-  const run = (index: SearchIndex | undefined, settings: Settings, until = signal) =>
-    runSearch(searching, tables, store, query, { index, settings, signal: until });
+  const run = (index: SearchIndex | undefined, settings: Settings, until = signal, asked = query) =>
+    runSearch(searching, tables, store, asked, { index, settings, signal: until });
   const index = query.isExact || query.vector === undefined ? undefined : indexOf(store);
   if (index === undefined) return toExact(await run(undefined, {}), query);
-  const visitsMax = await limitWalk(searching, tables, store, query, index, signal);
+  const plan = await limitWalk(searching, tables, store, query, index, signal);
+  const visitsMax = plan?.visitsMax;
   let timeout: Error | undefined;
   if (visitsMax === 0) {
     timeout = deadlineExceeded("The exact search took too long (SEARCH_EXACT_TIMEOUT_SECONDS).");
     try {
-      const read = (until: AbortSignal) => run(undefined, {}, until);
+      // A cluster may run the subqueries of such a statement one by one, each on its own.
+      const collected = { ...query, range: searching.isDistributed === true ? undefined : plan?.range };
+      const read = (until: AbortSignal) => run(undefined, {}, until, collected);
       return toExact(await withinDeadline(exactTimeoutMs, () => timeout as Error, signal, read), query);
     } catch (error) {
       if (error !== timeout) throw error;
@@ -174,8 +177,8 @@ async function runSearch(
 }
 
 /**
- * The number of vectors that a filtered search may visit by the vector index; 0: read all matching rows first;
- * undefined: as many as the session's setting says.
+ * How to search under the query's filter; undefined: there is none, or no sample tells. Then a walk may visit as many vectors
+ * as the session's setting says.
  */
 export async function limitWalk(
   { pool, samples, demand }: Pick<Searching, "pool" | "samples" | "demand">,
@@ -184,7 +187,7 @@ export async function limitWalk(
   query: SearchQuery,
   index: SearchIndex,
   signal: AbortSignal,
-): Promise<number | undefined> {
+): Promise<FilterPlan | undefined> {
   const { filter } = query;
   if (filter === undefined) return undefined;
   const sample = await samples?.find(pool, tables, store, keysOf(filter), signal);
@@ -194,7 +197,7 @@ export async function limitWalk(
   const plan = planFiltered(filter, sample, candidates, efSearch);
   // No search waits for it.
   void demand?.note(store.id, plan.lacking);
-  return plan.visitsMax;
+  return plan;
 }
 
 /** The index that searches of a store use; undefined: they are exact. */

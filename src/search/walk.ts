@@ -1,4 +1,10 @@
-import { attributeIndexName, attributeOf, type Attribute } from "../filters/attribute-index.ts";
+import {
+  attributeIndexName,
+  attributeOf,
+  rangeOf,
+  type Attribute,
+  type Range,
+} from "../filters/attribute-index.ts";
 import { countMatches, indexablePart } from "../filters/share.ts";
 import { isIndexedByMetadata, type Filter } from "../filters/sql.ts";
 import { EF_SEARCH_DEFAULT } from "../postgres/search-settings.ts";
@@ -32,6 +38,8 @@ const DEMAND_GAIN = 4;
 export interface FilterPlan {
   /** Vectors that a scan of the vector index may visit; 0: read the matching rows. */
   visitsMax: number;
+  /** The filter, where the index of an attribute collects all rows that match and no other; undefined: none does. */
+  range?: Range | undefined;
   /** Attributes by whose index the search would be much cheaper, if they had one. */
   lacking: Attribute[];
 }
@@ -64,7 +72,9 @@ export function planFiltered(
   const reading = Math.min(1, COLLECT_COST * collectedShare) * sample.storeRows;
   const walking = VISIT_COST * Math.max(efSearch, candidates / share);
   const cost = Math.min(reading, walking);
+  const range = rangeOf(filter);
   return {
+    ...(range !== undefined && isIndexed(range.attribute) && { range }),
     visitsMax: walking <= reading ? Math.ceil(reading / VISIT_COST) : 0,
     lacking:
       cost < DEMAND_COST

@@ -3,7 +3,8 @@
 // or else hardly any generated filter would match a row. A failure prints its seed and path.
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { compileFilter, type Filter } from "../../src/filters/sql.ts";
+import { rangeOf } from "../../src/filters/attribute-index.ts";
+import { compileFilter, compileRange, type Filter } from "../../src/filters/sql.ts";
 import { openTestDatabase } from "../support/databases/database.ts";
 import { filter, matches, metadata, roundTrip, type Json } from "../support/stores/filters.ts";
 
@@ -31,6 +32,7 @@ afterAll(async () => {
 
 test("matches the rows a plain evaluator matches", async () => {
   const verdicts = new Map<string, Set<boolean>>();
+  let ranges = 0;
   await fc.assert(
     fc.asyncProperty(filter, async (filter) => {
       const want = rows.map((row) => matches(filter, row));
@@ -38,9 +40,15 @@ test("matches the rows a plain evaluator matches", async () => {
         verdicts.set(filter.type, (verdicts.get(filter.type) ?? new Set()).add(verdict)),
       );
       expect(await evaluate(filter)).toEqual(want);
+      const range = rangeOf(filter);
+      if (range === undefined) return;
+      ranges++;
+      const compile = (_: Filter, ...rest: [string, unknown[]]) => compileRange(range.conditions, ...rest);
+      expect(await evaluate(filter, compile)).toEqual(want);
     }),
     { seed, numRuns: filtersTried },
   );
+  expect(ranges).toBeGreaterThan(100);
   // Every operator, as the outermost one, must have met rows it matches and rows it does not.
   for (const type of [
     "eq",
@@ -87,9 +95,9 @@ test("equality can use a GIN index", async () => {
 });
 
 /** Which rows Postgres returns: a condition that is null returns none. */
-async function evaluate(filter: Filter): Promise<unknown> {
+async function evaluate(filter: Filter, compile = compileFilter): Promise<unknown> {
   const params: unknown[] = [];
-  const sql = compileFilter(filter, '"samples"."metadata"', params);
+  const sql = compile(filter, '"samples"."metadata"', params);
   const result = await database.pool.query(
     `select array_agg(coalesce(${sql}, false) order by id) as verdicts from samples`,
     params,

@@ -188,7 +188,8 @@ export class RecallTuner {
       isExact: false,
       efSearch: undefined,
     };
-    return limitWalk({ pool, samples: this.#samples }, tables, store, query, index, signal);
+    const plan = await limitWalk({ pool, samples: this.#samples }, tables, store, query, index, signal);
+    return plan?.visitsMax;
   }
 
   #curveOf(searches: Searches, index: string): RecallCurve {

@@ -2,6 +2,7 @@
 import pg from "pg";
 import { afterAll, expect, test } from "vitest";
 import { decodeVector, encodeVector } from "../../../src/postgres/copy.ts";
+import { attributeExpression, attributeIndexName, rangeOf } from "../../../src/filters/attribute-index.ts";
 import type { Queryable } from "../../../src/postgres/database.ts";
 import { placeTables } from "../../../src/postgres/tables.ts";
 import type { Precision } from "../../../src/postgres/vector-index.ts";
@@ -169,5 +170,41 @@ test("a search with a filter is prepared, and planned for its values unless the 
     expect(await findPlans(compose(store, query, 1_000))).toEqual([
       { custom: 5, generic: expect.any(Number) },
     ]);
+  }
+});
+
+test("a range of an attribute is read by the attribute's index, by one plan for all values", async () => {
+  const rows = 2_000;
+  const made = await makeSearchStore(database, "ranged", {
+    rows,
+    dimensions: 8,
+    precision: "float16",
+    metadata: (row) => ({ place: row, name: `name ${row}` }),
+  });
+  const table = made.store.own_table as string;
+  for (const attribute of [
+    { key: "place", type: "number" } as const,
+    { key: "name", type: "string" } as const,
+  ]) {
+    const expression = attributeExpression(tables.metadata, attribute);
+    await pool.query(`create index "${attributeIndexName(table, attribute)}" on "${table}" (${expression})`);
+  }
+  await pool.query(`analyze "${table}"`);
+  // Without an index precision a search compares all rows that match.
+  const store = { ...made.store, index_precision: null };
+  const vector = encodeVector(made.queries[0] as Float32Array);
+  for (const filter of [
+    { type: "lt", key: "place", value: 3 },
+    {
+      type: "and",
+      filters: [
+        { type: "gte", key: "name", value: "name 5" },
+        { type: "lt", key: "name", value: "name 50" },
+      ],
+    },
+  ] satisfies Filter[]) {
+    const query = { ...makeQuery({ vector, filter }), range: rangeOf(filter) };
+    expect(await findIndexes(store, query, 20)).toEqual(["attr"]);
+    expect(await findPlans(compose(store, query))).toEqual([{ custom: 5, generic: expect.any(Number) }]);
   }
 });

@@ -51,6 +51,13 @@ test("collects by the index of an attribute, where it has one of the type", () =
   });
   expect(planFiltered(filter, indexed("string"), 20).visitsMax).toBe(4_000);
   expect(planFiltered(filter, indexed("number"), 20)).toEqual({ visitsMax: 0, lacking: [] });
+  // All of this filter is a range of that attribute.
+  const range: Filter = { type: "and", filters: [lt(20), { type: "and", filters: [gte(3)] }] };
+  expect(planFiltered(range, indexed("string"), 20).range).toBeUndefined();
+  expect(planFiltered(range, indexed("number"), 20).range).toEqual({
+    attribute: { key: "place", type: "number" },
+    conditions: [lt(20), gte(3)],
+  });
 });
 
 const place: Attribute = { key: "place", type: "number" };
