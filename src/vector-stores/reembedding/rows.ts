@@ -5,6 +5,9 @@ import type { Client } from "../../postgres/database.ts";
 import { placeTables, type Tables } from "../../postgres/tables.ts";
 import type { Job } from "./jobs.ts";
 
+/** Rows that have changed that a search for pending ones looks at by one statement. */
+const CHANGED_MAX = 256;
+
 /** A row's text. */
 export interface RowText {
   id: string;
@@ -82,20 +85,27 @@ export async function findPending(
   { after, rowsMax }: { after: string | null; rowsMax: number },
 ): Promise<RowText[]> {
   const { id, content, vectorStoreId } = tables;
-  const { rows } = await client.query<RowText>(
-    // On a Citus cluster the second table is a distributed one, and nothing that is joined with that can have an xmin.
-    `with changed as materialized (
-       select source.${id} as id, source.${content} as content from only ${source} as source
-       where source.${vectorStoreId} = $1 and ${hasChanged(2)} and ($3::text is null or source.${id} > $3)),
-     present as materialized (
-       select second.${id} as id, second.${content} as content from only ${second} as second
-       where second.${vectorStoreId} = $1 and second.${id} = any(array(select id from changed)))
-     select changed.id, changed.content from changed left join present using (id)
-     where present.content is distinct from changed.content
-     order by changed.id limit $4`,
-    [storeId, since, after, rowsMax],
-  );
-  return rows;
+  for (let from = after; ;) {
+    const { rows } = await client.query<{ last: string | null } & (RowText | { id: null })>(
+      // On a Citus cluster the second table is a distributed one, and nothing that is joined with that can have an xmin.
+      `with changed as materialized (
+         select source.${id} as id, source.${content} as content from only ${source} as source
+         where source.${vectorStoreId} = $1 and ${hasChanged(2)} and ($3::text is null or source.${id} > $3)
+         order by source.${id} limit ${CHANGED_MAX}),
+       present as materialized (
+         select second.${id} as id, second.${content} as content from only ${second} as second
+         where second.${vectorStoreId} = $1 and second.${id} = any(array(select id from changed)))
+       select last, pending.* from (select max(id) as last from changed) looked left join (
+         select changed.id, changed.content from changed left join present using (id)
+         where present.content is distinct from changed.content order by changed.id limit $4) pending on true
+       order by pending.id`,
+      [storeId, since, from, rowsMax],
+    );
+    const pending = rows.filter((row) => row.id !== null);
+    from = rows[0]?.last ?? null;
+    if (pending.length > 0 || from === null)
+      return pending.map((row) => ({ id: row.id, content: row.content }));
+  }
 }
 
 /** Applies to the second table what needs no new vector: rows that are gone, and changes of other columns than the text. */
