@@ -25,7 +25,7 @@ export type ScanSettings = Record<string, number>;
  * One scan of the index finds `efSearch` rows, and each further row begins a second scan. Where the request or the
  * recall tuner has chosen fewer than twice the rows, float16 does without: 10 results at 16 of 20,000 rows of 384
  * dimensions cost Postgres 0.50 ms of CPU instead of 0.64, at recall 0.995 instead of 0.9995; without the service 0.42.
- * Under a filter a scan finds only those of the rows that match, so then \`rowsMax\` are enough: where half the rows match,
+ * Under a filter a scan finds only those of the rows that match, so then `rowsMax` are enough: where half the rows match,
  * 0.83 ms instead of 1.07.
  */
 export function countCandidates(

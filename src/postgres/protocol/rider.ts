@@ -6,8 +6,8 @@ const riders = new AsyncLocalStorage<Rider>();
 type ComposeRider = (rows: readonly string[]) => string;
 
 /**
- * A row that is inserted by a statement that is sent with the COMMIT of a call's first transaction that writes, and so is committed together with
- * it, without a round trip of its own. When the transaction is rolled back, the next one takes the row.
+ * A row whose INSERT is sent with the COMMIT of a call's first transaction that writes, and so is committed together with it,
+ * without a round trip of its own. When the transaction is rolled back, the next one takes the row.
  */
 export class Rider {
   readonly #row: string;
